@@ -1,0 +1,33 @@
+"""The one error that a user can mend, and the look-up error that names the nearest options."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UserError", "unknown_name"]
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one line that says what, where and how to mend it.
+
+    The command line prints it without a traceback and exits with 2 (bad usage) or, where
+    `exit_code` says so, with 1 (the work failed).
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
+    """The error for a name that is not among `options`, with the nearest ones first.
+
+    >>> str(unknown_name("task", "msvd", ["msvd_qa", "tgif_qa"]))
+    "unknown task 'msvd'; did you mean msvd_qa? (known: msvd_qa, tgif_qa)"
+    """
+    known = sorted(options)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [option for option in known if name and name in option and option not in near]
+    hint = f"did you mean {', '.join(near[:3])}? " if near else ""
+    return UserError(f"unknown {kind} {name!r}; {hint}(known: {', '.join(known)})")
