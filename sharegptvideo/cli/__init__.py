@@ -1,1 +1,98 @@
-"""."""
+"""The `sharegptvideo` command: the groups put together, and how errors reach the user."""
+
+from __future__ import annotations
+
+import errno
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sharegptvideo import __version__
+from sharegptvideo.errors import UserError
+
+__all__ = ["app", "main"]
+
+
+class _Group(TyperGroup):
+    """Turns what a user can mend into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("interrupted; run the same command again to go on", err=True)
+            raise typer.Exit(130) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            typer.echo(
+                f"error: the disk is full{where}; free some space and run the same command again",
+                err=True,
+            )
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="sharegptvideo",
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sharegptvideo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Video captions, questions and preference pairs; an evaluation; SFT and DPO recipes.
+
+    The whole loop on this machine, offline, in ten minutes:
+
+        sharegptvideo demo --out demo-out
+    """
+
+
+def _assemble() -> None:
+    import contextlib
+    import importlib
+
+    groups = {
+        "data": "List, show, download, convert and check datasets.",
+        "build": "Make candidates, rewards and preference pairs.",
+        "eval": "Run a model on tasks, judge its answers, compare runs.",
+        "train": "List, copy, check and run training recipes.",
+    }
+    for name, text in groups.items():
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(f"sharegptvideo.cli.{name}")
+            app.add_typer(module.app, name=name, help=text, no_args_is_help=True)
+    for name in ("demo", "leaderboard", "doctor"):
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(f"sharegptvideo.cli.{name}")
+            app.command(name)(getattr(module, name))
+
+
+_assemble()
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `sharegptvideo` script."""
+    app()

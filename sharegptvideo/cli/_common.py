@@ -1,0 +1,106 @@
+"""What the commands share: the `--json` option, figures on stdout, a progress bar on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from sharegptvideo.storage import dumps
+
+__all__ = ["JsonOption", "Progress", "note", "print_figures", "print_json", "progress_bar"]
+
+Progress = Callable[[int, int, str], None]
+"""`progress(done, total, what)`: one bar for each `what`; a total of 0 means unknown."""
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the final figures as one JSON object on stdout.")
+]
+
+_LOG_SECONDS = 30.0
+
+
+def note(text: str) -> None:
+    """Print a line for the reader on stderr, where it cannot mix with the figures."""
+    typer.echo(text, err=True)
+
+
+def print_json(figures: object) -> None:
+    """Print one JSON object, on one line of stdout."""
+    typer.echo(dumps(figures))
+
+
+def print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the final figures on stdout: one JSON object, or one `name  value` line each.
+
+    Nested objects are written as `outer.inner`; numbers are shortened to four digits.
+    """
+    if as_json:
+        print_json(figures)
+        return
+    lines = list(_flat(figures, ""))
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Give a `progress(done, total, what)` that draws bars on stderr while the block runs.
+
+    Where stderr is a file or a pipe, a line is written when a `what` ends and every half minute.
+    """
+    if not sys.stderr.isatty():
+        yield _log_lines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, Any] = {}
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+
+        def progress(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total or None)
+            bars.update(tasks[what], completed=done, total=total or None)
+
+        yield progress
+
+
+def _log_lines() -> Progress:
+    last: dict[str, float] = {}
+
+    def progress(done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        ended = total > 0 and done >= total
+        if ended or now - last.setdefault(what, now) >= _LOG_SECONDS:
+            last[what] = now
+            note(f"{what}: {done}/{total or '?'}")
+
+    return progress
