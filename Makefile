@@ -1,0 +1,93 @@
+# make setup | demo | test | check | bench | test-peers
+#
+# PYTHON=python3.12  the interpreter for .venv (default: the first of 3.11 or newer on the PATH)
+# WORKERS=4          processes for the tests (default 2)
+# DEMO_ARGS=...      more options for `sharegptvideo demo`
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .venv-peers
+WORKERS ?= 2
+DEMO_OUT ?= demo-out
+DEMO_ARGS ?=
+
+# Tests share the machine's cores between processes; torch would take all of them in each.
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+LINTED := sharegptvideo eval training tests
+
+.PHONY: help setup demo test check lint types bench test-peers clean
+
+help:
+	@echo "make setup       .venv with everything the tests need, pinned"
+	@echo "make demo        the whole loop, offline: $(DEMO_OUT)/index.html"
+	@echo "make test        lint, types, all tests"
+	@echo "make check       lint, types, fast tests"
+	@echo "make bench       the measurements in tests/benchmarks"
+	@echo "make test-peers  comparisons with other projects (.venv-peers, several GB)"
+
+# Done once, and again when a dependency or the package map changes.
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@python="$${PYTHON:-}"; \
+	for name in $${python:-python3.11 python3.12 python3.13 python3}; do \
+	    if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	        2>/dev/null; then found="$$name"; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	    echo "no Python of 3.11 or newer with venv ($${python:-python3.11, python3.12, python3.13 or python3})." \
+	        "Install one (Debian: apt install python3.11 python3.11-venv)" \
+	        "or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+	    exit 1; \
+	fi; \
+	[ -x $(BIN)/python ] && $(BIN)/python -c '' || "$$found" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+	    --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/sharegptvideo demo --out $(DEMO_OUT) $(DEMO_ARGS)
+
+lint: setup
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/ruff format --check $(LINTED)
+
+# The installed package is what is checked: type checkers do not see through the editable map.
+types: setup
+	@rm -rf .typecheck build
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
+	    --target .typecheck .
+	@rm -rf build
+	cd .typecheck && ../$(BIN)/python -m mypy --strict --config-file ../pyproject.toml \
+	    --cache-dir ../.mypy_cache -p sharegptvideo
+
+test: lint types
+	$(PYTEST) -m "not gpu and not peers"
+
+check: lint types
+	$(PYTEST) -m "not gpu and not peers and not slow"
+
+bench: setup
+	@for file in tests/benchmarks/bench_*.py; do \
+	    echo "== $$file"; $(BIN)/python "$$file"; \
+	done
+
+# A full stack (CUDA builds of torch and torchvision, lmms-eval): about 7 GB, works on a CPU too.
+$(PEERS)/.installed: pyproject.toml | setup
+	$(BIN)/python -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -e '.[train,eval,lmms-eval]' \
+	    torchvision pytest pytest-timeout hypothesis
+	@touch $@
+
+test-peers: $(PEERS)/.installed
+	$(PEERS)/bin/python -m pytest -q -o addopts="" --strict-markers --import-mode=importlib tests/peers
+
+clean:
+	rm -rf .typecheck build dist .mypy_cache .ruff_cache .pytest_cache
