@@ -130,25 +130,33 @@ def _row(path: Path, number: int, line: bytes) -> Row:
 
 
 class KeyedLog:
-    """An append-only JSONL file keyed by one column: what a resumable step has finished.
+    """An append-only JSONL file keyed by one or more columns: what a resumable step has finished.
 
     Opening reads what is there; a line that a crash tore off at the end is cut away. A key
     written twice keeps its last row. Each `append` is one write, flushed to the system, so a
-    killed process loses at most the line it was writing.
+    killed process loses at most the line it was writing. With several key columns, the key in
+    `rows` is their values joined by `/`, as `key_of` gives it.
     """
 
-    def __init__(self, path: Path, key: str = "id") -> None:
+    def __init__(self, path: Path, key: str | tuple[str, ...] = "id") -> None:
         self.path = path
-        self.key = key
+        self.key = (key,) if isinstance(key, str) else key
         path.parent.mkdir(parents=True, exist_ok=True)
         self._cut_torn_line()
         self.rows: dict[str, Row] = {}
         if path.exists():
             for number, row in read_jsonl(path):
-                if key not in row:
-                    raise UserError(f"{path}:{number}: no {key!r}; is this another kind of file?")
-                self.rows[str(row[key])] = row
+                absent = next((name for name in self.key if name not in row), None)
+                if absent:
+                    raise UserError(
+                        f"{path}:{number}: no {absent!r}; is this another kind of file?"
+                    )
+                self.rows[self.key_of(row)] = row
         self._file = path.open("ab", buffering=0)
+
+    def key_of(self, row: Row) -> str:
+        """The key of a row, as `rows` holds it."""
+        return "/".join(str(row[name]) for name in self.key)
 
     def _cut_torn_line(self) -> None:
         if not self.path.exists():
@@ -173,7 +181,7 @@ class KeyedLog:
         written = self._file.write(line)
         if written != len(line):
             raise OSError(f"{self.path}: the disk took only {written} of {len(line)} bytes")
-        self.rows[str(row[self.key])] = row
+        self.rows[self.key_of(row)] = row
 
     def __contains__(self, key: object) -> bool:
         return key in self.rows
