@@ -1,0 +1,61 @@
+"""Video-LLaVA models: build a small one, load any, prompt it and let it answer.
+
+Importing this package is light; torch and transformers come in with the first name that is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sharegptvideo.modeling.generation import VideoLanguageModel
+    from sharegptvideo.modeling.loading import (
+        check_architecture,
+        load_model,
+        load_tokenizer,
+        quiet_transformers,
+        weights_hash,
+    )
+    from sharegptvideo.modeling.pixels import VideoPixels
+    from sharegptvideo.modeling.prompts import encode, prompt_text, video_token_count
+    from sharegptvideo.modeling.tiny import SIZES, ModelSize, build_tiny
+
+__all__ = [
+    "SIZES",
+    "ModelSize",
+    "VideoLanguageModel",
+    "VideoPixels",
+    "build_tiny",
+    "check_architecture",
+    "encode",
+    "load_model",
+    "load_tokenizer",
+    "prompt_text",
+    "quiet_transformers",
+    "video_token_count",
+    "weights_hash",
+]
+
+_HOME = {
+    "SIZES": "tiny",
+    "ModelSize": "tiny",
+    "VideoLanguageModel": "generation",
+    "VideoPixels": "pixels",
+    "build_tiny": "tiny",
+    "check_architecture": "loading",
+    "encode": "prompts",
+    "load_model": "loading",
+    "load_tokenizer": "loading",
+    "prompt_text": "prompts",
+    "quiet_transformers": "loading",
+    "video_token_count": "prompts",
+    "weights_hash": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

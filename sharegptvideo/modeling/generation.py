@@ -1,0 +1,297 @@
+"""Answers from a Video-LLaVA: batched, cached, seeded.
+
+transformers' `generate` spends more time per token around a small model than in it, and runs the
+vision tower for every row. This loop runs the tower once per distinct clip and the prompt once
+per question, however many answers are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling.loading import load_model, load_tokenizer
+from sharegptvideo.modeling.pixels import Frames, VideoPixels
+from sharegptvideo.modeling.prompts import encode, video_token_count
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
+
+__all__ = ["VideoLanguageModel"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(slots=True)
+class _Row:
+    """One prompt: its token ids, its clip's key, and where its answers go."""
+
+    position: int
+    ids: list[int]
+    clip: bytes
+    seed_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    max_new_tokens: int
+    do_sample: bool
+    temperature: float
+    top_p: float
+    answers: int
+    seed: int
+
+
+class VideoLanguageModel:
+    """A loaded Video-LLaVA with its tokenizer and pixel path.
+
+    Attributes:
+        model: the transformers model, in evaluation mode.
+        tokenizer: with the chat template that prompts are built from.
+        processor: frames to pixel values.
+        frames: how many frames a clip should be given as.
+    """
+
+    def __init__(
+        self,
+        model: VideoLlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        processor: VideoPixels,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.frames = model.config.video_seq_length // video_token_count(model.config, 1)
+        stop = model.generation_config.eos_token_id
+        stop = tokenizer.eos_token_id if stop is None else stop
+        self._stop = torch.tensor(stop if isinstance(stop, list) else [stop], device=model.device)
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str, device: str | None = None, dtype: str | torch.dtype | None = None
+    ) -> VideoLanguageModel:
+        """Load from a folder or a Hub id.
+
+        Args:
+            device: default: a CUDA device where there is one, else the CPU.
+            dtype: a torch dtype or its name; default: float32 on the CPU, else as saved.
+
+        Raises:
+            UserError: nothing there, or another architecture than Video-LLaVA.
+        """
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if dtype is None:
+            dtype = "float32" if place.type == "cpu" else "auto"
+        model = load_model(str(path), dtype=dtype)
+        return cls(
+            model.to(place).eval(),  # type: ignore[arg-type]  # to() is typed for its other forms
+            load_tokenizer(str(path)),
+            VideoPixels.from_pretrained(str(path)),
+        )
+
+    def generate(
+        self,
+        items: Sequence[tuple[Frames, str]],
+        *,
+        max_new_tokens: int = 128,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        num_return_sequences: int = 1,
+        seed: int = 0,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> list[list[str]]:
+        """Answer `(frames, question)` pairs; frames are uint8 n×H×W×3 RGB.
+
+        Args:
+            do_sample: draw from the distribution, sharpened by `temperature` and cut to the
+                smallest set of tokens with `top_p` of the mass; else take the likeliest token.
+            num_return_sequences: answers per question.
+            seed: with the clip, the question and the answer's number it fixes what is drawn, so
+                an answer does not depend on what else is asked in the same call.
+            batch_size: how many answers are decoded at once.
+
+        Returns:
+            For each item, `num_return_sequences` answers without special tokens.
+
+        Raises:
+            UserError: the prompt leaves no room in the model's positions, or an argument is out
+                of range.
+        """
+        decoding = _Decoding(
+            max_new_tokens, do_sample, temperature, top_p, num_return_sequences, seed
+        )
+        _check(decoding)
+        rows, pixels = self._rows(items)
+        answers: list[list[str]] = [[] for _ in items]
+        # Longest first: batches of alike lengths pad little, and one too large fails at once.
+        rows.sort(key=lambda row: -len(row.ids))
+        step = max(1, batch_size // num_return_sequences)
+        with torch.inference_mode():
+            for start in range(0, len(rows), step):
+                batch = rows[start : start + step]
+                for row, texts in zip(batch, self._answer(batch, pixels, decoding), strict=True):
+                    answers[row.position] = texts
+                if progress:
+                    progress(min(start + step, len(rows)), len(rows), "answering")
+        return answers
+
+    def _rows(
+        self, items: Sequence[tuple[Frames, str]]
+    ) -> tuple[list[_Row], dict[bytes, torch.Tensor]]:
+        rows: list[_Row] = []
+        pixels: dict[bytes, torch.Tensor] = {}
+        keys: dict[int, bytes] = {}  # by object: rows often share one array
+        for position, (frames, question) in enumerate(items):
+            key = keys.get(id(frames))
+            if key is None:
+                key = keys[id(frames)] = _clip_key(frames)
+            if key not in pixels:
+                pixels[key] = self.processor(frames)
+            count = video_token_count(self.model.config, len(frames))
+            ids, _ = encode(self.tokenizer, question, None, video_tokens=count)
+            rows.append(_Row(position, ids, key, f"{key.hex()}\n{question}"))
+        return rows, pixels
+
+    def _answer(
+        self, rows: list[_Row], pixels: dict[bytes, torch.Tensor], decoding: _Decoding
+    ) -> list[list[str]]:
+        longest = max(len(row.ids) for row in rows)
+        limit = self.model.config.text_config.max_position_embeddings
+        steps = min(decoding.max_new_tokens, limit - longest)
+        if steps < 1:
+            raise UserError(f"a prompt of {longest} tokens leaves no room in {limit} positions")
+        embeds, mask = self._embed(rows, longest, pixels)
+        tokens = self._decode(embeds, mask, steps, decoding, _uniforms(rows, steps, decoding))
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts = [text.strip() for text in texts]
+        k = decoding.answers
+        return [texts[start : start + k] for start in range(0, len(texts), k)]
+
+    def _embed(
+        self, rows: list[_Row], longest: int, pixels: dict[bytes, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Left-padded prompt embeddings, rows×longest×hidden, and their attention mask."""
+        device, config = self.model.device, self.model.config
+        pad = self.tokenizer.pad_token_id
+        pad = self.tokenizer.eos_token_id if pad is None else pad
+        ids = torch.full((len(rows), longest), pad, device=device)
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, longest - len(row.ids) :] = torch.tensor(row.ids, device=device)
+            mask[index, longest - len(row.ids) :] = 1
+        clips = list(dict.fromkeys(row.clip for row in rows))
+        features: dict[bytes, torch.Tensor] = {}
+        towers = self.model.model
+        for clip in clips:  # one at a time: clips may differ in their number of frames
+            values = pixels[clip].unsqueeze(0).to(device, self.model.dtype)
+            output = towers.get_video_features(pixel_values_videos=values, return_dict=True)
+            features[clip] = output.pooler_output.flatten(0, 1)
+        embeds = self.model.get_input_embeddings()(ids)
+        where = (ids == config.video_token_id).unsqueeze(-1)
+        video = torch.cat([features[row.clip] for row in rows]).to(embeds.dtype)
+        return embeds.masked_scatter(where, video), mask
+
+    def _decode(
+        self,
+        embeds: torch.Tensor,
+        mask: torch.Tensor,
+        steps: int,
+        decoding: _Decoding,
+        uniforms: torch.Tensor | None,
+    ) -> list[list[int]]:
+        """Token ids per answer, rows×answers of them, the closing token left out."""
+        language, head = self.model.model.language_model, self.model.lm_head
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        output = language(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=True
+        )
+        cache: Any = output.past_key_values
+        hidden = output.last_hidden_state[:, -1]
+        next_position = positions[:, -1:] + 1
+        if decoding.answers > 1:
+            cache.batch_repeat_interleave(decoding.answers)
+            hidden, mask, next_position = (
+                x.repeat_interleave(decoding.answers, dim=0) for x in (hidden, mask, next_position)
+            )
+        live = list(range(len(hidden)))  # answers still growing, in the order of the cache's rows
+        tokens: list[list[int]] = [[] for _ in live]
+        for step in range(steps):
+            drawn = None if uniforms is None else uniforms[step, live]
+            chosen = _choose(head(hidden), decoding, drawn)
+            ended = torch.isin(chosen, self._stop)
+            keep = [i for i, done in enumerate(ended.tolist()) if not done]
+            for i, token in zip(keep, chosen[keep].tolist(), strict=True):
+                tokens[live[i]].append(token)
+            if not keep or step == steps - 1:
+                break
+            if len(keep) < len(live):
+                index = torch.tensor(keep, device=hidden.device)
+                cache.batch_select_indices(index)
+                chosen, mask, next_position = chosen[index], mask[index], next_position[index]
+                live = [live[i] for i in keep]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            output = language(
+                input_ids=chosen[:, None],
+                attention_mask=mask,
+                position_ids=next_position,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            hidden = output.last_hidden_state[:, -1]
+            next_position = next_position + 1
+        return tokens
+
+
+def _check(decoding: _Decoding) -> None:
+    if decoding.do_sample and not (decoding.temperature > 0 and 0 < decoding.top_p <= 1):
+        raise UserError(
+            f"sampling needs temperature > 0 and 0 < top_p <= 1, not "
+            f"{decoding.temperature} and {decoding.top_p}"
+        )
+    if decoding.max_new_tokens < 1 or decoding.answers < 1:
+        raise UserError("max_new_tokens and num_return_sequences must be at least 1")
+
+
+def _clip_key(frames: Frames) -> bytes:
+    digest = hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16)
+    digest.update(str(frames.shape).encode())
+    return digest.digest()
+
+
+def _uniforms(rows: list[_Row], steps: int, decoding: _Decoding) -> torch.Tensor | None:
+    """One number in [0, 1) per step and answer, from a stream of its own for each answer."""
+    if not decoding.do_sample:
+        return None
+    columns = []
+    for row in rows:
+        for number in range(decoding.answers):
+            text = f"{decoding.seed}\n{number}\n{row.seed_text}".encode()
+            key = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
+            columns.append(np.random.Generator(np.random.Philox(key=key)).random(steps))
+    return torch.from_numpy(np.stack(columns, axis=1))
+
+
+def _choose(
+    logits: torch.Tensor, decoding: _Decoding, uniforms: torch.Tensor | None
+) -> torch.Tensor:
+    """The next token of each row: the likeliest, or the one where the drawn number falls."""
+    if uniforms is None:
+        return logits.argmax(dim=-1)
+    # float64: float32 cumulative sums over a vocabulary end away from 1.
+    scaled = logits.double() / decoding.temperature
+    probabilities, order = scaled.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    total = probabilities.cumsum(dim=-1)
+    # Nucleus: keep a token while the mass before it is under top_p (the first always stays).
+    kept = torch.where(total - probabilities < decoding.top_p, probabilities, 0.0)
+    total = kept.cumsum(dim=-1)
+    target = uniforms.to(total.device).unsqueeze(-1) * total[:, -1:]
+    index = torch.searchsorted(total, target, right=True).clamp(max=logits.shape[-1] - 1)
+    return order.gather(-1, index).squeeze(-1)

@@ -1,0 +1,127 @@
+"""Checkpoints from a folder or the Hub, and the hash that names their weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.storage import sha256_file
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
+
+__all__ = [
+    "check_architecture",
+    "load_model",
+    "load_tokenizer",
+    "quiet_transformers",
+    "weights_hash",
+]
+
+_MODEL_TYPE = "video_llava"
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and advice off stderr inside the block; errors still show."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def check_architecture(path: str) -> None:
+    """Make sure that `path`, a folder or a Hub id, is a Video-LLaVA.
+
+    Raises:
+        UserError: nothing there, or another architecture.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model {path}: no checkpoint there; give a folder with config.json or a Hub id "
+            f"({cause})"
+        ) from error
+    if config.model_type != _MODEL_TYPE:
+        raise UserError(
+            f"model {path}: architecture {config.model_type!r}; this path loads Video-LLaVA "
+            f"({_MODEL_TYPE!r}) only"
+        )
+
+
+def load_model(path: str, *, dtype: str | torch.dtype) -> VideoLlavaForConditionalGeneration:
+    """Load the weights of a Video-LLaVA from a folder or Hub id.
+
+    Raises:
+        UserError: nothing there, another architecture, or no weights.
+    """
+    from transformers import VideoLlavaForConditionalGeneration
+
+    check_architecture(path)
+    try:
+        with quiet_transformers():
+            return VideoLlavaForConditionalGeneration.from_pretrained(path, dtype=dtype)
+    except OSError as error:
+        cause = str(error).strip().splitlines()[0]
+        raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer saved beside a model.
+
+    Raises:
+        UserError: there is none, or it has no `<video>` token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise UserError(f"model {path}: no tokenizer ({cause})") from error
+    if "<video>" not in tokenizer.get_vocab():
+        raise UserError(f"model {path}: its tokenizer has no <video> token")
+    return tokenizer
+
+
+def weights_hash(path: str | Path) -> str:
+    """SHA-256 over the names and bytes of a checkpoint's safetensors files.
+
+    Args:
+        path: a folder, or a Hub id whose files are in the cache already.
+
+    Raises:
+        UserError: no safetensors files there.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(str(path), local_files_only=True))
+        except (LocalEntryNotFoundError, ValueError) as error:
+            raise UserError(f"model {path}: not a folder and not in the Hub's cache") from error
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"model {path}: no safetensors files to hash")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{sha256_file(file)}\n".encode())
+    return digest.hexdigest()
