@@ -1,1 +1,19 @@
-"""."""
+"""A small rendered world with exact captions: the embedded default of every command."""
+
+from sharegptvideo.synthetic.exact import claims, is_right
+from sharegptvideo.synthetic.language import KINDS, Faults
+from sharegptvideo.synthetic.state import ClipState
+from sharegptvideo.synthetic.world import SCALES, SPLITS, Sizes, build_world, load_questions
+
+__all__ = [
+    "KINDS",
+    "SCALES",
+    "SPLITS",
+    "ClipState",
+    "Faults",
+    "Sizes",
+    "build_world",
+    "claims",
+    "is_right",
+    "load_questions",
+]

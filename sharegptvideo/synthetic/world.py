@@ -1,0 +1,268 @@
+"""Write a synthetic world to disk, in the layout of the ShareGPTVideo release."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.storage import read_json, write_json, write_jsonl
+from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
+from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
+
+__all__ = ["SCALES", "SPLITS", "Sizes", "build_world", "load_questions"]
+
+Progress = Callable[[int, int, str], None]
+Split = Literal["train", "preference", "test", "out_of_domain"]
+SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Clips by split, and questions a clip."""
+
+    train: int
+    preference: int
+    test: int
+    out_of_domain: int
+    questions: int = 4
+
+
+SCALES: dict[str, Sizes] = {
+    "tiny": Sizes(train=240, preference=60, test=40, out_of_domain=20),
+    "small": Sizes(train=2400, preference=500, test=300, out_of_domain=150),
+}
+
+_PROMPTS = (
+    "Describe the video in detail.",
+    "What does the video show?",
+    "Tell what happens in the video, from start to end.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    split: Split
+    stem: str
+    state: ClipState
+    prompt: str
+    caption: str
+    questions: tuple[Question, ...]
+    distilled: tuple[tuple[str, list[str]], ...]
+
+
+def build_world(
+    out: Path,
+    *,
+    seed: int = 0,
+    scale: str = "tiny",
+    sizes: Sizes | None = None,
+    faults: Faults | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Render the clips and write captions, QA, SFT and test rows; returns the report.
+
+    The same seed, sizes and faults give the same bytes. Done twice, the second time only
+    reads the report; interrupted, it goes on with the clips that are missing. No two clips
+    of different splits share a state.
+
+    Files: `videos/STEM.mp4`; the rows below `video_instruction/`; `states.jsonl`, the exact
+    states and what each question expects, for `exact.is_right` alone; `splits.json`;
+    `world.json`, the report: sizes, rates of faults asked for and found.
+
+    Raises:
+        UserError: unknown scale, or `out` holds a world of other settings.
+    """
+    if sizes is None:
+        if scale not in SCALES:
+            raise unknown_name("scale", scale, SCALES)
+        sizes = SCALES[scale]
+    faults = faults or Faults()
+    settings = {
+        "format": FORMAT,
+        "seed": seed,
+        "sizes": asdict(sizes),
+        "faults": {**faults.as_dict(), "contexts": list(faults.contexts)},
+    }
+    report_path = out / "world.json"
+    if report_path.exists():
+        report: dict[str, Any] = read_json(report_path)
+        if report["settings"] != settings:
+            raise UserError(f"{out}: holds a world of other settings; choose another folder")
+        return report
+    clips = list(_plan(seed, sizes, faults))
+    _render_all(clips, out, seed, workers, progress)
+    report = {"settings": settings, "found": _write_rows(clips, out)}
+    write_json(report_path, report)
+    return report
+
+
+def load_questions(world: Path) -> dict[str, dict[str, Any]]:
+    """By question id, what `exact.is_right` needs, for all splits of a world on disk."""
+    from sharegptvideo.storage import read_jsonl
+
+    return {
+        question["id"]: question
+        for _, row in read_jsonl(world / "states.jsonl")
+        for question in row["questions"]
+    }
+
+
+def _plan(seed: int, sizes: Sizes, faults: Faults) -> Iterator[_Clip]:
+    """All clips, in order, no state twice."""
+    seen: set[str] = set()
+    for split in SPLITS:
+        for number in range(getattr(sizes, split)):
+            rng = random.Random(f"{seed}/{split}/{number}")
+            state = sample_state(rng, held_out=split == "out_of_domain")
+            while state_key(state) in seen:
+                state = sample_state(rng, held_out=split == "out_of_domain")
+            seen.add(state_key(state))
+            questions = ask(state, rng, sizes.questions)
+            yield _Clip(
+                split=split,
+                stem=f"synthetic_{split}_{number:05d}",
+                state=state,
+                prompt=rng.choice(_PROMPTS),
+                caption=caption(state, rng),
+                questions=tuple(questions),
+                distilled=tuple(distil(question, state, rng, faults) for question in questions),
+            )
+
+
+def _render_all(
+    clips: list[_Clip], out: Path, seed: int, workers: int, progress: Progress | None
+) -> None:
+    folder = out / "videos"
+    folder.mkdir(parents=True, exist_ok=True)
+    there = {path.name for path in folder.iterdir()}
+    missing = [clip for clip in clips if f"{clip.stem}.mp4" not in there]
+    done = len(clips) - len(missing)
+    jobs = [
+        (clip.state.as_dict(), f"{seed}/{clip.stem}", folder / f"{clip.stem}.mp4")
+        for clip in missing
+    ]
+    if not jobs:
+        return
+    # spawn, not fork: the caller may hold threads of torch or of a progress display.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for _ in pool.map(_render_one, jobs, chunksize=16):
+                done += 1
+                if progress:
+                    progress(done, len(clips), "clips rendered")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _render_one(job: tuple[dict[str, Any], str, Path]) -> None:
+    import hashlib
+
+    import numpy as np
+
+    from sharegptvideo.synthetic.render import render, write_mp4
+
+    state, key, path = job
+    noise = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+    write_mp4(render(ClipState.from_dict(state), noise), path)
+
+
+def _talk(question: str, answer: str) -> list[dict[str, str]]:
+    return [
+        {"from": "human", "value": f"<video>\n{question}"},
+        {"from": "gpt", "value": answer},
+    ]
+
+
+def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
+    """Write every JSONL file of the world; returns counts and the rates of faults found."""
+    by_split = {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+    train = out / "video_instruction" / "train"
+    test = out / "video_instruction" / "test"
+    rows = {
+        train / "pretrain" / "video_caption_pretrain.jsonl": [
+            {
+                "id": clip.stem,
+                "video": clip.stem,
+                "conversations": _talk(clip.prompt, clip.caption),
+            }
+            for split in ("train", "preference")
+            for clip in by_split[split]  # type: ignore[index]
+        ],
+        train / "sft" / "video_240k_caption_15k.jsonl": [
+            {
+                "id": f"{clip.stem}_{i}",
+                "video": clip.stem,
+                "conversations": _talk(question.text, clip.distilled[i][0]),
+            }
+            for clip in by_split["train"]
+            for i, question in enumerate(clip.questions)
+        ],
+        train / "qa" / "video_qa.jsonl": _qa_rows(by_split["preference"]),
+        test / "synthetic.qa.jsonl": _qa_rows(by_split["test"]),
+        test / "synthetic_ood.qa.jsonl": _qa_rows(by_split["out_of_domain"]),
+        out / "states.jsonl": [
+            {
+                "video": clip.stem,
+                "split": clip.split,
+                "state": clip.state.as_dict(),
+                "questions": [
+                    {"id": f"{clip.stem}_{i}", "video": clip.stem, **question.as_dict()}
+                    for i, question in enumerate(clip.questions)
+                ],
+            }
+            for clip in clips
+        ],
+    }
+    for path, content in rows.items():
+        write_jsonl(path, content)
+    write_json(
+        out / "splits.json",
+        {split: [clip.stem for clip in by_split[split]] for split in SPLITS},
+    )
+    return {
+        "clips": {split: len(by_split[split]) for split in SPLITS},
+        "questions": {split: sum(len(c.questions) for c in by_split[split]) for split in SPLITS},
+        "kinds": dict(Counter(q.kind for clip in clips for q in clip.questions).most_common()),
+        "sft_faults": _fault_rates(by_split["train"]),
+    }
+
+
+def _qa_rows(clips: list[_Clip]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"{clip.stem}_{i}",
+            "video": clip.stem,
+            "caption": clip.caption,
+            "question_type": question.kind,
+            "conversations": _talk(question.text, question.answer),
+        }
+        for clip in clips
+        for i, question in enumerate(clip.questions)
+    ]
+
+
+def _fault_rates(clips: list[_Clip]) -> dict[str, float | int]:
+    """Shares of the SFT answers at fault, each of the answers that could have had the fault."""
+    found: Counter[str] = Counter()
+    could: Counter[str] = Counter()
+    for clip in clips:
+        for question, (_, faults) in zip(clip.questions, clip.distilled, strict=True):
+            presence = question.kind == "presence"
+            says_no = question.answer.startswith("No")
+            name = ("yes_to_absent" if says_no else "no_to_present") if presence else "invented"
+            could[name] += 1
+            found.update(faults)
+    rates: dict[str, float | int] = {name: round(found[name] / could[name], 4) for name in could}
+    rates["answers"] = sum(could.values())
+    rates["answers_at_fault"] = sum(found.values())
+    return rates
