@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         weights_hash,
     )
     from sharegptvideo.modeling.pixels import VideoPixels
-    from sharegptvideo.modeling.prompts import encode, prompt_text, video_token_count
+    from sharegptvideo.modeling.prompts import conversation, encode, expand_video, video_token_count
     from sharegptvideo.modeling.tiny import SIZES, ModelSize, build_tiny
 
 __all__ = [
@@ -27,10 +27,11 @@ __all__ = [
     "VideoPixels",
     "build_tiny",
     "check_architecture",
+    "conversation",
     "encode",
+    "expand_video",
     "load_model",
     "load_tokenizer",
-    "prompt_text",
     "quiet_transformers",
     "video_token_count",
     "weights_hash",
@@ -43,10 +44,11 @@ _HOME = {
     "VideoPixels": "pixels",
     "build_tiny": "tiny",
     "check_architecture": "loading",
+    "conversation": "prompts",
     "encode": "prompts",
+    "expand_video": "prompts",
     "load_model": "loading",
     "load_tokenizer": "loading",
-    "prompt_text": "prompts",
     "quiet_transformers": "loading",
     "video_token_count": "prompts",
     "weights_hash": "loading",

@@ -18,7 +18,7 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.loading import load_model, load_tokenizer
 from sharegptvideo.modeling.pixels import Frames, VideoPixels
-from sharegptvideo.modeling.prompts import encode, video_token_count
+from sharegptvideo.modeling.prompts import conversation, encode, expand_video, video_token_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
@@ -156,7 +156,8 @@ class VideoLanguageModel:
             if key not in pixels:
                 pixels[key] = self.processor(frames)
             count = video_token_count(self.model.config, len(frames))
-            ids, _ = encode(self.tokenizer, question, None, video_tokens=count)
+            ids, spoken = encode(self.tokenizer, conversation(question))
+            ids, _ = expand_video(ids, spoken, self.model.config.video_token_id, count)
             rows.append(_Row(position, ids, key, f"{key.hex()}\n{question}"))
         return rows, pixels
 

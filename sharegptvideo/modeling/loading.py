@@ -28,7 +28,7 @@ _MODEL_TYPE = "video_llava"
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and advice off stderr inside the block; errors still show."""
+    """Keep transformers' progress bars and advice off stderr inside the block; errors show."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -9,6 +9,7 @@ antialiasing on uint8, centre crop, then rescaling and normalising as one float3
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,6 @@ class VideoPixels:
             "video_preprocessor_config.json": None,
             "preprocessor_config.json": None,
         }
-        from pathlib import Path
-
         for name, part in names.items():
             file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
             if file is None:
@@ -104,11 +103,20 @@ class VideoPixels:
         Raises:
             ValueError: another shape or type.
         """
+        return self.normalise(self.resize_and_crop(frames))
+
+    def resize_and_crop(self, frames: Frames) -> torch.Tensor:
+        """The first half, still uint8: what is worth keeping of a clip that is used again."""
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise ValueError(f"frames must be uint8 n×H×W×3, not {frames.dtype} {frames.shape}")
         video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).contiguous()
-        video = self._crop(self._resize(video))
-        # One fused operation on 0..255, in transformers' order: (x - mean/f) / (std/f).
+        return self._crop(self._resize(video)).contiguous()
+
+    def normalise(self, video: torch.Tensor) -> torch.Tensor:
+        """The second half: uint8 …×3×H×W to float32.
+
+        One operation on 0..255, in transformers' order: (x - mean/f) / (std/f).
+        """
         scale = 1.0 / self.rescale_factor
         mean = (torch.tensor(self.mean) * scale).view(-1, 1, 1)
         std = (torch.tensor(self.std) * scale).view(-1, 1, 1)

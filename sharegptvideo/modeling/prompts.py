@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["CHAT_TEMPLATE", "Encoded", "encode", "prompt_text", "video_token_count"]
+__all__ = ["CHAT_TEMPLATE", "conversation", "encode", "expand_video", "video_token_count"]
 
 # Saved with the tokenizer. "USER: <video>\nquestion ASSISTANT: answer</s>", with nothing between
 # turns but a space, as Vicuna-based Video-LLaVA was trained.
@@ -30,75 +33,110 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 
-# Prompt token ids (video token expanded) and answer token ids (closing token included).
-Encoded = tuple[list[int], list[int]]
+Message = dict[str, Any]
 
 
-def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    """The text a model continues with its answer: one `<video>`, the question, "ASSISTANT:".
-
-    A checkpoint that brings a chat template of its own is prompted by that one.
-    """
-    return _render(tokenizer, [_user(question)], generation=True)
+def conversation(question: str, answer: str | None = None) -> list[Message]:
+    """The messages of one question on a clip, and of its answer where there is one."""
+    turns = [{"role": "user", "content": question}]
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
+    return turns
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None, *, video_tokens: int
-) -> Encoded:
-    """Token ids of the prompt and of the answer.
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
+) -> tuple[list[int], list[bool]]:
+    """Token ids of a conversation on one clip, and which of them the assistant says.
+
+    The clip stands before the first user's text as one `<video>` token (see `expand_video`). A
+    conversation that ends with the user's turn ends in the prompt for an answer. The assistant's
+    ids are those that the text has behind its prompt, its closing token included, so training
+    sees what generation will produce, whichever way the tokenizer treats a leading space. A
+    checkpoint that brings a chat template of its own is prompted by that one.
 
     Args:
-        answer: None for generation; the answer's ids are then empty.
-        video_tokens: how many positions the clip takes: frames × (patches + 1).
+        messages: `{"role": "system" | "user" | "assistant", "content": text}`.
 
-    The answer's ids are those it has behind the prompt, so that training sees what generation
-    will produce, whichever way the tokenizer treats a leading space.
+    Raises:
+        UserError: a text contains `<video>`, or the roles make no conversation.
     """
-    prompt = prompt_text(tokenizer, question)
-    prompt_ids = _ids(tokenizer, prompt)
-    if answer is None:
-        return _expand(tokenizer, prompt_ids, video_tokens), []
-    assistant = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-    full_ids = _ids(tokenizer, _render(tokenizer, [_user(question), assistant], generation=False))
-    shared = 0
-    for left, right in zip(prompt_ids, full_ids, strict=False):
-        if left != right:
-            break
-        shared += 1
-    return _expand(tokenizer, full_ids[:shared], video_tokens), full_ids[shared:]
+    _check(messages)
+    turns = _with_clip(messages)
+    if messages[-1]["role"] == "user":
+        ids = _ids(tokenizer, turns, generation=True)
+    else:
+        ids = _ids(tokenizer, turns, generation=False)
+    spoken = [False] * len(ids)
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        start = _shared(_ids(tokenizer, turns[:number], generation=True), ids)
+        end = _shared(_ids(tokenizer, turns[: number + 1], generation=False), ids)
+        spoken[start:end] = [True] * (end - start)
+    return ids, spoken
+
+
+def expand_video(
+    ids: list[int], spoken: list[bool], video_token: int, count: int
+) -> tuple[list[int], list[bool]]:
+    """Give the clip its `count` positions (frames × (patches + 1)) in place of one token."""
+    at = ids.index(video_token)
+    return (
+        ids[:at] + [video_token] * count + ids[at + 1 :],
+        spoken[:at] + [False] * count + spoken[at + 1 :],
+    )
 
 
 def video_token_count(config: Any, frames: int) -> int:
     """Positions of a clip of `frames` frames: each gives its patches and one class token."""
     vision = config.vision_config
-    return frames * ((vision.image_size // vision.patch_size) ** 2 + 1)
+    return int(frames * ((vision.image_size // vision.patch_size) ** 2 + 1))
 
 
-def _user(question: str) -> dict[str, Any]:
-    return {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}
+def _check(messages: Sequence[Message]) -> None:
+    roles = [message["role"] for message in messages]
+    known = {"system", "user", "assistant"}
+    if not known.issuperset(roles) or "user" not in roles or roles[-1] == "system":
+        raise UserError(f"messages: the roles {roles} make no conversation about a clip")
+    for message in messages:
+        if "<video>" in message["content"] or "<image>" in message["content"]:
+            raise UserError(
+                f"messages: <video> and <image> may not stand in a text: {message['content']!r}"
+            )
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], *, generation: bool
-) -> str:
-    template = tokenizer.chat_template or CHAT_TEMPLATE
-    return str(
-        tokenizer.apply_chat_template(
-            messages,
-            chat_template=template,
-            tokenize=False,
-            add_generation_prompt=generation,
-        )
+def _with_clip(messages: Sequence[Message]) -> list[Message]:
+    """The messages in the form of chat templates, with the clip in the first user's turn."""
+    turns = []
+    clip: list[Message] = [{"type": "video"}]
+    for message in messages:
+        content: Any = [{"type": "text", "text": message["content"]}]
+        if message["role"] == "user":
+            content, clip = clip + content, []
+        elif message["role"] == "system":
+            content = message["content"]
+        turns.append({"role": message["role"], "content": content})
+    return turns
+
+
+def _ids(
+    tokenizer: PreTrainedTokenizerBase, turns: list[Message], *, generation: bool
+) -> list[int]:
+    text = tokenizer.apply_chat_template(
+        turns,
+        chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
+        tokenize=False,
+        add_generation_prompt=generation,
     )
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text)["input_ids"])
 
 
-def _expand(tokenizer: PreTrainedTokenizerBase, ids: list[int], count: int) -> list[int]:
-    video = tokenizer.convert_tokens_to_ids("<video>")
-    if ids.count(video) != 1:
-        raise ValueError(f"the prompt has {ids.count(video)} video tokens; it must have one")
-    at = ids.index(video)
-    return ids[:at] + [video] * count + ids[at + 1 :]
+def _shared(left: list[int], right: list[int]) -> int:
+    """How many ids the two begin with in common."""
+    count = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
