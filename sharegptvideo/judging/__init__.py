@@ -1,0 +1,19 @@
+"""Judges: from texts to verdicts. Used by the reward stage of the pipeline and by the harness."""
+
+from sharegptvideo.judging.answer_match import ACCEPTABLE, AnswerMatch, Mark, mark
+from sharegptvideo.judging.base import Judge, JudgeItem, Verdict
+from sharegptvideo.judging.exact import Exact
+from sharegptvideo.judging.registry import JUDGES, open_judge
+
+__all__ = [
+    "ACCEPTABLE",
+    "JUDGES",
+    "AnswerMatch",
+    "Exact",
+    "Judge",
+    "JudgeItem",
+    "Mark",
+    "Verdict",
+    "mark",
+    "open_judge",
+]
