@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -93,6 +94,23 @@ def _assemble() -> None:
 _assemble()
 
 
+def _warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Our own warnings are for the user: one line, without the place in the code."""
+    if category.__module__.startswith("sharegptvideo."):
+        return f"warning: {message}\n"
+    return _python_format(message, category, filename, lineno, line)
+
+
+_python_format = warnings.formatwarning
+
+
 def main() -> None:
     """Run the command line; the entry point of the `sharegptvideo` script."""
+    warnings.formatwarning = _warning_line
     app()

@@ -1,0 +1,124 @@
+"""`sharegptvideo build`: the steps from questions to preference pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_bar
+
+__all__ = ["app"]
+
+app = typer.Typer(rich_markup_mode="rich")
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; resumable.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the draw.")]
+
+
+@app.command()
+def candidates(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--input", help="Folder in the release layout, or 'synthetic': its 'qa' questions."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="A Video-LLaVA: folder or Hub id.")],
+    out: OutOption,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder of the clips; default: the input.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the questions.")] = "train",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take the first N questions only.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Answers a question.")] = 6,
+    temperature: Annotated[float, typer.Option(help="Temperature of the draw.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Share of probability drawn from.")] = 0.95,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer is cut.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 96,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Let a model answer every question several times: OUT/candidates.jsonl.
+
+    Example: [bold]sharegptvideo build candidates --input world --model sft --out loop[/bold]
+    """
+    from sharegptvideo.pipeline import read_questions, sample_candidates
+
+    rows = read_questions(source, split=split, media=media, limit=limit)
+    with progress_bar() as progress:
+        report = sample_candidates(
+            rows,
+            model,
+            out,
+            k=k,
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            seed=seed,
+            progress=progress,
+        )
+    for cause, count in (report.failures or {}).items():
+        note(f"failed: {cause} ({count} questions)")
+    print_figures(report.as_dict(), as_json=json)
+    if report.n_failed == report.n_questions:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rewards(
+    candidates: Annotated[
+        Path, typer.Option("--input", help="Folder or file of `build candidates`.")
+    ],
+    out: OutOption,
+    judge: Annotated[
+        str, typer.Option(help="answer-match, or openai:NAME for an endpoint.")
+    ] = "answer-match",
+    base_url: Annotated[
+        str | None, typer.Option(help="Endpoint of openai:NAME; default: OPENAI_BASE_URL.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Score the candidates 1 to 5 by caption, question and reference: OUT/rewards.jsonl.
+
+    Example: [bold]sharegptvideo build rewards --input loop --judge answer-match --out loop[/bold]
+    """
+    from sharegptvideo.judging import open_judge
+    from sharegptvideo.pipeline import score_candidates
+
+    with progress_bar() as progress:
+        report = score_candidates(
+            candidates, open_judge(judge, base_url=base_url), out, progress=progress
+        )
+    for reason, count in (report.reasons or {}).items():
+        note(f"unscored: {reason} ({count} answers)")
+    print_figures(report.as_dict(), as_json=json)
+    if not report.n_scored:
+        raise typer.Exit(1)
+
+
+@app.command()
+def preferences(
+    rewards: Annotated[Path, typer.Option("--input", help="Folder or file of `build rewards`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    threshold: Annotated[float, typer.Option(help="Lowest acceptable score.")] = 3.0,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Pair an acceptable with an unacceptable answer of each question, ready for DPO.
+
+    OUT then loads as a dataset: load_dataset("preferences", source=OUT).
+
+    Example: [bold]sharegptvideo build preferences --input loop --out pairs[/bold]
+    """
+    from sharegptvideo.pipeline import PAIRS_FILE, make_pairs
+
+    report = make_pairs(rewards, out, seed=seed, threshold=threshold)
+    note(f"pairs: {out / PAIRS_FILE}; report: {out / 'preferences.json'}")
+    print_figures(report.as_dict(), as_json=json)
+    if not report.n_pairs:
+        raise typer.Exit(1)
