@@ -17,6 +17,7 @@ from sharegptvideo.errors import UserError
 __all__ = [
     "KeyedLog",
     "dumps",
+    "parse_row",
     "read_json",
     "read_jsonl",
     "replacing",
@@ -113,10 +114,15 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            yield number, _row(path, number, line)
+            yield number, parse_row(path, number, line)
 
 
-def _row(path: Path, number: int, line: bytes) -> Row:
+def parse_row(path: Path | str, number: int, line: bytes) -> Row:
+    """The JSON object on line `number` of `path`; a mark of byte order before line 1 is skipped.
+
+    Raises:
+        UserError: `FILE:LINE: cause` where the line is not a JSON object in UTF-8.
+    """
     try:
         row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:

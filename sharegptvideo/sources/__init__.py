@@ -1,1 +1,72 @@
-"""."""
+"""Where rows come from: the release on disk or on the Hub, Parquet, the synthetic world.
+
+`open_source` finds out which; what it gives back reads rows and says what a cache key needs.
+
+| `source=` | rows come from |
+| --- | --- |
+| None | the Hub (`synthetic_qa` and `synthetic_ood_qa`: the synthetic world) |
+| "synthetic" | a tiny synthetic world, built once in the cache folder |
+| a folder with `<config>/<split>-*.parquet` | Parquet made by this package |
+| any other folder | the release layout, `video_instruction/...`; worlds of `build_world` too |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.schema import Config
+from sharegptvideo.sources.base import Row, Source
+from sharegptvideo.sources.report import DataWarning, OnError, ReadReport, on_error_of
+from sharegptvideo.sources.splits import SPLITS_FILE, VALIDATION_SHARE, SplitRule
+
+__all__ = [
+    "SPLITS_FILE",
+    "VALIDATION_SHARE",
+    "DataWarning",
+    "OnError",
+    "ReadReport",
+    "Row",
+    "Source",
+    "SplitRule",
+    "on_error_of",
+    "open_source",
+]
+
+_EMBEDDED = frozenset({"synthetic_qa", "synthetic_ood_qa"})
+
+
+def open_source(
+    config: Config,
+    source: str | os.PathLike[str] | None,
+    *,
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Source:
+    """The source that `source` means for a config (see the table above).
+
+    `revision` is a branch, tag or commit on the Hub. `streaming` reads from the Hub without
+    downloading; other sources are read line by line in any case.
+
+    Raises:
+        UserError: no such folder; `revision` with a source that is not the Hub.
+    """
+    from sharegptvideo.sources.hub import HubSource
+    from sharegptvideo.sources.parquet import ParquetSource
+    from sharegptvideo.sources.release import ReleaseSource
+
+    if source is None and config.name in _EMBEDDED:
+        source = "synthetic"
+    if source is None:
+        return HubSource(revision, streaming)
+    if revision is not None:
+        raise UserError("revision= is for the Hub; leave it out with source=")
+    if source == "synthetic":
+        from sharegptvideo.sources.synthetic import world_folder
+
+        return ReleaseSource(world_folder())
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
+    return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)

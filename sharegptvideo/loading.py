@@ -1,0 +1,206 @@
+"""`load_dataset`, and `read_rows`, the same rows without `datasets`."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.schema import CONFIGS, VIDEO_PATH, Config
+from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_source
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+__all__ = ["MediaPaths", "config_of", "list_datasets", "load_dataset", "read_rows", "rows_of"]
+
+PathLike = str | os.PathLike[str]
+
+
+def list_datasets() -> list[str]:
+    """The names that `load_dataset` takes, training sets first."""
+    return list(CONFIGS)
+
+
+def config_of(name: str) -> Config:
+    """A config by name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in CONFIGS:
+        raise unknown_name("dataset", name, CONFIGS)
+    return CONFIGS[name]
+
+
+def load_dataset(
+    name: str,
+    split: str = "train",
+    *,
+    source: PathLike | None = None,
+    media: PathLike | None = None,
+    streaming: bool = False,
+    on_error: str = "raise",
+    revision: str | None = None,
+    report: ReadReport | None = None,
+) -> Dataset | IterableDataset:
+    """Load one split of a dataset, columns as in `sharegptvideo.schema`.
+
+    Splits: training sets have `train` and `validation`, test sets have `test`;
+    "train+validation" gives both. The release has no validation file, so about 1 % of the
+    *videos* are held out by a hash of their stem, the same ones in every training set: no
+    video of `validation` is in any `train`. A source with a `splits.json` of its own (the
+    synthetic world) decides itself, and Parquet files are taken as they are named.
+
+    Args:
+        name: one of `list_datasets()`.
+        split: as above.
+        source: None for the release on the Hub, "synthetic" for a tiny world made on this
+            machine, or a folder: the release layout, or Parquet made by this package.
+        media: a folder with the videos; adds `video_path` (str, null where absent).
+        streaming: rows as they are read (`IterableDataset`) instead of a table on disk.
+        on_error: "raise", or "skip" to list rows that break the schema and go on.
+        revision: branch, tag or commit on the Hub.
+        report: filled with what was skipped, repeated or not found. A streamed dataset fills
+            only its own copy; it still warns at the end of a pass.
+
+    Rows left out and videos not found are also told by a `DataWarning` with count and names.
+
+    Raises:
+        UserError: unknown name or split, no such source, a row that breaks the schema
+            (FILE:LINE and cause), the Hub out of reach.
+    """
+    from sharegptvideo.builder import SharegptvideoBuilder
+    from sharegptvideo.registration import NAME, builder_hash
+    from sharegptvideo.sources.synthetic import cache_folder
+
+    config = config_of(name)
+    _split_names(config, split)
+    builder = SharegptvideoBuilder(
+        cache_dir=str(cache_folder() / "datasets"),
+        dataset_name=NAME,
+        config_name=name,
+        hash=builder_hash(),
+        data_dir=None if source is None else os.fspath(source),
+        media=None if media is None else os.fspath(media),
+        on_error=on_error,
+        hub_revision=revision,
+    )
+    if streaming:
+        return builder.as_streaming_dataset(split)
+    builder.download_and_prepare()
+    dataset = builder.as_dataset(split)
+    if report is not None:
+        report.merge(builder.report)
+    return dataset
+
+
+def read_rows(
+    name: str,
+    source: PathLike | None = None,
+    split: str = "train",
+    *,
+    media: PathLike | None = None,
+    on_error: str = "raise",
+    revision: str | None = None,
+    report: ReadReport | None = None,
+) -> Iterator[Row]:
+    """The rows of `load_dataset` as dicts, read as they are asked for, without `datasets`.
+
+    Arguments and errors are those of `load_dataset`; names are checked at once, files when
+    the first row is asked for. At the end a `DataWarning` tells what was left out.
+    """
+    config = config_of(name)
+    splits = _split_names(config, split)
+    opened = open_source(config, source, revision=revision)
+    paths = None if media is None else MediaPaths(media)
+    found = ReadReport() if report is None else report
+    return _told(config, opened, splits, paths, on_error, found)
+
+
+def _told(
+    config: Config,
+    source: Source,
+    splits: list[str],
+    media: MediaPaths | None,
+    on_error: str,
+    report: ReadReport,
+) -> Iterator[Row]:
+    try:
+        for split in splits:
+            part = ReadReport()
+            try:
+                yield from rows_of(config, source, split, media, on_error, part)
+            finally:
+                report.merge(part)
+    finally:
+        report.warn()
+
+
+def rows_of(
+    config: Config,
+    source: Source,
+    split: str,
+    media: MediaPaths | None,
+    on_error: str,
+    report: ReadReport,
+) -> Iterator[Row]:
+    """The rows of one split of an open source: the path that every reader takes."""
+    there = source.splits(config)
+    if split not in there:
+        raise UserError(f"{config.name} has no split {split!r} here (found: {', '.join(there)})")
+    for row in source.rows(config, split, on_error_of(on_error), report):
+        if media is not None:
+            row[VIDEO_PATH] = media.find(row["video"], report)
+        yield row
+
+
+def _split_names(config: Config, split: str) -> list[str]:
+    names = [part.strip() for part in split.split("+")]
+    for name in names:
+        if name not in config.splits:
+            raise unknown_name(f"split of {config.name}", name, config.splits)
+    return names
+
+
+class MediaPaths:
+    """Paths of videos below a media folder; each stem is looked up once in a while."""
+
+    def __init__(self, root: PathLike) -> None:
+        self.root = Path(root).expanduser()
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such folder; media= is the folder with the videos")
+
+    def find(self, video: str | None, report: ReadReport) -> str | None:
+        """Path of a video's file or frame folder; null, and listed once, where it is absent."""
+        if video is None:
+            return None
+        path: str | None = self._resolve(video)
+        if path is None and video not in self._missing:
+            self._missing.add(video)
+            report.missing_videos.append(video)
+        return path
+
+    @functools.cached_property
+    def _missing(self) -> set[str]:
+        return set()
+
+    @functools.cached_property
+    def _resolve(self) -> Callable[[str], str | None]:
+        from sharegptvideo.media import MediaFolder
+
+        folder = MediaFolder(self.root)
+
+        @functools.lru_cache(maxsize=4096)
+        def resolve(video: str) -> str | None:
+            path = folder.resolve(video)
+            return None if path is None else str(path)
+
+        return resolve
+
+    def __reduce__(self) -> tuple[type[MediaPaths], tuple[Path]]:
+        # The look-up table stays behind: a worker process makes its own.
+        return MediaPaths, (self.root,)

@@ -1,0 +1,229 @@
+"""One row type for each config, and what follows from it: columns, `datasets.Features`, splits.
+
+No other module spells out column names as a list; they ask here. A column whose type admits
+None may be null; all others are always there and never empty (an answer that lost, `rejected`,
+may be the empty string).
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+__all__ = [
+    "CONFIGS",
+    "VIDEO_PATH",
+    "CaptionRow",
+    "Config",
+    "Message",
+    "PreferenceRow",
+    "QaRow",
+    "SftRow",
+    "TaskRow",
+    "columns",
+    "features",
+]
+
+VIDEO_PATH = "video_path"
+"""The column that `media=` adds: a file or a frame folder, null where it is absent."""
+
+
+class Message(TypedDict):
+    """One turn; `role` is "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+class CaptionRow(TypedDict):
+    """A video and one detailed caption of it."""
+
+    id: str
+    video: str
+    source: str
+    prompt: str
+    caption: str
+    video_path: NotRequired[str | None]
+
+
+class QaRow(TypedDict):
+    """A question about a video with its reference answer."""
+
+    id: str
+    video: str
+    source: str
+    question: str
+    answer: str
+    caption: str | None
+    video_path: NotRequired[str | None]
+
+
+class SftRow(TypedDict):
+    """A conversation about a video, an image, or neither."""
+
+    id: str
+    video: str | None
+    image: str | None
+    messages: list[Message]
+    video_path: NotRequired[str | None]
+
+
+class PreferenceRow(TypedDict):
+    """Two answers to one question, the better first."""
+
+    id: str
+    video: str
+    source: str
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_score: float | None
+    rejected_score: float | None
+    answer: str | None
+    caption: str | None
+    video_path: NotRequired[str | None]
+
+
+class TaskRow(TypedDict):
+    """A test question with its reference answer."""
+
+    id: str
+    video: str
+    question: str
+    answer: str
+    caption: str | None
+    question_type: str | None
+    video_path: NotRequired[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A dataset that can be loaded by name.
+
+    `file` is the pattern of its files under `video_instruction/` in the release layout.
+    """
+
+    name: str
+    row: type
+    file: str
+    description: str
+    splits: tuple[str, ...]
+    nullable: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        hints = columns(self.row)
+        empty = frozenset(name for name, hint in hints.items() if _may_be_null(hint))
+        object.__setattr__(self, "nullable", empty)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names in order, without `video_path`."""
+        return tuple(columns(self.row))
+
+    @property
+    def is_task(self) -> bool:
+        """Whether this is a test set."""
+        return self.row is TaskRow
+
+
+def columns(row: type) -> dict[str, Any]:
+    """Column names of a row type, in order, with their Python types; without `video_path`."""
+    hints = get_type_hints(row)
+    return {name: hints[name] for name in row.__annotations__ if name != VIDEO_PATH}
+
+
+def _may_be_null(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) and type(None) in hint.__args__
+
+
+_TRAIN = ("train", "validation")
+_TEST = ("test",)
+
+
+def _task(name: str, stem: str, about: str) -> Config:
+    return Config(f"{name}_qa", TaskRow, f"test/{stem}.qa.jsonl", about, _TEST)
+
+
+def _official(name: str, stem: str, about: str) -> Config:
+    return Config(f"{name}_qa_official", TaskRow, f"test/{stem}.qa.official.jsonl", about, _TEST)
+
+
+def _table(*configs: Config) -> dict[str, Config]:
+    table: dict[str, Config] = {}
+    for config in configs:
+        if config.name in table:
+            raise ValueError(f"config {config.name!r} is defined twice")
+        table[config.name] = config
+    return table
+
+
+CONFIGS: dict[str, Config] = _table(
+    Config(
+        "captions",
+        CaptionRow,
+        "train/pretrain/video_caption_pretrain.jsonl",
+        "900k videos, one detailed caption each",
+        _TRAIN,
+    ),
+    Config(
+        "qa", QaRow, "train/qa/*.jsonl", "questions and answers written from the captions", _TRAIN
+    ),
+    Config(
+        "sft",
+        SftRow,
+        "train/sft/*.jsonl",
+        "conversations for instruction tuning, about videos and images",
+        _TRAIN,
+    ),
+    Config(
+        "preferences",
+        PreferenceRow,
+        "train/dpo/*.jsonl",
+        "17k pairs of a better and a worse answer, for DPO",
+        _TRAIN,
+    ),
+    _task("webvid", "webvid", "in-domain test questions on WebVid, with captions"),
+    _task("vidal", "vidal", "in-domain test questions on VIDAL, with captions"),
+    _task("activitynet", "actnet", "in-domain test questions on ActivityNet, with captions"),
+    _task("msrvtt", "msrvtt", "out-of-domain test questions on MSRVTT, with captions"),
+    _task("msvd", "msvd", "out-of-domain test questions on MSVD, with captions"),
+    _task("tgif", "tgif", "out-of-domain test questions on TGIF, with captions"),
+    _task("ssv2", "ssv2", "out-of-domain test questions on SSV2, with captions"),
+    _official("msrvtt", "msrvtt", "about 5k of the MSRVTT-QA test questions, short answers"),
+    _official("msvd", "msvd", "about 5k of the MSVD-QA test questions, short answers"),
+    _official("tgif", "tgif", "about 5k of the TGIF-QA test questions, short answers"),
+    _task("synthetic", "synthetic", "test questions on the synthetic world"),
+    _task(
+        "synthetic_ood",
+        "synthetic_ood",
+        "test questions on unseen combinations and another style of the synthetic world",
+    ),
+)
+"""Every config by its name, training sets first."""
+
+
+def features(name: str, *, media: bool = False) -> Features:
+    """`datasets.Features` of a config, with `video_path` at the end when `media` is set.
+
+    Raises:
+        KeyError: `name` is not in `CONFIGS`.
+    """
+    from datasets import Features, List, Value
+
+    def feature(hint: Any) -> Any:
+        if _may_be_null(hint):
+            (hint,) = (part for part in hint.__args__ if part is not type(None))
+        if hint is str:
+            return Value("string")
+        if hint is float:
+            return Value("float64")
+        return List({key: Value("string") for key in get_type_hints(Message)})
+
+    table = {key: feature(hint) for key, hint in columns(CONFIGS[name].row).items()}
+    if media:
+        table[VIDEO_PATH] = Value("string")
+    return Features(table)

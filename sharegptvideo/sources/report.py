@@ -1,0 +1,105 @@
+"""What a reader left out or could not find, counted and named; nothing goes missing in silence."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.storage import read_json, write_json
+
+__all__ = ["DataWarning", "OnError", "ReadReport", "on_error_of", "refuse"]
+
+OnError = Literal["raise", "skip"]
+
+_LISTED = 3
+_FILE = "left_out.json"
+
+
+class DataWarning(UserWarning):
+    """Rows were left out, or videos were not found; the text says how many and which first."""
+
+
+@dataclass(slots=True)
+class ReadReport:
+    """Filled while rows are read; pass one in to see what happened.
+
+    Attributes:
+        skipped: `FILE:LINE: cause` of each row that breaks the schema (`on_error="skip"`).
+        repeated: `FILE:LINE` of each row that an earlier file holds too, word for word.
+        missing_videos: videos that `media=` does not have, each once, in order.
+    """
+
+    skipped: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    missing_videos: list[str] = field(default_factory=list)
+
+    def merge(self, other: ReadReport) -> None:
+        """Add what `other` lists and this one does not; two splits share their files' faults."""
+        for name, values in other.as_dict().items():
+            mine = getattr(self, name)
+            there = set(mine)
+            mine += [value for value in values if value not in there]
+
+    def lines(self) -> list[str]:
+        """One sentence for each kind of trouble, with its count and the first few."""
+        told = (
+            (self.skipped, "that break the schema skipped", "row"),
+            (self.repeated, "that repeat an earlier file's left out", "row"),
+            (self.missing_videos, "not found, video_path is null", "video"),
+        )
+        return [_sentence(values, what, noun) for values, what, noun in told if values]
+
+    def warn(self) -> None:
+        """Give a `DataWarning` for each kind of trouble."""
+        for line in self.lines():
+            warnings.warn(line, DataWarning, stacklevel=3)
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """The three lists as plain JSON values."""
+        return {
+            "skipped": self.skipped,
+            "repeated": self.repeated,
+            "missing_videos": self.missing_videos,
+        }
+
+    def save(self, folder: str) -> None:
+        """Keep the report beside a cached table, for those who load it again."""
+        write_json(Path(folder, _FILE), self.as_dict())
+
+    @classmethod
+    def load(cls, folder: str) -> ReadReport:
+        """The report that was kept beside a cached table."""
+        return cls(**read_json(Path(folder, _FILE)))
+
+
+def _sentence(values: list[str], what: str, noun: str) -> str:
+    shown = "; ".join(values[:_LISTED])
+    more = f"; and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    return f"{len(values)} {noun}{'' if len(values) == 1 else 's'} {what}: {shown}{more}"
+
+
+def on_error_of(value: str) -> OnError:
+    """`value` as one of the two ways to treat a row that breaks the schema.
+
+    Raises:
+        UserError: it is neither "raise" nor "skip".
+    """
+    if value == "raise":
+        return "raise"
+    if value == "skip":
+        return "skip"
+    raise unknown_name("on_error", value, ("raise", "skip"))
+
+
+def refuse(problem: str, on_error: OnError, report: ReadReport) -> None:
+    """Raise the problem, or list it and go on.
+
+    Raises:
+        UserError: `on_error` is "raise".
+    """
+    if on_error == "raise":
+        raise UserError(f'{problem}; mend the row, or pass on_error="skip" to go on without it')
+    report.skipped.append(problem)

@@ -1,0 +1,38 @@
+"""The synthetic world as a source: built once in the cache folder, then read like a release."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+__all__ = ["cache_folder", "world_folder"]
+
+
+def cache_folder() -> Path:
+    """Where this package keeps what it can make again.
+
+    `SHAREGPTVIDEO_CACHE`, else `sharegptvideo` below `XDG_CACHE_HOME` or `~/.cache`.
+    """
+    own = os.environ.get("SHAREGPTVIDEO_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sharegptvideo"
+
+
+def world_folder() -> Path:
+    """The tiny world with seed 0 in the cache folder; built on the first call.
+
+    The folder's name carries a digest of the code that makes the world, so a new version of
+    the package never reads an old one's clips.
+    """
+    import sharegptvideo.synthetic as package
+
+    assert package.__file__ is not None
+    digest = hashlib.sha256()
+    for path in sorted(Path(package.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    out = cache_folder() / "synthetic" / f"tiny-seed0-{digest.hexdigest()[:12]}"
+    package.build_world(out, seed=0, scale="tiny")
+    return out
