@@ -1,0 +1,119 @@
+"""From predictions and judgements to one task's figures in results.json."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sharegptvideo.eval.statistics import Estimate, clustered_mean
+
+__all__ = ["MISSING_CLIP", "score_task"]
+
+# How a failed prediction's `error` begins where its clip was not found; the name follows.
+MISSING_CLIP = "missing clip "
+
+Row = Mapping[str, Any]
+
+
+def score_task(
+    rows: Sequence[Row],
+    predictions: Mapping[str, Row],
+    judgements: Mapping[str, Row],
+    *,
+    lowest_score: float = 1.0,
+) -> dict[str, Any]:
+    """Count one task. The denominator is what was asked, never what happened to succeed.
+
+    Args:
+        rows: the questions asked: `id` (unique) and `video` (the cluster).
+        predictions: by id: `status` "ok" or "failed", where failed `error`.
+        judgements: by id: `status` "scored" or "unscored", where scored `correct` and `score`.
+            One on a failed prediction is not looked at.
+        lowest_score: what a failed prediction scores: 1, or 0 under the official protocol.
+
+    Returns:
+        `n` asked = `n_predicted` + `n_failed` (no prediction at all is a failed one);
+        `n_predicted` = `n_scored` + `n_unscored`; `coverage`, the share of `n` whose outcome is
+        known: scored, or failed and therefore wrong; `accuracy` and `score`, {value, se, ci95}
+        over those, standard errors clustered by video; `accuracy_bounds` over all `n`, with the
+        unscored all wrong and all right; `clusters`, how many videos; `paper_accuracy`, by the
+        published counting (failed ones left out, unreadable verdicts wrong), for comparison only;
+        `missing_clips`, names; `failures`, how many failed by cause, clips not found together.
+        A figure without a single value is null.
+
+    Raises:
+        ValueError: an id is asked twice, a question has no video, or a scored judgement no verdict.
+    """
+    ids = [str(row["id"]) for row in rows]
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"question {Counter(ids).most_common(1)[0][0]!r} is asked twice")
+    outcomes = [_outcome(key, predictions, judgements, lowest_score) for key in ids]
+    videos = [row["video"] for row in rows]
+    failed = [key for key in ids if not _answered(predictions.get(key))]
+    unscored = sum(right is None for right, _ in outcomes)
+    correct = sum(right or 0.0 for right, _ in outcomes)
+    n, n_predicted = len(ids), len(ids) - len(failed)
+    return {
+        "n": n,
+        "n_predicted": n_predicted,
+        "n_failed": len(failed),
+        "n_scored": n_predicted - unscored,
+        "n_unscored": unscored,
+        "coverage": (n - unscored) / n if n else None,
+        "accuracy": _figure(_mean([right for right, _ in outcomes], videos)),
+        "accuracy_bounds": [correct / n, (correct + unscored) / n] if n else None,
+        "score": _figure(_mean([score for _, score in outcomes], videos)),
+        "clusters": len(set(videos)),
+        "paper_accuracy": correct / n_predicted if n_predicted else None,
+        "missing_clips": _missing_clips(failed, predictions),
+        "failures": _causes(failed, predictions),
+    }
+
+
+def _answered(prediction: Row | None) -> bool:
+    return prediction is not None and prediction["status"] == "ok"
+
+
+def _outcome(
+    key: str, predictions: Mapping[str, Row], judgements: Mapping[str, Row], lowest: float
+) -> tuple[float | None, float | None]:
+    """(right 1.0 or wrong 0.0, score), both None where unscored."""
+    if not _answered(predictions.get(key)):
+        return 0.0, lowest
+    verdict = judgements.get(key)
+    if verdict is None or verdict["status"] != "scored":
+        return None, None
+    if verdict["correct"] is None:
+        raise ValueError(f"the judgement of {key!r} is scored but does not say whether correct")
+    score = verdict["score"]
+    return float(verdict["correct"]), None if score is None else float(score)
+
+
+def _mean(values: Sequence[float | None], videos: Sequence[object]) -> Estimate:
+    known = [(value, video) for value, video in zip(values, videos, strict=True)
+             if value is not None]  # fmt: skip
+    return clustered_mean([value for value, _ in known], [video for _, video in known])
+
+
+def _figure(estimate: Estimate) -> dict[str, Any]:
+    found = asdict(estimate)
+    ci95 = found["ci95"]
+    return {"value": found["value"], "se": found["se"], "ci95": list(ci95) if ci95 else None}
+
+
+def _error(prediction: Row | None) -> str:
+    return str(prediction.get("error") or "no cause given") if prediction else "no prediction"
+
+
+def _missing_clips(failed: Sequence[str], predictions: Mapping[str, Row]) -> list[str]:
+    errors = (_error(predictions.get(key)) for key in failed)
+    names = (e.removeprefix(MISSING_CLIP) for e in errors if e.startswith(MISSING_CLIP))
+    return list(dict.fromkeys(names))
+
+
+def _causes(failed: Sequence[str], predictions: Mapping[str, Row]) -> dict[str, int]:
+    errors = (_error(predictions.get(key)) for key in failed)
+    causes = Counter(MISSING_CLIP.strip() if e.startswith(MISSING_CLIP) else e for e in errors)
+    return dict(causes.most_common())
