@@ -1,1 +1,37 @@
-"""."""
+"""The benchmark: tasks, models, judges and the numbers that come of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sharegptvideo.eval.comparison import compare_runs
+    from sharegptvideo.eval.runner import judge_predictions, run_evaluation
+    from sharegptvideo.eval.tasks import Task, list_tasks, load_task
+
+__all__ = [
+    "Task",
+    "compare_runs",
+    "judge_predictions",
+    "list_tasks",
+    "load_task",
+    "run_evaluation",
+]
+
+_HOME = {
+    "Task": "tasks",
+    "compare_runs": "comparison",
+    "judge_predictions": "runner",
+    "list_tasks": "tasks",
+    "load_task": "tasks",
+    "run_evaluation": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: the runner pulls in pydantic and numpy, which --help has no need of.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

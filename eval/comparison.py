@@ -1,0 +1,108 @@
+"""Two runs on the same questions: differences paired by question, clustered by video."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.runfolder import read_run
+from sharegptvideo.eval.statistics import paired_difference
+from sharegptvideo.storage import read_jsonl
+
+__all__ = ["compare_runs", "read_outcomes"]
+
+# task -> question id -> (video, 1.0 right / 0.0 wrong / None where the judge gave no verdict)
+Outcomes = dict[str, dict[str, tuple[str, float | None]]]
+
+
+def read_outcomes(run: Path) -> Outcomes:
+    """Whether each answer of a run was right: a failed one is wrong, an unscored one None."""
+    verdicts = {(row["task"], row["id"]): row for _, row in read_jsonl(run / "judgements.jsonl")}
+    outcomes: Outcomes = {}
+    for _, row in read_jsonl(run / "predictions.jsonl"):
+        outcomes.setdefault(row["task"], {})[row["id"]] = (
+            row["video"],
+            _value(row, verdicts.get((row["task"], row["id"]))),
+        )
+    return outcomes
+
+
+def _value(prediction: dict[str, Any], verdict: dict[str, Any] | None) -> float | None:
+    if prediction["status"] != "ok":
+        return 0.0
+    if verdict is None or verdict["status"] != "scored":
+        return None
+    return float(verdict["correct"])
+
+
+def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
+    """Accuracy of `second` minus accuracy of `first` on the questions that both have.
+
+    Returns:
+        `first`, `second` (model and judge of each) and per task: `n` pairs, `n_clusters`,
+        accuracy of each on these pairs, `delta`, `se`, `ci95`, `p_value`, and how many questions
+        were left out because a verdict (`n_unscored`) or the question (`n_only_in_one`) is
+        missing on one side. For the formula see `paired_difference`.
+
+    Raises:
+        UserError: not a finished run, no task in common, or tasks judged by different rules.
+    """
+    paths = Path(first), Path(second)
+    runs = [read_run(path)[0] for path in paths]
+    common = sorted(runs[0]["tasks"].keys() & runs[1]["tasks"].keys())
+    if not common:
+        raise UserError(
+            f"{paths[0]} ({', '.join(runs[0]['tasks'])}) and {paths[1]}"
+            f" ({', '.join(runs[1]['tasks'])}) have no task in common"
+        )
+    for task in common:
+        _refuse_other_rules(task, paths, (runs[0]["tasks"][task], runs[1]["tasks"][task]))
+    outcomes = [read_outcomes(path) for path in paths]
+    return {
+        "first": {"run": str(paths[0]), "model": runs[0]["model"]["spec"]},
+        "second": {"run": str(paths[1]), "model": runs[1]["model"]["spec"]},
+        "judge": runs[0]["judge"],
+        "tasks": {
+            task: _compare(outcomes[0].get(task, {}), outcomes[1].get(task, {})) for task in common
+        },
+    }
+
+
+def _refuse_other_rules(
+    task: str, paths: tuple[Path, Path], tasks: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    for what, name in (("version", "task version"), ("protocol", "protocol")):
+        if tasks[0][what] != tasks[1][what]:
+            raise UserError(
+                f"{task}: {name} {tasks[0][what]} in {paths[0]}, {tasks[1][what]} in {paths[1]};"
+                " only like can be compared with like"
+            )
+    judges = [{k: v for k, v in t["judge"].items() if k != "endpoint"} for t in tasks]
+    if judges[0] != judges[1]:
+        raise UserError(
+            f"{task}: judged by {judges[0]} in {paths[0]}, by {judges[1]} in {paths[1]}; judge"
+            " one run's answers anew (eval judge --predictions RUN/predictions.jsonl)"
+        )
+
+
+def _compare(
+    first: dict[str, tuple[str, float | None]], second: dict[str, tuple[str, float | None]]
+) -> dict[str, Any]:
+    shared = [key for key in first if key in second]
+    pairs = [
+        (video, a, b)
+        for key in shared
+        for video, a, b in [(*first[key], second[key][1])]
+        if a is not None and b is not None
+    ]
+    a, b = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
+    difference = asdict(paired_difference(a, b, [pair[0] for pair in pairs]))
+    return {
+        **difference,
+        "first_accuracy": sum(a) / len(a) if a else None,
+        "second_accuracy": sum(b) / len(b) if b else None,
+        "n_unscored": len(shared) - len(pairs),
+        "n_only_in_one": len(first.keys() ^ second.keys()),
+    }

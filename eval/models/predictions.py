@@ -1,0 +1,119 @@
+"""Answers read from a file: how `eval judge` works, and how other harnesses' output gets in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.types import Answer, Question, Request
+from sharegptvideo.storage import read_jsonl, sha256_file
+
+__all__ = ["PredictionsModel"]
+
+
+class PredictionsModel:
+    """`predictions:FILE`, a JSONL file with `id` and `prediction` a line.
+
+    Where a line has a `task` it answers that task's question only; where it has status `failed`
+    (a run's predictions.jsonl) it stays failed, with its error, unless a later line mends it.
+    """
+
+    needs_frames = False
+    frames: int | None = None
+
+    def __init__(self, name: str) -> None:
+        """Read the file.
+
+        Raises:
+            UserError: `FILE:LINE: cause`, or the ids that have two predictions.
+        """
+        self.spec = f"predictions:{name}"
+        self._path = Path(name)
+        self._answers: dict[tuple[str | None, str], Answer] = {}
+        twice: dict[str, list[int]] = {}
+        lines: dict[tuple[str | None, str], int] = {}
+        for number, row in read_jsonl(self._path):
+            key, answer = self._parse(number, row)
+            earlier = self._answers.get(key)
+            # A retried question leaves its failed line in the log; two answers are a mistake.
+            if earlier is not None and earlier.error is None:
+                twice.setdefault(key[1], [lines[key]]).append(number)
+            self._answers[key] = answer
+            lines[key] = number
+        if twice:
+            shown = ", ".join(f"{i} (lines {_join(at)})" for i, at in list(twice.items())[:5])
+            more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+            raise UserError(
+                f"{name}: {len(twice)} ids have more than one prediction: {shown}{more};"
+                " keep one line each"
+            )
+        if not self._answers:
+            raise UserError(f"{name}: no prediction in it")
+
+    def _parse(self, number: int, row: dict[str, Any]) -> tuple[tuple[str | None, str], Answer]:
+        where = f"{self._path}:{number}"
+        if not isinstance(row.get("id"), str | int):
+            raise UserError(f"{where}: no id; a line needs an id and a prediction")
+        task = row.get("task")
+        key = (None if task is None else str(task), str(row["id"]))
+        if row.get("status") == "failed":
+            return key, Answer(error=str(row.get("error") or "failed in the run that wrote it"))
+        if not isinstance(row.get("prediction"), str):
+            raise UserError(f'{where}: prediction is not a text; write "" for an empty answer')
+        return key, Answer(text=row["prediction"])
+
+    def describe(self) -> dict[str, Any]:
+        """Kind, file name and the hash of its bytes (which may change: what differs is judged)."""
+        return {
+            "kind": "predictions",
+            "name": self._path.name,
+            "file_hash": sha256_file(self._path),
+        }
+
+    def _find(self, question: Question) -> Answer | None:
+        own = self._answers.get((question.task, question.id))
+        return own if own is not None else self._answers.get((None, question.id))
+
+    def check(
+        self, questions: Sequence[Question], every: Iterable[Question]
+    ) -> dict[str, dict[str, Any]]:
+        """List the ids without a prediction, and the predictions without a question.
+
+        Raises:
+            UserError: not one id of the file belongs to the tasks.
+        """
+        every = list(every)
+        tasks = list(dict.fromkeys(question.task for question in every))
+        known = {question.id for question in every}
+        if not any(self._find(question) for question in every):
+            example = next(iter(self._answers))[1]
+            raise UserError(
+                f"{self._path}: none of its {len(self._answers)} ids (such as {example!r}) is a"
+                f" question of {', '.join(tasks)} (such as {every[0].id!r}); is it for another"
+                " task, or another --data-dir?"
+            )
+        remarks: dict[str, dict[str, Any]] = {task: {} for task in tasks}
+        for question in questions:
+            if self._find(question) is None:
+                remarks[question.task].setdefault("missing_predictions", []).append(question.id)
+        for task, row_id in self._answers:
+            # A line that names no task is put down to the first; one of another task is no fault.
+            of = tasks[0] if task is None else task
+            if of in remarks and row_id not in known:
+                remarks[of].setdefault("foreign_predictions", []).append(row_id)
+        return remarks
+
+    def render(self, prompt: str) -> str:
+        """The prompt as it is: how the file's answers were asked for is not known here."""
+        return prompt
+
+    def answer(self, batch: Sequence[Request], *, max_new_tokens: int) -> list[Answer]:  # noqa: ARG002 - written already
+        """What the file says; a question that it leaves out is a failed one."""
+        missing = Answer(error=f"no prediction in {self._path.name}")
+        return [self._find(request.question) or missing for request in batch]
+
+
+def _join(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

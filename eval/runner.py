@@ -1,0 +1,239 @@
+"""One evaluation from questions to results.json; every piece is in a module of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.answering import answer_questions
+from sharegptvideo.eval.models import Model, open_model
+from sharegptvideo.eval.runfolder import RunFolder, package_versions
+from sharegptvideo.eval.scoring import score_task
+from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder
+from sharegptvideo.eval.types import Question
+from sharegptvideo.eval.verdicts import judge_answers
+from sharegptvideo.judging import Judge, open_judge
+
+__all__ = ["judge_predictions", "run_evaluation"]
+
+Progress = Callable[[int, int, str], None]
+PathLike = str | Path
+
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One task of a run, with all that is known before the first answer."""
+
+    task: Task
+    questions: list[Question]
+    judge: Judge
+    frames: int
+    max_new_tokens: int
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": self.task.version,
+            "config": self.task.config,
+            "split": self.task.split,
+            "protocol": self.task.protocol,
+            "prompt_hash": self.task.prompt_hash,
+            "frames": self.frames,
+            "max_new_tokens": self.max_new_tokens,
+            "judge": self.judge.describe(),
+        }
+
+
+def run_evaluation(
+    model: str,
+    tasks: Sequence[str],
+    judge: str | Judge,
+    out: PathLike,
+    *,
+    data_dir: PathLike | None = None,
+    media: PathLike | None = None,
+    limit: int | None = None,
+    base_url: str | None = None,
+    batch_size: int = 16,
+    max_new_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Answer the questions of `tasks` with `model`, have the answers judged, and count.
+
+    A folder that holds a part of the same run is finished: answers and verdicts that are there
+    are kept, failed answers tried again. Nothing is written before all that can be checked
+    beforehand has been: names, data, model, judge, endpoint.
+
+    Args:
+        model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`.
+        tasks: names of tasks.
+        judge: `exact`, `answer-match`, `openai:NAME`, or a `Judge` of the caller's.
+        out: the run folder.
+        data_dir: see `load_questions`.
+        media: folder of the clips; default: `data_dir`, which holds them in a release.
+        limit: ask the first N questions of each task only.
+        base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
+        batch_size: questions that the model gets at once.
+        max_new_tokens: instead of the tasks' own; part of what the run is.
+        progress: called as `progress(done, total, what)`.
+
+    Returns:
+        The contents of results.json; see this package's README.
+
+    Raises:
+        UserError: a name, file, folder or endpoint that the user has to mend.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit {limit}: has to be 1 or more")
+    if batch_size < 1 or (max_new_tokens is not None and max_new_tokens < 1):
+        raise UserError("batch size and max new tokens have to be 1 or more")
+    data = Path(data_dir) if data_dir is not None else None
+    clips = Path(media) if media is not None else None
+    wanted = [load_task(name) for name in dict.fromkeys(tasks)]
+    if not wanted:
+        raise UserError("no task given; `sharegptvideo eval tasks` lists them")
+    judges = {task.name: _judge(judge, task, base_url) for task in wanted}
+    answerer = open_model(model, base_url=base_url)
+    every = {
+        task.name: load_questions(task, data, _clips(answerer, task, data, clips))
+        for task in wanted
+    }
+    plans = [
+        _Plan(
+            task,
+            every[task.name][:limit],
+            judges[task.name],
+            answerer.frames or task.frames,
+            max_new_tokens or task.max_new_tokens,
+        )
+        for task in wanted
+    ]
+    remarks = _check(answerer, plans, every)
+    run = _describe(answerer, plans, judge, data=data, clips=clips, limit=limit)
+    with RunFolder(Path(out), run) as folder:
+        for plan in plans:
+            answer_questions(
+                plan.task,
+                plan.questions,
+                answerer,
+                folder.predictions,
+                frames=plan.frames,
+                max_new_tokens=plan.max_new_tokens,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        for plan in plans:
+            judge_answers(
+                plan.questions,
+                folder.predictions.rows,
+                plan.judge,
+                folder.judgements,
+                progress=progress,
+            )
+        results = {plan.task.name: _results(plan, folder, answerer, remarks) for plan in plans}
+        return folder.write_results(results)
+
+
+def judge_predictions(
+    predictions: PathLike,
+    tasks: Sequence[str],
+    judge: str | Judge,
+    out: PathLike,
+    *,
+    data_dir: PathLike | None = None,
+    limit: int | None = None,
+    base_url: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Judge a file of predictions (JSONL: id, prediction, where needed task) and count.
+
+    The same as `run_evaluation` with the model `predictions:FILE`, which says more.
+    """
+    return run_evaluation(
+        f"predictions:{predictions}",
+        tasks,
+        judge,
+        out,
+        data_dir=data_dir,
+        limit=limit,
+        base_url=base_url,
+        progress=progress,
+    )
+
+
+def _judge(judge: str | Judge, task: Task, base_url: str | None) -> Judge:
+    if not isinstance(judge, str):
+        judge.check()
+        return judge
+    opened = open_judge(judge, base_url=base_url, protocol=task.protocol)
+    opened.check()
+    return opened
+
+
+def _clips(model: Model, task: Task, data: Path | None, media: Path | None) -> Path | None:
+    if not model.needs_frames:
+        return None
+    folder = media_folder(task, data, media)
+    if folder is None:
+        raise UserError(f"model {model.spec} looks at clips: say where they are with --media")
+    return folder
+
+
+def _check(
+    model: Model, plans: Sequence[_Plan], every: Mapping[str, list[Question]]
+) -> dict[str, Any]:
+    asked = [question for plan in plans for question in plan.questions]
+    return model.check(asked, [q for questions in every.values() for q in questions])
+
+
+def _describe(
+    model: Model,
+    plans: Sequence[_Plan],
+    judge: str | Judge,
+    *,
+    data: Path | None,
+    clips: Path | None,
+    limit: int | None,
+) -> dict[str, Any]:
+    return {
+        "model": {"spec": model.spec, **model.describe()},
+        "judge": judge if isinstance(judge, str) else judge.name,
+        "tasks": {plan.task.name: plan.describe() for plan in plans},
+        "seeds": {"generation": _SEED},
+        "data": {
+            "data_dir": str(data) if data else None,
+            "media": str(clips or data) if (clips or data) and model.needs_frames else None,
+            "limit": limit,
+        },
+        "packages": package_versions(),
+        "command": sys.argv,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _results(
+    plan: _Plan, folder: RunFolder, model: Model, remarks: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The figures of one task, and by name what keeps them from being complete."""
+    predictions = [folder.predictions.rows[q.key] for q in plan.questions]
+    judgements = [
+        folder.judgements.rows[q.key]
+        for q, prediction in zip(plan.questions, predictions, strict=True)
+        if prediction["status"] == "ok"
+    ]
+    results: dict[str, Any] = score_task(predictions, judgements)
+    if model.needs_frames:
+        missing = dict.fromkeys(q.video for q in plan.questions if q.video_path is None)
+        results["missing_clips"] = list(missing)
+    failures = Counter(row["error"] for row in predictions if row["status"] == "failed")
+    reasons = Counter(row["reason"] for row in judgements if row["status"] == "unscored")
+    results["failures"] = [{"error": text, "n": n} for text, n in failures.most_common()]
+    results["unscored"] = [{"reason": text, "n": n} for text, n in reasons.most_common()]
+    return results | remarks.get(plan.task.name, {})
