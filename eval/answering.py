@@ -7,6 +7,7 @@ from typing import Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models import Model
+from sharegptvideo.eval.scoring import MISSING_CLIP
 from sharegptvideo.eval.tasks import Task
 from sharegptvideo.eval.types import Answer, Question, Request, short_hash
 from sharegptvideo.storage import KeyedLog
@@ -84,7 +85,7 @@ def _frames(question: Question, n: int) -> tuple[Any, list[int] | None, str | No
     from sharegptvideo.media import MediaError, sample_frames
 
     if question.video_path is None:
-        return None, None, f"missing clip {question.video}"
+        return None, None, f"{MISSING_CLIP}{question.video}"
     try:
         frames, indices = sample_frames(question.video_path, n)
     except MediaError as error:

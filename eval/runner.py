@@ -137,7 +137,10 @@ def run_evaluation(
                 folder.judgements,
                 progress=progress,
             )
-        results = {plan.task.name: _results(plan, folder, answerer, remarks) for plan in plans}
+        results = {
+            plan.task.name: _results(plan, folder, remarks.get(plan.task.name, {}))
+            for plan in plans
+        }
         return folder.write_results(results)
 
 
@@ -218,22 +221,23 @@ def _describe(
     }
 
 
-def _results(
-    plan: _Plan, folder: RunFolder, model: Model, remarks: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _results(plan: _Plan, folder: RunFolder, remarks: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of one task, and by name what keeps them from being complete."""
-    predictions = [folder.predictions.rows[q.key] for q in plan.questions]
-    judgements = [
-        folder.judgements.rows[q.key]
-        for q, prediction in zip(plan.questions, predictions, strict=True)
-        if prediction["status"] == "ok"
-    ]
-    results: dict[str, Any] = score_task(predictions, judgements)
-    if model.needs_frames:
-        missing = dict.fromkeys(q.video for q in plan.questions if q.video_path is None)
-        results["missing_clips"] = list(missing)
-    failures = Counter(row["error"] for row in predictions if row["status"] == "failed")
-    reasons = Counter(row["reason"] for row in judgements if row["status"] == "unscored")
-    results["failures"] = [{"error": text, "n": n} for text, n in failures.most_common()]
-    results["unscored"] = [{"reason": text, "n": n} for text, n in reasons.most_common()]
-    return results | remarks.get(plan.task.name, {})
+    asked = plan.questions
+    predictions = {q.id: folder.predictions.rows[q.key] for q in asked}
+    judgements = {q.id: folder.judgements.rows[q.key] for q in asked if q.key in folder.judgements}
+    reasons = Counter(
+        row["reason"]
+        for key, row in judgements.items()
+        if row["status"] == "unscored" and predictions[key]["status"] == "ok"
+    )
+    return {
+        **score_task(
+            [{"id": q.id, "video": q.video} for q in asked],
+            predictions,
+            judgements,
+            lowest_score=0.0 if plan.task.protocol == "official" else 1.0,
+        ),
+        "unscored": dict(reasons.most_common()),
+        **remarks,
+    }

@@ -234,10 +234,9 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
         if names:
             more = f" and {len(names) - _SHOWN} more (results.json)" if len(names) > _SHOWN else ""
             note(f"{name}: {len(names)} {what}: {', '.join(names[:_SHOWN])}{more}")
-    for failure in task.get("failures", [])[:_SHOWN]:
-        note(f"{name}: {failure['n']} failed: {failure['error']}")
-    for reason in task.get("unscored", [])[:_SHOWN]:
-        note(f"{name}: {reason['n']} unscored: {reason['reason']}")
+    for key, what in (("failures", "failed"), ("unscored", "are unscored")):
+        for cause, count in list(task[key].items())[:_SHOWN]:
+            note(f"{name}: {count} {what}: {cause}")
 
 
 def _table(*columns: str) -> Any:
