@@ -170,9 +170,10 @@ class MediaPaths:
     """Paths of videos below a media folder; each stem is looked up once in a while."""
 
     def __init__(self, root: PathLike) -> None:
-        self.root = Path(root).expanduser()
+        # Absolute, so that a path stays right when the reader of the rows is elsewhere.
+        self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
-            raise UserError(f"{self.root}: no such folder; media= is the folder with the videos")
+            raise UserError(f"{root}: no such folder; media= is the folder with the videos")
 
     def find(self, video: str | None, report: ReadReport) -> str | None:
         """Path of a video's file or frame folder; null, and listed once, where it is absent."""

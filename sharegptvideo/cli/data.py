@@ -1,0 +1,141 @@
+"""`sharegptvideo data`: what there is to load, and a look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_json, progress_bar
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the datasets that can be loaded by name.
+
+    Example: sharegptvideo data list
+    """
+    from sharegptvideo.schema import CONFIGS
+
+    if as_json:
+        print_json(
+            {
+                config.name: {
+                    "splits": list(config.splits),
+                    "columns": list(config.columns),
+                    "description": config.description,
+                }
+                for config in CONFIGS.values()
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "splits", "what it is", box=None, pad_edge=False)
+    for config in CONFIGS.values():
+        table.add_row(config.name, ", ".join(config.splits), config.description)
+    Console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A name from `data list`.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help='Folder of the release or of Parquet, or "synthetic". The Hub if left out.'
+        ),
+    ] = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder with the videos: adds video_path.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The first split of the dataset if left out.")
+    ] = None,
+    rows: Annotated[int, typer.Option("-n", "--rows", min=0, help="Example rows to print.")] = 3,
+    on_error: Annotated[
+        str, typer.Option(help="A row that breaks the schema: raise, or skip and list it.")
+    ] = "raise",
+    as_json: JsonOption = False,
+) -> None:
+    """Show columns, counts and a few rows of one split.
+
+    Example: sharegptvideo data show qa --source path/to/release -n 2
+    """
+    import warnings
+
+    from sharegptvideo.loading import config_of, read_rows
+    from sharegptvideo.sources import DataWarning, ReadReport
+
+    config = config_of(name)
+    split = split or config.splits[0]
+    report = ReadReport()
+    examples: list[dict[str, Any]] = []
+    videos: set[str] = set()
+    count = 0
+    with warnings.catch_warnings(), progress_bar() as progress:
+        # The same is printed below, without the line of code that a warning carries.
+        warnings.simplefilter("ignore", DataWarning)
+        for row in read_rows(name, source, split, media=media, on_error=on_error, report=report):
+            count += 1
+            if len(examples) < rows:
+                examples.append(row)
+            if row["video"] is not None:
+                videos.add(row["video"])
+            if count % _STEP == 0:
+                progress(count, 0, f"{name} {split}")
+    for line in report.lines():
+        note(line)
+    columns = [*config.columns, *(["video_path"] if media else [])]
+    figures = {
+        "name": name,
+        "split": split,
+        "rows": count,
+        "videos": len(videos),
+        "columns": columns,
+        "skipped": len(report.skipped),
+        "repeated": len(report.repeated),
+        "missing_videos": len(report.missing_videos),
+    }
+    if as_json:
+        print_json({**figures, "examples": examples})
+    else:
+        _print(figures, examples)
+
+
+_STEP = 1000
+
+
+def _print(figures: dict[str, Any], examples: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    console.print(
+        f"[bold]{figures['name']}[/bold] {figures['split']}: "
+        f"{figures['rows']} rows on {figures['videos']} videos"
+    )
+    for row in examples:
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for column in figures["columns"]:
+            table.add_row(column, escape(_shown(row[column])))
+        console.print(table, "")
+    if not examples:
+        console.print("columns: " + ", ".join(figures["columns"]))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in value)
+    return str(value)
