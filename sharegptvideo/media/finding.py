@@ -1,0 +1,154 @@
+"""Find a clip by its stem under one folder, whatever the layout of the folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.media.errors import MediaError
+from sharegptvideo.media.pictures import is_picture
+
+__all__ = ["MediaFolder"]
+
+_VIDEO_SUFFIXES = (
+    *(".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".mpg", ".mpeg", ".flv"),
+    *(".wmv", ".ts", ".3gp", ".ogv"),
+)
+# Folders whose names say nothing about which clips they hold. A clip in any other folder is
+# another set's, unless the stem names that folder too.
+_NEUTRAL = ("videos", "video", "gifs", "clips", "frames", "media", "raw", "test", "train")
+_NEUTRAL_STARTS = ("chunk_", "train_")
+
+
+class MediaFolder:
+    """The clips below one folder: video files, and folders of frames.
+
+    Built by one walk, at the first `resolve`; clips added later are not seen. Folders of frames
+    are listed but not entered, links are followed. Can be pickled for loader workers.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(f"{root}: no such folder of media")
+        self._by_name: dict[str, list[_Entry]] | None = None
+
+    def resolve(self, stem: str) -> Path | None:
+        """The file or frame folder that `stem` names, or None.
+
+        A stem is the path of a clip without its extension (with it, it is understood too):
+        `baby_reading`, or `test/msvd/xyz`. The whole stem is tried first, under the root and
+        anywhere below; then without its first folders, so that `test/msvd/xyz` also finds
+        `msvd/xyz.avi`, `xyz.avi` and `videos/xyz.avi`, but never `msrvtt/xyz.avi`, which is
+        another clip. Of several equally good ones, that nearest the root wins if the stem is its
+        whole path; then a video file before its folder of frames.
+
+        Raises:
+            MediaError: `stem` is empty, absolute or has `..` in it; or two clips fit equally.
+        """
+        parts = _stem_parts(stem)
+        if self._by_name is None:
+            self._by_name = _index(self.root)
+        entries = self._by_name.get(parts[-1], [])
+        for dropped in range(len(parts)):
+            fits = [entry for entry in entries if _fits(entry.folders, parts[:-1], dropped)]
+            if fits:
+                return self.root / self._best(stem, fits, len(parts) - 1 - dropped).path
+        return None
+
+    def _best(self, stem: str, fits: list[_Entry], depth: int) -> _Entry:
+        exact = [entry for entry in fits if len(entry.folders) == depth]
+        fits = exact or fits
+        fits = [entry for entry in fits if entry.is_file] or fits
+        if len(fits) > 1:
+            listed = " and ".join(sorted(entry.path for entry in fits)[:2])
+            more = f" and {len(fits) - 2} more" if len(fits) > 2 else ""
+            raise MediaError(
+                f"{self.root}: {stem!r} fits {listed}{more}; remove or rename all but one"
+            )
+        return fits[0]
+
+
+class _Entry:
+    """One clip: its path below the root, the folders above it, and whether it is a file."""
+
+    __slots__ = ("folders", "is_file", "path")
+
+    def __init__(self, path: str, folders: tuple[str, ...], is_file: bool) -> None:
+        self.path = path
+        self.folders = folders
+        self.is_file = is_file
+
+
+def _stem_parts(stem: str) -> list[str]:
+    path = PurePosixPath(stem)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in stem:
+        raise MediaError(f"{stem!r} is not the stem of a clip: a relative path without '..'")
+    return list(path.parts)
+
+
+def _fits(folders: tuple[str, ...], asked: list[str], dropped: int) -> bool:
+    """Whether a clip in `folders` is what the stem, less its first `dropped` folders, names."""
+    kept = tuple(asked[dropped:])
+    above, below = folders[: len(folders) - len(kept)], folders[len(folders) - len(kept) :]
+    if below != kept:
+        return False
+    return not dropped or all(_is_neutral(name) or name in asked for name in above)
+
+
+def _is_neutral(folder: str) -> bool:
+    folder = folder.lower()
+    return folder in _NEUTRAL or folder.startswith(_NEUTRAL_STARTS)
+
+
+def _index(root: Path) -> dict[str, list[_Entry]]:
+    """Clips by last name; a file under its name with and without the extension."""
+    found: dict[str, list[_Entry]] = {}
+    for path, folders, is_file in _walk(root, (), set()):
+        entry = _Entry(path, folders, is_file)
+        name = path.rpartition("/")[2]
+        keys = {name, name.rpartition(".")[0]} if is_file else {name}
+        for key in keys:
+            found.setdefault(key, []).append(entry)
+    return found
+
+
+def _walk(
+    folder: Path, above: tuple[str, ...], seen: set[tuple[int, int]]
+) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """(path below the root, folders above, is a file) for each clip."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return  # a link back up, or a second way to the same folder
+    seen.add((status.st_dev, status.st_ino))
+    folders, videos, pictures = _list(folder)
+    if pictures and above and not folders and not videos:
+        yield "/".join(above), above[:-1], False
+        return
+    for name in videos:
+        yield "/".join((*above, name)), above, True
+    for name in folders:
+        yield from _walk(folder / name, (*above, name), seen)
+
+
+def _list(folder: Path) -> tuple[list[str], list[str], bool]:
+    """Sub-folders, video files, and whether there are pictures; hidden names are left out."""
+    folders: list[str] = []
+    videos: list[str] = []
+    pictures = False
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.name.lower().endswith(_VIDEO_SUFFIXES):
+                    videos.append(entry.name)
+                else:
+                    pictures = pictures or is_picture(entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+    return sorted(folders), sorted(videos), pictures

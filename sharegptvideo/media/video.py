@@ -1,0 +1,312 @@
+"""Frames of one video file, by PyAV: a full decode, or seeks that are proved against it.
+
+One reader gives every frame, so no pixel depends on which reader was at hand (README.md in this
+folder says why there is no second one). Short clips are decoded whole: only that tells how many
+frames there are. Long clips are sought, and each stretch that is decoded is checked against
+the packet index; the first thing that does not fit sends the clip to the full decode.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import io
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from sharegptvideo.media.container_end import is_cut_short, why_unreadable
+from sharegptvideo.media.errors import MediaError, MediaWarning
+from sharegptvideo.media.picking import Picker, spread
+
+if TYPE_CHECKING:
+    import av.container
+    import av.packet
+    import av.video
+    import numpy as np
+    import numpy.typing as npt
+
+    _Packet = av.packet.Packet[av.video.VideoStream]
+    _Frame = av.video.VideoFrame
+
+__all__ = ["sample_video"]
+
+# Decoding this many pixels takes somewhat under a second on one core. Up to here a clip is
+# decoded whole, so that damage anywhere in it is noticed; beyond, seeking saves up to 25 times.
+FULL_DECODE_PIXELS = 200_000_000
+# Packets of a clip up to this size are kept between indexing and decoding: one opening less.
+KEPT_BYTES = 32 << 20
+
+# The demuxers that clips come in. A whitelist, since FFmpeg also "opens" playlists (which name
+# other files and addresses) and text (which it renders).
+_FORMATS = (
+    "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,asf,ogg,ivf,h264,hevc,obu,m4v,rm,nut,"
+    "apng,webp,mxf,dv,yuv4mpegpipe,mp3,wav,flac,aac"
+)
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """Where the bytes are, and the name that messages use."""
+
+    name: str
+    source: Path | bytes
+
+    def bytes_io(self) -> IO[bytes]:
+        """A fresh file object. Python's own, so that no file name is taken for a URL or pattern."""
+        if isinstance(self.source, bytes):
+            return io.BytesIO(self.source)
+        try:
+            return self.source.open("rb")
+        except OSError as error:
+            raise MediaError(f"{self.name}: cannot be opened ({error.strerror})") from error
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
+        """The container and the stream that a player would show."""
+        import av
+
+        with self.bytes_io() as file:
+            try:
+                container = av.open(file, "r", options=dict(_OPTIONS), metadata_errors="replace")
+            except (av.FFmpegError, OSError) as error:
+                cause = why_unreadable(file)
+                if cause is None and isinstance(error, av.error.ArgumentError):
+                    cause = "not a video format"
+                raise MediaError(
+                    f"{self.name}: cannot be read as a video ({cause or _plain(error)})"
+                ) from error
+            with container:
+                stream = _shown_stream(self.name, container)
+                # One thread: damaged files must decode alike everywhere, and loaders run one
+                # process a core already.
+                stream.codec_context.thread_count = 1
+                yield container, stream
+
+
+@dataclass
+class _Damage:
+    """Why a clip is not whole; empty for a sound one."""
+
+    causes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, cause: str) -> None:
+        self.causes[cause] = self.causes.get(cause, 0) + 1
+
+    def __str__(self) -> str:
+        return "; ".join(f"{cause} ({n}×)" if n > 1 else cause for cause, n in self.causes.items())
+
+
+@dataclass
+class _Index:
+    """What the packets promise, read without decoding."""
+
+    count: int = 0
+    pts: list[int] = field(default_factory=list)
+    key_pts: list[int] = field(default_factory=list)
+    plain: bool = True  # each packet has a time and is meant to be shown
+    size: int = 0
+    packets: list[_Packet | None] = field(default_factory=list)  # all, or none if too large
+
+    def add(self, packet: _Packet | None) -> None:
+        self.size += packet.size if packet else 0
+        if self.size <= KEPT_BYTES:
+            self.packets.append(packet)
+        else:
+            self.packets.clear()
+        if packet is None or not packet.size:
+            return
+        self.count += not packet.is_discard
+        if packet.pts is None or packet.is_discard or packet.is_corrupt:
+            self.plain = False
+            return
+        self.pts.append(packet.pts)
+        if packet.is_keyframe:
+            self.key_pts.append(packet.pts)
+
+    def is_sound(self) -> bool:
+        """Whether times name frames beyond doubt, so that seeking can be checked."""
+        return self.plain and len(set(self.pts)) == len(self.pts) and len(self.key_pts) > 1
+
+
+def sample_video(
+    source: Path | bytes, name: str, n: int
+) -> tuple[npt.NDArray[np.uint8], list[int]]:
+    """`n` evenly spread frames (n×H×W×3, RGB) and their indices; see `sample_frames`.
+
+    Never holds more than one decoded frame besides those asked for.
+    """
+    clip = _Clip(name, source)
+    damage = _Damage()
+    with clip.bytes_io() as file:
+        if is_cut_short(file):
+            damage.add("the file is cut short")
+    done: tuple[Picker, int] | None = None
+    with clip.open() as (container, stream):
+        index = _read_index(container, stream, damage)
+        area = stream.codec_context.width * stream.codec_context.height
+        if index.count * area > FULL_DECODE_PIXELS and index.is_sound() and not damage.causes:
+            picker = Picker(spread(index.count, n))
+            if _pick_by_seeking(container, stream, index, picker):
+                return picker.frames(), picker.indices
+        elif index.packets:
+            done = _pick(_frames(index.packets, stream, damage), index.count, n)
+    picker, count = done or _decode_again(clip, index.count, n, damage)
+    if not count:
+        cause = str(damage) or "it holds none"
+        raise MediaError(f"{name}: no frame can be decoded ({cause})")
+    if count != index.count:
+        picker, _ = _decode_again(clip, count, n, _Damage())
+    if damage.causes:
+        warnings.warn(
+            f"{name}: damaged: {damage}; the {count} frames that decode are used",
+            MediaWarning,
+            stacklevel=3,
+        )
+    return picker.frames(), picker.indices
+
+
+def _decode_again(clip: _Clip, count: int, n: int, damage: _Damage) -> tuple[Picker, int]:
+    with clip.open() as (container, stream):
+        # What stops the reading was noted when the index was read.
+        packets = _packets(container, stream, _Damage())
+        return _pick(_frames(packets, stream, damage), count, n)
+
+
+def _pick(frames: Iterator[_Frame], expected: int, n: int) -> tuple[Picker, int]:
+    """Offer all `frames`; what was picked is right if as many came as were expected."""
+    picker = Picker(spread(expected, n))
+    count = 0
+    for frame in frames:
+        picker.offer(count, frame)
+        count += 1
+    return picker, count
+
+
+def _packets(
+    container: av.container.InputContainer, stream: av.video.VideoStream, damage: _Damage
+) -> Iterator[_Packet | None]:
+    """The stream's packets, at the end one that is empty or None: "hand out what is left"."""
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            yield next(packets)
+        except StopIteration:
+            return
+        except (av.FFmpegError, OSError) as error:
+            damage.add(f"reading stopped: {_plain(error)}")
+            yield None
+            return
+
+
+def _read_index(
+    container: av.container.InputContainer, stream: av.video.VideoStream, damage: _Damage
+) -> _Index:
+    index = _Index()
+    for packet in _packets(container, stream, damage):
+        index.add(packet)
+    index.pts.sort()
+    index.key_pts.sort()
+    return index
+
+
+def _frames(
+    packets: Iterable[_Packet | None], stream: av.video.VideoStream, damage: _Damage
+) -> Iterator[_Frame]:
+    """Every frame that decodes. A packet that does not is noted and passed over, as players do."""
+    import av
+
+    for packet in packets:
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.FFmpegError as error:
+            damage.add(f"a packet does not decode: {_plain(error)}")
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                damage.add("a frame is incomplete")
+            yield frame
+
+
+def _pick_by_seeking(
+    container: av.container.InputContainer,
+    stream: av.video.VideoStream,
+    index: _Index,
+    picker: Picker,
+) -> bool:
+    """Fill `picker` by decoding only from the key frames before the frames wanted.
+
+    Sound where it returns True: each frame decoded after a seek had the very time that the
+    packet index gives for its place, with none missing, none incomplete and no error. Leading
+    pictures (shown before the key frame that they follow in the file) are left to the stretch
+    before. What it cannot see is damage in stretches that hold no wanted frame.
+    """
+    stretch: Iterator[tuple[int, _Frame]] = iter(())
+    at = -1
+    for wanted in sorted(set(picker.indices)):
+        nearest = bisect.bisect_right(index.key_pts, index.pts[wanted]) - 1
+        key = index.key_pts[max(0, nearest)]
+        if bisect.bisect_left(index.pts, key) > at:
+            stretch = _stretch(container, stream, index, key)
+        for at, frame in stretch:
+            picker.offer(at, frame)
+            if at >= wanted:
+                break
+        if at != wanted:
+            return False
+    return True
+
+
+def _stretch(
+    container: av.container.InputContainer,
+    stream: av.video.VideoStream,
+    index: _Index,
+    key: int,
+) -> Iterator[tuple[int, _Frame]]:
+    """(place, frame) from the key frame at time `key` on; ends at the first thing amiss."""
+    import av
+
+    try:
+        container.seek(key, stream=stream)
+    except (av.FFmpegError, OSError):
+        return
+    damage = _Damage()
+    place = bisect.bisect_left(index.pts, key)
+    for frame in _frames(_packets(container, stream, damage), stream, damage):
+        if damage.causes or frame.pts is None:
+            return
+        if frame.pts < key:
+            continue
+        if place == len(index.pts) or frame.pts != index.pts[place]:
+            return
+        yield place, frame
+        place += 1
+
+
+def _shown_stream(name: str, container: av.container.InputContainer) -> av.video.VideoStream:
+    """The video stream marked as default, else the first; a cover picture is not a video."""
+    from av.stream import Disposition
+
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    streams = list(container.streams.video)
+    videos = [stream for stream in streams if not stream.disposition & pictures]
+    if not videos:
+        kinds = {stream.type for stream in container.streams}
+        held = "a cover picture and no video" if streams else "no video"
+        sound = "sound and " if "audio" in kinds else ""
+        raise MediaError(f"{name}: cannot be read as a video (it holds {sound}{held})")
+    default = [stream for stream in videos if stream.disposition & Disposition.default]
+    stream = (default or videos)[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{name}: cannot be read as a video (no decoder for its codec)")
+    return stream
+
+
+def _plain(error: Exception) -> str:
+    """FFmpeg's own words for an error, without its number and the file's name."""
+    return str(getattr(error, "strerror", None) or error)
