@@ -34,5 +34,5 @@ def world_folder() -> Path:
     for path in sorted(Path(package.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     out = cache_folder() / "synthetic" / f"tiny-seed0-{digest.hexdigest()[:12]}"
-    package.build_world(out, seed=0, scale="tiny")
+    package.build_world(out, seed=0, scale="tiny", workers=1)
     return out

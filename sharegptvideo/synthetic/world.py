@@ -152,6 +152,14 @@ def _render_all(
     ]
     if not jobs:
         return
+    if workers == 1:
+        # In this process: a script without a `__main__` guard cannot spawn others.
+        for job in jobs:
+            _render_one(job)
+            done += 1
+            if progress:
+                progress(done, len(clips), "clips rendered")
+        return
     # spawn, not fork: the caller may hold threads of torch or of a progress display.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
