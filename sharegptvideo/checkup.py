@@ -159,7 +159,7 @@ def _count_frames(path: Path) -> int:
 
 def _accelerator() -> Finding:
     cpu = (
-        "not needed for the demo; models of billions of weights want one, and a CUDA build of torch"
+        "not needed for the demo; larger models want one, and a CUDA build of torch"
     )
     try:
         import torch

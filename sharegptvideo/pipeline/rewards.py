@@ -83,32 +83,35 @@ def score_candidates(
 
 
 def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progress | None) -> int:
-    """Append a row for each item that has none yet; returns the number of judgements asked for."""
+    """Bring the log up to date with `items`; returns the number of judgements asked for."""
     rows: dict[str, Row] = {}
-    waiting: dict[str, set[int]] = {}
-    asked: list[JudgeItem] = []
-    owner: dict[str, tuple[str, int]] = {}
     for item_id, item in items.items():
-        row = _row(item, log.rows.get(item_id))
-        if row == log.rows.get(item_id) and not _open(row):
-            continue
-        rows[item_id] = row
-        waiting[item_id] = set(_open(row))
-        if not waiting[item_id]:
+        old = log.rows.get(item_id)
+        row = _row(item, old)
+        if _open(row):
+            rows[item_id] = row
+        elif row != old:
             log.append(row)
-        for index in _open(row):
-            asked.append(_judge_item(row, index))
-            owner[asked[-1].id] = (item_id, index)
-    for done, verdict in enumerate(judge.judge(asked) if asked else (), start=1):
-        item_id, index = owner.pop(verdict.id)
-        _enter(rows[item_id]["answers"][index], verdict)
-        waiting[item_id].discard(index)
-        if not waiting[item_id]:
-            log.append(rows.pop(item_id))
-        if progress:
-            progress(done, len(asked), "rewards")
-    if owner:
-        raise RuntimeError(f"judge {judge.name} gave no verdict for {len(owner)} of {len(asked)}")
+    asked = [_judge_item(row, index) for row in rows.values() for index in _open(row)]
+    pending = {item.id for item in asked}
+    left = {item_id: len(_open(row)) for item_id, row in rows.items()}
+    started: dict[str, Row] = {}
+    try:
+        for done, verdict in enumerate(judge.judge(asked) if asked else (), start=1):
+            pending.remove(verdict.id)
+            item_id, _, index = verdict.id.rpartition("#")
+            row = started.setdefault(item_id, rows[item_id])
+            _enter(row["answers"][int(index)], verdict)
+            left[item_id] -= 1
+            if not left[item_id]:
+                log.append(started.pop(item_id))
+            if progress:
+                progress(done, len(asked), "rewards")
+    finally:
+        for row in started.values():  # stopped half-way through an item: what was judged is kept
+            log.append(row)
+    if pending:
+        raise RuntimeError(f"judge {judge.name} gave no verdict for {len(pending)} of {len(asked)}")
     return len(asked)
 
 
