@@ -1,0 +1,261 @@
+"""The command line as a user meets it: help, mistakes, interrupts, exit codes, output streams."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import sharegptvideo
+from sharegptvideo import cli
+from sharegptvideo.cli import _common
+from sharegptvideo.errors import UserError
+from sharegptvideo.storage import write_jsonl
+
+GROUPS = {"data", "build", "eval", "train"}
+COMMANDS = {"demo", "leaderboard", "doctor"}
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(cli.app, list(words))
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command, by the words that call it."""
+    root: Any = typer.main.get_command(cli.app)
+    for name, command in root.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((name, sub) for sub in command.commands)
+        else:
+            yield (name,)
+
+
+def test_groups_and_commands_are_there() -> None:
+    words = list(commands())
+    assert {call[0] for call in words if len(call) == 2} == GROUPS
+    assert {call[0] for call in words if len(call) == 1} == COMMANDS
+
+
+@pytest.mark.parametrize("words", [(), *commands(), *((group,) for group in sorted(GROUPS))])
+def test_help_of_everything(words: tuple[str, ...]) -> None:
+    result = run(*words, "--help")
+    assert result.exit_code == 0, result.output
+    assert "Usage:" in result.output
+    # Groups list their commands; each command shows how it is used.
+    assert words in [(group,) for group in GROUPS] or "sharegptvideo " in result.output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['sharegptvideo', '--help']\n"
+        "from sharegptvideo.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n"
+        "    print(*[m for m in ('torch', 'transformers', 'datasets', 'openai', 'pyarrow', 'numpy')"
+        " if m in sys.modules], file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.strip() == ""
+    assert "demo" in result.stdout
+
+
+def test_no_words_at_all_prints_the_help() -> None:
+    assert "Usage:" in run().output
+
+
+def test_version() -> None:
+    assert run("--version").output == f"sharegptvideo {sharegptvideo.__version__}\n"
+
+
+def test_module_runs_like_the_script() -> None:
+    command = [sys.executable, "-m", "sharegptvideo", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == (
+        f"sharegptvideo {sharegptvideo.__version__}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [(["evl"], "eval"), (["build", "preference"], "preferences"), (["leaderbord"], "leaderboard")],
+)
+def test_mistyped_command_names_the_nearest(words: list[str], near: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "Did you mean" in result.stderr
+    assert f"'{near}'" in result.stderr
+
+
+def test_unknown_option_is_bad_usage() -> None:
+    result = run("build", "preferences", "--treshold", "3")
+    assert result.exit_code == 2
+    assert "--treshold" in result.stderr
+
+
+def test_mistake_of_the_user_is_one_line(tmp_path: Path) -> None:
+    result = run("build", "preferences", "--input", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert "sharegptvideo build rewards" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "line"),
+    [
+        (UserError("no luck", exit_code=1), 1, "error: no luck"),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again to go on"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "pairs.jsonl"),
+            1,
+            "error: the disk is full at pairs.jsonl; free some space and run the same command "
+            "again",
+        ),
+    ],
+)
+def test_what_ends_a_command_early(
+    trouble: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise trouble
+
+    monkeypatch.setattr("sharegptvideo.pipeline.make_pairs", fails)
+    result = run("build", "preferences", "--input", "loop", "--out", "pairs")
+    assert result.exit_code == code
+    assert result.stderr == f"{line}\n"
+
+
+def test_faults_of_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("sharegptvideo.pipeline.make_pairs", fails)
+    result = run("build", "preferences", "--input", "loop", "--out", "pairs")
+    assert isinstance(result.exception, PermissionError)
+
+
+def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, sharegptvideo.pipeline as pipeline\n"
+        "pipeline.make_pairs = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.argv = ['sharegptvideo', 'build', 'preferences', '--input', 'a', '--out', 'b']\n"
+        "from sharegptvideo.cli import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 130
+    assert result.stderr == "interrupted; run the same command again to go on\n"
+
+
+def test_json_has_stdout_to_itself(tmp_path: Path) -> None:
+    answers = [
+        {"text": text, "copies": 1, "status": "scored", "score": score}
+        for text, score in (("a ball", 5.0), ("a cat", 1.0))
+    ]
+    row = {"id": "1", "video": "v", "source": "s", "question": "What?", "answer": "A ball."}
+    row |= {"caption": None, "error": None, "answers": answers}
+    write_jsonl(tmp_path / "rewards.jsonl", [row])
+    words = ["build", "preferences", "--input", str(tmp_path), "--out", str(tmp_path / "pairs")]
+    result = run(*words, "--json")
+    assert result.exit_code == 0
+    figures = json.loads(result.stdout)
+    assert (figures["n_items"], figures["n_pairs"]) == (1, 1)
+    assert "sft_dpo.jsonl" in result.stderr
+    plain = run(*words)
+    assert "n_pairs" in plain.stdout
+    assert "histogram.5" in plain.stdout
+    assert run(*words, "--threshold", "1").exit_code == 1
+
+
+def test_our_warnings_are_one_line_each(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    talk = [{"from": "human", "value": "<video>\nWhere?"}, {"from": "gpt", "value": "Here."}]
+    write_jsonl(
+        tmp_path / "video_instruction" / "train" / "qa" / "qa.jsonl",
+        [{"id": "a_0", "video": "a", "conversations": talk}],
+    )
+    write_jsonl(
+        tmp_path / "video_instruction" / "train" / "pretrain" / "video_caption_pretrain.jsonl",
+        [{"id": "a", "video": "a", "conversations": talk}],
+    )
+    code = (
+        "import sys, sharegptvideo.pipeline as pipeline\n"
+        "from sharegptvideo.cli import main\n"
+        "from sharegptvideo.errors import UserError\n"
+        "def fails(*_, **__): raise UserError('no such model')\n"
+        "pipeline.sample_candidates = fails\n"
+        f"sys.argv[1:] = 'build candidates --input {tmp_path} --model m --out o'.split()\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "warning: 1 video not found, video_path is null: a",
+        "error: no such model",
+    ]
+
+
+def test_progress_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with _common.progress_bar() as progress:
+        for done in range(1, 4):
+            progress(done, 3, "pairs")
+    assert capsys.readouterr().err == "pairs: 3/3\n"
+
+
+def test_figures_are_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    _common.print_figures({"n": 3, "score": {"mean": 2.123456}}, as_json=False)
+    assert capsys.readouterr().out == "n           3\nscore.mean  2.123\n"
+
+
+def test_doctor_finds_this_environment_fit() -> None:
+    result = run("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    found = {finding["name"]: finding for finding in told["findings"]}
+    assert told["ok"]
+    assert found["video"]["found"] == "decord: 4 of 4 frames of a clip written here"
+    assert found["extra train"]["ok"]
+    assert found["cache"]["ok"]
+    assert found["endpoint"]["mend"] is None or "OPENAI_BASE_URL" in found["endpoint"]["mend"]
+
+
+def test_doctor_says_how_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "file" / "cache"))
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "MISSING" in result.stdout
+    assert "SHAREGPTVIDEO_CACHE" in result.stdout
+
+
+def test_doctor_sees_a_package_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    version = importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name == "trl":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0" if name == "decord2" else version(name)
+
+    monkeypatch.setattr("importlib.metadata.version", without)
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert "trl not installed" in found["extra train"]["found"]
+    assert found["extra train"]["mend"] == "pip install 'sharegptvideo[train]'"
+    assert "decord2 1.0, not >=3.4" in found["packages"]["found"]
+    assert not found["packages"]["ok"]
