@@ -78,7 +78,7 @@ def load_dataset(
     from sharegptvideo.sources.synthetic import cache_folder
 
     config = config_of(name)
-    _split_names(config, split)
+    splits = _split_names(config, split)
     builder = SharegptvideoBuilder(
         cache_dir=str(cache_folder() / "datasets"),
         dataset_name=NAME,
@@ -89,6 +89,8 @@ def load_dataset(
         on_error=on_error,
         hub_revision=revision,
     )
+    for name in splits:
+        _check_there(config, builder.config.open(), name)
     if streaming:
         return builder.as_streaming_dataset(split)
     builder.download_and_prepare()
@@ -149,13 +151,17 @@ def rows_of(
     report: ReadReport,
 ) -> Iterator[Row]:
     """The rows of one split of an open source: the path that every reader takes."""
-    there = source.splits(config)
-    if split not in there:
-        raise UserError(f"{config.name} has no split {split!r} here (found: {', '.join(there)})")
+    _check_there(config, source, split)
     for row in source.rows(config, split, on_error_of(on_error), report):
         if media is not None:
             row[VIDEO_PATH] = media.find(row["video"], report)
         yield row
+
+
+def _check_there(config: Config, source: Source, split: str) -> None:
+    there = source.splits(config)
+    if split not in there:
+        raise UserError(f"{config.name} has no split {split!r} here (found: {', '.join(there)})")
 
 
 def _split_names(config: Config, split: str) -> list[str]:

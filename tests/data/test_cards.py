@@ -1,0 +1,43 @@
+"""One card for each config, true to the schema."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from string import Template
+
+import pytest
+import yaml
+
+from sharegptvideo.schema import CONFIGS
+
+SECTIONS = ["Columns", "How it was made", "Splits", "Licence", "Known limits", "Citation"]
+
+
+def _card(name: str) -> str:
+    return files("sharegptvideo.datasets_cards").joinpath(f"{name}.md").read_text("utf-8")
+
+
+def test_no_card_without_a_config() -> None:
+    names = {path.name for path in files("sharegptvideo.datasets_cards").iterdir()}
+    cards = {name.removesuffix(".md") for name in names if name.endswith(".md")}
+    assert cards - {"README"} == set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_columns_are_those_of_the_schema(name: str) -> None:
+    found = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", _card(name), flags=re.MULTILINE)
+    assert [column for column, _ in found] == list(CONFIGS[name].columns)
+    assert {column for column, kind in found if "null" in kind} == CONFIGS[name].nullable
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_sections_head_and_placeholders(name: str) -> None:
+    card = _card(name)
+    assert re.findall(r"^## (.+)$", card, flags=re.MULTILINE) == SECTIONS
+    _, head, body = card.split("---\n", 2)
+    meta = yaml.safe_load(head)
+    assert body.startswith(f"# {meta['pretty_name']}\n")
+    counts = {f"{what}_{split}" for what in ("n", "videos") for split in CONFIGS[name].splits}
+    placeholders = set(Template(card).get_identifiers())
+    assert counts <= placeholders <= counts | {"source_repo", "seed", "sizes"}
