@@ -1,1 +1,69 @@
-"""."""
+"""Training: recipes in YAML, run by TRL on video through collators of our own.
+
+Importing this package is light; torch and TRL come in with a run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sharegptvideo.training.dpo import run_dpo
+    from sharegptvideo.training.recipe import (
+        DpoRecipe,
+        Recipe,
+        SftRecipe,
+        load_recipe,
+        recipe_names,
+        recipe_text,
+    )
+    from sharegptvideo.training.running import TrainResult
+    from sharegptvideo.training.sft import run_sft
+
+__all__ = [
+    "DpoRecipe",
+    "Recipe",
+    "SftRecipe",
+    "TrainResult",
+    "load_recipe",
+    "recipe_names",
+    "recipe_text",
+    "run_dpo",
+    "run_recipe",
+    "run_sft",
+]
+
+_HOME = {
+    "DpoRecipe": "recipe",
+    "Recipe": "recipe",
+    "SftRecipe": "recipe",
+    "TrainResult": "running",
+    "load_recipe": "recipe",
+    "recipe_names": "recipe",
+    "recipe_text": "recipe",
+    "run_dpo": "dpo",
+    "run_sft": "sft",
+}
+
+
+def run_recipe(
+    recipe: Recipe, *, progress: Callable[[int, int, str], None] | None = None
+) -> TrainResult:
+    """Run a recipe of any stage; see `run_sft` and `run_dpo`."""
+    from sharegptvideo.training.dpo import run_dpo
+    from sharegptvideo.training.recipe import DpoRecipe
+    from sharegptvideo.training.sft import run_sft
+
+    if isinstance(recipe, DpoRecipe):
+        return run_dpo(recipe, progress=progress)
+    return run_sft(recipe, progress=progress)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

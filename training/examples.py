@@ -1,0 +1,149 @@
+"""Rows of a recipe's data as tokenised examples, with what was left out or cut."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling.prompts import Message, conversation, encode
+from sharegptvideo.storage import dumps
+from sharegptvideo.training.recipe import DataSource
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["DataReport", "messages_of", "preference_dataset", "sft_dataset"]
+
+Row = dict[str, Any]
+_LISTED = 5
+
+
+@dataclass(slots=True)
+class DataReport:
+    """What became of the rows: `used` are trained on, `missing` had no clip, `cut` lost text."""
+
+    used: int = 0
+    missing: list[str] = field(default_factory=list)
+    cut: int = 0
+    sha256: str = ""
+
+    def notes(self) -> list[str]:
+        """One line for each thing that a user should know."""
+        notes = []
+        if self.missing:
+            notes.append(f"{len(self.missing)} rows without a clip left out: {_some(self.missing)}")
+        if self.cut:
+            notes.append(f"{self.cut} of {self.used} rows cut to max_length")
+        return notes
+
+
+def sft_dataset(
+    data: DataSource, tokenizer: PreTrainedTokenizerBase, *, video_tokens: int, max_length: int
+) -> tuple[Dataset, DataReport]:
+    """Examples `{video_path, ids, spoken}`; the clip is still one token.
+
+    Raises:
+        UserError: a row without a clip (unless they are skipped), without an answer, or with a
+            question that alone fills `max_length`; no rows at all.
+    """
+
+    def example(row: Row) -> tuple[Row, list[int]]:
+        ids, spoken = encode(tokenizer, messages_of(row))
+        if not any(spoken):
+            raise UserError(f"{data.name} row {row['id']}: no answer to train on")
+        return {"ids": ids, "spoken": spoken}, [spoken.index(True), len(ids)]
+
+    return _dataset(data, example, video_tokens=video_tokens, max_length=max_length)
+
+
+def preference_dataset(
+    data: DataSource, tokenizer: PreTrainedTokenizerBase, *, video_tokens: int, max_length: int
+) -> tuple[Dataset, DataReport]:
+    """Examples `{video_path, prompt_ids, chosen_ids, rejected_ids}`; the clip is one token.
+
+    Raises:
+        UserError: as `sft_dataset`; or rows that are no preferences.
+    """
+
+    def example(row: Row) -> tuple[Row, list[int]]:
+        if not {"prompt", "chosen", "rejected"} <= row.keys():
+            raise UserError(f"data.name {data.name!r}: its rows are no preference pairs")
+        prompt, _ = encode(tokenizer, conversation(row["prompt"]))
+        answers = {}
+        for side in ("chosen", "rejected"):
+            ids, spoken = encode(tokenizer, conversation(row["prompt"], row[side]))
+            answers[f"{side}_ids"] = [i for i, said in zip(ids, spoken, strict=True) if said]
+        longest = len(prompt) + max(map(len, answers.values()))
+        return {"prompt_ids": prompt, **answers}, [len(prompt), longest]
+
+    return _dataset(data, example, video_tokens=video_tokens, max_length=max_length)
+
+
+def messages_of(row: Row) -> list[Message]:
+    """The conversation of a row of `sft` (messages), `captions` or any QA config."""
+    if "messages" in row:
+        return list(row["messages"])
+    if "caption" in row and "prompt" in row:
+        return conversation(row["prompt"], row["caption"])
+    if "question" in row and "answer" in row:
+        return conversation(row["question"], row["answer"])
+    raise UserError(f"row {row.get('id')}: neither messages, nor a caption, nor an answer")
+
+
+def _dataset(
+    data: DataSource,
+    example: Callable[[Row], tuple[Row, list[int]]],
+    *,
+    video_tokens: int,
+    max_length: int,
+) -> tuple[Dataset, DataReport]:
+    from datasets import Dataset
+
+    report, digest, examples, too_long = DataReport(), hashlib.sha256(), [], []
+    for row in _rows_with_clips(data, report):
+        content, (prompt, whole) = example(row)
+        # One token stands for the clip until the batch is made.
+        if prompt + video_tokens - 1 >= max_length:
+            too_long.append(str(row["id"]))
+        report.cut += whole + video_tokens - 1 > max_length
+        line = {k: v for k, v in row.items() if k != "video_path"}
+        digest.update(dumps(line).encode() + b"\n")
+        examples.append({"video_path": str(row["video_path"]), **content})
+    if too_long:
+        raise UserError(
+            f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
+            f"answer behind {video_tokens} video tokens and the prompt: {_some(too_long)}"
+        )
+    if not examples:
+        raise UserError(f"data {data.name} ({data.split}): no rows to train on")
+    report.used, report.sha256 = len(examples), digest.hexdigest()
+    return Dataset.from_list(examples), report
+
+
+def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
+    from sharegptvideo.loading import read_rows
+
+    rows: Iterable[Row] = read_rows(
+        data.name, source=data.source, split=data.split, media=data.media, on_error="raise"
+    )
+    for row in islice(rows, data.limit):
+        if row.get("video_path"):
+            yield row
+        else:
+            report.missing.append(f"{row['id']} ({row.get('video')})")
+    if report.missing and data.missing_media == "error":
+        raise UserError(
+            f"data {data.name}: {len(report.missing)} rows have no clip under media "
+            f"{data.media}: {_some(report.missing)}; add the clips or set "
+            f"data.missing_media=skip"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

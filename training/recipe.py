@@ -1,0 +1,227 @@
+"""Recipes: what a training is made of, as YAML that refuses what it does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.storage import dumps, sha256_text
+
+__all__ = [
+    "DataSource",
+    "DpoRecipe",
+    "Freeze",
+    "Optimisation",
+    "Recipe",
+    "SftRecipe",
+    "load_recipe",
+    "recipe_hash",
+    "recipe_names",
+    "recipe_text",
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataSource(_Strict):
+    """Which rows to train on.
+
+    `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`. A
+    row without a clip stops the training, or with `missing_media: skip` is listed and left out.
+    """
+
+    name: str
+    source: str | None = None
+    media: str | None = None
+    split: str = "train"
+    limit: int | None = Field(default=None, ge=1)
+    missing_media: Literal["error", "skip"] = "error"
+
+
+class Freeze(_Strict):
+    """Parts that keep their weights. The image tower always does: no images are trained on."""
+
+    vision_tower: bool = False
+    projector: bool = False
+    language_model: bool = False
+
+
+class Optimisation(_Strict):
+    """AdamW and its schedule; either `epochs` or `max_steps` says how long."""
+
+    learning_rate: float = Field(gt=0)
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
+    epochs: float | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    per_device_batch_size: int = Field(ge=1)
+    gradient_accumulation: int = Field(default=1, ge=1)
+    max_length: int = Field(default=2048, ge=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("give either epochs or max_steps")
+        return self
+
+
+class _Recipe(_Strict):
+    model: str
+    data: DataSource
+    output: str
+    frames: int = Field(default=8, ge=1)
+    freeze: Freeze = Freeze()
+    optimisation: Optimisation
+    seed: int = Field(default=0, ge=0)
+    save_every: int = Field(default=500, ge=1)
+    log_every: int = Field(default=10, ge=1)
+
+
+class SftRecipe(_Recipe):
+    """Next-token training on answers: captions (`pretrain`) or question–answer rows (`sft`)."""
+
+    stage: Literal["pretrain", "sft"]
+
+
+class Preference(_Strict):
+    """The DPO loss: `beta` is the strength of the pull towards the reference model."""
+
+    beta: float = Field(default=0.1, gt=0)
+    loss_type: Literal["sigmoid", "hinge", "ipo", "sigmoid_norm", "apo_zero", "apo_down"] = (
+        "sigmoid"
+    )
+
+
+class DpoRecipe(_Recipe):
+    """Direct preference optimisation; the reference model is the starting checkpoint."""
+
+    stage: Literal["dpo"]
+    dpo: Preference = Preference()
+
+
+Recipe = SftRecipe | DpoRecipe
+_STAGES: dict[str, type[SftRecipe] | type[DpoRecipe]] = {
+    "pretrain": SftRecipe,
+    "sft": SftRecipe,
+    "dpo": DpoRecipe,
+}
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package, as `train run` takes them."""
+    root = resources.files("sharegptvideo.training.recipes")
+    names = []
+    for group in root.iterdir():
+        if group.is_dir():
+            names += [
+                f"{group.name}/{file.name.removesuffix('.yaml')}"
+                for file in group.iterdir()
+                if file.name.endswith(".yaml")
+            ]
+    return sorted(names)
+
+
+def recipe_text(name_or_file: str) -> str:
+    """The YAML of a file, or of a recipe that comes with the package.
+
+    Raises:
+        UserError: neither; the nearest names are given.
+    """
+    file = Path(name_or_file)
+    if file.suffix in {".yaml", ".yml"} or file.is_file():
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"recipe {file}: cannot be read ({error})") from error
+    if name_or_file not in recipe_names():
+        raise unknown_name("recipe", name_or_file, recipe_names())
+    root = resources.files("sharegptvideo.training.recipes")
+    return root.joinpath(*f"{name_or_file}.yaml".split("/")).read_text(encoding="utf-8")
+
+
+def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply `dotted.key=value` overrides (values as YAML) and check all of it.
+
+    Raises:
+        UserError: not YAML, or one message with every unknown key (and its nearest names), bad
+            value and missing field.
+    """
+    where = f"recipe {name_or_file}"
+    try:
+        content = yaml.safe_load(recipe_text(name_or_file))
+    except yaml.YAMLError as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"{where}: not YAML ({cause})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: a recipe is a mapping of keys to values")
+    for override in overrides:
+        _override(content, override)
+    stage = content.get("stage")
+    if stage not in _STAGES:
+        raise unknown_name(f"stage in {where}:", str(stage), _STAGES)
+    try:
+        return _STAGES[stage].model_validate(content)
+    except ValidationError as error:
+        problems = list(_problems(error, _STAGES[stage]))
+        raise UserError(f"{where}: {'; '.join(problems)}") from error
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """SHA-256 of the resolved recipe, the output folder left out."""
+    return sha256_text(dumps(recipe.model_dump(mode="json", exclude={"output"})))
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"override {override!r}: write it as key=value, with dots between levels")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override!r}: the value is not YAML") from error
+    *parents, last = key.split(".")
+    place: Any = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise UserError(f"override {override!r}: {parent} has no keys below it")
+    place[last] = value
+
+
+def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        key = ".".join(location)
+        if problem["type"] == "extra_forbidden":
+            options = list(_fields_at(root, location[:-1]))
+            near = difflib.get_close_matches(location[-1], options, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(options)}"
+            yield f"unknown key {key} ({hint})"
+        elif problem["type"] == "missing":
+            yield f"{key} is missing"
+        else:
+            cause = problem["msg"].removeprefix("Value error, ")
+            yield f"{key}: {cause}, not {problem['input']!r}" if key else cause
+
+
+def _fields_at(root: type[BaseModel], path: list[str]) -> Iterator[str]:
+    model = root
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return
+        model = annotation
+    yield from model.model_fields

@@ -1,0 +1,175 @@
+"""The folder of a training: what it was made of, how far it is, and when it is done.
+
+    OUT/recipe.yaml   the resolved recipe          OUT/log.jsonl   one line per logged step
+    OUT/run.json      hashes, versions, status     OUT/loss.png    the curves
+    OUT/checkpoints/  while it runs                OUT/*           the model, once it is done
+
+`run.json` says "finished" last of all, so a folder is either whole or goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling.loading import weights_hash
+from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl, write_text
+from sharegptvideo.training.examples import DataReport
+from sharegptvideo.training.recipe import Recipe, recipe_hash
+
+__all__ = ["COMPLETE", "RunFolder", "TrainResult"]
+
+COMPLETE = "complete"
+"""File that marks a checkpoint as whole; one without it was being written when the end came."""
+
+_PACKAGES = ("sharegptvideo", "torch", "transformers", "trl", "accelerate", "datasets")
+_PROCESSOR_FILES = (
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "preprocessor_config.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a training ended. `log` has the logged steps; `already_done` if nothing was to do."""
+
+    output: Path
+    stage: str
+    steps: int
+    rows: int
+    seconds: float
+    loss: float | None
+    resumed_from: int | None = None
+    already_done: bool = False
+    notes: list[str] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """The figures for `--json`: all but the log."""
+        figures = asdict(self)
+        del figures["log"]
+        return {**figures, "output": str(self.output)}
+
+
+class RunFolder:
+    """Opens the output folder of a recipe: new, to be continued, or finished.
+
+    Raises:
+        UserError: the folder belongs to another recipe or holds something else.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.path = Path(recipe.output)
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "log.jsonl"
+        self._record = self.path / "run.json"
+        self._hash = recipe_hash(recipe)
+        self.state: dict[str, Any] = {}
+        if self._record.exists():
+            self.state = read_json(self._record)
+            if self.state.get("recipe_sha256") != self._hash:
+                raise UserError(
+                    f"output {self.path}: holds a training by another recipe (see its "
+                    f"recipe.yaml); give another output or remove the folder"
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"output {self.path}: exists and is no training; give another output")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is there already."""
+        return self.state.get("status") == "finished"
+
+    def result(self) -> TrainResult:
+        """What the finished run reported."""
+        log = [row for _, row in read_jsonl(self.log)]
+        known = {key: self.state[key] for key in ("steps", "rows", "seconds", "loss", "notes")}
+        return TrainResult(self.path, self.recipe.stage, **known, already_done=True, log=log)
+
+    def start(self, data: DataReport) -> None:
+        """Write down what the training is made of, or make sure that it is still the same.
+
+        Raises:
+            UserError: the data or the starting model changed since the training began.
+        """
+        made_of = {
+            "model_sha256": weights_hash(self.recipe.model),
+            "data_sha256": data.sha256,
+        }
+        for key, value in made_of.items():
+            if self.state.get(key, value) != value:
+                raise UserError(
+                    f"output {self.path}: {key.removesuffix('_sha256')} changed since this "
+                    f"training began; remove the folder to start again"
+                )
+        text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
+        write_text(self.path / "recipe.yaml", text)
+        self.state.update(
+            status="training",
+            stage=self.recipe.stage,
+            recipe_sha256=self._hash,
+            **made_of,
+            rows=data.used,
+            missing=data.missing,
+            cut=data.cut,
+            notes=data.notes(),
+            versions=_versions(),
+        )
+        write_json(self._record, self.state)
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; half-written ones are removed."""
+        whole: list[tuple[int, Path]] = []
+        for folder in self.checkpoints.glob("checkpoint-*"):
+            if (folder / COMPLETE).exists():
+                whole.append((int(folder.name.rpartition("-")[2]), folder))
+            else:
+                shutil.rmtree(folder)
+        return max(whole)[1] if whole else None
+
+    def finish(self, staged: Path, log: list[dict[str, Any]], steps: int, seconds: float) -> None:
+        """Move the saved model into place, copy the processor's config, say that it is done."""
+        _copy_processor(self.recipe.model, staged)
+        for file in sorted(staged.iterdir()):
+            file.replace(self.path / file.name)
+        staged.rmdir()
+        write_jsonl(self.log, log)
+        losses = [row["loss"] for row in log if "loss" in row]
+        self.state.update(
+            status="finished",
+            steps=steps,
+            seconds=round(self.state.get("seconds", 0.0) + seconds, 2),
+            loss=losses[-1] if losses else None,
+            weights_sha256=weights_hash(self.path),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        write_json(self._record, self.state)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def _copy_processor(model: str, to: Path) -> None:
+    from transformers.utils import cached_file
+
+    for name in _PROCESSOR_FILES:
+        file = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            shutil.copyfile(file, to / name)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

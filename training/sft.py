@@ -1,0 +1,75 @@
+"""Supervised training on clips: captions (`pretrain`), then questions and answers (`sft`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sharegptvideo.modeling import (
+    VideoPixels,
+    load_model,
+    load_tokenizer,
+    quiet_transformers,
+    video_token_count,
+)
+from sharegptvideo.training.recipe import SftRecipe
+from sharegptvideo.training.running import RunFolder, TrainResult
+
+__all__ = ["run_sft"]
+
+
+def run_sft(
+    recipe: SftRecipe, *, progress: Callable[[int, int, str], None] | None = None
+) -> TrainResult:
+    """Train on the answers of the recipe's rows and leave a whole model in `recipe.output`.
+
+    Run again after an interrupt, it goes on from the last checkpoint and ends with the same
+    weights to the bit (on one CPU); run again after the end, it does nothing.
+
+    Raises:
+        UserError: the data, the model or the output folder will not do; says why.
+    """
+    from trl import SFTConfig
+
+    from sharegptvideo.training.collators import ClipCache, Prompting, SftCollator
+    from sharegptvideo.training.examples import sft_dataset
+    from sharegptvideo.training.trainers import (
+        VideoSFTTrainer,
+        attach,
+        complete,
+        freeze,
+        trainer_arguments,
+    )
+
+    run = RunFolder(recipe)
+    if run.finished:
+        return run.result()
+    start, length = time.monotonic(), recipe.optimisation.max_length
+
+    with quiet_transformers():
+        model = load_model(recipe.model, dtype="float32")
+        tokenizer = load_tokenizer(recipe.model)
+        video_tokens = video_token_count(model.config, recipe.frames)
+
+        dataset, report = sft_dataset(
+            recipe.data, tokenizer, video_tokens=video_tokens, max_length=length
+        )
+        run.start(report)
+
+        clips = ClipCache(VideoPixels.from_pretrained(recipe.model), recipe.frames)
+        prompting = Prompting(
+            tokenizer.pad_token_id, model.config.video_token_id, video_tokens, length
+        )
+        freeze(model, recipe.freeze)
+        trainer = VideoSFTTrainer(
+            model=model,
+            args=SFTConfig(
+                **trainer_arguments(recipe, run),
+                dataset_kwargs={"skip_prepare_dataset": True},
+            ),
+            data_collator=SftCollator(clips, prompting),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        attach(trainer, run, progress)
+        return complete(trainer, run, start)

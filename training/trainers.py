@@ -1,0 +1,196 @@
+"""TRL's trainers for clips: their arguments, their callbacks, and the little that is changed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.trainer_callback import PrinterCallback
+from trl import DPOTrainer, SFTTrainer
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.storage import dumps, write_jsonl, write_text
+from sharegptvideo.training.curves import draw_curves
+from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from datasets import Dataset
+    from transformers import VideoLlavaForConditionalGeneration
+
+    from sharegptvideo.training.recipe import Freeze, Recipe
+
+__all__ = [
+    "VideoDPOTrainer",
+    "VideoSFTTrainer",
+    "attach",
+    "complete",
+    "freeze",
+    "trainer_arguments",
+]
+
+
+def freeze(model: VideoLlavaForConditionalGeneration, parts: Freeze) -> None:
+    """Fix the weights of `parts`, and of the image tower, which no clip goes through."""
+    inner = model.model
+    inner.image_tower.requires_grad_(False)
+    inner.video_tower.requires_grad_(not parts.vision_tower)
+    inner.multi_modal_projector.requires_grad_(not parts.projector)
+    inner.language_model.requires_grad_(not parts.language_model)
+    model.lm_head.requires_grad_(not parts.language_model)
+
+
+def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
+    """The arguments that SFTConfig and DPOConfig share."""
+    o = recipe.optimisation
+    return {
+        "output_dir": str(run.checkpoints),
+        "learning_rate": o.learning_rate,
+        "lr_scheduler_type": o.scheduler,
+        "warmup_steps": o.warmup_ratio,  # below 1 it is a share of all steps
+        "num_train_epochs": o.epochs or 1.0,
+        "max_steps": o.max_steps or -1,
+        "per_device_train_batch_size": o.per_device_batch_size,
+        "gradient_accumulation_steps": o.gradient_accumulation,
+        "weight_decay": o.weight_decay,
+        "max_grad_norm": o.max_grad_norm,
+        "bf16": o.bf16,
+        "gradient_checkpointing": o.gradient_checkpointing,
+        "seed": recipe.seed,
+        "logging_steps": recipe.log_every,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # a loss that is not a number must show
+        "save_strategy": "steps",
+        "save_steps": recipe.save_every,
+        "save_total_limit": 2,  # the last whole one stays while the next is written
+        "remove_unused_columns": False,  # the collators read columns that no model takes
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "max_length": None,  # the collators cut
+        "report_to": [],
+        "disable_tqdm": True,
+        "log_level": "error",
+    }
+
+
+class _Lean:
+    """What the two trainers leave out: each costs time in every step, or tells others of it."""
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002 - transformers' signature
+        """Nobody reads the count, and it walks over all parameters in every step."""
+        return 0
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No card beside a checkpoint that is thrown away."""
+
+    def _send_telemetry(self) -> None:
+        """Training here reports to no one."""
+
+
+class VideoSFTTrainer(_Lean, SFTTrainer):  # type: ignore[misc]  # TRL is untyped
+    """TRL's SFTTrainer on batches of `SftCollator`."""
+
+
+class VideoDPOTrainer(_Lean, DPOTrainer):  # type: ignore[misc]  # TRL is untyped
+    """TRL's DPOTrainer on batches of `PreferenceCollator`, which have each clip once."""
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:  # noqa: ARG002 - TRL's signature
+        """Rows come tokenised; TRL only skips this itself for columns named `images`."""
+        return dataset
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """TRL's loss, with the clips given to chosen and rejected.
+
+        Where tower and projector are frozen, policy and reference see the same features: they
+        are computed once for all four passes. Else each pass gets the pixels.
+        """
+        pixels = inputs.pop("pixel_values_videos")
+        towers = self.accelerator.unwrap_model(model).model
+        seeing = (towers.video_tower, towers.multi_modal_projector)
+        if any(weight.requires_grad for part in seeing for weight in part.parameters()):
+            inputs["pixel_values_videos"] = torch.cat([pixels, pixels])
+        else:
+            with torch.no_grad():
+                seen = towers.get_video_features(pixel_values_videos=pixels, return_dict=True)
+            features = torch.cat([seen.pooler_output, seen.pooler_output])
+            inputs["mm_encoder_outputs"] = {
+                "video": BaseModelOutputWithPooling(pooler_output=features)
+            }
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+
+class _Record(TrainerCallback):
+    """Logs to the run folder, marks whole checkpoints, tells the progress display."""
+
+    def __init__(self, run: RunFolder, progress: Callable[[int, int, str], None] | None) -> None:
+        self.run = run
+        self.progress = progress
+        self.what = f"training ({run.recipe.stage})"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        # After a resume the file may hold steps behind the checkpoint; they will come again.
+        if state.is_world_process_zero:
+            write_jsonl(self.run.log, state.log_history)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        entry = state.log_history[-1]
+        loss = entry.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise UserError(
+                f"step {state.global_step}: the loss is {loss}; lower optimisation.learning_rate",
+                exit_code=1,
+            )
+        if state.is_world_process_zero and "loss" in entry:
+            with self.run.log.open("a", encoding="utf-8") as file:
+                file.write(dumps(entry) + "\n")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        if self.progress and state.is_world_process_zero:
+            self.progress(state.global_step, state.max_steps, self.what)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_text(folder / COMPLETE, f"step {state.global_step}\n")
+
+
+def attach(trainer: Any, run: RunFolder, progress: Callable[[int, int, str], None] | None) -> None:
+    """Record the run, and keep transformers from printing to stdout."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Record(run, progress))
+
+
+def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
+    """Train from the last whole checkpoint on, save the model, draw the curves.
+
+    Args:
+        start: `time.monotonic()` of when the run began, for its seconds.
+    """
+    checkpoint = run.last_checkpoint()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    staged = run.checkpoints / "final"
+    shutil.rmtree(staged, ignore_errors=True)
+    trainer.save_model(str(staged))
+    state = trainer.state
+    seconds = time.monotonic() - start
+    if state.is_world_process_zero:
+        (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths
+        log = [entry for entry in state.log_history if "loss" in entry]
+        draw_curves(log, run.path / "loss.png", title=f"{run.recipe.stage}: {run.path.name}")
+        run.finish(staged, log, state.global_step, seconds)
+    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
+    result = run.result()
+    return replace(result, resumed_from=resumed, already_done=False)
