@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,3 +27,109 @@ def shared_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps the tests out of the user's cache folder; one folder for the whole session."""
     monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@dataclass
+class ChatServer:
+    """A chat server on loopback with real sockets; `answer` decides what each request gets.
+
+    `answer(body)` returns the reply's text, or (status, headers, body text), or None to cut the
+    connection. `models` is what it lists (None: 404). `requests` keeps each body that came.
+    """
+
+    url: str = ""
+    answer: Callable[[dict[str, Any]], str | tuple[int, dict[str, str], str] | None] = (
+        lambda _body: "ok"
+    )
+    models: list[str] | None = None
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    most_at_once: int = 0
+    _now: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def respond(self, handler: BaseHTTPRequestHandler, body: dict[str, Any] | None) -> None:
+        if body is None:
+            names = self.models
+            listing = {
+                "object": "list",
+                "data": [{"id": n, "object": "model"} for n in names or ()],
+            }
+            _send(handler, 404 if names is None else 200, {}, json.dumps(listing))
+            return
+        with self._lock:
+            self.requests.append(body)
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            found = self.answer(body)
+        finally:
+            with self._lock:
+                self._now -= 1
+        if found is None:
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+        elif isinstance(found, tuple):
+            _send(handler, *found)
+        else:
+            _send(handler, 200, {}, json.dumps(_completion(body["model"], found)))
+
+
+def _completion(model: str, text: str) -> dict[str, Any]:
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": f"{model}-0613",
+        "system_fingerprint": "fp_1",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": text},
+            }
+        ],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+
+
+def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], text: str) -> None:
+    content = text.encode()
+    handler.send_response(status)
+    for name, value in {"Content-Type": "application/json", **headers}.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+@pytest.fixture
+def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    """An OpenAI-compatible server on loopback; `chat_server.url` is its base URL."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    state = ChatServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            state.respond(self, None)
+
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            state.respond(self, json.loads(self.rfile.read(length)))
+
+        def log_message(self, *_: object) -> None:
+            """Keeps the tests quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
