@@ -61,9 +61,13 @@ def answer_questions(
     def flush() -> None:
         if not batch:
             return
-        answers = model.answer([r for r, _ in batch], max_new_tokens=max_new_tokens)
-        for (request, indices), answer in zip(batch, answers, strict=True):
+        waiting = dict(enumerate(batch))
+        requests = [request for request, _ in batch]
+        for position, answer in model.answer(requests, max_new_tokens=max_new_tokens):
+            request, indices = waiting.pop(position)
             write(request.question, answer, indices)
+        for request, indices in waiting.values():
+            write(request.question, Answer(error="the model gave no answer"), indices)
         batch.clear()
 
     for group in _by_video(pending):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from sharegptvideo.eval.types import Answer, Question, Request
@@ -54,6 +54,15 @@ class Model(Protocol):
         """The text that the model receives for a prompt, marks of turns included."""
         ...
 
-    def answer(self, batch: Sequence[Request], *, max_new_tokens: int) -> list[Answer]:
-        """One answer for each request, in order; what fails for one request is its `error`."""
+    def answer(
+        self, batch: Sequence[Request], *, max_new_tokens: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """Yield (position in the batch, answer) as they are done, one for each request.
+
+        What fails for one request is its answer's `error`. What is yielded is kept, whatever
+        happens afterwards.
+
+        Raises:
+            UserError: nothing more can be answered (an endpoint is gone, memory is too small).
+        """
         ...

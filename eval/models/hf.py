@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,9 @@ class HfModel:
             return prompt  # it cannot be asked; `answer` says why
         return str(self._tokenizer.decode(ids))
 
-    def answer(self, batch: Sequence[Request], *, max_new_tokens: int) -> list[Answer]:
+    def answer(
+        self, batch: Sequence[Request], *, max_new_tokens: int
+    ) -> Iterator[tuple[int, Answer]]:
         """Decode the batch at once; a prompt that does not fit fails alone.
 
         Raises:
@@ -78,6 +80,16 @@ class HfModel:
         """
         import torch
 
+        try:
+            yield from enumerate(self._generate(batch, max_new_tokens))
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"model {self.spec}: the device has no memory for {len(batch)} questions at once;"
+                " lower --batch-size and run again to go on",
+                exit_code=1,
+            ) from error
+
+    def _generate(self, batch: Sequence[Request], max_new_tokens: int) -> list[Answer]:
         if self._model is None:
             from sharegptvideo.modeling import VideoLanguageModel
 
@@ -85,20 +97,10 @@ class HfModel:
         items = [(request.frames, request.prompt) for request in batch]
         try:
             texts = self._model.generate(items, max_new_tokens=max_new_tokens)  # type: ignore[arg-type]  # the runner gives frames to models that need them
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"model {self.spec}: the device has no memory for {len(batch)} questions at once;"
-                " lower --batch-size and run again to go on",
-                exit_code=1,
-            ) from error
         except UserError as error:
             if len(batch) == 1:
                 return [Answer(error=str(error))]
-            return [
-                one
-                for request in batch
-                for one in self.answer([request], max_new_tokens=max_new_tokens)
-            ]
+            return [one for request in batch for one in self._generate([request], max_new_tokens)]
         return [Answer(text=answers[0]) for answers in texts]
 
 

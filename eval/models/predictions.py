@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,16 @@ class PredictionsModel:
         """The prompt as it is: how the file's answers were asked for is not known here."""
         return prompt
 
-    def answer(self, batch: Sequence[Request], *, max_new_tokens: int) -> list[Answer]:  # noqa: ARG002 - written already
+    def answer(
+        self,
+        batch: Sequence[Request],
+        *,
+        max_new_tokens: int,  # noqa: ARG002 - they are written already
+    ) -> Iterator[tuple[int, Answer]]:
         """What the file says; a question that it leaves out is a failed one."""
         missing = Answer(error=f"no prediction in {self._path.name}")
-        return [self._find(request.question) or missing for request in batch]
+        for position, request in enumerate(batch):
+            yield position, self._find(request.question) or missing
 
 
 def _join(numbers: Iterable[int]) -> str:

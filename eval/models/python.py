@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,15 @@ class PythonModel:
         """The prompt as it is."""
         return prompt
 
-    def answer(self, batch: Sequence[Request], *, max_new_tokens: int) -> list[Answer]:  # noqa: ARG002 - up to the function
+    def answer(
+        self,
+        batch: Sequence[Request],
+        *,
+        max_new_tokens: int,  # noqa: ARG002 - up to the function
+    ) -> Iterator[tuple[int, Answer]]:
         """Call the function once a request."""
-        return [self._one(request) for request in batch]
+        for position, request in enumerate(batch):
+            yield position, self._one(request)
 
     def _one(self, request: Request) -> Answer:
         frames = [] if request.frames is None else list(request.frames)
