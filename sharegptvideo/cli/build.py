@@ -63,7 +63,7 @@ def candidates(
             progress=progress,
         )
     for cause, count in (report.failures or {}).items():
-        note(f"failed: {cause} ({count} questions)")
+        note(f"failed: {cause} ({count} of {report.n_questions} questions)")
     print_figures(report.as_dict(), as_json=json)
     if report.n_failed == report.n_questions:
         raise typer.Exit(1)
@@ -95,7 +95,7 @@ def rewards(
             candidates, open_judge(judge, base_url=base_url), out, progress=progress
         )
     for reason, count in (report.reasons or {}).items():
-        note(f"unscored: {reason} ({count} answers)")
+        note(f"unscored: {reason} ({count} of {report.n_distinct} answers)")
     print_figures(report.as_dict(), as_json=json)
     if not report.n_scored:
         raise typer.Exit(1)
