@@ -145,10 +145,12 @@ def _list(folder: Path) -> tuple[list[str], list[str], bool]:
                     continue
                 if entry.is_dir():
                     folders.append(entry.name)
+                elif not entry.is_file():
+                    continue
                 elif entry.name.lower().endswith(_VIDEO_SUFFIXES):
                     videos.append(entry.name)
-                else:
-                    pictures = pictures or is_picture(entry.name)
+                elif is_picture(entry.name):
+                    pictures = True
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
     return sorted(folders), sorted(videos), pictures

@@ -1,0 +1,131 @@
+"""Eight frames a clip: `sample_frames` against PyAV decoding all, PyAV seeking, and decord.
+
+    python tests/benchmarks/bench_media.py [CLIP ...]
+
+Without clips it takes those of ../shared/data, or generated ones where that is absent, and one
+generated clip of three minutes. All ways take turns within one run; medians in milliseconds, and
+how many times as long as `sample_frames` each took. decord is measured where it is installed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from sharegptvideo.media import sample_frames
+
+FRAMES = 8
+ROUNDS = 7
+
+
+def full_decode(path: Path) -> Any:
+    """Decode all frames, convert all, keep eight: what most loaders do with PyAV."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack([frames[i * (len(frames) - 1) // (FRAMES - 1)] for i in range(FRAMES)])
+
+
+def seek_each(path: Path) -> Any:
+    """Seek to each of eight times and decode up to the frame there."""
+    found = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = sorted(p.pts for p in container.demux(stream) if p.size and p.pts is not None)
+        for i in range(FRAMES):
+            wanted = times[i * (len(times) - 1) // (FRAMES - 1)]
+            container.seek(wanted, stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.pts >= wanted:
+                    found.append(frame.to_ndarray(format="rgb24"))
+                    break
+    return np.stack(found)
+
+
+def with_decord(path: Path) -> Any:
+    """decord's own batch of eight."""
+    import decord
+
+    reader = decord.VideoReader(str(path), num_threads=1)
+    last = len(reader) - 1
+    return reader.get_batch([i * last // (FRAMES - 1) for i in range(FRAMES)]).asnumpy()
+
+
+def ways() -> dict[str, Callable[[Path], Any]]:
+    """What is compared, `sample_frames` first."""
+    table: dict[str, Callable[[Path], Any]] = {
+        "sample_frames": lambda path: sample_frames(path, FRAMES).frames,
+        "PyAV full": full_decode,
+        "PyAV seek": seek_each,
+    }
+    try:
+        import decord
+    except ImportError:
+        print("decord is not installed: left out")
+    else:
+        table[f"decord {decord.__version__}"] = with_decord
+    return table
+
+
+def generate(path: Path, seconds: int) -> Path:
+    """A clip of moving noise, 640×360 at 25 frames a second, H.264."""
+    noise = np.random.default_rng(0).integers(0, 255, (24, 48, 3), dtype=np.uint8)
+    texture = noise.repeat(32, axis=0).repeat(32, axis=1)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for i in range(25 * seconds):
+            top, left = i % 300, i * 3 % 800
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(texture[top : top + 360, left : left + 640])
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def clips(folder: Path) -> list[Path]:
+    """The clips named on the command line, else the shared and the generated ones."""
+    if len(sys.argv) > 1:
+        return [Path(name) for name in sys.argv[1:]]
+    shared = Path(__file__).parents[2].parent / "shared" / "data"
+    found = sorted([*shared.glob("videos/*.mp4"), *shared.glob("gifs/*.gif")])
+    if not found:
+        print("no ../shared/data: its clips are left out, a generated one of ten seconds stands in")
+        found = [generate(folder / "generated_10_s.mp4", 10)]
+    return [*found, generate(folder / "generated_180_s.mp4", 180)]
+
+
+def main() -> None:
+    """Measure and print one line a clip, then the median of the ratios."""
+    table = ways()
+    ratios: dict[str, list[float]] = {name: [] for name in table}
+    print(f"{'median ms for 8 frames':26}" + "".join(f"{name:>22}" for name in table))
+    with tempfile.TemporaryDirectory() as folder:
+        for path in clips(Path(folder)):
+            times: dict[str, list[float]] = {name: [] for name in table}
+            for _ in range(ROUNDS):
+                for name, way in table.items():
+                    begun = time.perf_counter()
+                    way(path)
+                    times[name].append(time.perf_counter() - begun)
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            ours = medians["sample_frames"]
+            line = f"{path.name[:25]:26}"
+            for name, value in medians.items():
+                ratios[name].append(value / ours)
+                line += f"{value * 1e3:13.1f} ({value / ours:5.2f}×)"
+            print(line)
+    print(f"{'median of the ratios':26}", end="")
+    print("".join(f"{statistics.median(values):20.2f}×" for values in ratios.values()))
+
+
+if __name__ == "__main__":
+    main()

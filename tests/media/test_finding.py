@@ -1,0 +1,152 @@
+"""Clips by their stems, in the layouts of the release and others."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.media import MediaError, MediaFolder
+
+
+def tree(root: Path, *names: str) -> MediaFolder:
+    """A folder with these files (empty; `x/` for a folder of two frames)."""
+    for name in names:
+        path = root / name
+        if name.endswith("/"):
+            path.mkdir(parents=True)
+            for frame in ("c01_0001.jpeg", "c01_0002.jpeg"):
+                (path / frame).touch()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return MediaFolder(root)
+
+
+@pytest.mark.parametrize(
+    ("stem", "place"),
+    [
+        ("clip", "clip.mp4"),
+        ("clip", "clip/"),
+        ("clip", "videos/clip.mp4"),
+        ("clip", "train_300k/chunk_0/clip/"),
+        ("clip", "train_600k/chunk_29/clip/"),
+        ("clip", "some/where/else/clip.webm"),
+        ("test/msvd/clip", "test/msvd/clip.avi"),
+        ("test/msvd/clip", "test/msvd/clip/"),
+        ("test/msvd/clip", "media/test/msvd/clip.avi"),
+        ("test/msvd/clip", "msvd/clip.avi"),
+        ("test/msvd/clip", "msvd/videos/clip.avi"),
+        ("test/msvd/clip", "clip.avi"),
+        ("test/msvd/clip", "videos/clip.MP4"),
+        ("test/tgif/clip", "gifs/clip.gif"),
+        ("v_abc.def", "v_abc.def.mp4"),
+        ("v_abc.def", "test/v_abc.def/"),
+        ("v_abc.mp4", "videos/v_abc.mp4"),
+        ("./videos/clip", "videos/clip.mp4"),
+    ],
+)
+def test_layouts(tmp_path: Path, stem: str, place: str) -> None:
+    find = tree(tmp_path, place, "videos/other.mp4", "train_300k/chunk_1/another/")
+    assert find.resolve(stem) == tmp_path / place
+
+
+@pytest.mark.parametrize(
+    ("stem", "place"),
+    [
+        ("test/msvd/clip", "test/msrvtt/clip.mp4"),
+        ("test/msvd/clip", "msrvtt/clip.mp4"),
+        ("test/msvd/clip", "other_set/videos/clip.mp4"),
+        ("clip", "clip.txt"),
+        ("clip", "clip2.mp4"),
+        ("clip", "CLIP.mp4"),
+        ("v_abc", "v_abc.def.mp4"),
+        ("v_abc.def", "v_abc.mp4"),
+        ("clip/c01_0001", "clip/"),
+        ("videos", "videos/clip.mp4"),
+    ],
+)
+def test_another_clip_is_never_given(tmp_path: Path, stem: str, place: str) -> None:
+    assert tree(tmp_path, place).resolve(stem) is None
+
+
+def test_shared_data(shared_data: Path) -> None:
+    find = MediaFolder(shared_data)
+    videos, gifs = shared_data / "videos", shared_data / "gifs"
+    assert find.resolve("test/msrvtt/msrvtt_clip") == videos / "msrvtt_clip.mp4"
+    assert find.resolve("test/tgif/tgif_cat_drinks") == gifs / "tgif_cat_drinks.gif"
+    assert find.resolve("baby_reading") == videos / "baby_reading.mp4"
+    assert find.resolve("videos/baby_reading") == videos / "baby_reading.mp4"
+    assert find.resolve("test/msvd/absent") is None
+
+
+@pytest.mark.parametrize("stem", ["../clip", "a/../../clip", "/clip", "", ".", "a\0b"])
+def test_a_stem_that_leaves_the_folder_is_refused(tmp_path: Path, stem: str) -> None:
+    find = tree(tmp_path / "root", "clip.mp4")
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(MediaError, match="not the stem of a clip"):
+        find.resolve(stem)
+
+
+def test_the_whole_stem_is_preferred(tmp_path: Path) -> None:
+    find = tree(
+        tmp_path, "test/msvd/clip.avi", "clip.mp4", "backup/test/msvd/clip.avi", "msvd/clip/"
+    )
+    assert find.resolve("test/msvd/clip") == tmp_path / "test/msvd/clip.avi"
+    assert find.resolve("clip") == tmp_path / "clip.mp4"
+    assert find.resolve("msvd/clip") == tmp_path / "msvd/clip"
+
+
+def test_a_video_file_is_preferred_to_its_frames(tmp_path: Path) -> None:
+    find = tree(tmp_path, "train_300k/chunk_3/clip/", "videos/clip.mp4")
+    assert find.resolve("clip") == tmp_path / "videos/clip.mp4"
+    assert find.resolve("train_300k/chunk_3/clip") == tmp_path / "train_300k/chunk_3/clip"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("a/clip.mp4", "b/clip.mp4"),
+        ("clip.mp4", "clip.webm"),
+        ("train_300k/chunk_0/clip/", "train_300k/chunk_1/clip/"),
+    ],
+)
+def test_two_clips_that_fit_equally_are_an_error(tmp_path: Path, places: tuple[str, str]) -> None:
+    find = tree(tmp_path, *places)
+    with pytest.raises(MediaError) as caught:
+        find.resolve("clip")
+    first, second = (place.rstrip("/") for place in places)
+    assert f"'clip' fits {first} and {second}; remove or rename all but one" in str(caught.value)
+
+
+def test_pictures_beside_videos_do_not_hide_them(tmp_path: Path) -> None:
+    find = tree(tmp_path, "videos/clip.mp4", "videos/clip.jpg", "cover.jpg", "sub/frames/")
+    assert find.resolve("clip") == tmp_path / "videos/clip.mp4"
+    assert find.resolve("sub/frames") == tmp_path / "sub/frames"
+    assert find.resolve("videos") is None
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    tree(elsewhere, "clip.mp4")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(elsewhere)
+    (root / "loop").symlink_to(root)
+    (root / "dangling.mp4").symlink_to(tmp_path / "gone.mp4")
+    find = MediaFolder(root)
+    assert find.resolve("clip") == root / "linked/clip.mp4"
+    assert find.resolve("dangling") is None
+
+
+def test_it_can_be_sent_to_a_loader_worker(tmp_path: Path) -> None:
+    find = tree(tmp_path, "videos/clip.mp4")
+    find.resolve("clip")
+    assert pickle.loads(pickle.dumps(find)).resolve("clip") == tmp_path / "videos/clip.mp4"
+
+
+def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder of media"):
+        MediaFolder(tmp_path / "gone")
