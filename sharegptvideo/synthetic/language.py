@@ -307,9 +307,12 @@ def _presence(state: ClipState, rng: random.Random, *, present: bool) -> Questio
     text = rng.choice((f"Is there a {thing} in the video?", f"Can you see a {thing}?"))
     answer = f"Yes, there is a {thing}." if present else f"No, there is no {thing}."
     words = thing.split()
+    # Naming the object fully in a yes is true, whatever part of its name was asked about.
+    own = (item.colour, item.new_colour, item.shape) if present else ()
+    named = {*words, *own}
     allowed = {
-        "colour": tuple(word for word in words if word in COLOURS),
-        "shape": tuple(word for word in words if word in SHAPES),
+        "colour": tuple(word for word in COLOURS if word in named),
+        "shape": tuple(word for word in SHAPES if word in named),
     }
     if not present:
         allowed["thing"] = tuple(thing for thing, _ in INVENTED.values() if thing in words)

@@ -1,0 +1,151 @@
+"""`sharegptvideo demo`: the whole loop, offline."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_json
+
+if TYPE_CHECKING:
+    from sharegptvideo.demo.stages import Step
+
+__all__ = ["demo"]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
+        "demo-out"
+    ),
+    scale: Annotated[
+        str, typer.Option(help="tiny (about a minute) or small (about ten minutes).")
+    ] = "small",
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole method on this machine: no network, no GPU.
+
+    Clips are rendered and captioned, a small video model is trained on them, its answers are
+    scored by their captions, pairs are made, DPO trains on them, and both models answer
+    questions about clips that neither has seen. Interrupted, the same command goes on.
+
+        sharegptvideo demo --out demo-out
+        sharegptvideo demo --scale tiny --seed 1 --out /tmp/demo
+    """
+    from sharegptvideo.demo import run_demo
+
+    with _display() as watcher:
+        summary = run_demo(out, scale=scale, seed=seed, watcher=watcher)
+    if as_json:
+        print_json(summary)
+    else:
+        _print_result(out, summary)
+
+
+def _print_result(out: Path, summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Accuracy on clips that neither model has seen", title_justify="left")
+    for name in ("", "clips", "questions", "SFT", "DPO", "DPO − SFT [95 %]", "p"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
+        for column, by in ((summary[name], "exact"), (summary[name]["judged"], "judge")):
+            low, high = column["delta_ci95"]
+            table.add_row(
+                f"{title}, {by}",
+                str(column["n_videos"]),
+                str(column["n_questions"]),
+                *(
+                    f"{100 * column[model]['accuracy']:.1f} ± {100 * column[model]['se']:.1f}"
+                    for model in ("sft", "dpo")
+                ),
+                f"{100 * column['delta']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]",
+                f"{column['p_value']:.2g}",
+            )
+    Console().print(table)
+    agreement = summary["judge_agreement"]
+    typer.echo(f"The judge agrees with the exact state on {agreement:.1%} of these answers.")
+    typer.echo(f"{summary['seconds']['total']:.0f} s. The page: {out / 'index.html'}")
+
+
+class _Lines:
+    """Where stderr is no terminal: a line when a step begins and one when it ends."""
+
+    def __enter__(self) -> _Lines:
+        self._last = time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to close."""
+
+    def begins(self, number: int, step: Step) -> None:
+        note(f"[{number}] {step.title} …")
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        if time.monotonic() - self._last > 20:
+            self._last = time.monotonic()
+            note(f"      {what}: {done}/{total or '?'}")
+
+    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:  # noqa: ARG002 - one signature for both displays
+        note(f"      {tells}  ({'done before' if before else f'{seconds:.0f} s'})")
+
+
+class _Bars:
+    """On a terminal: finished steps as lines above a bar for what runs now."""
+
+    def __enter__(self) -> _Bars:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars.start()
+        self._task: Any = None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def begins(self, number: int, step: Step) -> None:
+        self._title = f"[bold]{number}  {step.title}[/bold]"
+        self._task = self._bars.add_task(self._title, total=None)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        self._bars.update(
+            self._task,
+            completed=done,
+            total=total or None,
+            description=f"{self._title} · {what}",
+        )
+
+    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
+        self._bars.remove_task(self._task)
+        when = "done before" if before else f"{seconds:.0f} s"
+        self._bars.console.print(
+            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]"
+            f"\n    {tells}",
+            highlight=False,
+        )
+
+
+def _display() -> _Lines | _Bars:
+    return _Bars() if sys.stderr.isatty() else _Lines()

@@ -1,0 +1,75 @@
+"""What the demo has finished, in a folder: each step once, with its seconds and findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.storage import read_json, write_json
+
+__all__ = ["Findings", "Journal"]
+
+Findings = dict[str, Any]
+
+
+class Journal:
+    """`DIR/demo.json` says what the demo is; `DIR/steps/NAME.json` that a step is finished.
+
+    The seconds of a step that was interrupted are kept (after Ctrl-C or an error) and added to
+    those of the run that finishes it.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._steps = folder / "steps"
+        path = folder / "demo.json"
+        if path.exists():
+            found = read_json(path)
+            if found != settings:
+                what = [key for key in settings if found.get(key) != settings[key]]
+                raise UserError(
+                    f"{folder}: holds a demo with other settings ({', '.join(what) or 'format'}); "
+                    "give another --out, or remove the folder"
+                )
+        else:
+            if folder.exists() and any(folder.iterdir()):
+                raise UserError(f"{folder}: not empty and not a demo; give another --out")
+            write_json(path, settings)
+
+    def findings(self, name: str) -> Findings | None:
+        """What the finished step `name` found, or None."""
+        path = self._steps / f"{name}.json"
+        return dict(read_json(path)["findings"]) if path.exists() else None
+
+    def seconds(self, name: str) -> float:
+        """How long the step took, all its runs together."""
+        path = self._steps / f"{name}.json"
+        return float(read_json(path)["seconds"]) if path.exists() else 0.0
+
+    def run(self, name: str, work: Callable[[], Findings]) -> tuple[Findings, bool]:
+        """Do a step unless it is finished; returns its findings and whether it was done now."""
+        found = self.findings(name)
+        if found is not None:
+            return found, False
+        partial = self._steps / f"{name}.partial.json"
+        before = float(read_json(partial)["seconds"]) if partial.exists() else 0.0
+        start = time.monotonic()
+        try:
+            found = work()
+        except BaseException:
+            self._keep(partial, before + time.monotonic() - start)
+            raise
+        seconds = before + time.monotonic() - start
+        write_json(self._steps / f"{name}.json", {"seconds": round(seconds, 2), "findings": found})
+        partial.unlink(missing_ok=True)
+        return found, True
+
+    @staticmethod
+    def _keep(path: Path, seconds: float) -> None:
+        try:
+            write_json(path, {"seconds": round(seconds, 2)})
+        except OSError:
+            # A full disk is the likely reason for stopping; the seconds matter less than its error.
+            return

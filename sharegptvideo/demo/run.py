@@ -1,0 +1,92 @@
+"""The whole loop on one machine: the steps in order, what they found, and the page."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from sharegptvideo import __version__
+from sharegptvideo.demo.journal import Findings, Journal
+from sharegptvideo.demo.scales import scale_named
+from sharegptvideo.demo.stages import STEPS, Demo, Step
+from sharegptvideo.storage import write_json
+
+__all__ = ["Watcher", "run_demo"]
+
+
+class Watcher(Protocol):
+    """What a display of the demo is told."""
+
+    def begins(self, number: int, step: Step) -> None:
+        """Step `number`, from 1, starts or goes on."""
+        ...
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Inside the step."""
+        ...
+
+    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
+        """The step is done; `before` if an earlier run had done it."""
+        ...
+
+
+def run_demo(
+    out: Path, *, scale: str = "small", seed: int = 0, watcher: Watcher | None = None
+) -> dict[str, Any]:
+    """Do every step that `out` does not hold yet; write and return `summary.json`.
+
+    Leaves in `out`: `index.html`, `summary.json`, `datasets/`, `models/`, `runs/`,
+    `leaderboard/` and `steps/`. Interrupted at any moment, it goes on where it stopped.
+
+    Raises:
+        UserError: an unknown scale, or `out` holds something else.
+    """
+    demo = Demo(out, scale_named(scale), seed)
+    journal = Journal(out, {"version": __version__, "scale": scale, "seed": seed})
+    found: dict[str, Findings] = {}
+    for number, step in enumerate(STEPS, start=1):
+        found[step.name] = _do(demo, journal, number, step, watcher)
+    summary = _summary(demo, journal, found)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher | None) -> Findings:
+    if watcher:
+        watcher.begins(number, step)
+    progress: Callable[[int, int, str], None] | None = watcher.progress if watcher else None
+    findings, now = journal.run(step.name, lambda: step.work(demo, progress))
+    if watcher:
+        tells = step.tells(findings)
+        watcher.ended(number, step, tells, journal.seconds(step.name), before=not now)
+    return findings
+
+
+def _summary(demo: Demo, journal: Journal, found: dict[str, Findings]) -> dict[str, Any]:
+    """The figures of the demo; `peak_memory_mib` is this process's and its children's largest."""
+    evaluation, rewards = found["evaluate"], found["rewards"]
+    seconds = {step.name: journal.seconds(step.name) for step in STEPS}
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return {
+        "seed": demo.seed,
+        "scale": demo.scale.name,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
+        "peak_memory_mib": round(peak / 1024),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "world": found["world"],
+        "model": found["model"],
+        "training": {name: found[name] for name in ("pretrain", "sft", "dpo")},
+        "pairs": found["pairs"]["n_pairs"],
+        "pairs_report": found["pairs"],
+        "judge_agreement": evaluation["agreement"]["share"],
+        "judge_agreement_test": evaluation["agreement"],
+        "judge_agreement_candidates": rewards["agreement"],
+        "test": evaluation["test"],
+        "out_of_domain": evaluation["out_of_domain"],
+    }

@@ -1,0 +1,67 @@
+"""How large a demo is: the world, the model, and what its recipes change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sharegptvideo.errors import unknown_name
+from sharegptvideo.modeling.tiny import ModelSize
+from sharegptvideo.synthetic import SCALES as WORLDS
+from sharegptvideo.synthetic import Faults, Sizes
+
+__all__ = ["SCALES", "DemoScale", "scale_named"]
+
+# The vision tower is shallow and its patches large: both halves of the model have to learn from
+# nothing in a few minutes on two cores, and the clip's tokens are most of the cost.
+_MODEL = ModelSize(
+    frames=8,
+    image=32,
+    patch=16,
+    vision_hidden=96,
+    vision_layers=2,
+    vision_mlp=288,
+    text_hidden=128,
+    text_layers=3,
+    text_mlp=384,
+    init_std=0.05,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoScale:
+    """Sizes of one demo; `overrides` are `key=value` changes of the recipe of each stage."""
+
+    name: str
+    world: Sizes
+    model: ModelSize
+    faults: Faults = field(default_factory=Faults)
+    candidates: int = 6
+    max_new_tokens: int = 32
+    batch_size: int = 64
+    overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+SCALES = {
+    "tiny": DemoScale(
+        name="tiny",
+        world=WORLDS["tiny"],
+        model=_MODEL,
+        overrides={
+            "pretrain": ("optimisation.epochs=4", "optimisation.per_device_batch_size=16"),
+            "sft": ("optimisation.epochs=2", "optimisation.per_device_batch_size=16"),
+            "dpo": ("optimisation.epochs=1",),
+        },
+    ),
+    "small": DemoScale(name="small", world=WORLDS["small"], model=_MODEL),
+}
+
+
+def scale_named(name: str) -> DemoScale:
+    """Look up a scale.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in SCALES:
+        raise unknown_name("scale", name, SCALES)
+    return SCALES[name]

@@ -1,0 +1,271 @@
+"""The steps of the loop, each a function from the demo's folder to what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo.demo.journal import Findings
+from sharegptvideo.demo.scales import DemoScale
+from sharegptvideo.storage import read_jsonl
+
+__all__ = ["STEPS", "Demo", "Step"]
+
+Progress = Callable[[int, int, str], None]
+TASKS = ("synthetic_qa", "synthetic_ood_qa")
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """Where a demo lives and how large it is; every path of it has a name here."""
+
+    folder: Path
+    scale: DemoScale
+    seed: int
+
+    @property
+    def world(self) -> Path:
+        """Clips, captions, questions, exact states."""
+        return self.folder / "datasets" / "world"
+
+    @property
+    def preferences(self) -> Path:
+        """Candidates, rewards and the pairs."""
+        return self.folder / "datasets" / "preferences"
+
+    def model(self, name: str) -> Path:
+        """A checkpoint: start, pretrain, sft or dpo."""
+        return self.folder / "models" / name
+
+    def run(self, name: str) -> Path:
+        """An evaluation's run folder."""
+        return self.folder / "runs" / name
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: `work` does it, `tells` puts its findings in a line."""
+
+    name: str
+    title: str
+    work: Callable[[Demo, Progress | None], Findings]
+    tells: Callable[[Findings], str]
+
+
+def _world(demo: Demo, progress: Progress | None) -> Findings:
+    from sharegptvideo.synthetic import build_world
+
+    report = build_world(
+        demo.world,
+        seed=demo.seed,
+        sizes=demo.scale.world,
+        faults=demo.scale.faults,
+        progress=progress,
+    )
+    return {"faults": report["settings"]["faults"], **report["found"]}
+
+
+def _tell_world(found: Findings) -> str:
+    rates = found["sft_faults"]
+    return (
+        f"{sum(found['clips'].values())} clips, {sum(found['questions'].values())} questions; "
+        f"SFT answers at fault: {rates['invented']:.0%} with invented details, "
+        f"{rates['yes_to_absent']:.0%} yes to absent things, "
+        f"{rates['no_to_present']:.0%} no to present ones"
+    )
+
+
+def _start(demo: Demo, progress: Progress | None) -> Findings:  # noqa: ARG001 - a step's signature
+    from sharegptvideo.loading import read_rows
+    from sharegptvideo.modeling import build_tiny, load_model
+
+    texts: list[str] = []
+    for row in read_rows("captions", source=demo.world):
+        texts += [row["prompt"], row["caption"]]
+    for row in read_rows("sft", source=demo.world):
+        texts += [message["content"] for message in row["messages"]]
+    path = build_tiny(texts, demo.model("start"), seed=demo.seed, size=demo.scale.model)
+    model = load_model(str(path), dtype="float32")
+    return {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "vocabulary": model.config.text_config.vocab_size,
+        "video_tokens": demo.scale.model.video_tokens,
+    }
+
+
+def _tell_start(found: Findings) -> str:
+    return (
+        f"{found['parameters'] / 1e6:.1f} M random parameters, {found['vocabulary']} tokens of "
+        f"text, {found['video_tokens']} positions a clip"
+    )
+
+
+def _pretrain(demo: Demo, progress: Progress | None) -> Findings:
+    return _train(demo, "pretrain", "start", demo.world, progress)
+
+
+def _sft(demo: Demo, progress: Progress | None) -> Findings:
+    return _train(demo, "sft", "pretrain", demo.world, progress)
+
+
+def _dpo(demo: Demo, progress: Progress | None) -> Findings:
+    return _train(demo, "dpo", "sft", demo.preferences, progress)
+
+
+def _train(demo: Demo, stage: str, model: str, source: Path, progress: Progress | None) -> Findings:
+    from sharegptvideo.training import DpoRecipe, load_recipe, run_dpo, run_sft
+
+    settings = (
+        f"model={demo.model(model)}",
+        f"output={demo.model(stage)}",
+        f"data.source={source}",
+        f"data.media={demo.world}",
+        f"seed={demo.seed}",
+    )
+    recipe = load_recipe(f"demo/{stage}", [*settings, *demo.scale.overrides.get(stage, ())])
+    if isinstance(recipe, DpoRecipe):
+        result = run_dpo(recipe, progress=progress)
+    else:
+        result = run_sft(recipe, progress=progress)
+    last = result.log[-1] if result.log else {}
+    return {
+        "rows": result.rows,
+        "steps": result.steps,
+        "loss_first": result.log[0]["loss"] if result.log else None,
+        "loss_last": last.get("loss"),
+        "reward_accuracy": last.get("rewards/accuracies"),
+        "reward_margin": last.get("rewards/margins"),
+    }
+
+
+def _tell_training(found: Findings) -> str:
+    text = (
+        f"{found['rows']} rows, {found['steps']} steps, "
+        f"loss {found['loss_first']:.2f} → {found['loss_last']:.2f}"
+    )
+    if found["reward_accuracy"] is not None:
+        text += f", reward accuracy {found['reward_accuracy']:.0%}"
+    return text
+
+
+def _candidates(demo: Demo, progress: Progress | None) -> Findings:
+    from sharegptvideo.loading import read_rows
+    from sharegptvideo.pipeline import sample_candidates
+
+    rows = read_rows("qa", source=demo.world, split="train", media=demo.world)
+    report = sample_candidates(
+        rows,
+        demo.model("sft"),
+        demo.preferences,
+        k=demo.scale.candidates,
+        seed=demo.seed,
+        max_new_tokens=demo.scale.max_new_tokens,
+        progress=progress,
+    )
+    return report.as_dict()
+
+
+def _tell_candidates(found: Findings) -> str:
+    return f"{found['n_candidates']} answers to {found['n_questions']} questions"
+
+
+def _rewards(demo: Demo, progress: Progress | None) -> Findings:
+    from sharegptvideo.demo.agreement import agreement_on_rewards
+    from sharegptvideo.judging import open_judge
+    from sharegptvideo.pipeline import score_candidates
+
+    judge = open_judge("answer-match")
+    report = score_candidates(demo.preferences, judge, demo.preferences, progress=progress)
+    return {**report.as_dict(), "agreement": agreement_on_rewards(demo.preferences, demo.world)}
+
+
+def _tell_rewards(found: Findings) -> str:
+    agreement = found["agreement"]
+    return (
+        f"{found['n_answers']} answers scored by caption; the judge agrees with the exact state "
+        f"on {agreement['share']:.1%} of {agreement['n']}"
+    )
+
+
+def _pairs(demo: Demo, progress: Progress | None) -> Findings:  # noqa: ARG001 - a step's signature
+    from sharegptvideo.pipeline import make_pairs
+
+    return make_pairs(demo.preferences, demo.preferences, seed=demo.seed).as_dict()
+
+
+def _tell_pairs(found: Findings) -> str:
+    without = ", ".join(
+        f"{count} {cause.replace('_', ' ')}"
+        for cause, count in found["without_pair"].items()
+        if count
+    )
+    return (
+        f"{found['n_pairs']} pairs from {found['n_items']} questions (without: {without or 'none'})"
+    )
+
+
+def _evaluate(demo: Demo, progress: Progress | None) -> Findings:
+    from sharegptvideo.demo.agreement import agreement_on_runs
+    from sharegptvideo.demo.comparison import compare_models
+    from sharegptvideo.demo.exact_judge import ExactStateJudge
+    from sharegptvideo.eval import judge_predictions, run_evaluation
+
+    exact = ExactStateJudge(demo.world)
+    for name in ("sft", "dpo"):
+        run_evaluation(
+            f"hf:{demo.model(name)}",
+            TASKS,
+            "answer-match",
+            demo.run(name),
+            data_dir=demo.world,
+            media=demo.world,
+            batch_size=demo.scale.batch_size,
+            max_new_tokens=demo.scale.max_new_tokens,
+            progress=_labelled(progress, name.upper()),
+        )
+        judge_predictions(
+            demo.run(name) / "predictions.jsonl",
+            TASKS,
+            exact,
+            demo.run(f"{name}-exact"),
+            data_dir=demo.world,
+        )
+    return {
+        **compare_models(demo.folder / "runs"),
+        "agreement": agreement_on_runs([demo.run("sft"), demo.run("dpo")], demo.world),
+    }
+
+
+def _labelled(progress: Progress | None, label: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total, what: progress(done, total, f"{label}: {what}")
+
+
+def _tell_evaluation(found: Findings) -> str:
+    test = found["test"]
+    low, high = test["delta_ci95"]
+    return (
+        f"unseen clips: SFT {test['sft']['accuracy']:.1%}, DPO {test['dpo']['accuracy']:.1%}, "
+        f"difference {100 * test['delta']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    )
+
+
+STEPS = (
+    Step("world", "Videos and captions", _world, _tell_world),
+    Step("model", "A small Video-LLaVA", _start, _tell_start),
+    Step("pretrain", "Pre-training on captions", _pretrain, _tell_training),
+    Step("sft", "SFT on distilled answers", _sft, _tell_training),
+    Step("candidates", "Six answers a question", _candidates, _tell_candidates),
+    Step("rewards", "Rewards from captions", _rewards, _tell_rewards),
+    Step("pairs", "Preference pairs", _pairs, _tell_pairs),
+    Step("dpo", "DPO on the pairs", _dpo, _tell_training),
+    Step("evaluate", "SFT against DPO", _evaluate, _tell_evaluation),
+)
+
+
+def rows_by_id(path: Path) -> dict[str, dict[str, Any]]:
+    """A JSONL file by its ids."""
+    return {str(row["id"]): row for _, row in read_jsonl(path)}
