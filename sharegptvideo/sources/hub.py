@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import Config
@@ -15,6 +15,9 @@ from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.release import FOLDER, LineFile, ReleaseSource, read_files
 from sharegptvideo.sources.report import OnError, ReadReport
 from sharegptvideo.sources.splits import SplitRule
+
+if TYPE_CHECKING:
+    from huggingface_hub import ResolvedRevision
 
 __all__ = ["TEST_REPO", "TRAIN_REPO", "HubSource"]
 
@@ -34,7 +37,7 @@ class HubSource:
 
     revision: str | None = None
     streaming: bool = False
-    _commits: dict[str, str] = field(default_factory=dict)
+    _resolved: dict[str, ResolvedRevision] = field(default_factory=dict)
 
     def splits(self, config: Config) -> tuple[str, ...]:
         """The config's own splits."""
@@ -42,7 +45,7 @@ class HubSource:
 
     def fingerprint(self, config: Config) -> list[str]:
         """Repository and commit."""
-        return [_repo(config), self._commit(config)]
+        return [_repo(config), self._commit(config).resolved]
 
     def rows(
         self, config: Config, split: str, on_error: OnError, report: ReadReport
@@ -64,61 +67,45 @@ class HubSource:
     ) -> Iterator[Row]:
         from huggingface_hub import HfFileSystem
 
-        pattern = f"datasets/{_repo(config)}@{self._commit(config)}/{FOLDER}/{config.file}"
+        commit = self._commit(config).resolved
+        pattern = f"datasets/{_repo(config)}@{commit}/{FOLDER}/{config.file}"
         with _hub_errors(config, self.revision):
             system = HfFileSystem()
             names = sorted(system.glob(pattern))
             if not names:
-                raise UserError(f"{_repo(config)}: no {FOLDER}/{config.file} on the Hub")
+                raise _no_file(config)
             files = [LineFile(f"hf://{name}", _Stream(system, name)) for name in names]
             rule = SplitRule()
             yield from read_files(config, files, split, rule, "release", on_error, report)
 
-    def _commit(self, config: Config) -> str:
+    def _commit(self, config: Config) -> ResolvedRevision:
+        """The commit that the revision means; without a network, what it meant last time."""
+        from huggingface_hub import HfApi
+
         repo = _repo(config)
-        if repo not in self._commits:
-            self._commits[repo] = _look_up(config, self.revision, streaming=self.streaming)
-        return self._commits[repo]
-
-
-def _look_up(config: Config, revision: str | None, *, streaming: bool) -> str:
-    """The commit that `revision` means; without a network the one last downloaded."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    with _hub_errors(config, revision):
-        try:
-            with _hub_errors(config, revision):
-                return str(HfApi().dataset_info(_repo(config), revision=revision).sha)
-        except UserError:
-            if streaming:
-                raise
-            try:
-                folder = snapshot_download(
-                    _repo(config),
-                    repo_type="dataset",
-                    revision=revision,
-                    allow_patterns=[f"{FOLDER}/{config.file}"],
-                    local_files_only=True,
+        if repo not in self._resolved:
+            with _hub_errors(config, self.revision):
+                self._resolved[repo] = HfApi().resolve_revision(
+                    repo, repo_type="dataset", revision=self.revision
                 )
-            except LocalEntryNotFoundError:
-                folder = None
-            if folder is None:
-                raise
-            return Path(folder).name
+        return self._resolved[repo]
 
 
-def _snapshot(config: Config, commit: str) -> Path:
+def _snapshot(config: Config, revision: ResolvedRevision) -> Path:
     from huggingface_hub import snapshot_download
 
-    with _hub_errors(config, commit):
+    pattern = f"{FOLDER}/{config.file}"
+    with _hub_errors(config, revision):
         folder = snapshot_download(
-            _repo(config),
-            repo_type="dataset",
-            revision=commit,
-            allow_patterns=[f"{FOLDER}/{config.file}"],
+            _repo(config), repo_type="dataset", revision=revision, allow_patterns=[pattern]
         )
+    if not any(Path(folder).glob(pattern)):
+        raise _no_file(config)
     return Path(folder)
+
+
+def _no_file(config: Config) -> UserError:
+    return UserError(f"{_repo(config)}: no {FOLDER}/{config.file} on the Hub", exit_code=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +132,7 @@ def _hub_errors(config: Config, revision: str | None) -> Iterator[None]:
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
+        RevisionResolutionError,
     )
 
     repo = _repo(config)
@@ -156,6 +144,7 @@ def _hub_errors(config: Config, revision: str | None) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise UserError(f"{repo}: not on the Hub, or not for you; {fix}", exit_code=1) from error
     except (
+        RevisionResolutionError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         HfHubHTTPError,

@@ -8,6 +8,20 @@ from datasets import List, Value
 from sharegptvideo.schema import CONFIGS, features
 
 TASK = "id video question answer caption? question_type?"
+TASKS = (
+    "msvd_qa",
+    "msrvtt_qa",
+    "tgif_qa",
+    "activitynet_qa",
+    "ssv2_qa",
+    "vidal_qa",
+    "webvid_qa",
+    "msvd_qa_official",
+    "msrvtt_qa_official",
+    "tgif_qa_official",
+    "synthetic_qa",
+    "synthetic_ood_qa",
+)
 PROMISED = {
     "captions": "id video source prompt caption",
     "qa": "id video source question answer caption?",
@@ -15,13 +29,7 @@ PROMISED = {
     "preferences": (
         "id video source prompt chosen rejected chosen_score? rejected_score? answer? caption?"
     ),
-    **{
-        name: TASK
-        for name in (
-            "msvd_qa msrvtt_qa tgif_qa activitynet_qa ssv2_qa vidal_qa webvid_qa "
-            "msvd_qa_official msrvtt_qa_official tgif_qa_official synthetic_qa synthetic_ood_qa"
-        ).split()
-    },
+    **dict.fromkeys(TASKS, TASK),
 }
 
 

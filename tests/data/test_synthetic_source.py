@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,10 @@ from sharegptvideo.synthetic import Sizes, build_world
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("world")
     build_world(out, seed=3, sizes=Sizes(6, 4, 3, 2), workers=1)
-    yield out
+    return out
 
 
 def test_every_set_of_a_world(world: Path) -> None:
