@@ -9,7 +9,6 @@ from sharegptvideo.modeling import (
     VideoPixels,
     load_model,
     load_tokenizer,
-    quiet_transformers,
     video_token_count,
 )
 from sharegptvideo.training.recipe import DpoRecipe
@@ -38,6 +37,7 @@ def run_dpo(
         attach,
         complete,
         freeze,
+        quiet_and_quick,
         trainer_arguments,
     )
 
@@ -46,7 +46,7 @@ def run_dpo(
         return run.result()
     start, length = time.monotonic(), recipe.optimisation.max_length
 
-    with quiet_transformers():
+    with quiet_and_quick():
         model = load_model(recipe.model, dtype="float32")
         tokenizer = load_tokenizer(recipe.model)
         video_tokens = video_token_count(model.config, recipe.frames)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +16,16 @@ from transformers import TrainerCallback
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOTrainer, SFTTrainer
+from trl.trainer import utils as trl_utils
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.modeling import quiet_transformers
 from sharegptvideo.storage import dumps, write_jsonl, write_text
 from sharegptvideo.training.curves import draw_curves
 from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from datasets import Dataset
     from transformers import VideoLlavaForConditionalGeneration
@@ -34,6 +38,7 @@ __all__ = [
     "attach",
     "complete",
     "freeze",
+    "quiet_and_quick",
     "trainer_arguments",
 ]
 
@@ -171,6 +176,29 @@ def attach(trainer: Any, run: RunFolder, progress: Callable[[int, int, str], Non
     """Record the run, and keep transformers from printing to stdout."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Record(run, progress))
+
+
+@contextlib.contextmanager
+def quiet_and_quick() -> Iterator[None]:
+    """Silence advice that is not for our users; on a CPU, score answer positions only.
+
+    Without Triton, TRL's fused head scores every position, clip and prompt included, so that
+    devices with a compiler see constant shapes. A CPU has none, and a step takes a third longer.
+    """
+    old = trl_utils._use_triton
+
+    def compact(device: torch.device) -> bool:
+        return device.type == "cpu" or bool(old(device))
+
+    trl_utils._use_triton = compact
+    try:
+        with warnings.catch_warnings(), quiet_transformers():
+            # TRL 1.16 still says gradient_checkpointing where transformers 5.23 renamed it.
+            for message in (".*gradient_checkpointing", ".*activation_checkpointing"):
+                warnings.filterwarnings("ignore", message, FutureWarning)
+            yield
+    finally:
+        trl_utils._use_triton = old
 
 
 def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
