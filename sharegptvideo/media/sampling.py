@@ -31,7 +31,7 @@ def sample_frames(video: str | Path | bytes | bytearray | memoryview, n: int) ->
     some. Pixels are those of PyAV's `to_ndarray(format="rgb24")`, then turned as the rotation
     written in the file asks; pixels that are not square stay as they are stored.
 
-    A long clip (over 200 million pixels, ten seconds of 720p) is not decoded whole: N then is
+    A long clip (over 200 million pixels, seven seconds of 720p) is not decoded whole: N then is
     the number of its packets, and only the stretches that hold a wanted frame are decoded and
     checked.
 

@@ -135,12 +135,28 @@ class _Index:
 def sample_video(
     source: Path | bytes, name: str, n: int
 ) -> tuple[npt.NDArray[np.uint8], list[int]]:
-    """`n` evenly spread frames (n×H×W×3, RGB) and their indices; see `sample_frames`.
+    """`n` evenly spread frames (n×H×W×3, RGB) and their indices; see `sample_frames`."""
+    import av
+
+    damage = _Damage()
+    try:
+        picker, count = _sample(_Clip(name, source), n, damage)
+    except av.FFmpegError as error:
+        raise MediaError(f"{name}: cannot be read as a video ({_plain(error)})") from error
+    if damage.causes:
+        warnings.warn(
+            f"{name}: damaged: {damage}; the {count} frames that decode are used",
+            MediaWarning,
+            stacklevel=3,
+        )
+    return picker.frames(), picker.indices
+
+
+def _sample(clip: _Clip, n: int, damage: _Damage) -> tuple[Picker, int]:
+    """What was picked and how many frames there are.
 
     Never holds more than one decoded frame besides those asked for.
     """
-    clip = _Clip(name, source)
-    damage = _Damage()
     with clip.bytes_io() as file:
         if is_cut_short(file):
             damage.add("the file is cut short")
@@ -151,22 +167,16 @@ def sample_video(
         if index.count * area > FULL_DECODE_PIXELS and index.is_sound() and not damage.causes:
             picker = Picker(spread(index.count, n))
             if _pick_by_seeking(container, stream, index, picker):
-                return picker.frames(), picker.indices
+                return picker, index.count
         elif index.packets:
             done = _pick(_frames(index.packets, stream, damage), index.count, n)
     picker, count = done or _decode_again(clip, index.count, n, damage)
     if not count:
         cause = str(damage) or "it holds none"
-        raise MediaError(f"{name}: no frame can be decoded ({cause})")
+        raise MediaError(f"{clip.name}: no frame can be decoded ({cause})")
     if count != index.count:
         picker, _ = _decode_again(clip, count, n, _Damage())
-    if damage.causes:
-        warnings.warn(
-            f"{name}: damaged: {damage}; the {count} frames that decode are used",
-            MediaWarning,
-            stacklevel=3,
-        )
-    return picker.frames(), picker.indices
+    return picker, count
 
 
 def _decode_again(clip: _Clip, count: int, n: int, damage: _Damage) -> tuple[Picker, int]:
@@ -244,7 +254,8 @@ def _pick_by_seeking(
     Sound where it returns True: each frame decoded after a seek had the very time that the
     packet index gives for its place, with none missing, none incomplete and no error. Leading
     pictures (shown before the key frame that they follow in the file) are left to the stretch
-    before. What it cannot see is damage in stretches that hold no wanted frame.
+    before. What it cannot see is damage in stretches that it does not decode, and damage that
+    the decoder conceals without a word.
     """
     stretch: Iterator[tuple[int, _Frame]] = iter(())
     at = -1

@@ -327,6 +327,17 @@ def test_a_file_without_any_decodable_frame_is_an_error(tmp_path: Path, write_cl
     assert message.startswith(f"{path}: no frame can be decoded (a packet does not decode")
 
 
+def test_a_codec_without_a_decoder_is_an_error(tmp_path: Path, write_clip: Any) -> None:
+    path = write_clip(tmp_path / "a.mp4", 3, codec="mpeg4")
+    data = path.read_bytes()
+    entry = data.index(b"stsd") + 16
+    assert data[entry : entry + 4] == b"mp4v"
+    config = data.index(b"esds")
+    data = data[:entry] + b"zzzz" + data[entry + 4 : config] + b"free" + data[config + 4 :]
+    message = error(data)
+    assert "no decoder for its codec" in message
+
+
 def test_error_survives_a_loader_worker(tmp_path: Path) -> None:
     message = error(tmp_path / "gone.mp4")
     again = pickle.loads(pickle.dumps(MediaError(message)))
