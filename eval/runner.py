@@ -99,7 +99,7 @@ def run_evaluation(
     wanted = [load_task(name) for name in dict.fromkeys(tasks)]
     if not wanted:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
-    judges = {task.name: _judge(judge, task, base_url) for task in wanted}
+    judges = _judges(judge, wanted, base_url)
     answerer = open_model(model, base_url=base_url)
     every = {
         task.name: load_questions(task, data, _clips(answerer, task, data, clips))
@@ -109,7 +109,7 @@ def run_evaluation(
         _Plan(
             task,
             every[task.name][:limit],
-            judges[task.name],
+            judges[task.protocol],
             answerer.frames or task.frames,
             max_new_tokens or task.max_new_tokens,
         )
@@ -171,13 +171,16 @@ def judge_predictions(
     )
 
 
-def _judge(judge: str | Judge, task: Task, base_url: str | None) -> Judge:
-    if not isinstance(judge, str):
-        judge.check()
-        return judge
-    opened = open_judge(judge, base_url=base_url, protocol=task.protocol)
-    opened.check()
-    return opened
+def _judges(judge: str | Judge, tasks: Sequence[Task], base_url: str | None) -> dict[str, Judge]:
+    """The judge of each protocol, checked: which prompt a judge uses is the task's affair."""
+    protocols = dict.fromkeys(task.protocol for task in tasks)
+    if isinstance(judge, str):
+        opened = {p: open_judge(judge, base_url=base_url, protocol=p) for p in protocols}
+    else:
+        opened = dict.fromkeys(protocols, judge)
+    # One check is enough: they differ in their prompts only.
+    next(iter(opened.values())).check()
+    return dict(opened)
 
 
 def _clips(model: Model, task: Task, data: Path | None, media: Path | None) -> Path | None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -142,64 +139,26 @@ def test_a_function_gets_a_list_of_frames(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
-class _Server(BaseHTTPRequestHandler):
-    """Answers with the mean colours of the pictures it was sent; knows one model."""
-
-    protocol_version = "HTTP/1.1"
-    bodies: list[dict[str, Any]]
-
-    def do_GET(self) -> None:
-        self._send(200, {"object": "list", "data": [{"id": "looker", "object": "model"}]})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if body["model"] != "looker":
-            self._send(404, {"error": {"message": "no such model"}})
-            return
-        self.bodies.append(body)
-        *pictures, text = body["messages"][0]["content"]
-        if text["text"] == "what is 2?":
-            self._send(413, {"error": {"message": "too many pictures"}})
-            return
-        seen = []
-        for picture in pictures:
-            head, data = picture["image_url"]["url"].split(",")
-            assert head == "data:image/jpeg;base64"
-            image = Image.open(io.BytesIO(base64.b64decode(data)))
-            seen.append(f"{image.size} {int(np.asarray(image).mean())}")
-        message = {"role": "assistant", "content": " / ".join(seen)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        self._send(200, {"id": "x", "object": "chat.completion", "created": 0, "model": "looker",
-                         "choices": [choice]})  # fmt: skip
-
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+def _tell_pictures(body: dict[str, Any]) -> str | tuple[int, dict[str, str], str]:
+    """Size and mean brightness of each picture that was sent; refuses one question."""
+    if body["model"] != "looker":
+        return 404, {}, json.dumps({"error": {"message": "no such model"}})
+    *pictures, text = body["messages"][0]["content"]
+    if text["text"] == "what is 2?":
+        return 413, {}, json.dumps({"error": {"message": "too many pictures"}})
+    seen = []
+    for picture in pictures:
+        head, data = picture["image_url"]["url"].split(",")
+        assert head == "data:image/jpeg;base64"
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        seen.append(f"{image.size} {int(np.asarray(image).mean())}")
+    return " / ".join(seen)
 
 
-@pytest.fixture
-def endpoint() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    bodies: list[dict[str, Any]] = []
-    handler = type("Handler", (_Server,), {"bodies": bodies})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", bodies
-    server.shutdown()
-    server.server_close()
-
-
-def test_an_endpoint_gets_every_frame_in_order(
-    endpoint: tuple[str, list[dict[str, Any]]],
-) -> None:
-    url, bodies = endpoint
-    model = open_model("openai:looker", base_url=url)
+def test_an_endpoint_gets_every_frame_in_order(chat_server: Any) -> None:
+    chat_server.models = ["looker"]
+    chat_server.answer = _tell_pictures
+    model = open_model("openai:looker", base_url=chat_server.url)
     model.check([], [])
     frames = np.stack([np.full((20, 2000, 3), 25 * n, dtype=np.uint8) for n in range(8)])
     one, two = answers(model, [request("1", frames), request("2", frames)])
@@ -207,10 +166,10 @@ def test_an_endpoint_gets_every_frame_in_order(
     assert one == (" / ".join(f"(768, 8) {25 * n}" for n in range(8)), None)
     assert two[0] is None
     assert "too many pictures" in str(two[1])
-    assert bodies[0]["temperature"] == 0
-    assert bodies[0]["max_tokens"] == 8
-    with pytest.raises(UserError, match="looker"):
-        open_model("openai:loker", base_url=url).check([], [])
+    assert {body["temperature"] for body in chat_server.requests} == {0}
+    assert {body["max_tokens"] for body in chat_server.requests} == {8}
+    with pytest.raises(UserError, match="did you mean looker"):
+        open_model("openai:loker", base_url=chat_server.url).check([], [])
 
 
 def test_no_endpoint_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
