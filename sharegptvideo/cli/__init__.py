@@ -76,8 +76,8 @@ def _assemble() -> None:
     import importlib
 
     groups = {
-        "data": "List, show, download, convert and check datasets.",
-        "build": "Make candidates, rewards and preference pairs.",
+        "data": "List the datasets and look at their rows.",
+        "build": "From questions to preference pairs: candidates, rewards, preferences.",
         "eval": "Run a model on tasks, judge its answers, compare runs.",
         "train": "List, copy, check and run training recipes.",
     }
