@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -127,15 +128,18 @@ def _dataset(
 
 def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
     from sharegptvideo.loading import read_rows
+    from sharegptvideo.sources.report import DataWarning
 
     rows: Iterable[Row] = read_rows(
         data.name, source=data.source, split=data.split, media=data.media, on_error="raise"
     )
-    for row in islice(rows, data.limit):
-        if row.get("video_path"):
-            yield row
-        else:
-            report.missing.append(f"{row['id']} ({row.get('video')})")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # missing clips are told in the report
+        for row in islice(rows, data.limit):
+            if row.get("video_path"):
+                yield row
+            else:
+                report.missing.append(f"{row['id']} ({row.get('video')})")
     if report.missing and data.missing_media == "error":
         raise UserError(
             f"data {data.name}: {len(report.missing)} rows have no clip under media "

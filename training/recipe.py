@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.schema import CONFIGS
 from sharegptvideo.storage import dumps, sha256_text
 
 __all__ = [
@@ -45,6 +46,16 @@ class DataSource(_Strict):
     split: str = "train"
     limit: int | None = Field(default=None, ge=1)
     missing_media: Literal["error", "skip"] = "error"
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in CONFIGS:
+            raise ValueError(str(unknown_name("dataset", self.name, CONFIGS)))
+        splits = CONFIGS[self.name].splits
+        for split in self.split.split("+"):
+            if split.strip() not in splits:
+                raise ValueError(str(unknown_name(f"split of {self.name}", split, splits)))
+        return self
 
 
 class Freeze(_Strict):
@@ -89,11 +100,31 @@ class _Recipe(_Strict):
     save_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=10, ge=1)
 
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        fitting = [name for name, config in CONFIGS.items() if self._fits(set(config.columns))]
+        if self.data.name not in fitting:
+            raise ValueError(
+                f"data.name {self.data.name} has no rows for this stage (have: "
+                f"{', '.join(fitting)})"
+            )
+        return self
+
+    @classmethod
+    def _fits(cls, columns: set[str]) -> bool:
+        raise NotImplementedError
+
 
 class SftRecipe(_Recipe):
     """Next-token training on answers: captions (`pretrain`) or question–answer rows (`sft`)."""
 
     stage: Literal["pretrain", "sft"]
+
+    @classmethod
+    def _fits(cls, columns: set[str]) -> bool:
+        answers = ({"messages"}, {"prompt", "caption"}, {"question", "answer"})
+        # A preference row has a prompt and a caption too, but that is no answer to it.
+        return any(need <= columns for need in answers) and "chosen" not in columns
 
 
 class Preference(_Strict):
@@ -109,6 +140,11 @@ class DpoRecipe(_Recipe):
     """Direct preference optimisation; the reference model is the starting checkpoint."""
 
     stage: Literal["dpo"]
+
+    @classmethod
+    def _fits(cls, columns: set[str]) -> bool:
+        return {"prompt", "chosen", "rejected"} <= columns
+
     dpo: Preference = Preference()
 
 
@@ -214,7 +250,9 @@ def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
             yield f"{key} is missing"
         else:
             cause = problem["msg"].removeprefix("Value error, ")
-            yield f"{key}: {cause}, not {problem['input']!r}" if key else cause
+            value = problem["input"]
+            got = "" if isinstance(value, dict) else f", not {value!r}"
+            yield f"{key}: {cause}{got}" if key else cause
 
 
 def _fields_at(root: type[BaseModel], path: list[str]) -> Iterator[str]:
