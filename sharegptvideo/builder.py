@@ -73,8 +73,7 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
         self, config_name: str | None = None, **config_kwargs: Any
     ) -> tuple[SharegptvideoConfig, str]:
         config_of(config_name or "default")  # our error, with the nearest names
-        if config_kwargs.pop("data_files", None):
-            raise UserError("data_files= is not taken; data_dir= is the folder with the release")
+        config_kwargs.pop("data_files", None)  # an empty list, see `registration`
         created: tuple[SharegptvideoConfig, str] = super()._create_builder_config(
             config_name, **config_kwargs
         )

@@ -64,9 +64,13 @@ def _add_name(load: ModuleType) -> None:
             return list_files(self)
         from datasets.data_files import DataFilesDict
 
-        files = DataFilesDict() if self.data_files is None else {"data_files": self.data_files}
-        kwargs = {"data_files": files, "dataset_name": NAME}
-        return load.DatasetModule(*table[NAME], kwargs)
+        from sharegptvideo.errors import UserError
+
+        if self.data_files is not None:
+            raise UserError("data_files= is not taken; data_dir= is the folder with the release")
+        return load.DatasetModule(
+            *table[NAME], {"data_files": DataFilesDict(), "dataset_name": NAME}
+        )
 
     factory.get_module = get_module
 

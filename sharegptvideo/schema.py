@@ -7,6 +7,7 @@ may be the empty string).
 
 from __future__ import annotations
 
+import functools
 import types
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
@@ -100,36 +101,7 @@ class TaskRow(TypedDict):
     video_path: NotRequired[str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A dataset that can be loaded by name.
-
-    `file` is the pattern of its files under `video_instruction/` in the release layout.
-    """
-
-    name: str
-    row: type
-    file: str
-    description: str
-    splits: tuple[str, ...]
-    nullable: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        hints = columns(self.row)
-        empty = frozenset(name for name, hint in hints.items() if _may_be_null(hint))
-        object.__setattr__(self, "nullable", empty)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Column names in order, without `video_path`."""
-        return tuple(columns(self.row))
-
-    @property
-    def is_task(self) -> bool:
-        """Whether this is a test set."""
-        return self.row is TaskRow
-
-
+@functools.cache
 def columns(row: type) -> dict[str, Any]:
     """Column names of a row type, in order, with their Python types; without `video_path`."""
     hints = get_type_hints(row)
@@ -138,6 +110,34 @@ def columns(row: type) -> dict[str, Any]:
 
 def _may_be_null(hint: Any) -> bool:
     return isinstance(hint, types.UnionType) and type(None) in hint.__args__
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A dataset that can be loaded by name.
+
+    `file` is the pattern of its files under `video_instruction/` in the release layout;
+    `columns` are its columns in order, without `video_path`.
+    """
+
+    name: str
+    row: type
+    file: str
+    description: str
+    splits: tuple[str, ...]
+    columns: tuple[str, ...] = field(init=False)
+    nullable: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        hints = columns(self.row)
+        empty = frozenset(name for name, hint in hints.items() if _may_be_null(hint))
+        object.__setattr__(self, "columns", tuple(hints))
+        object.__setattr__(self, "nullable", empty)
+
+    @property
+    def is_task(self) -> bool:
+        """Whether this is a test set."""
+        return self.row is TaskRow
 
 
 _TRAIN = ("train", "validation")

@@ -80,20 +80,23 @@ print([str(w.message).split(":")[0] for w in told if w.category.__name__ == "Dat
     assert python(code) == "True\n['1 row that break the schema skipped']\n"
 
 
-def test_unknown_config_names_the_nearest(release: Path, python: Python) -> None:
+def test_mistakes_are_told(release: Path, python: Python) -> None:
     code = f"""
 import sharegptvideo, datasets
 from sharegptvideo.errors import UserError
-for name in ("qas", None):
+for name, files in (("qas", None), (None, None), ("qa", "x.jsonl")):
     try:
-        datasets.load_dataset("sharegptvideo", name, data_dir={str(release)!r})
+        datasets.load_dataset(
+            "sharegptvideo", name, data_dir={str(release)!r}, data_files=files
+        )
     except UserError as error:
         print(error)
 print(datasets.get_dataset_config_names("sharegptvideo")[:2])
 """
-    first, second, names = python(code).splitlines()
+    first, second, third, names = python(code).splitlines()
     assert first.startswith("unknown dataset 'qas'; did you mean qa?")
     assert second.startswith("unknown dataset 'default'")
+    assert third.startswith("data_files= is not taken; data_dir= is the folder")
     assert names == "['captions', 'qa']"
 
 
