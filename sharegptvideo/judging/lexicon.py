@@ -103,9 +103,11 @@ IRREGULAR = {
     "told": "tell", "thought": "think", "hung": "hang", "spun": "spin", "stuck": "stick",
     # what a careless lemmatiser made of words in MSVD-QA's answers
     "pastum": "pasta", "gras": "grass", "kis": "kiss", "glas": "glass", "dres": "dress",
+    "cros": "cross", "motocros": "motocross", "clas": "class", "pres": "press",
+    "mattres": "mattress",
     "grey": "gray", "colour": "color", "colours": "color", "colored": "color",
     "coloured": "color", "centre": "center", "tyre": "tire",
-    "dying": "die", "tying": "tie",
+    "dying": "die", "tying": "tie", "using": "use", "used": "use",
     "upwards": "up", "upward": "up", "downwards": "down", "downward": "down",
     "rightward": "right", "rightwards": "right", "leftward": "left", "leftwards": "left",
     "forwards": "forward", "backwards": "backward", "towards": "toward",

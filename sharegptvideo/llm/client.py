@@ -272,7 +272,7 @@ class ChatClient:
         if asked:
             self._not_before = max(self._not_before, time.monotonic() + asked)
         own = self._first_wait * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
-        return min(max(own, asked), _LONGEST_WAIT)
+        return float(min(max(own, asked), _LONGEST_WAIT))
 
     async def _wait_turn(self) -> None:
         while (left := self._not_before - time.monotonic()) > 0:
@@ -299,10 +299,10 @@ class _NoCompletionError(Exception):
 
 
 def _read(found: Any, asked: str) -> Reply:
-    choices = getattr(found, "choices", None)
-    message = (
-        getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-    )
+    choices: Any = getattr(found, "choices", None)
+    message: Any = None
+    if isinstance(choices, list) and choices:
+        message = getattr(choices[0], "message", None)
     if message is None:
         raise _NoCompletionError("the reply is no chat completion")
     text = getattr(message, "content", None)

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["in_parallel"]
 
@@ -83,7 +83,8 @@ async def _work(
     stopped = asyncio.ensure_future(stop.wait())
     everything = asyncio.gather(*tasks)
     try:
-        await asyncio.wait({everything, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {everything, stopped}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if everything.done():
             await everything
     finally:
