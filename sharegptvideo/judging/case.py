@@ -58,8 +58,8 @@ def _options(question: Text) -> frozenset[str]:
     for token in asked:
         if token.word != "or":
             continue
-        left = [t.stem for t in asked[: token.index] if t.content][-3:]
-        right = [t.stem for t in asked[token.index + 1 :] if t.content][:3]
+        left = [t.stem for t in asked[: token.position] if t.content][-3:]
+        right = [t.stem for t in asked[token.position + 1 :] if t.content][:3]
         if not left or not right:
             continue
         shared = set(left) & set(right)

@@ -60,9 +60,9 @@ def unsupported(prediction: Text, caption: str, question: Text, reference: Text)
     known = shown.stems | question.stems | reference.stems
     named: list[str] = []
     loose: list[str] = []
-    missing = {t.index for t in prediction.content if not t.negated and _is_new(t, known)}
+    missing = {t.position for t in prediction.content if not t.negated and _is_new(t, known)}
     for token in prediction.content:
-        if token.index not in missing:
+        if token.position not in missing:
             continue
         if _is_named(token, prediction, missing, shown):
             named.append(token.word)
@@ -91,7 +91,7 @@ def _is_named(token: Token, text: Text, missing: set[int], shown: Text) -> bool:
     if name is not None and name not in {"shape", "sex", "youth"}:
         # "to the left" where the caption only ever says "right" contradicts it.
         return name != "number" and any(EXCLUSIVE_SET.get(s) == name for s in shown.stems)
-    back = token.index - 1
+    back = token.position - 1
     while back >= 0 and (back in missing or _is_quality(text.tokens[back])):
         back -= 1
     if back < 0 or text.tokens[back].sentence != token.sentence:

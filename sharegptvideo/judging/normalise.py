@@ -12,6 +12,7 @@ import functools
 import re
 import unicodedata
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sharegptvideo.judging import lexicon
 
@@ -26,8 +27,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 _COUNTER = re.compile(r"\b(?:counter|anti)[- ]clockwise\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One word: as written, its stem, whether it is content, and where it stands.
 
     `negated` is true within a few words after "not", "no", "never" or "without" in one clause;
@@ -40,7 +40,7 @@ class Token:
     negated: bool
     clause: int
     sentence: int
-    index: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +126,26 @@ def kinds_of(general: str) -> frozenset[str]:
     return _KINDS.get(general, frozenset())
 
 
-def _split(text: str) -> list[str]:
-    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'").replace("_", " ")
-    text = _COUNTER.sub("anticlockwise", text)
+@functools.lru_cache(maxsize=8192)
+def _split(text: str) -> tuple[str, ...]:
+    """Words and marks in reading order, contractions taken apart."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    text = text.lower().replace("_", " ")
+    if "clockwise" in text:
+        text = _COUNTER.sub("anticlockwise", text)
+    found = _WORD.findall(text)
+    if "'" not in text and "cannot" not in text and "gonna" not in text:
+        return tuple(found)
     pieces: list[str] = []
-    for piece in _WORD.findall(text):
+    for piece in found:
         if piece in lexicon.CONTRACTIONS:
             pieces += lexicon.CONTRACTIONS[piece].split()
         elif piece.endswith("n't"):
             pieces += [piece[:-3], "not"]
         else:
             pieces.append(piece.split("'", 1)[0])
-    return [piece for piece in pieces if piece]
+    return tuple(piece for piece in pieces if piece)
 
 
 @functools.lru_cache(maxsize=8192)

@@ -14,10 +14,9 @@ __all__ = ["clash", "judge_statement"]
 
 def clash(case: Case) -> Mark | None:
     """A value of the reference that the prediction replaces by another of its set."""
-    ordered = reversed_pair(case.reference, case.prediction, case.reference.stems)
     affirmed = {t.stem for t in case.reference.content if not t.negated}
     for name in sorted({EXCLUSIVE_SET[s] for s in affirmed if s in EXCLUSIVE_SET}):
-        if name == "sequence" and ordered is not None:
+        if name == "sequence" and _order_is_told(case):
             continue
         wanted = frozenset(s for s in affirmed if EXCLUSIVE_SET.get(s) == name)
         found = compare_values(name, wanted, case.prediction, case.question, case.shown)
@@ -26,6 +25,10 @@ def clash(case: Case) -> Mark | None:
                 2, f'says "{found.said}" where the reference says "{reference_words(case, wanted)}"'
             )
     return None
+
+
+def _order_is_told(case: Case) -> bool:
+    return reversed_pair(case.reference, case.prediction, case.reference.stems) is not None
 
 
 def judge_statement(case: Case) -> Mark:
@@ -99,7 +102,7 @@ def _compare_option(case: Case, wanted: frozenset[str]) -> Comparison:
     said = [t for t in case.prediction.content if t.stem in case.options and not t.negated]
     if not said:
         return Comparison("missing")
-    first, last = said[0].index, said[-1].index
+    first, last = said[0].position, said[-1].position
     if any(t.word == "or" for t in case.prediction.tokens[first:last]):
         return Comparison("several", " or ".join(t.word for t in said))
     if said[0].stem in wanted:
@@ -129,8 +132,8 @@ def _hedge(case: Case) -> Mark | None:
     for token in tokens:
         if token.word != "or":
             continue
-        before = [t for t in tokens[: token.index] if t.content][-1:]
-        after = [t for t in tokens[token.index + 1 :] if t.content][:2]
+        before = [t for t in tokens[: token.position] if t.content][-1:]
+        after = [t for t in tokens[token.position + 1 :] if t.content][:2]
         pair = [any(t.stem in case.keys for t in side) for side in (before, after)]
         if before and after and pair[0] != pair[1]:
             return Mark(2, f'offers "{before[0].word} or {after[0].word}", not one answer')

@@ -55,13 +55,13 @@ def groups_of(text: Text, name: str) -> list[list[Token]]:
     for token in text.tokens:
         if EXCLUSIVE_SET.get(token.stem) != name or token.negated:
             continue
-        between = text.tokens[last + 1 : token.index] if last >= 0 else ()
+        between = text.tokens[last + 1 : token.position] if last >= 0 else ()
         joined = last >= 0 and all(t.word in _JOINTS for t in between)
         if joined and text.tokens[last].sentence == token.sentence:
             groups[-1].append(token)
         else:
             groups.append([token])
-        last = token.index
+        last = token.position
     return groups
 
 
@@ -75,7 +75,7 @@ def attributed(text: Text) -> tuple[dict[str, set[str]], set[str]]:
     for token in text.tokens:
         if EXCLUSIVE_SET.get(token.stem) not in _ATTRIBUTES:
             continue
-        head = _head(text.tokens, token.index)
+        head = _head(text.tokens, token.position)
         if head is None:
             free.add(token.stem)
         else:
@@ -165,7 +165,7 @@ def compare_values(
 def _hedged(groups: list[list[Token]], prediction: Text, wanted: frozenset[str]) -> bool:
     if len(wanted) < 2:
         return False
-    first, last = groups[0][0].index, groups[-1][-1].index
+    first, last = groups[0][0].position, groups[-1][-1].position
     return any(t.word == "or" for t in prediction.tokens[first:last])
 
 
@@ -177,7 +177,7 @@ def _beside_the_point(
     if caption is None or {t.stem for t in group} & wanted:
         return False
     known, _ = attributed(caption)
-    heads = [_head(prediction.tokens, t.index) for t in group]
+    heads = [_head(prediction.tokens, t.position) for t in group]
     return all(
         head is not None and head not in question.stems and head in known.get(token.stem, ())
         for head, token in zip(heads, group, strict=True)
