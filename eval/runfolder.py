@@ -9,6 +9,7 @@ results.json       the figures, written when all is judged
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -71,21 +72,21 @@ class RunFolder:
                 another process is writing to it.
         """
         self.path = path
-        run = json.loads(dumps(run))
+        now: dict[str, Any] = json.loads(dumps(run))  # as it will be read back
         earlier = self._earlier()
         if earlier is not None:
-            changes = _changes(earlier, run)
+            changes = _changes(earlier, now)
             if changes:
                 raise UserError(
                     f"{path} holds another run: {'; '.join(changes)}. Take another --out"
                     " (to judge its answers anew: eval judge --predictions"
                     f" {path / 'predictions.jsonl'})"
                 )
-            run["tasks"] = earlier["tasks"] | run["tasks"]
-        path.mkdir(parents=True, exist_ok=True)
+            now["tasks"] = earlier["tasks"] | now["tasks"]
+        _make(path)
         self._lock = _lock(path)
-        self.run = run
-        write_json(path / "run.json", run)
+        self.run = now
+        write_json(path / "run.json", now)
         self.predictions = KeyedLog(path / "predictions.jsonl", key=("task", "id"))
         self.judgements = KeyedLog(path / "judgements.jsonl", key=("task", "id"))
 
@@ -127,6 +128,15 @@ class RunFolder:
         self.predictions.close()
         self.judgements.close()
         self._lock.close()
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # the command line says more about that
+            raise
+        raise UserError(f"{path}: cannot be made ({error.strerror}); mend --out") from error
 
 
 def _lock(path: Path) -> Any:

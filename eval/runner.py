@@ -25,8 +25,6 @@ __all__ = ["judge_predictions", "run_evaluation"]
 Progress = Callable[[int, int, str], None]
 PathLike = str | Path
 
-_SEED = 0
-
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
@@ -173,14 +171,14 @@ def judge_predictions(
 
 def _judges(judge: str | Judge, tasks: Sequence[Task], base_url: str | None) -> dict[str, Judge]:
     """The judge of each protocol, checked: which prompt a judge uses is the task's affair."""
-    protocols = dict.fromkeys(task.protocol for task in tasks)
+    protocols: list[str] = [task.protocol for task in tasks]
     if isinstance(judge, str):
         opened = {p: open_judge(judge, base_url=base_url, protocol=p) for p in protocols}
     else:
         opened = dict.fromkeys(protocols, judge)
     # One check is enough: they differ in their prompts only.
     next(iter(opened.values())).check()
-    return dict(opened)
+    return opened
 
 
 def _clips(model: Model, task: Task, data: Path | None, media: Path | None) -> Path | None:
@@ -212,7 +210,7 @@ def _describe(
         "model": {"spec": model.spec, **model.describe()},
         "judge": judge if isinstance(judge, str) else judge.name,
         "tasks": {plan.task.name: plan.describe() for plan in plans},
-        "seeds": {"generation": _SEED},
+        "seeds": {},  # answers are decoded greedily: nothing is drawn
         "data": {
             "data_dir": str(data) if data else None,
             "media": str(clips or data) if (clips or data) and model.needs_frames else None,

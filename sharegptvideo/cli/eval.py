@@ -155,11 +155,11 @@ def compare(
             "–" if task["p_value"] is None else f"{task['p_value']:.2g}",
         )
         for key, why in (
-            ("n_unscored", "have no verdict in one run"),
-            ("n_only_in_one", "are in one run only"),
+            ("n_unscored", "without a verdict in one run"),
+            ("n_only_in_one", "in one run only"),
         ):
             if task[key]:
-                note(f"{name}: {task[key]} questions {why} and are left out")
+                note(f"{name}: left out: {task[key]} questions {why}")
     _print_table(table, f"first: {first}, second: {second}, judge: {found['judge']}")
 
 
@@ -226,15 +226,16 @@ _SHOWN = 10
 
 def _note_problems(name: str, task: Mapping[str, Any]) -> None:
     for key, what in (
-        ("missing_clips", "clips are missing"),
-        ("missing_predictions", "questions have no prediction"),
-        ("foreign_predictions", "predictions belong to no question"),
+        ("missing_clips", "clip{} missing"),
+        ("missing_predictions", "question{} without a prediction"),
+        ("foreign_predictions", "prediction{} without a question"),
     ):
         names = task.get(key, [])
         if names:
             more = f" and {len(names) - _SHOWN} more (results.json)" if len(names) > _SHOWN else ""
-            note(f"{name}: {len(names)} {what}: {', '.join(names[:_SHOWN])}{more}")
-    for key, what in (("failures", "failed"), ("unscored", "are unscored")):
+            counted = what.format("" if len(names) == 1 else "s")
+            note(f"{name}: {len(names)} {counted}: {', '.join(names[:_SHOWN])}{more}")
+    for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
             note(f"{name}: {count} {what}: {cause}")
 

@@ -46,7 +46,7 @@ def read_msvd(questions: Path, mapping: Path | None = None) -> Iterator[dict[str
             "question": question,
             "answer": str(entry["answer"]),
             "caption": None,
-            "question_type": (question.split() or [None])[0],
+            "question_type": next(iter(question.split()), None),
         }
 
 

@@ -81,7 +81,7 @@ def test_a_release_about_real_clips_judged_over_http(
         assert task["n"] == task["n_predicted"] + task["n_failed"]
         assert task["n_predicted"] == task["n_scored"] + task["n_unscored"]
     assert tasks["webvid_qa"]["missing_clips"] == ["test/webvid/baby_living_room"]
-    assert "1 clips are missing: test/webvid/baby_living_room" in said
+    assert "1 clip missing: test/webvid/baby_living_room" in said
     assert tasks["webvid_qa"]["n_failed"] == 3
     assert tasks["tgif_qa"]["n_failed"] == 3
     (cause,) = tasks["tgif_qa"]["failures"]
@@ -162,5 +162,5 @@ def test_a_whole_test_set_of_predictions(
     assert figures["coverage"] == 1.0
     assert figures["accuracy"]["value"] == pytest.approx(right / count, abs=1e-12)
     assert figures["missing_predictions"] == absent
-    assert f"{len(absent)} questions have no prediction: {absent[0]}, " in said
+    assert f"{len(absent)} questions without a prediction: {absent[0]}, " in said
     assert f"and {len(absent) - 10} more" in said
