@@ -27,6 +27,17 @@ _NEEDED = ("id", "video", "source", "question", "answer")
 _COLUMNS = (*_NEEDED, "caption")
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """How answers are drawn; kept beside them."""
+
+    k: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    seed: int
+
+
 @dataclass(slots=True)
 class CandidatesReport:
     """What `sample_candidates` holds when it ends.
@@ -95,10 +106,9 @@ def sample_candidates(
         raise UserError(f"temperature {temperature}, top_p {top_p}: need > 0 and 0 < top_p <= 1")
     questions = _questions(rows)
     loaded = VideoLanguageModel.from_pretrained(str(model))
-    drawing: Row = {"temperature": temperature, "top_p": top_p, "num_return_sequences": k}
-    drawing |= {"max_new_tokens": max_new_tokens, "seed": seed}
-    settings = {"weights_sha256": weights_hash(model), "frames": loaded.frames} | drawing
-    begin(out / "candidates.json", settings)
+    drawing = _Drawing(k, temperature, top_p, max_new_tokens, seed)
+    settings = {"weights_sha256": weights_hash(model), "frames": loaded.frames}
+    begin(out / "candidates.json", settings | asdict(drawing))
     with KeyedLog(out / "candidates.jsonl") as log:
         waiting = [row for row in questions if not _is_done(row, log.rows.get(row["id"]))]
         clips = _Clips(loaded.frames)
@@ -165,7 +175,9 @@ class _Clips:
         return frames, list(indices), None
 
 
-def _answer(batch: list[Row], model: VideoLanguageModel, clips: _Clips, drawing: Row) -> list[Row]:
+def _answer(
+    batch: list[Row], model: VideoLanguageModel, clips: _Clips, drawing: _Drawing
+) -> list[Row]:
     """One row for each question of a batch, failed ones included."""
     answered: list[Row] = []
     requests: list[tuple[Frames, str]] = []
@@ -185,12 +197,21 @@ def _answer(batch: list[Row], model: VideoLanguageModel, clips: _Clips, drawing:
 
 
 def _draw(
-    requests: list[tuple[Frames, str]], model: VideoLanguageModel, drawing: Row
+    requests: list[tuple[Frames, str]], model: VideoLanguageModel, drawing: _Drawing
 ) -> list[list[str] | str]:
     """Each question's answers, or why the model cannot take it (too long a prompt)."""
-    size = len(requests) * drawing["num_return_sequences"]
     try:
-        return list(model.generate(requests, do_sample=True, batch_size=size, **drawing))
+        answers = model.generate(
+            requests,
+            max_new_tokens=drawing.max_new_tokens,
+            do_sample=True,
+            temperature=drawing.temperature,
+            top_p=drawing.top_p,
+            num_return_sequences=drawing.k,
+            seed=drawing.seed,
+            batch_size=len(requests) * drawing.k,
+        )
+        return list(answers)
     except UserError as error:
         if len(requests) == 1:
             return [str(error)]
