@@ -89,7 +89,10 @@ class VideoPixels:
             "preprocessor_config.json": None,
         }
         for name, part in names.items():
-            file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+            try:
+                file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+            except OSError as error:  # no such folder, and no such repository to be reached
+                raise UserError(f"{path}: no model there, so no processor config") from error
             if file is None:
                 continue
             config = read_json(Path(file))

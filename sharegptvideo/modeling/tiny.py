@@ -144,10 +144,9 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 
 def _with_roles(texts: Iterable[str]) -> Iterable[str]:
-    """The texts as they stand behind a prompt (a leading space), and the words of the format."""
+    """The texts as they stand in the format: behind a line's start, and behind a space."""
     for text in texts:
-        yield f"{text} {text}"
-    yield "USER: \n ASSISTANT: USER: \n ASSISTANT: "
+        yield f"USER: \n{text} ASSISTANT: {text}"
 
 
 def _config(sizes: ModelSize, tokenizer: Any) -> Any:

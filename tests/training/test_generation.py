@@ -1,0 +1,125 @@
+"""Answers: the same in any company, seeded, and those that transformers itself gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling import (
+    VideoLanguageModel,
+    conversation,
+    encode,
+    expand_video,
+    video_token_count,
+)
+from sharegptvideo.modeling.pixels import Frames
+
+QUESTIONS = ("What colour is the picture?", "Describe the video.", "Red?")
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> VideoLanguageModel:
+    """The random model with its logits stretched, so that its answers vary with the input."""
+    loaded = VideoLanguageModel.from_pretrained(str(tiny), device="cpu")
+    with torch.no_grad():
+        loaded.model.lm_head.weight.mul_(40)
+        for parameter in loaded.model.model.multi_modal_projector.parameters():
+            parameter.mul_(20)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def items() -> list[tuple[Frames, str]]:
+    numbers = np.random.default_rng(0)
+    clips = [numbers.integers(0, 256, (4, 20, 24, 3), dtype=np.uint8) for _ in range(3)]
+    return [(clip, question) for clip in clips for question in QUESTIONS]
+
+
+def test_a_batch_answers_as_one_by_one(
+    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+) -> None:
+    together = model.generate(items, max_new_tokens=12)
+    alone = [model.generate([item], max_new_tokens=12)[0] for item in items]
+    assert together == alone
+    assert len({answer for (answer,) in together}) > 3, "the test needs answers that differ"
+
+
+def test_greedy_answers_are_those_of_transformers(
+    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+) -> None:
+    config = model.model.config
+    for frames, question in items[:4]:
+        ids, spoken = encode(model.tokenizer, conversation(question))
+        ids, _ = expand_video(ids, spoken, config.video_token_id, video_token_count(config, 4))
+        output = model.model.generate(
+            input_ids=torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            pixel_values_videos=model.processor(frames)[None],
+            max_new_tokens=12,
+            do_sample=False,
+        )
+        text = model.tokenizer.decode(output[0][len(ids) :], skip_special_tokens=True).strip()
+        assert model.generate([(frames, question)], max_new_tokens=12) == [[text]]
+
+
+def test_a_draw_depends_on_seed_clip_and_question_alone(
+    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+) -> None:
+    draw = {"max_new_tokens": 8, "do_sample": True, "num_return_sequences": 3}
+    all_at_once = model.generate(items, seed=1, **draw)
+    assert all_at_once == model.generate(items, seed=1, batch_size=4, **draw)
+    assert all_at_once[4:6] == model.generate(items[4:6], seed=1, **draw)
+    assert all_at_once != model.generate(items, seed=2, **draw)
+    assert all(len(answers) == 3 for answers in all_at_once)
+    assert any(len(set(answers)) > 1 for answers in all_at_once)
+
+
+def test_draws_follow_the_distribution(model: VideoLanguageModel) -> None:
+    """Of 4,000 draws each token's share is within 4 standard errors of its probability; with
+    top_p 0.5 nothing is drawn outside the smallest set of tokens that has half the mass."""
+    from sharegptvideo.modeling.generation import _choose, _Decoding
+
+    logits = torch.log(torch.tensor([0.4, 0.3, 0.2, 0.1])).expand(4000, 4)
+    drawn = torch.from_numpy(np.random.default_rng(0).random(4000))
+    plain = _choose(logits, _Decoding(1, True, 1.0, 1.0, 1, 0), drawn)
+    shares = torch.bincount(plain, minlength=4) / 4000
+    wanted = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    assert ((shares - wanted).abs() < 4 * (wanted * (1 - wanted) / 4000).sqrt()).all()
+    nucleus = _choose(logits, _Decoding(1, True, 1.0, 0.5, 1, 0), drawn)
+    shares = torch.bincount(nucleus, minlength=4) / 4000
+    assert shares[2:].sum() == 0
+    assert abs(shares[0] - 4 / 7) < 4 * (4 / 7 * 3 / 7 / 4000) ** 0.5
+    sharp = _choose(logits, _Decoding(1, True, 0.5, 1.0, 1, 0), drawn)
+    # At temperature 1/2 probabilities are squared: 0.16 of 0.16 + 0.09 + 0.04 + 0.01.
+    assert abs((sharp == 0).float().mean() - 16 / 30) < 0.04
+
+
+def test_the_tower_sees_each_clip_once(
+    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+) -> None:
+    seen = []
+    handle = model.model.model.video_tower.register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output[0].shape[0])
+    )
+    try:
+        model.generate(items, max_new_tokens=2, do_sample=True, num_return_sequences=4)
+    finally:
+        handle.remove()
+    assert sum(seen) == 3 * 4, "three clips of four frames"
+
+
+def test_room_and_arguments_are_checked(
+    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+) -> None:
+    long = "Why? " * 600
+    with pytest.raises(UserError, match="leaves no room in 512 positions"):
+        model.generate([(items[0][0], long)])
+    with pytest.raises(UserError, match="temperature"):
+        model.generate(items[:1], do_sample=True, temperature=0.0)
+    with pytest.raises(UserError, match="at least 1"):
+        model.generate(items[:1], max_new_tokens=0)
+    assert model.generate([]) == []
