@@ -1,14 +1,15 @@
 """Answers from a Video-LLaVA: batched, cached, seeded.
 
 transformers' `generate` spends more time per token around a small model than in it, and runs the
-vision tower for every row. This loop runs the tower once per distinct clip and the prompt once
-per question, however many answers are asked for.
+clip through tower and language model for every row. Here a clip's part of the prompt, which is
+nearly all of it, runs once for all its questions, and a question once for all its answers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,23 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(slots=True)
 class _Row:
-    """One prompt: its token ids, its clip's key, and where its answers go."""
+    """One prompt: ids up to the clip's end and behind it, the clip's key, where answers go."""
 
     position: int
+    prefix: list[int]
     ids: list[int]
     clip: bytes
     seed_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What decoding starts from, one row per prompt: last hidden state, cache, mask, position."""
+
+    hidden: torch.Tensor
+    cache: Any
+    mask: torch.Tensor
+    next_position: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +143,14 @@ class VideoLanguageModel:
         _check(decoding)
         rows, pixels = self._rows(items)
         answers: list[list[str]] = [[] for _ in items]
-        # Longest first: batches of alike lengths pad little, and one too large fails at once.
-        rows.sort(key=lambda row: -len(row.ids))
-        step = max(1, batch_size // num_return_sequences)
+        done = 0
         with torch.inference_mode():
-            for start in range(0, len(rows), step):
-                batch = rows[start : start + step]
+            for batch in _batches(rows, max(1, batch_size // num_return_sequences)):
                 for row, texts in zip(batch, self._answer(batch, pixels, decoding), strict=True):
                     answers[row.position] = texts
+                done += len(batch)
                 if progress:
-                    progress(min(start + step, len(rows)), len(rows), "answering")
+                    progress(done, len(rows), "answering")
         return answers
 
     def _rows(
@@ -149,74 +159,72 @@ class VideoLanguageModel:
         rows: list[_Row] = []
         pixels: dict[bytes, torch.Tensor] = {}
         keys: dict[int, bytes] = {}  # by object: rows often share one array
+        video = self.model.config.video_token_id
         for position, (frames, question) in enumerate(items):
             key = keys.get(id(frames))
             if key is None:
                 key = keys[id(frames)] = _clip_key(frames)
             if key not in pixels:
-                pixels[key] = self.processor(frames)
+                pixels[key] = self.processor.resize_and_crop(frames)
             count = video_token_count(self.model.config, len(frames))
             ids, spoken = encode(self.tokenizer, conversation(question))
-            ids, _ = expand_video(ids, spoken, self.model.config.video_token_id, count)
-            rows.append(_Row(position, ids, key, f"{key.hex()}\n{question}"))
+            ids, _ = expand_video(ids, spoken, video, count)
+            end = ids.index(video) + count
+            seed_text = f"{key.hex()}\n{question}"
+            rows.append(_Row(position, ids[:end], ids[end:], key, seed_text))
         return rows, pixels
 
     def _answer(
         self, rows: list[_Row], pixels: dict[bytes, torch.Tensor], decoding: _Decoding
     ) -> list[list[str]]:
-        longest = max(len(row.ids) for row in rows)
+        longest = len(rows[0].prefix) + max(len(row.ids) for row in rows)
         limit = self.model.config.text_config.max_position_embeddings
         steps = min(decoding.max_new_tokens, limit - longest)
         if steps < 1:
             raise UserError(f"a prompt of {longest} tokens leaves no room in {limit} positions")
-        embeds, mask = self._embed(rows, longest, pixels)
-        tokens = self._decode(embeds, mask, steps, decoding, _uniforms(rows, steps, decoding))
+        state = self._read(rows, pixels)
+        tokens = self._decode(state, steps, decoding, _uniforms(rows, steps, decoding))
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         texts = [text.strip() for text in texts]
         k = decoding.answers
         return [texts[start : start + k] for start in range(0, len(texts), k)]
 
-    def _embed(
-        self, rows: list[_Row], longest: int, pixels: dict[bytes, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Left-padded prompt embeddings, rows×longest×hidden, and their attention mask."""
-        device, config = self.model.device, self.model.config
-        pad = self.tokenizer.pad_token_id
-        pad = self.tokenizer.eos_token_id if pad is None else pad
-        ids = torch.full((len(rows), longest), pad, device=device)
-        mask = torch.zeros_like(ids)
-        for index, row in enumerate(rows):
-            ids[index, longest - len(row.ids) :] = torch.tensor(row.ids, device=device)
-            mask[index, longest - len(row.ids) :] = 1
-        clips = list(dict.fromkeys(row.clip for row in rows))
-        features: dict[bytes, torch.Tensor] = {}
-        towers = self.model.model
-        for clip in clips:  # one at a time: clips may differ in their number of frames
-            values = pixels[clip].unsqueeze(0).to(device, self.model.dtype)
-            output = towers.get_video_features(pixel_values_videos=values, return_dict=True)
-            features[clip] = output.pooler_output.flatten(0, 1)
+    def _read(self, rows: list[_Row], pixels: dict[bytes, torch.Tensor]) -> _State:
+        """Run the prompts: each clip's part once, then the questions, padded on the left."""
+        device, language = self.model.device, self.model.model.language_model
+        clips = {row.clip: row.prefix for row in rows}
+        values = torch.stack([pixels[clip] for clip in clips])
+        values = self.processor.normalise(values).to(device, self.model.dtype)
+        seen = self.model.model.get_video_features(pixel_values_videos=values, return_dict=True)
+        ids = torch.tensor(list(clips.values()), device=device)
         embeds = self.model.get_input_embeddings()(ids)
-        where = (ids == config.video_token_id).unsqueeze(-1)
-        video = torch.cat([features[row.clip] for row in rows]).to(embeds.dtype)
-        return embeds.masked_scatter(where, video), mask
+        where = (ids == self.model.config.video_token_id).unsqueeze(-1)
+        embeds = embeds.masked_scatter(where, seen.pooler_output.to(embeds.dtype))
+        cache: Any = language(inputs_embeds=embeds, use_cache=True).past_key_values
+
+        number = {clip: index for index, clip in enumerate(clips)}
+        cache.batch_select_indices(torch.tensor([number[row.clip] for row in rows], device=device))
+        longest = max(len(row.ids) for row in rows)
+        gaps = [longest - len(row.ids) for row in rows]
+        padded = [[0] * gap + row.ids for gap, row in zip(gaps, rows, strict=True)]
+        seen_by = [[1] * ids.shape[1] + [0] * gap + [1] * (longest - gap) for gap in gaps]
+        mask = torch.tensor(seen_by, device=device)
+        positions = mask.cumsum(1) - 1
+        output = language(
+            input_ids=torch.tensor(padded, device=device),
+            attention_mask=mask,
+            position_ids=positions[:, ids.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return _State(output.last_hidden_state[:, -1], cache, mask, positions[:, -1:] + 1)
 
     def _decode(
-        self,
-        embeds: torch.Tensor,
-        mask: torch.Tensor,
-        steps: int,
-        decoding: _Decoding,
-        uniforms: torch.Tensor | None,
+        self, state: _State, steps: int, decoding: _Decoding, uniforms: torch.Tensor | None
     ) -> list[list[int]]:
         """Token ids per answer, rows×answers of them, the closing token left out."""
-        language, head = self.model.model.language_model, self.model.lm_head
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = language(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=True
-        )
-        cache: Any = output.past_key_values
-        hidden = output.last_hidden_state[:, -1]
-        next_position = positions[:, -1:] + 1
+        language, head, cache = self.model.model.language_model, self.model.lm_head, state.cache
+        hidden, mask, next_position = state.hidden, state.mask, state.next_position
         if decoding.answers > 1:
             cache.batch_repeat_interleave(decoding.answers)
             hidden, mask, next_position = (
@@ -259,6 +267,15 @@ def _check(decoding: _Decoding) -> None:
         )
     if decoding.max_new_tokens < 1 or decoding.answers < 1:
         raise UserError("max_new_tokens and num_return_sequences must be at least 1")
+
+
+def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
+    """Rows of one clip together, so that it is seen once; prefixes of a batch have one length."""
+    order = {clip: index for index, clip in enumerate(dict.fromkeys(row.clip for row in rows))}
+    rows = sorted(rows, key=lambda row: (len(row.prefix), order[row.clip]))
+    for _, group in itertools.groupby(rows, key=lambda row: len(row.prefix)):
+        alike = list(group)
+        yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 
 def _clip_key(frames: Frames) -> bytes:

@@ -78,7 +78,7 @@ def test_a_draw_depends_on_seed_clip_and_question_alone(
     assert any(len(set(answers)) > 1 for answers in all_at_once)
 
 
-def test_draws_follow_the_distribution(model: VideoLanguageModel) -> None:
+def test_draws_follow_the_distribution() -> None:
     """Of 4,000 draws each token's share is within 4 standard errors of its probability; with
     top_p 0.5 nothing is drawn outside the smallest set of tokens that has half the mass."""
     from sharegptvideo.modeling.generation import _choose, _Decoding
@@ -110,6 +110,14 @@ def test_the_tower_sees_each_clip_once(
     finally:
         handle.remove()
     assert sum(seen) == 3 * 4, "three clips of four frames"
+
+
+def test_clips_of_different_lengths_go_together(model: VideoLanguageModel) -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
+    items = [(frames[:4], QUESTIONS[0]), (frames, QUESTIONS[0]), (frames[:4], QUESTIONS[1])]
+    assert model.generate(items, max_new_tokens=8) == [
+        model.generate([item], max_new_tokens=8)[0] for item in items
+    ]
 
 
 def test_room_and_arguments_are_checked(
