@@ -158,9 +158,7 @@ def _count_frames(path: Path) -> int:
 
 
 def _accelerator() -> Finding:
-    cpu = (
-        "not needed for the demo; larger models want one, and a CUDA build of torch"
-    )
+    cpu = "not needed for the demo; larger models want one, and a CUDA build of torch"
     try:
         import torch
     except ImportError:
