@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSONL with line numbers, append-only keyed logs."""
+"""Files that are whole or absent: atomic writes, JSONL by line number, append-only keyed logs."""
 
 from __future__ import annotations
 
