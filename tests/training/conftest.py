@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -91,6 +93,30 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny(TEXTS, tmp_path_factory.mktemp("tiny") / "model", seed=3, size="tiny")
 
 
+@pytest.fixture(name="talk")
+def _talk() -> Callable[[str, str, str, str], dict[str, object]]:
+    return talk
+
+
+@pytest.fixture
+def colours() -> dict[str, tuple[int, int, int]]:
+    return COLOURS
+
+
+@pytest.fixture
+def change() -> Callable[..., Any]:
+    """`change(recipe, field=value)`: a recipe with fields changed; a dict changes those below."""
+
+    def changed(recipe: Any, **fields: Any) -> Any:
+        update = {
+            key: getattr(recipe, key).model_copy(update=value) if isinstance(value, dict) else value
+            for key, value in fields.items()
+        }
+        return recipe.model_copy(update=update)
+
+    return changed
+
+
 SHORT = (
     "frames=4",
     "optimisation.per_device_batch_size=2",
@@ -114,6 +140,16 @@ def dpo_recipe(release: Path, tiny: Path, tmp_path: Path) -> DpoRecipe:
     recipe = load_recipe("demo/dpo", [*common(release, tiny, tmp_path / "dpo"), *SHORT])
     assert isinstance(recipe, DpoRecipe)
     return recipe
+
+
+@pytest.fixture
+def pointed_at(release: Path, tiny: Path) -> Callable[..., list[str]]:
+    """`pointed_at(output, steps=n)`: overrides that let any shipped recipe run here."""
+
+    def overrides(output: Path, steps: int) -> list[str]:
+        return common(release, tiny, output, steps)
+
+    return overrides
 
 
 def common(release: Path, model: Path, output: Path, steps: int = 6) -> list[str]:

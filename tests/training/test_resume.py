@@ -1,0 +1,123 @@
+"""A training that was cut off ends with the same weights, to the bit, as one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling import build_tiny
+from sharegptvideo.storage import read_json
+from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, TrainResult, run_recipe
+from sharegptvideo.training.running import COMPLETE
+
+
+def interrupt_at(step: int) -> Callable[[int, int, str], None]:
+    def progress(done: int, _total: int, _what: str) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def weights(folder: str | Path) -> bytes:
+    return (Path(folder) / "model.safetensors").read_bytes()
+
+
+def losses(result: TrainResult) -> list[tuple[int, float]]:
+    return [(entry["step"], entry["loss"]) for entry in result.log]
+
+
+@pytest.fixture(params=["sft", "dpo"])
+def recipe(request: pytest.FixtureRequest, change: Callable[..., Any]) -> Recipe:
+    """Eleven steps over more than one epoch, a checkpoint after every third."""
+    found: Recipe = request.getfixturevalue(f"{request.param}_recipe")
+    return change(found, save_every=3, optimisation={"max_steps": 11})  # type: ignore[no-any-return]
+
+
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(
+    recipe: Recipe, change: Callable[..., Any]
+) -> None:
+    """Stopped in the second epoch between two checkpoints, and again with a torn checkpoint."""
+    whole = run_recipe(change(recipe, output=f"{recipe.output}-whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, progress=interrupt_at(5))
+    assert read_json(Path(recipe.output) / "run.json")["status"] == "training"
+    assert not (Path(recipe.output) / "model.safetensors").exists()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, progress=interrupt_at(8))
+    torn = Path(recipe.output) / "checkpoints" / "checkpoint-9"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half")
+
+    result = run_recipe(recipe)
+    assert (result.resumed_from, result.steps) == (6, 11)
+    assert losses(result) == losses(whole)
+    assert weights(recipe.output) == weights(whole.output)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
+    recipe: Recipe, change: Callable[..., Any]
+) -> None:
+    first, again, other = (
+        run_recipe(change(recipe, output=f"{recipe.output}-{name}", seed=seed))
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+    assert weights(first.output) == weights(again.output) != weights(other.output)
+    assert losses(first) == losses(again)
+
+
+def test_resuming_needs_the_same_model(
+    sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    start = build_tiny(["What colour is it?"], tmp_path / "start", seed=1, size="tiny")
+    recipe = change(sft_recipe, model=str(start), save_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, progress=interrupt_at(3))
+    build_tiny(["What colour is it?"], start, seed=2, size="tiny")
+    with pytest.raises(UserError, match="model changed since this training began"):
+        run_recipe(recipe)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_kill_9_and_again(
+    stage: str, request: pytest.FixtureRequest, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The command line is killed once a checkpoint is there, then run again to the end."""
+    found: SftRecipe | DpoRecipe = request.getfixturevalue(f"{stage}_recipe")
+    recipe = change(found, save_every=2, optimisation={"max_steps": 60})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    command = [sys.executable, "-m", "sharegptvideo", "train", "run", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+    checkpoints = Path(recipe.output) / "checkpoints"
+    while not list(checkpoints.glob(f"checkpoint-*/{COMPLETE}")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the training ended before it could be killed"
+    assert read_json(Path(recipe.output) / "run.json")["status"] == "training"
+
+    again = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, env=environment, check=True
+    )
+    assert again.stdout.count("\n") == 1
+    assert '"steps": 60' in again.stdout
+    assert '"resumed_from": null' not in again.stdout
+    assert "Warning" not in again.stderr
+    # The other run starts in a process of its own too: thread counts change sums.
+    other = [*command, f"output={recipe.output}-whole"]
+    subprocess.run(other, capture_output=True, env=environment, check=True)
+    assert weights(recipe.output) == weights(f"{recipe.output}-whole")
