@@ -10,13 +10,22 @@ import typer
 from typer.core import TyperGroup
 
 from sharegptvideo import __version__
+from sharegptvideo.cli import build, data, demo, doctor, leaderboard, train
+from sharegptvideo.cli import eval as eval_
 from sharegptvideo.errors import UserError
 
 __all__ = ["app", "main"]
 
 
+# As the work goes: typer would list plain commands before groups.
+_ORDER = ("demo", "data", "build", "train", "eval", "leaderboard", "doctor")
+
+
 class _Group(TyperGroup):
     """Turns what a user can mend into one line on stderr and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
+        return sorted(self.commands, key=_ORDER.index)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -71,27 +80,18 @@ def root(
     """
 
 
-def _assemble() -> None:
-    import contextlib
-    import importlib
-
-    groups = {
-        "data": "List the datasets and look at their rows.",
-        "build": "From questions to preference pairs: candidates, rewards, preferences.",
-        "eval": "Run a model on tasks, judge its answers, compare runs.",
-        "train": "List, copy, check and run training recipes.",
-    }
-    for name, text in groups.items():
-        with contextlib.suppress(ImportError):
-            module = importlib.import_module(f"sharegptvideo.cli.{name}")
-            app.add_typer(module.app, name=name, help=text, no_args_is_help=True)
-    for name in ("demo", "leaderboard", "doctor"):
-        with contextlib.suppress(ImportError):
-            module = importlib.import_module(f"sharegptvideo.cli.{name}")
-            app.command(name)(getattr(module, name))
-
-
-_assemble()
+# Every module below imports what is heavy inside its commands, so that help comes at once.
+app.command()(demo.demo)
+app.add_typer(data.app, name="data", help="List the datasets and look at their rows.")
+app.add_typer(
+    build.app,
+    name="build",
+    help="From questions to preference pairs: candidates, rewards, preferences.",
+)
+app.add_typer(train.app, name="train", help="List, copy, check and run training recipes.")
+app.add_typer(eval_.app, name="eval", help="Run a model on tasks, judge its answers, compare runs.")
+app.command()(leaderboard.leaderboard)
+app.command()(doctor.doctor)
 
 
 def _warning_line(
