@@ -19,7 +19,7 @@ from trl import DPOTrainer, SFTTrainer
 from trl.trainer import utils as trl_utils
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import quiet_transformers
+from sharegptvideo.modeling import load_model, quiet_transformers
 from sharegptvideo.storage import dumps, write_jsonl, write_text
 from sharegptvideo.training.curves import draw_curves
 from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
@@ -67,6 +67,7 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "gradient_accumulation_steps": o.gradient_accumulation,
         "weight_decay": o.weight_decay,
         "max_grad_norm": o.max_grad_norm,
+        "use_cpu": not torch.cuda.is_available(),  # said, or bf16 is refused there
         "bf16": o.bf16,
         "gradient_checkpointing": o.gradient_checkpointing,
         "seed": recipe.seed,
@@ -85,8 +86,20 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     }
 
 
-class _Lean:
-    """What the two trainers leave out: each costs time in every step, or tells others of it."""
+class _Common:
+    """What the two trainers do otherwise than TRL's, without touching how they train."""
+
+    model: VideoLlavaForConditionalGeneration
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Read a checkpoint's weights by their names in the file.
+
+        transformers 5.23 saves Video-LLaVA under the Hub's names, reads a checkpoint back under
+        the modules' names, and takes what is missing for granted: a resumed training would go on
+        from the starting weights without a word.
+        """
+        saved = load_model(resume_from_checkpoint, dtype="float32")
+        (self.model if model is None else model).load_state_dict(saved.state_dict())
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002 - transformers' signature
         """Nobody reads the count, and it walks over all parameters in every step."""
@@ -99,11 +112,11 @@ class _Lean:
         """Training here reports to no one."""
 
 
-class VideoSFTTrainer(_Lean, SFTTrainer):  # type: ignore[misc]  # TRL is untyped
+class VideoSFTTrainer(_Common, SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     """TRL's SFTTrainer on batches of `SftCollator`."""
 
 
-class VideoDPOTrainer(_Lean, DPOTrainer):  # type: ignore[misc]  # TRL is untyped
+class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is untyped
     """TRL's DPOTrainer on batches of `PreferenceCollator`, which have each clip once."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:  # noqa: ARG002 - TRL's signature
