@@ -17,7 +17,7 @@ DEMO_OUT ?= demo-out
 DEMO_ARGS ?=
 
 # Tests share the machine's cores between processes; torch would take all of them in each.
-TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 LINTED := sharegptvideo eval training tests
 
