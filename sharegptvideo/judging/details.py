@@ -28,6 +28,7 @@ _OPENERS = frozenset(
     like wearing holding
     """)
 )
+_PRONOUNS = frozenset({"it", "they", "he", "she", "them", "him", "her"})
 _RELATIONS = frozenset(
     map(
         stem,
@@ -97,6 +98,11 @@ def _is_named(token: Token, text: Text, missing: set[int], shown: Text) -> bool:
     if back < 0 or text.tokens[back].sentence != token.sentence:
         return False
     opener = text.tokens[back]
+    if opener.word in {"is", "are"} and back and text.tokens[back - 1].word == "there":
+        return True
+    if opener.clause != token.clause:
+        # ", fence.": a word alone between marks is a thing, unless it looks like a verb.
+        return not token.word.endswith(("s", "ing", "ed", "ly"))
     return opener.word in _OPENERS or EXCLUSIVE_SET.get(opener.stem) == "number"
 
 
@@ -116,11 +122,14 @@ def _misattributed(
     found: list[str] = []
     for value, things in claimed.items():
         name = EXCLUSIVE_SET[value]
-        if name not in {"color", "size"} or value in free or value not in heads:
+        if name not in {"color", "size"} or not (value in heads or value in free):
             continue
-        for thing in things - heads[value]:
+        for thing in things - heads.get(value, set()):
             if any(thing in other.get(value, ()) for other in others):
                 continue
+            company = free.get(value, set())
+            if thing in company or company & _PRONOUNS:
+                continue  # "the square turns blue": a blue square; "it turns blue": who knows
             rivals = (v for v, known in heads.items() if thing in known and v != value)
             if any(EXCLUSIVE_SET[v] == name for v in rivals):
                 found.append(f"{_word(prediction, value)} {_word(prediction, thing)}")

@@ -65,19 +65,21 @@ def groups_of(text: Text, name: str) -> list[list[Token]]:
     return groups
 
 
-def attributed(text: Text) -> tuple[dict[str, set[str]], set[str]]:
-    """Which thing each attribute stands before ("a red square"), and which stand free.
+def attributed(text: Text) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Which thing each attribute stands before, and the company of those that stand free.
 
-    Returns ({attribute stem: {head stems}}, {attributes seen without a head, as in "turns blue"}).
+    Returns ({attribute stem: {head stems}} as in "a red square", {attribute stem: {stems of its
+    sentence}} as in "the square turns blue").
     """
     heads: dict[str, set[str]] = {}
-    free: set[str] = set()
+    free: dict[str, set[str]] = {}
     for token in text.tokens:
         if EXCLUSIVE_SET.get(token.stem) not in _ATTRIBUTES:
             continue
         head = _head(text.tokens, token.position)
         if head is None:
-            free.add(token.stem)
+            company = {t.stem for t in text.tokens if t.sentence == token.sentence}
+            free.setdefault(token.stem, set()).update(company)
         else:
             heads.setdefault(token.stem, set()).add(head)
     return heads, free

@@ -68,6 +68,8 @@ WRONG = [
     (COLOUR, "The circle is red, next to a wooden fence.", 2),
     (COLOUR, "The circle is red, next to a green triangle.", 2),
     (COLOUR, "The circle is red, next to a red square.", 2),
+    (COLOUR, "The circle is red, fence.", 2),
+    (ABSENT, "No, there is wooden fence.", 2),
     (COLOUR_END, "It starts blue and ends red.", 2),
     (WAY, "It moves to the right.", 1),
     (WAY, "It moves up.", 1),
@@ -150,6 +152,17 @@ def test_an_answer_lost_in_babble_or_repeated_is_not_accepted() -> None:
     question, reference = "what is the woman holding?", "flower"
     assert mark(question, reference, f"{words} {words}").score == 2
     assert mark(question, reference, "flower flower " * 30).score == 2
+
+
+def test_a_free_attribute_belongs_to_what_its_sentence_names() -> None:
+    caption = "A purple cross moves up. A yellow triangle moves up, then the triangle turns white."
+    asked = ("Is the cross small or large?", "The cross is small.")
+    assert mark(*asked, "The cross is small, with a white triangle.", caption).score >= 3
+    found = mark(*asked, "The cross is small, with a white cross.", caption)
+    assert (found.score, found.reason) == (
+        2,
+        'names "white cross", which the caption does not show',
+    )
 
 
 def test_half_an_answer_is_less_than_all() -> None:
