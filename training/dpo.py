@@ -28,7 +28,7 @@ def run_dpo(
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
     """
-    from trl import DPOConfig
+    from trl.trainer.dpo_config import DPOConfig
 
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator, Prompting
     from sharegptvideo.training.examples import preference_dataset

@@ -157,7 +157,7 @@ class RunFolder:
 
 
 def _copy_processor(model: str, to: Path) -> None:
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     for name in _PROCESSOR_FILES:
         file = cached_file(model, name, _raise_exceptions_for_missing_entries=False)

@@ -28,7 +28,7 @@ def run_sft(
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
     """
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     from sharegptvideo.training.collators import ClipCache, Prompting, SftCollator
     from sharegptvideo.training.examples import sft_dataset

@@ -15,8 +15,9 @@ import torch
 from transformers import TrainerCallback
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.trainer_callback import PrinterCallback
-from trl import DPOTrainer, SFTTrainer
-from trl.trainer import utils as trl_utils
+from trl.trainer import utils
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import load_model, quiet_transformers
@@ -128,7 +129,7 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
         model: torch.nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """TRL's loss, with the clips given to chosen and rejected.
 
@@ -147,7 +148,8 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
             inputs["mm_encoder_outputs"] = {
                 "video": BaseModelOutputWithPooling(pooler_output=features)
             }
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        arguments = (model, inputs, return_outputs, num_items_in_batch)
+        return super().compute_loss(*arguments)  # type: ignore[no-untyped-call]  # TRL is untyped
 
 
 class _Record(TrainerCallback):
@@ -198,6 +200,7 @@ def quiet_and_quick() -> Iterator[None]:
     Without Triton, TRL's fused head scores every position, clip and prompt included, so that
     devices with a compiler see constant shapes. A CPU has none, and a step takes a third longer.
     """
+    trl_utils: Any = utils
     old = trl_utils._use_triton
 
     def compact(device: torch.device) -> bool:

@@ -178,7 +178,8 @@ class VideoLanguageModel:
         self, rows: list[_Row], pixels: dict[bytes, torch.Tensor], decoding: _Decoding
     ) -> list[list[str]]:
         longest = len(rows[0].prefix) + max(len(row.ids) for row in rows)
-        limit = self.model.config.text_config.max_position_embeddings
+        text_config: Any = self.model.config.text_config
+        limit = text_config.max_position_embeddings
         steps = min(decoding.max_new_tokens, limit - longest)
         if steps < 1:
             raise UserError(f"a prompt of {longest} tokens leaves no room in {limit} positions")

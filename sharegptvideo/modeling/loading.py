@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import sha256_file
@@ -29,8 +29,9 @@ _MODEL_TYPE = "video_llava"
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers' progress bars and advice off stderr inside the block; errors show."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

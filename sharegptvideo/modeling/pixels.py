@@ -81,7 +81,7 @@ class VideoPixels:
         Raises:
             UserError: no processor config is there.
         """
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
 
         names = {
             "processor_config.json": "video_processor",

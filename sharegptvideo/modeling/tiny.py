@@ -83,10 +83,12 @@ def build_tiny(
         UserError: an unknown size.
     """
     import torch
-    from transformers import PreTrainedTokenizerFast, VideoLlavaForConditionalGeneration
+    import transformers
+    from transformers import VideoLlavaForConditionalGeneration
 
     sizes = _look_up(size)
-    tokenizer = PreTrainedTokenizerFast(
+    new_tokenizer: Any = transformers.PreTrainedTokenizerFast  # its constructor is untyped
+    tokenizer = new_tokenizer(
         tokenizer_object=_train_tokenizer(texts, sizes.vocabulary),
         pad_token=_SPECIAL["pad"],
         bos_token=_SPECIAL["bos"],
