@@ -37,7 +37,7 @@ def draw_curves(log: Log, out: Path, *, title: str) -> None:
         axes[1].set_ylabel("reward: β · log(policy / reference)")
         axes[1].legend(frameon=False)
         _line(axes[2], log, "rewards/accuracies", _BLUE)
-        axes[2].set_ylabel("pairs with chosen above rejected")
+        axes[2].set_ylabel("share of pairs, chosen above rejected")
         axes[2].axhline(0.5, color="#d1d5db", linewidth=0.8, zorder=0)
         axes[2].set_ylim(-0.02, 1.02)
     else:

@@ -87,6 +87,13 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     }
 
 
+_TITLES = {
+    "pretrain": "Pre-training on captions",
+    "sft": "Supervised fine-tuning",
+    "dpo": "Direct preference optimisation",
+}
+
+
 class _Common:
     """What the two trainers do otherwise than TRL's, without touching how they train."""
 
@@ -178,6 +185,8 @@ class _Record(TrainerCallback):
                 file.write(dumps(entry) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # the end belongs on the curve
         if self.progress and state.is_world_process_zero:
             self.progress(state.global_step, state.max_steps, self.what)
 
@@ -233,7 +242,7 @@ def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
     if state.is_world_process_zero:
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths
         log = [entry for entry in state.log_history if "loss" in entry]
-        draw_curves(log, run.path / "loss.png", title=f"{run.recipe.stage}: {run.path.name}")
+        draw_curves(log, run.path / "loss.png", title=_TITLES[run.recipe.stage])
         run.finish(staged, log, state.global_step, seconds)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
     result = run.result()
