@@ -81,7 +81,7 @@ class RunFolder:
                     f"output {self.path}: holds a training by another recipe (see its "
                     f"recipe.yaml); give another output or remove the folder"
                 )
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(f.name[0] != "." for f in self.path.iterdir()):
             raise UserError(f"output {self.path}: exists and is no training; give another output")
 
     @property
@@ -111,8 +111,6 @@ class RunFolder:
                     f"output {self.path}: {key.removesuffix('_sha256')} changed since this "
                     f"training began; remove the folder to start again"
                 )
-        text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
-        write_text(self.path / "recipe.yaml", text)
         self.state.update(
             status="training",
             stage=self.recipe.stage,
@@ -125,6 +123,8 @@ class RunFolder:
             versions=_versions(),
         )
         write_json(self._record, self.state)
+        text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
+        write_text(self.path / "recipe.yaml", text)
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint; half-written ones are removed."""

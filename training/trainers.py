@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer import utils
@@ -233,7 +233,14 @@ def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
         start: `time.monotonic()` of when the run began, for its seconds.
     """
     checkpoint = run.last_checkpoint()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    saved = checkpoint and TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if saved and saved.global_step >= saved.max_steps:
+        # Cut off behind the last step: `train` would do one step more before it looks.
+        trainer._load_from_checkpoint(str(checkpoint))
+        saved.is_world_process_zero = trainer.is_world_process_zero()
+        trainer.state = saved
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     staged = run.checkpoints / "final"
     shutil.rmtree(staged, ignore_errors=True)
     trainer.save_model(str(staged))

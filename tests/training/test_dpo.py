@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,18 @@ from sharegptvideo.training import DpoRecipe, run_dpo
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, Prompting
 from sharegptvideo.training.examples import preference_dataset
 from sharegptvideo.training.running import RunFolder
-from sharegptvideo.training.trainers import VideoDPOTrainer, freeze, trainer_arguments
+from sharegptvideo.training.trainers import (
+    VideoDPOTrainer,
+    freeze,
+    quiet_and_quick,
+    trainer_arguments,
+)
+
+
+@pytest.fixture(autouse=True)
+def _as_in_training() -> Iterator[None]:
+    with quiet_and_quick():
+        yield
 
 
 def trainer_of(recipe: DpoRecipe, policy: Any) -> tuple[VideoDPOTrainer, Any]:
