@@ -51,7 +51,18 @@ def run_demo(
         found[step.name] = _do(demo, journal, number, step, watcher)
     summary = _summary(demo, journal, found)
     write_json(out / "summary.json", summary)
+    _write_pages(demo, summary)
     return summary
+
+
+def _write_pages(demo: Demo, summary: dict[str, Any]) -> None:
+    """The leaderboard of the four runs, then the page, which links it."""
+    from sharegptvideo.demo.page import write_page
+    from sharegptvideo.eval.leaderboard import write_leaderboard
+
+    names = ("sft", "dpo", "sft-exact", "dpo-exact")
+    write_leaderboard([demo.run(name) for name in names], demo.folder / "leaderboard")
+    write_page(demo.folder, summary)
 
 
 def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher | None) -> Findings:
