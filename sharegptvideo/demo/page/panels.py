@@ -44,7 +44,7 @@ PART_NAMES = {
 _BY = {"exact": "By the exact state", "judge": "By the judge of captions"}
 _STEP_NAMES = {
     "world": "clips and captions",
-    "model": "model and tokenizer",
+    "model": "model",
     "pretrain": "pre-training",
     "sft": "SFT",
     "candidates": "candidates",
