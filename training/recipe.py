@@ -78,6 +78,7 @@ class Optimisation(_Strict):
     gradient_accumulation: int = Field(default=1, ge=1)
     max_length: int = Field(default=2048, ge=1)
     weight_decay: float = Field(default=0.0, ge=0)
+    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
     max_grad_norm: float = Field(default=1.0, ge=0)
     bf16: bool = False
     gradient_checkpointing: bool = False

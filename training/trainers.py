@@ -67,6 +67,7 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "per_device_train_batch_size": o.per_device_batch_size,
         "gradient_accumulation_steps": o.gradient_accumulation,
         "weight_decay": o.weight_decay,
+        "adam_beta2": o.adam_beta2,
         "max_grad_norm": o.max_grad_norm,
         "use_cpu": not torch.cuda.is_available(),  # said, or bf16 is refused there
         "bf16": o.bf16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,11 @@ class Journal:
         path = self._steps / f"{name}.json"
         return float(read_json(path)["seconds"]) if path.exists() else 0.0
 
+    def peak_memory_mib(self, name: str) -> int:
+        """Largest resident memory so far when the step ended: this process or a child, in MiB."""
+        path = self._steps / f"{name}.json"
+        return int(read_json(path)["peak_memory_mib"]) if path.exists() else 0
+
     def run(self, name: str, work: Callable[[], Findings]) -> tuple[Findings, bool]:
         """Do a step unless it is finished; returns its findings and whether it was done now."""
         found = self.findings(name)
@@ -62,7 +68,10 @@ class Journal:
             self._keep(partial, before + time.monotonic() - start)
             raise
         seconds = before + time.monotonic() - start
-        write_json(self._steps / f"{name}.json", {"seconds": round(seconds, 2), "findings": found})
+        write_json(
+            self._steps / f"{name}.json",
+            {"seconds": round(seconds, 2), "peak_memory_mib": _peak(), "findings": found},
+        )
         partial.unlink(missing_ok=True)
         return found, True
 
@@ -73,3 +82,8 @@ class Journal:
         except OSError:
             # A full disk is the likely reason for stopping; the seconds matter less than its error.
             return
+
+
+def _peak() -> int:
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in whose) // 1024

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,19 +75,14 @@ def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher 
 
 
 def _summary(demo: Demo, journal: Journal, found: dict[str, Findings]) -> dict[str, Any]:
-    """The figures of the demo; `peak_memory_mib` is this process's and its children's largest."""
+    """The figures of the demo; `peak_memory_mib` is that of its largest process."""
     evaluation, rewards = found["evaluate"], found["rewards"]
     seconds = {step.name: journal.seconds(step.name) for step in STEPS}
-    peak = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
     return {
         "seed": demo.seed,
         "scale": demo.scale.name,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
-        "peak_memory_mib": round(peak / 1024),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "peak_memory_mib": max(journal.peak_memory_mib(step.name) for step in STEPS),
         "world": found["world"],
         "model": found["model"],
         "training": {name: found[name] for name in ("pretrain", "sft", "dpo")},

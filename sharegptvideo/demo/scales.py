@@ -15,7 +15,7 @@ __all__ = ["SCALES", "DemoScale", "scale_named"]
 # nothing in a few minutes on two cores, and the clip's tokens are most of the cost.
 _MODEL = ModelSize(
     frames=8,
-    image=32,
+    image=48,
     patch=16,
     vision_hidden=96,
     vision_layers=2,
@@ -24,6 +24,7 @@ _MODEL = ModelSize(
     text_layers=3,
     text_mlp=384,
     init_std=0.05,
+    position_std=0.5,
 )
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sharegptvideo.demo.journal import Findings
 from sharegptvideo.demo.scales import DemoScale
-from sharegptvideo.storage import read_jsonl
 
 __all__ = ["STEPS", "Demo", "Step"]
 
@@ -90,7 +88,7 @@ def _start(demo: Demo, progress: Progress | None) -> Findings:  # noqa: ARG001 -
     model = load_model(str(path), dtype="float32")
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "vocabulary": model.config.text_config.vocab_size,
+        "vocabulary": model.get_input_embeddings().weight.shape[0],
         "video_tokens": demo.scale.model.video_tokens,
     }
 
@@ -264,8 +262,3 @@ STEPS = (
     Step("dpo", "DPO on the pairs", _dpo, _tell_training),
     Step("evaluate", "SFT against DPO", _evaluate, _tell_evaluation),
 )
-
-
-def rows_by_id(path: Path) -> dict[str, dict[str, Any]]:
-    """A JSONL file by its ids."""
-    return {str(row["id"]): row for _, row in read_jsonl(path)}

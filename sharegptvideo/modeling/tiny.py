@@ -44,6 +44,7 @@ class ModelSize:
     vocabulary: int = 2048
     positions: int = 1024
     init_std: float = 0.02
+    position_std: float = 0.02
 
     @property
     def video_tokens(self) -> int:
@@ -100,6 +101,13 @@ def build_tiny(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VideoLlavaForConditionalGeneration(_config(sizes, tokenizer))
+        # CLIP draws positions far smaller than patches; from nothing, a tower then learns late
+        # where things are.
+        for tower in (model.model.image_tower, model.model.video_tower):
+            torch.nn.init.normal_(
+                tower.get_submodule("embeddings.position_embedding").weight,  # type: ignore[arg-type]
+                std=sizes.position_std,
+            )
     out.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         tokenizer.save_pretrained(out)

@@ -307,9 +307,10 @@ def _presence(state: ClipState, rng: random.Random, *, present: bool) -> Questio
     text = rng.choice((f"Is there a {thing} in the video?", f"Can you see a {thing}?"))
     answer = f"Yes, there is a {thing}." if present else f"No, there is no {thing}."
     words = thing.split()
-    # Naming the object fully in a yes is true, whatever part of its name was asked about.
-    own = (item.colour, item.new_colour, item.shape) if present else ()
-    named = {*words, *own}
+    # Naming the object fully in a yes is true, as long as it is the one that was asked about.
+    named = {*words, item.shape} if present else set(words)
+    if present and thing == item.shape:
+        named |= {item.colour, item.new_colour or ""}
     allowed = {
         "colour": tuple(word for word in COLOURS if word in named),
         "shape": tuple(word for word in SHAPES if word in named),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sharegptvideo.synthetic.state import ClipState, ObjectState
+from sharegptvideo.synthetic.state import GRID, ClipState, ObjectState
 
 __all__ = ["FPS", "FRAMES", "SIDE", "render", "write_mp4"]
 
 FRAMES = 16
 FPS = 8
-SIDE = 64
-_OVERSAMPLE = 2
+SIDE = 96
+_SHAKE = 0.012  # of the picture's side, how far an object strays from its cell's centre
 
 Picture = NDArray[np.float32]
 
@@ -47,11 +46,10 @@ def render(state: ClipState, rng: np.random.Generator) -> NDArray[np.uint8]:
     backdrop = _backdrop(state)
     frames = np.empty((FRAMES, SIDE, SIDE, 3), np.float32)
     for index in range(FRAMES):
-        picture = backdrop.copy()
-        moment = index / (FRAMES - 1)
+        frames[index] = backdrop
         for item in state.objects:
-            _draw(picture, item, moment, state.style)
-        frames[index] = picture.reshape(SIDE, _OVERSAMPLE, SIDE, _OVERSAMPLE, 3).mean((1, 3))
+            shake = rng.uniform(-_SHAKE, _SHAKE, 2)
+            _draw(frames[index], item, index / (FRAMES - 1), state.style, shake)
     sigma = 6.0 if state.style == "plain" else 9.0
     grain = rng.standard_normal((FRAMES, SIDE, SIDE, 1), dtype=np.float32)
     frames += sigma * grain
@@ -59,13 +57,12 @@ def render(state: ClipState, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _backdrop(state: ClipState) -> Picture:
-    side = SIDE * _OVERSAMPLE
-    low, high = (28.0, 70.0) if state.dark else (110.0, 150.0)
-    y, x = np.mgrid[0:side, 0:side] / side
+    low, high = (30.0, 62.0) if state.dark else (112.0, 144.0)
+    y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     if state.background == "striped":
-        mask = (x * 8).astype(int) % 2 == 0
+        mask = (x * 9).astype(int) % 2 == 0
     elif state.background == "checkered":
-        mask = ((x * 4).astype(int) + (y * 4).astype(int)) % 2 == 0
+        mask = ((x * 6).astype(int) + (y * 6).astype(int)) % 2 == 0
     elif state.background == "dotted":
         mask = np.hypot(x * 6 % 1 - 0.5, y * 6 % 1 - 0.5) < 0.27
     else:
@@ -73,20 +70,23 @@ def _backdrop(state: ClipState) -> Picture:
     grey = np.where(mask, high, low).astype(np.float32)
     if state.style == "outlined":
         tint = np.array([1.08, 1.0, 0.88], np.float32)
-        return grey[..., None] * tint * (0.85 + 0.3 * y[..., None]).astype(np.float32)
+        shade = (0.85 + 0.3 * y[..., None]).astype(np.float32)
+        return np.asarray(grey[..., None] * tint * shade, np.float32)
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _draw(picture: Picture, item: ObjectState, moment: float, style: str) -> None:
+def _draw(
+    picture: Picture, item: ObjectState, moment: float, style: str, shake: NDArray[np.float64]
+) -> None:
     late = moment > 0.5
     if (item.change == "vanish" and late) or (item.change == "appear" and not late):
         return
     colour = item.new_colour if late and item.new_colour else item.colour
-    radius = {"small": 0.10, "large": 0.19}[item.size]
+    radius = {"small": 0.095, "large": 0.16}[item.size]
     if item.change in ("grow", "shrink"):
-        first, last = (0.09, 0.22) if item.change == "grow" else (0.22, 0.09)
+        first, last = (0.07, 0.165) if item.change == "grow" else (0.165, 0.07)
         radius = first + (last - first) * moment
-    x, y = item.position(moment)
+    x, y = (np.array(item.cell(moment)) + 0.5) / GRID + shake
     side = picture.shape[0]
     left, top = (max(0, int((centre - 1.3 * radius) * side)) for centre in (x, y))
     reach = int(2.6 * radius * side) + 2
@@ -97,23 +97,24 @@ def _draw(picture: Picture, item: ObjectState, moment: float, style: str) -> Non
     inside = _inside(item.shape, u, v, radius)
     window[inside] = _PALETTE[style][colour]
     if style == "outlined":
-        window[inside & ~_inside(item.shape, u, v, radius * 0.72)] *= 0.45
+        window[inside & ~_inside(item.shape, u, v, radius * 0.78)] *= 0.45
 
 
 def _inside(
     shape: str, u: NDArray[np.float64], v: NDArray[np.float64], radius: float
 ) -> NDArray[np.bool_]:
     """Which points, at offsets (u, v) from the centre, belong to the shape."""
-    if shape == "circle":
-        return np.asarray(u * u + v * v <= radius * radius)
+    if shape == "ring":
+        distance = np.hypot(u, v)
+        return np.asarray((distance <= radius) & (distance >= 0.55 * radius))
     if shape == "square":
-        return np.asarray(np.maximum(abs(u), abs(v)) <= radius * 0.88)
+        return np.asarray(np.maximum(abs(u), abs(v)) <= radius * 0.9)
     if shape == "triangle":
-        height = radius * 1.25
-        return np.asarray((v <= height * 0.7) & (abs(u) <= (v + height) / math.sqrt(3) * 1.05))
-    arm = radius * 0.38
-    reach = radius * 1.1
-    return np.asarray(((abs(u) <= arm) & (abs(v) <= reach)) | ((abs(v) <= arm) & (abs(u) <= reach)))
+        return np.asarray((v <= radius * 0.9) & (abs(u) <= (v + radius) * 0.55))
+    arm = radius * 0.28
+    return np.asarray(
+        ((abs(u) <= arm) & (abs(v) <= radius)) | ((abs(v) <= arm) & (abs(u) <= radius))
+    )
 
 
 def write_mp4(frames: NDArray[np.uint8], path: Path) -> None:

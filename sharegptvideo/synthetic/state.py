@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
     "DIRECTIONS",
+    "GRID",
     "HELD_OUT",
     "SHAPES",
     "SIZES",
@@ -23,20 +23,18 @@ __all__ = [
 ]
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
-SHAPES = ("circle", "square", "triangle", "cross")
+SHAPES = ("square", "ring", "triangle", "cross")
 SIZES = ("small", "large")
 DIRECTIONS = ("left", "right", "up", "down")
 BACKGROUNDS = ("plain", "striped", "dotted", "checkered")
 
 # Combinations of colour and shape that only the out-of-domain test shows.
 HELD_OUT = frozenset(
-    {("red", "triangle"), ("green", "cross"), ("blue", "square"), ("yellow", "circle")}
+    {("red", "triangle"), ("green", "cross"), ("blue", "square"), ("yellow", "ring")}
 )
 
+GRID = 3  # cells a side
 _STEP = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "still": (0, 0)}
-_TRAVEL = 0.5  # of the picture's side, over the whole clip
-_MARGIN = 0.15  # of the picture's side, kept clear of centres
-_APART = 0.3  # of the picture's side, between two centres, at the least
 
 Change = Literal["none", "colour", "turn", "vanish", "appear", "grow", "shrink"]
 CHANGES: tuple[Change, ...] = ("none", "colour", "turn", "vanish", "appear", "grow", "shrink")
@@ -49,7 +47,7 @@ class ObjectState:
     """One object. `motion` is a direction or `still`; `change` is what happens halfway.
 
     `new_colour` is set for the change `colour`, `new_motion` for `turn`; else both are None.
-    `start` is the centre (x, y) at the first frame, as fractions of the picture.
+    `start` is the cell (column, row) of the first frame, from the top left.
     """
 
     shape: str
@@ -59,32 +57,28 @@ class ObjectState:
     change: Change
     new_colour: str | None
     new_motion: str | None
-    start: tuple[float, float]
+    start: tuple[int, int]
 
-    def position(self, moment: float) -> tuple[float, float]:
-        """The centre (x, y) at `moment` in [0, 1], as fractions of the picture.
+    def cell(self, moment: float) -> tuple[int, int]:
+        """The cell (column, row) at `moment` in [0, 1].
 
-        A path that would leave the picture is shifted as a whole, so that it stays in view.
+        An object hops twice: at one and two thirds of the clip or, if it turns, once before and
+        once after the middle.
         """
-        x, y = (self._kept(axis, moment) for axis in (0, 1))
-        return x, y
-
-    def _kept(self, axis: int, moment: float) -> float:
-        path = [self._free(t)[axis] for t in (0.0, 0.5, 1.0)]
-        shift = max(0.0, _MARGIN - min(path)) - max(0.0, max(path) - (1 - _MARGIN))
-        return self._free(moment)[axis] + shift
-
-    def _free(self, moment: float) -> tuple[float, float]:
-        x, y = self.start
-        legs = (
-            (self.motion, min(moment, 0.5)),
-            (self.new_motion or self.motion, max(moment - 0.5, 0.0)),
+        hops = (
+            (moment >= 0.25, moment >= 0.75)
+            if self.new_motion
+            else (moment > 1 / 3, moment > 2 / 3)
         )
-        for motion, share in legs:
-            dx, dy = _STEP[motion]
-            x += dx * share * _TRAVEL
-            y += dy * share * _TRAVEL
-        return x, y
+        column, row = self.start
+        for motion, done in zip((self.motion, self.new_motion or self.motion), hops, strict=True):
+            column += _STEP[motion][0] * done
+            row += _STEP[motion][1] * done
+        return column, row
+
+    def path(self) -> list[tuple[int, int]]:
+        """The cells of the clip at its start, its middle and its end."""
+        return [self.cell(moment) for moment in (0.0, 0.5, 1.0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +120,7 @@ def sample_state(rng: random.Random, *, held_out: bool) -> ClipState:
     With `held_out`, at least one object shows a combination of `HELD_OUT` and the style is
     the outlined one; without it, none does.
     """
-    count = 1 if rng.random() < 0.45 else 2
+    count = 2 if rng.random() < 0.3 else 1
     changing = rng.randrange(count)
     while True:
         shapes = rng.sample(SHAPES, count)
@@ -149,12 +143,9 @@ def sample_state(rng: random.Random, *, held_out: bool) -> ClipState:
 
 
 def _apart(objects: tuple[ObjectState, ...]) -> bool:
-    """Whether the objects never hide each other."""
-    if len(objects) < 2:
-        return True
-    first, second = objects
-    moments = [step / 8 for step in range(9)]
-    return all(math.dist(first.position(t), second.position(t)) >= _APART for t in moments)
+    """Whether no cell is visited by two objects."""
+    cells = [set(item.path()) for item in objects]
+    return len(objects) < 2 or not cells[0] & cells[1]
 
 
 def _object(
@@ -181,5 +172,12 @@ def _object(
     if change == "turn":
         new_motion = rng.choice([d for d in DIRECTIONS if d != motion])
     size = {"grow": "small", "shrink": "large"}.get(change) or rng.choice(SIZES)
-    start = (rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8))
-    return ObjectState(shape, colours[index], size, motion, change, new_colour, new_motion, start)
+    item = ObjectState(shape, colours[index], size, motion, change, new_colour, new_motion, (0, 0))
+    cells = [(column, row) for column in range(GRID) for row in range(GRID)]
+    return replace(item, start=rng.choice([cell for cell in cells if _fits(item, cell)]))
+
+
+def _fits(item: ObjectState, start: tuple[int, int]) -> bool:
+    """Whether the object stays in the picture when it starts there."""
+    path = replace(item, start=start).path()
+    return all(0 <= axis < GRID for cell in path for axis in cell)

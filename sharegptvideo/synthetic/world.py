@@ -21,7 +21,7 @@ __all__ = ["SCALES", "SPLITS", "Sizes", "build_world", "load_questions"]
 Progress = Callable[[int, int, str], None]
 Split = Literal["train", "preference", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +184,22 @@ def _render_one(job: tuple[dict[str, Any], str, Path]) -> None:
     write_mp4(render(ClipState.from_dict(state), noise), path)
 
 
-def _talk(question: str, answer: str) -> list[dict[str, str]]:
-    return [
-        {"from": "human", "value": f"<video>\n{question}"},
-        {"from": "gpt", "value": answer},
-    ]
+def _talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    """Questions and answers as one conversation; the clip comes before the first question."""
+    talk = []
+    for number, (question, answer) in enumerate(turns):
+        talk += [
+            {"from": "human", "value": question if number else f"<video>\n{question}"},
+            {"from": "gpt", "value": answer},
+        ]
+    return talk
 
 
 def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
     """Write every JSONL file of the world; returns counts and the rates of faults found."""
-    by_split = {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+    by_split: dict[Split, list[_Clip]] = {
+        split: [clip for clip in clips if clip.split == split] for split in SPLITS
+    }
     train = out / "video_instruction" / "train"
     test = out / "video_instruction" / "test"
     rows = {
@@ -201,19 +207,24 @@ def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
             {
                 "id": clip.stem,
                 "video": clip.stem,
-                "conversations": _talk(clip.prompt, clip.caption),
+                "conversations": _talk((clip.prompt, clip.caption)),
             }
-            for split in ("train", "preference")
-            for clip in by_split[split]  # type: ignore[index]
+            for clip in by_split["train"] + by_split["preference"]
         ],
         train / "sft" / "video_240k_caption_15k.jsonl": [
             {
-                "id": f"{clip.stem}_{i}",
+                "id": clip.stem,
                 "video": clip.stem,
-                "conversations": _talk(question.text, clip.distilled[i][0]),
+                "conversations": _talk(
+                    *(
+                        (question.text, answer)
+                        for question, (answer, _) in zip(
+                            clip.questions, clip.distilled, strict=True
+                        )
+                    )
+                ),
             }
             for clip in by_split["train"]
-            for i, question in enumerate(clip.questions)
         ],
         train / "qa" / "video_qa.jsonl": _qa_rows(by_split["preference"]),
         test / "synthetic.qa.jsonl": _qa_rows(by_split["test"]),
@@ -252,7 +263,7 @@ def _qa_rows(clips: list[_Clip]) -> list[dict[str, Any]]:
             "video": clip.stem,
             "caption": clip.caption,
             "question_type": question.kind,
-            "conversations": _talk(question.text, question.answer),
+            "conversations": _talk((question.text, question.answer)),
         }
         for clip in clips
         for i, question in enumerate(clip.questions)
