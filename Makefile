@@ -61,10 +61,10 @@ lint: setup
 
 # The installed package is what is checked: type checkers do not see through the editable map.
 types: setup
-	@rm -rf .typecheck build
+	@rm -rf .typecheck build *.egg-info
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
 	    --target .typecheck .
-	@rm -rf build
+	@rm -rf build *.egg-info
 	cd .typecheck && ../$(BIN)/python -m mypy --strict --config-file ../pyproject.toml \
 	    --cache-dir ../.mypy_cache -p sharegptvideo
 
@@ -90,4 +90,4 @@ test-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m pytest -q -o addopts="" --strict-markers --import-mode=importlib tests/peers
 
 clean:
-	rm -rf .typecheck build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .typecheck build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -26,7 +26,6 @@ _PACKAGES = (
     "sharegptvideo",
     "av",
     "datasets",
-    "decord2",
     "numpy",
     "openai",
     "pillow",

@@ -226,7 +226,7 @@ def test_doctor_finds_this_environment_fit() -> None:
     told = json.loads(result.stdout)
     found = {finding["name"]: finding for finding in told["findings"]}
     assert told["ok"]
-    assert found["video"]["found"] == "decord: 4 of 4 frames of a clip written here"
+    assert found["video"]["found"] == "4 of 4 frames of a clip written here"
     assert found["extra train"]["ok"]
     assert found["cache"]["ok"]
     assert found["endpoint"]["mend"] is None or "OPENAI_BASE_URL" in found["endpoint"]["mend"]
@@ -249,7 +249,7 @@ def test_doctor_sees_a_package_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> 
     def without(name: str) -> str:
         if name == "trl":
             raise importlib.metadata.PackageNotFoundError(name)
-        return "1.0" if name == "decord2" else version(name)
+        return "1.0" if name == "pyarrow" else version(name)
 
     monkeypatch.setattr("importlib.metadata.version", without)
     result = run("doctor", "--json")
@@ -257,5 +257,5 @@ def test_doctor_sees_a_package_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> 
     found = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
     assert "trl not installed" in found["extra train"]["found"]
     assert found["extra train"]["mend"] == "pip install 'sharegptvideo[train]'"
-    assert "decord2 1.0, not >=3.4" in found["packages"]["found"]
+    assert "pyarrow 1.0, not >=20" in found["packages"]["found"]
     assert not found["packages"]["ok"]

@@ -34,7 +34,6 @@ HEAVY = (
     "pandas",
     "pyarrow",
     "av",
-    "decord",
 )
 
 
