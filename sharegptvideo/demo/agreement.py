@@ -46,9 +46,9 @@ def _agreement(cases: Iterable[tuple[bool, bool, int]]) -> dict[str, Any]:
     if not n:
         return {"n": 0, "share": None, "kappa": None, "too_kind": 0, "too_strict": 0}
     same = (table[True, True] + table[False, False]) / n
-    judged = (table[True, True] + table[True, False]) / n
-    right = (table[True, True] + table[False, True]) / n
-    chance = judged * right + (1 - judged) * (1 - right)
+    share_judged = (table[True, True] + table[True, False]) / n
+    share_right = (table[True, True] + table[False, True]) / n
+    chance = share_judged * share_right + (1 - share_judged) * (1 - share_right)
     return {
         "n": n,
         "share": same,

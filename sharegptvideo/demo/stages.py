@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sharegptvideo.demo.journal import Findings
 from sharegptvideo.demo.scales import DemoScale
@@ -86,9 +87,10 @@ def _start(demo: Demo, progress: Progress | None) -> Findings:  # noqa: ARG001 -
         texts += [message["content"] for message in row["messages"]]
     path = build_tiny(texts, demo.model("start"), seed=demo.seed, size=demo.scale.model)
     model = load_model(str(path), dtype="float32")
+    embeddings: Any = model.get_input_embeddings()  # typed as any module
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "vocabulary": model.get_input_embeddings().weight.shape[0],
+        "vocabulary": embeddings.weight.shape[0],
         "video_tokens": demo.scale.model.video_tokens,
     }
 

@@ -105,7 +105,7 @@ def build_tiny(
         # where things are.
         for tower in (model.model.image_tower, model.model.video_tower):
             torch.nn.init.normal_(
-                tower.get_submodule("embeddings.position_embedding").weight,  # type: ignore[arg-type]
+                tower.get_parameter("embeddings.position_embedding.weight"),
                 std=sizes.position_std,
             )
     out.mkdir(parents=True, exist_ok=True)
