@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling.loading import weights_hash
+from sharegptvideo.modeling import checkpoint_folder, weights_hash
 from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl, write_text
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.recipe import Recipe, recipe_hash
@@ -157,12 +157,10 @@ class RunFolder:
 
 
 def _copy_processor(model: str, to: Path) -> None:
-    from transformers.utils.hub import cached_file
-
+    folder = checkpoint_folder(model)
     for name in _PROCESSOR_FILES:
-        file = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
-        if file is not None:
-            shutil.copyfile(file, to / name)
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, to / name)
 
 
 def _versions() -> dict[str, str]:

@@ -30,6 +30,7 @@ class HfModel:
 
         from sharegptvideo.modeling import (
             check_architecture,
+            checkpoint_folder,
             load_tokenizer,
             video_token_count,
             weights_hash,
@@ -38,12 +39,12 @@ class HfModel:
         self.spec = f"hf:{name}"
         self._name = name
         check_architecture(name)
-        config = AutoConfig.from_pretrained(name)
+        folder = str(checkpoint_folder(name))
+        config = AutoConfig.from_pretrained(folder)
         self.frames: int | None = config.video_seq_length // video_token_count(config, 1)
-        self._tokenizer = load_tokenizer(name)
-        if not Path(name).is_dir():
-            _download(name)
-        self._hash = weights_hash(name)
+        self._tokenizer = load_tokenizer(folder)
+        self._hash = weights_hash(folder)
+        self._folder = folder
         self._model: VideoLanguageModel | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -93,7 +94,7 @@ class HfModel:
         if self._model is None:
             from sharegptvideo.modeling import VideoLanguageModel
 
-            self._model = VideoLanguageModel.from_pretrained(self._name)
+            self._model = VideoLanguageModel.from_pretrained(self._folder)
         items = [(request.frames, request.prompt) for request in batch]
         try:
             texts = self._model.generate(items, max_new_tokens=max_new_tokens)  # type: ignore[arg-type]  # the runner gives frames to models that need them
@@ -102,13 +103,3 @@ class HfModel:
                 return [Answer(error=str(error))]
             return [one for request in batch for one in self._generate([request], max_new_tokens)]
         return [Answer(text=answers[0]) for answers in texts]
-
-
-def _download(name: str) -> None:
-    from huggingface_hub import snapshot_download
-
-    try:
-        snapshot_download(name)
-    except (OSError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise UserError(f"model hf:{name}: cannot be downloaded ({cause})") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sharegptvideo.modeling.generation import VideoLanguageModel
+    from sharegptvideo.modeling.hub import checkpoint_folder
     from sharegptvideo.modeling.loading import (
         check_architecture,
         load_model,
@@ -27,6 +28,7 @@ __all__ = [
     "VideoPixels",
     "build_tiny",
     "check_architecture",
+    "checkpoint_folder",
     "conversation",
     "encode",
     "expand_video",
@@ -44,6 +46,7 @@ _HOME = {
     "VideoPixels": "pixels",
     "build_tiny": "tiny",
     "check_architecture": "loading",
+    "checkpoint_folder": "hub",
     "conversation": "prompts",
     "encode": "prompts",
     "expand_video": "prompts",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.modeling.hub import CONFIG, checkpoint_folder
 from sharegptvideo.storage import sha256_file
 
 if TYPE_CHECKING:
@@ -51,14 +52,14 @@ def check_architecture(path: str) -> None:
     """
     from transformers import AutoConfig
 
+    folder = checkpoint_folder(path, CONFIG)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"model {path}: no checkpoint there; give a folder with config.json or a Hub id "
-            f"({cause})"
-        ) from error
+        raise UserError(f"model {path}: its config.json cannot be used ({cause})") from error
     if config.model_type != _MODEL_TYPE:
         raise UserError(
             f"model {path}: architecture {config.model_type!r}; this path loads Video-LLaVA "
@@ -75,9 +76,10 @@ def load_model(path: str, *, dtype: str | torch.dtype) -> VideoLlavaForCondition
     from transformers import VideoLlavaForConditionalGeneration
 
     check_architecture(path)
+    folder = checkpoint_folder(path)
     try:
         with quiet_transformers():
-            return VideoLlavaForConditionalGeneration.from_pretrained(path, dtype=dtype)
+            return VideoLlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype)
     except OSError as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
@@ -91,8 +93,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    folder = checkpoint_folder(path)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: no tokenizer ({cause})") from error
@@ -105,21 +108,12 @@ def weights_hash(path: str | Path) -> str:
     """SHA-256 over the names and bytes of a checkpoint's safetensors files.
 
     Args:
-        path: a folder, or a Hub id whose files are in the cache already.
+        path: a folder, or a Hub id.
 
     Raises:
-        UserError: no safetensors files there.
+        UserError: nothing there, or no safetensors files.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(str(path), local_files_only=True))
-        except (LocalEntryNotFoundError, ValueError) as error:
-            raise UserError(f"model {path}: not a folder and not in the Hub's cache") from error
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(checkpoint_folder(path).glob("*.safetensors"))
     if not files:
         raise UserError(f"model {path}: no safetensors files to hash")
     digest = hashlib.sha256()

@@ -9,7 +9,6 @@ antialiasing on uint8, centre crop, then rescaling and normalising as one float3
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.modeling.hub import checkpoint_folder
 from sharegptvideo.storage import read_json
 
 __all__ = ["CLIP_MEAN", "CLIP_STD", "Frames", "VideoPixels"]
@@ -79,23 +79,18 @@ class VideoPixels:
         """Read from a model folder or Hub id: the nested processor config first, as transformers.
 
         Raises:
-            UserError: no processor config is there.
+            UserError: nothing there, or no processor config.
         """
-        from transformers.utils.hub import cached_file
-
+        folder = checkpoint_folder(path)
         names = {
             "processor_config.json": "video_processor",
             "video_preprocessor_config.json": None,
             "preprocessor_config.json": None,
         }
         for name, part in names.items():
-            try:
-                file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-            except OSError as error:  # no such folder, and no such repository to be reached
-                raise UserError(f"{path}: no model there, so no processor config") from error
-            if file is None:
+            if not (folder / name).is_file():
                 continue
-            config = read_json(Path(file))
+            config = read_json(folder / name)
             if part is None or part in config:
                 return cls.from_config(config[part] if part else config)
         raise UserError(f"{path}: no processor config ({', '.join(names)}); is it a whole model?")

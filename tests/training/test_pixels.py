@@ -87,7 +87,7 @@ def test_a_processor_with_other_steps_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "preprocessor_config.json", {"do_center_crop": False})
     with pytest.raises(UserError, match="off: do_center_crop"):
         VideoPixels.from_pretrained(str(tmp_path))
-    with pytest.raises(UserError, match="no model there"):
+    with pytest.raises(UserError, match="no checkpoint there"):
         VideoPixels.from_pretrained(str(tmp_path / "nothing"))
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(UserError, match="is it a whole model"):
