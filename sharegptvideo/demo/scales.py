@@ -20,9 +20,9 @@ _MODEL = ModelSize(
     vision_hidden=96,
     vision_layers=2,
     vision_mlp=288,
-    text_hidden=128,
+    text_hidden=96,
     text_layers=3,
-    text_mlp=384,
+    text_mlp=288,
     init_std=0.05,
     position_std=0.5,
 )

@@ -132,7 +132,13 @@ def write_mp4(frames: NDArray[np.uint8], path: Path) -> None:
             stream.pix_fmt = "yuv420p"
             stream.time_base = Fraction(1, FPS)
             stream.codec_context.thread_count = 1
-            stream.options = {"crf": "16", "preset": "veryfast", "flags": "+bitexact"}
+            # Without lookahead: with it, x264 gave other bytes for the same small pictures.
+            stream.options = {
+                "crf": "16",
+                "preset": "veryfast",
+                "tune": "zerolatency",
+                "flags": "+bitexact",
+            }
             for picture in frames:
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
                 for packet in stream.encode(frame):
