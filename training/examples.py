@@ -114,7 +114,7 @@ def _dataset(
         report.cut += whole + video_tokens - 1 > max_length
         line = {k: v for k, v in row.items() if k != "video_path"}
         digest.update(dumps(line).encode() + b"\n")
-        examples.append({"video_path": str(row["video_path"]), **content})
+        examples.append({"video_path": str(row["video_path"]), "length": whole, **content})
     if too_long:
         raise UserError(
             f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "

@@ -182,7 +182,8 @@ def recipe_text(name_or_file: str) -> str:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"recipe {file}: cannot be read ({error})") from error
+            cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UserError(f"recipe {file}: cannot be read ({cause})") from error
     if name_or_file not in recipe_names():
         raise unknown_name("recipe", name_or_file, recipe_names())
     root = resources.files("sharegptvideo.training.recipes")

@@ -24,6 +24,7 @@ from sharegptvideo.modeling import load_model, quiet_transformers
 from sharegptvideo.storage import dumps, write_jsonl, write_text
 from sharegptvideo.training.curves import draw_curves
 from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
+from sharegptvideo.training.sampling import ByLength
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,6 +114,11 @@ class _Common:
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002 - transformers' signature
         """Nobody reads the count, and it walks over all parameters in every step."""
         return 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:  # noqa: ARG002 - transformers' signature
+        """Rows of like length together, in an order that a resume finds again."""
+        rows = self.train_dataset["length"]
+        return ByLength(rows, self._train_batch_size, self.args.seed)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card beside a checkpoint that is thrown away."""

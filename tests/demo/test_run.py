@@ -1,0 +1,223 @@
+"""The whole loop at its tiny scale, as a user runs it: killed, gone on with, done once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharegptvideo import load_dataset
+from sharegptvideo.storage import read_json, read_jsonl
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+STEPS = ["world", "model", "pretrain", "sft", "candidates", "rewards", "pairs", "dpo", "evaluate"]
+
+
+def command(out: Path, *more: str) -> list[str]:
+    base = [sys.executable, "-m", "sharegptvideo", "demo", "--scale", "tiny", "--out", str(out)]
+    return [*base, *more]
+
+
+def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(out, *more), capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny demo whose first run was killed without warning in the middle of a training."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    first = subprocess.Popen(
+        command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 300
+    while not (out / "models" / "pretrain" / "run.json").exists():
+        assert first.poll() is None, "the demo ended before its training began"
+        assert time.monotonic() < deadline, "no training began in five minutes"
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (out / "summary.json").exists()
+    second = run(out, "--json")
+    assert second.returncode == 0, second.stderr
+    assert second.stderr.count("done before") == 2  # world and model
+    assert json.loads(second.stdout) == read_json(out / "summary.json")
+    return out
+
+
+@pytest.mark.slow
+def test_summary_has_what_it_promises(demo: Path) -> None:
+    summary = read_json(demo / "summary.json")
+    assert summary["seed"] == 0
+    assert summary["scale"] == "tiny"
+    assert set(summary["seconds"]) == {*STEPS, "total"}
+    assert summary["pairs"] == summary["pairs_report"]["n_pairs"] > 0
+    assert 0.9 < summary["judge_agreement"] <= 1
+    for name, clips, questions in (("test", 40, 160), ("out_of_domain", 20, 80)):
+        found = summary[name]
+        assert (found["n_videos"], found["n_questions"]) == (clips, questions)
+        assert found["delta"] == pytest.approx(found["dpo"]["accuracy"] - found["sft"]["accuracy"])
+        low, high = found["delta_ci95"]
+        assert low <= found["delta"] <= high
+        assert 0 <= found["p_value"] <= 1
+        assert found["sft"]["se"] > 0
+        assert set(found["judged"]) >= {"sft", "dpo", "delta", "delta_ci95", "p_value"}
+
+
+@pytest.mark.slow
+def test_accuracy_is_that_of_the_exact_states(demo: Path) -> None:
+    """Counted again from the files, without the harness."""
+    from sharegptvideo.synthetic import is_right, load_questions
+
+    questions = load_questions(demo / "datasets" / "world")
+    summary = read_json(demo / "summary.json")
+    for model in ("sft", "dpo"):
+        rows = [row for _, row in read_jsonl(demo / "runs" / model / "predictions.jsonl")]
+        right = [
+            is_right(questions[row["id"]], row["prediction"])
+            for row in rows
+            if row["task"] == "synthetic_qa"
+        ]
+        assert summary["test"][model]["accuracy"] == pytest.approx(sum(right) / len(right))
+
+
+@pytest.mark.slow
+def test_everything_it_leaves_can_be_used(demo: Path) -> None:
+    from sharegptvideo.modeling import VideoLanguageModel
+
+    world, pairs = demo / "datasets" / "world", demo / "datasets" / "preferences"
+    assert len(load_dataset("captions", source=world)) == 300
+    assert len(load_dataset("preferences", source=pairs, media=world)) > 0
+    for name in ("start", "pretrain", "sft", "dpo"):
+        assert VideoLanguageModel.from_pretrained(str(demo / "models" / name)).frames == 8
+    for name in ("pretrain", "sft", "dpo"):
+        assert (demo / "models" / name / "loss.png").stat().st_size > 1000
+    page = (demo / "index.html").read_text(encoding="utf-8")
+    accuracy = read_json(demo / "summary.json")["test"]["dpo"]["accuracy"]
+    assert f"{100 * accuracy:.1f}" in page
+    assert (demo / "leaderboard" / "index.html").exists()
+
+
+@pytest.mark.slow
+def test_towers_and_projector_stay_as_they_were_in_dpo(demo: Path) -> None:
+    from safetensors.torch import load_file
+
+    before, after = (
+        load_file(demo / "models" / name / "model.safetensors") for name in ("sft", "dpo")
+    )
+    moved = {name for name in before if not before[name].equal(after[name])}
+    assert moved
+    assert not [name for name in moved if "tower" in name or "projector" in name]
+
+
+@pytest.mark.slow
+def test_done_twice_it_does_nothing_the_second_time(demo: Path) -> None:
+    files = [path for path in demo.rglob("*") if path.is_file() and path.suffix != ".html"]
+    before = {path: path.stat().st_mtime_ns for path in files if path.parent != demo}
+    summary = read_json(demo / "summary.json")
+    again = run(demo)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("done before") == len(STEPS)
+    changed = [
+        path
+        for path, when in before.items()
+        if path.stat().st_mtime_ns != when and path.parent.name != "leaderboard"
+    ]
+    assert changed == []
+    assert read_json(demo / "summary.json") == summary
+
+
+@pytest.mark.slow
+def test_another_seed_in_the_same_folder_is_refused(demo: Path) -> None:
+    other = run(demo, "--seed", "1")
+    assert other.returncode == 2
+    assert "other settings (seed)" in other.stderr
+    assert len(other.stderr.strip().splitlines()) == 1
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("do not lose me")
+    result = run(tmp_path)
+    assert result.returncode == 2
+    assert "not empty and not a demo" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_unknown_scale_names_the_nearest(tmp_path: Path) -> None:
+    result = run(tmp_path / "out", "--scale", "tiney")
+    assert result.returncode == 2
+    assert "did you mean tiny" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("datasets/world/videos/*.mp4")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("interrupted; run the same command again")
+    assert "Traceback" not in said
+    assert read_json(out / "steps" / "world.partial.json")["seconds"] > 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """A file system of 1 MiB; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    made = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if not made or made.returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_demo_goes_on_after_it(small_disk: Path) -> None:
+    out = small_disk / "out"
+    full = run(out)
+    assert full.returncode == 1, full.stderr
+    assert "the disk is full" in full.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    there = {path.name for path in out.glob("datasets/world/videos/*.mp4")}
+    assert there
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    process = subprocess.Popen(
+        command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "steps" / "world.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    now = {path.name for path in out.glob("datasets/world/videos/*.mp4")}
+    assert there < now
+    assert len(now) == 360

@@ -1,0 +1,43 @@
+"""The order of rows: all of them, like lengths together, the same after a resume."""
+
+from __future__ import annotations
+
+import random
+
+from sharegptvideo.training.sampling import ByLength
+
+_DRAW = random.Random(7)
+LENGTHS = [_DRAW.randrange(20, 200) for _ in range(533)]
+
+
+def padded(order: list[int]) -> int:
+    """Tokens of all batches of 16 when each is padded to its longest row."""
+    batches = [order[i : i + 16] for i in range(0, len(order), 16)]
+    return sum(len(batch) * max(LENGTHS[row] for row in batch) for batch in batches)
+
+
+def test_every_row_comes_once_and_in_another_order_each_epoch() -> None:
+    sampler = ByLength(LENGTHS, 16, seed=0)
+    first = list(sampler)
+    assert sorted(first) == list(range(533)) != first
+    assert len(sampler) == 533
+    sampler.set_epoch(1)
+    assert sorted(sampler) == list(range(533))
+    assert list(sampler) != first
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    orders = []
+    for seed, epoch in ((0, 3), (0, 3), (1, 3)):
+        sampler = ByLength(LENGTHS, 16, seed=seed)
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_padding_shrinks_to_near_nothing() -> None:
+    order = list(ByLength(LENGTHS, 16, seed=0))
+    plain = list(range(533))
+    random.Random(0).shuffle(plain)
+    assert padded(order) < 1.12 * sum(LENGTHS)
+    assert padded(plain) > 1.5 * sum(LENGTHS)
