@@ -29,5 +29,5 @@ def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
     known = sorted(options)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     near += [option for option in known if name and name in option and option not in near]
-    hint = f"did you mean {', '.join(near[:3])}? " if near else ""
-    return UserError(f"unknown {kind} {name!r}; {hint}(known: {', '.join(known)})")
+    hint = f"; did you mean {', '.join(near[:3])}?" if near else ""
+    return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval.models.base import Model
@@ -61,6 +62,9 @@ def open_model(spec: str, *, base_url: str | None = None) -> Model:
         UserError: unknown kind (with the nearest ones), or the kind's own cause.
     """
     kind, colon, name = spec.partition(":")
+    if not colon and Path(spec).exists():
+        kind = "hf" if Path(spec).is_dir() else "predictions"
+        raise UserError(f"model {spec!r}: no kind before it; write {kind}:{spec}")
     if kind not in _KINDS:
         raise unknown_name("kind of model", kind, _KINDS)
     if not colon or not name:

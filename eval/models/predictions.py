@@ -8,7 +8,7 @@ from typing import Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.types import Answer, Question, Request
-from sharegptvideo.storage import read_jsonl, sha256_file
+from sharegptvideo.storage import read_json, read_jsonl, sha256_file
 
 __all__ = ["PredictionsModel"]
 
@@ -65,12 +65,24 @@ class PredictionsModel:
         return key, Answer(text=row["prediction"])
 
     def describe(self) -> dict[str, Any]:
-        """Kind, file name and the hash of its bytes (which may change: what differs is judged)."""
-        return {
+        """Kind, name and the hash of the file (which may change: what differs is judged).
+
+        A run's predictions have the name and the weights of the model that gave them, and
+        `answered_by` says all that its run.json does.
+        """
+        described = {
             "kind": "predictions",
             "name": self._path.name,
             "file_hash": sha256_file(self._path),
         }
+        record = self._path.parent / "run.json"
+        run = read_json(record) if record.is_file() else None
+        model = run.get("model") if isinstance(run, dict) else None
+        if isinstance(model, dict) and "name" in model:
+            described |= {"name": model["name"], "answered_by": model.get("answered_by", model)}
+            if model.get("weights_hash"):
+                described["weights_hash"] = model["weights_hash"]
+        return described
 
     def _find(self, question: Question) -> Answer | None:
         own = self._answers.get((question.task, question.id))

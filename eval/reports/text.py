@@ -22,9 +22,11 @@ _COLUMNS = (
 )
 
 
-def format_share(value: float | None) -> str:
-    """A share in [0, 1] as per cent, one digit: 0.4875 gives `48.8`."""
-    return _NONE if value is None else f"{100 * value:.1f}"
+def format_share(value: float | None, *, sign: bool = False) -> str:
+    """A share in [0, 1] as per cent, one digit: 0.4875 gives `48.8`; `sign` is for differences."""
+    if value is None:
+        return _NONE
+    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
 
 
 def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:

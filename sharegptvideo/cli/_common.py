@@ -12,7 +12,15 @@ import typer
 
 from sharegptvideo.storage import dumps
 
-__all__ = ["JsonOption", "Progress", "note", "print_figures", "print_json", "progress_bar"]
+__all__ = [
+    "JsonOption",
+    "Progress",
+    "note",
+    "print_figures",
+    "print_json",
+    "print_table",
+    "progress_bar",
+]
 
 Progress = Callable[[int, int, str], None]
 """`progress(done, total, what)`: one bar for each `what`; a total of 0 means unknown."""
@@ -46,6 +54,18 @@ def print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
     width = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
         typer.echo(f"{name:<{width}}  {value}")
+
+
+def print_table(table: Any, caption: str | None = None) -> None:
+    """Print a rich table on stdout, and a line below it; a pipe has no width, so none is cut."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+    if caption:
+        console.print(caption, markup=False, highlight=False)
 
 
 def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_
 
 __all__ = ["app"]
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; resumable.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the draw.")]
@@ -121,4 +121,5 @@ def preferences(
     note(f"pairs: {out / PAIRS_FILE}; report: {out / 'preferences.json'}")
     print_figures(report.as_dict(), as_json=json)
     if not report.n_pairs:
+        note("error: no question has both an acceptable and an unacceptable answer")
         raise typer.Exit(1)

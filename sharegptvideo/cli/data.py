@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_json, progress_bar
+from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 
 __all__ = ["app"]
 
@@ -34,13 +34,12 @@ def list_(as_json: JsonOption = False) -> None:
             }
         )
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "splits", "what it is", box=None, pad_edge=False)
     for config in CONFIGS.values():
         table.add_row(config.name, ", ".join(config.splits), config.description)
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

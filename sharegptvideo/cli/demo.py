@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharegptvideo.cli._common import JsonOption, note, print_json
+from sharegptvideo.eval.reports import format_share
 
 if TYPE_CHECKING:
     from sharegptvideo.demo.stages import Step
@@ -29,13 +30,14 @@ def demo(
 ) -> None:
     """Run the whole method on this machine: no network, no GPU.
 
-    Clips are rendered and captioned, a small video model is trained on them, its answers are
-    scored by their captions, pairs are made, DPO trains on them, and both models answer
-    questions about clips that neither has seen. Interrupted, the same command goes on.
+    Clips are rendered and captioned, a small video model is trained on them,
+    its answers are scored by their captions, pairs are made, DPO trains on
+    them, and both models answer questions about clips that neither has seen.
+    Interrupted, the same command goes on.
 
-        sharegptvideo demo --out demo-out
-        sharegptvideo demo --scale tiny --seed 1 --out /tmp/demo
+    Example: sharegptvideo demo --scale tiny --seed 1 --out demo-tiny
     """
+    # Typer keeps the line breaks of the second paragraph: its lines fit in 80 columns.
     from sharegptvideo.demo import run_demo
 
     with _display() as watcher:
@@ -50,24 +52,29 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Accuracy on clips that neither model has seen", title_justify="left")
-    for name in ("", "clips", "questions", "SFT", "DPO", "DPO − SFT [95 %]", "p"):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    # At most 80 columns: one space between them, and the counts below the name.
+    table = Table(
+        title="Accuracy (%) on clips that neither model has seen",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for header in ("", "SFT", "DPO", "DPO − SFT [95 %]", "p"):
+        table.add_column(header, justify="right" if header else "left", no_wrap=bool(header))
     for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
-        for column, by in ((summary[name], "exact"), (summary[name]["judged"], "judge")):
-            low, high = column["delta_ci95"]
+        for found, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
+            low, high = (format_share(end, sign=True) for end in found["delta_ci95"])
             table.add_row(
-                f"{title}, {by}",
-                str(column["n_videos"]),
-                str(column["n_questions"]),
+                f"{title}, {by}\n  {found['n_videos']} clips, {found['n_questions']} questions",
                 *(
-                    f"{100 * column[model]['accuracy']:.1f} ± {100 * column[model]['se']:.1f}"
+                    f"{format_share(found[model]['accuracy'])} ± {format_share(found[model]['se'])}"
                     for model in ("sft", "dpo")
                 ),
-                f"{100 * column['delta']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]",
-                f"{column['p_value']:.2g}",
+                f"{format_share(found['delta'], sign=True)} [{low}, {high}]",
+                f"{found['p_value']:.2g}",
             )
-    Console().print(table)
+    Console().print(table, highlight=False)
     agreement = summary["judge_agreement"]
     typer.echo(f"The judge agrees with the exact state on {agreement:.1%} of these answers.")
     typer.echo(f"{summary['seconds']['total']:.0f} s. The page: {out / 'index.html'}")

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_json, progress_bar
+from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.eval.reports import format_estimate, format_share
 
 __all__ = ["app"]
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 TaskOption = Annotated[
     str, typer.Option("--task", help="Tasks, separated by commas; `eval tasks` lists them.")
@@ -148,10 +149,10 @@ def compare(
             name,
             str(task["n"]),
             str(task["n_clusters"]),
-            _percent(task["first_accuracy"]),
-            _percent(task["second_accuracy"]),
-            _percent(task["delta"], sign=True),
-            " … ".join(_percent(end, sign=True) for end in task["ci95"]) if task["ci95"] else "–",
+            format_share(task["first_accuracy"]),
+            format_share(task["second_accuracy"]),
+            format_share(task["delta"], sign=True),
+            " … ".join(format_share(end, sign=True) for end in task["ci95"] or ()) or "–",
             "–" if task["p_value"] is None else f"{task['p_value']:.2g}",
         )
         for key, why in (
@@ -160,7 +161,7 @@ def compare(
         ):
             if task[key]:
                 note(f"{name}: left out: {task[key]} questions {why}")
-    _print_table(table, f"first: {first}, second: {second}, judge: {found['judge']}")
+    print_table(table, f"first: {first}, second: {second}, judge: {found['judge']}")
 
 
 @app.command()
@@ -188,7 +189,7 @@ def tasks(
     table = _table("task", "version", "protocol", "about")
     for task_ in list_tasks():
         table.add_row(task_.name, str(task_.version), task_.protocol, task_.title)
-    _print_table(table, None)
+    print_table(table)
 
 
 def _names(task: str) -> list[str]:
@@ -209,12 +210,12 @@ def _show(results: Mapping[str, Any], out: Path, names: list[str], *, as_json: b
                 name,
                 str(task["n"]),
                 str(task["n_failed"]),
-                _percent(task["coverage"]),
-                _plus_minus(task["accuracy"], 100),
-                _plus_minus(task["score"], 1),
+                format_share(task["coverage"]),
+                format_estimate(task["accuracy"], share=True),
+                format_estimate(task["score"], share=False),
                 str(task["clusters"]),
             )
-        _print_table(table, f"{results['model']}, judged by {results['judge']}")
+        print_table(table, f"{results['model']}, judged by {results['judge']}")
         note(f"run folder: {out}")
     if all(task["n_failed"] == task["n"] for task in chosen.values()):
         note("error: every question failed; the causes are in predictions.jsonl")
@@ -247,29 +248,3 @@ def _table(*columns: str) -> Any:
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number and column != "about" else "left")
     return table
-
-
-def _print_table(table: Any, caption: str | None) -> None:
-    from rich.console import Console
-
-    # A pipe has no width: let no column be cut there.
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
-    if caption:
-        console.print(caption, markup=False, highlight=False)
-
-
-def _percent(value: float | None, *, sign: bool = False) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-
-
-def _plus_minus(estimate: Mapping[str, Any], scale: int) -> str:
-    if estimate["value"] is None:
-        return "–"
-    digits = 1 if scale == 100 else 2
-    text = f"{scale * estimate['value']:.{digits}f}"
-    return text if estimate["se"] is None else f"{text} ± {scale * estimate['se']:.{digits}f}"

@@ -28,5 +28,7 @@ def leaderboard(
         print_json(board)
         return
     for group in board["groups"]:
-        note(f"{group['judge']['name']}: {len(group['rows'])} rows, {len(group['columns'])} tasks")
+        counts = ((len(group["rows"]), "run"), (len(group["columns"]), "task"))
+        told = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts)
+        note(f"{group['judge']['name']}: {told}")
     typer.echo(out / "index.html")

