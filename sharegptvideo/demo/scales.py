@@ -48,8 +48,8 @@ SCALES = {
         world=WORLDS["tiny"],
         model=_MODEL,
         overrides={
-            "pretrain": ("optimisation.epochs=4", "optimisation.per_device_batch_size=16"),
-            "sft": ("optimisation.epochs=2", "optimisation.per_device_batch_size=16"),
+            "pretrain": ("optimisation.epochs=4",),
+            "sft": ("optimisation.epochs=2",),
             "dpo": ("optimisation.epochs=1",),
         },
     ),

@@ -301,9 +301,9 @@ def _presence(state: ClipState, rng: random.Random, *, present: bool) -> Questio
         thing = rng.choice((item.shape, f"{item.colour} {item.shape}"))
     else:
         other = rng.choice([colour for colour in COLOURS if colour not in taken])
-        thing = rng.choice(
-            (rng.choice(shapes), f"{other} {item.shape}", rng.choice(list(INVENTED.values()))[0])
-        )
+        never = rng.choice(list(INVENTED.values()))[0]
+        # Mostly what the scene might suggest, as probes of invented objects ask.
+        thing = rng.choices((rng.choice(shapes), f"{other} {item.shape}", never), (1, 1, 3))[0]
     text = rng.choice((f"Is there a {thing} in the video?", f"Can you see a {thing}?"))
     answer = f"Yes, there is a {thing}." if present else f"No, there is no {thing}."
     words = thing.split()

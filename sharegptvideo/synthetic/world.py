@@ -21,7 +21,7 @@ __all__ = ["SCALES", "SPLITS", "Sizes", "build_world", "load_questions"]
 Progress = Callable[[int, int, str], None]
 Split = Literal["train", "preference", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Sizes:
 
 SCALES: dict[str, Sizes] = {
     "tiny": Sizes(train=240, preference=60, test=40, out_of_domain=20),
-    "small": Sizes(train=2400, preference=400, test=300, out_of_domain=150),
+    "small": Sizes(train=1800, preference=400, test=300, out_of_domain=150),
 }
 
 _PROMPTS = (
