@@ -47,7 +47,8 @@ def collated(stage: str, model: Any, tokenizer: Any, count: int) -> tuple[Any, D
     tokens = model.config.video_seq_length
     prompting = Prompting(tokenizer.pad_token_id, video, tokens, 320)
     prompt, answer = [1, 10, video, *range(11, 25)], [*range(30, 40), 2]
-    rows = [{"video_path": str(number % CLIPS)} for number in range(count)]
+    length = len(prompt) + len(answer)
+    rows = [{"video_path": str(number % CLIPS), "length": length} for number in range(count)]
     if stage == "dpo":
         row = {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": answer[3:]}
         return PreferenceCollator(clips, prompting), Dataset.from_list([r | row for r in rows])

@@ -42,14 +42,12 @@ def test_either_order(shared_data: Path, python: Python, imports: str) -> None:
 
 def test_import_is_light(python: Python) -> None:
     code = """
-import sys, time
-start = time.process_time()  # a busy machine is no fault of the import
+import sys
 import sharegptvideo
-seconds = time.process_time() - start
 heavy = {"torch", "datasets", "numpy", "pyarrow", "huggingface_hub", "av"} & set(sys.modules)
-print(seconds < 0.5, heavy)
+print(heavy)
 """
-    assert python(code) == "True set()\n"
+    assert python(code) == "set()\n"
 
 
 def test_options_pass_through_and_files_beside_the_release_are_not_listed(

@@ -113,6 +113,6 @@ def test_the_size_of_a_full_benchmark_takes_seconds() -> None:
     verdicts = {str(i): verdict(i % 3 == 0, 1 + i % 5) for i in range(n)}
     predictions = good(*verdicts)
     score_task(asked[:2], predictions, verdicts)  # loads scipy
-    start = time.perf_counter()
+    start = time.process_time()
     assert score_task(asked, predictions, verdicts)["n_scored"] == n
-    assert time.perf_counter() - start < 3.0
+    assert time.process_time() - start < 3.0
