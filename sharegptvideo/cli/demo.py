@@ -23,7 +23,10 @@ def demo(
         "demo-out"
     ),
     scale: Annotated[
-        str, typer.Option(help="tiny (about a minute) or small (about ten minutes).")
+        str,
+        typer.Option(
+            help="small (under ten minutes), or tiny (a minute: every step, but too small to gain)."
+        ),
     ] = "small",
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
     as_json: JsonOption = False,

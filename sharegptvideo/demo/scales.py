@@ -48,9 +48,9 @@ SCALES = {
         world=WORLDS["tiny"],
         model=_MODEL,
         overrides={
-            "pretrain": ("optimisation.epochs=4",),
-            "sft": ("optimisation.epochs=2",),
-            "dpo": ("optimisation.epochs=1",),
+            "pretrain": ("optimisation.epochs=8",),
+            "sft": ("optimisation.epochs=6",),
+            "dpo": ("optimisation.epochs=2",),
         },
     ),
     "small": DemoScale(name="small", world=WORLDS["small"], model=_MODEL),
