@@ -221,3 +221,51 @@ def test_a_full_disk_is_one_line_and_the_demo_goes_on_after_it(small_disk: Path)
     now = {path.name for path in out.glob("datasets/world/videos/*.mp4")}
     assert there < now
     assert len(now) == 360
+
+
+@pytest.mark.slow
+def test_its_checkpoint_answers_real_questions_judged_over_http(
+    demo: Path, shared_data: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    """Part of what the checkpoint is for: every real question accounted for, however bad."""
+    chat_server.answer = lambda _body: '{"score": 1, "explanation": "not what the caption says"}'
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sharegptvideo",
+            "eval",
+            "run",
+            "--json",
+            "--model",
+            f"hf:{demo / 'models' / 'dpo'}",
+            "--task",
+            "webvid_qa,msrvtt_qa,tgif_qa",
+            "--judge",
+            "openai:judge",
+            "--base-url",
+            chat_server.url,
+            "--out",
+            str(tmp_path / "run"),
+            "--data-dir",
+            str(shared_data / "release"),
+            "--media",
+            str(shared_data),
+        ],
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "OPENAI_API_KEY": "none"},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    tasks = json.loads(result.stdout)["tasks"]
+    assert {name: found["n"] for name, found in tasks.items()} == {
+        "webvid_qa": 6,
+        "msrvtt_qa": 3,
+        "tgif_qa": 6,
+    }
+    for found in tasks.values():
+        assert found["n_failed"] == 0
+        assert found["n_scored"] == found["n"]
+        assert found["accuracy"]["value"] == 0
+    assert len(chat_server.requests) >= 15
