@@ -94,9 +94,9 @@ def run_evaluation(
         raise UserError("batch size and max new tokens have to be 1 or more")
     data = Path(data_dir) if data_dir is not None else None
     clips = Path(media) if media is not None else None
-    for option, folder in (("--data-dir", data), ("--media", clips)):
-        if folder is not None and not folder.exists():
-            raise UserError(f"{folder}: no such folder; mend {option}")
+    for option, place in (("--data-dir", data), ("--media", clips)):
+        if place is not None and not place.exists():
+            raise UserError(f"{place}: no such folder; mend {option}")
     wanted = [load_task(name) for name in dict.fromkeys(tasks)]
     if not wanted:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")

@@ -100,6 +100,9 @@ class _Common:
     """What the two trainers do otherwise than TRL's, without touching how they train."""
 
     model: VideoLlavaForConditionalGeneration
+    train_dataset: Any
+    args: Any
+    _train_batch_size: int
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Read a checkpoint's weights by their names in the file.

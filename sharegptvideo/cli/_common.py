@@ -15,6 +15,7 @@ from sharegptvideo.storage import dumps
 __all__ = [
     "JsonOption",
     "Progress",
+    "make_world",
     "note",
     "print_figures",
     "print_json",
@@ -35,6 +36,14 @@ _LOG_SECONDS = 30.0
 def note(text: str) -> None:
     """Print a line for the reader on stderr, where it cannot mix with the figures."""
     typer.echo(text, err=True)
+
+
+def make_world(source: str | None, progress: Progress) -> None:
+    """Where `source` is the built-in world, build it now: whoever reads it has no bar to show."""
+    if source == "synthetic":
+        from sharegptvideo.sources.synthetic import world_folder
+
+        world_folder(progress)
 
 
 def print_json(figures: object) -> None:

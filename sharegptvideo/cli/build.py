@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_bar
+from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
 
 __all__ = ["app"]
 
@@ -48,8 +48,9 @@ def candidates(
     """
     from sharegptvideo.pipeline import read_questions, sample_candidates
 
-    rows = read_questions(source, split=split, media=media, limit=limit)
     with progress_bar() as progress:
+        make_world(source, progress)
+        rows = read_questions(source, split=split, media=media, limit=limit)
         report = sample_candidates(
             rows,
             model,

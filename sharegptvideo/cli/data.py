@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli._common import (
+    JsonOption,
+    make_world,
+    note,
+    print_json,
+    print_table,
+    progress_bar,
+)
 
 __all__ = ["app"]
 
@@ -81,6 +88,7 @@ def show(
     with warnings.catch_warnings(), progress_bar() as progress:
         # The same is printed below, without the line of code that a warning carries.
         warnings.simplefilter("ignore", DataWarning)
+        make_world(source, progress)
         for row in read_rows(name, source, split, media=media, on_error=on_error, report=report):
             count += 1
             if len(examples) < rows:

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli._common import (
+    JsonOption,
+    make_world,
+    note,
+    print_json,
+    print_table,
+    progress_bar,
+)
 from sharegptvideo.eval.reports import format_estimate, format_share
 
 __all__ = ["app"]
@@ -77,6 +84,7 @@ def run(
     from sharegptvideo.eval import run_evaluation
 
     with progress_bar() as progress:
+        make_world(_source(task, data_dir), progress)
         results = run_evaluation(
             model,
             _names(task),
@@ -114,6 +122,7 @@ def judge(
     from sharegptvideo.eval import judge_predictions
 
     with progress_bar() as progress:
+        make_world(_source(task, data_dir), progress)
         results = judge_predictions(
             predictions,
             _names(task),
@@ -194,6 +203,12 @@ def tasks(
 
 def _names(task: str) -> list[str]:
     return [name.strip() for name in task.split(",") if name.strip()]
+
+
+def _source(task: str, data_dir: Path | None) -> str | None:
+    """The built-in world, where a task asks for it and no other data is given."""
+    builtin = any(name.startswith("synthetic_") for name in _names(task))
+    return "synthetic" if builtin and data_dir is None else None
 
 
 def _show(results: Mapping[str, Any], out: Path, names: list[str], *, as_json: bool) -> None:

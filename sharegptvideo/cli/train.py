@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_figures, print_json, progress_bar
+from sharegptvideo.cli._common import (
+    JsonOption,
+    make_world,
+    note,
+    print_figures,
+    print_json,
+    progress_bar,
+)
 
 __all__ = ["app"]
 
@@ -92,6 +99,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption
 
     loaded = load_recipe(recipe, overrides or ())
     with progress_bar() as progress:
+        make_world(loaded.data.source, progress)
         result = run_recipe(loaded, progress=progress)
     for text in result.notes:
         note(text)

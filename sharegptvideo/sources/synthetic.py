@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["cache_folder", "world_folder"]
@@ -21,8 +22,8 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "sharegptvideo"
 
 
-def world_folder() -> Path:
-    """The tiny world with seed 0 in the cache folder; built on the first call.
+def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Path:
+    """The tiny world with seed 0 in the cache folder; built on the first call, in half a minute.
 
     The folder's name carries a digest of the code that makes the world, so a new version of
     the package never reads an old one's clips.
@@ -34,5 +35,5 @@ def world_folder() -> Path:
     for path in sorted(Path(package.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     out = cache_folder() / "synthetic" / f"tiny-seed0-{digest.hexdigest()[:12]}"
-    package.build_world(out, seed=0, scale="tiny", workers=1)
+    package.build_world(out, seed=0, scale="tiny", workers=1, progress=progress)
     return out
