@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing half-written stays, then it goes its way
         temporary.unlink(missing_ok=True)
         raise
 

@@ -64,7 +64,7 @@ class Journal:
         start = time.monotonic()
         try:
             found = work()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the seconds are kept, then it goes its way
             self._keep(partial, before + time.monotonic() - start)
             raise
         seconds = before + time.monotonic() - start

@@ -167,7 +167,7 @@ def _render_all(
                 done += 1
                 if progress:
                     progress(done, len(clips), "clips rendered")
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the clips not begun are given up, then it goes its way
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
