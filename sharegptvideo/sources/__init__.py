@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.schema import Config
+from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources.base import Row, Source
 from sharegptvideo.sources.report import DataWarning, OnError, ReadReport, on_error_of
 from sharegptvideo.sources.splits import SPLITS_FILE, VALIDATION_SHARE, SplitRule
@@ -30,6 +30,7 @@ __all__ = [
     "Row",
     "Source",
     "SplitRule",
+    "held_configs",
     "on_error_of",
     "open_source",
 ]
@@ -70,3 +71,26 @@ def open_source(
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
     return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
+
+
+def held_configs(root: str | os.PathLike[str]) -> list[Config]:
+    """The configs that a folder has files of, in the order of `CONFIGS`.
+
+    Raises:
+        UserError: no such folder, or it holds no config; says what was looked for.
+    """
+    found = [config for config in CONFIGS.values() if _holds(config, root)]
+    if not found:
+        raise UserError(
+            f"{root}: neither video_instruction/ as in the release nor CONFIG/SPLIT-*.parquet; "
+            "is this the folder with the data?"
+        )
+    return found
+
+
+def _holds(config: Config, root: str | os.PathLike[str]) -> bool:
+    source = open_source(config, root)
+    try:
+        return bool(source.splits(config))
+    except UserError:
+        return False

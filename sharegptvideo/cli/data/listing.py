@@ -1,4 +1,4 @@
-"""`sharegptvideo data`: what there is to load, and a look at it."""
+"""`sharegptvideo data list` and `data show`: what there is to load, and a look at it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from sharegptvideo.cli._common import (
     progress_bar,
 )
 
-__all__ = ["app"]
-
-app = typer.Typer(no_args_is_help=True)
+__all__ = ["list_", "show"]
 
 
-@app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """List the datasets that can be loaded by name.
 
@@ -49,7 +46,6 @@ def list_(as_json: JsonOption = False) -> None:
     print_table(table)
 
 
-@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A name from `data list`.")],
     source: Annotated[

@@ -1,0 +1,1 @@
+"""What a set of captions is like: length, words, repetition, what it speaks of."""

@@ -1,0 +1,15 @@
+"""`sharegptvideo data`: one module a command, put together here."""
+
+from __future__ import annotations
+
+import typer
+
+from sharegptvideo.cli.data import listing
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+# In the order of the work: find, get, check, publish.
+app.command("list")(listing.list_)
+app.command()(listing.show)

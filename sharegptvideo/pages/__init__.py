@@ -1,0 +1,1 @@
+"""The pages that commands write: one style, one template."""

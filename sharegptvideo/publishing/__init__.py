@@ -1,0 +1,1 @@
+"""Parquet shards, cards and the upload of a repository."""

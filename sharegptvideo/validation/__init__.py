@@ -1,0 +1,1 @@
+"""Checks of a folder of data, with a report."""
