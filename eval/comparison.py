@@ -81,10 +81,17 @@ def _refuse_other_rules(
             )
     judges = [{k: v for k, v in t["judge"].items() if k != "endpoint"} for t in tasks]
     if judges[0] != judges[1]:
+        first, second = (_only_in(mine, other) for mine, other in (judges, judges[::-1]))
         raise UserError(
-            f"{task}: judged by {judges[0]} in {paths[0]}, by {judges[1]} in {paths[1]}; judge"
+            f"{task}: judged differently, {first} in {paths[0]}, {second} in {paths[1]}; judge"
             " one run's answers anew (eval judge --predictions RUN/predictions.jsonl)"
         )
+
+
+def _only_in(judge: dict[str, Any], other: dict[str, Any]) -> str:
+    """What a judge's description says that the other's does not: `name exact, rules 3`."""
+    told = [f"{key} {value}" for key, value in judge.items() if other.get(key) != value]
+    return ", ".join(told) or f"the same without {', '.join(other.keys() - judge.keys())}"
 
 
 def _compare(

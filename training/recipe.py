@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import difflib
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -90,7 +91,7 @@ class Optimisation(_Strict):
         return self
 
 
-class _Recipe(_Strict):
+class _Recipe(_Strict, abc.ABC):
     model: str
     data: DataSource
     output: str
@@ -112,8 +113,9 @@ class _Recipe(_Strict):
         return self
 
     @classmethod
+    @abc.abstractmethod
     def _fits(cls, columns: set[str]) -> bool:
-        raise NotImplementedError
+        """Whether a config of these columns has the rows that this stage trains on."""
 
 
 class SftRecipe(_Recipe):
