@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +20,8 @@ from sharegptvideo.errors import UserError
 __all__ = [
     "KeyedLog",
     "dumps",
+    "numbered_lines",
+    "open_lines",
     "parse_row",
     "read_json",
     "read_jsonl",
@@ -85,36 +90,91 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; a mark of byte order before it is skipped.
 
     Raises:
         UserError: the file is missing or is not JSON; says which and, if broken, the line.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        raise UserError(f"{path}: {_not_utf8(content, error)}") from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+        cause = _UTF16 if b"\0" in content else f"not JSON ({error.msg})"
+        raise UserError(f"{path}:{error.lineno}: {cause}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({_beyond(error)})") from error
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield `(line number from 1, row)` for each line that is not blank.
+    """Yield `(line number from 1, row)` for each line that is not blank; gzip is unpacked.
 
     Raises:
-        UserError: `FILE:LINE: cause` for a line that is not a JSON object in UTF-8.
+        UserError: `FILE:LINE: cause` for a line that is not a JSON object in UTF-8, and where
+            gzip data are cut short or damaged.
+    """
+    with open_lines(path) as file:
+        for number, line in numbered_lines(path, file):
+            yield number, parse_row(path, number, line)
+
+
+def open_lines(path: Path) -> IO[bytes]:
+    """Open a file for reading bytes, unpacked where it begins as gzip does, whatever its name.
+
+    A `.jsonl.gz` may come unpacked already, since servers send gzip as an encoding that
+    clients take off.
+
+    Raises:
+        UserError: the file cannot be opened.
     """
     try:
         file = path.open("rb")
+        if file.peek(2)[:2] != _GZIP:
+            return file
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    with file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            yield number, parse_row(path, number, line)
+    return _Unpacked(file)
+
+
+class _Unpacked(gzip.GzipFile):
+    """Unpacks a file and closes it too; `GzipFile` leaves open what it did not open."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._packed = file
+        super().__init__(fileobj=file, mode="rb")
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
+
+
+def numbered_lines(path: Path | str, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield `(number from 1, line)` of the lines of a file that are not blank.
+
+    Raises:
+        UserError: reading fails on the way, such as at the end of gzip data cut short; says
+            behind which line. What is lost there cannot be counted, so it is never skipped.
+    """
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, line
+    except EOFError as error:
+        raise _unreadable(path, number, "gzip data cut short; fetch the file again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        cause = f"damaged gzip data ({error}); fetch the file again"
+        raise _unreadable(path, number, cause) from error
+    except OSError as error:
+        raise _unreadable(path, number, f"cannot be read ({error.strerror})") from error
+
+
+def _unreadable(path: Path | str, number: int, cause: str) -> UserError:
+    return UserError(f"{path}: {cause} (behind line {number})")
 
 
 def parse_row(path: Path | str, number: int, line: bytes) -> Row:
@@ -126,13 +186,31 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
     try:
         row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}:{number}: not UTF-8 text (byte {error.start})") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        cause = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise UserError(f"{path}:{number}: {_not_utf8(line, error)}") from error
+    except (ValueError, RecursionError) as error:
+        if b"\0" in line:
+            raise UserError(f"{path}:{number}: {_UTF16}") from error
+        cause = error.msg if isinstance(error, json.JSONDecodeError) else _beyond(error)
         raise UserError(f"{path}:{number}: not JSON ({cause}); mend or remove the line") from error
     if not isinstance(row, dict):
         raise UserError(f"{path}:{number}: a JSON {type(row).__name__}, not an object")
     return row
+
+
+_GZIP = b"\x1f\x8b"
+# Text with a zero byte at every other place is UTF-16 without a mark; JSON has no zero bytes.
+_UTF16 = "UTF-16 text, or no text at all; save the file as UTF-8"
+
+
+def _not_utf8(content: bytes, error: UnicodeDecodeError) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16 text; save the file as UTF-8"
+    return f"not UTF-8 text (byte {error.start})"
+
+
+def _beyond(error: Exception) -> str:
+    """Why well-formed JSON cannot be read: Python limits its depth and an integer's digits."""
+    return "nested too deeply" if isinstance(error, RecursionError) else "an endless number"
 
 
 class KeyedLog:
@@ -147,39 +225,46 @@ class KeyedLog:
     def __init__(self, path: Path, key: str | tuple[str, ...] = "id") -> None:
         self.path = path
         self.key = (key,) if isinstance(key, str) else key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._cut_torn_line()
         self.rows: dict[str, Row] = {}
-        if path.exists():
-            for number, row in read_jsonl(path):
-                absent = next((name for name in self.key if name not in row), None)
-                if absent:
-                    raise UserError(
-                        f"{path}:{number}: no {absent!r}; is this another kind of file?"
-                    )
-                self.rows[self.key_of(row)] = row
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ended = self._read()
         self._file = path.open("ab", buffering=0)
+        if ended != os.fstat(self._file.fileno()).st_size:
+            self._file.truncate(ended)
+        if ended and not self._ends_line:
+            self._file.write(b"\n")
 
     def key_of(self, row: Row) -> str:
         """The key of a row, as `rows` holds it."""
         return "/".join(str(row[name]) for name in self.key)
 
-    def _cut_torn_line(self) -> None:
+    def _read(self) -> int:
+        """Take in the rows; gives the bytes that hold them, without a line torn off at the end.
+
+        Nothing is changed yet: a file of another kind is refused and left as it is.
+        """
+        ended, self._ends_line = 0, True
         if not self.path.exists():
-            return
-        with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            position = size
-            while position:
-                step = min(position, 1 << 16)
-                file.seek(position - step)
-                found = file.read(step).rfind(b"\n")
-                if found >= 0:
-                    position = position - step + found + 1
-                    break
-                position -= step
-            if position != size:
-                file.truncate(position)
+            return ended
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        row = parse_row(self.path, number, line)
+                    except UserError:
+                        if not _is_torn(line):
+                            raise
+                        break
+                    self._take(number, row)
+                ended += len(line)
+                self._ends_line = line.endswith(b"\n")
+        return ended
+
+    def _take(self, number: int, row: Row) -> None:
+        absent = next((name for name in self.key if name not in row), None)
+        if absent:
+            raise UserError(f"{self.path}:{number}: no {absent!r}; is this another kind of file?")
+        self.rows[self.key_of(row)] = row
 
     def append(self, row: Row) -> None:
         """Add one row; it counts as done from here on."""
@@ -211,6 +296,11 @@ class KeyedLog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line that is no object is the beginning of one, or what a power cut leaves."""
+    return not line.endswith(b"\n") and line.strip(b"\0")[:1] in (b"{", b"")
 
 
 def sha256_file(path: Path) -> str:

@@ -18,7 +18,7 @@ from sharegptvideo.schema import (
     columns,
 )
 
-__all__ = ["RowError", "check", "convert", "source_of"]
+__all__ = ["SETS", "RowError", "check", "convert", "source_of", "without_tags"]
 
 Row = dict[str, Any]
 
@@ -27,7 +27,7 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "ass
 _DRIVE = re.compile(r"[A-Za-z]:")
 # ActivityNet names its clips "v_" and an 11-character id, then the scene where one was cut.
 _ACTIVITYNET = re.compile(r"v_[A-Za-z0-9_-]{11}(?:-Scene-\d+)?", re.IGNORECASE)
-_SETS = {
+SETS = {
     "webvid": "WebVid",
     "vidal": "VIDAL",
     "actnet": "ActivityNet",
@@ -37,6 +37,7 @@ _SETS = {
     "tgif": "TGIF",
     "ssv2": "SSV2",
 }
+"""Names of sets as they stand in paths, in small letters, and as `source` says them."""
 
 
 class RowError(ValueError):
@@ -71,7 +72,7 @@ def check(config: Config, raw: Mapping[str, Any]) -> Row:
         if value is None and name not in config.nullable:
             raise RowError(f"no {name!r}")
         if name == "messages":
-            value = _messages([_turn(message) for message in value or []])
+            value = _messages(_turns(value))
         elif name in {"video", "image"}:
             value = _media(raw, name, required=name not in config.nullable)
         elif hint == float | None:
@@ -94,8 +95,8 @@ def source_of(raw: Mapping[str, Any], video: str, default: str) -> str:
         return _text(given, "source")
     parts = video.split("/")
     for part in parts:
-        if part.lower() in _SETS:
-            return _SETS[part.lower()]
+        if part.lower() in SETS:
+            return SETS[part.lower()]
     stem = parts[-1].rsplit(".", 1)[0]
     return "ActivityNet" if _ACTIVITYNET.fullmatch(stem) else default
 
@@ -177,13 +178,15 @@ def _text(value: object, name: str, *, empty: bool = False) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise RowError(f"{name!r} holds half a surrogate pair, which is no text") from None
-    text = _without_tags(value) if "<video>" in value or "<image>" in value else value
+    text = without_tags(value) if "<video>" in value or "<image>" in value else value
     if not empty and not text.strip():
         raise RowError(f"{name!r} is empty")
     return text
 
 
-def _without_tags(text: str) -> str:
+def without_tags(text: str) -> str:
+    """A text without `<video>` and `<image>`, and without the space around them."""
+
     def gap(match: re.Match[str]) -> str:
         if match.start() == 0 or match.end() == len(text):
             return ""
@@ -205,9 +208,13 @@ def _score(raw: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowError(f"{name!r} is a {_kind(value)} where a number belongs")
-    if not math.isfinite(value):
-        raise RowError(f"{name!r} is {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RowError(f"{name!r} is {number}")
+    return number
 
 
 def _video(raw: Mapping[str, Any]) -> str:
@@ -229,6 +236,8 @@ def _media(raw: Mapping[str, Any], name: str, *, required: bool) -> str | None:
         raise RowError(f"{name!r} leads out of its folder ({path!r})")
     if "\0" in path:
         raise RowError(f"{name!r} holds a zero byte")
+    if not any(part not in {"", "."} for part in parts):
+        raise RowError(f"{name!r} names no file ({path!r})")
     return path
 
 
@@ -239,8 +248,16 @@ def _conversation(raw: Mapping[str, Any]) -> list[Any]:
     return turns
 
 
-def _turn(message: Mapping[str, Any]) -> Row:
-    return {"from": message.get("role"), "value": message.get("content")}
+def _turns(messages: object) -> list[Any]:
+    """Messages of the schema in the form that the release has turns in."""
+    if not isinstance(messages, list):
+        raise RowError(f"'messages' is a {_kind(messages)} where a list belongs")
+    return [
+        {"from": message.get("role"), "value": message.get("content")}
+        if isinstance(message, Mapping)
+        else message
+        for message in messages
+    ]
 
 
 def _messages(turns: list[Any], *, open_end: bool = False) -> list[Message]:
