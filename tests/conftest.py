@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_client import use_hub
+from hub_server import HubServer
 
 
 @pytest.fixture(scope="session")
@@ -133,3 +135,13 @@ def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def hub_server(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    """A Hub on loopback, which the clients in this process take for the Hub; see `HubServer`."""
+    with HubServer(tmp_path_factory.mktemp("hf_home")) as server:
+        use_hub(server, monkeypatch)
+        yield server
