@@ -1,0 +1,111 @@
+"""Options and output that the commands of `sharegptvideo eval` share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import note, print_json, print_table
+from sharegptvideo.eval.reports import format_estimate, format_share
+
+__all__ = [
+    "DataOption",
+    "JudgeOption",
+    "LimitOption",
+    "OutOption",
+    "TaskOption",
+    "UrlOption",
+    "builtin_source",
+    "figures_table",
+    "show_results",
+    "task_names",
+]
+
+TaskOption = Annotated[
+    str, typer.Option("--task", help="Tasks, separated by commas; `eval tasks` lists them.")
+]
+JudgeOption = Annotated[
+    str, typer.Option("--judge", help="exact, answer-match, or openai:NAME for an endpoint.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Run folder; resumable.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="A release, a synthetic world, or original annotation files; default: the Hub.",
+    ),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="First N questions of each task only.")
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--base-url", help="Endpoint of openai:NAME; default: OPENAI_BASE_URL."),
+]
+
+
+def task_names(task: str) -> list[str]:
+    return [name.strip() for name in task.split(",") if name.strip()]
+
+
+def builtin_source(task: str, data_dir: Path | None) -> str | None:
+    """The built-in world, where a task asks for it and no other data is given."""
+    builtin = any(name.startswith("synthetic_") for name in task_names(task))
+    return "synthetic" if builtin and data_dir is None else None
+
+
+def show_results(results: Mapping[str, Any], out: Path, names: list[str], *, as_json: bool) -> None:
+    """The figures on stdout, what went wrong on stderr; exit 1 where nothing was answered."""
+    chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
+    for name, task in chosen.items():
+        _note_problems(name, task)
+    if as_json:
+        print_json(results)
+    else:
+        table = figures_table("task", "n", "failed", "coverage", "accuracy", "score", "videos")
+        for name, task in chosen.items():
+            table.add_row(
+                name,
+                str(task["n"]),
+                str(task["n_failed"]),
+                format_share(task["coverage"]),
+                format_estimate(task["accuracy"], share=True),
+                format_estimate(task["score"], share=False),
+                str(task["clusters"]),
+            )
+        print_table(table, f"{results['model']}, judged by {results['judge']}")
+        note(f"run folder: {out}")
+    if all(task["n_failed"] == task["n"] for task in chosen.values()):
+        note("error: every question failed; the causes are in predictions.jsonl")
+        raise typer.Exit(1)
+
+
+_SHOWN = 10
+
+
+def _note_problems(name: str, task: Mapping[str, Any]) -> None:
+    for key, what in (
+        ("missing_clips", "clip{} missing"),
+        ("missing_predictions", "question{} without a prediction"),
+        ("foreign_predictions", "prediction{} without a question"),
+    ):
+        names = task.get(key, [])
+        if names:
+            more = f" and {len(names) - _SHOWN} more (results.json)" if len(names) > _SHOWN else ""
+            counted = what.format("" if len(names) == 1 else "s")
+            note(f"{name}: {len(names)} {counted}: {', '.join(names[:_SHOWN])}{more}")
+    for key, what in (("failures", "failed"), ("unscored", "unscored")):
+        for cause, count in list(task[key].items())[:_SHOWN]:
+            note(f"{name}: {count} {what}: {cause}")
+
+
+def figures_table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number and column != "about" else "left")
+    return table

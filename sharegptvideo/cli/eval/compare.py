@@ -1,0 +1,52 @@
+"""`sharegptvideo eval compare`: two runs, paired by question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_json, print_table
+from sharegptvideo.cli.eval._shared import figures_table
+from sharegptvideo.eval.reports import format_share
+
+__all__ = ["compare"]
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Run folder that is compared with.")],
+    second: Annotated[Path, typer.Argument(help="Run folder that is compared.")],
+    json: JsonOption = False,
+) -> None:
+    """How much better SECOND is than FIRST, paired by question and clustered by video.
+
+    Example: [bold]sharegptvideo eval compare runs/sft runs/dpo[/bold]
+    """
+    from sharegptvideo.eval import compare_runs
+
+    found = compare_runs(first, second)
+    if json:
+        print_json(found)
+        return
+    table = figures_table(
+        "task", "pairs", "videos", "first", "second", "difference", "95 % interval", "p"
+    )
+    for name, task in found["tasks"].items():
+        table.add_row(
+            name,
+            str(task["n"]),
+            str(task["n_clusters"]),
+            format_share(task["first_accuracy"]),
+            format_share(task["second_accuracy"]),
+            format_share(task["delta"], sign=True),
+            " … ".join(format_share(end, sign=True) for end in task["ci95"] or ()) or "–",
+            "–" if task["p_value"] is None else f"{task['p_value']:.2g}",
+        )
+        for key, why in (
+            ("n_unscored", "without a verdict in one run"),
+            ("n_only_in_one", "in one run only"),
+        ):
+            if task[key]:
+                note(f"{name}: left out: {task[key]} questions {why}")
+    print_table(table, f"first: {first}, second: {second}, judge: {found['judge']}")

@@ -1,0 +1,57 @@
+"""`sharegptvideo eval judge`: verdicts on answers that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, make_world, progress_bar
+from sharegptvideo.cli.eval._shared import (
+    DataOption,
+    JudgeOption,
+    LimitOption,
+    OutOption,
+    TaskOption,
+    UrlOption,
+    builtin_source,
+    show_results,
+    task_names,
+)
+
+__all__ = ["judge"]
+
+
+def judge(
+    predictions: Annotated[
+        Path, typer.Option("--predictions", help="JSONL file: id and prediction a line.")
+    ],
+    task: TaskOption,
+    out: OutOption,
+    judge: JudgeOption = "answer-match",
+    data_dir: DataOption = None,
+    limit: LimitOption = None,
+    base_url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Judge answers that are there already, from whatever program they come.
+
+    Example: [bold]sharegptvideo eval judge --predictions answers.jsonl --task msvd_qa
+    --judge answer-match --data-dir annotations --out runs/answers[/bold]
+    """
+    from sharegptvideo.eval import judge_predictions
+
+    with progress_bar() as progress:
+        make_world(builtin_source(task, data_dir), progress)
+        results = judge_predictions(
+            predictions,
+            task_names(task),
+            judge,
+            out,
+            data_dir=data_dir,
+            limit=limit,
+            base_url=base_url,
+            progress=progress,
+        )
+    show_results(results, out, task_names(task), as_json=json)

@@ -1,0 +1,78 @@
+"""`sharegptvideo eval run`: answers, verdicts and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, make_world, progress_bar
+from sharegptvideo.cli.eval._shared import (
+    DataOption,
+    JudgeOption,
+    LimitOption,
+    OutOption,
+    TaskOption,
+    UrlOption,
+    builtin_source,
+    show_results,
+    task_names,
+)
+
+__all__ = ["run"]
+
+
+def run(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="hf:PATH_OR_ID, openai:NAME, predictions:FILE or python:module:function.",
+        ),
+    ],
+    task: TaskOption,
+    out: OutOption,
+    judge: JudgeOption = "answer-match",
+    data_dir: DataOption = None,
+    media: Annotated[
+        Path | None, typer.Option("--media", help="Folder of the clips; default: --data-dir.")
+    ] = None,
+    limit: LimitOption = None,
+    base_url: UrlOption = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Questions answered at once.")
+    ] = 16,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-new-tokens", min=1, help="Where an answer is cut; default: the task's."
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Answer the questions of tasks with a model and have the answers judged.
+
+    The same command again finishes what is missing; answers and verdicts that are there are kept.
+
+    Example: [bold]sharegptvideo eval run --model hf:checkpoint --task msvd_qa,tgif_qa
+    --judge answer-match --data-dir release --media media --out runs/checkpoint[/bold]
+    """
+    from sharegptvideo.eval import run_evaluation
+
+    with progress_bar() as progress:
+        make_world(builtin_source(task, data_dir), progress)
+        results = run_evaluation(
+            model,
+            task_names(task),
+            judge,
+            out,
+            data_dir=data_dir,
+            media=media,
+            limit=limit,
+            base_url=base_url,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
+    show_results(results, out, task_names(task), as_json=json)
