@@ -1,1 +1,9 @@
-"""What a set of captions is like: length, words, repetition, what it speaks of."""
+"""What a set of captions is like: length, words, repetition, what it speaks of.
+
+`study` reads a folder and gives the figures of `stats.json`; `write_report` writes them, and the
+page that shows them.
+"""
+
+from sharegptvideo.caption_study.study import Progress, Settings, study
+
+__all__ = ["Progress", "Settings", "study"]

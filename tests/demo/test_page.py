@@ -16,7 +16,7 @@ from sharegptvideo.demo.page import words, write_page
 from sharegptvideo.demo.page.clips import choose_clips
 from sharegptvideo.demo.page.facts import faults, outcomes, parts
 from sharegptvideo.demo.page.record import Answer, Case
-from sharegptvideo.demo.page.svg import Scale, round_ticks
+from sharegptvideo.pages.svg import Scale, round_ticks
 from sharegptvideo.synthetic.render import SIDE
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}

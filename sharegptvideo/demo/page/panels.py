@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sharegptvideo.demo.page.charts import Group, Line, Mark, Segment, columns, lines, rows, stacks
 from sharegptvideo.demo.page.facts import FAULTS, PARTS, KindFigures
 from sharegptvideo.demo.page.record import MODELS
-from sharegptvideo.demo.page.svg import round_ticks
 from sharegptvideo.demo.page.words import duration, interval, minus, percent, points
 from sharegptvideo.eval.statistics import Estimate
+from sharegptvideo.pages.charts import Group, Line, Mark, Segment, columns, lines, rows, stacks
+from sharegptvideo.pages.svg import round_ticks
 
 __all__ = [
     "FAULT_NAMES",

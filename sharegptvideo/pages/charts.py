@@ -1,4 +1,4 @@
-"""The page's charts as inline SVG; colours come from the page's style by class (`c-sft`, ...)."""
+"""Charts as inline SVG; colours come from the page's style by class (`c-one`, `s-one`, ...)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sharegptvideo.demo.page.svg import WIDTH, Scale, drawing, node, round_ticks, text
+from sharegptvideo.pages.svg import WIDTH, Scale, drawing, node, round_ticks, text
 
-__all__ = ["Group", "Line", "Mark", "Segment", "columns", "lines", "rows", "stacks"]
+__all__ = ["Group", "Line", "Mark", "Segment", "columns", "legend", "lines", "rows", "stacks"]
 
 _ROW, _LABEL, _GAP, _AXIS = 19.0, 19.0, 9.0, 38.0
 
@@ -113,9 +113,14 @@ def _dot(series: str, x: float, y: float) -> Markup:
     return node("circle", cx=x, cy=y, r=4.8, kind=f"c-{series}")
 
 
-def stacks(bars: Sequence[tuple[str, Sequence[Segment]]], *, says: str, axis: str) -> Markup:
-    """One bar a row, cut into shares of 100 %; shares of 5 % and more are written on it."""
-    scale = Scale(0.0, 1.0, 40.0, WIDTH - 14)
+def stacks(
+    bars: Sequence[tuple[str, Sequence[Segment]]], *, says: str, axis: str, left: float = 40.0
+) -> Markup:
+    """One bar a row, cut into shares of 100 %; shares of 5 % and more are written on it.
+
+    `left` is the room for names.
+    """
+    scale = Scale(0.0, 1.0, left, WIDTH - 14)
     parts: list[Markup] = []
     y = 4.0
     for name, segments in bars:
@@ -137,6 +142,19 @@ def stacks(bars: Sequence[tuple[str, Sequence[Segment]]], *, says: str, axis: st
         parts.append(text(scale(tick), y + 10, f"{100 * tick:.0f}", anchor="middle"))
     parts.append(text((scale.start + scale.end) / 2, y + 27, axis, anchor="middle", kind="axis"))
     return drawing(y + 34, says, parts)
+
+
+def legend(series: Sequence[tuple[str, str]]) -> Markup:
+    """A drawing with the name of each (series, name) behind a square of its colour."""
+    x, y, parts = 0.0, 12.0, []
+    for colour, name in series:
+        wide = 24.0 + 7.4 * len(name)
+        if x and x + wide > WIDTH:
+            x, y = 0.0, y + 18.0
+        parts.append(node("rect", kind=f"c-{colour}", x=x, y=y - 10, width=11, height=11, rx=2))
+        parts.append(text(x + 16, y, name, kind="name"))
+        x += wide
+    return drawing(y + 8, "legend: " + ", ".join(name for _, name in series), parts)
 
 
 def columns(

@@ -1,0 +1,291 @@
+"""The study of a folder's captions: read in blocks, counted on all cores, put together in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sharegptvideo.caption_study import duplicates, lexicon, repetition
+from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
+from sharegptvideo.caption_study.support import Asked, SupportTotals, support_block
+from sharegptvideo.caption_study.totals import Totals
+from sharegptvideo.errors import UserError
+from sharegptvideo.loading import config_of, read_rows
+from sharegptvideo.schema import CONFIGS, Config, QaRow, TaskRow
+from sharegptvideo.sources import ReadReport, Row, held_configs, open_source
+
+__all__ = ["Progress", "Settings", "study"]
+
+Progress = Callable[[int, int, str], None]
+"""`progress(done, total, what)`; a total of 0 means unknown."""
+
+_BLOCK = 1000
+_SHOWN = 2
+_VERSION = 1
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is read, and how.
+
+    Attributes:
+        root: a folder in the release layout, or of Parquet made by this package.
+        config: the config whose captions are studied; None for `captions`, or else the first of
+            the folder's configs that has any.
+        split: one of its splits, or several joined by "+"; None for all.
+        limit: captions, and questions of each config, to read at most; None for all.
+        on_error: "raise" or "skip", for rows that break the schema.
+        workers: processes; None for one a core.
+    """
+
+    root: Path
+    config: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    on_error: str = "raise"
+    workers: int | None = None
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Rows of a folder; what was left out is gathered in `report`."""
+
+    settings: Settings
+    report: ReadReport = field(default_factory=ReadReport)
+
+    def rows(self, config: Config, split: str | None = None) -> Iterator[Row]:
+        """The rows of a split, or of all that are there."""
+        root = self.settings.root
+        split = split or "+".join(open_source(config, root).splits(config))
+        report = ReadReport()
+        yield from read_rows(
+            config.name, root, split, on_error=self.settings.on_error, report=report
+        )
+        self.report.merge(report)
+
+    def captions(self, config: Config) -> Iterator[tuple[str, str, str, str]]:
+        """(id, source, video, caption): of questions, each caption of a video once."""
+        seen: set[int] = set()
+        rows = self.rows(config, self.settings.split)
+        for row in rows:
+            caption = row.get("caption")
+            if caption is None:
+                continue
+            if config.name != "captions":
+                key = hash((row["video"], caption))
+                if key in seen:
+                    continue
+                seen.add(key)
+            yield row["id"], row.get("source") or config.name, row["video"], caption
+
+
+def study(settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
+    """Study the captions below `settings.root`; the figures of `stats.json` as JSON values.
+
+    The figures are the same whatever the number of processes. Memory grows with the number of
+    captions by about 1.2 KB each; the texts are not kept.
+
+    Raises:
+        UserError: no such folder, config or split, a row that breaks the schema, no caption.
+    """
+    progress = progress or _no_progress
+    config = _studied(settings)
+    reader = _Reader(settings)
+    with _pool(settings) as pool:
+        totals, ids = _count(reader, config, pool, progress)
+        if not totals.captions:
+            raise UserError(
+                f"{settings.root}: config {config.name!r} has no captions here; "
+                "choose another with --config"
+            )
+        progress(totals.captions, totals.captions, "captions")
+        figures = totals.figures()
+        support = _support(reader, config, pool, progress)
+    _tell_members(figures["groups"], ids, reader, config)
+    return {
+        "version": _VERSION,
+        "config": config.name,
+        "split": settings.split,
+        "limit": settings.limit,
+        "skipped_rows": len(reader.report.skipped),
+        **figures,
+        "support": support,
+        "rules": {
+            "lexicon": {
+                "version": lexicon.built_in().version,
+                "hash": lexicon.built_in_hash(),
+            },
+            "opening_words": repetition.OPENING,
+            "phrase_words": repetition.PHRASE,
+            "segment_words": SEGMENT,
+            "near_duplicates": {
+                "shingle_words": duplicates.SHINGLE,
+                "jaccard": duplicates.THRESHOLD,
+                "bands": duplicates.BANDS,
+                "rows": duplicates.ROWS,
+            },
+        },
+    }
+
+
+def _no_progress(_done: int, _total: int, _what: str) -> None:
+    """Nobody looks on."""
+
+
+def _studied(settings: Settings) -> Config:
+    if settings.config is not None:
+        config = config_of(settings.config)
+        if "caption" not in config.columns:
+            able = ", ".join(one.name for one in CONFIGS.values() if "caption" in one.columns)
+            raise UserError(f"config {config.name!r} has no captions to study (these do: {able})")
+        return config
+    held = held_configs(settings.root)
+    first = next((config for config in held if "caption" in config.columns), None)
+    if first is None:
+        names = ", ".join(config.name for config in held)
+        raise UserError(f"{settings.root}: only {names} here, none of which has captions")
+    return first
+
+
+def _count(
+    reader: _Reader, config: Config, pool: Executor | None, progress: Progress
+) -> tuple[Totals, list[str]]:
+    totals = Totals()
+    ids: list[str] = []
+
+    def blocks() -> Iterator[BlockTexts]:
+        rows = islice(reader.captions(config), reader.settings.limit)
+        while part := list(islice(rows, _BLOCK)):
+            ids.extend(row[0] for row in part)
+            yield BlockTexts(
+                [row[1] for row in part], [row[2] for row in part], [row[3] for row in part]
+            )
+
+    for figures in _map(pool, count_block, blocks()):
+        totals.add(figures)
+        progress(totals.captions, 0, "captions")
+    return totals, ids
+
+
+def _support(
+    reader: _Reader, studied: Config, pool: Executor | None, progress: Progress
+) -> dict[str, Any]:
+    """The support of the questions of every config in the folder that has questions."""
+    asking = [
+        config
+        for config in held_configs(reader.settings.root)
+        if config.row in {QaRow, TaskRow}
+    ]
+    known = _captions_by_video(reader, studied, asking)
+    found: dict[str, Any] = {}
+    for config in asking:
+        totals = SupportTotals()
+        rows = _asked(reader, config, known, totals)
+        blocks = iter(lambda rows=rows: list(islice(rows, _BLOCK)), [])
+        done = 0
+        for block in _map(pool, support_block, blocks):
+            totals.add(block)
+            done += len(block)
+            progress(done, 0, f"{config.name} questions")
+        progress(done, done, f"{config.name} questions")
+        found[config.name] = totals.figures()
+    return found
+
+
+def _captions_by_video(
+    reader: _Reader, studied: Config, asking: Sequence[Config]
+) -> dict[str, str]:
+    """The first caption of each video that a question without one of its own is about."""
+    wanted = {
+        row["video"]
+        for config in asking
+        for row in islice(reader.rows(config), reader.settings.limit)
+        if row["caption"] is None
+    }
+    known: dict[str, str] = {}
+    if wanted:
+        for _, _, video, caption in reader.captions(studied):
+            if video in wanted:
+                known.setdefault(video, caption)
+            if len(known) == len(wanted):
+                break
+    return known
+
+
+def _asked(
+    reader: _Reader, config: Config, known: dict[str, str], totals: SupportTotals
+) -> Iterator[Asked]:
+    for row in islice(reader.rows(config), reader.settings.limit):
+        caption = row["caption"] or known.get(row["video"])
+        if caption is None:
+            totals.without_caption += 1
+            continue
+        source = row.get("source") or config.name
+        yield Asked(source, row["video"], row["question"], row["answer"], caption)
+
+
+def _tell_members(
+    found: list[dict[str, Any]], ids: list[str], reader: _Reader, config: Config
+) -> None:
+    """Put ids for places, and the texts of the first members, which are read again for it."""
+    texts: dict[int, str] = {
+        place: "" for group in found for place in group["members"][:_SHOWN]
+    }
+    last = max(texts, default=-1)
+    for place, row in enumerate(islice(reader.captions(config), last + 1)):
+        if place in texts:
+            texts[place] = row[3]
+    for group in found:
+        places = group.pop("members")
+        group["ids"] = [ids[place] for place in places]
+        group["texts"] = [texts[place] for place in places[:_SHOWN]]
+
+
+@contextmanager
+def _pool(settings: Settings) -> Iterator[Executor | None]:
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        yield None
+        return
+    # spawn, not fork: the caller may hold threads of a progress display.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BaseException:  # Ctrl-C too: what is not begun is given up, then it goes its way
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _map(
+    pool: Executor | None, count: Callable[[_In], _Out], jobs: Iterable[_In]
+) -> Iterator[_Out]:
+    """`map` in order that reads only a little ahead; a single block is counted in this process."""
+    jobs = iter(jobs)
+    head = list(islice(jobs, 2))
+    if pool is None or len(head) < 2:
+        for job in head:
+            yield count(job)
+        for job in jobs:
+            yield count(job)
+        return
+    waiting: deque[Future[_Out]] = deque(pool.submit(count, job) for job in head)
+    for job in jobs:
+        waiting.append(pool.submit(count, job))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+_AHEAD = 8

@@ -1,0 +1,141 @@
+"""A block of captions as arrays: words as numbers, where captions and sentences begin."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Block", "Ints", "Words", "hashes", "mixed", "text_hash", "tokenise"]
+
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]
+
+# Letters and digits, joined inside by an apostrophe or a hyphen; a full stop that ends a
+# sentence (none stands in "3.5"); a double quotation mark, behind which a capital names nothing.
+_PIECE = re.compile(r"""[^\W_]+(?:['\-][^\W_]+)*|[.!?]+(?=[\s"”)\]]|$)|["“”]""")
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Captions in a row, as words.
+
+    Attributes:
+        ids: int64 (tokens,), each word as its place in `vocabulary`.
+        starts: int64 (captions + 1,), where each caption's words begin; the last is `len(ids)`.
+        opens: bool (tokens,), the words that open a sentence, a caption or a quotation.
+        capital: bool (tokens,), the words written with a capital letter first.
+        sentences: int64 (captions,), sentences that hold a word.
+        vocabulary: the distinct words in lower case, in the order in which they first stand.
+        keys: uint64 (words of the vocabulary,), a hash of each, the same in every process.
+    """
+
+    ids: Ints
+    starts: Ints
+    opens: NDArray[np.bool_]
+    capital: NDArray[np.bool_]
+    sentences: Ints
+    vocabulary: list[str]
+    keys: Words
+
+    @property
+    def lengths(self) -> Ints:
+        """Words of each caption, int64 (captions,)."""
+        return np.diff(self.starts)
+
+    @property
+    def captions(self) -> Ints:
+        """Which caption each word stands in, int64 (tokens,)."""
+        return np.repeat(np.arange(len(self.starts) - 1), self.lengths)
+
+
+def tokenise(texts: Sequence[str]) -> Block:
+    """Take captions apart; a word is letters and digits, with inner hyphens and apostrophes."""
+    found = [_PIECE.findall(text.replace("’", "'")) for text in texts]
+    sizes = np.fromiter(map(len, found), np.int64, len(found))
+    forms = {form: number for number, form in enumerate(dict.fromkeys(chain.from_iterable(found)))}
+    pieces = np.fromiter(
+        map(forms.__getitem__, chain.from_iterable(found)), np.int64, int(sizes.sum())
+    )
+    words: dict[str, int] = {}
+    lower = np.empty(len(forms), np.int64)
+    capital = np.zeros(len(forms), np.bool_)
+    full_stop = np.zeros(len(forms), np.bool_)
+    for form, number in forms.items():
+        if not form[0].isalnum():
+            lower[number] = -1
+            full_stop[number] = form[0] in ".!?"
+            continue
+        lower[number] = words.setdefault(form.lower(), len(words))
+        capital[number] = form[0].isupper()
+    return _block(pieces, sizes, lower, capital, full_stop, list(words))
+
+
+def _block(
+    pieces: Ints,
+    sizes: Ints,
+    lower: Ints,
+    capital: NDArray[np.bool_],
+    full_stop: NDArray[np.bool_],
+    vocabulary: list[str],
+) -> Block:
+    ids = lower[pieces]
+    is_word = ids >= 0
+    caption = np.repeat(np.arange(len(sizes)), sizes)
+    before = np.ones(len(pieces), np.bool_)
+    before[1:] = ~is_word[:-1] | (caption[1:] != caption[:-1])
+    # A sentence begins at a caption's first word, and behind a full stop, marks between them or
+    # not: at the words whose number of full stops so far differs from the previous word's.
+    stops = np.cumsum(full_stop[pieces])[is_word]
+    where = caption[is_word]
+    fresh = np.ones(len(where), np.bool_)
+    fresh[1:] = (stops[1:] != stops[:-1]) | (where[1:] != where[:-1])
+    lengths = np.bincount(where, minlength=len(sizes))
+    return Block(
+        ids=ids[is_word],
+        starts=np.concatenate(([0], np.cumsum(lengths))),
+        opens=before[is_word],
+        capital=capital[pieces][is_word],
+        sentences=np.bincount(where[fresh], minlength=len(sizes)),
+        vocabulary=vocabulary,
+        keys=np.array([text_hash(word) for word in vocabulary], np.uint64),
+    )
+
+
+def text_hash(text: str) -> int:
+    """64 bits that stand for a text in every process and on every machine."""
+    raw = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
+
+
+def mixed(values: Words) -> Words:
+    """Every bit of each value spread over all 64: the finaliser of SplitMix64 (Steele 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * _FIRST
+    values = (values ^ (values >> np.uint64(27))) * _SECOND
+    return values ^ (values >> np.uint64(31))
+
+
+def hashes(block: Block, n: int) -> tuple[Words, Ints]:
+    """Hashes of all runs of `n` words that lie in one caption, and where each begins.
+
+    Returns (uint64 (runs,), int64 (runs,) places in `block.ids`).
+    """
+    count = len(block.ids) - n + 1
+    if count <= 0:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    captions = block.captions
+    places = np.flatnonzero(captions[:count] == captions[n - 1 :])
+    word = block.keys[block.ids]
+    total = word[places]
+    for step in range(1, n):
+        total = mixed(total + _GOLDEN) + word[places + step]
+    return mixed(total), places
