@@ -19,8 +19,11 @@ from sharegptvideo import schema
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import MediaPaths, config_of, rows_of
 from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_source
+from sharegptvideo.storage import writing_in
 
 __all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]
+
+_CACHE_FIX = "make room, or name another place: SHAREGPTVIDEO_CACHE, cache_dir= in datasets"
 
 
 @dataclass
@@ -67,7 +70,8 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.report = ReadReport()
-        super().__init__(*args, **kwargs)
+        with writing_in(kwargs.get("cache_dir") or "the cache of datasets", _CACHE_FIX):
+            super().__init__(*args, **kwargs)
 
     def _create_builder_config(
         self, config_name: str | None = None, **config_kwargs: Any
@@ -117,15 +121,17 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
         """Write the table unless it is cached.
 
         Raises:
-            UserError: a row that breaks the schema, and the rest of `load_dataset`'s.
+            UserError: a row that breaks the schema, a cache that is full or may not be
+                written, and the rest of `load_dataset`'s.
         """
-        try:
-            super().download_and_prepare(*args, **kwargs)
-        except DatasetGenerationError as error:
-            # What the user can mend, or a full disk, is not the table's fault.
-            if isinstance(error.__cause__, UserError | OSError):
-                raise error.__cause__ from None
-            raise
+        with writing_in(self._cache_dir_root, _CACHE_FIX):
+            try:
+                super().download_and_prepare(*args, **kwargs)
+            except DatasetGenerationError as error:
+                # What the user can mend, or a full disk, is not the table's fault.
+                if isinstance(error.__cause__, UserError | OSError):
+                    raise error.__cause__ from None
+                raise
         self.report = ReadReport.load(self._output_dir)
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:

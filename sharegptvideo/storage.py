@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import gzip
 import hashlib
 import json
@@ -31,6 +32,7 @@ __all__ = [
     "write_json",
     "write_jsonl",
     "write_text",
+    "writing_in",
 ]
 
 Row = dict[str, Any]
@@ -60,6 +62,30 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     except BaseException:  # Ctrl-C too: nothing half-written stays, then it goes its way
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def writing_in(folder: Path | str, fix: str) -> Iterator[None]:
+    """Tell what keeps others' code from writing in `folder` in one line, `fix` at its end.
+
+    Raises:
+        UserError: the disk is full (over a quota or a limit too), or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(f"{folder}: the disk is full; {fix}", exit_code=1) from error
+        if error.errno in _FORBIDDEN:
+            where = error.filename or folder
+            cause = f"cannot be written ({error.strerror})"
+            raise UserError(f"{where}: {cause}; {fix}", exit_code=1) from error
+        raise
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Where a folder belongs, a file may stand.
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
 def _umask() -> int:

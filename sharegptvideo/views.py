@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.storage import writing_in
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -70,7 +71,8 @@ def _mapped(dataset: Any) -> Any:
         # `map` gives a table without rows back without its columns.
         empty: dict[str, list[Any]] = {name: [] for name in features}
         return Dataset.from_dict(empty, features=features, split=dataset.split)
-    return dataset.map(turn, remove_columns=names, features=features)
+    with writing_in("the cache of the view", "make room beside the table that it is made of"):
+        return dataset.map(turn, remove_columns=names, features=features)
 
 
 def _view_of(names: list[str]) -> tuple[Any, tuple[str, ...]]:
