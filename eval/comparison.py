@@ -8,7 +8,12 @@ from typing import Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.runfolder import read_run
-from sharegptvideo.eval.statistics import paired_difference
+from sharegptvideo.eval.statistics import (
+    bootstrap_interval,
+    holm,
+    minimum_detectable_difference,
+    paired_difference,
+)
 from sharegptvideo.storage import read_jsonl
 
 __all__ = ["compare_runs", "read_outcomes"]
@@ -42,9 +47,12 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
 
     Returns:
         `first`, `second` (model and judge of each) and per task: `n` pairs, `n_clusters`,
-        accuracy of each on these pairs, `delta`, `se`, `ci95`, `p_value`, and how many questions
-        were left out because a verdict (`n_unscored`) or the question (`n_only_in_one`) is
-        missing on one side. For the formula see `paired_difference`.
+        accuracy of each on these pairs, `delta`, `se`, `ci95`, `ci95_bootstrap`, `p_value`,
+        `p_holm` (corrected for the number of tasks compared), `minimum_detectable_difference`
+        (what a sample like this finds in 80 % of all cases), and how many questions were left
+        out because a verdict (`n_unscored`) or the question (`n_only_in_one`) is missing on one
+        side.
+        For the formulas see `sharegptvideo.eval.statistics`.
 
     Raises:
         UserError: not a finished run, no task in common, or tasks judged by different rules.
@@ -60,13 +68,17 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
     for task in common:
         _refuse_other_rules(task, paths, (runs[0]["tasks"][task], runs[1]["tasks"][task]))
     outcomes = [read_outcomes(path) for path in paths]
+    tasks = {
+        task: _compare(outcomes[0].get(task, {}), outcomes[1].get(task, {})) for task in common
+    }
+    corrected = holm([figures["p_value"] for figures in tasks.values()])
+    for figures, p_holm in zip(tasks.values(), corrected, strict=True):
+        figures["p_holm"] = p_holm
     return {
         "first": {"run": str(paths[0]), "model": runs[0]["model"]["spec"]},
         "second": {"run": str(paths[1]), "model": runs[1]["model"]["spec"]},
         "judge": runs[0]["judge"],
-        "tasks": {
-            task: _compare(outcomes[0].get(task, {}), outcomes[1].get(task, {})) for task in common
-        },
+        "tasks": tasks,
     }
 
 
@@ -105,9 +117,15 @@ def _compare(
         if a is not None and b is not None
     ]
     a, b = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
-    difference = asdict(paired_difference(a, b, [pair[0] for pair in pairs]))
+    videos = [pair[0] for pair in pairs]
+    difference = paired_difference(a, b, videos)
+    changes = [after - before for before, after in zip(a, b, strict=True)]
     return {
-        **difference,
+        **asdict(difference),
+        "ci95_bootstrap": bootstrap_interval(changes, videos),
+        "minimum_detectable_difference": minimum_detectable_difference(
+            difference.se, difference.n_clusters
+        ),
         "first_accuracy": sum(a) / len(a) if a else None,
         "second_accuracy": sum(b) / len(b) if b else None,
         "n_unscored": len(shared) - len(pairs),

@@ -81,7 +81,13 @@ def test_a_failed_prediction_scores_the_lowest() -> None:
 
 def test_nothing_known_gives_null_and_wide_bounds() -> None:
     found = score_task(rows("a", "b"), good("0", "1"), {})
-    assert found["accuracy"] == {"value": None, "se": None, "ci95": None}
+    assert found["accuracy"] == {
+        "value": None,
+        "se": None,
+        "ci95": None,
+        "ci95_bootstrap": None,
+        "n": 0,
+    }
     assert found["accuracy_bounds"] == [0.0, 1.0]
     assert found["coverage"] == 0.0
     assert score_task([], {}, {})["coverage"] is None

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from sharegptvideo.eval.statistics import clustered_mean, paired_difference
+from sharegptvideo.eval.statistics import (
+    bootstrap_interval,
+    clustered_mean,
+    holm,
+    minimum_detectable_difference,
+    paired_difference,
+    resampled_weights,
+)
 
 
 def test_mean_by_hand() -> None:
@@ -121,3 +128,69 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
                 independent += holds
     assert 360 <= clustered <= 395
     assert independent < 340
+
+
+def test_bootstrap_draws_whole_clusters_and_is_seeded() -> None:
+    weights = np.concatenate(list(resampled_weights(7, 500, seed=3)))
+    assert weights.shape == (500, 7)
+    assert (weights.sum(axis=1) == 7).all()
+    # Each cluster is drawn once on average; the variance of a binomial (7, 1/7) is 6/7.
+    assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.15)
+    assert weights.var() == pytest.approx(6 / 7, abs=0.1)
+    again = np.concatenate(list(resampled_weights(7, 500, seed=3)))
+    other = np.concatenate(list(resampled_weights(7, 500, seed=4)))
+    assert (weights == again).all()
+    assert (weights != other).any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bootstrap_and_formula_agree_on_many_clusters(seed: int) -> None:
+    """200 videos of 1 to 9 questions with a video's own difficulty: widths within 10 %."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(1, 10, size=200)
+    clusters = np.repeat(np.arange(200), sizes)
+    difficulty = generator.beta(2, 2, size=200)[clusters]
+    values = (generator.random(len(clusters)) < difficulty).astype(float)
+    found = clustered_mean(values, clusters.tolist())
+    drawn = bootstrap_interval(values, clusters.tolist(), seed=seed)
+    assert found.ci95 is not None
+    assert drawn is not None
+    width = found.ci95[1] - found.ci95[0]
+    assert drawn[1] - drawn[0] == pytest.approx(width, rel=0.1)
+    assert drawn == pytest.approx(found.ci95, abs=0.1 * width)
+
+
+def test_bootstrap_of_two_clusters_by_hand() -> None:
+    """A quarter of the draws has the mean 0, a quarter 1: the ends of the middle 95 %.
+
+    Set out from 1/2 by sqrt(2 / 1) they are 1/2 - sqrt(2)/2 and 1/2 + sqrt(2)/2.
+    """
+    drawn = bootstrap_interval([0.0, 1.0], ["a", "b"])
+    assert drawn == pytest.approx((0.5 - math.sqrt(2) / 2, 0.5 + math.sqrt(2) / 2))
+    assert bootstrap_interval([0.0, 1.0], ["a", "a"]) is None
+
+
+def test_holm_by_hand_and_against_statsmodels() -> None:
+    """Sorted 0.01, 0.02, 0.04 times 3, 2, 1: 0.03, 0.04, and 0.04 again, since none may fall."""
+    assert holm([0.02, None, 0.01, 0.04]) == pytest.approx([0.04, None, 0.03, 0.04])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p_values = np.random.default_rng(0).random(12) ** 3
+    expected = multitest.multipletests(p_values, method="holm")[1]
+    assert holm(p_values.tolist()) == pytest.approx(expected)
+
+
+def test_detectable_difference_is_found_in_80_percent_of_cases() -> None:
+    """A true difference of that size, 60 clusters with normal errors: about 800 of 1,000 tests."""
+    generator = np.random.default_rng(5)
+    clusters, hits = list(range(60)), 0
+    se = 0.1 / math.sqrt(60)
+    size = minimum_detectable_difference(se, 60)
+    assert size is not None
+    for _ in range(1000):
+        errors = generator.normal(0.0, 0.1, size=60)
+        p_value = paired_difference(np.zeros(60), errors + size, clusters).p_value
+        hits += p_value is not None and p_value < 0.05
+    assert 760 <= hits <= 840
+    assert minimum_detectable_difference(None, 1) is None
