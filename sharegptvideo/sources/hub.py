@@ -19,7 +19,7 @@ from sharegptvideo.sources.splits import SplitRule
 if TYPE_CHECKING:
     from huggingface_hub import ResolvedRevision
 
-__all__ = ["TEST_REPO", "TRAIN_REPO", "HubSource"]
+__all__ = ["TEST_REPO", "TRAIN_REPO", "HubSource", "hub_errors", "repo_of"]
 
 TRAIN_REPO = "ShareGPTVideo/train_video_and_instruction"
 TEST_REPO = "ShareGPTVideo/test_video_and_instruction"
@@ -40,12 +40,12 @@ class HubSource:
     _resolved: dict[str, ResolvedRevision] = field(default_factory=dict)
 
     def splits(self, config: Config) -> tuple[str, ...]:
-        """The config's own splits."""
-        return config.splits
+        """The splits of the release."""
+        return config.released
 
     def fingerprint(self, config: Config) -> list[str]:
         """Repository and commit."""
-        return [_repo(config), self._commit(config).resolved]
+        return [repo_of(config), self._commit(config).resolved]
 
     def rows(
         self, config: Config, split: str, on_error: OnError, report: ReadReport
@@ -68,8 +68,8 @@ class HubSource:
         from huggingface_hub import HfFileSystem
 
         commit = self._commit(config).resolved
-        pattern = f"datasets/{_repo(config)}@{commit}/{FOLDER}/{config.file}"
-        with _hub_errors(config, self.revision):
+        pattern = f"datasets/{repo_of(config)}@{commit}/{FOLDER}/{config.file}"
+        with hub_errors(repo_of(config), self.revision):
             system = HfFileSystem()
             names = sorted(system.glob(pattern))
             if not names:
@@ -82,9 +82,9 @@ class HubSource:
         """The commit that the revision means; without a network, what it meant last time."""
         from huggingface_hub import HfApi
 
-        repo = _repo(config)
+        repo = repo_of(config)
         if repo not in self._resolved:
-            with _hub_errors(config, self.revision):
+            with hub_errors(repo_of(config), self.revision):
                 self._resolved[repo] = HfApi().resolve_revision(
                     repo, repo_type="dataset", revision=self.revision
                 )
@@ -95,9 +95,9 @@ def _snapshot(config: Config, revision: ResolvedRevision) -> Path:
     from huggingface_hub import snapshot_download
 
     pattern = f"{FOLDER}/{config.file}"
-    with _hub_errors(config, revision):
+    with hub_errors(repo_of(config), revision):
         folder = snapshot_download(
-            _repo(config), repo_type="dataset", revision=revision, allow_patterns=[pattern]
+            repo_of(config), repo_type="dataset", revision=revision, allow_patterns=[pattern]
         )
     if not any(Path(folder).glob(pattern)):
         raise _no_file(config)
@@ -105,7 +105,7 @@ def _snapshot(config: Config, revision: ResolvedRevision) -> Path:
 
 
 def _no_file(config: Config) -> UserError:
-    return UserError(f"{_repo(config)}: no {FOLDER}/{config.file} on the Hub", exit_code=1)
+    return UserError(f"{repo_of(config)}: no {FOLDER}/{config.file} on the Hub", exit_code=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +118,25 @@ class _Stream:
         return io.BufferedReader(raw, _BLOCK)
 
 
-def _repo(config: Config) -> str:
+def repo_of(config: Config) -> str:
+    """The repository of the release that holds a config."""
     return TEST_REPO if config.is_task else TRAIN_REPO
 
 
+_FIX = 'pass source=PATH to a local copy of the release, or source="synthetic"'
+
+
 @contextlib.contextmanager
-def _hub_errors(config: Config, revision: str | None) -> Iterator[None]:
-    """Turns the Hub's errors into one line with the fix."""
+def hub_errors(repo: str, revision: str | None, fix: str = _FIX) -> Iterator[None]:
+    """Turns the Hub's errors into one line that ends with `fix`.
+
+    Raises:
+        UserError: no such repository or revision, none for this token, no network, a server
+            that does not answer or answers with an error; says which.
+    """
     import httpx2
     from huggingface_hub.errors import (
+        GatedRepoError,
         HfHubHTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
@@ -135,14 +145,19 @@ def _hub_errors(config: Config, revision: str | None) -> Iterator[None]:
         RevisionResolutionError,
     )
 
-    repo = _repo(config)
-    fix = 'pass source=PATH to a local copy of the release, or source="synthetic"'
     try:
         yield
     except RevisionNotFoundError as error:
         raise UserError(f"{repo}: no revision {revision!r} on the Hub", exit_code=1) from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"{repo}: ask for access on its page on the Hub, then set HF_TOKEN", exit_code=1
+        ) from error
     except RepositoryNotFoundError as error:
-        raise UserError(f"{repo}: not on the Hub, or not for you; {fix}", exit_code=1) from error
+        raise UserError(
+            f"{repo}: not on the Hub, or not for you (HF_TOKEN opens private ones); {fix}",
+            exit_code=1,
+        ) from error
     except (
         RevisionResolutionError,
         LocalEntryNotFoundError,
@@ -150,8 +165,23 @@ def _hub_errors(config: Config, revision: str | None) -> Iterator[None]:
         HfHubHTTPError,
         httpx2.HTTPError,
         FileNotFoundError,
+        EOFError,
     ) as error:
-        cause = error.__cause__ or error
-        raise UserError(
-            f"{repo}: the Hub cannot be reached ({type(cause).__name__}); {fix}", exit_code=1
-        ) from error
+        raise UserError(f"{repo}: {_trouble(error)}; {fix}", exit_code=1) from error
+
+
+def _trouble(error: BaseException) -> str:
+    """What went wrong between here and the Hub, from the error or from what caused it."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, HfHubHTTPError):
+            return f"the Hub answered {link.response.status_code} {link.response.reason_phrase}"
+        if isinstance(link, OfflineModeIsEnabled):
+            return "the Hub is switched off by HF_HUB_OFFLINE, and this is not in its cache"
+    network = [link for link in chain if isinstance(link, httpx2.HTTPError)]
+    return f"the Hub cannot be reached ({type([*network, error][0]).__name__})"

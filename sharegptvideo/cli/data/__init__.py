@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.data import listing
+from sharegptvideo.cli.data import download, listing
 
 __all__ = ["app"]
 
@@ -13,3 +13,4 @@ app = typer.Typer(no_args_is_help=True)
 # In the order of the work: find, get, check, publish.
 app.command("list")(listing.list_)
 app.command()(listing.show)
+app.command()(download.download)
