@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import Config, features
+from sharegptvideo.sources.columns import arrow_schema
 from sharegptvideo.sources.rows import Row, RowError, check
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _checked(config: Config, number: int, raw: Row, ids: set[str]) -> Row:
 def _table(config: Config, rows: list[Row]) -> pa.Table:
     import pyarrow as pa
 
-    return pa.Table.from_pylist(rows, schema=features(config.name).arrow_schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(config))
 
 
 class SplitWriter:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.schema import Config, features
+from sharegptvideo.schema import Config
 from sharegptvideo.sources.base import Row
-from sharegptvideo.sources.columns import checked_batch
+from sharegptvideo.sources.columns import arrow_schema, checked_batch
 from sharegptvideo.sources.release import stat_key
 from sharegptvideo.sources.report import OnError, ReadReport, refuse
 from sharegptvideo.sources.rows import RowError, check
@@ -133,4 +133,4 @@ def _row_by_row(
             refuse(f"{where}: {error}", on_error, report)
         except UnicodeDecodeError as error:
             refuse(f"{where}: not UTF-8 text (byte {error.start})", on_error, report)
-    return pa.Table.from_pylist(rows, schema=features(config.name).arrow_schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,18 @@ from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.report import OnError, ReadReport, refuse
 from sharegptvideo.sources.rows import RowError, convert
 from sharegptvideo.sources.splits import SplitRule
-from sharegptvideo.storage import parse_row
+from sharegptvideo.storage import numbered_lines, open_lines, parse_row
 
-__all__ = ["FOLDER", "LineFile", "ReleaseSource", "read_files", "stat_key"]
+__all__ = [
+    "FOLDER",
+    "Ids",
+    "LineFile",
+    "ReleaseSource",
+    "converted",
+    "read_files",
+    "stat_key",
+    "subject",
+]
 
 FOLDER = "video_instruction"
 
@@ -44,9 +54,9 @@ class ReleaseSource:
         self.label = "synthetic" if (root / "states.jsonl").exists() else "release"
 
     def splits(self, config: Config) -> tuple[str, ...]:
-        """The config's own splits; `validation` may turn out empty on a small source."""
+        """The splits of the release; `validation` may turn out empty on a small source."""
         self._paths(config)
-        return config.splits
+        return config.released
 
     def fingerprint(self, config: Config) -> list[str]:
         """Path, size and times of each file read, and of a split list."""
@@ -57,21 +67,54 @@ class ReleaseSource:
         self, config: Config, split: str, on_error: OnError, report: ReadReport
     ) -> Iterator[Row]:
         """The rows of one split, in order of file name and line."""
-        files = [LineFile(str(path), _Opener(path)) for path in self._paths(config)]
         rule = SplitRule.of(self.root)
-        yield from read_files(config, files, split, rule, self.label, on_error, report)
+        yield from read_files(config, self.files(config), split, rule, self.label, on_error, report)
+
+    def files(self, config: Config) -> list[LineFile]:
+        """The files of a config in the order they are read, for who wants the raw lines.
+
+        Raises:
+            UserError: there are none; says where they were looked for.
+        """
+        return [LineFile(str(path), _Opener(path)) for path in self._paths(config)]
 
     def _paths(self, config: Config) -> list[Path]:
         bases = [self.root / FOLDER, self.root]
         bases += [self.root / name / FOLDER for name in _REPOSITORIES]
         for base in bases:
-            found = sorted(path for path in base.glob(config.file) if path.is_file())
+            found = _line_files(base, config.file)
             if found:
                 return found
+        for base in bases:
+            _check_rights((base / config.file).parent)
         raise UserError(
             f"{self.root}: no {FOLDER}/{config.file} for config {config.name!r}; "
             "source= must be a folder in the release layout"
         )
+
+
+def _line_files(base: Path, pattern: str) -> list[Path]:
+    """The files of a pattern, plain or packed (`.gz`); of a file in both forms the plain one."""
+    try:
+        found = {path for path in base.glob(pattern) if path.is_file()}
+        packed = {path for path in base.glob(f"{pattern}.gz") if path.is_file()}
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    return sorted(found | {path for path in packed if path.with_suffix("") not in found})
+
+
+def _check_rights(folder: Path) -> None:
+    """Looking for files passes in silence over a folder that may not be read; this does not.
+
+    Raises:
+        UserError: `folder`, or one above it, may not be entered or listed.
+    """
+    try:
+        os.scandir(folder).close()
+    except PermissionError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+    except OSError:
+        return  # absent, or a file: so says the error that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +122,7 @@ class _Opener:
     path: Path
 
     def __call__(self) -> IO[bytes]:
-        try:
-            return self.path.open("rb")
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
+        return open_lines(self.path)
 
 
 def stat_key(path: Path) -> str:
@@ -110,14 +150,14 @@ def read_files(
     Raises:
         UserError: `FILE:LINE: cause`, unless `on_error` is "skip".
     """
-    ids = _Ids()
+    ids = Ids()
     for file in files:
         for where, row in _converted(config, file, label, on_error, report):
             if ids.repeats(row):
                 report.repeated.append(where)
                 continue
             row["id"] = ids.unique(row["id"])
-            if config.is_task or rule.split_of(_subject(row)) == split:
+            if config.is_task or rule.split_of(subject(row)) == split:
                 yield row
         ids.end_file()
 
@@ -126,29 +166,44 @@ def _converted(
     config: Config, file: LineFile, label: str, on_error: OnError, report: ReadReport
 ) -> Iterator[tuple[str, Row]]:
     with file.open() as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{file.name}:{number}"
-            try:
-                row = convert(config, parse_row(file.name, number, line), label)
-            except RowError as error:
-                refuse(f"{where}: {error}", on_error, report)
-            except UserError as error:
-                if on_error == "raise":
-                    raise
-                report.skipped.append(str(error))
-            else:
-                yield where, row
+        numbered = numbered_lines(file.name, lines)
+        for number, row in converted(config, file.name, numbered, label, on_error, report):
+            yield f"{file.name}:{number}", row
 
 
-def _subject(row: Row) -> str:
+def converted(
+    config: Config,
+    name: str,
+    lines: Iterable[tuple[int, bytes]],
+    label: str,
+    on_error: OnError,
+    report: ReadReport,
+) -> Iterator[tuple[int, Row]]:
+    """Schema rows, with their lines' numbers, from numbered lines of the file `name`.
+
+    Raises:
+        UserError: `FILE:LINE: cause`, unless `on_error` is "skip".
+    """
+    for number, line in lines:
+        try:
+            row = convert(config, parse_row(name, number, line), label)
+        except RowError as error:
+            refuse(f"{name}:{number}: {error}", on_error, report)
+        except UserError as error:
+            if on_error == "raise":
+                raise
+            report.skipped.append(str(error))
+        else:
+            yield number, row
+
+
+def subject(row: Row) -> str:
     """What a row is about, for the split: its video, else its image, else itself."""
     return str(row.get("video") or row.get("image") or row["id"])
 
 
 @dataclass(slots=True)
-class _Ids:
+class Ids:
     """Ids and contents met so far, as 64-bit hashes: 900k rows take about 100 MB."""
 
     used: set[int] = field(default_factory=set)
@@ -156,6 +211,7 @@ class _Ids:
     current: set[int] = field(default_factory=set)
 
     def repeats(self, row: Row) -> bool:
+        """Whether an earlier file has this row, word for word; remembers it."""
         content = hash(tuple(map(str, row.values())))
         if content in self.earlier:
             return True
@@ -163,6 +219,7 @@ class _Ids:
         return False
 
     def unique(self, name: str) -> str:
+        """`name`, or where it is taken `name#2`, `name#3` ..."""
         number, candidate = 1, name
         while hash(candidate) in self.used:
             number += 1
@@ -170,6 +227,15 @@ class _Ids:
         self.used.add(hash(candidate))
         return candidate
 
+    def all_unique(self, names: list[str]) -> list[str]:
+        """`unique` for many names at once; `names` itself where none was taken."""
+        fresh = set(map(hash, names))
+        if len(fresh) == len(names) and fresh.isdisjoint(self.used):
+            self.used |= fresh
+            return names
+        return [self.unique(name) for name in names]
+
     def end_file(self) -> None:
+        """What was remembered counts as an earlier file's from here on."""
         self.earlier |= self.current
         self.current.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,3 +87,81 @@ def test_no_parquet_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         list(read_rows("captions", tmp_path))
     assert str(caught.value).startswith(f"{path}: not a readable Parquet file")
+
+
+def _captions(count: int) -> list[dict[str, str]]:
+    return [
+        {"id": f"c{n}", "video": f"v{n}", "source": "s", "prompt": "p", "caption": f"text {n}"}
+        for n in range(count)
+    ]
+
+
+def test_shard_missing_beside_its_neighbours(tmp_path: Path) -> None:
+    for number in (0, 2):
+        folder = tmp_path / "captions"
+        folder.mkdir(exist_ok=True)
+        name = f"train-{number:05d}-of-00003.parquet"
+        pq.write_table(pa.Table.from_pylist(_captions(1)), folder / name)
+    with pytest.raises(UserError) as caught:
+        list(read_rows("captions", tmp_path))
+    assert str(caught.value) == (
+        f"{folder}: 2 of the 3 files *-of-00003.parquet; fetch or write the split again"
+    )
+
+
+def test_shards_of_two_writings(tmp_path: Path) -> None:
+    folder = tmp_path / "captions"
+    folder.mkdir()
+    for name in ("train-00000-of-00001.parquet", "train-00000-of-00002.parquet"):
+        pq.write_table(pa.Table.from_pylist(_captions(1)), folder / name)
+    with pytest.raises(UserError, match=r"captions: 1 of the [12] files \*-of-0000[12]\.parquet"):
+        list(read_rows("captions", tmp_path))
+
+
+def test_broken_page(tmp_path: Path) -> None:
+    path = tmp_path / "captions" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(_captions(5000)), path, row_group_size=2500)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"not a readable Parquet file \("):
+        list(read_rows("captions", tmp_path))
+
+
+def test_other_types_of_text(tmp_path: Path) -> None:
+    rows = _captions(10)
+    table = pa.Table.from_pylist(rows)
+    wide = pa.schema([(name, pa.large_string()) for name in table.column_names])
+    coded = table.set_column(4, "caption", table["caption"].dictionary_encode())
+    for number, other in enumerate((table.cast(wide), coded)):
+        path = tmp_path / str(number) / "captions" / "train-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(other, path)
+        assert list(read_rows("captions", tmp_path / str(number))) == rows
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    columns = {name: [b"a", b"b"] for name in ("id", "video", "source", "prompt")}
+    values = {name: pa.array(column).view(pa.string()) for name, column in columns.items()}
+    values["caption"] = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
+    path = tmp_path / "captions" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table(values), path)
+    with pytest.raises(UserError) as caught:
+        list(read_rows("captions", tmp_path))
+    assert str(caught.value).startswith(f"{path}: row 2: not UTF-8 text (byte 3)")
+
+
+def test_reading_needs_no_datasets(tmp_path: Path) -> None:
+    path = tmp_path / "captions" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(_captions(3)), path)
+    code = (
+        "import sys\nfrom sharegptvideo import read_rows\n"
+        f"rows = list(read_rows('captions', {str(tmp_path)!r}))\n"
+        "print(len(rows), 'datasets' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "3 False\n"
