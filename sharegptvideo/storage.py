@@ -130,7 +130,7 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: {_not_utf8(content, error)}") from error
     except json.JSONDecodeError as error:
-        cause = _UTF16 if b"\0" in content else f"not JSON ({error.msg})"
+        cause = _ZEROS if b"\0" in content else f"not JSON ({error.msg})"
         raise UserError(f"{path}:{error.lineno}: {cause}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({_beyond(error)})") from error
@@ -204,18 +204,20 @@ def _unreadable(path: Path | str, number: int, cause: str) -> UserError:
 
 
 def parse_row(path: Path | str, number: int, line: bytes) -> Row:
-    """The JSON object on line `number` of `path`; a mark of byte order before line 1 is skipped.
+    """The JSON object on line `number` of `path`; a mark of byte order before it is skipped.
+
+    Such a mark may stand before any line, where files were put one behind the other.
 
     Raises:
         UserError: `FILE:LINE: cause` where the line is not a JSON object in UTF-8.
     """
     try:
-        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{number}: {_not_utf8(line, error)}") from error
     except (ValueError, RecursionError) as error:
         if b"\0" in line:
-            raise UserError(f"{path}:{number}: {_UTF16}") from error
+            raise UserError(f"{path}:{number}: {_ZEROS}") from error
         cause = error.msg if isinstance(error, json.JSONDecodeError) else _beyond(error)
         raise UserError(f"{path}:{number}: not JSON ({cause}); mend or remove the line") from error
     if not isinstance(row, dict):
@@ -225,12 +227,14 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
 
 _GZIP = b"\x1f\x8b"
 # Text with a zero byte at every other place is UTF-16 without a mark; JSON has no zero bytes.
-_UTF16 = "UTF-16 text, or no text at all; save the file as UTF-8"
+_ZEROS = "UTF-16 text, or no text at all; save the file as UTF-8"
 
 
 def _not_utf8(content: bytes, error: UnicodeDecodeError) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "UTF-16 text; save the file as UTF-8"
+    if b"\0" in content:
+        return _ZEROS
     return f"not UTF-8 text (byte {error.start})"
 
 
