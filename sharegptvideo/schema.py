@@ -117,6 +117,8 @@ class Config:
     """A dataset that can be loaded by name.
 
     `file` is the pattern of its files under `video_instruction/` in the release layout;
+    `splits` are all that a folder may hold of it, the one to show first at the front, and
+    `released` those that the release and the Hub have (the rest is made by `data convert`);
     `columns` are its columns in order, without `video_path`.
     """
 
@@ -125,6 +127,7 @@ class Config:
     file: str
     description: str
     splits: tuple[str, ...]
+    released: tuple[str, ...]
     columns: tuple[str, ...] = field(init=False)
     nullable: frozenset[str] = field(init=False)
 
@@ -142,14 +145,17 @@ class Config:
 
 _TRAIN = ("train", "validation")
 _TEST = ("test",)
+# The sets of short answers were published with all three; the release has the test side alone.
+_ORIGINAL = ("test", "train", "validation")
 
 
 def _task(name: str, stem: str, about: str) -> Config:
-    return Config(f"{name}_qa", TaskRow, f"test/{stem}.qa.jsonl", about, _TEST)
+    return Config(f"{name}_qa", TaskRow, f"test/{stem}.qa.jsonl", about, _TEST, _TEST)
 
 
-def _official(name: str, stem: str, about: str) -> Config:
-    return Config(f"{name}_qa_official", TaskRow, f"test/{stem}.qa.official.jsonl", about, _TEST)
+def _official(name: str, stem: str, about: str, released: tuple[str, ...] = _TEST) -> Config:
+    file = f"test/{stem}.qa.official.jsonl"
+    return Config(f"{name}_qa_official", TaskRow, file, about, _ORIGINAL, released)
 
 
 def _table(*configs: Config) -> dict[str, Config]:
@@ -168,9 +174,15 @@ CONFIGS: dict[str, Config] = _table(
         "train/pretrain/video_caption_pretrain.jsonl",
         "900k videos, one detailed caption each",
         _TRAIN,
+        _TRAIN,
     ),
     Config(
-        "qa", QaRow, "train/qa/*.jsonl", "questions and answers written from the captions", _TRAIN
+        "qa",
+        QaRow,
+        "train/qa/*.jsonl",
+        "questions and answers written from the captions",
+        _TRAIN,
+        _TRAIN,
     ),
     Config(
         "sft",
@@ -178,12 +190,14 @@ CONFIGS: dict[str, Config] = _table(
         "train/sft/*.jsonl",
         "conversations for instruction tuning, about videos and images",
         _TRAIN,
+        _TRAIN,
     ),
     Config(
         "preferences",
         PreferenceRow,
         "train/dpo/*.jsonl",
         "17k pairs of a better and a worse answer, for DPO",
+        _TRAIN,
         _TRAIN,
     ),
     _task("webvid", "webvid", "in-domain test questions on WebVid, with captions"),
@@ -196,6 +210,13 @@ CONFIGS: dict[str, Config] = _table(
     _official("msrvtt", "msrvtt", "about 5k of the MSRVTT-QA test questions, short answers"),
     _official("msvd", "msvd", "about 5k of the MSVD-QA test questions, short answers"),
     _official("tgif", "tgif", "about 5k of the TGIF-QA test questions, short answers"),
+    # Its questions are not those of `activitynet_qa`, so they get a name of their own.
+    _official(
+        "activitynet",
+        "actnet",
+        "ActivityNet-QA, short answers; not in the release: `data convert activitynet-qa`",
+        released=(),
+    ),
     _task("synthetic", "synthetic", "test questions on the synthetic world"),
     _task(
         "synthetic_ood",

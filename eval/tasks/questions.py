@@ -63,10 +63,20 @@ def _annotation_files(
 
 
 def _read_annotations(reader: str, questions: Path, mapping: Path | None) -> Iterator[Row]:
+    from sharegptvideo.sources.activitynet import read_activitynet
+    from sharegptvideo.sources.msrvtt import read_msrvtt
     from sharegptvideo.sources.msvd import read_msvd
     from sharegptvideo.sources.tgif import read_tgif_frameqa
 
-    return read_msvd(questions, mapping) if reader == "msvd" else read_tgif_frameqa(questions)
+    match reader:
+        case "msvd":
+            return read_msvd(questions, mapping)
+        case "msrvtt":
+            return read_msrvtt(questions, mapping)
+        case "activitynet":
+            return read_activitynet(questions)
+        case _:
+            return read_tgif_frameqa(questions)
 
 
 def _read_rows(task: Task, data_dir: Path | None) -> Iterable[Row]:

@@ -16,7 +16,7 @@ class AnnotationFiles(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reader: Literal["msvd", "tgif"]
+    reader: Literal["msvd", "msrvtt", "tgif", "activitynet"]
     questions: Annotated[tuple[str, ...], Field(min_length=1)]
     mapping: tuple[str, ...] = ()
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import read_json
+from sharegptvideo.sources.base import Row
+from sharegptvideo.sources.originals import read_lines, read_list, text_or_number
+from sharegptvideo.sources.rows import RowError
 
-__all__ = ["read_msvd", "read_msvd_mapping"]
+__all__ = ["clip_number", "msvd_row", "numbered_row", "read_msvd", "read_msvd_mapping"]
 
 _COLUMNS = ("id", "video_id", "question", "answer")
 
 
-def read_msvd(questions: Path, mapping: Path | None = None) -> Iterator[dict[str, Any]]:
+def read_msvd(questions: Path, mapping: Path | None = None) -> Iterator[Row]:
     """Yield rows with id, video, question, answer, caption and question_type of `*_qa.json`.
 
     Args:
@@ -28,44 +31,70 @@ def read_msvd(questions: Path, mapping: Path | None = None) -> Iterator[dict[str
     Raises:
         UserError: not such a file, an entry lacks a column, or a clip lacks its name.
     """
-    entries = read_json(questions)
-    if not isinstance(entries, list):
-        raise UserError(f"{questions}: a list of questions is needed, as in MSVD-QA's *_qa.json")
     names = read_msvd_mapping(mapping) if mapping else None
-    for number, entry in enumerate(entries, start=1):
-        absent = [c for c in _COLUMNS if not isinstance(entry, dict) or entry.get(c) is None]
-        if absent:
-            raise UserError(f"{questions}: entry {number} has no {', '.join(absent)}")
-        video = f"vid{entry['video_id']}"
-        if names is not None and video not in names:
-            raise UserError(f"{mapping}: no name for {video} (entry {number} of {questions.name})")
-        question = str(entry["question"])
-        yield {
-            "id": str(entry["id"]),
-            "video": names[video] if names is not None else video,
-            "question": question,
-            "answer": str(entry["answer"]),
-            "caption": None,
-            "question_type": next(iter(question.split()), None),
-        }
+    for where, entry in read_list(questions):
+        try:
+            yield msvd_row(entry, names)
+        except RowError as error:
+            raise UserError(f"{where}: {error}") from error
+
+
+def msvd_row(entry: Mapping[str, Any], names: Mapping[str, str] | None) -> Row:
+    """One entry of `*_qa.json` as a row; `names` as `read_msvd_mapping` gives it.
+
+    Raises:
+        RowError: a column is missing or of the wrong kind, or the clip has no name.
+    """
+    return numbered_row(entry, "vid", names)
+
+
+def numbered_row(entry: Mapping[str, Any], prefix: str, names: Mapping[str, str] | None) -> Row:
+    """A row of MSVD-QA or MSRVTT-QA, whose clips are a prefix and a number.
+
+    Raises:
+        RowError: see `msvd_row`.
+    """
+    absent = [column for column in _COLUMNS if entry.get(column) is None]
+    if absent:
+        raise RowError(f"no {', '.join(absent)}")
+    video = f"{prefix}{clip_number(entry)}"
+    if names is not None and video not in names:
+        raise RowError(f"the mapping has no name for {video}")
+    question = text_or_number(entry, "question")
+    return {
+        "id": text_or_number(entry, "id"),
+        "video": names[video] if names is not None else video,
+        "question": question,
+        "answer": text_or_number(entry, "answer"),
+        "caption": None,
+        "question_type": next(iter(question.split()), None),
+    }
+
+
+def clip_number(entry: Mapping[str, Any]) -> int:
+    """The number of an entry's clip: `video_id` is 1451, "1451", "vid1451" or "video1451".
+
+    Raises:
+        RowError: it is none of these.
+    """
+    given = text_or_number(entry, "video_id")
+    found = re.fullmatch(r"(?:vid|video)?([0-9]{1,6})", given)
+    if not found:
+        raise RowError(f"'video_id' is {given!r} where a number belongs")
+    return int(found[1])
 
 
 def read_msvd_mapping(path: Path) -> dict[str, str]:
     """Read `vidN` → clip name from lines of `clip_name vidN`.
 
     Raises:
-        UserError: the file cannot be read, or a line does not have two words.
+        UserError: the file cannot be read, a line does not have two words, or names a clip twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
     names: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in read_lines(path):
         words = line.split()
-        if not words:
-            continue
         if len(words) != 2:
-            raise UserError(f"{path}:{number}: needs a clip's name and its vidN, got {line!r}")
-        names[words[1]] = words[0]
+            raise UserError(f"{path}:{number}: needs a clip's name and its vidN, got {line[:80]!r}")
+        if names.setdefault(words[1], words[0]) != words[0]:
+            raise UserError(f"{path}:{number}: a second name for {words[1]}")
     return names

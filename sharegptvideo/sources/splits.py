@@ -8,7 +8,7 @@ from pathlib import Path
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import read_json
 
-__all__ = ["SPLITS_FILE", "VALIDATION_SHARE", "SplitRule"]
+__all__ = ["SPLITS_FILE", "VALIDATION_SHARE", "SplitRule", "stem_of"]
 
 VALIDATION_SHARE = 0.01
 """Expected share of the videos in `validation`; the release has no validation file of its own."""
@@ -44,11 +44,11 @@ class SplitRule:
         stems = table.get("validation", []) if isinstance(table, dict) else None
         if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems):
             raise UserError(f'{path}: expected {{"validation": [stem, ...]}}; mend or remove it')
-        return cls(frozenset(_stem(stem) for stem in stems))
+        return cls(frozenset(stem_of(stem) for stem in stems))
 
     def split_of(self, video: str) -> str:
         """ "train" or "validation"."""
-        stem = _stem(video)
+        stem = stem_of(video)
         if self._listed is not None:
             return "validation" if stem in self._listed else "train"
         digest = hashlib.sha256(f"sharegptvideo/validation/{stem}".encode()).digest()
@@ -59,7 +59,8 @@ class SplitRule:
 _ENDINGS = (".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".jpg", ".jpeg", ".png")
 
 
-def _stem(video: str) -> str:
+def stem_of(video: str) -> str:
+    """The last part of a video's path, without a file ending that videos and pictures have."""
     name = video.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     for ending in _ENDINGS:
         if name.lower().endswith(ending):

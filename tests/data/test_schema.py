@@ -19,6 +19,7 @@ TASKS = (
     "msvd_qa_official",
     "msrvtt_qa_official",
     "tgif_qa_official",
+    "activitynet_qa_official",
     "synthetic_qa",
     "synthetic_ood_qa",
 )
@@ -56,7 +57,10 @@ def test_feature_types() -> None:
 
 def test_splits_of_training_and_test_sets() -> None:
     assert CONFIGS["qa"].splits == ("train", "validation")
-    assert CONFIGS["msvd_qa_official"].splits == ("test",)
+    assert CONFIGS["msvd_qa"].splits == CONFIGS["msvd_qa_official"].released == ("test",)
+    # Converted from the authors' files, all three are there; the one to show first leads.
+    assert CONFIGS["msvd_qa_official"].splits == ("test", "train", "validation")
+    assert CONFIGS["activitynet_qa_official"].released == ()
     assert [name for name, config in CONFIGS.items() if not config.is_task] == [
         "captions",
         "qa",

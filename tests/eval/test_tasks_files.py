@@ -25,6 +25,7 @@ from sharegptvideo.sources.tgif import read_tgif_frameqa
 # What is sent, word for word. A change here changes results: raise the task's version with it.
 SENT = {
     "activitynet_qa": (1, "What is {this}?"),
+    "activitynet_qa_official": (1, "What is {this}?"),
     "msrvtt_qa": (1, "What is {this}?"),
     "msrvtt_qa_official": (1, "What is {this}?"),
     "msvd_qa": (1, "What is {this}?"),
@@ -123,9 +124,9 @@ def test_msvd_rows(tmp_path: Path) -> None:
     [
         ("{}", "", "a list of questions is needed"),
         ("[", "", r"qa\.json:1: not JSON"),
-        ('[{"id": 1, "question": "q"}]', "", "entry 1 has no video_id, answer"),
-        ("[3]", "", "entry 1 has no id"),
-        (json.dumps(MSVD), "one vid1\n", "no name for vid2 .entry 1"),
+        ('[{"id": 1, "question": "q"}]', "", "entry 1: no video_id, answer"),
+        ("[3]", "", "entry 1: a JSON int"),
+        (json.dumps(MSVD), "one vid1\n", "entry 1: the mapping has no name for vid2"),
         (json.dumps(MSVD), "one vid1\ntwo vid2 x\n", r"mapping\.txt:2: needs"),
     ],
 )

@@ -30,7 +30,7 @@ def list_(as_json: JsonOption = False) -> None:
         print_json(
             {
                 config.name: {
-                    "splits": list(config.splits),
+                    "splits": list(config.released),
                     "columns": list(config.columns),
                     "description": config.description,
                 }
@@ -42,7 +42,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     table = Table("name", "splits", "what it is", box=None, pad_edge=False)
     for config in CONFIGS.values():
-        table.add_row(config.name, ", ".join(config.splits), config.description)
+        table.add_row(config.name, ", ".join(config.released) or "-", config.description)
     print_table(table)
 
 
