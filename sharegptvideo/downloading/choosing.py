@@ -87,10 +87,18 @@ def top_names(path: str) -> frozenset[str]:
 
 
 def _configs(name: str) -> list[Config]:
-    released = {key: config for key, config in CONFIGS.items() if not key.startswith("synthetic")}
+    here = ("synthetic_qa", "synthetic_ood_qa")
+    released = {
+        key: config for key, config in CONFIGS.items() if config.released and key not in here
+    }
     if name == ALL:
         return list(released.values())
-    if name in CONFIGS and name not in released:
+    if name in CONFIGS and not CONFIGS[name].released:
+        raise UserError(
+            f"{name} is not in the release; make it of the original files with "
+            "`sharegptvideo data convert`"
+        )
+    if name in here:
         raise UserError(
             f"{name} is made on this machine and not downloaded; "
             f'use load_dataset("{name}"), or `sharegptvideo demo`'
