@@ -17,7 +17,7 @@ from datasets.fingerprint import Hasher
 
 from sharegptvideo import schema
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import MediaPaths, config_of, rows_of
+from sharegptvideo.loading import MediaPaths, config_of, media_paths, rows_of
 from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_source
 from sharegptvideo.storage import writing_in
 
@@ -35,6 +35,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
     """
 
     media: str | None = None
+    require_media: bool = False
     on_error: str = "raise"
     hub_revision: str | None = None
 
@@ -50,8 +51,10 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """The name of the cached table: it changes with the files' fingerprints.
 
-        `media` takes no part: paths are looked up each time and never cached.
+        `media` takes no part: paths are looked up each time and never cached, and neither is
+        what `require_media` leaves out.
         """
+        media_paths(self.media, self.require_media)  # refused now, not after the table is made
         if custom_features is not None:
             raise UserError("features= is fixed by the config; use Dataset.cast on what is loaded")
         del config_kwargs  # all that matters of them is in the source and `on_error`
@@ -93,7 +96,7 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
         config = config_of(self.config.name)
         streaming = bool(dl_manager.is_streaming)
         source = self.config.open(streaming=streaming)
-        media = MediaPaths(self.config.media) if streaming and self.config.media else None
+        media = media_paths(self.config.media, self.config.require_media) if streaming else None
         return [
             datasets.SplitGenerator(
                 name=split, gen_kwargs={"source": source, "split": split, "media": media}
@@ -159,11 +162,24 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
             )
         else:
             dataset = super()._build_single_dataset(split, in_memory=in_memory)
-        if not self.config.media:
-            return dataset
-        media = MediaPaths(self.config.media)
-        paths = [media.find(video, self.report) for video in dataset["video"]]
-        return dataset.add_column(schema.VIDEO_PATH, paths, feature=datasets.Value("string"))
+        media = media_paths(self.config.media, self.config.require_media)
+        return dataset if media is None else self._with_paths(dataset, media)
+
+    def _with_paths(self, dataset: datasets.Dataset, media: MediaPaths) -> datasets.Dataset:
+        report = ReadReport()
+        videos = list(dataset["video"])
+        paths = [media.find(video, report) for video in videos]
+        kept = [
+            number
+            for number, (video, path) in enumerate(zip(videos, paths, strict=True))
+            if media.keeps(video, path)
+        ]
+        if len(kept) < len(videos):
+            left = sorted(set(range(len(videos))) - set(kept))
+            report.without_media += dataset.select(left)["id"]
+        self.report.merge(report)
+        dataset = dataset.add_column(schema.VIDEO_PATH, paths, feature=datasets.Value("string"))
+        return dataset.select(kept) if len(kept) < len(videos) else dataset
 
     def _as_streaming_dataset_single(
         self, splits_generator: datasets.SplitGenerator, decode_num_threads: int | None = None

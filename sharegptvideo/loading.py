@@ -15,7 +15,17 @@ from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_sou
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-__all__ = ["MediaPaths", "config_of", "list_datasets", "load_dataset", "read_rows", "rows_of"]
+    from sharegptvideo.media.index_file import Stored
+
+__all__ = [
+    "MediaPaths",
+    "config_of",
+    "list_datasets",
+    "load_dataset",
+    "media_paths",
+    "read_rows",
+    "rows_of",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -42,6 +52,7 @@ def load_dataset(
     *,
     source: PathLike | None = None,
     media: PathLike | None = None,
+    require_media: bool = False,
     streaming: bool = False,
     on_error: str = "raise",
     revision: str | None = None,
@@ -61,6 +72,9 @@ def load_dataset(
         source: None for the release on the Hub, "synthetic" for a tiny world made on this
             machine, or a folder: the release layout, or Parquet made by this package.
         media: a folder with the videos; adds `video_path` (str, null where absent).
+        require_media: leave out rows whose video is not there, or known to be unreadable: what
+            the index of the folder lists (`sharegptvideo data status` makes it) and has not
+            changed since. Rows that name no video stay. `report.without_media` has their ids.
         streaming: rows as they are read (`IterableDataset`) instead of a table on disk.
         on_error: "raise", or "skip" to list rows that break the schema and go on.
         revision: branch, tag or commit on the Hub.
@@ -86,6 +100,7 @@ def load_dataset(
         hash=builder_hash(),
         data_dir=None if source is None else os.fspath(source),
         media=None if media is None else os.fspath(media),
+        require_media=require_media,
         on_error=on_error,
         hub_revision=revision,
     )
@@ -106,6 +121,7 @@ def read_rows(
     split: str = "train",
     *,
     media: PathLike | None = None,
+    require_media: bool = False,
     on_error: str = "raise",
     revision: str | None = None,
     report: ReadReport | None = None,
@@ -118,7 +134,7 @@ def read_rows(
     config = config_of(name)
     splits = _split_names(config, split)
     opened = open_source(config, source, revision=revision)
-    paths = None if media is None else MediaPaths(media)
+    paths = media_paths(media, require_media)
     found = ReadReport() if report is None else report
     return _told(config, opened, splits, paths, on_error, found)
 
@@ -154,7 +170,11 @@ def rows_of(
     _check_there(config, source, split)
     for row in source.rows(config, split, on_error_of(on_error), report):
         if media is not None:
-            row[VIDEO_PATH] = media.find(row["video"], report)
+            path = media.find(row["video"], report)
+            if not media.keeps(row["video"], path):
+                report.without_media.append(row["id"])
+                continue
+            row[VIDEO_PATH] = path
         yield row
 
 
@@ -172,10 +192,27 @@ def _split_names(config: Config, split: str) -> list[str]:
     return names
 
 
-class MediaPaths:
-    """Paths of videos below a media folder; each stem is looked up once in a while."""
+def media_paths(media: PathLike | None, require: bool) -> MediaPaths | None:
+    """What `media=` and `require_media=` ask for, or None where no paths are asked for.
 
-    def __init__(self, root: PathLike) -> None:
+    Raises:
+        UserError: no such folder; `require_media` without a folder.
+    """
+    if media is not None:
+        return MediaPaths(media, require)
+    if require:
+        raise UserError("require_media= needs media=, the folder with the videos")
+    return None
+
+
+class MediaPaths:
+    """Paths of videos below a media folder; each stem is looked up once in a while.
+
+    With `require`, a video that the folder's index lists as unreadable counts as absent.
+    """
+
+    def __init__(self, root: PathLike, require: bool = False) -> None:
+        self.require = require
         # Absolute, so that a path stays right when the reader of the rows is elsewhere.
         self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
@@ -186,13 +223,28 @@ class MediaPaths:
         if video is None:
             return None
         path: str | None = self._resolve(video)
-        if path is None and video not in self._missing:
-            self._missing.add(video)
-            report.missing_videos.append(video)
-        return path
+        broken = path is not None and self.require and self._is_unreadable(path)
+        if (path is None or broken) and video not in self._listed:
+            self._listed.add(video)
+            (report.unreadable_videos if broken else report.missing_videos).append(video)
+        return None if broken else path
+
+    def keeps(self, video: str | None, path: str | None) -> bool:
+        """Whether a row stays for which `find` gave `path`; one that names no video does."""
+        return not self.require or video is None or path is not None
+
+    def _is_unreadable(self, path: str) -> bool:
+        known = self._unreadable.get(path)
+        return known is not None and known.still_is(Path(path))
 
     @functools.cached_property
-    def _missing(self) -> set[str]:
+    def _unreadable(self) -> dict[str, Stored]:
+        from sharegptvideo.media.index import known_unreadable
+
+        return {str(self.root / path): clip for path, clip in known_unreadable(self.root).items()}
+
+    @functools.cached_property
+    def _listed(self) -> set[str]:
         return set()
 
     @functools.cached_property
@@ -208,6 +260,6 @@ class MediaPaths:
 
         return resolve
 
-    def __reduce__(self) -> tuple[type[MediaPaths], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[MediaPaths], tuple[Path, bool]]:
         # The look-up table stays behind: a worker process makes its own.
-        return MediaPaths, (self.root,)
+        return MediaPaths, (self.root, self.require)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.errors import MediaError
 from sharegptvideo.media.pictures import is_picture
 
-__all__ = ["MediaFolder"]
+__all__ = ["FoundClip", "MediaFolder", "list_clips"]
 
 _VIDEO_SUFFIXES = (
     *(".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".mpg", ".mpeg", ".flv"),
@@ -22,18 +22,30 @@ _NEUTRAL = ("videos", "video", "gifs", "clips", "frames", "media", "raw", "test"
 _NEUTRAL_STARTS = ("chunk_", "train_")
 
 
+class FoundClip:
+    """One clip: its path below the root, the folders above it, and whether it is a file."""
+
+    __slots__ = ("folders", "is_file", "path")
+
+    def __init__(self, path: str, folders: tuple[str, ...], is_file: bool) -> None:
+        self.path = path
+        self.folders = folders
+        self.is_file = is_file
+
+
 class MediaFolder:
     """The clips below one folder: video files, and folders of frames.
 
     Built by one walk, at the first `resolve`; clips added later are not seen. Folders of frames
-    are listed but not entered, links are followed. Can be pickled for loader workers.
+    are listed but not entered, links are followed. Can be pickled for loader workers. Whoever
+    has walked already (`media.index`) hands over what it found as `listed`.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, listed: Iterable[FoundClip] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
-        self._by_name: dict[str, list[_Entry]] | None = None
+        self._by_name = None if listed is None else _by_name(listed)
 
     def resolve(self, stem: str) -> Path | None:
         """The file or frame folder that `stem` names, or None.
@@ -48,17 +60,22 @@ class MediaFolder:
         Raises:
             MediaError: `stem` is empty, absolute or has `..` in it; or two clips fit equally.
         """
+        found = self.locate(stem)
+        return None if found is None else self.root / found
+
+    def locate(self, stem: str) -> str | None:
+        """What `resolve` finds, as a path below the root with `/` between its parts."""
         parts = _stem_parts(stem)
         if self._by_name is None:
-            self._by_name = _index(self.root)
+            self._by_name = _by_name(clip for clip, _ in list_clips(self.root))
         entries = self._by_name.get(parts[-1], [])
         for dropped in range(len(parts)):
             fits = [entry for entry in entries if _fits(entry.folders, parts[:-1], dropped)]
             if fits:
-                return self.root / self._best(stem, fits, len(parts) - 1 - dropped).path
+                return self._best(stem, fits, len(parts) - 1 - dropped).path
         return None
 
-    def _best(self, stem: str, fits: list[_Entry], depth: int) -> _Entry:
+    def _best(self, stem: str, fits: list[FoundClip], depth: int) -> FoundClip:
         exact = [entry for entry in fits if len(entry.folders) == depth]
         fits = exact or fits
         fits = [entry for entry in fits if entry.is_file] or fits
@@ -69,17 +86,6 @@ class MediaFolder:
                 f"{self.root}: {stem!r} fits {listed}{more}; remove or rename all but one"
             )
         return fits[0]
-
-
-class _Entry:
-    """One clip: its path below the root, the folders above it, and whether it is a file."""
-
-    __slots__ = ("folders", "is_file", "path")
-
-    def __init__(self, path: str, folders: tuple[str, ...], is_file: bool) -> None:
-        self.path = path
-        self.folders = folders
-        self.is_file = is_file
 
 
 def _stem_parts(stem: str) -> list[str]:
@@ -103,54 +109,73 @@ def _is_neutral(folder: str) -> bool:
     return folder in _NEUTRAL or folder.startswith(_NEUTRAL_STARTS)
 
 
-def _index(root: Path) -> dict[str, list[_Entry]]:
+def _by_name(clips: Iterable[FoundClip]) -> dict[str, list[FoundClip]]:
     """Clips by last name; a file under its name with and without the extension."""
-    found: dict[str, list[_Entry]] = {}
-    for path, folders, is_file in _walk(root, (), set()):
-        entry = _Entry(path, folders, is_file)
-        name = path.rpartition("/")[2]
-        keys = {name, name.rpartition(".")[0]} if is_file else {name}
-        for key in keys:
-            found.setdefault(key, []).append(entry)
+    found: dict[str, list[FoundClip]] = {}
+    for clip in clips:
+        name = clip.path.rpartition("/")[2]
+        found.setdefault(name, []).append(clip)
+        if clip.is_file:
+            found.setdefault(name.rpartition(".")[0], []).append(clip)
     return found
 
 
+def list_clips(
+    root: Path, unchanged: Callable[[str, os.stat_result], bool] = lambda _path, _status: False
+) -> Iterator[tuple[FoundClip, os.stat_result | None]]:
+    """Every clip below `root`, and the status of each that is a folder, taken before its listing.
+
+    `unchanged(path, status)` may say of a folder that it still is the folder of frames that it
+    was: it is then not listed again, which is most of the work.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+    return _walk(str(root), (), set(), unchanged)
+
+
 def _walk(
-    folder: Path, above: tuple[str, ...], seen: set[tuple[int, int]]
-) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """(path below the root, folders above, is a file) for each clip."""
-    status = folder.stat()
-    if (status.st_dev, status.st_ino) in seen:
-        return  # a link back up, or a second way to the same folder
-    seen.add((status.st_dev, status.st_ino))
-    folders, videos, pictures = _list(folder)
+    folder: str,
+    above: tuple[str, ...],
+    seen: set[tuple[int, int]],
+    unchanged: Callable[[str, os.stat_result], bool],
+) -> Iterator[tuple[FoundClip, os.stat_result | None]]:
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - a Path each for 100,000 folders costs seconds
+        if (status.st_dev, status.st_ino) in seen:
+            return  # a link back up, or a second way to the same folder
+        seen.add((status.st_dev, status.st_ino))
+        path = "/".join(above)
+        if above and unchanged(path, status):
+            yield FoundClip(path, above[:-1], False), status
+            return
+        folders, videos, pictures = _list(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
     if pictures and above and not folders and not videos:
-        yield "/".join(above), above[:-1], False
+        yield FoundClip(path, above[:-1], False), status
         return
     for name in videos:
-        yield "/".join((*above, name)), above, True
+        yield FoundClip("/".join((*above, name)), above, True), None
     for name in folders:
-        yield from _walk(folder / name, (*above, name), seen)
+        yield from _walk(f"{folder}/{name}", (*above, name), seen, unchanged)
 
 
-def _list(folder: Path) -> tuple[list[str], list[str], bool]:
+def _list(folder: str) -> tuple[list[str], list[str], bool]:
     """Sub-folders, video files, and whether there are pictures; hidden names are left out."""
     folders: list[str] = []
     videos: list[str] = []
     pictures = False
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    folders.append(entry.name)
-                elif not entry.is_file():
-                    continue
-                elif entry.name.lower().endswith(_VIDEO_SUFFIXES):
-                    videos.append(entry.name)
-                elif is_picture(entry.name):
-                    pictures = True
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif not entry.is_file():
+                continue
+            elif entry.name.lower().endswith(_VIDEO_SUFFIXES):
+                videos.append(entry.name)
+            elif is_picture(entry.name):
+                pictures = True
     return sorted(folders), sorted(videos), pictures

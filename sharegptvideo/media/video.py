@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     _Packet = av.packet.Packet[av.video.VideoStream]
     _Frame = av.video.VideoFrame
 
-__all__ = ["sample_video"]
+__all__ = ["VideoFacts", "describe_video", "sample_video"]
 
 # Decoding this many pixels takes somewhat under a second on one core. Up to here a clip is
 # decoded whole, so that damage anywhere in it is noticed; beyond, seeking saves up to 25 times.
@@ -150,6 +150,65 @@ def sample_video(
             stacklevel=3,
         )
     return picker.frames(), picker.indices
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What a file is, as far as its header and its first frame tell.
+
+    `frames` is the number that the container states (an edit list may show fewer); where it
+    states none, or the file is damaged, its packets are counted. Width and height are those of
+    the upright frame. `damage` says why the file is not whole, None for a sound one.
+    """
+
+    frames: int
+    fps: float | None
+    duration_s: float | None
+    width: int
+    height: int
+    damage: str | None
+
+
+def describe_video(path: Path, name: str) -> VideoFacts:
+    """Facts of a video file, from its header and one decoded frame.
+
+    Raises:
+        MediaError: nothing can be read; one line with name and cause.
+    """
+    import av
+
+    damage = _Damage()
+    clip = _Clip(name, path)
+    picker = Picker([0])
+    try:
+        with clip.bytes_io() as file:
+            if is_cut_short(file):
+                damage.add("the file is cut short")
+        with clip.open() as (container, stream):
+            frame = next(_frames(_packets(container, stream, damage), stream, damage), None)
+            if frame is None:
+                raise MediaError(
+                    f"{name}: no frame can be decoded ({str(damage) or 'it holds none'})"
+                )
+            picker.offer(0, frame)
+            frames, fps = stream.frames, float(stream.average_rate or 0) or None
+            duration = _seconds(container, stream)
+        if not frames or damage.causes:
+            with clip.open() as (container, stream):
+                frames = _read_index(container, stream, damage).count
+    except av.FFmpegError as error:
+        raise MediaError(f"{name}: cannot be read as a video ({_plain(error)})") from error
+    _, height, width, _ = picker.frames().shape
+    if duration is None and fps:
+        duration = frames / fps
+    return VideoFacts(frames, fps, duration, width, height, str(damage) or None)
+
+
+def _seconds(container: av.container.InputContainer, stream: av.video.VideoStream) -> float | None:
+    """How long the stream is as its container says, else how long the container is."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1e6 if container.duration else None
 
 
 def _sample(clip: _Clip, n: int, damage: _Damage) -> tuple[Picker, int]:

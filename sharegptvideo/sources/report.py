@@ -30,11 +30,16 @@ class ReadReport:
         skipped: `FILE:LINE: cause` of each row that breaks the schema (`on_error="skip"`).
         repeated: `FILE:LINE` of each row that an earlier file holds too, word for word.
         missing_videos: videos that `media=` does not have, each once, in order.
+        unreadable_videos: videos that the index of the media lists as unreadable, likewise;
+            only looked at with `require_media=True`.
+        without_media: ids of the rows that `require_media=True` left out.
     """
 
     skipped: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     missing_videos: list[str] = field(default_factory=list)
+    unreadable_videos: list[str] = field(default_factory=list)
+    without_media: list[str] = field(default_factory=list)
 
     def merge(self, other: ReadReport) -> None:
         """Add what `other` lists and this one does not; two splits share their files' faults."""
@@ -45,10 +50,13 @@ class ReadReport:
 
     def lines(self) -> list[str]:
         """One sentence for each kind of trouble, with its count and the first few."""
+        absent = "not found" if self.without_media else "not found, video_path is null"
         told = (
             (self.skipped, "skipped, breaking the schema", "row"),
             (self.repeated, "left out, repeating an earlier file's", "row"),
-            (self.missing_videos, "not found, video_path is null", "video"),
+            (self.without_media, "left out for want of a readable video", "row"),
+            (self.missing_videos, absent, "video"),
+            (self.unreadable_videos, "unreadable, says the index of the media", "video"),
         )
         return [_sentence(values, what, noun) for values, what, noun in told if values]
 
@@ -58,11 +66,13 @@ class ReadReport:
             warnings.warn(line, DataWarning, stacklevel=3)
 
     def as_dict(self) -> dict[str, list[str]]:
-        """The three lists as plain JSON values."""
+        """The lists as plain JSON values."""
         return {
             "skipped": self.skipped,
             "repeated": self.repeated,
             "missing_videos": self.missing_videos,
+            "unreadable_videos": self.unreadable_videos,
+            "without_media": self.without_media,
         }
 
     def save(self, folder: str) -> None:

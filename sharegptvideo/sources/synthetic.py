@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from sharegptvideo.cache import cache_folder
+
 __all__ = ["cache_folder", "world_folder"]
-
-
-def cache_folder() -> Path:
-    """Where this package keeps what it can make again.
-
-    `SHAREGPTVIDEO_CACHE`, else `sharegptvideo` below `XDG_CACHE_HOME` or `~/.cache`.
-    """
-    own = os.environ.get("SHAREGPTVIDEO_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sharegptvideo"
 
 
 def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Path:

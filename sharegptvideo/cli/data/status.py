@@ -1,0 +1,188 @@
+"""`sharegptvideo data status`: which rows have their clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import (
+    JsonOption,
+    make_world,
+    note,
+    print_json,
+    print_table,
+    progress_bar,
+)
+from sharegptvideo.errors import UserError
+
+if TYPE_CHECKING:
+    from sharegptvideo.coverage import Count, Coverage
+    from sharegptvideo.media.index import MediaIndex
+
+__all__ = ["status"]
+
+_LISTED = 10
+
+
+def status(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Names from `data list`; all that --data-dir holds if none."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            help='Folder of the release or of Parquet, or "synthetic". The Hub if left out.'
+        ),
+    ] = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder with the videos. --data-dir if left out.")
+    ] = None,
+    missing: Annotated[
+        Path | None, typer.Option(help="Write the names of the missing videos here, one a line.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Open every clip again, changed or not.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that open clips; one a core if left out.")
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(help="A row that breaks the schema: raise, or skip and list it.")
+    ] = "raise",
+    as_json: JsonOption = False,
+) -> None:
+    """Show how many rows have their clip, in total and by source, and which clips are broken.
+
+    The clips are listed in an index, media_index.sqlite in the media folder (or in the cache
+    folder where the media may not be written); a second run opens only what has changed.
+
+    Example: sharegptvideo data status --data-dir path/to/release --media path/to/media
+    """
+    import warnings
+
+    from sharegptvideo.coverage import cover
+    from sharegptvideo.media.index import index_media
+    from sharegptvideo.sources import DataWarning
+
+    configs = _configs(names, data_dir)
+    if media is None and data_dir is None:
+        raise UserError("--media is needed: the folder with the videos")
+    with warnings.catch_warnings(), progress_bar() as progress:
+        # The same is printed below, without the line of code that a warning carries.
+        warnings.simplefilter("ignore", DataWarning)
+        make_world(data_dir, progress)
+        folder = media or _folder(data_dir)
+        index = index_media(folder, workers=workers, fresh=fresh, progress=progress)
+        found = [
+            cover(name, data_dir, index, on_error=on_error, progress=progress) for name in configs
+        ]
+    for coverage in found:
+        for line in coverage.report.lines():
+            note(f"{coverage.config}: {line}")
+    if missing:
+        _write_missing(missing, found)
+    if as_json:
+        figures = {coverage.config: coverage.as_dict() for coverage in found}
+        print_json({"media": _media_figures(index), "configs": figures})
+    else:
+        _print(index, found)
+
+
+def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
+    """The configs asked for, each once, or all that the source holds."""
+    from sharegptvideo.loading import config_of
+    from sharegptvideo.sources import held_configs
+
+    if names:
+        return list(dict.fromkeys(config_of(name).name for name in names))
+    if data_dir is None:
+        raise UserError("name the datasets to look at (see `data list`), or pass --data-dir")
+    return [config.name for config in held_configs(data_dir)]
+
+
+def _folder(data_dir: str | None) -> Path:
+    """Where the videos are if --media does not say: beside the rows."""
+    if data_dir == "synthetic":
+        from sharegptvideo.sources.synthetic import world_folder
+
+        return world_folder()
+    assert data_dir is not None  # refused above
+    return Path(data_dir)
+
+
+def _write_missing(path: Path, found: list[Coverage]) -> None:
+    from sharegptvideo.storage import write_text
+
+    videos = dict.fromkeys(video for coverage in found for video in coverage.missing)
+    try:
+        write_text(path, "".join(f"{video}\n" for video in videos))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})", exit_code=1) from error
+    note(f"{path}: {len(videos)} missing videos")
+
+
+def _media_figures(index: MediaIndex) -> dict[str, Any]:
+    return {
+        "folder": str(index.root),
+        "index": str(index.file),
+        "clips": len(index),
+        "videos": index.videos,
+        "frame_folders": index.frame_folders,
+        "opened": index.opened,
+        "removed": index.removed,
+        "unreadable": index.errors,
+    }
+
+
+def _print(index: MediaIndex, found: list[Coverage]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("dataset", "source", box=None, pad_edge=False)
+    for heading in ("rows", "with clip", "", "missing", "unreadable", "ambiguous", "no video"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for coverage in found:
+        sources = list(coverage.by_source.items())
+        whole = sources[0][0] if len(sources) == 1 else "all"
+        table.add_row(coverage.config, whole, *_cells(coverage.total))
+        if len(sources) > 1:
+            for source, count in sources:
+                table.add_row("", escape(source), *_cells(count), style="dim")
+    print_table(table)
+    typer.echo(
+        f"\n{index.root}: {index.videos} video files and {index.frame_folders} folders of frames, "
+        f"{len(index.errors)} of them unreadable; {index.opened} opened, "
+        f"{len(index) - index.opened} unchanged, {index.removed} gone ({index.file.name})"
+    )
+    _print_list("unreadable", [f"{path}: {error}" for path, error in index.errors.items()])
+    ambiguous = {text for coverage in found for text in coverage.ambiguous.values()}
+    _print_list("ambiguous", sorted(ambiguous))
+    absent = dict.fromkeys(video for coverage in found for video in coverage.missing)
+    _print_list("missing", list(absent))
+
+
+def _print_list(what: str, lines: list[str]) -> None:
+    for line in lines[:_LISTED]:
+        typer.echo(f"{what}  {line}")
+    if len(lines) > _LISTED:
+        typer.echo(f"{what}  and {len(lines) - _LISTED} more ({_WHERE[what]})")
+
+
+_WHERE = {"missing": "--missing FILE lists all", "unreadable": "--json", "ambiguous": "--json"}
+
+
+def _cells(count: Count) -> list[str]:
+    asked = count.rows - count.no_video
+    share = f"{100 * count.there / asked:.1f} %" if asked else ""
+    always = (count.missing, count.unreadable)
+    rare = (count.ambiguous, count.no_video)
+    return [
+        *(str(count.rows), str(count.there), share),
+        *(str(number) for number in always),
+        *(str(number or "") for number in rare),
+    ]
