@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.eval import compare, judge, run, tasks
+from sharegptvideo.cli.eval import agreement, compare, judge, run, tasks
 
 __all__ = ["app"]
 
@@ -13,4 +13,5 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 app.command()(run.run)
 app.command()(judge.judge)
 app.command()(compare.compare)
+app.command()(agreement.agreement)
 app.command()(tasks.tasks)

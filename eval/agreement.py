@@ -1,0 +1,339 @@
+"""Two judges on the same answers: how far they agree, and what one's scores mean to the other.
+
+The second judge may be a person: a JSONL file with `id` (and `task`, where ids of several tasks
+meet), `correct` (true or false) and, if there are any, `score`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.runfolder import read_run
+from sharegptvideo.eval.statistics import clustered_mean, paired_difference, resampled_weights
+from sharegptvideo.storage import read_jsonl
+
+__all__ = ["compare_judges", "kappa", "pearson", "ranks"]
+
+Array = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdicts:
+    """One side: its name, whether it is a run, and by (task, id) what it says."""
+
+    name: str
+    judge: Any
+    rows: dict[tuple[str, str], Row]
+    predictions: dict[tuple[str, str], Row] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Answers that both scored, in arrays of n: right or wrong, score (NaN if none), video."""
+
+    correct: tuple[Array, Array]
+    score: tuple[Array, Array]
+    videos: list[str]
+
+
+def compare_judges(first: Path | str, second: Path | str) -> dict[str, Any]:
+    """How far two judges agree on the same predictions.
+
+    Args:
+        first: a run folder.
+        second: a run folder with the same answers, judged by another judge or another version of
+            it, or a JSONL file of a person's verdicts.
+
+    Returns:
+        `first`, `second` (run or file, judge), and per task and for `all` together: `n` answers
+        that both scored, `n_clusters`, `accuracy` of each and `shift` (second minus first, paired,
+        clustered by video), `agreement` (share of equal verdicts), `kappa` (Cohen's),
+        `table` ({"right right": ...}, first judge first), and where both give scores `pearson`,
+        `spearman` and `calibration`: for each score of the first judge how often it was given,
+        the second's mean score, its share of right verdicts, and `expected_score`, the same mean
+        made to rise with the first's score (isotonic regression). Each figure is {value, ci95},
+        intervals from draws of whole videos. Also what was left out, by cause.
+
+    Raises:
+        UserError: not a run, not a file of verdicts, or no answer in common.
+    """
+    left, right = _read_run(Path(first)), _read(Path(second))
+    right = _with_tasks(right, left)
+    shared = [key for key in left.rows if key in right.rows]
+    if not shared:
+        raise UserError(
+            f"{first} and {second} have no question in common; agreement needs two judges on the"
+            " same answers (eval judge --predictions RUN/predictions.jsonl)"
+        )
+    others = [key for key in shared if not _same_answer(key, left, right)]
+    if len(others) == len(shared):
+        raise UserError(
+            f"{first} and {second} judge other answers ({len(others)} differ); agreement needs the"
+            " same predictions (eval judge --predictions RUN/predictions.jsonl)"
+        )
+    excluded = set(others)
+    shared = [key for key in shared if key not in excluded]
+    tasks = list(dict.fromkeys(task for task, _ in shared))
+    groups = {task: [key for key in shared if key[0] == task] for task in tasks}
+    scale = _scale(shared, left, right)
+    return {
+        "first": {"run": left.name, "judge": left.judge},
+        "second": {"run": right.name, "judge": right.judge},
+        "n_shared": len(shared),
+        "n_other_answer": len(others),
+        "n_only_first": len(left.rows.keys() - right.rows.keys()),
+        "n_only_second": len(right.rows.keys() - left.rows.keys()),
+        "n_unscored": {
+            "first": sum(left.rows[key]["correct"] is None for key in shared),
+            "second": sum(right.rows[key]["correct"] is None for key in shared),
+        },
+        "scores": scale,
+        "all": _figures(_pairs(shared, left, right)),
+        "tasks": {task: _figures(_pairs(keys, left, right)) for task, keys in groups.items()},
+    }
+
+
+def _read(path: Path) -> _Verdicts:
+    return _read_run(path) if path.is_dir() else _read_file(path)
+
+
+def _read_run(path: Path) -> _Verdicts:
+    run, _ = read_run(path)
+    predictions = {_key(row): row for _, row in read_jsonl(path / "predictions.jsonl")}
+    rows = {
+        _key(row): {"correct": row["correct"], "score": row["score"]}
+        for _, row in read_jsonl(path / "judgements.jsonl")
+        if predictions.get(_key(row), {}).get("status") == "ok"
+    }
+    return _Verdicts(str(path), run["judge"], rows, predictions)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return str(row.get("task") or ""), str(row["id"])
+
+
+def _read_file(path: Path) -> _Verdicts:
+    rows: dict[tuple[str, str], Row] = {}
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        if "id" not in row or not isinstance(row.get("correct"), bool | type(None)):
+            raise UserError(
+                f'{where}: a verdict is {{"id": ..., "correct": true or false, "score": a number or'
+                " none at all}"
+            )
+        score = row.get("score")
+        if isinstance(score, bool) or not isinstance(score, int | float | type(None)):
+            raise UserError(f"{where}: its score is {score!r}, not a number")
+        if _key(row) in rows:
+            raise UserError(f"{where}: a second verdict on {row['id']!r}; keep one")
+        rows[_key(row)] = {"correct": row.get("correct"), "score": score}
+    if not rows:
+        raise UserError(f"{path}: holds no verdict")
+    return _Verdicts(str(path), "people", rows, None)
+
+
+def _with_tasks(side: _Verdicts, other: _Verdicts) -> _Verdicts:
+    """Verdicts of a file without tasks take the tasks of the run they are compared with."""
+    if side.predictions is not None or any(task for task, _ in side.rows):
+        return side
+    homes: dict[str, list[str]] = {}
+    for task, name in other.rows:
+        homes.setdefault(name, []).append(task)
+    twice = [name for _, name in side.rows if len(homes.get(name, ())) > 1]
+    if twice:
+        raise UserError(
+            f"{side.name}: id {twice[0]!r} is in several tasks of {other.name}; add the task to"
+            " each line"
+        )
+    rows = {(homes[n][0] if n in homes else "", n): row for (_, n), row in side.rows.items()}
+    return _Verdicts(side.name, side.judge, rows, None)
+
+
+def _same_answer(key: tuple[str, str], left: _Verdicts, right: _Verdicts) -> bool:
+    if left.predictions is None or right.predictions is None:
+        return True  # a person's file does not repeat the answers
+    a, b = left.predictions[key], right.predictions[key]
+    return bool(a["prediction"] == b["prediction"] and a["question"] == b["question"])
+
+
+def _scale(keys: Sequence[tuple[str, str]], *sides: _Verdicts) -> list[list[float]]:
+    """The scores that each side gives, in order: the axes of a plot."""
+    return [
+        sorted({side.rows[k]["score"] for k in keys if side.rows[k]["score"] is not None})
+        for side in sides
+    ]
+
+
+def _pairs(keys: Sequence[tuple[str, str]], left: _Verdicts, right: _Verdicts) -> _Pairs:
+    known = [
+        key
+        for key in keys
+        if left.rows[key]["correct"] is not None and right.rows[key]["correct"] is not None
+    ]
+    assert left.predictions is not None  # the first side is a run
+    correct = [np.array([float(s.rows[k]["correct"]) for k in known]) for s in (left, right)]
+    score = [
+        np.array([np.nan if s.rows[k]["score"] is None else float(s.rows[k]["score"])
+                  for k in known])
+        for s in (left, right)
+    ]  # fmt: skip
+    videos = [str(left.predictions[key]["video"]) for key in known]
+    return _Pairs((correct[0], correct[1]), (score[0], score[1]), videos)
+
+
+def _figures(pairs: _Pairs) -> dict[str, Any]:
+    a, b = pairs.correct
+    if not len(a):
+        return {"n": 0, "n_clusters": 0}
+    draw = _Draws(pairs.videos)
+    shift = paired_difference(a, b, pairs.videos)
+    words = {0.0: "wrong", 1.0: "right"}
+    table = Counter(f"{words[x]} {words[y]}" for x, y in zip(a.tolist(), b.tolist(), strict=True))
+    figures: dict[str, Any] = {
+        "n": len(a),
+        "n_clusters": draw.count,
+        "accuracy": [_mean(x, pairs.videos) for x in (a, b)],
+        "shift": {"value": shift.delta, "ci95": shift.ci95, "p_value": shift.p_value},
+        "agreement": draw.figure(_share_terms((a == b).astype(float)), _share),
+        "kappa": draw.figure(_kappa_terms(a, b), _kappa),
+        "table": {
+            f"{x} {y}": table[f"{x} {y}"] for x in ("right", "wrong") for y in ("right", "wrong")
+        },
+    }
+    both = ~np.isnan(pairs.score[0]) & ~np.isnan(pairs.score[1])
+    if both.any():
+        figures |= _score_figures(pairs, both)
+    return figures
+
+
+def _score_figures(pairs: _Pairs, both: NDArray[np.bool_]) -> dict[str, Any]:
+    x, y = pairs.score[0][both], pairs.score[1][both]
+    right = pairs.correct[1][both]
+    videos = [video for video, kept in zip(pairs.videos, both, strict=True) if kept]
+    draw = _Draws(videos)
+    return {
+        "n_with_scores": len(x),
+        "pearson": draw.figure(_pearson_terms(x, y), _pearson),
+        # Ranks of the whole sample: a draw changes weights, not what stands above what.
+        "spearman": draw.figure(_pearson_terms(ranks(x), ranks(y)), _pearson),
+        "calibration": _calibration(x, y, right, videos),
+    }
+
+
+def _calibration(x: Array, y: Array, right: Array, videos: Sequence[str]) -> list[dict[str, Any]]:
+    from scipy.optimize import isotonic_regression
+
+    levels, counts = np.unique(x, return_counts=True)
+    rows: list[dict[str, Any]] = []
+    for level, count in zip(levels.tolist(), counts.tolist(), strict=True):
+        chosen = x == level
+        clusters = [video for video, kept in zip(videos, chosen, strict=True) if kept]
+        rows.append(
+            {
+                "score": level,
+                "n": count,
+                "mean_score": _mean(y[chosen], clusters),
+                "share_right": _mean(right[chosen], clusters),
+            }
+        )
+    means = np.array([row["mean_score"]["value"] for row in rows])
+    rising = isotonic_regression(means, weights=counts.astype(float)).x
+    for row, expected in zip(rows, rising.tolist(), strict=True):
+        row["expected_score"] = expected
+    return rows
+
+
+def _mean(values: Array, videos: Sequence[str]) -> dict[str, Any]:
+    found = clustered_mean(values, videos)
+    return {"value": found.value, "se": found.se, "ci95": found.ci95}
+
+
+class _Draws:
+    """Figures with percentile intervals over draws of whole videos.
+
+    A figure is a function of sums over answers, so that a draw only has to add up videos.
+    """
+
+    def __init__(self, videos: Sequence[str]) -> None:
+        names = {video: number for number, video in enumerate(dict.fromkeys(videos))}
+        self.count = len(names)
+        self._codes = np.array([names[video] for video in videos], dtype=np.intp)
+
+    def figure(self, terms: Array, statistic: Callable[[Array], Array]) -> dict[str, Any]:
+        """`terms` n×k; `statistic` takes sums m×k to m values, NaN where undefined."""
+        sums = np.stack(
+            [np.bincount(self._codes, weights=column, minlength=self.count) for column in terms.T],
+            axis=1,
+        )
+        value = _known(statistic(sums.sum(axis=0, keepdims=True))[0])
+        if value is None or self.count < 2:
+            return {"value": value, "ci95": None}
+        drawn = np.concatenate(
+            [statistic(weights @ sums) for weights in resampled_weights(self.count)]
+        )
+        drawn = drawn[~np.isnan(drawn)]
+        return {"value": value, "ci95": np.quantile(drawn, [0.025, 0.975]).tolist()}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _share_terms(values: Array) -> Array:
+    return np.stack([np.ones(len(values)), values], axis=1)
+
+
+def _share(sums: Array) -> Array:
+    return np.asarray(sums[:, 1] / sums[:, 0])
+
+
+def _kappa_terms(a: Array, b: Array) -> Array:
+    return np.stack([np.ones(len(a)), (a == b).astype(float), a, b], axis=1)
+
+
+def _kappa(sums: Array) -> Array:
+    seen, p, q = (sums[:, column] / sums[:, 0] for column in (1, 2, 3))
+    chance = p * q + (1 - p) * (1 - q)
+    rest = np.where(chance < 1, 1 - chance, np.nan)
+    return np.asarray((seen - chance) / rest)
+
+
+def _pearson_terms(x: Array, y: Array) -> Array:
+    dx, dy = x - x.mean(), y - y.mean()  # near zero, where squares keep their digits
+    return np.stack([np.ones(len(x)), dx, dy, dx * dx, dy * dy, dx * dy], axis=1)
+
+
+def _pearson(sums: Array) -> Array:
+    x, y, xx, yy, xy = (sums[:, column] / sums[:, 0] for column in range(1, 6))
+    spread = (xx - x * x) * (yy - y * y)
+    # A side without variation leaves rounding errors, not zero.
+    return np.asarray((xy - x * y) / np.sqrt(np.where(spread > 1e-12, spread, np.nan)))
+
+
+def pearson(x: Array, y: Array) -> float | None:
+    """Pearson's correlation of two arrays of n; None where a side does not vary."""
+    return _known(_pearson(_pearson_terms(x, y).sum(axis=0, keepdims=True))[0])
+
+
+def ranks(x: Array) -> Array:
+    """Ranks from 1, ties sharing their mean: Pearson's of these is Spearman's."""
+    _, where, counts = np.unique(x, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return np.asarray((ends - (counts - 1) / 2)[where], dtype=np.float64)
+
+
+def kappa(a: Array, b: Array) -> float | None:
+    """Cohen's kappa of two arrays of n verdicts, 0 or 1: agreement beyond chance (Cohen 1960).
+
+    None where both judges say one and the same thing of everything: chance explains it all.
+    """
+    return _known(_kappa(_kappa_terms(a, b).sum(axis=0, keepdims=True))[0])
