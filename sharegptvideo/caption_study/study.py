@@ -183,9 +183,7 @@ def _support(
 ) -> dict[str, Any]:
     """The support of the questions of every config in the folder that has questions."""
     asking = [
-        config
-        for config in held_configs(reader.settings.root)
-        if config.row in {QaRow, TaskRow}
+        config for config in held_configs(reader.settings.root) if config.row in {QaRow, TaskRow}
     ]
     known = _captions_by_video(reader, studied, asking)
     found: dict[str, Any] = {}
@@ -239,9 +237,7 @@ def _tell_members(
     found: list[dict[str, Any]], ids: list[str], reader: _Reader, config: Config
 ) -> None:
     """Put ids for places, and the texts of the first members, which are read again for it."""
-    texts: dict[int, str] = {
-        place: "" for group in found for place in group["members"][:_SHOWN]
-    }
+    texts: dict[int, str] = {place: "" for group in found for place in group["members"][:_SHOWN]}
     last = max(texts, default=-1)
     for place, row in enumerate(islice(reader.captions(config), last + 1)):
         if place in texts:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sharegptvideo.caption_study.block import BlockFigures, WordFigures
 from sharegptvideo.caption_study.duplicates import Shingles, groups
 from sharegptvideo.caption_study.lexicon import matcher
-from sharegptvideo.caption_study.repetition import OPENING, REPEATED
+from sharegptvideo.caption_study.repetition import REPEATED
 from sharegptvideo.caption_study.tokens import Ints
 from sharegptvideo.judging.lexicon import FUNCTION_WORDS
 
@@ -102,7 +102,9 @@ class Totals:
         columns = _Columns.of(self._blocks)
         self._blocks.clear()
         every = np.ones(len(columns.sources), np.bool_)
-        names = sorted(self._by_source, key=lambda name: (-int((columns.sources == name).sum()), name))
+        names = sorted(
+            self._by_source, key=lambda name: (-int((columns.sources == name).sum()), name)
+        )
         return {
             "whole": columns.figures(every, self._whole),
             "by_source": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.data import download, listing
+from sharegptvideo.cli.data import download, listing, stats
 
 __all__ = ["app"]
 
@@ -14,3 +14,4 @@ app = typer.Typer(no_args_is_help=True)
 app.command("list")(listing.list_)
 app.command()(listing.show)
 app.command()(download.download)
+app.command()(stats.stats)

@@ -1,0 +1,112 @@
+"""`sharegptvideo data stats`: what a folder's captions are like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+
+__all__ = ["stats"]
+
+
+def stats(
+    folder: Annotated[Path, typer.Argument(help="The release, or Parquet made by this package.")],
+    config: Annotated[
+        str | None,
+        typer.Option(help="Whose captions; `captions`, or else the first that has any."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="One split, or several joined by +; all if left out.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write stats.json and index.html into this folder.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Read so many captions, and questions a config.")
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(help="A row that breaks the schema: raise, or skip and count it.")
+    ] = "raise",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one a core if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Study the captions: length, words, repetition, near-duplicates, what they speak of.
+
+    Questions in the folder are held against their captions: how much of each answer is there.
+
+    Example: sharegptvideo data stats path/to/release --out stats
+    """
+    import warnings
+
+    from sharegptvideo.caption_study import Settings, prepare_folder, study, write_report
+    from sharegptvideo.sources import DataWarning
+
+    settings = Settings(folder, config, split, limit, on_error, workers)
+    if out is not None:
+        prepare_folder(out)
+    with warnings.catch_warnings(), progress_bar() as progress:
+        # What was left out is counted in the figures.
+        warnings.simplefilter("ignore", DataWarning)
+        figures = study(settings, progress)
+    if out is not None:
+        write_report(figures, out)
+        note(f"wrote {out / 'stats.json'} and {out / 'index.html'}")
+    if figures["skipped_rows"]:
+        note(f"{figures['skipped_rows']} rows that break the schema were left out")
+    if as_json:
+        print_json(figures)
+    else:
+        _print(figures)
+
+
+def _print(figures: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    sources = figures["by_source"]
+    parts = [("all", figures["whole"]), *(sources.items() if len(sources) > 1 else [])]
+    table = Table("", box=None, pad_edge=False)
+    for name, _ in parts:
+        table.add_column(name, justify="right")
+    for what, show in _LINES:
+        table.add_row(what, *(show(part) for _, part in parts))
+    for aspect in figures["whole"]["aspects"]:
+        shares = (part["aspects"][aspect]["share"] for _, part in parts)
+        table.add_row(f"speak of {aspect}", *map(_percent, shares))
+    print_table(table)
+    asked = {name: one for name, one in figures["support"].items() if one["questions"]}
+    if asked:
+        table = Table("answers that captions support", box=None, pad_edge=False)
+        for head in ("questions", "mean", "in full", "not at all", "by chance"):
+            table.add_column(head, justify="right")
+        for name, one in asked.items():
+            shares = (one[key] for key in ("mean", "full", "none", "chance"))
+            table.add_row(name, f"{one['questions']:,}", *map(_percent, shares))
+        print_table(table)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _ratio(part: Mapping[str, Any]) -> str:
+    ratio = part["vocabulary"]["type_token_ratio_1000"]
+    return "–" if ratio is None else f"{ratio:.3f}"
+
+
+_LINES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("captions", lambda part: f"{part['captions']:,}"),
+    ("videos", lambda part: f"{part['videos']:,}"),
+    ("words in a caption, mean", lambda part: f"{part['length']['mean']:.1f}"),
+    ("    5 % to 95 %", lambda part: f"{part['length']['p5']:.0f}–{part['length']['p95']:.0f}"),
+    ("different words", lambda part: f"{part['vocabulary']['types']:,}"),
+    ("type-token ratio in 1,000 words", _ratio),
+    ("captions that repeat four words", lambda part: _percent(part["repeated"]["4"]["captions"])),
+    ("with a shared opening", lambda part: _percent(part["shared_openings"])),
+    ("with a near-duplicate", lambda part: _percent(part["near_duplicates"]["share"])),
+)
