@@ -10,12 +10,15 @@ from typing import Literal, get_args
 
 __all__ = ["Fault", "Faults", "Kind"]
 
-Kind = Literal["status", "drop", "lost", "cut", "short", "wrong", "ignore-range"]
+Kind = Literal["status", "drop", "lost", "cut", "stall", "short", "wrong", "ignore-range"]
 
 
 @dataclass
 class Fault:
-    """One fault; `times` counts down to 0, `hits` says how often it struck so far."""
+    """One fault; `times` counts down to 0, `hits` says how often it was taken.
+
+    `struck` is set when it has done its harm: `fault.struck.wait(10)`, then kill the client.
+    """
 
     match: re.Pattern[str]
     kind: Kind
@@ -25,6 +28,7 @@ class Fault:
     status: int
     headers: dict[str, str]
     hits: int = 0
+    struck: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Faults:
         and these only where a file's own bytes move, so that no other request uses them up:
 
         - `cut`: closes the connection after `after` bytes, sent or (an upload) received.
+        - `stall`: after `after` bytes, sends or reads nothing more until the client closes.
         - `short`: sends `after` bytes and claims that this is all.
         - `wrong`: sends the right number of bytes, the one at `after` changed.
         - `ignore-range`: sends the whole file, with 200, to whoever asks for a part.

@@ -11,12 +11,23 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub_faults import Fault, Kind
 from hub_repos import Blob, RefusedError
 
 if TYPE_CHECKING:
     from hub_server import HubServer
 
-__all__ = ["Answer", "HubHandler", "Request", "Route", "as_json"]
+__all__ = ["Answer", "HubHandler", "Request", "Route", "Transfer", "as_json"]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes of a file that went out: from `start` on, `sent` of them."""
+
+    repo: str
+    path: str
+    start: int
+    sent: int
 
 
 @dataclass
@@ -61,10 +72,10 @@ class Answer:
     file: tuple[str, str, Blob] | None = None  # repository, path, content
 
 
-def as_json(value: object, status: int = 200, **headers: str) -> Answer:
+def as_json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
     """A JSON answer."""
     kind = {"Content-Type": "application/json; charset=utf-8"}
-    return Answer(json.dumps(value).encode(), status, {**kind, **headers})
+    return Answer(json.dumps(value).encode(), status, {**kind, **(headers or {})})
 
 
 Route = Callable[[Request], Answer]
@@ -90,33 +101,41 @@ class HubHandler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path))
         fault = self.hub.faults.take(self.command, path, {"status", "drop", "lost"})
         if fault is not None and fault.kind == "drop":
-            return self._hang_up()
-        if self.storage and self.command == "PUT":
-            cut = self.hub.faults.take(self.command, path, {"cut"})
-            if cut is not None:
-                self.rfile.read(cut.after)
-                return self._hang_up()
-        body = self._read_body()
+            return self._hang_up(fault)
+        body = self._read_body(path)
+        if body is None:
+            return None
         if fault is not None and fault.kind == "status":
-            wrong = as_json({"error": f"fault {fault.status}"}, fault.status, **fault.headers)
-            return self._send(wrong)
+            fault.struck.set()
+            wrong = {"error": f"fault {fault.status}"}
+            return self._send(as_json(wrong, fault.status, fault.headers))
         headers = {name.lower(): value for name, value in self.headers.items()}
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         request = Request(self.hub, self.command, parts.path, query, headers, body)
-        routes = STORAGE_ROUTES if self.storage else HUB_ROUTES
         try:
-            answer = _dispatch(request, routes)
+            answer = _dispatch(request, STORAGE_ROUTES if self.storage else HUB_ROUTES)
         except RefusedError as error:
             answer = _refused(error)
         if fault is not None:  # the answer is lost
-            return self._hang_up()
+            return self._hang_up(fault)
         return self._send_file(answer, path) if answer.file else self._send(answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - names of http.server
 
-    def _read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+    def _read_body(self, path: str) -> bytes | None:
+        """The body; None where a fault ended the connection before all of it had come."""
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            return self._read_chunks()
+        size = int(self.headers.get("Content-Length", 0))
+        if self.storage and self.command == "PUT":
+            fault = self.hub.faults.take(self.command, path, {"cut", "stall"})
+            if fault is not None:
+                self.rfile.read(min(fault.after, size))
+                self._hang_up(fault)
+                return None
+        return self.rfile.read(size)
+
+    def _read_chunks(self) -> bytes:
         found = []
         while size := int(self.rfile.readline().split(b";")[0], 16):
             found.append(self.rfile.read(size))
@@ -130,23 +149,23 @@ class HubHandler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def _send_file(self, answer: Answer, path: str) -> None:
-        from hub_server import Transfer
-
         assert answer.file is not None
         repo, name, blob = answer.file
         if self.command == "HEAD":
-            self._head(200, {**answer.headers, "Content-Length": str(len(blob.content))})
-            return
+            head = {**answer.headers, "Content-Length": str(len(blob.content))}
+            return self._head(200, head)
         asked = self.headers.get("Range")
-        faults = {"cut", "short", "wrong"} | ({"ignore-range"} if asked else set())
-        fault = self.hub.faults.take(self.command, path, faults)
+        kinds: set[Kind] = {"cut", "stall", "short", "wrong"}
+        fault = self.hub.faults.take(
+            self.command, path, kinds | {"ignore-range"} if asked else kinds
+        )
         kind = fault.kind if fault else None
+        size = len(blob.content)
         try:
-            part = _span(asked if kind != "ignore-range" else None, len(blob.content))
+            part = _span(None if kind == "ignore-range" else asked, size)
         except ValueError:
-            self._send(Answer(b"", 416, {"Content-Range": f"bytes */{len(blob.content)}"}))
-            return
-        start, stop = part or (0, len(blob.content))
+            return self._send(Answer(b"", 416, {"Content-Range": f"bytes */{size}"}))
+        start, stop = part or (0, size)
         content = blob.content[start:stop]
         if fault is not None and kind == "wrong" and content:
             at = min(fault.after, len(content) - 1)
@@ -155,15 +174,18 @@ class HubHandler(BaseHTTPRequestHandler):
             content = content[: fault.after]
         headers = {**answer.headers, "Content-Length": str(len(content))}
         if part is not None:
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(blob.content)}"
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         self._head(206 if part else 200, headers)
-        if fault is not None and kind == "cut":
+        if fault is not None and kind in {"cut", "stall"}:
             content = content[: fault.after]
         # Noted before it is sent: who has received the last byte may look at once.
         self.hub.transfers.append(Transfer(repo, name, start, len(content)))
         self.wfile.write(content)
-        if kind == "cut":
-            self._hang_up()
+        if fault is not None and kind in {"cut", "stall"}:
+            self._hang_up(fault)
+        elif fault is not None:
+            fault.struck.set()
+        return None
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -171,9 +193,13 @@ class HubHandler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _hang_up(self) -> None:
-        self.close_connection = True
+    def _hang_up(self, fault: Fault) -> None:
         self.wfile.flush()
+        fault.struck.set()
+        if fault.kind == "stall":
+            while self.connection.recv(1 << 16):  # until the client, or the server's end, closes
+                pass
+        self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -193,7 +219,7 @@ def _refused(error: RefusedError) -> Answer:
     headers = {"X-Error-Message": text}
     if error.code:
         headers["X-Error-Code"] = error.code
-    return as_json(error.body, error.status, **headers)
+    return as_json(error.body, error.status, headers)
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:

@@ -20,7 +20,17 @@ from typing import Any
 
 import yaml
 
-__all__ = ["BRANCH", "GIT_LIMIT", "Blob", "Commit", "RefusedError", "Repo", "card_errors", "is_lfs"]
+__all__ = [
+    "ATTRIBUTES",
+    "BRANCH",
+    "GIT_LIMIT",
+    "Blob",
+    "Commit",
+    "RefusedError",
+    "Repo",
+    "card_errors",
+    "is_lfs",
+]
 
 BRANCH = "main"
 

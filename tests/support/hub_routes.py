@@ -98,7 +98,7 @@ def _page(request: Request, found: list[dict[str, Any]]) -> Answer:
     if stop < len(found):
         query = urlencode({**request.query, "cursor": stop})
         headers["Link"] = f'<{request.hub.url}{request.raw_path}?{query}>; rel="next"'
-    return as_json(found[start:stop], **headers)
+    return as_json(found[start:stop], headers=headers)
 
 
 def _refs(request: Request) -> Answer:
@@ -139,7 +139,7 @@ def _resolve(request: Request) -> Answer:
         blob = repo.file(commit, path)
     except RefusedError as error:
         named = {**headers, "X-Error-Code": error.code, "X-Error-Message": "Entry not found"}
-        return as_json(error.body, error.status, **named)
+        return as_json(error.body, error.status, named)
     if blob.lfs:
         headers["X-Linked-Size"] = str(len(blob.content))
         headers["X-Linked-ETag"] = f'"{blob.etag}"'

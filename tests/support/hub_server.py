@@ -9,31 +9,56 @@ no way back, so `environment()` sets HF_HUB_DISABLE_XET, and it speaks LFS.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import socket
+import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 from hub_faults import Faults
-from hub_http import HubHandler
-from hub_repos import Blob, Commit, RefusedError, Repo, is_lfs
+from hub_http import HubHandler, Transfer
+from hub_repos import ATTRIBUTES, Blob, Commit, RefusedError, Repo, is_lfs
 
 __all__ = ["HubServer", "Transfer"]
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """Bytes of a file that went out: from `start` on, `sent` of them."""
+class _Server(ThreadingHTTPServer):
+    """Ends its open connections with it, and keeps errors of its own for the test to see."""
 
-    repo: str
-    path: str
-    start: int
-    sent: int
+    daemon_threads = True
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], errors: list[str]) -> None:
+        self.open: set[socket.socket] = set()
+        self.errors = errors
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, *_: Any) -> None:
+        # A client that goes away, or is killed, is part of the game.
+        if not isinstance(sys.exception(), ConnectionError):
+            self.errors.append(traceback.format_exc())
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in list(self.open):
+            with contextlib.suppress(OSError):  # it may have ended just now
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
@@ -48,6 +73,7 @@ class HubServer:
         token: the one token there is; it is `user`'s, who may write in `namespaces`.
         requests: (method, path) of all that came, paths unquoted and without the query.
         transfers: each time that a file's bytes went out.
+        errors: tracebacks of the server itself; the fixture fails a test that leaves one.
         faults: what is to go wrong; see `Faults.add`.
         page_size: entries in one answer of a tree or a log; the rest is behind a link.
         part_size: uploads larger than this go in parts of this size.
@@ -63,12 +89,13 @@ class HubServer:
     storage_url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     parts: dict[tuple[str, int], bytes] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    _running: list[tuple[ThreadingHTTPServer, threading.Thread]] = field(default_factory=list)
+    _running: list[tuple[_Server, threading.Thread]] = field(default_factory=list)
 
     # What tests set up and look at.
 
@@ -159,8 +186,6 @@ class HubServer:
 
     def create(self, kind: str, name: str, *, private: bool, token: str | None) -> str:
         """A new repository with the Hub's first commit; gives its URL."""
-        from hub_repos import ATTRIBUTES
-
         url = f"{self.url}/{'' if kind == 'model' else kind + 's/'}{name}"
         if not token:
             raise RefusedError(401, "Invalid username or password.")
@@ -224,11 +249,14 @@ class HubServer:
         return self
 
     def _start(self, *, storage: bool) -> str:
-        kind = type("Handler", (HubHandler,), {"hub": self, "storage": storage})
-        assert issubclass(kind, BaseHTTPRequestHandler)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        class Handler(HubHandler):
+            hub = self
+
+        Handler.storage = storage
+        server = _Server(Handler, self.errors)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         thread.start()
         self._running.append((server, thread))
         return f"http://127.0.0.1:{server.server_address[1]}"
