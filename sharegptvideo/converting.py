@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,6 @@ PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int, str], None]
 
 _STEP = 1000
-_STAGE = ".converting"
 
 
 @dataclass(slots=True)
@@ -94,6 +94,7 @@ def convert(
     jobs = _jobs(original, target, [Path(file) for file in files], split)
     folder = Path(to)
     _check_free(folder, target, jobs, overwrite)
+    fresh = not folder.exists()
     done = Converted(target.name)
     reader = _Reader(
         original,
@@ -105,20 +106,24 @@ def convert(
         progress,
         done,
     )
-    stage = folder / _STAGE
+    # Its name is that of the work: a killed run's leftovers go with the next, and no one else's.
+    stage = folder / f".converting-{target.name}-{'-'.join(jobs)}"
     try:
         written = {
             name: write_split(reader.rows(name, paths), target, name, stage)
             for name, paths in jobs.items()
         }
+        for name in [name for name, part in written.items() if not part.rows]:
+            raise UserError(f"{jobs[name][0]}: no row to write for {name}")
         for name, part in written.items():
-            if not part.rows:
-                raise UserError(f"{jobs[name][0]}: no row to write for {name}")
             done.splits[name] = _publish(part, target, name, folder)
             if name in original.questions:
                 done.complete[name] = part.rows == original.questions[name]
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        if fresh and not done.splits:
+            with contextlib.suppress(OSError):  # not made yet, or someone else's by now
+                folder.rmdir()
     return done
 
 
@@ -182,6 +187,8 @@ def _questions_of(path: Path) -> Path:
 
 
 def _check_free(folder: Path, config: Config, jobs: Iterable[str], overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; --to is the folder to write into")
     for name in jobs:
         if not overwrite and any((folder / config.name).glob(f"{name}-*.parquet")):
             raise UserError(
@@ -293,6 +300,7 @@ class _Reader:
         found = next((side for side, (low, high) in sides if low <= number <= high), None)
         if found != split:
             raise UserError(
-                f"{where}: clip {number} of {self.original.title} belongs to {found or 'no split'}, "
-                f"not to {split}; convert the file as that, or a selection of your own as plain"
+                f"{where}: clip {number} of {self.original.title} belongs to "
+                f"{found or 'no split'}, not to {split}; convert the file as that, or a selection "
+                "of your own as plain"
             )

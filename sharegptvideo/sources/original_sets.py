@@ -103,7 +103,8 @@ ORIGINAL_SETS: dict[str, OriginalSet] = {
             None,
             {
                 "train": "VideoInstruct100K.json",
-                "test": "generic_qa.json, temporal_qa.json, consistency_qa.json, test_q.json",
+                "test": "generic_qa.json, temporal_qa.json, consistency_qa.json, "
+                "test_q.json, test_a.json",
             },
             words={
                 "videoinstruct100k": "train",

@@ -154,7 +154,8 @@ def _matched(
 def _nearest(name: str, names: Iterable[str]) -> str:
     by_key = {_plain(other): other for other in names}
     near = difflib.get_close_matches(_plain(name), by_key, n=1, cutoff=0.5)
-    near += [key for key in by_key if key and (key in _plain(name) or _plain(name) in key)]
+    # `video` in `video_file` is a hint, `id` in `video` is not.
+    near += [key for key in by_key if len(key) > 2 and (key in _plain(name) or _plain(name) in key)]
     return f", the nearest is {by_key[near[0]]!r}" if near else ""
 
 

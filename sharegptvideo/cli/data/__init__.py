@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.data import download, listing, stats
+from sharegptvideo.cli.data import convert, download, listing, stats, status
 
 __all__ = ["app"]
 
@@ -14,4 +14,6 @@ app = typer.Typer(no_args_is_help=True)
 app.command("list")(listing.list_)
 app.command()(listing.show)
 app.command()(download.download)
+app.command()(convert.convert)
+app.command()(status.status)
 app.command()(stats.stats)
