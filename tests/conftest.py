@@ -142,10 +142,7 @@ def hub_server(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[HubServer]:
     """A Hub on loopback, which the clients in this process take for the Hub; see `HubServer`."""
-    from huggingface_hub import close_session
-
     with HubServer(tmp_path_factory.mktemp("hf_home")) as server:
         use_hub(server, monkeypatch)
         yield server
-        close_session()
     assert not server.errors, server.errors[0]
