@@ -16,6 +16,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+# Of the client itself, when it uploads.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 REPO = "tester/rows"
 SHARD = b"PAR1" + bytes(range(256)) * 50 + b"PAR1"
 CARD = b"---\nlicense: mit\n---\n# Rows\n"
