@@ -12,12 +12,17 @@ class UserError(Exception):
     """A mistake that the user can mend: one line that says what, where and how to mend it.
 
     The command line prints it without a traceback and exits with 2 (bad usage) or, where
-    `exit_code` says so, with 1 (the work failed).
+    `exit_code` says so, with 1 (the work failed). What is quoted from a file or a name may hold
+    anything: line ends, control characters and halves of surrogate pairs are shown escaped.
     """
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
-        super().__init__(message)
+        super().__init__(message if message.isprintable() else _escaped(message))
         self.exit_code = exit_code
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "numbered_lines",
     "open_lines",
     "parse_row",
+    "parse_yaml",
     "read_json",
     "read_jsonl",
     "replacing",
@@ -39,8 +41,17 @@ Row = dict[str, Any]
 
 
 def dumps(value: object) -> str:
-    """One line of JSON, UTF-8 kept as it is; NaN is refused, since no other reader takes it."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """One line of JSON, UTF-8 kept as it is; NaN is refused, since no other reader takes it.
+
+    A text with half a surrogate pair, which is no UTF-8 but which a model can say, is escaped.
+    """
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if _HALF_PAIR.search(line):
+        return json.dumps(value, allow_nan=False)
+    return line
+
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -223,6 +234,22 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
     if not isinstance(row, dict):
         raise UserError(f"{path}:{number}: a JSON {type(row).__name__}, not an object")
     return row
+
+
+def parse_yaml(where: str, text: str) -> Any:
+    """What a YAML text says; `where` names it in the error.
+
+    Raises:
+        UserError: it is not YAML, or names an impossible value such as the 40th of May.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: not YAML (nested too deeply)") from error
 
 
 _GZIP = b"\x1f\x8b"

@@ -9,12 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.schema import CONFIGS
-from sharegptvideo.storage import dumps, sha256_text
+from sharegptvideo.storage import dumps, parse_yaml, sha256_text
 
 __all__ = [
     "DataSource",
@@ -200,18 +199,14 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
             value and missing field.
     """
     where = f"recipe {name_or_file}"
-    try:
-        content = yaml.safe_load(recipe_text(name_or_file))
-    except yaml.YAMLError as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"{where}: not YAML ({cause})") from error
+    content = parse_yaml(where, recipe_text(name_or_file))
     if not isinstance(content, dict):
         raise UserError(f"{where}: a recipe is a mapping of keys to values")
     for override in overrides:
         _override(content, override)
-    stage = content.get("stage")
+    stage = str(content.get("stage"))
     if stage not in _STAGES:
-        raise unknown_name(f"stage in {where}:", str(stage), _STAGES)
+        raise unknown_name(f"stage in {where}:", stage, _STAGES)
     try:
         return _STAGES[stage].model_validate(content)
     except ValidationError as error:
@@ -228,10 +223,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"override {override!r}: write it as key=value, with dots between levels")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: the value is not YAML") from error
+    value = parse_yaml(f"override {override!r}", text)
     *parents, last = key.split(".")
     place: Any = content
     for parent in parents:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-import yaml
 from pydantic import ValidationError
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval.tasks.schema import Task
+from sharegptvideo.storage import parse_yaml
 
 __all__ = ["list_tasks", "load_task", "parse_task", "task_names"]
 
@@ -48,10 +48,7 @@ def parse_task(text: str, name: str) -> Task:
         UserError: every fault of the file in one line.
     """
     where = f"task file {name}.yaml"
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+    data = parse_yaml(where, text)
     if not isinstance(data, dict):
         raise UserError(f"{where}: needs one key: value a line")
     try:

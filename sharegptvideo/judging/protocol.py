@@ -119,10 +119,12 @@ def _one_object(reply: str) -> dict[str, Any]:
         raise UnreadableError("it is empty")
     try:
         found = json.loads(text, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise UnreadableError("it is not one JSON object") from error
     except RecursionError as error:
         raise UnreadableError("it is nested too deeply") from error
+    except UnreadableError:
+        raise
+    except ValueError as error:  # no JSON, or a number of more digits than Python takes
+        raise UnreadableError("it is not one JSON object") from error
     if not isinstance(found, dict):
         raise UnreadableError("it is not one JSON object")
     return found

@@ -22,8 +22,9 @@ __all__ = ["arrow_schema", "checked_batch", "converted_block", "convertible"]
 _USERS = ("human", "user")
 _ASSISTANTS = ("gpt", "assistant")
 
-# What `rows.convert` refuses in a path: absolute, with a drive, climbing out, with a zero byte.
-_UNSAFE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00"
+# What `rows.convert` refuses in a path: absolute, with a drive, climbing out, with a zero byte,
+# naming nothing.
+_UNSAFE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00|^\.?(?:[/\\]\.?)*$"
 
 # Names that may tell where a video comes from: with a folder, a set's own, or ActivityNet's.
 _TELLING = rf"/|^[vV]_|^(?i:{'|'.join(SETS)})(?:\.|$)"
