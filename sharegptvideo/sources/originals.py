@@ -86,10 +86,14 @@ def read_table(
     Raises:
         UserError: no heading, a column twice, not UTF-8, a `"` that never ends.
     """
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     with open_lines(path) as file:
         lines = _decoded(path, file)
-        table = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=quoted)
+        table = csv.reader(
+            lines,
+            delimiter=delimiter,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            strict=quoted,
+        )
         try:
             heading = _heading(path, next(table, None), needed, hint)
             for values in table:
