@@ -10,7 +10,7 @@ bounded by the first figure. Groups are closed over chains: A near B near C is o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,20 @@ from numpy.typing import NDArray
 
 from sharegptvideo.caption_study.tokens import Block, Ints, Words, hashes, mixed
 
-__all__ = ["BANDS", "ROWS", "SHINGLE", "THRESHOLD", "Shingles", "groups", "shingles"]
+__all__ = [
+    "BANDS",
+    "ROWS",
+    "SHINGLE",
+    "THRESHOLD",
+    "Progress",
+    "Shingles",
+    "groups",
+    "jaccard",
+    "shingles",
+]
+
+Progress = Callable[[int, int, str], None]
+"""`progress(done, total, what)`; a total of 0 means unknown."""
 
 SHINGLE = 3
 """Words of a run."""
@@ -29,9 +42,11 @@ THRESHOLD = 0.7
 BANDS, ROWS = 30, 5
 
 _PAIRS = 1 << 13
-# How far apart in a bucket two captions may stand and still be compared. Groups are closed over
-# chains, so a larger bucket of true duplicates is one group all the same.
-_REACH = 64
+# How far apart in a bucket two captions may stand and still be compared, so that captions of one
+# mould cannot make the work quadratic. Within a bucket they stand by the next band's key, the
+# nearest beside each other, and groups are closed over chains: a larger bucket of true duplicates
+# is one group all the same.
+_REACH = 8
 
 _RUNS = mixed(np.arange(1, 2 * BANDS * ROWS + 1, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
 _FACTORS, _OFFSETS = _RUNS[: BANDS * ROWS] | np.uint64(1), _RUNS[BANDS * ROWS :]
@@ -44,12 +59,12 @@ class Shingles:
     Attributes:
         values: uint32 (sum of sizes,), the set of each caption, sorted.
         sizes: int64 (captions,).
-        bands: uint64 (captions, BANDS).
+        bands: uint32 (captions, BANDS); two that agree by chance cost a comparison, no more.
     """
 
     values: NDArray[np.uint32]
     sizes: Ints
-    bands: Words
+    bands: NDArray[np.uint32]
 
     @classmethod
     def joined(cls, parts: Sequence[Shingles]) -> Shingles:
@@ -91,8 +106,8 @@ def _of_few(block: Block, lone: Ints) -> Words:
     return mixed(totals)
 
 
-def _bands(values: Words, starts: Ints) -> Words:
-    keys = np.empty((len(starts), BANDS), np.uint64)
+def _bands(values: Words, starts: Ints) -> NDArray[np.uint32]:
+    keys = np.empty((len(starts), BANDS), np.uint32)
     for band in range(BANDS):
         total = np.full(len(starts), band, np.uint64)
         for row in range(ROWS):
@@ -100,11 +115,11 @@ def _bands(values: Words, starts: Ints) -> Words:
             # The high half of a multiply-add over 2^64: Dietzfelbinger's multiply-shift.
             hashed = (values * _FACTORS[number] + _OFFSETS[number]) >> np.uint64(32)
             total = mixed(total + np.minimum.reduceat(hashed, starts))
-        keys[:, band] = total
+        keys[:, band] = total >> np.uint64(32)
     return keys
 
 
-def groups(found: Shingles) -> Ints:
+def groups(found: Shingles, progress: Progress | None = None) -> Ints:
     """Which group each caption is in: the place of the group's first caption, int64 (captions,).
 
     A caption without near-duplicate is a group of its own.
@@ -112,7 +127,9 @@ def groups(found: Shingles) -> Ints:
     forest = _Forest(len(found.sizes))
     ends = np.cumsum(found.sizes)
     for band in range(BANDS):
-        order = np.argsort(found.bands[:, band], kind="stable")
+        if progress:
+            progress(band + 1, BANDS, "near-duplicates")
+        order = np.lexsort((found.bands[:, (band + 1) % BANDS], found.bands[:, band]))
         keys = found.bands[order, band]
         for step in range(1, min(_REACH, len(order))):
             same = np.flatnonzero(keys[step:] == keys[:-step])
@@ -145,7 +162,8 @@ def _jaccard(
     pair = np.repeat(np.tile(np.arange(len(left)), 2), counts)
     inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     taken = values[np.repeat(ends[members] - counts, counts) + inside]
-    keys = np.sort((pair.astype(np.uint64) << np.uint64(32)) | taken)
+    # Both halves are sorted already, and the stable sort merges what it finds sorted.
+    keys = np.sort((pair.astype(np.uint64) << np.uint64(32)) | taken, kind="stable")
     twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
     shared = np.bincount(twice.astype(np.int64), minlength=len(left))
     return np.asarray(shared / (sizes[left] + sizes[right] - shared), np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharegptvideo.caption_study.block import BlockFigures, WordFigures
-from sharegptvideo.caption_study.duplicates import Shingles, groups
+from sharegptvideo.caption_study.duplicates import Progress, Shingles, groups
 from sharegptvideo.caption_study.lexicon import matcher
 from sharegptvideo.caption_study.repetition import REPEATED
 from sharegptvideo.caption_study.tokens import Ints
@@ -97,9 +97,9 @@ class Totals:
         # The words are merged already; what is kept is one entry a caption.
         self._blocks.append(replace(block, whole=_NO_WORDS, by_source={}, phrases={}))
 
-    def figures(self) -> dict[str, Any]:
-        """`whole`, `by_source`, `openings`, `phrases` and `near_duplicates` as JSON values."""
-        columns = _Columns.of(self._blocks)
+    def figures(self, progress: Progress | None = None) -> dict[str, Any]:
+        """`whole`, `by_source`, `openings`, `phrases` and `groups` as JSON values."""
+        columns = _Columns.of(self._blocks, progress)
         self._blocks.clear()
         every = np.ones(len(columns.sources), np.bool_)
         names = sorted(
@@ -143,12 +143,12 @@ class _Columns:
     group_size: Ints
 
     @classmethod
-    def of(cls, blocks: list[BlockFigures]) -> _Columns:
+    def of(cls, blocks: list[BlockFigures], progress: Progress | None) -> _Columns:
         same = np.concatenate([block.same for block in blocks])
         _, inverse, counts = np.unique(same, return_inverse=True, return_counts=True)
         opening = [text for block in blocks for text in block.openings]
         uses = Counter(opening)
-        group = groups(Shingles.joined([block.shingles for block in blocks]))
+        group = groups(Shingles.joined([block.shingles for block in blocks]), progress)
         return cls(
             sources=np.array([name for block in blocks for name in block.sources]),
             videos=np.concatenate([block.videos for block in blocks]),

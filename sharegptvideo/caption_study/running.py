@@ -15,17 +15,15 @@ from typing import Any, TypeVar
 
 from sharegptvideo.caption_study import duplicates, lexicon, repetition
 from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
+from sharegptvideo.caption_study.duplicates import Progress
 from sharegptvideo.caption_study.support import Asked, SupportTotals, support_block
 from sharegptvideo.caption_study.totals import Totals
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of, read_rows
-from sharegptvideo.schema import CONFIGS, Config, QaRow, TaskRow
+from sharegptvideo.schema import CONFIGS, Config, QaRow
 from sharegptvideo.sources import ReadReport, Row, held_configs, open_source
 
 __all__ = ["Progress", "Settings", "study"]
-
-Progress = Callable[[int, int, str], None]
-"""`progress(done, total, what)`; a total of 0 means unknown."""
 
 _BLOCK = 1000
 _SHOWN = 2
@@ -43,7 +41,8 @@ class Settings:
         root: a folder in the release layout, or of Parquet made by this package.
         config: the config whose captions are studied; None for `captions`, or else the first of
             the folder's configs that has any.
-        split: one of its splits, or several joined by "+"; None for all.
+        split: one of its splits, or several joined by "+"; None for all. Questions are those of
+            the same splits, or all, in configs without these.
         limit: captions, and questions of each config, to read at most; None for all.
         on_error: "raise" or "skip", for rows that break the schema.
         workers: processes; None for one a core.
@@ -62,23 +61,32 @@ class _Reader:
     """Rows of a folder; what was left out is gathered in `report`."""
 
     settings: Settings
+    studied: Config
     report: ReadReport = field(default_factory=ReadReport)
 
-    def rows(self, config: Config, split: str | None = None) -> Iterator[Row]:
-        """The rows of a split, or of all that are there."""
-        root = self.settings.root
-        split = split or "+".join(open_source(config, root).splits(config))
-        report = ReadReport()
-        yield from read_rows(
-            config.name, root, split, on_error=self.settings.on_error, report=report
-        )
-        self.report.merge(report)
+    def rows(self, config: Config) -> Iterator[Row]:
+        """The rows of the splits asked for; of all, where the config has none of these.
 
-    def captions(self, config: Config) -> Iterator[tuple[str, str, str, str]]:
+        A test set has only `test`, whichever split of the captions is studied.
+        """
+        root = self.settings.root
+        there = open_source(config, root).splits(config)
+        asked = [name.strip() for name in (self.settings.split or "").split("+")]
+        kept = asked if config == self.studied else [name for name in asked if name in there]
+        split = "+".join(kept if self.settings.split and kept else there)
+        report = ReadReport()
+        try:
+            yield from read_rows(
+                config.name, root, split, on_error=self.settings.on_error, report=report
+            )
+        finally:  # a reader that stops at a limit still tells what it met before
+            self.report.merge(report)
+
+    def captions(self) -> Iterator[tuple[str, str, str, str]]:
         """(id, source, video, caption): of questions, each caption of a video once."""
+        config = self.studied
         seen: set[int] = set()
-        rows = self.rows(config, self.settings.split)
-        for row in rows:
+        for row in self.rows(config):
             caption = row.get("caption")
             if caption is None:
                 continue
@@ -101,18 +109,18 @@ def study(settings: Settings, progress: Progress | None = None) -> dict[str, Any
     """
     progress = progress or _no_progress
     config = _studied(settings)
-    reader = _Reader(settings)
+    reader = _Reader(settings, config)
     with _pool(settings) as pool:
-        totals, ids = _count(reader, config, pool, progress)
+        totals, ids = _count(reader, pool, progress)
         if not totals.captions:
             raise UserError(
                 f"{settings.root}: config {config.name!r} has no captions here; "
                 "choose another with --config"
             )
         progress(totals.captions, totals.captions, "captions")
-        figures = totals.figures()
-        support = _support(reader, config, pool, progress)
-    _tell_members(figures["groups"], ids, reader, config)
+        figures = totals.figures(progress)
+        support = _support(reader, pool, progress)
+    _tell_members(figures["groups"], ids, reader)
     return {
         "version": _VERSION,
         "config": config.name,
@@ -158,15 +166,13 @@ def _studied(settings: Settings) -> Config:
     return first
 
 
-def _count(
-    reader: _Reader, config: Config, pool: Executor | None, progress: Progress
-) -> tuple[Totals, list[str]]:
+def _count(reader: _Reader, pool: Executor | None, progress: Progress) -> tuple[Totals, list[str]]:
     totals = Totals()
     ids: list[str] = []
 
     def blocks() -> Iterator[BlockTexts]:
-        rows = islice(reader.captions(config), reader.settings.limit)
-        while part := list(islice(rows, _BLOCK)):
+        rows = islice(reader.captions(), reader.settings.limit)
+        for part in _blocks(rows):
             ids.extend(row[0] for row in part)
             yield BlockTexts(
                 [row[1] for row in part], [row[2] for row in part], [row[3] for row in part]
@@ -178,21 +184,25 @@ def _count(
     return totals, ids
 
 
-def _support(
-    reader: _Reader, studied: Config, pool: Executor | None, progress: Progress
-) -> dict[str, Any]:
+def _blocks(items: Iterator[_In]) -> Iterator[list[_In]]:
+    while part := list(islice(items, _BLOCK)):
+        yield part
+
+
+def _support(reader: _Reader, pool: Executor | None, progress: Progress) -> dict[str, Any]:
     """The support of the questions of every config in the folder that has questions."""
     asking = [
-        config for config in held_configs(reader.settings.root) if config.row in {QaRow, TaskRow}
+        config
+        for config in held_configs(reader.settings.root)
+        if config.is_task or config.row is QaRow
     ]
-    known = _captions_by_video(reader, studied, asking)
+    known = _captions_by_video(reader, asking)
     found: dict[str, Any] = {}
     for config in asking:
         totals = SupportTotals()
         rows = _asked(reader, config, known, totals)
-        blocks = iter(lambda rows=rows: list(islice(rows, _BLOCK)), [])
         done = 0
-        for block in _map(pool, support_block, blocks):
+        for block in _map(pool, support_block, _blocks(rows)):
             totals.add(block)
             done += len(block)
             progress(done, 0, f"{config.name} questions")
@@ -201,9 +211,7 @@ def _support(
     return found
 
 
-def _captions_by_video(
-    reader: _Reader, studied: Config, asking: Sequence[Config]
-) -> dict[str, str]:
+def _captions_by_video(reader: _Reader, asking: Sequence[Config]) -> dict[str, str]:
     """The first caption of each video that a question without one of its own is about."""
     wanted = {
         row["video"]
@@ -213,7 +221,7 @@ def _captions_by_video(
     }
     known: dict[str, str] = {}
     if wanted:
-        for _, _, video, caption in reader.captions(studied):
+        for _, _, video, caption in reader.captions():
             if video in wanted:
                 known.setdefault(video, caption)
             if len(known) == len(wanted):
@@ -233,13 +241,11 @@ def _asked(
         yield Asked(source, row["video"], row["question"], row["answer"], caption)
 
 
-def _tell_members(
-    found: list[dict[str, Any]], ids: list[str], reader: _Reader, config: Config
-) -> None:
+def _tell_members(found: list[dict[str, Any]], ids: list[str], reader: _Reader) -> None:
     """Put ids for places, and the texts of the first members, which are read again for it."""
     texts: dict[int, str] = {place: "" for group in found for place in group["members"][:_SHOWN]}
     last = max(texts, default=-1)
-    for place, row in enumerate(islice(reader.captions(config), last + 1)):
+    for place, row in enumerate(islice(reader.captions(), last + 1)):
         if place in texts:
             texts[place] = row[3]
     for group in found:
