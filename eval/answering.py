@@ -1,8 +1,15 @@
-"""From questions to predictions.jsonl: clips decoded once, questions batched, failures kept."""
+"""From questions to predictions.jsonl: clips decoded once and ahead, failures kept.
+
+All questions of a clip go to the model together, so that it can look at the clip once for all of
+them; while it does, threads decode the next clips.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from sharegptvideo.errors import UserError
@@ -32,7 +39,8 @@ def answer_questions(
 
     Answers from a file are read again whatever the log holds: the file may have been mended.
 
-    A clip is decoded once for all its questions, and questions about several clips share a batch.
+    A clip is decoded once for all its questions. A batch holds whole clips as long as they have
+    no more than `batch_size` questions between them; a clip with more is split.
 
     Raises:
         UserError: `log` holds answers to other prompts than these.
@@ -57,44 +65,85 @@ def answer_questions(
             progress(done, len(questions), f"answers to {task.name}")
 
     batch: list[tuple[Request, list[int] | None]] = []
+    for group, clip in _decoded(pending, frames if model.needs_frames else None):
+        if clip.error is not None:
+            for question in group:
+                write(question, Answer(error=clip.error), None)
+            continue
+        wanted = [Request(q, prompts[q.key], clip.frames) for q in group]
+        if len(batch) + len(wanted) > batch_size:
+            _answer(model, batch, max_new_tokens, batch_size, write)
+            batch = []
+        batch += [(request, clip.indices) for request in wanted]
+    _answer(model, batch, max_new_tokens, batch_size, write)
 
-    def flush() -> None:
-        if not batch:
-            return
-        waiting = dict(enumerate(batch))
-        requests = [request for request, _ in batch]
+
+def _answer(
+    model: Model,
+    batch: Sequence[tuple[Request, list[int] | None]],
+    max_new_tokens: int,
+    size: int,
+    write: Callable[[Question, Answer, list[int] | None], None],
+) -> None:
+    """Ask the model, `size` questions at a time, and write each answer as it comes."""
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        waiting = dict(enumerate(part))
+        requests = [request for request, _ in part]
         for position, answer in model.answer(requests, max_new_tokens=max_new_tokens):
             request, indices = waiting.pop(position)
             write(request.question, answer, indices)
         for request, indices in waiting.values():
             write(request.question, Answer(error="the model gave no answer"), indices)
-        batch.clear()
-
-    for group in _by_video(pending):
-        pixels, indices, error = _frames(group[0], frames) if model.needs_frames else _NONE
-        for question in group:
-            if error is not None:
-                write(question, Answer(error=error), None)
-                continue
-            batch.append((Request(question, prompts[question.key], pixels), indices))
-            if len(batch) >= batch_size:
-                flush()
-    flush()
 
 
-_NONE: tuple[None, None, None] = (None, None, None)
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """Sampled frames of a clip and their indices, or why there are none."""
+
+    frames: Any = None
+    indices: list[int] | None = None
+    error: str | None = None
 
 
-def _frames(question: Question, n: int) -> tuple[Any, list[int] | None, str | None]:
+_DECODERS = 2
+_AHEAD = 4  # clips decoded and waiting; 8 frames of 1080p take 50 MB
+
+
+def _decoded(
+    questions: Sequence[Question], frames: int | None
+) -> Iterator[tuple[list[Question], _Clip]]:
+    """The questions clip by clip, in order, each with its frames; later clips are being decoded."""
+    groups = _by_video(questions)
+    if frames is None:
+        for group in groups:
+            yield group, _Clip()
+        return
+    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
+    waiting: deque[tuple[list[Question], Future[_Clip]]] = deque()
+    try:
+        for group in groups:
+            waiting.append((group, pool.submit(_sample, group[0], frames)))
+            if len(waiting) > _AHEAD:
+                first, clip = waiting.popleft()
+                yield first, clip.result()
+        while waiting:
+            first, clip = waiting.popleft()
+            yield first, clip.result()
+    finally:  # an error or Ctrl-C does not wait for clips that nobody wants any more
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _sample(question: Question, n: int) -> _Clip:
     from sharegptvideo.media import MediaError, sample_frames
 
     if question.video_path is None:
-        return None, None, f"{MISSING_CLIP}{question.video}"
+        return _Clip(error=f"{MISSING_CLIP}{question.video}")
     try:
         frames, indices = sample_frames(question.video_path, n)
     except MediaError as error:
-        return None, None, str(error)
-    return frames, [int(i) for i in indices], None
+        return _Clip(error=str(error))
+    return _Clip(frames, [int(i) for i in indices])
 
 
 def _by_video(questions: Sequence[Question]) -> Iterator[list[Question]]:
