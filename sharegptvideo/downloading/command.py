@@ -11,6 +11,7 @@ from pathlib import Path
 from sharegptvideo.downloading.disk import disk_errors
 from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
 from sharegptvideo.downloading.running import Outcome, Progress, run_plan
+from sharegptvideo.downloading.sizes import shown_size
 from sharegptvideo.downloading.unpacking import Limits
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import KeyedLog
@@ -64,7 +65,8 @@ def download(
     with disk_errors(root):
         work_folder(root).mkdir(parents=True, exist_ok=True)
     with _only_us(root), _journal(root) as journal:
-        plan = make_plan(name, root, journal, media=media, only=only, revision=revision)
+        with disk_errors(root):
+            plan = make_plan(name, root, journal, media=media, only=only, revision=revision)
         if plan.open:
             _check_space(plan)
             if confirm is not None and not confirm(plan):
@@ -112,7 +114,7 @@ def _check_space(plan: Plan) -> None:
     needed = rows + archives
     if needed > free:
         raise UserError(
-            f"{plan.to}: {needed / 1e9:,.1f} GB are needed and {free / 1e9:,.1f} GB free; "
+            f"{plan.to}: {shown_size(needed)} are needed and {shown_size(free)} free; "
             "make room, choose another folder with --to, or leave out --media",
             exit_code=1,
         )

@@ -41,6 +41,10 @@ def disk_errors(root: Path) -> Iterator[None]:
                 f"{where}: no right to write there ({error.strerror}); "
                 "choose another folder with --to, or mend its rights"
             ) from error
+        if error.errno == errno.EXDEV:
+            raise DiskError(
+                f"{where}: lies on another disk than {root}; choose a folder on that disk with --to"
+            ) from error
         if isinstance(error, FileExistsError | NotADirectoryError):
             raise DiskError(
                 f"{where}: a file stands where a folder is needed; move it away, "

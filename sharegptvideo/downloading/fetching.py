@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.sources.hub import hub_errors
@@ -22,7 +23,7 @@ from sharegptvideo.sources.hub import hub_errors
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["RemoteFile", "Stopped", "digest_of", "fetch"]
+__all__ = ["RemoteFile", "Stopped", "digest_of", "fetch", "patiently"]
 
 _BLOCK = 1 << 20
 _TRIES = 8
@@ -33,6 +34,7 @@ _LONGEST_WAIT = 60.0
 _LONGEST_LIMIT = 600.0
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+Found = TypeVar("Found")
 Advance = Callable[[int], None]
 """`advance(bytes)`: so many more are here; negative where some have to be fetched again."""
 
@@ -147,9 +149,6 @@ class _Transfer:
     furthest: int = 0
 
     def run(self) -> None:
-        import httpx2
-        from huggingface_hub.errors import HfHubHTTPError
-
         self._take_over()
         tries = 0
         while self.have < self.file.size:
@@ -158,19 +157,16 @@ class _Transfer:
             try:
                 self._receive()
                 cause: Exception = EOFError()  # the server ended early and said nothing
-            except httpx2.TransportError as error:
-                cause = error
-            except HfHubHTTPError as error:
-                if error.response.status_code not in _TRY_AGAIN:
+            except _may_pass() as error:
+                if not _passes(error):
                     self._fail(error)
-                pause, cause = _asked_wait(error.response), error
+                pause, cause = _asked_wait(error), error
             # Only new ground counts: a server that cannot resume and always cuts has an end too.
             tries = 0 if self.have > self.furthest else tries + 1
             if self.have < self.file.size and tries:
                 if tries >= _TRIES:
                     self._fail(cause)
-                doubled = min(_FIRST_WAIT * 2.0 ** (tries - 1), _LONGEST_WAIT)
-                self.stop.wait(doubled if pause is None else pause)
+                self.stop.wait(_doubled(tries) if pause is None else pause)
             if self.stop.is_set():
                 raise Stopped
 
@@ -186,7 +182,11 @@ class _Transfer:
 
     def _receive(self) -> None:
         from huggingface_hub import constants, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, not listed
+            build_hf_headers,
+            get_session,
+            hf_raise_for_status,
+        )
 
         file = self.file
         url = hf_hub_url(file.repo, file.path, repo_type="dataset", revision=file.commit)
@@ -202,7 +202,8 @@ class _Transfer:
             hf_raise_for_status(response)
             if self.have and not _continues(response, self.have):
                 self._start_over()
-            for block in response.iter_bytes(_BLOCK):
+            # As they come: what is gathered into larger blocks is lost with the connection.
+            for block in response.iter_bytes():
                 if self.stop.is_set():
                     raise Stopped
                 self._keep(block[: file.size - self.have])
@@ -236,9 +237,44 @@ def _continues(response: httpx2.Response, start: int) -> bool:
     return response.status_code == 206 and where.startswith(f"bytes {start}-")
 
 
-def _asked_wait(response: httpx2.Response) -> float | None:
-    """Seconds that the server asks to wait for, if it says."""
-    from huggingface_hub.utils import parse_ratelimit_headers
+def patiently(call: Callable[[], Found], tries: int = 4) -> Found:
+    """What `call` returns; tried again, with waits, where the network or the server is at fault."""
+    for number in range(1, tries):
+        try:
+            return call()
+        except _may_pass() as error:
+            if not _passes(error):
+                raise
+            asked = _asked_wait(error)
+            time.sleep(_doubled(number) if asked is None else asked)
+    return call()
+
+
+def _may_pass() -> tuple[type[Exception], ...]:
+    """The kinds of errors that may be gone at the next attempt; `_passes` says of one."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (httpx2.TransportError, HfHubHTTPError)
+
+
+def _passes(error: Exception) -> bool:
+    response = getattr(error, "response", None)
+    return response is None or response.status_code in _TRY_AGAIN
+
+
+def _doubled(tries: int) -> float:
+    return min(_FIRST_WAIT * 2.0 ** (tries - 1), _LONGEST_WAIT)
+
+
+def _asked_wait(error: Exception) -> float | None:
+    """Seconds that the server's answer asks to wait for, if it says."""
+    response: httpx2.Response | None = getattr(error, "response", None)
+    if response is None:
+        return None
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, not listed
+        parse_ratelimit_headers,
+    )
 
     info: Any = parse_ratelimit_headers(response.headers)
     text = response.headers.get("Retry-After", "").strip()

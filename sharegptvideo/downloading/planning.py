@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sharegptvideo.downloading.choosing import Choice, archive_name, choose
 from sharegptvideo.downloading.disk import safe_parts
-from sharegptvideo.downloading.fetching import RemoteFile
+from sharegptvideo.downloading.fetching import RemoteFile, patiently
 from sharegptvideo.errors import UserError
 from sharegptvideo.sources.hub import hub_errors
 from sharegptvideo.storage import KeyedLog
@@ -127,7 +127,7 @@ class _Listing:
         from huggingface_hub.hf_api import RepoFile
 
         api = HfApi()
-        commit = api.dataset_info(repo, revision=self.revision).sha
+        commit = patiently(lambda: api.dataset_info(repo, revision=self.revision)).sha
         if commit is None:
             raise UserError(f"{repo}: the Hub names no commit", exit_code=1)
         self.commits[repo] = commit
@@ -160,17 +160,13 @@ def _item(file: RemoteFile, choice: Choice, to: Path, journal: KeyedLog) -> Item
 
 
 def _file_state(file: RemoteFile, target: Path, to: Path, journal: KeyedLog) -> tuple[State, int]:
-    known = journal.rows.get(file.path)
     if not target.exists():
         return State.FETCH, _partial(file, to)
     stat = target.stat()
-    ours = known is not None and [known["size"], known["mtime_ns"]] == [
-        stat.st_size,
-        stat.st_mtime_ns,
-    ]
-    if ours and known is not None and known["digest"] == file.digest:
-        return State.DONE, file.size
-    if ours:
+    known = journal.rows.get(file.path, {})
+    if (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):  # from us
+        if known.get("digest") == file.digest:
+            return State.DONE, file.size
         return State.FETCH, _partial(file, to)
     if target.is_file() and stat.st_size == file.size:
         return State.CHECK, file.size
@@ -182,7 +178,8 @@ def _folder_state(file: RemoteFile, target: Path, to: Path) -> tuple[State, int]
         marker = read_marker(target)
         if marker is None:
             raise in_the_way(target, file)
-        if marker["digest"] == file.digest and count_top(target) >= marker["top"]:
+        digest, top = marker
+        if digest == file.digest and count_top(target) >= top:
             return State.DONE, file.size
     own = to / file.path
     if own.is_file() and own.stat().st_size == file.size:
@@ -203,14 +200,19 @@ def _partial(file: RemoteFile, to: Path) -> int:
     return min(part.stat().st_size, file.size) if part.exists() else 0
 
 
-def read_marker(folder: Path) -> dict[str, int | str] | None:
-    """What `MARKER` says: `digest`, `entries`, `bytes`, `top`; None where there is no sound one."""
+def read_marker(folder: Path) -> tuple[str, int] | None:
+    """The digest of the archive that a folder came from, and how many entries were right in it.
+
+    None where there is no sound marker.
+    """
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    sound = isinstance(marker, dict) and isinstance(marker.get("top"), int) and "digest" in marker
-    return marker if sound else None
+    if not isinstance(marker, dict):
+        return None
+    digest, top = marker.get("digest"), marker.get("top")
+    return (digest, top) if isinstance(digest, str) and isinstance(top, int) else None
 
 
 def count_top(folder: Path) -> int:

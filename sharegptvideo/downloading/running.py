@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -81,7 +82,7 @@ def run_plan(
                         pending[unpackers.submit(run.unpack, item)] = (item, False)
             run.show(progress)
     finally:  # Ctrl-C too: those at work stop at their next block, and what they have stays
-        run.stop.set()
+        run.halt()
         fetchers.shutdown(cancel_futures=True)
         unpackers.shutdown(cancel_futures=True)
         run.show(progress)
@@ -98,16 +99,25 @@ class _Run:
     limits: Limits
     stop: threading.Event = field(default_factory=threading.Event)
     outcome: Outcome = field(default_factory=Outcome)
-    fetched: int = 0
+    here: int = 0
     read: dict[str, int] = field(default_factory=dict)
+    processes: set[subprocess.Popen[str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def halt(self) -> None:
+        """Have all that is at work end soon; what has been written stays."""
+        self.stop.set()
+        with self.lock:
+            for process in self.processes:
+                process.kill()
 
     def show(self, progress: Progress | None) -> None:
         """Two bars: megabytes that came, and megabytes of the archives that were unpacked."""
         if progress is None:
             return
         with self.lock:
-            total, done = self.plan.to_fetch, self.fetched
+            # Below zero where what an earlier run left had to be thrown away.
+            total, done = self.plan.to_fetch, max(self.here, 0)
             unpacked = sum(self.read.values())
         if total:
             progress(_megabytes(done), _megabytes(total), "downloaded, MB")
@@ -122,7 +132,8 @@ class _Run:
 
     def advance(self, count: int) -> None:
         with self.lock:
-            self.fetched += count
+            self.here += count
+        self.add(fetched_bytes=max(count, 0))
 
     def bring(self, item: Item) -> None:
         """Have the whole, checked content of a file: in its place, or of an archive, at hand."""
@@ -132,7 +143,6 @@ class _Run:
                 return
             part = work_folder(self.plan.to) / item.remote.part_name
             fetch(item.remote, part, advance=self.advance, stop=self.stop)
-            self.add(fetched_bytes=item.to_fetch)
             if not item.is_archive:
                 item.target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(item.target)
@@ -166,17 +176,20 @@ class _Run:
             part = work_folder(self.plan.to) / item.remote.part_name
             archive = part if ours else self.plan.to / item.remote.path
             into = work_folder(self.plan.to) / f"{item.remote.key}.unpacking"
-            shutil.rmtree(into, ignore_errors=True)
+            old = work_folder(self.plan.to) / f"{item.remote.key}.old"
+            for left in (into, old):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 found = self._in_a_process(item, archive, into)
-                self._put_in_place(item, found)
+                self._put_in_place(item, found, old)
             finally:
-                shutil.rmtree(into, ignore_errors=True)
+                for left in (into, old):
+                    shutil.rmtree(left, ignore_errors=True)
             if ours:
                 archive.unlink()
         self.add(archives=1, entries=found.entries, unpacked_bytes=found.bytes)
 
-    def _put_in_place(self, item: Item, found: Unpacked) -> None:
+    def _put_in_place(self, item: Item, found: Unpacked, old: Path) -> None:
         mark = {
             "archive": item.remote.path,
             "digest": item.remote.digest,
@@ -189,13 +202,8 @@ class _Run:
         write_json(found.folder / MARKER, mark)
         item.target.parent.mkdir(parents=True, exist_ok=True)
         if item.target.exists():  # an earlier revision's, or one with clips missing
-            old = work_folder(self.plan.to) / f"{item.remote.key}.old"
-            shutil.rmtree(old, ignore_errors=True)
             item.target.rename(old)
-            found.folder.rename(item.target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            found.folder.rename(item.target)
+        found.folder.rename(item.target)
 
     def _in_a_process(self, item: Item, archive: Path, into: Path) -> Unpacked:
         request = {
@@ -216,18 +224,20 @@ class _Run:
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
+            with self.lock:
+                self.processes.add(process)
             try:
-                process.stdin.write(json.dumps(request) + "\n")
-                process.stdin.flush()
+                with contextlib.suppress(BrokenPipeError):  # dead already: `_listen` says so
+                    os.write(process.stdin.fileno(), json.dumps(request).encode() + b"\n")
                 return self._listen(item, process.stdout)
             finally:
                 process.kill()
+                with self.lock:
+                    self.processes.discard(process)
 
     def _listen(self, item: Item, lines: IO[str]) -> Unpacked:
         for line in lines:
             told: dict[str, Any] = json.loads(line)
-            if self.stop.is_set():
-                raise Stopped
             if "done" in told:
                 entries, size, folder = told["done"]
                 with self.lock:
@@ -240,6 +250,8 @@ class _Run:
                 raise OSError(code, os.strerror(code), told["filename"])
             with self.lock:
                 self.read[item.remote.path] = told["read"]
+        if self.stop.is_set():
+            raise Stopped
         raise UserError(
             f"{item.remote.path}: the process that unpacked it died (out of memory?); "
             "run the same command again",

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sharegptvideo.downloading.disk import safe_parts
 from sharegptvideo.errors import UserError
@@ -93,7 +93,7 @@ def unpack(
     with archive.open("rb") as raw:
         packed = raw.read(2) == _GZIP
         raw.seek(0)
-        stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw
+        stream = gzip.GzipFile(fileobj=raw) if packed else raw
         guard = _Guard(label, stream, raw, limits.max_ratio)
         try:
             return _Unpacking(label, into, limits, guard).run(drop, tick)
@@ -116,8 +116,8 @@ class _Guard:
     """What tarfile reads from: forward only, a bounded header at a time, with the ratio minded."""
 
     label: str
-    stream: IO[bytes]
-    raw: IO[bytes]
+    stream: gzip.GzipFile | io.BufferedReader
+    raw: io.BufferedReader
     max_ratio: int
     at: int = 0
     header_left: int | None = None
@@ -240,10 +240,14 @@ class _Unpacking:
             os.link(path, self._vacant(parts, member.name))
 
     def _check_link(self, folder: Path, parts: tuple[str, ...], target: str) -> None:
-        root = folder.resolve()
-        found = self.root.joinpath(*parts[:-1], target).resolve()
-        if not target or target.startswith("/") or not found.is_relative_to(root):
+        # realpath and not Path.resolve: links in a circle are an error there, in some versions.
+        root = os.path.realpath(folder)
+        found = os.path.realpath(self.root.joinpath(*parts[:-1], target))
+        inside = Path(found).is_relative_to(root)
+        if not target or target.startswith("/") or not inside:
             raise self._refused("/".join(parts), f"links to {target!r}, outside the folder")
+        if Path(found).is_symlink():  # what is left of a circle
+            raise self._refused("/".join(parts), f"links to {target!r}, in a circle")
 
     def _make_folders(self, parts: tuple[str, ...]) -> None:
         """Make a folder and those above it; what we did not make as a folder is never entered."""

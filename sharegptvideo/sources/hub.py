@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -74,7 +75,11 @@ class HubSource:
             names = sorted(system.glob(pattern))
             if not names:
                 raise _no_file(config)
-            files = [LineFile(f"hf://{name}", _Stream(system, name)) for name in names]
+            repo = repo_of(config)
+            files = [
+                LineFile(f"hf://{name}", _Opener(system, name, repo, self.revision))
+                for name in names
+            ]
             rule = SplitRule()
             yield from read_files(config, files, split, rule, "release", on_error, report)
 
@@ -109,13 +114,37 @@ def _no_file(config: Config) -> UserError:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stream:
+class _Opener:
     system: Any
     name: str
+    repo: str
+    revision: str | None
 
     def __call__(self) -> IO[bytes]:
-        raw = self.system.open(self.name, "rb", block_size=0)
-        return io.BufferedReader(raw, _BLOCK)
+        with hub_errors(self.repo, self.revision):
+            file = self.system.open(self.name, "rb", block_size=0)
+        return io.BufferedReader(_Stream(file, self.repo, self.revision), _BLOCK)
+
+
+class _Stream(io.RawIOBase):
+    """Bytes as they come from the Hub, whose errors would otherwise pass for a disk's."""
+
+    def __init__(self, file: Any, repo: str, revision: str | None) -> None:
+        self._file = file
+        self._told = functools.partial(hub_errors, repo, revision)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._told():
+            content: bytes = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def repo_of(config: Config) -> str:
@@ -167,6 +196,8 @@ def hub_errors(repo: str, revision: str | None, fix: str = _FIX) -> Iterator[Non
         FileNotFoundError,
         EOFError,
     ) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403}:
+            fix = "mend HF_TOKEN: it is wrong, has expired, or gives no right to this repository"
         raise UserError(f"{repo}: {_trouble(error)}; {fix}", exit_code=1) from error
 
 

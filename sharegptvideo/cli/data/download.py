@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,8 +54,9 @@ def download(
     Example: sharegptvideo data download msvd_qa --to data --media
     """
     from sharegptvideo import downloading
+    from sharegptvideo.downloading.sizes import parse_size
 
-    limits = downloading.Limits(max_bytes=_bytes_of(max_bytes))
+    limits = downloading.Limits(max_bytes=parse_size(max_bytes))
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
@@ -112,6 +112,8 @@ def _confirm(plan: Plan, limits: Limits, yes: bool) -> bool:
 
 
 def _show(plan: Plan, limits: Limits) -> None:
+    from sharegptvideo.downloading.sizes import shown_size
+
     parts: dict[str, list[int]] = {}
     for item in plan.items:
         part = parts.setdefault(item.what, [0, 0, 0])
@@ -119,10 +121,10 @@ def _show(plan: Plan, limits: Limits) -> None:
         part[1] += item.remote.size
         part[2] += item.to_fetch
     rows = [
-        (what, f"{files}", _shown(size), _shown(missing))
+        (what, f"{files}", shown_size(size), shown_size(missing))
         for what, (files, size, missing) in parts.items()
     ]
-    rows.append(("in all", f"{len(plan.items)}", _shown(plan.size), _shown(plan.to_fetch)))
+    rows.append(("in all", f"{len(plan.items)}", shown_size(plan.size), shown_size(plan.to_fetch)))
     head = ("what", "files", "size", "to download")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(4)]
     for row in [head, *rows]:
@@ -131,8 +133,8 @@ def _show(plan: Plan, limits: Limits) -> None:
         note("  ".join(cells))
     if any(item.is_archive for item in plan.open):
         note(
-            f"Archives are unpacked, which takes at least their size on the disk, then removed. "
-            f"One that holds over {_shown(limits.max_bytes)} or {limits.max_entries:,} entries, "
+            "Archives are unpacked, which takes at least their size on the disk, then removed. One "
+            f"that holds over {shown_size(limits.max_bytes)} or {limits.max_entries:,} entries, "
             f"or {limits.max_ratio} times its size, is refused."
         )
     _remarks(plan)
@@ -142,29 +144,3 @@ def _show(plan: Plan, limits: Limits) -> None:
 def _remarks(plan: Plan) -> None:
     for text in plan.notes:
         note(f"note: {text}")
-
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-def _shown(size: int) -> str:
-    for unit in ("T", "G", "M", "K"):
-        if size >= _UNITS[unit]:
-            return f"{size / _UNITS[unit]:,.1f} {unit}B"
-    return f"{size} B"
-
-
-def _bytes_of(text: str) -> int:
-    """A size with or without a unit: 1000, 500M, 64G, 64 GiB.
-
-    Raises:
-        UserError: it is none.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if not match or (match[3] and not match[2]):
-        raise UserError(f"--max-bytes {text!r} is no size; write it as in 500M or 64G")
-    power = "KMGT".find(match[2].upper()) + 1 if match[2] else 0
-    size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
-    if size < 1:
-        raise UserError(f"--max-bytes {text!r}: has to be at least one byte")
-    return size

@@ -1,0 +1,39 @@
+"""Sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from sharegptvideo.errors import UserError
+
+__all__ = ["parse_size", "shown_size"]
+
+_UNITS = "KMGT"
+
+
+def shown_size(size: int) -> str:
+    """A number of bytes with one decimal and a unit of ten.
+
+    >>> shown_size(3_351)
+    '3.4 kB'
+    """
+    for power in range(len(_UNITS), 0, -1):
+        if size >= 1000**power:
+            return f"{size / 1000**power:,.1f} {'kMGT'[power - 1]}B"
+    return f"{size} B"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size with or without a unit: 1000, 500M, 64 GB, 64 GiB.
+
+    Raises:
+        UserError: it is none, or none above zero.
+    """
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not match or (match[3] and not match[2]):
+        raise UserError(f"{text!r} is no size; write it as in 500M or 64G")
+    power = _UNITS.find(match[2].upper()) + 1 if match[2] else 0
+    size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if size < 1:
+        raise UserError(f"{text!r} is no size: at least one byte")
+    return size
