@@ -1,0 +1,119 @@
+"""Clips are decoded ahead and once, and go to the model whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sharegptvideo.media
+from sharegptvideo.eval.answering import answer_questions
+from sharegptvideo.eval.tasks import load_task
+from sharegptvideo.eval.types import Answer, Question, Request
+from sharegptvideo.media import MediaError, SampledFrames
+from sharegptvideo.storage import KeyedLog
+
+
+class Decoder:
+    """In place of `sample_frames`: clip `7` has frames of 7; keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.begun: dict[str, threading.Event] = {str(n): threading.Event() for n in range(40)}
+
+    def __call__(self, video: str, n: int) -> SampledFrames:
+        self.asked.append(video)
+        self.begun[video].set()
+        if video == "3":
+            raise MediaError("3: torn")
+        return SampledFrames(np.full((n, 2, 2, 3), int(video), dtype=np.uint8), list(range(n)))
+
+
+class Watching:
+    """A model that waits, with a clip, until the next one is being decoded."""
+
+    spec, needs_frames, frames = "python:x:y", True, None
+
+    def __init__(self, decoder: Decoder, last: int) -> None:
+        self.decoder, self.last = decoder, last
+        self.batches: list[list[str]] = []
+
+    def render(self, prompt: str) -> str:
+        return prompt
+
+    def answer(
+        self, batch: Sequence[Request], *, max_new_tokens: int
+    ) -> Iterator[tuple[int, Answer]]:
+        del max_new_tokens
+        self.batches.append([request.question.video for request in batch])
+        later = str(min(int(batch[-1].question.video) + 1, self.last))
+        assert self.decoder.begun[later].wait(20), "nothing is decoded while the model works"
+        for position, request in enumerate(batch):
+            assert request.frames is not None
+            yield position, Answer(text=str(request.frames[0, 0, 0, 0]))
+
+
+@pytest.fixture
+def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
+    made = Decoder()
+    monkeypatch.setattr(sharegptvideo.media, "sample_frames", made)
+    return made
+
+
+def ask(model: Any, path: Path, sizes: Sequence[int], batch_size: int) -> dict[str, Any]:
+    """Clip n has sizes[n] questions, mixed with the others'; gives the log's rows."""
+    questions = [
+        Question(f"{video}_{k}", "msvd_qa", str(video), "?", "a", video_path=str(video))
+        for k in range(max(sizes))
+        for video, size in enumerate(sizes)
+        if k < size
+    ]
+    with KeyedLog(path / "log.jsonl", key=("task", "id")) as log:
+        answer_questions(
+            *(load_task("msvd_qa"), questions, model, log),
+            frames=2,
+            max_new_tokens=4,
+            batch_size=batch_size,
+        )
+        return log.rows
+
+
+def test_the_next_clip_is_decoded_while_the_model_works(decoder: Decoder, tmp_path: Path) -> None:
+    model = Watching(decoder, last=29)
+    rows = ask(model, tmp_path, [2] * 30, batch_size=2)
+    assert decoder.asked == [str(n) for n in range(30)]  # each once, in order
+    assert len(rows) == 60
+    for row in rows.values():
+        if row["video"] == "3":
+            assert (row["status"], row["error"]) == ("failed", "3: torn")
+        else:
+            assert row["prediction"] == row["video"]  # never another clip's frames
+    assert model.batches[0] == ["0", "0"]
+
+
+def test_a_clip_stays_in_one_batch_unless_it_is_larger(decoder: Decoder, tmp_path: Path) -> None:
+    model = Watching(decoder, last=5)
+    ask(model, tmp_path, [2, 3, 1, 1, 4, 9], batch_size=4)
+    assert model.batches == [
+        ["0", "0"],
+        ["1", "1", "1", "2"],
+        ["4", "4", "4", "4"],
+        ["5"] * 4,
+        ["5"] * 4,
+        ["5"],
+    ]
+
+
+def test_an_error_of_the_model_leaves_no_decoder_behind(decoder: Decoder, tmp_path: Path) -> None:
+    class Broken(Watching):
+        def answer(self, *_: Any, **__: Any) -> Iterator[tuple[int, Answer]]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(Broken(decoder, 29), tmp_path, [1] * 30, batch_size=1)
+    assert len(decoder.asked) <= 8  # the first and a few ahead, not all
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
