@@ -68,6 +68,9 @@ def test_statuses(hub_server: HubServer, url: str) -> None:
     assert get_session().get(f"{url}/rows.jsonl").status_code == 200
     heads = [get_session().head(f"{url}/rows.jsonl").status_code for _ in range(3)]
     assert heads == [503, 503, 200]
+    hub_server.faults.add("rows", status=404, skip=2)
+    gets = [get_session().get(f"{url}/rows.jsonl").status_code for _ in range(4)]
+    assert gets == [200, 200, 404, 200]
 
 
 def test_client_waits_and_tries_again(hub_server: HubServer) -> None:

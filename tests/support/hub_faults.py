@@ -27,6 +27,7 @@ class Fault:
     times: int
     status: int
     headers: dict[str, str]
+    skip: int
     hits: int = 0
     struck: threading.Event = field(default_factory=threading.Event)
 
@@ -46,6 +47,7 @@ class Faults:
         method: str | None = None,
         after: int = 0,
         times: int = 1,
+        skip: int = 0,
         status: int = 500,
         retry_after: int | None = None,
         headers: dict[str, str] | None = None,
@@ -53,7 +55,7 @@ class Faults:
         """Let the next `times` requests fail whose path holds the regular expression `match`.
 
         Paths are without the query and unquoted; that of a file's bytes ends in its path in the
-        repository. `method` narrows it. Kinds:
+        repository. `method` narrows it, and the first `skip` of them pass. Kinds:
 
         - `status`: answers `status`, with `Retry-After: retry_after` where given.
         - `drop`: closes the connection instead of doing anything.
@@ -71,7 +73,7 @@ class Faults:
         extra = dict(headers or {})
         if retry_after is not None:
             extra["Retry-After"] = str(retry_after)
-        fault = Fault(re.compile(match), kind, method, after, times, status, extra)
+        fault = Fault(re.compile(match), kind, method, after, times, status, extra, skip)
         with self._lock:
             self.all.append(fault)
         return fault
@@ -91,6 +93,9 @@ class Faults:
                     and fault.method in {None, method}
                     and fault.match.search(path)
                 ):
+                    if fault.skip > 0:
+                        fault.skip -= 1
+                        continue
                     fault.times -= 1
                     fault.hits += 1
                     return fault
