@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -174,7 +175,8 @@ def open_lines(path: Path) -> IO[bytes]:
             return file
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return _Unpacked(file)
+    # In blocks of a size of ours: `GzipFile` itself is slow to give single lines.
+    return io.BufferedReader(_Unpacked(file), 1 << 16)
 
 
 class _Unpacked(gzip.GzipFile):

@@ -55,8 +55,10 @@ def as_trl(dataset: Data) -> Data:
     from datasets import DatasetDict, IterableDatasetDict
 
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
-        return type(dataset)({split: as_trl(part) for split, part in dataset.items()})
-    return _mapped(dataset)
+        views: Data = type(dataset)({split: as_trl(part) for split, part in dataset.items()})
+        return views
+    view: Data = _mapped(dataset)
+    return view
 
 
 def _mapped(dataset: Any) -> Any:

@@ -91,7 +91,7 @@ def test_damaged_gzip(release: Path, write: Write, qa_row: Row) -> None:
     packed.write_bytes(data)
     line = refusal(release)
     assert line.startswith(f"{packed}: damaged gzip data (CRC check failed")
-    assert line.endswith("; fetch the file again (behind line 1)")
+    assert line.endswith("; fetch the file again (behind line 0)")
     data = bytearray(packed.read_bytes()[:10]) + b"\xff" * 40
     packed.write_bytes(data)
     assert refusal(release).startswith(f"{packed}: damaged gzip data (Error -3 while decompress")

@@ -76,7 +76,7 @@ def test_overrides_reach_every_level() -> None:
         ("seed", "write it as key=value"),
         ("a..b=1", "write it as key=value"),
         ("seed.x=1", "seed has no keys below it"),
-        ("seed=[", "the value is not YAML"),
+        ("seed=[", "not YAML"),
         ("optimisation.max_steps=3", "give either epochs or max_steps"),
         ("stage=sfft", "did you mean sft"),
         ("data.name=preference", "did you mean preferences"),
