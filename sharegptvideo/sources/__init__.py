@@ -60,6 +60,11 @@ def open_source(
     if source is None and config.name in _EMBEDDED:
         source = "synthetic"
     if source is None:
+        if not config.released:
+            raise UserError(
+                f"{config.name} is not in the release; make it from the original files with "
+                "`sharegptvideo data convert` and pass that folder as source="
+            )
         return HubSource(revision, streaming)
     if revision is not None:
         raise UserError("revision= is for the Hub; leave it out with source=")
@@ -68,9 +73,12 @@ def open_source(
 
         return ReleaseSource(world_folder())
     root = Path(source).expanduser()
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
-    return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
+    try:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
+        return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def held_configs(root: str | os.PathLike[str]) -> list[Config]:
