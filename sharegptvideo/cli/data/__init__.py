@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.data import convert, download, listing, stats, status
+from sharegptvideo.cli.data import convert, download, listing, publish, stats, status, validate
 
 __all__ = ["app"]
 
@@ -16,4 +16,6 @@ app.command()(listing.show)
 app.command()(download.download)
 app.command()(convert.convert)
 app.command()(status.status)
+app.command()(validate.validate)
 app.command()(stats.stats)
+app.command()(publish.publish)

@@ -1,0 +1,256 @@
+"""What a clip looks like, in 64 bytes a sampled frame: signs of low frequencies, and colours.
+
+Two parts, both taken from the frame without dark borders, stretched to 128×128:
+
+- *light*: brightness brought down to 32×32 and transformed by a two-dimensional DCT-II; the
+  signs of the 255 coefficients of lowest frequency (u + v), the mean left out, as bits. It is the
+  sign form of the perceptual hash of Zauner 2010 ("pHash"), with more bits. Rescaling and lossy
+  coding hardly touch low frequencies; brightness, contrast and another shape of pixels do not
+  touch signs at all.
+- *colour*: means of R - G and (R + G)/2 - B, halved, in 4×4 cells. It tells apart what is drawn
+  alike in other colours.
+
+A mirrored frame has the same coefficients with the sign of odd horizontal frequencies turned, so
+mirrored copies are found without looking again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sharegptvideo.media.pictures import is_picture, natural_order
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = [
+    "BITS",
+    "CELLS",
+    "FOLDER_FPS",
+    "MIRROR",
+    "VIDEO_FPS",
+    "Look",
+    "look_at",
+]
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+BITS = 256
+"""Bits of light: 255 signs, and one that is always 0."""
+CELLS = 4
+VIDEO_FPS = 8
+"""Samples a second of a video file."""
+FOLDER_FPS = 2
+"""Pictures a second of a frame folder, as the release says."""
+
+_SIDE = 128
+_SMALL = 32
+_LONGEST = 600  # seconds; what comes after ten minutes is not looked at
+_FLAT = 3.0  # a frame with less deviation in brightness (of 255) shows nothing to go by
+_DARK = 24  # borders no pixel of which is ever brighter are cut off ...
+_BORDER = 0.4  # ... up to this share of a side
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The samples of a clip that show something.
+
+    Attributes:
+        ticks: n times, in units of 1/8 s from the clip's start (int32).
+        light: n×4 words of 64 bits (uint64).
+        colour: n×4×4×2 (int8).
+        damage: what did not decode, if some frames did; or why nothing can be seen.
+        readable: whether a frame could be decoded at all.
+    """
+
+    ticks: npt.NDArray[np.int32]
+    light: npt.NDArray[np.uint64]
+    colour: npt.NDArray[np.int8]
+    damage: str | None = None
+    readable: bool = True
+
+
+def look_at(path: Path) -> Look:
+    """Sample a clip, a video file or a folder of pictures. A broken one gives its cause, no error.
+
+    A video gives eight samples a second, a folder all its pictures, of the first ten minutes.
+    """
+    import av
+
+    damage: list[str] = []
+    samples: list[tuple[int, Bytes]] = []
+    try:
+        samples.extend(_pictures(path) if path.is_dir() else _video(path, damage))
+    except (av.FFmpegError, OSError, ValueError, SyntaxError) as error:
+        # Of a folder one bad picture spoils the clip, for `sample_frames` too; PIL raises the
+        # last two for data that are no picture.
+        cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        return _nothing(str(cause))
+    if not samples:
+        return _nothing(damage[0] if damage else "it holds no frame")
+    ticks, frames = zip(*samples, strict=True)
+    return _described(np.array(ticks), np.stack(frames), damage[0] if damage else None)
+
+
+def _nothing(cause: str) -> Look:
+    return Look(
+        np.empty(0, np.int32),
+        np.empty((0, BITS // 64), np.uint64),
+        np.empty((0, CELLS, CELLS, 2), np.int8),
+        cause,
+        readable=False,
+    )
+
+
+def _pictures(folder: Path) -> Iterator[tuple[int, Bytes]]:
+    from PIL import Image, ImageOps
+
+    names = sorted((p.name for p in folder.iterdir() if is_picture(p.name)), key=natural_order)
+    for number, name in enumerate(names[: _LONGEST * FOLDER_FPS]):
+        with Image.open(folder / name) as image:
+            # JPEG decodes at an eighth, quarter or half of its size in a fraction of the time.
+            image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            pixels = np.asarray(upright.resize((_SIDE, _SIDE), Image.Resampling.BOX))
+            yield number * VIDEO_FPS // FOLDER_FPS, pixels
+
+
+def _video(path: Path, damage: list[str]) -> Iterator[tuple[int, Bytes]]:
+    """(tick, pixels) of the first frame in each eighth of a second that has one."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream):
+            damage.append("it holds no video")
+            return
+        start, due = None, 0
+        for number, frame in enumerate(_decoded(container, stream, damage)):
+            time = frame.time
+            if time is None:
+                time = number / float(stream.average_rate or 25)
+            start = time if start is None else start
+            # A thousandth's leeway: times are rounded in some containers.
+            tick = int((time - start + 1e-3) * VIDEO_FPS)
+            if tick >= _LONGEST * VIDEO_FPS:
+                return
+            if tick >= due:
+                yield tick, _upright(frame)
+                due = tick + 1
+
+
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: list[str]
+) -> Iterator[av.VideoFrame]:
+    """Every frame that decodes; what does not is noted and passed over, as players do."""
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (av.FFmpegError, OSError) as error:
+            damage.append(f"reading stopped: {getattr(error, 'strerror', None) or error}")
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            damage.append(f"a packet does not decode: {error.strerror}")
+            continue
+        for frame in frames:
+            if isinstance(frame, av.VideoFrame):
+                yield frame
+
+
+def _upright(frame: av.VideoFrame) -> Bytes:
+    small = frame.reformat(_SIDE, _SIDE, format="rgb24", interpolation="AREA").to_ndarray()
+    return np.rot90(np.asarray(small, np.uint8), frame.rotation // 90)
+
+
+def _described(ticks: npt.NDArray[Any], frames: Bytes, damage: str | None) -> Look:
+    """Light and colour of frames (n×128×128×3, RGB) taken at some times."""
+    rows, columns = _inside(frames)
+    shown = frames[:, rows, columns].astype(np.float32)
+    light = shown @ np.array([0.299, 0.587, 0.114], np.float32)
+    kept = np.flatnonzero(light.std(axis=(1, 2)) >= _FLAT)
+    light, shown = light[kept], shown[kept]
+    small = _squeezed(light[..., None], _SMALL)[..., 0]
+    basis = _cosines()
+    waves = (basis @ small @ basis.T)[:, *_ORDER]
+    bits = np.zeros((len(kept), BITS), bool)
+    bits[:, : BITS - 1] = waves > 0
+    red, green, blue = shown[..., 0], shown[..., 1], shown[..., 2]
+    hues = np.stack([red - green, (red + green) / 2 - blue], axis=-1) / 2
+    colour = np.clip(np.rint(_squeezed(hues, CELLS)), -127, 127).astype(np.int8)
+    return Look(ticks[kept].astype(np.int32), _words(bits), colour, damage)
+
+
+def _words(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    packed = np.packbits(bits, axis=-1)
+    return np.ascontiguousarray(packed).view(np.uint64).reshape(*bits.shape[:-1], BITS // 64)
+
+
+def _inside(frames: Bytes) -> tuple[slice, slice]:
+    """The part of the frames within dark borders: those that stay dark through the whole clip."""
+    brightest = frames.max(axis=(0, 3))
+    return _lit(brightest.max(axis=1)), _lit(brightest.max(axis=0))
+
+
+def _lit(brightest: Bytes) -> slice:
+    lit = np.flatnonzero(brightest > _DARK)
+    if not lit.size:
+        return slice(0, _SIDE)
+    first, last = int(lit[0]), int(lit[-1]) + 1
+    most = int(_SIDE * _BORDER)
+    # One line may be the coder's ringing.
+    return slice(0 if first > most else first, _SIDE if _SIDE - last > most else last)
+
+
+def _squeezed(images: Floats, side: int) -> Floats:
+    """n×H×W×c brought to n×side×side×c by the mean of what falls into each cell, in shares."""
+    down = _shares(images.shape[1], side)
+    across = _shares(images.shape[2], side)
+    return np.einsum("yh,nhwc,xw->nyxc", down, images, across, optimize=True)
+
+
+def _shares(size: int, side: int) -> Floats:
+    edges = np.linspace(0, size, side + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    cells = np.arange(size)[None]
+    covered = np.clip(np.minimum(high, cells + 1) - np.maximum(low, cells), 0, None)
+    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _cosines() -> Floats:
+    k = np.arange(_SMALL)
+    return np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / (2 * _SMALL)).astype(np.float32)
+
+
+def _order() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Vertical and horizontal frequencies of the bits, lowest sums first, the mean left out."""
+    pairs = [(u, v) for u in range(_SMALL) for v in range(_SMALL) if u + v]
+    pairs.sort(key=lambda pair: (sum(pair), pair))
+    chosen: Any = np.array(pairs[: BITS - 1])
+    return chosen[:, 0], chosen[:, 1]
+
+
+_ORDER = _order()
+
+
+def _mirror() -> npt.NDArray[np.uint64]:
+    bits = np.zeros((1, BITS), bool)
+    bits[0, : BITS - 1] = _ORDER[1] % 2 == 1
+    return _words(bits)[0]
+
+
+MIRROR = _mirror()
+"""The bits that mirroring turns, 4 words."""
