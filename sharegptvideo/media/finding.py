@@ -12,10 +12,10 @@ from sharegptvideo.media.pictures import is_picture
 
 __all__ = ["FoundClip", "MediaFolder", "list_clips"]
 
-_VIDEO_SUFFIXES = (
+_VIDEO_SUFFIXES = {
     *(".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".mpg", ".mpeg", ".flv"),
     *(".wmv", ".ts", ".3gp", ".ogv"),
-)
+}
 # Folders whose names say nothing about which clips they hold. A clip in any other folder is
 # another set's, unless the stem names that folder too.
 _NEUTRAL = ("videos", "video", "gifs", "clips", "frames", "media", "raw", "test", "train")
@@ -168,14 +168,14 @@ def _list(folder: str) -> tuple[list[str], list[str], bool]:
     pictures = False
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            name = entry.name
+            if name.startswith("."):
                 continue
             if entry.is_dir():
-                folders.append(entry.name)
-            elif not entry.is_file():
-                continue
-            elif entry.name.lower().endswith(_VIDEO_SUFFIXES):
-                videos.append(entry.name)
-            elif is_picture(entry.name):
-                pictures = True
+                folders.append(name)
+            elif name[name.rfind(".") :].lower() in _VIDEO_SUFFIXES:
+                if entry.is_file():
+                    videos.append(name)
+            elif not pictures:
+                pictures = is_picture(name) and entry.is_file()
     return sorted(folders), sorted(videos), pictures

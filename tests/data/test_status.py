@@ -1,0 +1,188 @@
+"""`cover` and `sharegptvideo data status`: which rows have their clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sharegptvideo.cli import app
+from sharegptvideo.coverage import Count, cover
+from sharegptvideo.media.index import index_media
+
+Row = Callable[..., dict[str, Any]]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def cli() -> Callable[..., Any]:
+    runner = CliRunner(env={"COLUMNS": "200"})
+    return lambda *words: runner.invoke(app, ["data", "status", *map(str, words)])
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """Folders of one frame: good, broken, and one name twice."""
+    root = tmp_path / "media"
+    for name in ("chunk_0/good", "chunk_0/v_-0123456789", "chunk_0/twice", "chunk_1/twice"):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(root / name / "c01_0001.jpeg")
+    (root / "chunk_1" / "broken").mkdir()
+    (root / "chunk_1" / "broken" / "c01_0001.jpeg").touch()
+    return root
+
+
+@pytest.fixture
+def rows(release: Path, write: Write, qa_row: Row) -> Path:
+    """Questions on clips in every state, and conversations of which one has no video."""
+    videos = ["good", "good", "v_-0123456789", "v_-abcdefghij", "gone", "broken", "twice"]
+    write(
+        "train/qa/a.jsonl",
+        *(qa_row(number, video) for number, video in enumerate(videos)),
+        qa_row(9, "gone", source="WebVid"),
+    )
+    talk = [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]
+    write(
+        "train/sft/a.jsonl",
+        {"id": "a", "video": "good", "conversations": talk},
+        {"id": "b", "video": "webvid/far", "conversations": talk},
+        {"id": "c", "conversations": talk},
+    )
+    write("test/msvd.qa.jsonl", qa_row(1, "good"), qa_row(2, "test/msvd/far"))
+    (release / "splits.json").write_text('{"validation": ["good"]}')
+    return release
+
+
+def test_rows_by_state_source_and_split(rows: Path, media: Path) -> None:
+    found = cover("qa", rows, index_media(media))
+    assert found.total == Count(rows=8, there=3, missing=3, unreadable=1, ambiguous=1)
+    assert found.by_source == {
+        "release": Count(rows=5, there=2, missing=1, unreadable=1, ambiguous=1),
+        "ActivityNet": Count(rows=2, there=1, missing=1),
+        "WebVid": Count(rows=1, missing=1),
+    }
+    assert found.by_split == {
+        "train": Count(rows=6, there=1, missing=3, unreadable=1, ambiguous=1),
+        "validation": Count(rows=2, there=2),
+    }
+    assert found.videos == 6
+    assert found.missing == ["v_-abcdefghij", "gone"]
+    assert found.unreadable == {"broken": "chunk_1/broken: frame c01_0001.jpeg is empty"}
+    assert found.ambiguous == {
+        "twice": "'twice' fits chunk_0/twice and chunk_1/twice; remove or rename all but one"
+    }
+
+
+def test_configs_without_a_source_column(rows: Path, media: Path) -> None:
+    index = index_media(media)
+    assert cover("sft", rows, index).by_source == {
+        "unknown": Count(rows=1, there=1),
+        "WebVid": Count(rows=1, missing=1),
+        "none": Count(rows=1, no_video=1),
+    }
+    assert cover("msvd_qa", rows, index).by_source == {"MSVD": Count(rows=2, there=1, missing=1)}
+
+
+@pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
+def test_rows_that_are_counted_as_there_are_those_that_require_media_keeps(
+    rows: Path, media: Path
+) -> None:
+    from sharegptvideo import read_rows
+
+    (media / "chunk_1" / "twice" / "c01_0001.jpeg").unlink()
+    index = index_media(media)
+    for name in ("qa", "sft"):
+        split = "train+validation"
+        kept = list(read_rows(name, rows, split, media=media, require_media=True))
+        count = cover(name, rows, index).total
+        assert len(kept) == count.there + count.no_video
+
+
+def test_table(cli: Callable[..., Any], rows: Path, media: Path, tmp_path: Path) -> None:
+    shown = cli("--data-dir", rows, "--media", media, "--missing", tmp_path / "out" / "list.txt")
+    assert shown.exit_code == 0, shown.output
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert ["qa", "all", "8", "3", "37.5", "%", "3", "1", "1"] in lines
+    assert ["ActivityNet", "2", "1", "50.0", "%", "1", "0"] in lines
+    assert ["sft", "all", "3", "1", "50.0", "%", "1", "0", "1"] in lines
+    assert ["msvd_qa", "MSVD", "2", "1", "50.0", "%", "1", "0"] in lines
+    assert f"{media}: 0 video files and 5 folders of frames, 1 of them unreadable" in shown.stdout
+    assert "unreadable  chunk_1/broken: frame c01_0001.jpeg is empty" in shown.stdout
+    assert "missing  gone\n" in shown.stdout
+    assert "ambiguous  'twice' fits" in shown.stdout
+    names = (tmp_path / "out" / "list.txt").read_text().splitlines()
+    assert names == ["v_-abcdefghij", "gone", "webvid/far", "test/msvd/far"]
+
+
+def test_json_of_the_configs_named(cli: Callable[..., Any], rows: Path, media: Path) -> None:
+    shown = cli("sft", "qa", "sft", "--data-dir", rows, "--media", media, "--json")
+    figures = json.loads(shown.stdout)
+    assert list(figures["configs"]) == ["sft", "qa"]
+    assert figures["configs"]["qa"]["sources"]["WebVid"]["missing"] == 1
+    assert figures["configs"]["qa"]["missing_videos"] == 2
+    assert figures["media"]["unreadable"] == {"chunk_1/broken": "frame c01_0001.jpeg is empty"}
+    assert (figures["media"]["opened"], figures["media"]["frame_folders"]) == (5, 5)
+
+
+def test_a_release_with_media_beside_its_rows(
+    cli: Callable[..., Any], shared_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "video_instruction").symlink_to(shared_data / "release" / "video_instruction")
+    (tmp_path / "videos").symlink_to(shared_data / "videos")
+    figures = json.loads(cli("--data-dir", tmp_path, "--json").stdout)
+    tgif = figures["configs"]["tgif_qa"]
+    assert (tgif["rows"], tgif["missing"]) == (6, 6), "the GIFs were left behind"
+    assert figures["configs"]["msrvtt_qa"]["there"] == 3
+    assert figures["media"]["unreadable"] == {}
+
+
+def test_broken_rows_are_listed_when_asked(
+    cli: Callable[..., Any], rows: Path, media: Path, write: Write, qa_row: Row
+) -> None:
+    write("test/msvd.qa.jsonl", qa_row(1, "good"), "{")
+    words = ("msvd_qa", "--data-dir", rows, "--media", media)
+    shown = cli(*words)
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "msvd.qa.jsonl:2: not JSON" in shown.stderr
+    shown = cli(*words, "--on-error", "skip")
+    assert shown.exit_code == 0
+    assert "msvd_qa: 1 row skipped, breaking the schema" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "name the datasets to look at (see `data list`), or pass --data-dir"),
+        (("qa",), "--media is needed: the folder with the videos"),
+        (("qas", "--media", "."), "unknown dataset 'qas'; did you mean qa?"),
+        (("--data-dir", "no/where"), "no/where: no such folder"),
+        (("--data-dir", "{rows}", "--media", "no/where"), "no/where: no such folder of media"),
+        (("--data-dir", "{media}"), "{media}: neither video_instruction/ as in the release"),
+        (
+            ("--data-dir", "{rows}", "--media", "{media}", "--missing", "{rows}/splits.json/x"),
+            "{rows}/splits.json/x: cannot be written (",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(
+    cli: Callable[..., Any], rows: Path, media: Path, words: tuple[str, ...], message: str
+) -> None:
+    names = {"rows": rows, "media": media}
+    shown = cli(*(word.format(**names) for word in words))
+    assert shown.exit_code in {1, 2}
+    (line,) = [line for line in shown.stderr.splitlines() if not line[-1].isdigit()]
+    assert line.startswith("error: " + message.format(**names))
+    assert shown.stdout == ""
+
+
+@pytest.mark.slow  # makes the world
+def test_the_built_in_world_is_whole(cli: Callable[..., Any]) -> None:
+    figures = json.loads(cli("synthetic_qa", "--data-dir", "synthetic", "--json").stdout)
+    counted = figures["configs"]["synthetic_qa"]
+    assert counted["rows"] == counted["there"] > 0
+    assert counted["sources"].keys() == {"synthetic"}
