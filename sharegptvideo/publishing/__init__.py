@@ -1,1 +1,12 @@
-"""Parquet shards, cards and the upload of a repository."""
+"""Parquet shards, cards, and the upload of a repository.
+
+`publish` makes one repository of all configs that a folder has: Parquet that
+`datasets.load_dataset(ID, "qa")` reads without this package, a front page with the block that
+the Hub reads, a card for each config, and `eval.yaml` for the test sets.
+"""
+
+from sharegptvideo.publishing.publishing import Published, publish
+from sharegptvideo.publishing.shards import SplitFiles, write_split
+from sharegptvideo.publishing.writing import write_config
+
+__all__ = ["Published", "SplitFiles", "publish", "write_config", "write_split"]

@@ -1,0 +1,130 @@
+"""`sharegptvideo data publish`: a folder of data as a repository on the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_bar
+
+if TYPE_CHECKING:
+    from sharegptvideo.publishing import Published
+
+__all__ = ["publish"]
+
+
+def publish(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A release, a synthetic world, or Parquet of `data convert`."
+        ),
+    ],
+    repo_id: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="The dataset on the Hub; made if need be.")
+    ],
+    dry_run: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Write the same files to OUT, and send nothing."),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="Publish this config; more than once for more. All if left out."),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the new repository private.")
+    ] = False,
+    tag: Annotated[
+        str | None, typer.Option(help='Tag the new version, as in "v1.1"; readers can pin it.')
+    ] = None,
+    changelog: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="One line that says what is new.")
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Title of the front page; NAME if left out.")
+    ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help='Where the rows come from, for the cards: "from TEXT".'),
+    ] = None,
+    embed_media: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MEDIA", help="Folder with the videos: put each into its row, as `clip`."
+        ),
+    ] = None,
+    cards: Annotated[
+        Path | None,
+        typer.Option(help="Folder with your own NAME.md in place of the card of config NAME."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a folder of data on the Hub: Parquet, cards, and a front page, in one commit.
+
+    The rows are checked first as `data validate` checks them. The repository has one config for
+    each kind of rows, and loads with `datasets.load_dataset(ID, "qa")` without this package. The
+    commit replaces what an earlier version had and leaves other files alone. Stopped in any way,
+    the old version stays; the same command goes on with the files that are missing. The token
+    is HF_TOKEN, or that of `hf auth login`.
+
+    Example: sharegptvideo data publish path/to/release --repo-id alice/my-captions --dry-run out
+    """
+    from sharegptvideo import publishing
+
+    with progress_bar() as progress:
+        done = publishing.publish(
+            folder,
+            repo_id,
+            dry_run=dry_run,
+            configs=config or (),
+            private=private,
+            tag=tag,
+            changelog=changelog,
+            title=title,
+            origin=origin,
+            media=embed_media,
+            cards=cards,
+            progress=progress,
+        )
+    for line in done.tree.report.lines():
+        note(line)
+    print_figures(_figures(repo_id, done), as_json=as_json)
+    _tell_next(repo_id, done)
+
+
+def _figures(repo_id: str, done: Published) -> dict[str, Any]:
+    figures: dict[str, Any] = {"repo_id": repo_id, "rows": done.tree.rows}
+    for facts in done.tree.configs:
+        counts: dict[str, Any] = {split: files.rows for split, files in facts.splits.items()}
+        if facts.clips is not None:
+            counts["rows_with_clip"] = facts.clips.rows_with
+            counts["rows_without_clip"] = facts.clips.rows_without
+        figures[facts.config.name] = counts
+    figures["files"] = done.files
+    figures["bytes"] = done.bytes
+    if done.uploaded is None:
+        figures["folder"] = str(done.tree.root)
+    else:
+        figures["url"] = done.uploaded.url
+        figures["commit"] = done.uploaded.commit
+        figures["changed"] = done.uploaded.changed
+        figures["deleted"] = len(done.uploaded.deleted)
+    return figures
+
+
+def _tell_next(repo_id: str, done: Published) -> None:
+    first = done.tree.configs[0].config.name
+    others = [facts.config.name for facts in done.tree.configs if facts.describes_others]
+    if others:
+        note(
+            f"the text of these cards tells how the release was made: {', '.join(others)}; "
+            "if your rows were made otherwise, write your own (--cards)"
+        )
+    if done.uploaded is None:
+        note(f"look at {done.tree.root}/README.md, then run it without --dry-run")
+    elif not done.uploaded.changed:
+        note("the repository had all of it already; nothing was changed")
+    else:
+        note(f'load it: datasets.load_dataset("{repo_id}", "{first}")')
