@@ -107,11 +107,13 @@ def test_table(cli: Callable[..., Any], rows: Path, media: Path, tmp_path: Path)
     shown = cli("--data-dir", rows, "--media", media, "--missing", tmp_path / "out" / "list.txt")
     assert shown.exit_code == 0, shown.output
     lines = [line.split() for line in shown.stdout.splitlines()]
-    assert ["qa", "all", "8", "3", "37.5", "%", "3", "1", "1"] in lines
-    assert ["ActivityNet", "2", "1", "50.0", "%", "1", "0"] in lines
-    assert ["sft", "all", "3", "1", "50.0", "%", "1", "0", "1"] in lines
-    assert ["msvd_qa", "MSVD", "2", "1", "50.0", "%", "1", "0"] in lines
-    assert f"{media}: 0 video files and 5 folders of frames, 1 of them unreadable" in shown.stdout
+    assert ["qa", "all", "8", "3", "37.5", "%", "3", "1", "1", "0"] in lines
+    assert ["ActivityNet", "2", "1", "50.0", "%", "1", "0", "0", "0"] in lines
+    assert ["sft", "all", "3", "1", "50.0", "%", "1", "0", "0", "1"] in lines
+    assert ["msvd_qa", "MSVD", "2", "1", "50.0", "%", "1", "0", "0", "0"] in lines
+    counted = f"{media}: 5 clips (videos: 0, folders of frames: 5, unreadable: 1)"
+    assert counted in shown.stdout
+    assert "media_index.sqlite: opened 5, unchanged 0, gone 0" in shown.stdout
     assert "unreadable  chunk_1/broken: frame c01_0001.jpeg is empty" in shown.stdout
     assert "missing  gone\n" in shown.stdout
     assert "ambiguous  'twice' fits" in shown.stdout
@@ -162,6 +164,7 @@ def test_broken_rows_are_listed_when_asked(
         (("qas", "--media", "."), "unknown dataset 'qas'; did you mean qa?"),
         (("--data-dir", "no/where"), "no/where: no such folder"),
         (("--data-dir", "{rows}", "--media", "no/where"), "no/where: no such folder of media"),
+        (("qa", "--data-dir", "{media}"), "{media}: no video_instruction/train/qa/*.jsonl"),
         (("--data-dir", "{media}"), "{media}: neither video_instruction/ as in the release"),
         (
             ("--data-dir", "{rows}", "--media", "{media}", "--missing", "{rows}/splits.json/x"),
@@ -177,6 +180,8 @@ def test_mistakes_are_one_line(
     assert shown.exit_code in {1, 2}
     (line,) = [line for line in shown.stderr.splitlines() if not line[-1].isdigit()]
     assert line.startswith("error: " + message.format(**names))
+    told_before_the_work = "--missing" not in words
+    assert (media / "media_index.sqlite").exists() != told_before_the_work
     assert shown.stdout == ""
 
 

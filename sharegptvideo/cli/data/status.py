@@ -30,7 +30,7 @@ def status(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...", help="Names from `data list`; all that --data-dir holds if none."
+            metavar="NAME", help="Names from `data list`; all that --data-dir holds if none."
         ),
     ] = None,
     data_dir: Annotated[
@@ -58,8 +58,9 @@ def status(
 ) -> None:
     """Show how many rows have their clip, in total and by source, and which clips are broken.
 
-    The clips are listed in an index, media_index.sqlite in the media folder (or in the cache
-    folder where the media may not be written); a second run opens only what has changed.
+    The clips are listed in an index, media_index.sqlite in the media folder
+    (the cache folder where the media may not be written). A second run
+    opens only the clips that have changed.
 
     Example: sharegptvideo data status --data-dir path/to/release --media path/to/media
     """
@@ -96,10 +97,14 @@ def status(
 def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
     """The configs asked for, each once, or all that the source holds."""
     from sharegptvideo.loading import config_of
-    from sharegptvideo.sources import held_configs
+    from sharegptvideo.sources import held_configs, open_source
 
     if names:
-        return list(dict.fromkeys(config_of(name).name for name in names))
+        configs = [config_of(name) for name in dict.fromkeys(names)]
+        if data_dir not in {None, "synthetic"}:
+            for config in configs:  # a wrong folder is told now, not after an hour of media
+                open_source(config, data_dir).splits(config)
+        return [config.name for config in configs]
     if data_dir is None:
         raise UserError("name the datasets to look at (see `data list`), or pass --data-dir")
     return [config.name for config in held_configs(data_dir)]
@@ -143,21 +148,29 @@ def _print(index: MediaIndex, found: list[Coverage]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("dataset", "source", box=None, pad_edge=False)
-    for heading in ("rows", "with clip", "", "missing", "unreadable", "ambiguous", "no video"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    # What is rare gets a column only where there is some.
+    rare = [
+        name
+        for name in ("ambiguous", "no_video")
+        if any(getattr(coverage.total, name) for coverage in found)
+    ]
+    table = Table(box=None, pad_edge=False)
+    for heading in ("dataset", "source"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("rows", "with clip", "", "missing", "unreadable", *rare):
+        table.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
     for coverage in found:
         sources = list(coverage.by_source.items())
-        whole = sources[0][0] if len(sources) == 1 else "all"
-        table.add_row(coverage.config, whole, *_cells(coverage.total))
+        whole = escape(sources[0][0]) if len(sources) == 1 else "all"
+        table.add_row(coverage.config, whole, *_cells(coverage.total, rare))
         if len(sources) > 1:
             for source, count in sources:
-                table.add_row("", escape(source), *_cells(count), style="dim")
+                table.add_row("", escape(source), *_cells(count, rare), style="dim")
     print_table(table)
     typer.echo(
-        f"\n{index.root}: {index.videos} video files and {index.frame_folders} folders of frames, "
-        f"{len(index.errors)} of them unreadable; {index.opened} opened, "
-        f"{len(index) - index.opened} unchanged, {index.removed} gone ({index.file.name})"
+        f"\n{index.root}: {len(index)} clips (videos: {index.videos}, folders of frames: "
+        f"{index.frame_folders}, unreadable: {len(index.errors)})\n{index.file}: opened "
+        f"{index.opened}, unchanged {len(index) - index.opened}, gone {index.removed}"
     )
     _print_list("unreadable", [f"{path}: {error}" for path, error in index.errors.items()])
     ambiguous = {text for coverage in found for text in coverage.ambiguous.values()}
@@ -176,13 +189,8 @@ def _print_list(what: str, lines: list[str]) -> None:
 _WHERE = {"missing": "--missing FILE lists all", "unreadable": "--json", "ambiguous": "--json"}
 
 
-def _cells(count: Count) -> list[str]:
+def _cells(count: Count, rare: list[str]) -> list[str]:
     asked = count.rows - count.no_video
     share = f"{100 * count.there / asked:.1f} %" if asked else ""
-    always = (count.missing, count.unreadable)
-    rare = (count.ambiguous, count.no_video)
-    return [
-        *(str(count.rows), str(count.there), share),
-        *(str(number) for number in always),
-        *(str(number or "") for number in rare),
-    ]
+    numbers = [count.missing, count.unreadable, *(getattr(count, name) for name in rare)]
+    return [str(count.rows), str(count.there), share, *map(str, numbers)]
