@@ -8,11 +8,13 @@ on some lines but cannot be resumed across processes either.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -23,7 +25,7 @@ from sharegptvideo.sources.hub import hub_errors
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["RemoteFile", "Stopped", "digest_of", "fetch", "patiently"]
+__all__ = ["RemoteFile", "Stop", "Stopped", "digest_of", "fetch", "patiently"]
 
 _BLOCK = 1 << 20
 _TRIES = 8
@@ -37,6 +39,39 @@ _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 Found = TypeVar("Found")
 Advance = Callable[[int], None]
 """`advance(bytes)`: so many more are here; negative where some have to be fetched again."""
+
+
+class Stop(threading.Event):
+    """Asks everybody to stop, those who wait for bytes that do not come included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def set(self) -> None:
+        """Ask, and hang up the connections at work."""
+        super().set()
+        with self._lock:
+            for line in self._lines:
+                with contextlib.suppress(OSError):  # closed already
+                    line.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def hangs_up(self, response: httpx2.Response) -> Iterator[None]:
+        """While the block reads the response, `set` ends its connection."""
+        stream = response.extensions.get("network_stream")
+        line: socket.socket | None = stream and stream.get_extra_info("socket")
+        if line is None:
+            yield
+            return
+        with self._lock:
+            self._lines.add(line)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lines.discard(line)
 
 
 class Stopped(Exception):  # noqa: N818  # a request, no error
@@ -68,7 +103,7 @@ class RemoteFile:
         return f"{self.key}.part"
 
 
-def fetch(file: RemoteFile, part: Path, *, advance: Advance, stop: threading.Event) -> None:
+def fetch(file: RemoteFile, part: Path, *, advance: Advance, stop: Stop) -> None:
     """Bring `part` to the whole content of `file`; bytes that lie there already are kept.
 
     Lost connections, server errors and "too many requests" are tried again: at once where
@@ -97,7 +132,7 @@ def fetch(file: RemoteFile, part: Path, *, advance: Advance, stop: threading.Eve
             )
 
 
-def digest_of(path: Path, like: RemoteFile, stop: threading.Event) -> str:
+def digest_of(path: Path, like: RemoteFile, stop: Stop) -> str:
     """The digest of a local file, of the kind that `like` has.
 
     Raises:
@@ -144,7 +179,7 @@ class _Transfer:
     out: IO[bytes]
     hasher: _Hasher
     advance: Advance
-    stop: threading.Event
+    stop: Stop
     have: int = 0
     furthest: int = 0
 
@@ -203,10 +238,11 @@ class _Transfer:
             if self.have and not _continues(response, self.have):
                 self._start_over()
             # As they come: what is gathered into larger blocks is lost with the connection.
-            for block in response.iter_bytes():
-                if self.stop.is_set():
-                    raise Stopped
-                self._keep(block[: file.size - self.have])
+            with self.stop.hangs_up(response):
+                for block in response.iter_bytes():
+                    if self.stop.is_set():
+                        raise Stopped
+                    self._keep(block[: file.size - self.have])
 
     def _keep(self, block: bytes) -> None:
         self.out.write(block)

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from sharegptvideo.downloading.choosing import top_names
 from sharegptvideo.downloading.disk import DiskError, disk_errors
-from sharegptvideo.downloading.fetching import Stopped, digest_of, fetch
+from sharegptvideo.downloading.fetching import Stop, Stopped, digest_of, fetch
 from sharegptvideo.downloading.planning import (
     MARKER,
     Item,
@@ -97,7 +97,7 @@ class _Run:
     plan: Plan
     journal: KeyedLog
     limits: Limits
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     outcome: Outcome = field(default_factory=Outcome)
     here: int = 0
     read: dict[str, int] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -123,15 +123,30 @@ class _Opener:
     def __call__(self) -> IO[bytes]:
         with hub_errors(self.repo, self.revision):
             file = self.system.open(self.name, "rb", block_size=0)
-        return io.BufferedReader(_Stream(file, self.repo, self.revision), _BLOCK)
+            size: int = self.system.info(self.name)["size"]
+        told = functools.partial(hub_errors, self.repo, self.revision)
+        stream = _Stream(file, self.name, size, told)
+        return io.BufferedReader(stream, _BLOCK)
 
 
 class _Stream(io.RawIOBase):
-    """Bytes as they come from the Hub, whose errors would otherwise pass for a disk's."""
+    """Bytes as they come from the Hub, whose errors would otherwise pass for a disk's.
 
-    def __init__(self, file: Any, repo: str, revision: str | None) -> None:
+    They have to be as many as the Hub says, else rows are missing at the end.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        name: str,
+        size: int,
+        told: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
         self._file = file
-        self._told = functools.partial(hub_errors, repo, revision)
+        self._name = name
+        self._size = size
+        self._got = 0
+        self._told = told
 
     def readable(self) -> bool:
         return True
@@ -139,6 +154,13 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         with self._told():
             content: bytes = self._file.read(len(buffer))
+        if not content and self._got != self._size:
+            raise UserError(
+                f"hf://{self._name}: ended after {self._got:,} of {self._size:,} bytes; try again, "
+                "or without streaming",
+                exit_code=1,
+            )
+        self._got += len(content)
         buffer[: len(content)] = content
         return len(content)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from hub_server import HubServer
 
 from sharegptvideo.downloading import fetching
-from sharegptvideo.downloading.fetching import RemoteFile, Stopped, digest_of, fetch
+from sharegptvideo.downloading.fetching import RemoteFile, Stop, Stopped, digest_of, fetch
 from sharegptvideo.errors import UserError
 
 REPO = "test-org/data"
@@ -37,11 +36,11 @@ def remote(
         digest = "git:" + hashlib.sha1(b"blob 300000\0" + content).hexdigest()
     file = RemoteFile(REPO, commit, request.param, len(content), digest)
 
-    def run(stop: threading.Event | None = None) -> int:
+    def run(stop: Stop | None = None) -> int:
         """Fetch and compare; gives the sum of what `advance` was told."""
         told: list[int] = []
         part = tmp_path / "part"
-        fetch(file, part, advance=told.append, stop=stop or threading.Event())
+        fetch(file, part, advance=told.append, stop=stop or Stop())
         assert part.read_bytes() == content
         return sum(told)
 
@@ -85,7 +84,7 @@ def test_waits_as_long_as_the_server_asks(
 ) -> None:
     waits: list[float] = []
 
-    class Stop(threading.Event):
+    class Patient(Stop):
         def wait(self, timeout: float | None = None) -> bool:
             waits.append(timeout or 0.0)
             return False
@@ -95,7 +94,7 @@ def test_waits_as_long_as_the_server_asks(
     hub_server.faults.add(r"/a\.", status=429, headers={"RateLimit": '"resolvers";r=0;t=21'})
     hub_server.faults.add(r"/a\.", status=503, times=2)
     hub_server.faults.add(r"/a\.", status=429, retry_after=99_999)
-    remote[1](Stop())
+    remote[1](Patient())
     assert waits == [7, 21, 8, 16, 600]
 
 
@@ -169,7 +168,7 @@ def test_wrong_bytes_twice(remote: Case, hub_server: HubServer, tmp_path: Path) 
 
 
 def test_stopped_in_the_middle(remote: Case, tmp_path: Path) -> None:
-    stop = threading.Event()
+    stop = Stop()
     with pytest.raises(Stopped):
         fetch(remote[0], tmp_path / "part", advance=lambda _count: stop.set(), stop=stop)
     there = (tmp_path / "part").stat().st_size
@@ -199,9 +198,9 @@ def test_server_errors_that_stay(remote: Case, hub_server: HubServer) -> None:
 
 def test_digests_of_local_files(remote: Case, tmp_path: Path) -> None:
     remote[1]()
-    assert digest_of(tmp_path / "part", remote[0], threading.Event()) == remote[0].digest
+    assert digest_of(tmp_path / "part", remote[0], Stop()) == remote[0].digest
     (tmp_path / "part").write_bytes(b"what")  # printf what | git hash-object --stdin; sha256sum
-    assert digest_of(tmp_path / "part", remote[0], threading.Event()) in {
+    assert digest_of(tmp_path / "part", remote[0], Stop()) in {
         "git:" + hashlib.sha1(b"blob 4\0what").hexdigest(),
         "sha256:749ab2c0d06c42ae3b841b79e79875f02b3a042e43c92378cd28bd444c04d284",
     }

@@ -56,7 +56,7 @@ def download(
     from sharegptvideo import downloading
     from sharegptvideo.downloading.sizes import parse_size
 
-    limits = downloading.Limits(max_bytes=parse_size(max_bytes))
+    limits = downloading.Limits(max_bytes=parse_size(max_bytes, "--max-bytes"))
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
