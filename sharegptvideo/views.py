@@ -34,7 +34,8 @@ def as_trl(dataset: Data) -> Data:
 
     The video is `video_path` where the dataset was loaded with `media=` (a file, or a folder of
     frames); without, the stem as the row has it, and an image's name always so. A conversation
-    about neither is text alone. `image` is no column here, as TRL would take it for pictures.
+    about neither is text alone. Where clips are published within the rows, their column `clip`
+    stays. `image` is no column here, as TRL would take it for pictures.
 
     TRL 1.16 has no video column: its own preparation tokenises the conversations, and pixels
     have to come from a collator of one's own, with
@@ -64,17 +65,36 @@ def as_trl(dataset: Data) -> Data:
 def _mapped(dataset: Any) -> Any:
     from datasets import Dataset
 
+    from sharegptvideo.publishing.clips import CLIP
+
     names = dataset.column_names
     if names is None:  # a stream whose features nobody knows yet
         names = list(next(iter(dataset), {}))
     turn, columns = _view_of(names)
     features = _features(columns)
-    if isinstance(dataset, Dataset) and not len(dataset):
+    if isinstance(dataset, Dataset):
+        return _mapped_table(dataset, turn, features)
+    if CLIP in (dataset.features or ()):
+        features[CLIP] = dataset.features[CLIP]
+    gone = [name for name in names if name not in features or name == "id"]
+    return dataset.map(turn, remove_columns=gone, features=features)
+
+
+def _mapped_table(table: Any, turn: Any, features: Features) -> Any:
+    from datasets import Dataset, concatenate_datasets
+
+    from sharegptvideo.publishing.clips import CLIP
+
+    if not len(table):
         # `map` gives a table without rows back without its columns.
         empty: dict[str, list[Any]] = {name: [] for name in features}
-        return Dataset.from_dict(empty, features=features, split=dataset.split)
+        return Dataset.from_dict(empty, features=features, split=table.split)
+    # Clips stay where they are: `map` would decode them, and write them once more.
+    clips = [CLIP] if CLIP in table.column_names else []
+    rows = table.remove_columns(clips)
     with writing_in("the cache of the view", "make room beside the table that it is made of"):
-        return dataset.map(turn, remove_columns=names, features=features)
+        view = rows.map(turn, remove_columns=rows.column_names, features=features)
+    return concatenate_datasets([view, table.select_columns(clips)], axis=1) if clips else view
 
 
 def _view_of(names: list[str]) -> tuple[Any, tuple[str, ...]]:

@@ -138,6 +138,30 @@ def test_every_split_at_once_and_a_split_without_rows(
     assert views["train"].features == views["validation"].features
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_clip_within_the_row_stays(release: Path, write: Write, streaming: bool) -> None:
+    write("train/sft/a.jsonl", TALK)
+    clip = {"bytes": b"a clip", "path": None}
+    published = load_dataset("sft", source=release).add_column(
+        "clip", [clip], feature=datasets.Video(decode=False)
+    )
+    rows = published.to_iterable_dataset() if streaming else published
+    view = as_trl(rows)
+    assert list(view.features) == ["id", "messages", "clip"]
+    assert list(view) == [{"id": "a", "messages": TALKED, "clip": clip}]
+
+
+def test_a_clip_within_the_row_is_not_decoded_on_the_way(release: Path, write: Write) -> None:
+    write("train/sft/a.jsonl", TALK)
+    clip = {"bytes": b"no video at all", "path": None}
+    published = load_dataset("sft", source=release).add_column(
+        "clip", [clip], feature=datasets.Video()
+    )
+    view = as_trl(published)
+    assert view.features["clip"] == datasets.Video()
+    assert view.cast_column("clip", datasets.Video(decode=False))[0]["clip"] == clip
+
+
 def test_columns_of_no_training_set(release: Path, write: Write) -> None:
     row = {"id": "a", "video": "clip", "question": "Q?", "answer": "A"}
     write("test/msvd.qa.jsonl", row)
