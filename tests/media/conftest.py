@@ -11,6 +11,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from media_trees import aged, frames
 
 Image = npt.NDArray[np.uint8]
 
@@ -87,3 +88,15 @@ def hold_against() -> Callable[[Any, list[Image], int], None]:
             assert np.array_equal(frame, reference[index])
 
     return check
+
+
+@pytest.fixture
+def media(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
+    """Two videos and two folders of frames, long unchanged."""
+    root = tmp_path / "media"
+    (root / "videos").mkdir(parents=True)
+    aged(write_clip(root / "videos" / "a.mp4", 30, size=(64, 48)))
+    aged(write_clip(root / "videos" / "b.gif", 10, codec="gif", pix_fmt="rgb8", size=(32, 48)))
+    frames(root / "train_300k" / "chunk_0" / "c", 3)
+    frames(root / "train_300k" / "chunk_0" / "d.x", 12, size=(20, 30))
+    return root

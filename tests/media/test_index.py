@@ -1,13 +1,9 @@
-"""The media index: what it says of a clip, what it opens again, how it survives."""
+"""The media index: what it says of a clip, and what it opens again."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,49 +11,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from media_trees import LONG_AGO, aged, cut, facts, frames, size_of
 from PIL import Image
 
-from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaFolder, sample_frames
 from sharegptvideo.media.facts import ClipFacts
-from sharegptvideo.media.index import Clip, MediaIndex, index_media, known_unreadable
-from sharegptvideo.media.index_file import INDEX_NAME, cached_path
-
-LONG_AGO = 1_500_000_000
-
-
-def frames(folder: Path, count: int, size: tuple[int, int] = (12, 8), kind: str = "jpeg") -> Path:
-    """A folder of `count` pictures, last changed long ago."""
-    folder.mkdir(parents=True)
-    for number in range(1, count + 1):
-        Image.new("RGB", size, (number, 0, 0)).save(folder / f"c01_{number:04d}.{kind}")
-    return aged(folder)
-
-
-def aged(path: Path, seconds: int = LONG_AGO) -> Path:
-    """As if nobody had touched it since: the index opens what is new once more."""
-    os.utime(path, (seconds, seconds))
-    return path
-
-
-def facts(index: MediaIndex) -> dict[str, ClipFacts]:
-    return {clip.path: clip.facts for clip in index.clips()}
-
-
-def size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
-@pytest.fixture
-def media(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
-    """Two videos and two folders of frames, long unchanged."""
-    root = tmp_path / "media"
-    (root / "videos").mkdir(parents=True)
-    aged(write_clip(root / "videos" / "a.mp4", 30, size=(64, 48)))
-    aged(write_clip(root / "videos" / "b.gif", 10, codec="gif", pix_fmt="rgb8", size=(32, 48)))
-    frames(root / "train_300k" / "chunk_0" / "c", 3)
-    frames(root / "train_300k" / "chunk_0" / "d.x", 12, size=(20, 30))
-    return root
+from sharegptvideo.media.index import Clip, index_media, known_unreadable
 
 
 def test_facts_of_each_clip(media: Path) -> None:
@@ -104,10 +63,6 @@ def test_size_is_that_of_the_upright_frame(tmp_path: Path) -> None:
     picture.save(folder / "f_1.jpg", exif=exif)
     assert facts(index_media(tmp_path))["phone"][4:6] == (20, 40)
     assert sample_frames(folder, 1).frames.shape == (1, 40, 20, 3)
-
-
-def cut(path: Path, share: float) -> None:
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
 @pytest.mark.parametrize(
@@ -310,198 +265,6 @@ def test_many_clips_by_one_process_or_two(tmp_path: Path, workers: int) -> None:
     assert index_media(tmp_path, workers=workers).opened == 0
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import sharegptvideo.media.index as module
-
-module._COMMIT_S = 0.0
-module._STEP = 1
-
-def progress(done, total, what):
-    if what == "clips opened" and done >= 3:
-        os.kill(os.getpid(), int(sys.argv[2]))
-
-module.index_media(Path(sys.argv[1]), workers=1, progress=progress)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_what_a_killed_run_finished_is_kept(tmp_path: Path, number: signal.Signals) -> None:
-    for clip in range(10):
-        frames(tmp_path / f"clip_{clip}", 2)
-    words = [sys.executable, "-c", KILLED, str(tmp_path), str(int(number))]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == -number, done.stderr
-    index = index_media(tmp_path)
-    assert index.opened == 7
-    assert len(facts(index)) == 10
-
-
-def test_it_is_kept_in_one_file(media: Path) -> None:
-    before = {path for path in media.rglob("*") if path.is_file()}
-    index = index_media(media)
-    after = {path for path in media.rglob("*") if path.is_file()}
-    assert after - before == {media / INDEX_NAME} == {index.file}
-
-
-def test_a_damaged_index_is_made_again(media: Path) -> None:
-    index = index_media(media)
-    before = facts(index)
-    data = bytearray(index.file.read_bytes())
-    data[100:] = b"\xa5" * (len(data) - 100)
-    index.file.write_bytes(data)
-    assert known_unreadable(media) == {}
-    index = index_media(media)
-    assert index.opened == 4
-    assert facts(index) == before
-
-
-def test_an_index_of_another_version_is_made_again(media: Path) -> None:
-    index = index_media(media)
-    with sqlite3.connect(index.file) as base:
-        base.execute("PRAGMA user_version = 999")
-    base.close()
-    assert index_media(media).opened == 4
-    assert index_media(media).opened == 0
-
-
-@pytest.mark.parametrize("kind", ["text", "other base"])
-def test_a_file_of_the_users_is_left_alone(media: Path, kind: str) -> None:
-    path = media / INDEX_NAME
-    if kind == "text":
-        path.write_text("my notes on these clips")
-    else:
-        with sqlite3.connect(path) as base:
-            base.execute("CREATE TABLE mine (a)")
-        base.close()
-    before = path.read_bytes()
-    with pytest.raises(UserError, match="not a media index of this package; move it away"):
-        index_media(media)
-    assert path.read_bytes() == before
-
-
-def test_an_empty_index_file_left_by_a_kill_is_filled(media: Path) -> None:
-    (media / INDEX_NAME).touch()
-    assert len(facts(index_media(media))) == 4
-
-
-def test_media_that_cannot_be_written_are_indexed_in_the_cache_folder(media: Path) -> None:
-    # A folder of that name is what even root cannot write over.
-    (media / INDEX_NAME).mkdir()
-    index = index_media(media)
-    assert index.file == cached_path(media)
-    assert str(index.file).startswith(os.environ["SHAREGPTVIDEO_CACHE"])
-    assert len(facts(index)) == 4
-    assert index_media(media).opened == 0
-
-
-UNPRIVILEGED = """
-import os, sys
-from pathlib import Path
-from sharegptvideo.media.index import index_media
-
-if os.geteuid() == 0:
-    os.setgid(65534)
-    os.setuid(65534)
-index = index_media(Path(sys.argv[1]))
-print(index.file, index.opened, len(list(index.clips())))
-"""
-
-
-def test_an_index_beside_media_without_rights_is_where_the_cached_one_starts(
-    media: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Another user made the index; ours may read it and not write it."""
-    index_media(media)
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    if os.geteuid() == 0:
-        cache.chmod(0o777)
-        for folder in (tmp_path, *tmp_path.parents):
-            if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
-                if tmp_path_factory.getbasetemp().parent not in (folder, *folder.parents):
-                    pytest.skip(f"{folder} is closed to other users")
-                folder.chmod(folder.stat().st_mode | 0o055)
-    media.chmod(0o555)
-    (media / INDEX_NAME).chmod(0o444)
-    done = subprocess.run(
-        [sys.executable, "-c", UNPRIVILEGED, str(media)],
-        env={**os.environ, "SHAREGPTVIDEO_CACHE": str(cache)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    media.chmod(0o755)
-    assert done.returncode == 0, done.stderr
-    file, opened, count = done.stdout.split()
-    assert Path(file).parent == cache / "media"
-    assert (opened, count) == ("0", "4")
-
-
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-from sharegptvideo.errors import UserError
-from sharegptvideo.media.index import index_media
-
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-try:
-    index_media(Path(sys.argv[1]), workers=1)
-except UserError as error:
-    print(error)
-"""
-
-
-def test_a_full_disk_is_one_line_and_leaves_a_sound_index(tmp_path: Path) -> None:
-    for number in range(250):
-        frames(tmp_path / f"clip_with_a_rather_long_name_that_takes_room_{number}", 1)
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert line.startswith(f"{tmp_path / INDEX_NAME}: cannot be written (")
-    assert line.endswith("free some space and run again, what was finished is kept")
-    assert len(facts(index_media(tmp_path))) == 250
-
-
-def test_names_that_are_no_unicode(tmp_path: Path) -> None:
-    name = os.fsdecode(b"caf\xe9")
-    frames(tmp_path / name, 2)
-    assert [clip.path for clip in index_media(tmp_path).clips()] == [name]
-    assert index_media(tmp_path).opened == 0
-
-
-def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="gone: no such folder of media"):
-        index_media(tmp_path / "gone")
-    with pytest.raises(UserError, match="0 workers; ask for 1 or more"):
-        index_media(tmp_path, workers=0)
-
-
 def test_a_clip_knows_its_stem() -> None:
     assert Clip("a/b.c.mp4", "video", ClipFacts(1)).stem == "a/b.c"
     assert Clip("a/b.c", "frames", ClipFacts(1)).stem == "a/b.c"
-
-
-def test_another_process_that_writes_the_index_is_waited_for(
-    media: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sharegptvideo.media.index_file as module
-
-    monkeypatch.setattr(module, "_WAIT_S", 0.05)
-    file = index_media(media).file
-    other: Any = sqlite3.connect(file, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(UserError, match="written by another process"):
-        index_media(media)
-    other.execute("ROLLBACK")
-    other.close()
-    assert index_media(media).opened == 0
