@@ -57,6 +57,7 @@ def run_evaluation(
     *,
     data_dir: PathLike | None = None,
     media: PathLike | None = None,
+    task_path: PathLike | None = None,
     limit: int | None = None,
     base_url: str | None = None,
     batch_size: int = 16,
@@ -76,6 +77,7 @@ def run_evaluation(
         out: the run folder.
         data_dir: see `load_questions`.
         media: folder of the clips; default: `data_dir`, which holds them in a release.
+        task_path: a folder with task files of one's own.
         limit: ask the first N questions of each task only.
         base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
         batch_size: questions that the model gets at once.
@@ -97,7 +99,8 @@ def run_evaluation(
     for option, place in (("--data-dir", data), ("--media", clips)):
         if place is not None and not place.exists():
             raise UserError(f"{place}: no such folder; mend {option}")
-    wanted = [load_task(name) for name in dict.fromkeys(tasks)]
+    own = Path(task_path) if task_path is not None else None
+    wanted = [load_task(name, own) for name in dict.fromkeys(tasks)]
     if not wanted:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     judges = _judges(judge, wanted, base_url)
@@ -110,7 +113,7 @@ def run_evaluation(
         _Plan(
             task,
             every[task.name][:limit],
-            judges[task.protocol],
+            judges[_wording(task)],
             answerer.frames or task.frames,
             max_new_tokens or task.max_new_tokens,
         )
@@ -152,6 +155,7 @@ def judge_predictions(
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
+    task_path: PathLike | None = None,
     limit: int | None = None,
     base_url: str | None = None,
     progress: Progress | None = None,
@@ -166,19 +170,35 @@ def judge_predictions(
         judge,
         out,
         data_dir=data_dir,
+        task_path=task_path,
         limit=limit,
         base_url=base_url,
         progress=progress,
     )
 
 
-def _judges(judge: str | Judge, tasks: Sequence[Task], base_url: str | None) -> dict[str, Judge]:
-    """The judge of each protocol, checked: which prompt a judge uses is the task's affair."""
-    protocols: list[str] = [task.protocol for task in tasks]
+_Wording = tuple[str, Path | None]
+
+
+def _wording(task: Task) -> _Wording:
+    """What a judge is told about a task: the protocol, or a file of the task's own."""
+    return task.protocol, task.judge.prompt_file if task.judge else None
+
+
+def _judges(
+    judge: str | Judge, tasks: Sequence[Task], base_url: str | None
+) -> dict[_Wording, Judge]:
+    """The judge of each wording, checked."""
+    wordings = [_wording(task) for task in tasks]
     if isinstance(judge, str):
-        opened = {p: open_judge(judge, base_url=base_url, protocol=p) for p in protocols}
+        opened = {
+            (protocol, file): open_judge(
+                judge, base_url=base_url, protocol=protocol, prompt_file=file
+            )
+            for protocol, file in wordings
+        }
     else:
-        opened = dict.fromkeys(protocols, judge)
+        opened = dict.fromkeys(wordings, judge)
     # One check is enough: they differ in their prompts only.
     next(iter(opened.values())).check()
     return opened

@@ -10,6 +10,7 @@ from typing import Any
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks.schema import AnnotationFiles, Task
 from sharegptvideo.eval.types import Question
+from sharegptvideo.schema import CONFIGS
 
 __all__ = ["load_questions", "media_folder"]
 
@@ -34,7 +35,7 @@ def load_questions(
     if data_dir is not None and not data_dir.exists():
         raise UserError(f"{data_dir}: no such data folder; mend --data-dir")
     found = _annotation_files(task.annotations, data_dir)
-    rows = _read_annotations(*found) if found else _read_rows(task, data_dir)
+    rows = _read_annotations(task, *found) if found else _read_rows(task, data_dir)
     if media is not None:
         rows = _with_clips(rows, media)
     questions = [_question(task, row) for row in rows]
@@ -52,20 +53,26 @@ def load_questions(
 def _annotation_files(
     accepted: AnnotationFiles | None, data_dir: Path | None
 ) -> tuple[str, Path, Path | None] | None:
-    if accepted is None or data_dir is None:
+    if accepted is None:
         return None
+    folder = data_dir or Path()
 
     def first(names: Iterable[str]) -> Path | None:
-        return next((data_dir / name for name in names if (data_dir / name).is_file()), None)
+        # A file beside a task of one's own has its full path, which no folder changes.
+        paths = (folder / name for name in names if data_dir or Path(name).is_absolute())
+        return next((path for path in paths if path.is_file()), None)
 
     questions = first(accepted.questions)
     return (accepted.reader, questions, first(accepted.mapping)) if questions else None
 
 
-def _read_annotations(reader: str, questions: Path, mapping: Path | None) -> Iterator[Row]:
+def _read_annotations(
+    task: Task, reader: str, questions: Path, mapping: Path | None
+) -> Iterator[Row]:
     from sharegptvideo.sources.activitynet import read_activitynet
     from sharegptvideo.sources.msrvtt import read_msrvtt
     from sharegptvideo.sources.msvd import read_msvd
+    from sharegptvideo.sources.plain import read_plain
     from sharegptvideo.sources.tgif import read_tgif_frameqa
 
     match reader:
@@ -75,6 +82,8 @@ def _read_annotations(reader: str, questions: Path, mapping: Path | None) -> Ite
             return read_msrvtt(questions, mapping)
         case "activitynet":
             return read_activitynet(questions)
+        case "plain":
+            return read_plain(questions, CONFIGS[task.config])
         case _:
             return read_tgif_frameqa(questions)
 

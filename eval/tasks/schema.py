@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from sharegptvideo.errors import unknown_name
 from sharegptvideo.eval.types import short_hash
+from sharegptvideo.schema import CONFIGS
 
-__all__ = ["AnnotationFiles", "Task"]
+__all__ = ["AnnotationFiles", "JudgeWording", "Task"]
 
 
 class AnnotationFiles(BaseModel):
-    """Original annotation files that a task also accepts, found by name in the data folder."""
+    """Files of questions that a task also accepts, found by name in the data folder.
+
+    Those of a task of one's own may lie beside it: the loader makes their names absolute. The
+    reader `plain` takes JSONL, CSV or TSV with the columns of a task row.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reader: Literal["msvd", "msrvtt", "tgif", "activitynet"]
+    reader: Literal["msvd", "msrvtt", "tgif", "activitynet", "plain"]
     questions: Annotated[tuple[str, ...], Field(min_length=1)]
     mapping: tuple[str, ...] = ()
+
+
+class JudgeWording(BaseModel):
+    """What a language model judge is told, where that is not the protocol's own wording."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt_file: Path
+    """Beside the task's file; the form is that of the files in sharegptvideo/judging/prompts."""
 
 
 class Task(BaseModel):
@@ -38,6 +54,15 @@ class Task(BaseModel):
     source: str
     citation: str
     annotations: AnnotationFiles | None = None
+    judge: JudgeWording | None = None
+
+    @field_validator("config")
+    @classmethod
+    def _is_a_test_set(cls, config: str) -> str:
+        known = [name for name, each in CONFIGS.items() if each.is_task]
+        if config not in known:
+            raise ValueError(str(unknown_name("config of a test set", config, known)))
+        return config
 
     @field_validator("prompt")
     @classmethod

@@ -17,6 +17,7 @@ __all__ = [
     "LimitOption",
     "OutOption",
     "TaskOption",
+    "TaskPathOption",
     "UrlOption",
     "builtin_source",
     "figures_table",
@@ -37,6 +38,9 @@ DataOption = Annotated[
         "--data-dir",
         help="A release, a synthetic world, or original annotation files; default: the Hub.",
     ),
+]
+TaskPathOption = Annotated[
+    Path | None, typer.Option("--task-path", help="Folder with task files of your own.")
 ]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="First N questions of each task only.")

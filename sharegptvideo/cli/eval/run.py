@@ -14,6 +14,7 @@ from sharegptvideo.cli.eval._shared import (
     LimitOption,
     OutOption,
     TaskOption,
+    TaskPathOption,
     UrlOption,
     builtin_source,
     show_results,
@@ -38,6 +39,7 @@ def run(
     media: Annotated[
         Path | None, typer.Option("--media", help="Folder of the clips; default: --data-dir.")
     ] = None,
+    task_path: TaskPathOption = None,
     limit: LimitOption = None,
     base_url: UrlOption = None,
     batch_size: Annotated[
@@ -68,6 +70,7 @@ def run(
             judge,
             out,
             data_dir=data_dir,
+            task_path=task_path,
             media=media,
             limit=limit,
             base_url=base_url,

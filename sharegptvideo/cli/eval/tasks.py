@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from sharegptvideo.cli._common import JsonOption, print_json, print_table
-from sharegptvideo.cli.eval._shared import figures_table
+from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
 
 __all__ = ["tasks"]
 
 
 def tasks(
     name: Annotated[str | None, typer.Argument(help="Show this task.")] = None,
+    task_path: TaskPathOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the tasks, or show one.
@@ -23,7 +24,8 @@ def tasks(
     from sharegptvideo.eval import list_tasks, load_task
 
     if name is not None:
-        task = load_task(name).model_dump() | {"prompt_hash": load_task(name).prompt_hash}
+        found = load_task(name, task_path)
+        task = found.model_dump(mode="json") | {"prompt_hash": found.prompt_hash}
         if json:
             print_json(task)
             return
@@ -31,9 +33,9 @@ def tasks(
             typer.echo(f"{key:<15} {value}")
         return
     if json:
-        print_json([task.model_dump() for task in list_tasks()])
+        print_json([task.model_dump(mode="json") for task in list_tasks(task_path)])
         return
     table = figures_table("task", "version", "protocol", "about")
-    for task_ in list_tasks():
+    for task_ in list_tasks(task_path):
         table.add_row(task_.name, str(task_.version), task_.protocol, task_.title)
     print_table(table)

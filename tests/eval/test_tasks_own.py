@@ -1,0 +1,126 @@
+"""Tasks of one's own: parts, a folder of task files, questions and wordings beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sharegptvideo.cli import app
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.tasks import list_tasks, load_questions, load_task, parse_task, task_names
+from sharegptvideo.storage import write_jsonl
+
+TASK = """
+name: {name}
+include: [{include}]
+title: Mine
+version: 3
+config: msvd_qa
+citation: none
+{more}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with the task `kitchen`, its questions, and a part `short`."""
+    folder = tmp_path / "tasks"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "parts" / "short.yaml").write_text(
+        'include: [grounded]\nprompt: "{question} One word."\nmax_new_tokens: 8\n'
+    )
+    more = "annotations:\n  reader: plain\n  questions: [kitchen.jsonl]\nmax_new_tokens: 9"
+    (folder / "kitchen.yaml").write_text(TASK.format(name="kitchen", include="short", more=more))
+    rows = [
+        {"id": n, "video": f"k{n}", "question": f"What is {n}?", "answer": str(n)} for n in (1, 2)
+    ]
+    write_jsonl(folder / "kitchen.jsonl", rows)
+    return folder
+
+
+def test_parts_are_taken_over_and_own_keys_win(own: Path) -> None:
+    task = load_task("kitchen", own)
+    assert task.render("Who?") == "Who? One word."  # of `short`
+    assert (task.protocol, task.frames) == ("caption-grounded", 8)  # of `grounded` below it
+    assert task.max_new_tokens == 9  # its own
+
+
+def test_of_two_parts_the_later_wins(own: Path) -> None:
+    text = TASK.format(name="x", include="short, official", more="")
+    task = parse_task(text, "x", own)
+    assert (task.protocol, task.max_new_tokens) == ("official", 1024)
+
+
+@pytest.mark.parametrize(
+    ("include", "part", "message"),
+    [
+        ("shrot", "", "unknown part 'shrot'; did you mean short"),
+        ("loop", "include: [loop]", "part loop: includes itself .loop > loop."),
+        ("loop", "include: [back]", "includes itself .loop > back > loop."),
+        ("loop", "- a", "part loop: needs one key"),
+        ("loop", "fames: 8", "fames: Extra inputs"),
+        ("loop", "include: short", "include is a list of names"),
+    ],
+)
+def test_parts_that_cannot_be_taken_over(own: Path, include: str, part: str, message: str) -> None:
+    if part:
+        (own / "parts" / "loop.yaml").write_text(part + "\n")
+        (own / "parts" / "back.yaml").write_text("include: [loop]\n")
+    text = TASK.format(name="x", include=f"grounded, {include}", more="")
+    with pytest.raises(UserError, match=message):
+        parse_task(text, "x", own)
+
+
+def test_questions_lie_beside_the_task_or_in_the_data_folder(own: Path, tmp_path: Path) -> None:
+    task = load_task("kitchen", own)
+    found = load_questions(task)
+    assert [(q.id, q.video, q.answer) for q in found] == [("1", "k1", "1"), ("2", "k2", "2")]
+    (own / "kitchen.jsonl").rename(tmp_path / "kitchen.jsonl")
+    load_task.cache_clear()
+    assert load_questions(load_task("kitchen", own), tmp_path) == found
+
+
+def test_folders_that_cannot_be_used(own: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        task_names(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no task in it"):
+        list_tasks(tmp_path / "empty")
+    with pytest.raises(UserError, match="did you mean kitchen"):
+        load_task("kitchn", own)
+    (own / "msvd_qa.yaml").write_text(TASK.format(name="msvd_qa", include="grounded", more=""))
+    with pytest.raises(UserError, match="msvd_qa is the name of a task of this package"):
+        task_names(own)
+
+
+def test_a_task_names_a_test_set(own: Path) -> None:
+    text = TASK.format(name="x", include="grounded", more="").replace("msvd_qa", "mvsd_qa")
+    with pytest.raises(UserError, match=r"config.*did you mean msvd_qa"):
+        parse_task(text, "x", own)
+
+
+def test_a_wording_of_the_judge_has_to_be_there(own: Path) -> None:
+    text = TASK.format(name="x", include="official", more="judge:\n  prompt_file: old.yaml")
+    with pytest.raises(UserError, match=r"judge\.prompt_file: .*old\.yaml is not there"):
+        parse_task(text, "x", own)
+    (own / "old.yaml").write_text("name: official\n")
+    task = parse_task(text, "x", own)
+    assert task.judge is not None
+    assert task.judge.prompt_file == own / "old.yaml"
+
+
+def test_the_commands_take_a_folder_of_tasks(own: Path, tmp_path: Path) -> None:
+    listed = CliRunner().invoke(app, ["eval", "tasks", "--task-path", str(own)])
+    assert "kitchen" in listed.stdout
+    shown = CliRunner().invoke(app, ["eval", "tasks", "kitchen", "--task-path", str(own), "--json"])
+    assert json.loads(shown.stdout)["prompt"] == "{question} One word."
+    answers = tmp_path / "answers.jsonl"
+    write_jsonl(answers, [{"id": "1", "prediction": "1"}, {"id": "2", "prediction": "one"}])
+    words = ["eval", "judge", "--predictions", str(answers), "--task", "kitchen", "--judge"]
+    words += ["exact", "--task-path", str(own), "--out", str(tmp_path / "run"), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["tasks"]["kitchen"]["accuracy"]["value"] == 0.5
