@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from sharegptvideo.judging.base import JudgeItem, Verdict
@@ -23,12 +24,13 @@ class OpenAIJudge:
         *,
         base_url: str | None = None,
         protocol: str = "caption-grounded",
+        prompt_file: Path | None = None,
         concurrency: int = 8,
         client: ChatClient | None = None,
     ) -> None:
         """`client` replaces the one made from `model` and `base_url` (other waits, time-outs)."""
         self.name = f"openai:{model}"
-        self._protocol = load_protocol(protocol)
+        self._protocol = load_protocol(protocol, prompt_file)
         self._client = client or ChatClient(model, base_url=base_url)
         self._concurrency = concurrency
 
@@ -69,7 +71,7 @@ class OpenAIJudge:
     def _about(self) -> dict[str, Any]:
         return {
             "model": self._client.model,
-            "protocol": self._protocol.name,
+            "protocol": self._protocol.protocol,
             "prompt_version": self._protocol.version,
             "prompt_hash": self._protocol.hash,
         }
