@@ -210,7 +210,7 @@ class HubServer:
         """A signature that only this server can make."""
         return hashlib.sha256(f"{id(self)} {what}".encode()).hexdigest()[:16]
 
-    def upload_action(self, repo: Repo, oid: str, size: int) -> dict[str, object]:
+    def upload_action(self, repo: Repo, oid: str, size: int) -> dict[str, Any]:
         """What an LFS batch answers for one object: nothing to do, one PUT, or one a part."""
         with self.lock:
             there = oid in self.objects
