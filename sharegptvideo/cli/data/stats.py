@@ -58,7 +58,9 @@ def stats(
         write_report(figures, out)
         note(f"wrote {out / 'stats.json'} and {out / 'index.html'}")
     if figures["skipped_rows"]:
-        note(f"{figures['skipped_rows']} rows that break the schema were left out")
+        count = figures["skipped_rows"]
+        told = "row that breaks the schema was" if count == 1 else "rows that break the schema were"
+        note(f"{count:,} {told} left out")
     if as_json:
         print_json(figures)
     else:
