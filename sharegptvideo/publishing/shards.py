@@ -251,14 +251,18 @@ def _value_bytes(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64)
+        lengths: NDArray[np.int64] = pc.fill_null(pc.binary_length(column), 0).to_numpy()
+        return lengths.astype(np.int64)
     if pa.types.is_struct(kind):
         parts = column.combine_chunks().flatten()
         return sum((_value_bytes(part) for part in parts), np.zeros(len(column), np.int64))
     if pa.types.is_list(kind):
         counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
         values = _value_bytes(pc.list_flatten(column))
-        return np.diff(np.concatenate([[0], np.cumsum(values)])[np.r_[0, np.cumsum(counts)]])
+        so_far = np.concatenate([np.zeros(1, np.int64), np.cumsum(values)])
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        sizes: NDArray[np.int64] = np.diff(so_far[ends])
+        return sizes
     return np.full(len(column), 8, dtype=np.int64)
 
 

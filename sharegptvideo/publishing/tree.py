@@ -136,11 +136,11 @@ def build_tree(
     shutil.rmtree(partial, ignore_errors=True)
     report = ReadReport()
     try:
-        facts = [
+        written = [
             _write(folder, config, template, partial, origin, media, report, progress)
             for config, template in zip(configs, templates, strict=True)
         ]
-        facts = [one for one in facts if one is not None]
+        facts = [one for one in written if one is not None]
         if not facts:
             raise UserError(f"{folder}: no rows to publish")
         _write_pages(partial, facts, repo_id, title, changelog)

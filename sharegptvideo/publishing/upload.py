@@ -17,7 +17,7 @@ from sharegptvideo.publishing.tree import PAGE, Tree, is_ours
 from sharegptvideo.sources.hub import hub_errors
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
 __all__ = ["Remote", "Uploaded", "check_repo_id", "look", "upload"]
 
@@ -70,7 +70,9 @@ def check_repo_id(repo_id: str) -> None:
     UserError: not of the form OWNER/NAME, or with characters that the Hub does not take.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported all the same
+        validate_repo_id,
+    )
 
     try:
         validate_repo_id(repo_id)
@@ -96,7 +98,7 @@ def look(repo_id: str, *, private: bool, tag: str | None) -> Remote:
     api = HfApi()
     with hub_errors(repo_id, None, _FIX):
         try:
-            info = api.repo_info(repo_id, repo_type="dataset", files_metadata=False)
+            info = api.dataset_info(repo_id)
         except RepositoryNotFoundError:
             return Remote(repo_id, None, frozenset(), "", {})
         refs = api.list_repo_refs(repo_id, repo_type="dataset")
@@ -149,9 +151,7 @@ def upload(
         additions = [CommitOperationAdd(name, str(path)) for name, path in names.items()]
         for done, addition in enumerate(additions):
             tell(done, len(additions), "files uploaded")
-            api.preupload_lfs_files(
-                remote.repo_id, [addition], repo_type="dataset", free_memory=False
-            )
+            _send(api, remote.repo_id, addition)
         tell(len(additions), len(additions), "files uploaded")
     with hub_errors(remote.repo_id, None, _UNSURE):
         commit = api.create_commit(
@@ -165,3 +165,23 @@ def upload(
             api.create_tag(remote.repo_id, tag=tag, revision=commit.oid, repo_type="dataset")
     url = f"{api.endpoint}/datasets/{remote.repo_id}"
     return Uploaded(commit.oid, url, commit.oid != remote.commit, tuple(deleted))
+
+
+def _send(api: HfApi, repo_id: str, addition: CommitOperationAdd) -> None:
+    """Upload one file, if it is a large one that the Hub has not got yet."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    ours = not are_progress_bars_disabled()
+    disable_progress_bars()  # there is one for all files
+    try:
+        api.preupload_lfs_files(repo_id, [addition], repo_type="dataset", free_memory=False)
+    except RuntimeError as error:
+        # The client wraps what went wrong; only a trouble of the network is told in one line.
+        raise error.__cause__ or error from error
+    finally:
+        if ours:
+            enable_progress_bars()

@@ -133,12 +133,16 @@ def test_hub_out_of_order(hub_server: HubServer, tree: Path) -> None:
 
 
 def test_upload_cut_short(hub_server: HubServer, tree: Path) -> None:
-    hub_server.faults.add(match=r"/upload/", kind="cut", after=1000, times=100)
+    hub_server.faults.add(match=r"/upload/", kind="cut", after=1000)
+    hub_server.faults.add(match=r"objects/batch", kind="status", status=403, skip=1)
     with pytest.raises(UserError, match=r"nothing was published; run the same command"):
         publish(tree, REPO, configs=["qa", "sft"])
     assert on_hub(hub_server) == {}
-    hub_server.faults.clear()
+    assert len(hub_server.objects) == 1  # cut, sent again, and kept
+    hub_server.forget()
     publish(tree, REPO, configs=["qa", "sft"])
+    sent = {path for method, path in hub_server.requests if method == "PUT"}
+    assert len(sent) == 1
     assert "sft/train-00000-of-00001.parquet" in on_hub(hub_server)
     assert len(hub_server.commits(REPO)) == 2
 
