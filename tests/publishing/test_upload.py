@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +136,7 @@ def test_hub_out_of_order(hub_server: HubServer, tree: Path) -> None:
 
 def test_upload_cut_short(hub_server: HubServer, tree: Path) -> None:
     hub_server.faults.add(match=r"/upload/", kind="cut", after=1000)
-    hub_server.faults.add(match=r"objects/batch", kind="status", status=403, skip=1)
+    hub_server.faults.add(match=r"objects/batch", kind="status", status=400, skip=1)
     with pytest.raises(UserError, match=r"nothing was published; run the same command"):
         publish(tree, REPO, configs=["qa", "sft"])
     assert on_hub(hub_server) == {}
@@ -264,3 +266,36 @@ def test_command_with_a_mistake(
     assert last.startswith("error: ")
     assert cause in last
     assert not out.exists()
+
+
+def test_readme_of_the_cards(
+    hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that it shows, one after the other, with the rows that it speaks of."""
+    page = files("sharegptvideo.datasets_cards").joinpath("README.md").read_text("utf-8")
+    section = page.split("## Publish your own version\n")[1].split("\n## ")[0]
+    shown = [line.split("  #")[0] for line in section.splitlines() if line.startswith("sharegpt")]
+    assert len(shown) == 5
+    hub_server.namespaces.add("alice")
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"id": f"c{n}", "video": f"v{n}", "prompt": "Describe.", "caption": f"It is {n}."}
+        for n in range(3)
+    ]
+    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("my_cards").mkdir()
+    template = files("sharegptvideo.datasets_cards").joinpath("captions.md").read_text("utf-8")
+    Path("my_cards", "captions.md").write_text(template)
+    for line in shown:
+        words = shlex.split(line)
+        assert words[0] == "sharegptvideo"
+        result = CliRunner().invoke(app, words[1:])
+        assert result.exit_code == 0, (line, result.stderr)
+    repo = "alice/my-captions"
+    assert sorted(hub_server.repo(repo).tags) == ["v1.0", "v1.1"]
+    assert hub_server.repo(repo).private
+    page = hub_server.files(repo)["README.md"].decode()
+    assert changelog_entries(page) == [
+        "- v1.1: Captions of 40 clips mended.",
+        "- v1.0: first version",
+    ]
