@@ -65,6 +65,8 @@ def choose(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], l
     if media:
         found = [choice for config in configs for choice in _media(config)]
         choices += {choice.what: choice for choice in found}.values()
+        if any(config.name == "sft" for config in configs):
+            notes.append("the images that some sft rows name are not part of the release")
     return choices, notes
 
 

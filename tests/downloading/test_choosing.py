@@ -62,6 +62,12 @@ def test_media_of_each_config() -> None:
     assert _chosen("msvd_qa_official", media=True)[1:] == ["video_data/test/msvd.tar.gz"]
 
 
+def test_images_are_not_promised() -> None:
+    note = "the images that some sft rows name are not part of the release"
+    assert choose("sft", media=True, only=None)[1] == [note]
+    assert choose("sft", media=False, only=None)[1] == choose("qa", media=True, only=None)[1] == []
+
+
 def test_all_is_every_released_row_and_each_archive_once() -> None:
     found = _chosen("all", media=True)
     assert len(found) == len(set(found))
