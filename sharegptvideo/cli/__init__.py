@@ -82,7 +82,7 @@ def root(
 
 # Every module below imports what is heavy inside its commands, so that help comes at once.
 app.command()(demo.demo)
-app.add_typer(data.app, name="data", help="List the datasets and look at their rows.")
+app.add_typer(data.app, name="data", help="Get, convert, check, study and publish the datasets.")
 app.add_typer(
     build.app,
     name="build",
