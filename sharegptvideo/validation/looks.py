@@ -28,6 +28,7 @@ from sharegptvideo.media.pictures import is_picture, natural_order
 
 if TYPE_CHECKING:
     import av
+    from av.video.reformatter import VideoReformatter
 
 __all__ = [
     "BITS",
@@ -125,12 +126,15 @@ def _pictures(folder: Path) -> Iterator[tuple[int, Bytes]]:
 def _video(path: Path, damage: list[str]) -> Iterator[tuple[int, Bytes]]:
     """(tick, pixels) of the first frame in each eighth of a second that has one."""
     import av
+    from av.video.reformatter import VideoReformatter
 
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             damage.append("it holds no video")
             return
+        # One for the clip: each frame's own `reformat` would set up its scaling anew.
+        scaler = VideoReformatter()
         start, due = None, 0
         for number, frame in enumerate(_decoded(container, stream, damage)):
             time = frame.time
@@ -142,7 +146,7 @@ def _video(path: Path, damage: list[str]) -> Iterator[tuple[int, Bytes]]:
             if tick >= _LONGEST * VIDEO_FPS:
                 return
             if tick >= due:
-                yield tick, _upright(frame)
+                yield tick, _upright(frame, scaler)
                 due = tick + 1
 
 
@@ -171,8 +175,9 @@ def _decoded(
                 yield frame
 
 
-def _upright(frame: av.VideoFrame) -> Bytes:
-    small = frame.reformat(_SIDE, _SIDE, format="rgb24", interpolation="AREA").to_ndarray()
+def _upright(frame: av.VideoFrame, scaler: VideoReformatter) -> Bytes:
+    scaled = scaler.reformat(frame, _SIDE, _SIDE, format="rgb24", interpolation="AREA")
+    small = scaled.to_ndarray()
     return np.rot90(np.asarray(small, np.uint8), frame.rotation // 90)
 
 

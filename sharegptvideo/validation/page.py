@@ -10,7 +10,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.pages import Section, Table, write_page
 from sharegptvideo.storage import write_json
 from sharegptvideo.validation.checks import CHECKS
-from sharegptvideo.validation.report import LISTED, Finding, Report
+from sharegptvideo.validation.report import LISTED, Finding, Report, number
 
 __all__ = ["write_report"]
 
@@ -40,21 +40,15 @@ def _title(report: Report) -> str:
     errors, warnings = report.errors(), report.warnings
     if not errors and not warnings:
         return "Nothing found amiss"
-    return f"{_number(errors, 'error')}, {_number(warnings, 'warning')}"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{number(errors, 'error')}, {number(warnings, 'warning')}"
 
 
 def _lead(report: Report) -> str:
     rows = sum(sum(splits.values()) for splits in report.rows.values())
-    configs = _number(len(report.rows), "dataset")
+    configs = number(len(report.rows), "dataset")
     left = len(report.skipped)
-    ran = "all checks ran" if not left else f"{_number(left, 'check')} did not run"
-    return (
-        f"{_number(rows, 'good row')} of {configs} about {_number(report.videos, 'video')}; {ran}."
-    )
+    ran = "all checks ran" if not left else f"{number(left, 'check')} did not run"
+    return f"{number(rows, 'good row')} of {configs} about {number(report.videos, 'video')}; {ran}."
 
 
 def _mark(severity: str, text: str) -> Markup:
@@ -69,13 +63,13 @@ def _checks(report: Report) -> Section:
         if name in report.skipped:
             state: Markup | str = f"not run: {report.skipped[name]}"
         elif errors:
-            state = _mark("error", _number(errors, "error"))
+            state = _mark("error", number(errors, "error"))
         elif warnings:
-            state = _mark("warning", _number(warnings, "warning"))
+            state = _mark("warning", number(warnings, "warning"))
         else:
             state = _mark("good", "none")
         if errors and warnings and name not in report.skipped:
-            state = Markup("{} {}").format(state, _mark("warning", _number(warnings, "warning")))
+            state = Markup("{} {}").format(state, _mark("warning", number(warnings, "warning")))
         rows.append([name, check.about, state])
     return Section("Checks", Table(["Check", "Looks for", "Found"], rows))
 
@@ -88,10 +82,12 @@ def _findings(report: Report) -> list[Section]:
         if not listed:
             continue
         count = report.count(name)
-        told = f"{_number(count, 'finding')}; " if count > len(listed) else ""
+        told = f"{number(count, 'finding')}; " if count > len(listed) else ""
         caption = f"{told}up to {LISTED} are listed of each dataset and split" if told else ""
         table = Table(
-            ["Where", "What", "Dataset", "Id", ""], [_row(one) for one in listed], caption
+            ["Where", "What", "Dataset", "Id", ""],
+            [_row(one, report.folder.rstrip("/")) for one in listed],
+            caption,
         )
         sections.append(
             Section(name, [f"{CHECKS[name].about[:1].upper()}{CHECKS[name].about[1:]}.", table])
@@ -99,12 +95,13 @@ def _findings(report: Report) -> list[Section]:
     return sections
 
 
-def _row(finding: Finding) -> list[str | None]:
+def _row(finding: Finding, folder: str) -> list[str | None]:
     where = "/".join(part for part in (finding.config, finding.split) if part)
-    place = Markup("<code>{}</code>").format(finding.where) if finding.where else None
+    # The folder is named above the title; here it would fill the columns.
+    place = (finding.where or "").replace(f"{folder}/", "")
     return [
-        place,
-        finding.message,
+        Markup("<code>{}</code>").format(place) if place else None,
+        finding.message.replace(f"{folder}/", ""),
         where or None,
         finding.id,
         _mark(finding.severity, finding.severity),

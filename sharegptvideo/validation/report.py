@@ -9,7 +9,7 @@ from typing import Any
 
 from sharegptvideo.validation.checks import CHECKS, Severity
 
-__all__ = ["LISTED", "Finding", "Report"]
+__all__ = ["LISTED", "Finding", "Report", "number"]
 
 LISTED = 20
 """Findings that are listed for each check, config and split; the others are counted."""
@@ -30,6 +30,11 @@ class Finding:
     split: str | None = None
     id: str | None = None
     where: str | None = None
+
+
+def number(count: int, noun: str) -> str:
+    """A count with its noun: `1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 _Key = tuple[str, str | None, str | None]
@@ -101,6 +106,15 @@ class Report:
     def ok(self) -> bool:
         """Whether there is no error."""
         return not self.errors()
+
+    def sentence(self) -> str:
+        """All of it in one line."""
+        rows = sum(sum(splits.values()) for splits in self.rows.values())
+        return (
+            f"{number(self.errors(), 'error')}, {number(self.warnings, 'warning')}; "
+            f"{number(rows, 'good row')} of {number(len(self.rows), 'dataset')}, "
+            f"{number(self.videos, 'video')}"
+        )
 
     def sorted_findings(self) -> list[Finding]:
         """Those listed, by check in its order; within a check as they were found."""

@@ -108,7 +108,7 @@ class Gallery:
         return sorted(found.values(), key=lambda match: (match.distance, match.place))
 
     def _candidates(self, look: Look) -> Iterator[tuple[int, list[int]]]:
-        """(clip, the shifts most of its alike samples ask for) for each that has any."""
+        """(clip, the shifts that most of its alike samples ask for) for each that has any."""
         ours, theirs = self._alike(look.light)
         if not ours.size:
             return
@@ -116,7 +116,11 @@ class Gallery:
         for clip in np.unique(clips).tolist():
             mine = clips == clip
             there = self.looks[clip].ticks[self._place[theirs[mine]]]
-            shifts, votes = np.unique(there - look.ticks[ours[mine]], return_counts=True)
+            apart = _distance(self._light[theirs[mine]], look.light[ours[mine]])
+            shifts, which = np.unique(there - look.ticks[ours[mine]], return_inverse=True)
+            # Nearer samples weigh more: in a still picture all are alike, and the time it was
+            # taken shows in the last few signs.
+            votes = np.bincount(which, weights=ALIKE + 1 - apart)
             best = np.argsort(-votes, kind="stable")[:_OFFSETS]
             yield clip, shifts[best].tolist()
 

@@ -51,7 +51,8 @@ def row_findings(
             yield "long-text", f"{name!r} has {len(text):,} characters", None
         if text and not _WORD.search(text):
             yield "no-words", f"{name!r} is {shortened(text)}", None
-        if not text.isprintable():
+        # A quick look first: few texts have more than printable characters.
+        if "\ufffd" in text or not text.isprintable():
             odd = _ODD.search(text)
             if odd:
                 yield "odd-characters", f"{name!r} holds U+{ord(odd.group()):04X}", None

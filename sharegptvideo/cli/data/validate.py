@@ -115,8 +115,4 @@ def _print(report: Report, *, whole: bool) -> None:
         note(f"{left} more are listed with --out FOLDER or --json")
     for check, reason in report.skipped.items():
         note(f"not run: {check} ({reason})")
-    rows = sum(sum(splits.values()) for splits in report.rows.values())
-    typer.echo(
-        f"{report.errors()} errors, {report.warnings} warnings; {rows} good rows of "
-        f"{len(report.rows)} datasets, {report.videos} videos"
-    )
+    typer.echo(report.sentence())
