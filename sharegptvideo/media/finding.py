@@ -18,7 +18,18 @@ _VIDEO_SUFFIXES = {
 }
 # Folders whose names say nothing about which clips they hold. A clip in any other folder is
 # another set's, unless the stem names that folder too.
-_NEUTRAL = ("videos", "video", "gifs", "clips", "frames", "media", "raw", "test", "train")
+_NEUTRAL = (
+    "videos",
+    "video",
+    "video_data",
+    "gifs",
+    "clips",
+    "frames",
+    "media",
+    "raw",
+    "test",
+    "train",
+)
 _NEUTRAL_STARTS = ("chunk_", "train_")
 
 
