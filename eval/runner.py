@@ -8,17 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answering import answer_questions
 from sharegptvideo.eval.models import Model, open_model
+from sharegptvideo.eval.panels import member_agreement
 from sharegptvideo.eval.runfolder import RunFolder, package_versions
 from sharegptvideo.eval.scoring import score_task
 from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder
 from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import judge_answers
-from sharegptvideo.judging import Judge, open_judge
+from sharegptvideo.judging import Judge, Panel, open_judge
 
 __all__ = ["judge_predictions", "run_evaluation"]
 
@@ -60,6 +61,7 @@ def run_evaluation(
     task_path: PathLike | None = None,
     limit: int | None = None,
     base_url: str | None = None,
+    judge_sees: Literal["frames"] | None = None,
     batch_size: int = 16,
     max_new_tokens: int | None = None,
     progress: Progress | None = None,
@@ -73,13 +75,15 @@ def run_evaluation(
     Args:
         model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`.
         tasks: names of tasks.
-        judge: `exact`, `answer-match`, `openai:NAME`, or a `Judge` of the caller's.
+        judge: `exact`, `answer-match`, `openai:NAME`, several of them as
+            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's.
         out: the run folder.
         data_dir: see `load_questions`.
         media: folder of the clips; default: `data_dir`, which holds them in a release.
         task_path: a folder with task files of one's own.
         limit: ask the first N questions of each task only.
         base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
+        judge_sees: "frames": an `openai:` judge sees the clip instead of its caption.
         batch_size: questions that the model gets at once.
         max_new_tokens: instead of the tasks' own; part of what the run is.
         progress: called as `progress(done, total, what)`.
@@ -103,10 +107,12 @@ def run_evaluation(
     wanted = [load_task(name, own) for name in dict.fromkeys(tasks)]
     if not wanted:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
-    judges = _judges(judge, wanted, base_url)
+    judges = _judges(judge, wanted, base_url, judge_sees)
     answerer = open_model(model, base_url=base_url)
     every = {
-        task.name: load_questions(task, data, _clips(answerer, task, data, clips))
+        task.name: load_questions(
+            task, data, _clips(answerer, judges[_wording(task)], task, data, clips)
+        )
         for task in wanted
     }
     plans = [
@@ -134,6 +140,8 @@ def run_evaluation(
                 progress=progress,
             )
         for plan in plans:
+            if isinstance(plan.judge, Panel):
+                plan.judge.keep_in(Path(out) / "panel")
             judge_answers(
                 plan.questions,
                 folder.predictions.rows,
@@ -155,9 +163,11 @@ def judge_predictions(
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
+    media: PathLike | None = None,
     task_path: PathLike | None = None,
     limit: int | None = None,
     base_url: str | None = None,
+    judge_sees: Literal["frames"] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge a file of predictions (JSONL: id, prediction, where needed task) and count.
@@ -170,9 +180,11 @@ def judge_predictions(
         judge,
         out,
         data_dir=data_dir,
+        media=media,
         task_path=task_path,
         limit=limit,
         base_url=base_url,
+        judge_sees=judge_sees,
         progress=progress,
     )
 
@@ -186,14 +198,17 @@ def _wording(task: Task) -> _Wording:
 
 
 def _judges(
-    judge: str | Judge, tasks: Sequence[Task], base_url: str | None
+    judge: str | Judge,
+    tasks: Sequence[Task],
+    base_url: str | None,
+    sees: Literal["frames"] | None,
 ) -> dict[_Wording, Judge]:
     """The judge of each wording, checked."""
     wordings = [_wording(task) for task in tasks]
     if isinstance(judge, str):
         opened = {
             (protocol, file): open_judge(
-                judge, base_url=base_url, protocol=protocol, prompt_file=file
+                judge, base_url=base_url, protocol=protocol, prompt_file=file, sees=sees
             )
             for protocol, file in wordings
         }
@@ -204,12 +219,16 @@ def _judges(
     return opened
 
 
-def _clips(model: Model, task: Task, data: Path | None, media: Path | None) -> Path | None:
-    if not model.needs_frames:
+def _clips(
+    model: Model, judge: Judge, task: Task, data: Path | None, media: Path | None
+) -> Path | None:
+    looks = [f"model {model.spec}"] if model.needs_frames else []
+    looks += [f"judge {judge.name}"] if getattr(judge, "needs_frames", False) else []
+    if not looks:
         return None
     folder = media_folder(task, data, media)
     if folder is None:
-        raise UserError(f"model {model.spec} looks at clips: say where they are with --media")
+        raise UserError(f"{looks[0]} looks at clips: say where they are with --media")
     return folder
 
 
@@ -229,6 +248,7 @@ def _describe(
     clips: Path | None,
     limit: int | None,
 ) -> dict[str, Any]:
+    looks = model.needs_frames or any(getattr(plan.judge, "needs_frames", False) for plan in plans)
     return {
         "model": {"spec": model.spec, **model.describe()},
         "judge": judge if isinstance(judge, str) else judge.name,
@@ -236,7 +256,7 @@ def _describe(
         "seeds": {},  # answers are decoded greedily: nothing is drawn
         "data": {
             "data_dir": str(data) if data else None,
-            "media": str(clips or data) if (clips or data) and model.needs_frames else None,
+            "media": str(clips or data) if (clips or data) and looks else None,
             "limit": limit,
         },
         "packages": package_versions(),
@@ -260,8 +280,16 @@ def _results(plan: _Plan, folder: RunFolder, remarks: Mapping[str, Any]) -> dict
             [{"id": q.id, "video": q.video} for q in asked],
             predictions,
             judgements,
-            lowest_score=0.0 if plan.task.protocol == "official" else 1.0,
+            lowest_score=_lowest(plan),
         ),
         "unscored": dict(reasons.most_common()),
+        "n_repaired": sum(bool(row.get("repaired")) for row in judgements.values()),
+        **member_agreement(list(judgements.values())),
         **remarks,
     }
+
+
+def _lowest(plan: _Plan) -> float:
+    """The score of a failed answer: the lowest that the judge gives."""
+    scale = getattr(plan.judge, "scale", (0 if plan.task.protocol == "official" else 1, 5))
+    return float(scale[0])

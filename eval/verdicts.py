@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sharegptvideo.eval.types import Question, short_hash
+from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
-from sharegptvideo.storage import KeyedLog, dumps
+from sharegptvideo.storage import KeyedLog
 
 __all__ = ["judge_answers"]
 
@@ -31,7 +31,6 @@ def judge_answers(
     reply, where the endpoint failed, is asked for again.
     """
     items: dict[str, JudgeItem] = {}
-    hashes: dict[str, str] = {}
     answered = 0
     for question in questions:
         prediction = predictions.get(question.key)
@@ -46,25 +45,22 @@ def judge_answers(
             reference=question.answer,
             prediction=prediction["prediction"],
             caption=question.caption,
+            clip=question.video_path if getattr(judge, "needs_frames", False) else None,
         )
-        item_hash = short_hash(
-            dumps([item.question, item.reference, item.prediction, item.caption])
-        )
-        if not _is_judged(log.rows.get(question.key), item_hash):
+        if not _is_judged(log.rows.get(question.key), item.hash):
             items[item.id] = item
-            hashes[item.id] = item_hash
 
     done = answered - len(items)
     what = f"verdicts on {questions[0].task}"
     for verdict in judge.judge(list(items.values())) if items else ():
         item = items.pop(verdict.id)
-        _keep(log, _row(item, verdict, hashes[item.id]))
+        _keep(log, _row(item, verdict))
         done += 1
         if progress:
             progress(done, answered, what)
     for item in items.values():
         silent = Verdict(item.id, "unscored", None, None, "the judge gave no verdict", None)
-        _keep(log, _row(item, silent, hashes[item.id]))
+        _keep(log, _row(item, silent))
 
 
 def _keep(log: KeyedLog, row: Row) -> None:
@@ -78,7 +74,7 @@ def _is_judged(row: Row | None, item_hash: str) -> bool:
     return row["status"] == "scored" or row["reply"] is not None
 
 
-def _row(item: JudgeItem, verdict: Verdict, item_hash: str) -> Row:
+def _row(item: JudgeItem, verdict: Verdict) -> Row:
     return {
         "id": item.id,
         "task": item.task,
@@ -89,5 +85,6 @@ def _row(item: JudgeItem, verdict: Verdict, item_hash: str) -> Row:
         "reply": verdict.reply,
         "judge": verdict.judge,
         "tokens": verdict.tokens,
-        "item_hash": item_hash,
+        "repaired": verdict.repaired,
+        "item_hash": item.hash,
     }

@@ -7,6 +7,7 @@ from sharegptvideo.judging import (
     Exact,
     Judge,
     JudgeItem,
+    Panel,
     Verdict,
     open_judge,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Exact",
     "Judge",
     "JudgeItem",
+    "Panel",
     "Verdict",
     "open_judge",
 ]

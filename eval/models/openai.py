@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from sharegptvideo.eval.types import Answer, Question, Request
 from sharegptvideo.llm import CallFailedError, ChatClient, in_parallel
+from sharegptvideo.llm.pictures import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["OpenAIModel"]
 
-__all__ = ["OpenAIModel", "frame_urls"]
-
-_QUALITY = 90
-_LONGEST_SIDE = 768
 _WIDTH = 8
 
 
@@ -43,7 +36,7 @@ class OpenAIModel:
             "kind": "openai",
             "name": self._name,
             "temperature": 0,
-            "jpeg": {"quality": _QUALITY, "longest_side": _LONGEST_SIDE},
+            "jpeg": {"quality": QUALITY, "longest_side": LONGEST_SIDE},
             "endpoint": self._client.endpoint.base_url,
         }
 
@@ -79,11 +72,7 @@ class OpenAIModel:
 
         async def ask(position: int) -> Answer:
             request = batch[position]
-            content: list[dict[str, Any]] = [
-                {"type": "image_url", "image_url": {"url": url}}
-                for url in urls.get(id(request.frames), [])
-            ]
-            content.append({"type": "text", "text": request.prompt})
+            content = with_pictures(request.prompt, urls.get(id(request.frames), []))
             message = cast(Mapping[str, str], {"role": "user", "content": content})
             try:
                 reply = await self._client.complete([message], max_tokens=max_new_tokens)
@@ -94,17 +83,3 @@ class OpenAIModel:
             return Answer(text=reply.text.strip())
 
         yield from in_parallel(ask, range(len(batch)), width=_WIDTH, finish=self._client.close)
-
-
-def frame_urls(frames: NDArray[np.uint8]) -> list[str]:
-    """JPEG data URLs of frames (n×H×W×3, RGB), their longest side at most 768 pixels."""
-    from PIL import Image
-
-    urls = []
-    for frame in frames:
-        picture = Image.fromarray(frame)
-        picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-        buffer = io.BytesIO()
-        picture.save(buffer, format="JPEG", quality=_QUALITY)
-        urls.append(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}")
-    return urls

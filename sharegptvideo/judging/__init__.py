@@ -3,6 +3,7 @@
 from sharegptvideo.judging.answer_match import ACCEPTABLE, AnswerMatch, Mark, mark
 from sharegptvideo.judging.base import Judge, JudgeItem, Verdict
 from sharegptvideo.judging.exact import Exact
+from sharegptvideo.judging.panel import Panel
 from sharegptvideo.judging.registry import JUDGES, open_judge
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Judge",
     "JudgeItem",
     "Mark",
+    "Panel",
     "Verdict",
     "mark",
     "open_judge",

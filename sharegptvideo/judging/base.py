@@ -6,14 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from sharegptvideo.storage import dumps, sha256_text
+
 __all__ = ["Judge", "JudgeItem", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeItem:
-    """One answer to judge. A judge sees these texts and nothing else: no frames, no exact state.
+    """One answer to judge. A judge sees these texts and nothing else, no exact state above all.
 
-    `id` is unique within a call; `caption` is None for sets that have none (MSVD-QA).
+    `id` is unique within a call; `caption` is None for sets that have none (MSVD-QA). `clip` is
+    the path of the clip, for judges that look at it (`needs_frames`) and for no other; None where
+    there is none, or none was found.
     """
 
     id: str
@@ -23,6 +27,13 @@ class JudgeItem:
     reference: str
     prediction: str
     caption: str | None = None
+    clip: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """Hash of the texts a verdict is given on: it holds for these alone."""
+        texts = [self.question, self.reference, self.prediction, self.caption]
+        return sha256_text(dumps(texts))[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,8 @@ class Verdict:
 
     `unscored` means that no verdict could be read: `correct` and `score` are then None and
     `reason` says why. `reply` is the judge's own text where it has one, kept word for word.
-    `judge` says which judge answered (see DESIGN.md, run folders); `tokens` is what it cost.
+    `judge` says which judge answered (see DESIGN.md, run folders); `tokens` is what it cost;
+    `repaired` that its first reply could not be read and the second, asked for once, could.
     """
 
     id: str
@@ -42,11 +54,16 @@ class Verdict:
     reply: str | None
     judge: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
+    repaired: bool = False
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Anything that turns items into verdicts."""
+    """Anything that turns items into verdicts.
+
+    Two attributes are looked up and may be left out: `needs_frames` (True: the items carry
+    clips) and `scale` (lowest and highest score; a failed answer counts with the lowest).
+    """
 
     name: str
 

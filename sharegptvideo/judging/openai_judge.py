@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from sharegptvideo.judging.base import JudgeItem, Verdict
+from sharegptvideo.judging.frames import ClipPictures
 from sharegptvideo.judging.protocol import UnreadableError, load_protocol
-from sharegptvideo.llm import CallFailedError, ChatClient, Reply, in_parallel
+from sharegptvideo.llm import CallFailedError, ChatClient, Message, Reply, in_parallel
+from sharegptvideo.llm.pictures import LONGEST_SIDE, QUALITY, with_pictures
+from sharegptvideo.media import MediaError
 
 __all__ = ["OpenAIJudge"]
 
 _MAX_TOKENS = 2048
+_SEEING = {"sees": "frames", "jpeg": {"quality": QUALITY, "longest_side": LONGEST_SIDE}}
+_QUOTED = 4000  # characters of an unreadable reply that it is shown again
 
 
 class OpenAIJudge:
@@ -25,12 +30,19 @@ class OpenAIJudge:
         base_url: str | None = None,
         protocol: str = "caption-grounded",
         prompt_file: Path | None = None,
+        sees: Literal["frames"] | None = None,
         concurrency: int = 8,
         client: ChatClient | None = None,
     ) -> None:
-        """`client` replaces the one made from `model` and `base_url` (other waits, time-outs)."""
+        """`client` replaces the one made from `model` and `base_url` (other waits, time-outs).
+
+        For `protocol`, `prompt_file` and `sees` see `load_protocol`.
+        """
         self.name = f"openai:{model}"
-        self._protocol = load_protocol(protocol, prompt_file)
+        self._protocol = load_protocol(protocol, prompt_file, sees=sees)
+        self.needs_frames = self._protocol.sees == "frames"
+        self.scale = (self._protocol.lowest, self._protocol.highest)
+        self._pictures = ClipPictures(self._protocol.frames or 1)
         self._client = client or ChatClient(model, base_url=base_url)
         self._concurrency = concurrency
 
@@ -46,6 +58,7 @@ class OpenAIJudge:
             **self._about(),
             "temperature": 0,
             "max_tokens": _MAX_TOKENS,
+            **(_SEEING if self.needs_frames else {}),
             "endpoint": self._client.endpoint.base_url,
         }
 
@@ -62,9 +75,7 @@ class OpenAIJudge:
         Raises:
             UserError: the endpoint cannot be used, or is gone; the verdicts so far are out.
         """
-        found = in_parallel(
-            self._verdict, items, width=self._concurrency, finish=self._client.close
-        )
+        found = in_parallel(self._verdict, items, width=self._concurrency, finish=self._finish)
         for _, verdict in found:
             yield verdict
 
@@ -76,14 +87,34 @@ class OpenAIJudge:
             "prompt_hash": self._protocol.hash,
         }
 
+    async def _finish(self) -> None:
+        self._pictures.clear()
+        await self._client.close()
+
     async def _verdict(self, item: JudgeItem) -> Verdict:
-        messages = self._protocol.messages(item)
+        messages: list[dict[str, Any]] = [*self._protocol.messages(item)]
+        seen: dict[str, Any] = {"answer_cut": True} if self._protocol.is_cut(item) else {}
+        if self.needs_frames:
+            if item.clip is None:
+                return self._make(item, [], f"the clip {item.video} is missing", seen)
+            try:
+                pictures = await self._pictures.of(item.clip)
+            except MediaError as error:
+                return self._make(item, [], f"the clip cannot be shown: {error}", seen)
+            messages[-1]["content"] = with_pictures(messages[-1]["content"], pictures.urls)
+            seen["frame_indices"] = pictures.indices
+        return await self._ask(item, messages, seen)
+
+    async def _ask(
+        self, item: JudgeItem, messages: list[dict[str, Any]], seen: dict[str, Any]
+    ) -> Verdict:
+        """Ask for the verdict, and where the reply cannot be read, once more."""
         replies: list[Reply] = []
         problem = ""
         for _ in range(2):
             try:
                 reply = await self._client.complete(
-                    messages,
+                    cast(list[Message], messages),  # pictures make a content a list
                     response_format=self._protocol.response_format(),
                     max_tokens=_MAX_TOKENS,
                 )
@@ -92,43 +123,50 @@ class OpenAIJudge:
                 break
             replies.append(reply)
             try:
-                correct, score, reason = self._protocol.read(reply.text)
+                found = self._protocol.read(reply.text)
             except UnreadableError as error:
                 problem = f"the reply cannot be read: {error}"
                 if reply.finish_reason == "length":
                     problem = f"the reply was cut off at {_MAX_TOKENS} tokens"
-                again = self._protocol.ask_again(str(error))
                 messages = [
                     *messages,
-                    {"role": "assistant", "content": reply.text},
-                    {"role": "user", "content": again},
+                    {"role": "assistant", "content": _repeatable(reply.text)},
+                    {"role": "user", "content": self._protocol.ask_again(str(error))},
                 ]
                 continue
-            return self._make(item, replies, correct, float(score), reason)
-        return self._make(item, replies, None, None, problem)
+            return self._make(item, replies, found, seen)
+        return self._make(item, replies, problem, seen)
 
     def _make(
         self,
         item: JudgeItem,
         replies: Sequence[Reply],
-        correct: bool | None,
-        score: float | None,
-        reason: str | None,
+        found: tuple[bool, int, str | None] | str,
+        seen: Mapping[str, Any],
     ) -> Verdict:
+        """The verdict, from what was read or from the cause of its lack."""
         last = replies[-1] if replies else None
         about = self._about() | {
             "answered_by": last.model if last else None,
             "fingerprint": last.fingerprint if last else None,
+            **seen,
         }
         if self._client.refused:
             about["left_out"] = sorted(self._client.refused)
+        correct, score, reason = (None, None, found) if isinstance(found, str) else found
         return Verdict(
             id=item.id,
-            status="scored" if correct is not None else "unscored",
+            status="unscored" if correct is None else "scored",
             correct=correct,
-            score=score,
+            score=None if score is None else float(score),
             reason=reason,
             reply="\n---\n".join(reply.text for reply in replies) if replies else None,
             judge=about,
             tokens=sum(reply.tokens for reply in replies),
+            repaired=correct is not None and len(replies) > 1,
         )
+
+
+def _repeatable(reply: str) -> str:
+    """A reply as a turn of the conversation: no server takes half a surrogate pair or no text."""
+    return reply[:_QUOTED].encode("utf-8", "replace").decode() or "(nothing)"

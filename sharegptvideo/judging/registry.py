@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judging.answer_match import AnswerMatch
@@ -11,7 +12,7 @@ from sharegptvideo.judging.exact import Exact
 
 __all__ = ["JUDGES", "open_judge"]
 
-JUDGES = ("answer-match", "exact", "openai:NAME")
+JUDGES = ("answer-match", "exact", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
 
 
 def open_judge(
@@ -20,23 +21,46 @@ def open_judge(
     base_url: str | None = None,
     protocol: str = "caption-grounded",
     prompt_file: Path | None = None,
+    sees: Literal["frames"] | None = None,
     concurrency: int = 8,
 ) -> Judge:
-    """Open `exact`, `answer-match` or `openai:NAME`.
+    """Open `exact`, `answer-match`, `openai:NAME`, or several of them as `panel:JUDGE,JUDGE,...`.
 
-    `protocol` ("caption-grounded" or "official") chooses the prompt of an `openai:` judge,
-    `prompt_file` replaces its wording (the form is that of the files in `prompts`);
-    `base_url` is its endpoint (default: OPENAI_BASE_URL). Nothing is contacted until `check` or
-    `judge` is called.
+    Nothing is contacted until `check` or `judge` is called.
+
+    Args:
+        spec: the judge.
+        base_url: endpoint of `openai:` judges; default: OPENAI_BASE_URL.
+        protocol: "caption-grounded" or "official": the prompt of `openai:` judges.
+        prompt_file: replaces the prompt's wording; its form is that of the files in `prompts`.
+        sees: "frames": `openai:` judges see frames of the clip instead of its caption.
+        concurrency: requests that an `openai:` judge has under way.
 
     Raises:
-        UserError: no judge of that name; names the nearest.
+        UserError: no judge of that name (names the nearest), a prompt file that cannot be used,
+            or frames for a judge that reads texts.
     """
-    if spec == Exact.name:
-        return Exact()
-    if spec == AnswerMatch.name:
-        return AnswerMatch()
     kind, _, name = spec.partition(":")
+    if kind == "panel":
+        from sharegptvideo.judging.panel import Panel
+
+        members = [part.strip() for part in name.split(",") if part.strip()]
+        for member in members:
+            if member.startswith("panel:"):
+                raise UserError(f"judge {spec!r}: a panel cannot sit in a panel")
+        return Panel(
+            [
+                open_judge(
+                    member,
+                    base_url=base_url,
+                    protocol=protocol,
+                    prompt_file=prompt_file,
+                    sees=sees,
+                    concurrency=concurrency,
+                )
+                for member in members
+            ]
+        )
     if kind == "openai":
         if not name:
             raise UserError(f"judge {spec!r} names no model; write openai:NAME")
@@ -47,6 +71,17 @@ def open_judge(
             base_url=base_url,
             protocol=protocol,
             prompt_file=prompt_file,
+            sees=sees,
             concurrency=concurrency,
         )
-    raise unknown_name("judge", spec, JUDGES)
+    if spec not in _RULES:
+        raise unknown_name("judge", spec, JUDGES)
+    if sees == "frames":
+        raise UserError(f"judge {spec} reads texts only; frames need openai:NAME")
+    return _RULES[spec]()
+
+
+_RULES: dict[str, type[Exact] | type[AnswerMatch]] = {
+    Exact.name: Exact,
+    AnswerMatch.name: AnswerMatch,
+}

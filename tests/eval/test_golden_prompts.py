@@ -15,7 +15,7 @@ import pytest
 
 from sharegptvideo.eval.tasks import list_tasks
 from sharegptvideo.judging import JudgeItem
-from sharegptvideo.judging.protocol import PROTOCOLS, load_protocol
+from sharegptvideo.judging.protocol import PROTOCOLS, Protocol, load_protocol
 from sharegptvideo.modeling.prompts import CHAT_TEMPLATE, conversation
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -75,9 +75,13 @@ def test_the_model_is_asked_in_the_same_words(task: object) -> None:
     _checked(f"task.{task.name}", task.version, f"{about}\n---\n{sent}")
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+JUDGES: dict[str, Protocol] = {name: load_protocol(name) for name in PROTOCOLS}
+JUDGES["caption-grounded.frames"] = load_protocol("caption-grounded", sees="frames")
+
+
+@pytest.mark.parametrize("name", JUDGES)
 def test_the_judge_is_asked_in_the_same_words(name: str) -> None:
-    protocol = load_protocol(name)
+    protocol = JUDGES[name]
     messages = [
         *protocol.messages(ITEM),
         {"role": "user", "content": protocol.ask_again("it is empty")},
@@ -89,5 +93,5 @@ def test_the_judge_is_asked_in_the_same_words(name: str) -> None:
 
 def test_no_golden_file_is_left_behind() -> None:
     wanted = {f"task.{task.name}.txt" for task in list_tasks()}
-    wanted |= {f"judge.{name}.txt" for name in PROTOCOLS}
+    wanted |= {f"judge.{name}.txt" for name in JUDGES}
     assert {file.name for file in GOLDEN.iterdir()} == wanted
