@@ -37,6 +37,7 @@ class ConfigFacts:
         sources: rows and videos by `source`, most rows first; empty without such a column.
         released: whether the rows were read in the release's layout and are its own as far
             as can be told; the package's cards describe those.
+        left: columns of the source that are not published, since no schema has them.
         clips: how many rows have their clip with them; None where clips were not put in.
     """
 
@@ -47,6 +48,7 @@ class ConfigFacts:
     example: dict[str, Any]
     sources: dict[str, tuple[int, int]] = field(default_factory=dict)
     released: bool = True
+    left: tuple[str, ...] = ()
     clips: ClipCount | None = None
 
     @property
@@ -77,6 +79,7 @@ def facts_of(
     origin: str,
     *,
     released: bool = True,
+    left: tuple[str, ...] = (),
     clips: ClipCount | None = None,
 ) -> ConfigFacts:
     """The facts of files that lie on disk; reads two columns of them and one row."""
@@ -86,7 +89,7 @@ def facts_of(
     batch = next(pq.ParquetFile(first).iter_batches(1, columns=list(config.columns)))
     sources = _sources(splits) if "source" in config.columns else {}
     example = batch.to_pylist()[0]
-    return ConfigFacts(config, template, splits, origin, example, sources, released, clips)
+    return ConfigFacts(config, template, splits, origin, example, sources, released, left, clips)
 
 
 def _sources(splits: dict[str, SplitFiles]) -> dict[str, tuple[int, int]]:

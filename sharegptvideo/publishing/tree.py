@@ -17,13 +17,14 @@ from sharegptvideo import __version__
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.cards import card, front_page
-from sharegptvideo.publishing.clips import Clips
+from sharegptvideo.publishing.clips import CLIP, Clips
 from sharegptvideo.publishing.facts import ClipCount, ConfigFacts, facts_of
 from sharegptvideo.publishing.metadata import EVAL_FILE, eval_yaml, front_matter
 from sharegptvideo.publishing.templates import CardTemplate, card_template
 from sharegptvideo.publishing.writing import Progress, write_config
 from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources import ReadReport, Source, held_configs, open_source
+from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.release import ReleaseSource
 from sharegptvideo.storage import read_json, write_text
 from sharegptvideo.validation import CHECKS, SCHEMA_CHECKS, validate
@@ -195,7 +196,19 @@ def _write(
     released = (isinstance(source, ReleaseSource) and source.label == "release") or (
         config.name.startswith("synthetic")
     )
-    return facts_of(config, template, splits, text, released=released, clips=count)
+    left = tuple(name for name in _left(source, config) if clips is None or name != CLIP)
+    return facts_of(config, template, splits, text, released=released, left=left, clips=count)
+
+
+def _left(source: Source, config: Config) -> tuple[str, ...]:
+    """Columns beside those of the schema; clips of an earlier version are among them."""
+    import pyarrow.parquet as pq
+
+    if not isinstance(source, ParquetSource):
+        return ()  # in the release they are fields that it does not list
+    paths = [path for split in source.splits(config) for path in source.paths(config, split)]
+    names = dict.fromkeys(name for path in paths for name in pq.read_schema(path).names)
+    return tuple(name for name in names if name not in config.columns)
 
 
 def _origin(folder: Path, source: Source, told: str | None) -> str:

@@ -347,6 +347,8 @@ def test_clips_in_the_rows(tree: Path, media: Path, tmp_path: Path) -> None:
     assert len(film) == len(pictures)
     for frame, picture in zip(film, pictures, strict=True):
         assert np.array_equal(frame, next(frames(picture.read_bytes())))
+    again = publish(out, "a/b", dry_run=tmp_path / "again", configs=["captions"])
+    assert again.tree.configs[0].left == ("clip",)
     # Our own reader takes the columns it knows; so does anyone who asks for the bytes.
     assert list(read_rows("captions", out)) == list(read_rows("captions", tree))
     table = datasets.load_dataset(str(out), "captions", split="train", cache_dir=str(tmp_path))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -244,6 +246,25 @@ def test_command_dry_run_sends_nothing(hub_server: HubServer, tree: Path, tmp_pa
     assert hub_server.requests == []
     assert "captions.train" in out
     assert contents(tmp_path / "out").keys() == contents(tree).keys()
+
+
+def test_command_on_a_full_disk(tree: Path, tmp_path: Path) -> None:
+    # A limit on the size of a file is refused where a full disk would be: in write().
+    code = (
+        "import resource, signal, sys\n"
+        "from sharegptvideo.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        f"sys.argv[1:] = ['data', 'publish', {str(tree)!r}, '--repo-id', 'a/b', '--dry-run', 'o']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last.endswith(" cannot be written (File too large)")) == (1, True)
+    assert last.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,10 @@ def _figures(repo_id: str, done: Published) -> dict[str, Any]:
 
 def _tell_next(repo_id: str, done: Published) -> None:
     first = done.tree.configs[0].config.name
+    for facts in done.tree.configs:
+        if facts.left:
+            left = ", ".join(facts.left)
+            note(f"{facts.config.name}: columns outside the schema left out: {left}")
     others = [facts.config.name for facts in done.tree.configs if facts.describes_others]
     if others:
         note(
