@@ -5,15 +5,22 @@
 ... # doctest: +SKIP
 """
 
-from sharegptvideo.llm.client import CallFailedError, ChatClient, EndpointError, Message, Reply
+from sharegptvideo.llm.client import ChatClient
 from sharegptvideo.llm.endpoint import Endpoint, find_endpoint
+from sharegptvideo.llm.estimate import Estimate
+from sharegptvideo.llm.faults import BudgetError, CallFailedError, EndpointError
+from sharegptvideo.llm.options import EndpointOptions
 from sharegptvideo.llm.parallel import in_parallel
+from sharegptvideo.llm.replies import Message, Reply
 
 __all__ = [
+    "BudgetError",
     "CallFailedError",
     "ChatClient",
     "Endpoint",
     "EndpointError",
+    "EndpointOptions",
+    "Estimate",
     "Message",
     "Reply",
     "find_endpoint",

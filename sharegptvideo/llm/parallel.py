@@ -26,8 +26,9 @@ def in_parallel(
 
     The calls run on an event loop in a thread of its own, so this also works where a loop runs
     already (a notebook). An error of a call is raised here once the results before it are out;
-    then, and where the caller stops early, the calls under way are cancelled. `finish` is awaited
-    last, whatever happened.
+    then, and where the caller stops early, the calls under way are cancelled; an error that has a
+    true `lets_others_finish` lets them come to their end, and their results come out before it.
+    `finish` is awaited last, whatever happened.
 
     Raises:
         ValueError: `width` is below 1.
@@ -74,10 +75,19 @@ async def _work(
 ) -> None:
     """Call on all items with `width` workers; ends early, workers cancelled, on `stop`."""
     source = iter(items)
+    last_words: list[Exception] = []
 
     async def worker() -> None:
         for item in source:
-            await call(item)
+            if last_words:
+                return
+            try:
+                await call(item)
+            except Exception as error:
+                if not getattr(error, "lets_others_finish", False):
+                    raise
+                last_words.append(error)
+                return
 
     tasks = [asyncio.ensure_future(worker()) for _ in range(width)]
     stopped = asyncio.ensure_future(stop.wait())
@@ -87,6 +97,8 @@ async def _work(
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if everything.done():
             await everything
+            if last_words:
+                raise last_words[0]
     finally:
         for task in (*tasks, stopped):
             task.cancel()

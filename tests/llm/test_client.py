@@ -27,7 +27,7 @@ def ask(client: ChatClient, n: int = 1, **options: Any) -> list[Reply]:
 def test_reply_keeps_model_fingerprint_and_tokens(chat_server: Any) -> None:
     chat_server.answer = lambda body: body["messages"][0]["content"] + " there"
     (reply,) = ask(ChatClient("m", base_url=chat_server.url))
-    assert reply == Reply("Hello there", "m-0613", "fp_1", "stop", 10)
+    assert reply == Reply("Hello there", "m-0613", "fp_1", "stop", 10, 3)
     assert chat_server.requests[0]["temperature"] == 0
 
 
@@ -42,7 +42,7 @@ def test_retry_after_holds_back_every_call(chat_server: Any) -> None:
     client = ChatClient("m", base_url=chat_server.url, first_wait=0.01)
     assert [r.text for r in ask(client)] == ["ok"]
     assert times[1] - times[0] >= 0.5
-    client._pause(1, 0.3)
+    client._sender._pause(1, 0.3)
     start = time.monotonic()
     ask(client, 2)
     assert time.monotonic() - start >= 0.25

@@ -1,0 +1,159 @@
+"""What can go wrong with a call: which errors mend themselves, which never do, and their words."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sharegptvideo.errors import UserError
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+__all__ = [
+    "LONGEST_WAIT",
+    "BudgetError",
+    "CallFailedError",
+    "EndpointError",
+    "NoCompletionError",
+    "connection_cause",
+    "is_overload",
+    "is_passing",
+    "is_timeout",
+    "message_of",
+    "refused_parameter",
+    "retry_after",
+    "shorten",
+    "what_never_mends",
+]
+
+LONGEST_WAIT = 120.0
+
+_PASSING = frozenset({408, 409, 425, 429})
+_OVERLOADED = frozenset({429, 503, 529})
+# Servers say with a 400 as well what others say with 401, 402 or 404.
+_NO_CREDIT = re.compile(
+    r"insufficient_quota|insufficient_user_quota|billing_hard_limit|credit balance is too low"
+)
+_BAD_KEY = re.compile(
+    r"invalid_api_key|(incorrect|invalid) api key|api key (is )?(not valid|invalid|expired)"
+)
+_NO_MODEL = re.compile(
+    r"model_(not_found|decommissioned|deprecated|retired)|deploymentnotfound"
+    r"|\bmodel\b.{0,80}\b(has been (deprecated|decommissioned|retired|shut down|removed)"
+    r"|does not exist|is no longer (available|supported|served))"
+)
+
+
+class EndpointError(UserError):
+    """The endpoint cannot be used at all; every further call would fail too."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=1)
+
+
+class BudgetError(EndpointError):
+    """The money is spent. Calls under way are paid for: whoever runs them lets them finish."""
+
+    lets_others_finish = True
+
+
+class CallFailedError(Exception):
+    """One call failed for good; others may succeed."""
+
+
+class NoCompletionError(Exception):
+    """What came back is not a chat completion."""
+
+
+def what_never_mends(error: APIStatusError) -> str | None:
+    """How the user mends what would end every further call the same way; None for all else."""
+    text = message_of(error).lower()
+    if error.status_code == 402 or _NO_CREDIT.search(text):
+        return "the account has no credit left"
+    if error.status_code == 401 or (error.status_code == 400 and _BAD_KEY.search(text)):
+        return "set OPENAI_API_KEY to a key it takes"
+    if error.status_code == 403:
+        return "the key may not use this model"
+    if error.status_code in {404, 410} or (error.status_code == 400 and _NO_MODEL.search(text)):
+        return "it has no such model (any more), or the address lacks its /v1"
+    return None
+
+
+def is_passing(error: APIStatusError) -> bool:
+    """Whether the same call may go well later."""
+    return error.status_code in _PASSING or error.status_code >= 500
+
+
+def is_overload(error: APIStatusError) -> bool:
+    """Whether the server asks for fewer calls."""
+    return error.status_code in _OVERLOADED
+
+
+def refused_parameter(error: APIStatusError, sent: Mapping[str, object]) -> str | None:
+    """The parameter that a 400 or 422 refuses; None if it refuses something else."""
+    if error.status_code not in {400, 422}:
+        return None
+    text = message_of(error).lower()
+    if "context" in text or "too long" in text:
+        return None  # of this text, not of a parameter
+    names = ("max_completion_tokens", "max_tokens", "temperature", "response_format")
+    present = [name for name in names if name in sent]
+    # "use max_completion_tokens instead of max_tokens": the one that was sent is refused.
+    named = [name for name in present if name in text.replace("'", "").replace("`", "")]
+    if not named and "response_format" in sent and ("schema" in text or "json" in text):
+        named = ["response_format"]
+    return named[0] if named else None
+
+
+def message_of(error: APIStatusError) -> str:
+    """What the server said, with its code and the parameter it names."""
+    body = error.body
+    if isinstance(body, Mapping):
+        parts = [str(body[name]) for name in ("message", "code", "param") if body.get(name)]
+        if parts:
+            return " ".join(parts)
+    return str(error.message)
+
+
+def shorten(text: str) -> str:
+    """One line of 160 characters at the most."""
+    line = " ".join(text.split())
+    return line if len(line) <= 160 else f"{line[:157]}..."
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the server took the call and gave no answer in time."""
+    return "Timeout" in type(error).__name__ or "Timeout" in type(_innermost(error)).__name__
+
+
+def connection_cause(error: BaseException) -> str:
+    """Why no answer came, in a few words."""
+    inner = _innermost(error)
+    if is_timeout(error):
+        return "no answer in time"
+    if isinstance(inner, ConnectionRefusedError) or "connection attempts failed" in str(inner):
+        return "connection refused"
+    return f"connection failed ({shorten(str(inner)) or type(inner).__name__})"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def retry_after(error: APIStatusError) -> float:
+    """Seconds from a Retry-After header (a number or a date), bounded; 0 without one."""
+    value = error.response.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return 0.0
+    return min(max(seconds, 0.0), LONGEST_WAIT) if seconds == seconds else 0.0

@@ -1,0 +1,127 @@
+"""How many calls are under way at once: as many as the server bears, never more than allowed.
+
+The number grows from a few, doubling until the server first complains, then by a twentieth a
+round; it falls by the share of calls that the server refuses (additive increase, multiplicative
+decrease, as in TCP). Where answers take more than four times as long as they did, a quarter of the
+slots is given back on trial: if the rate stays the same, they were only a queue at the server and
+stay away; if it falls, they come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+__all__ = ["Gate"]
+
+_FIRST = 8
+# Refusals below this share are noise: a server that is busy for others too has some.
+_BEARABLE = 0.05
+_STEP = 0.05
+_QUEUED = 4.0
+_LOST = 0.95
+# Rounds without another trial after one that cost speed.
+_PAUSE_ROUNDS = 20
+
+
+class Gate:
+    """Bounds the calls of one event loop at a time.
+
+    >>> Gate(64).limit
+    8
+    """
+
+    def __init__(self, most: int, *, now: Callable[[], float] = time.monotonic) -> None:
+        """`most`: calls at once, whatever the server bears; `now`: a clock in seconds."""
+        self.most = most
+        self.limit = min(most, _FIRST)
+        self.active = 0
+        self._now = now
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._doubling = True
+        self._fastest: float | None = None
+        self._trial: tuple[int, float] | None = None
+        self._rest = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._seconds: list[float] = []
+        self._refused = 0
+        self._since = self._now()
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one of the slots; waits for it, first come, first served."""
+        await self._enter()
+        try:
+            yield
+        finally:
+            self.active -= 1
+            self._admit()
+
+    async def _enter(self) -> None:
+        if self.active < self.limit and not self._waiting:
+            self.active += 1
+            return
+        ticket = asyncio.get_running_loop().create_future()
+        self._waiting.append(ticket)
+        try:
+            await ticket
+        except asyncio.CancelledError:
+            if ticket.done() and not ticket.cancelled():  # let in, and gone at the same moment
+                self.active -= 1
+                self._admit()
+            else:
+                self._waiting.remove(ticket)
+            raise
+
+    def _admit(self) -> None:
+        while self._waiting and self.active < self.limit:
+            ticket = self._waiting.popleft()
+            if not ticket.done():
+                self.active += 1
+                ticket.set_result(None)
+
+    def note(self, seconds: float, *, refused: bool) -> None:
+        """Take in how one call went: how long it took, and whether the server had no room."""
+        if refused:
+            self._refused += 1
+        else:
+            self._seconds.append(seconds)
+        if len(self._seconds) + self._refused >= max(self.limit, _FIRST):
+            self._end_round()
+            self._admit()
+
+    def _end_round(self) -> None:
+        count = len(self._seconds) + self._refused
+        share = self._refused / count
+        elapsed = max(self._now() - self._since, 1e-9)
+        rate = len(self._seconds) / elapsed
+        if share > _BEARABLE:
+            self.limit = max(1, int(self.limit * (1 - min(share, 0.5))))
+            self._doubling, self._trial = False, None
+        elif self._seconds:
+            self._adapt(statistics.median(self._seconds), rate)
+        self._begin()
+
+    def _adapt(self, seconds: float, rate: float) -> None:
+        fastest = min(seconds, self._fastest or seconds)
+        # It may have been luck, or an idle hour: what is held for possible grows a little.
+        self._fastest = fastest * 1.01
+        self._rest = max(0, self._rest - 1)
+        if self._trial is not None:
+            (before, rate_before), self._trial = self._trial, None
+            if rate < rate_before * _LOST:
+                self.limit, self._rest = before, _PAUSE_ROUNDS
+                return
+        if seconds > _QUEUED * fastest and self.limit > 1 and not self._rest:
+            self._trial = (self.limit, rate)
+            self.limit = max(1, self.limit * 3 // 4)
+            self._doubling = False
+        elif seconds <= (_QUEUED - 1) * fastest or self._rest:
+            more = self.limit if self._doubling else max(1, round(self.limit * _STEP))
+            self.limit = min(self.most, self.limit + more)
