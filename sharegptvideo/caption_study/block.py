@@ -104,15 +104,18 @@ def _by_source(block: Block, sources: Sequence[str]) -> Iterator[tuple[str, Word
 
 
 def _words(block: Block, ids: Ints) -> WordFigures:
-    distinct, first, counts = np.unique(ids, return_index=True, return_counts=True)
-    order = np.argsort(first)
-    segments = len(ids) // SEGMENT
     size = len(block.vocabulary)
+    counts = np.bincount(ids, minlength=size)
+    first = np.empty(size, np.int64)
+    first[ids[::-1]] = np.arange(len(ids))[::-1]  # of several values the last one stays
+    used = np.flatnonzero(counts)
+    used = used[np.argsort(first[used])]
+    segments = len(ids) // SEGMENT
     inside = np.arange(segments * SEGMENT) // SEGMENT * size + ids[: segments * SEGMENT]
     return WordFigures(
-        words=[block.vocabulary[word] for word in distinct[order]],
-        counts=counts[order].tolist(),
-        first=first[order].tolist(),
+        words=[block.vocabulary[word] for word in used],
+        counts=counts[used].tolist(),
+        first=first[used].tolist(),
         tokens=len(ids),
         distinct=len(np.unique(inside)),
         segments=segments,

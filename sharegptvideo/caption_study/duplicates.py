@@ -48,8 +48,10 @@ _PAIRS = 1 << 13
 # is one group all the same.
 _REACH = 8
 
-_RUNS = mixed(np.arange(1, 2 * BANDS * ROWS + 1, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
-_FACTORS, _OFFSETS = _RUNS[: BANDS * ROWS] | np.uint64(1), _RUNS[BANDS * ROWS :]
+_RANDOM = (mixed(np.arange(1, 2 * BANDS * ROWS + 1, dtype=np.uint64)) >> np.uint64(32)).astype(
+    np.uint32
+)
+_FACTORS, _OFFSETS = _RANDOM[: BANDS * ROWS] | np.uint32(1), _RANDOM[BANDS * ROWS :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def shingles(block: Block) -> Shingles:
     sizes = np.bincount(owner, minlength=size)
     kept = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     starts = np.concatenate(([0], np.cumsum(sizes)))[:-1]
-    return Shingles(kept, sizes, _bands(mixed(kept.astype(np.uint64)), starts))
+    return Shingles(kept, sizes, _bands(kept, starts))
 
 
 def _of_few(block: Block, lone: Ints) -> Words:
@@ -106,14 +108,13 @@ def _of_few(block: Block, lone: Ints) -> Words:
     return mixed(totals)
 
 
-def _bands(values: Words, starts: Ints) -> NDArray[np.uint32]:
+def _bands(values: NDArray[np.uint32], starts: Ints) -> NDArray[np.uint32]:
     keys = np.empty((len(starts), BANDS), np.uint32)
     for band in range(BANDS):
         total = np.full(len(starts), band, np.uint64)
-        for row in range(ROWS):
-            number = band * ROWS + row
-            # The high half of a multiply-add over 2^64: Dietzfelbinger's multiply-shift.
-            hashed = (values * _FACTORS[number] + _OFFSETS[number]) >> np.uint64(32)
+        for number in range(band * ROWS, (band + 1) * ROWS):
+            # Linear permutations (Broder et al. 1998) of 32 bits, which are hashes already.
+            hashed = values * _FACTORS[number] + _OFFSETS[number]
             total = mixed(total + np.minimum.reduceat(hashed, starts))
         keys[:, band] = total >> np.uint64(32)
     return keys

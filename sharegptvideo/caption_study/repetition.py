@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sharegptvideo.caption_study.tokens import Block, Ints, Words, hashes, mixed
+from sharegptvideo.caption_study.tokens import Block, Ints, Words, hashes
 
 __all__ = ["OPENING", "PHRASE", "REPEATED", "openings", "phrases", "repeats"]
 
@@ -28,15 +27,24 @@ def repeats(block: Block, n: int) -> tuple[Ints, Ints]:
     training): 1 - distinct runs / runs. Returns two int64 (captions,).
     """
     values, places = hashes(block, n)
-    captions = block.captions[places]
     size = len(block.starts) - 1
-    _, first = np.unique(_in_caption(values, captions), return_index=True)
-    runs = np.bincount(captions, minlength=size)
-    return runs - np.bincount(captions[first], minlength=size), runs
+    distinct, _ = _distinct(values, block.captions[places], size)
+    runs = np.bincount(block.captions[places], minlength=size)
+    return runs - np.bincount(distinct, minlength=size), runs
 
 
-def _in_caption(values: Words, captions: Ints) -> Words:
-    return mixed(values ^ mixed(captions.astype(np.uint64) + np.uint64(1)))
+def _distinct(values: Words, captions: Ints, size: int) -> tuple[Ints, Words]:
+    """Each caption's different runs: the caption, and the run's hash without its lowest bits.
+
+    Both stand in one number, since numbers are sorted fast where rows are not. In a block of
+    1,000 captions 54 bits are left: two different runs are taken for one with a chance of 1e-7.
+    """
+    bits = np.uint64(max(1, size.bit_length()))
+    keys = np.sort(captions.astype(np.uint64) << (np.uint64(64) - bits) | values >> bits)
+    fresh = np.ones(len(keys), np.bool_)
+    fresh[1:] = keys[1:] != keys[:-1]
+    keys = keys[fresh]
+    return (keys >> (np.uint64(64) - bits)).astype(np.int64), keys << bits >> bits
 
 
 def openings(block: Block) -> list[str]:
@@ -55,16 +63,24 @@ def phrases(block: Block) -> dict[str, int]:
     truth by less than 0.5 % of all captions.
     """
     values, places = hashes(block, PHRASE)
-    if not len(values):
+    size = len(block.starts) - 1
+    _, runs = _distinct(values, block.captions[places], size)
+    least = max(2, int(np.ceil(_LEAST * size)))
+    runs = np.sort(runs)
+    begins = np.flatnonzero(np.concatenate((np.ones(1, np.bool_), runs[1:] != runs[:-1])))
+    counts = np.diff(np.append(begins, len(runs)))
+    many = counts >= least
+    kept = runs[begins[many]]
+    if not len(kept):
         return {}
-    captions = block.captions[places]
-    _, first = np.unique(_in_caption(values, captions), return_index=True)
-    distinct, where, counts = np.unique(values[first], return_index=True, return_counts=True)
-    least = max(2, int(np.ceil(_LEAST * (len(block.starts) - 1))))
-    kept: NDArray[np.bool_] = counts >= least
-    begins = places[first][where[kept]]
-    del distinct
-    return {
-        " ".join(block.vocabulary[word] for word in block.ids[begin : begin + PHRASE]): int(count)
-        for begin, count in zip(begins, counts[kept], strict=True)
-    }
+    held = dict(zip(kept.tolist(), counts[many].tolist(), strict=True))
+    short = values >> np.uint64(max(1, size.bit_length()))
+    found: dict[str, int] = {}
+    near = np.minimum(np.searchsorted(kept, short), len(kept) - 1)
+    for place in np.flatnonzero(kept[near] == short):
+        count = held.pop(int(short[place]), None)
+        if count is not None:
+            begin = places[place]
+            words = block.ids[begin : begin + PHRASE]
+            found[" ".join(block.vocabulary[word] for word in words)] = count
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -107,10 +108,11 @@ def _block(
         capital=capital[pieces][is_word],
         sentences=np.bincount(where[fresh], minlength=len(sizes)),
         vocabulary=vocabulary,
-        keys=np.array([text_hash(word) for word in vocabulary], np.uint64),
+        keys=np.fromiter(map(text_hash, vocabulary), np.uint64, len(vocabulary)),
     )
 
 
+@functools.lru_cache(maxsize=1 << 18)
 def text_hash(text: str) -> int:
     """64 bits that stand for a text in every process and on every machine."""
     raw = text.encode("utf-8", "surrogatepass")
