@@ -285,4 +285,4 @@ def _one(value: float) -> float:
 
 
 def _some(value: float | None) -> Cell:
-    return None if value is None else float(f"{value:.3g}")
+    return None if value is None else round(value, 2 if value < 100 else 0)
