@@ -64,15 +64,16 @@ def _signed(value: float) -> str:
     return minus(f"{100 * value:+.0f}") if value else "0"
 
 
+def _estimate(figure: Mapping[str, Any]) -> Estimate:
+    return Estimate(figure["value"], figure["se"], figure["ci95"], n=0, n_clusters=0)
+
+
 def accuracy(found: Mapping[tuple[str, str], Mapping[str, Any]], name: str) -> Markup:
     """Both models' accuracy in one test set, by (`exact` or `judge`, model)."""
     groups = [
         Group(
             heading,
-            [
-                _mark(model, model.upper(), Estimate(n=0, n_clusters=0, **found[by, model]))
-                for model in MODELS
-            ],
+            [_mark(model, model.upper(), _estimate(found[by, model])) for model in MODELS],
         )
         for by, heading in _BY.items()
     ]
