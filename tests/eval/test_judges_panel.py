@@ -182,7 +182,7 @@ def test_a_run_judged_by_a_panel(chat_server: Any, shared_data: Path, tmp_path: 
         right = "purple zeppelin" not in text or body["model"] == "kind"
         return json.dumps({"correct": "yes" if right else "no", "score": 5 if right else 0})
 
-    chat_server.answer = answer
+    chat_server.answer, chat_server.models = answer, ["kind", "strict"]
 
     def run() -> dict[str, Any]:
         found = judge_predictions(
@@ -219,8 +219,8 @@ def test_a_run_judged_by_a_panel(chat_server: Any, shared_data: Path, tmp_path: 
     assert sum(1 for _ in read_jsonl(tmp_path / "run" / "panel" / "1.jsonl")) == n
     (tmp_path / "run" / "judgements.jsonl").unlink()
     assert run() == figures
-    chats = [body for body in chat_server.requests[asked:] if len(body["messages"]) > 1]
-    assert chats == []  # the members' own verdicts were there
+    assert asked == 2 * n
+    assert len(chat_server.requests) == asked  # the members' own verdicts were there
 
 
 def _questions(shared_data: Path) -> Iterator[dict[str, Any]]:
