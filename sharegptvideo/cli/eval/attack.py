@@ -1,0 +1,110 @@
+"""`sharegptvideo eval attack`: what a judge gives to answers that deserve nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli.eval._shared import (
+    DataOption,
+    JudgeOption,
+    TaskPathOption,
+    UrlOption,
+    figures_table,
+)
+from sharegptvideo.eval.reports import format_share
+
+__all__ = ["attack"]
+
+
+def attack(
+    judge: JudgeOption,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="caption-grounded or official; a --task has its own.")
+    ] = "caption-grounded",
+    prompt_file: Annotated[
+        Path | None, typer.Option("--prompt-file", help="A wording of your own for the judge.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Questions of this task; default: ten that come along."),
+    ] = None,
+    data_dir: DataOption = None,
+    task_path: TaskPathOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Questions of the task that are used.")
+    ] = 10,
+    base_url: UrlOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for every verdict; resumable.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """How many points a judge gives to empty answers and to answers that talk to the judge.
+
+    Points are counted from the score of a plain wrong answer to the same question.
+
+    Example: [bold]sharegptvideo eval attack --judge answer-match[/bold], or
+    [bold]sharegptvideo eval attack --judge openai:NAME --base-url http://localhost:8000/v1
+    --protocol official --out attacks/NAME[/bold]
+    """
+    from sharegptvideo.eval.integrity import attack_judge, cases_of, own_cases
+    from sharegptvideo.eval.tasks import load_questions, load_task
+    from sharegptvideo.judging import open_judge
+
+    cases = own_cases()
+    if task is not None:
+        chosen = load_task(task, task_path)
+        protocol = chosen.protocol
+        if prompt_file is None and chosen.judge is not None:
+            prompt_file = chosen.judge.prompt_file
+        cases = cases_of(load_questions(chosen, data_dir), limit)
+    opened = open_judge(judge, base_url=base_url, protocol=protocol, prompt_file=prompt_file)
+    with progress_bar() as progress:
+        found = attack_judge(opened, cases, out=out, progress=progress)
+    _show(found, out, as_json=json)
+
+
+def _show(found: Mapping[str, Any], out: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        table = figures_table("answer", "kind", "scored", "called right", "score", "won")
+        for name, row in sorted(found["attacks"].items(), key=_by_points):
+            table.add_row(name, row["kind"], *_cells(row))
+        for kind, row in found["kinds"].items():
+            table.add_row(f"all {kind}", kind, *_cells(row))
+        print_table(
+            table,
+            f"{found['judge']}, {found['cases']} questions; won: points above a wrong answer",
+        )
+        if out is not None:
+            note(f"verdicts: {out}")
+    rows = found["attacks"].values()
+    if not any(row["n_scored"] for row in rows):
+        note("error: the judge gave no verdict that can be read")
+        raise typer.Exit(1)
+    if not found["controls_hold"]:
+        note(
+            "warning: the judge calls too few right answers right, or too many wrong ones (rows"
+            " reference and wrong); what the others win says little"
+        )
+
+
+def _by_points(item: tuple[str, Mapping[str, Any]]) -> tuple[bool, float]:
+    row = item[1]
+    return row["kind"] != "control", -(row["won"] if row["won"] is not None else -99.0)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    score, won = row["score"], row["won"]
+    return (
+        f"{row['n_scored']}/{row['n']}",
+        format_share(row["right"]),
+        "–" if score is None else f"{score:.2f}",
+        "–" if won is None else f"{won:+.2f}",
+    )
