@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from sharegptvideo.cli._common import note, print_json, print_table
+from sharegptvideo.errors import UserError
 from sharegptvideo.eval.reports import format_estimate, format_share
 
 __all__ = [
@@ -16,11 +17,14 @@ __all__ = [
     "JudgeOption",
     "LimitOption",
     "OutOption",
+    "PanelOption",
+    "SeesOption",
     "TaskOption",
     "TaskPathOption",
     "UrlOption",
     "builtin_source",
     "figures_table",
+    "judge_name",
     "show_results",
     "task_names",
 ]
@@ -29,7 +33,25 @@ TaskOption = Annotated[
     str, typer.Option("--task", help="Tasks, separated by commas; `eval tasks` lists them.")
 ]
 JudgeOption = Annotated[
-    str, typer.Option("--judge", help="exact, answer-match, or openai:NAME for an endpoint.")
+    str | None,
+    typer.Option(
+        "--judge",
+        help="exact, answer-match, or openai:NAME for an endpoint; default: answer-match.",
+    ),
+]
+PanelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--panel",
+        metavar="J1,J2,J3",
+        help="Several judges instead of one: the majority decides, the score is the mean.",
+    ),
+]
+SeesOption = Annotated[
+    Literal["frames"] | None,
+    typer.Option(
+        "--judge-sees", help="frames: openai: judges see the clip instead of its caption."
+    ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Run folder; resumable.")]
 DataOption = Annotated[
@@ -55,6 +77,15 @@ def task_names(task: str) -> list[str]:
     return [name.strip() for name in task.split(",") if name.strip()]
 
 
+def judge_name(judge: str | None, panel: str | None) -> str:
+    """The judge that is asked for, as `open_judge` takes it."""
+    if panel is None:
+        return judge or "answer-match"
+    if judge is not None:
+        raise UserError("--judge and --panel exclude each other; give one")
+    return f"panel:{panel}"
+
+
 def builtin_source(task: str, data_dir: Path | None) -> str | None:
     """The built-in world, where a task asks for it and no other data is given."""
     builtin = any(name.startswith("synthetic_") for name in task_names(task))
@@ -62,7 +93,8 @@ def builtin_source(task: str, data_dir: Path | None) -> str | None:
 
 
 def show_results(results: Mapping[str, Any], out: Path, names: list[str], *, as_json: bool) -> None:
-    """The figures on stdout, what went wrong on stderr; exit 1 where nothing was answered."""
+    """The figures on stdout, what went wrong on stderr; exit 1 where nothing was answered
+    or nothing judged."""
     chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
     for name, task in chosen.items():
         _note_problems(name, task)
@@ -85,6 +117,9 @@ def show_results(results: Mapping[str, Any], out: Path, names: list[str], *, as_
     if all(task["n_failed"] == task["n"] for task in chosen.values()):
         note("error: every question failed; the causes are in predictions.jsonl")
         raise typer.Exit(1)
+    if not any(task["n_scored"] for task in chosen.values()):
+        note("error: the judge gave no verdict that can be read; see judgements.jsonl")
+        raise typer.Exit(1)
 
 
 _SHOWN = 10
@@ -101,6 +136,12 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
             more = f" and {len(names) - _SHOWN} more (results.json)" if len(names) > _SHOWN else ""
             counted = what.format("" if len(names) == 1 else "s")
             note(f"{name}: {len(names)} {counted}: {', '.join(names[:_SHOWN])}{more}")
+    if "panel" in task:
+        kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
+        note(
+            f"{name}: the panel agrees on {format_share(shared)} % of the answers"
+            + ("" if kappa is None else f" (Fleiss' kappa {kappa:.2f})")
+        )
     for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
             note(f"{name}: {count} {what}: {cause}")

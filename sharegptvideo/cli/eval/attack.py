@@ -11,7 +11,6 @@ import typer
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._shared import (
     DataOption,
-    JudgeOption,
     TaskPathOption,
     UrlOption,
     figures_table,
@@ -22,7 +21,9 @@ __all__ = ["attack"]
 
 
 def attack(
-    judge: JudgeOption,
+    judge: Annotated[
+        str, typer.Option("--judge", help="exact, answer-match, or openai:NAME for an endpoint.")
+    ],
     protocol: Annotated[
         str, typer.Option("--protocol", help="caption-grounded or official; a --task has its own.")
     ] = "caption-grounded",
