@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_python import run_python
 
 Write = Callable[..., Path]
 
@@ -42,17 +40,7 @@ def python(tmp_path: Path) -> Callable[..., str]:
     """Run code in a fresh interpreter; gives its stdout. Fails the test where it fails."""
 
     def run(code: str, *, cwd: Path = tmp_path, **environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=cwd,
-            env={**os.environ, "HF_HOME": str(tmp_path / "hf"), **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return run_python(code, cwd, **{"HF_HOME": str(tmp_path / "hf"), **environment})
 
     return run
 
