@@ -23,6 +23,8 @@ def write_page(
     sections: Sequence[Section],
     kicker: str = "sharegptvideo",
     footer: str = "",
+    style: str = "",
+    scripts: Sequence[str] = (),
 ) -> Path:
     """Write a page to `path`, whole or not at all; returns `path`. The same parts, the same bytes.
 
@@ -33,11 +35,22 @@ def write_page(
         sections: in order.
         kicker: a small line above the title: which command wrote the page, on what.
         footer: a small line at the end: versions, settings.
+        style: CSS behind that of all pages; taken as it is.
+        scripts: files beside the page that it loads, by relative path. A page without any may
+            load nothing at all; one with some, scripts and pictures of its own place.
 
     Raises:
         OSError: the disk is full, or the folder may not be written.
     """
-    text = page_text(title=title, lead=lead, sections=sections, kicker=kicker, footer=footer)
+    text = page_text(
+        title=title,
+        lead=lead,
+        sections=sections,
+        kicker=kicker,
+        footer=footer,
+        style=style,
+        scripts=scripts,
+    )
     write_text(path, text)
     return path
 
@@ -49,6 +62,8 @@ def page_text(
     sections: Sequence[Section],
     kicker: str = "sharegptvideo",
     footer: str = "",
+    style: str = "",
+    scripts: Sequence[str] = (),
 ) -> str:
     """The page of `write_page` as a text."""
     environment = Environment(
@@ -60,12 +75,13 @@ def page_text(
         environment.tests[name] = lambda value, kind=kind: isinstance(value, kind)
     environment.tests["html"] = lambda value: isinstance(value, Markup)
     text = environment.from_string(_asset("page.html")).render(
-        style=Markup(_asset("page.css")),  # ours, and no user's text goes into it
+        style=Markup(_asset("page.css") + style),  # ours, and no user's text goes into it
         title=title,
         lead=lead,
         sections=sections,
         kicker=kicker,
         footer=footer,
+        scripts=scripts,
     )
     # Data under study may hold half surrogate pairs, which no file can.
     return text.encode("utf-8", "replace").decode()

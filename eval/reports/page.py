@@ -1,0 +1,167 @@
+"""The page of one run: its figures, and every sample to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sharegptvideo.eval.reports.collecting import Run, Sample
+from sharegptvideo.eval.reports.samples import Against
+from sharegptvideo.eval.reports.tables import judge_text
+from sharegptvideo.eval.reports.text import format_estimate, format_share
+from sharegptvideo.pages import Details, Section, Table, write_page
+from sharegptvideo.pages.parts import Part
+from sharegptvideo.storage import write_text
+
+__all__ = ["write_run_page"]
+
+_SCRIPT = "viewer.js"
+_SHOWN = 20
+
+
+def write_run_page(
+    run: Run,
+    samples: Mapping[str, Sequence[Sample]],
+    out: Path,
+    *,
+    against: Against | None = None,
+) -> Path:
+    """Write OUT/index.html and the script it loads; `write_samples` writes what it shows."""
+    n = sum(map(len, samples.values()))
+    sections = [
+        Section("Figures", _figures(run)),
+        *([Section("Against a second run", _second(run, samples, against))] if against else []),
+        Section("Samples", [Markup(_asset("viewer.html"))]),
+    ]
+    write_text(out / _SCRIPT, _asset(_SCRIPT))
+    lead = f"{_count(len(samples), 'task')}, {_count(n, 'sample')}, judged by {_judges(run)}."
+    return write_page(
+        out / "index.html",
+        title=f"{run.model}: every answer and its verdict",
+        lead=lead,
+        sections=sections,
+        kicker=f"sharegptvideo eval report · run {run.name}",
+        footer=_footer(run),
+        style=_asset("viewer.css"),
+        scripts=[_SCRIPT, "samples/index.js"],
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def _judges(run: Run) -> str:
+    return " and ".join(
+        dict.fromkeys(str(run.judge(task)["name"]) for task in run.results["tasks"])
+    )
+
+
+def _figures(run: Run) -> list[Part]:
+    rows = []
+    for task, figures in run.results["tasks"].items():
+        rows.append(
+            (
+                task,
+                figures["n"],
+                figures["clusters"],
+                f"{format_share(figures['coverage'])} %",
+                _failed(figures),
+                f"{format_estimate(figures['accuracy'], share=True)} %",
+                _interval(figures["accuracy"]["ci95"]),
+                format_estimate(figures["score"], share=False),
+                judge_text(run, task),
+            )
+        )
+    columns = ("task", "questions", "videos", "coverage", "failed, unscored", "accuracy",
+               "95 % interval", "score", "judge")  # fmt: skip
+    parts: list[Part] = [Table(columns, rows)]
+    mixed = [task for task, models in run.answered_by.items() if len(models) > 1]
+    if mixed:
+        parts.append(
+            _warning(
+                f"Several models answered for the judge of {', '.join(mixed)}: figures mix their"
+                " verdicts."
+            )
+        )
+    parts.append(
+        "± is one standard error and the interval covers 95 %, both by video. Coverage is the share"
+        " of questions whose outcome is known; a question that was not answered counts as wrong,"
+        " one whose answer the judge gave no readable verdict on counts in coverage alone. Figures"
+        " compare within one judge only."
+    )
+    causes = [
+        (task, kind, cause, count)
+        for task, figures in run.results["tasks"].items()
+        for kind, key in (("failed", "failures"), ("unscored", "unscored"))
+        for cause, count in list(figures.get(key, {}).items())[:_SHOWN]
+    ]
+    if causes:
+        table = Table(("task", "what", "cause", "answers"), causes)
+        parts.append(Details("Why answers failed or have no verdict", [table]))
+    return parts
+
+
+def _failed(figures: Mapping[str, Any]) -> str:
+    return f"{figures['n_failed']:,}, {figures['n_unscored']:,}"
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return f"{format_share(ends[0])} to {format_share(ends[1])}" if ends else "–"
+
+
+def _warning(text: str) -> Markup:
+    return Markup('<p><span class="mark warn">note</span> {}</p>').format(text)
+
+
+def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against) -> list[Part]:
+    rows = [(task, *against.counts(group).values()) for task, group in samples.items()]
+    parts: list[Part] = [
+        f"The second run is {against.run.name}, model {against.run.model}.",
+        Table(
+            (
+                "task",
+                "right in both",
+                "in this run only",
+                "in the second only",
+                "wrong in both",
+                "no verdict in one",
+                "not in the second",
+            ),
+            rows,
+        ),
+    ]
+    tasks = run.results["tasks"]
+    for task in sorted(against.other_judge):
+        parts.append(
+            _warning(
+                f"{task} was judged by two judges: here {judge_text(run, task)}; there"
+                f" {judge_text(against.run, task)}. Differences are partly the judges'."
+            )
+        )
+    told = [task for task in tasks if task in against.run.about["tasks"]]
+    for task in told:
+        versions = [each.about["tasks"][task]["version"] for each in (run, against.run)]
+        if versions[0] != versions[1]:
+            text = f"{task} is version {versions[0]} here and {versions[1]} there."
+            parts.append(_warning(text))
+    return parts
+
+
+def _footer(run: Run) -> str:
+    packages = run.about.get("packages", {})
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    frames = sorted({about["frames"] for about in run.about["tasks"].values()})
+    weights = run.about["model"].get("weights_hash")
+    parts = [f"Begun {run.about['started']}"] if run.about.get("started") else []
+    parts += [f"weights {weights[:16]}"] if weights else []
+    parts.append(f"{' and '.join(map(str, frames))} frames a clip")
+    return "; ".join([*parts, *([versions] if versions else [])]) + "."

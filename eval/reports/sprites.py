@@ -1,0 +1,112 @@
+"""The frames of each clip side by side in one small JPEG, for pages that show thousands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+__all__ = ["Strip", "Wanted", "write_strips"]
+
+Progress = Callable[[int, int, str], None]
+Key = tuple[str, str]  # task and video
+
+LONGEST_SIDE = 160
+"""Of one frame, in pixels: eight frames then take about 30 kB."""
+
+_QUALITY = 72
+_DECODERS = 2
+_FOLDER = "frames"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A clip, and how many frames of it; `indices` are those the model saw, where recorded."""
+
+    clip: str
+    n: int
+    indices: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A picture of `n` frames from left to right, each `width`×`height`; or why there is none.
+
+    `file` is its path below the page's folder. `moved` says that the clip now gives other frames
+    than those recorded.
+    """
+
+    file: str = ""
+    n: int = 0
+    width: int = 0
+    height: int = 0
+    indices: tuple[int, ...] = ()
+    moved: bool = False
+    error: str = ""
+
+
+def write_strips(
+    wanted: Mapping[Key, Wanted], out: Path, *, progress: Progress | None = None
+) -> dict[Key, Strip]:
+    """Write OUT/frames/*.jpg, one for each clip, and give their sizes by the keys of `wanted`.
+
+    A clip that cannot be read gives a strip with its cause. Pictures in that folder that belong to
+    no clip of these are removed.
+
+    Raises:
+        OSError: the disk is full, or `out` may not be written.
+    """
+    folder = out / _FOLDER
+    drawn: dict[tuple[str, int], Strip] = {}
+    # Tasks may share clips.
+    clips = dict.fromkeys((each.clip, each.n) for each in wanted.values())
+    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="frames")
+    try:
+        waiting = {pool.submit(_write, *each, folder): each for each in clips}
+        for done, future in enumerate(as_completed(waiting), start=1):
+            drawn[waiting[future]] = future.result()
+            if progress:
+                progress(done, len(waiting), "clips shown")
+    finally:  # an error or Ctrl-C does not wait for the other clips
+        pool.shutdown(wait=True, cancel_futures=True)
+    _remove_others(folder, {strip.file for strip in drawn.values()})
+    return {key: _compared(drawn[each.clip, each.n], each) for key, each in wanted.items()}
+
+
+def _compared(strip: Strip, wanted: Wanted) -> Strip:
+    moved = wanted.indices is not None and wanted.indices != strip.indices and not strip.error
+    return replace(strip, moved=moved)
+
+
+def _write(clip: str, n: int, folder: Path) -> Strip:
+    import numpy as np
+    from PIL import Image
+
+    from sharegptvideo.media import MediaError, sample_frames
+
+    try:
+        frames, indices = sample_frames(clip, n)
+    except MediaError as error:
+        return Strip(error=str(error))
+    height, width = frames.shape[1:3]
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    row = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+           for frame in frames]  # fmt: skip
+    picture = Image.fromarray(np.concatenate(row, axis=1))
+    name = hashlib.sha256(f"{n} {clip}".encode()).hexdigest()[:20]
+    file = folder / f"{name}.jpg"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    picture.save(temporary, format="JPEG", quality=_QUALITY, optimize=True)
+    temporary.replace(file)
+    return Strip(f"{_FOLDER}/{file.name}", len(row), *size, tuple(map(int, indices)))
+
+
+def _remove_others(folder: Path, files: set[str]) -> None:
+    kept = {Path(file).name for file in files}
+    for path in folder.glob("?" * 20 + ".jpg"):
+        if path.name not in kept:
+            path.unlink()

@@ -1,0 +1,169 @@
+"""The figures of a run in the forms that people pass on: JSON, CSV, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sharegptvideo.eval.reports.collecting import Run
+from sharegptvideo.eval.reports.text import format_estimate, format_share, markdown_table
+
+__all__ = ["csv_text", "flat_row", "judge_text", "latex_text", "markdown_text", "report_json"]
+
+_COUNTS = ("n", "n_predicted", "n_failed", "n_scored", "n_unscored", "coverage", "clusters")
+
+
+def judge_text(run: Run, task: str) -> str:
+    """Who judged a task, by which rules: `openai:gpt (gpt-0613 answered), official, prompt v1`."""
+    judge, about = run.judge(task), run.about["tasks"][task]
+    answered = run.answered_by.get(task)
+    told = str(judge["name"])
+    if answered:
+        told += f" ({', '.join(f'{name} answered {n:,}' for name, n in answered.most_common())})"
+    parts = [told, str(about["protocol"])]
+    for key, word in (("version", "rules v"), ("prompt_version", "prompt v")):
+        if key in judge:
+            parts.append(f"{word}{judge[key]}")
+    parts += [str(judge[key]) for key in ("prompt_hash", "hash") if judge.get(key)][:1]
+    return ", ".join(parts)
+
+
+def report_json(run: Run) -> dict[str, Any]:
+    """All figures of a run with what they are figures of."""
+    return {
+        "run": run.name,
+        "model": {key: value for key, value in run.about["model"].items() if key != "spec"}
+        | {"name": run.model},
+        "tasks": {
+            task: {
+                **figures,
+                "version": run.about["tasks"][task]["version"],
+                "protocol": run.about["tasks"][task]["protocol"],
+                "judge": run.judge(task),
+                "answered_by": dict(run.answered_by.get(task, {})),
+            }
+            for task, figures in run.results["tasks"].items()
+        },
+        "packages": run.about.get("packages", {}),
+        "started": run.about.get("started"),
+    }
+
+
+def flat_row(run: Run, task: str) -> dict[str, Any]:
+    """One task's figures in one row of plain values; shares from 0 to 1, None where unknown."""
+    figures, about, judge = run.results["tasks"][task], run.about["tasks"][task], run.judge(task)
+    row: dict[str, Any] = {
+        "run": run.name,
+        "model": run.model,
+        "weights_hash": run.about["model"].get("weights_hash"),
+        "task": task,
+        "task_version": about["version"],
+        "protocol": about["protocol"],
+        "judge": judge["name"],
+        "judge_version": judge.get("prompt_version", judge.get("version")),
+        "judge_hash": judge.get("prompt_hash", judge.get("hash")),
+        "judge_answered_by": "; ".join(sorted(run.answered_by.get(task, ()))) or None,
+        **{name: figures[name] for name in _COUNTS},
+    }
+    for name in ("accuracy", "score"):
+        estimate = figures[name]
+        row |= {name: estimate["value"], f"{name}_se": estimate["se"]}
+        row |= _ends(f"{name}_ci95", estimate["ci95"])
+        row |= _ends(f"{name}_ci95_bootstrap", estimate.get("ci95_bootstrap"))
+    row |= _ends("accuracy_bound", figures["accuracy_bounds"])
+    row["minimum_detectable_difference"] = figures.get("minimum_detectable_difference")
+    row["paper_accuracy"] = figures["paper_accuracy"]
+    return row
+
+
+def _ends(name: str, ends: Sequence[float] | None) -> dict[str, float | None]:
+    low, high = ends or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def csv_text(runs: Sequence[Run]) -> str:
+    """A row for every task of every run; the judge is in columns of its own."""
+    rows = [flat_row(run, task) for run in runs for task in run.results["tasks"]]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def markdown_text(run: Run) -> str:
+    """The table of `markdown_table`, and below it who judged."""
+    results = run.results | {"model": run.model}
+    lines = [f"- `{task}`: {_plain(judge_text(run, task))}" for task in run.results["tasks"]]
+    return (
+        markdown_table(results)
+        + "\n± is one standard error and the interval covers 95 %, both by video. A question"
+        " without an answer counts as wrong. Bounds: every unscored answer wrong, every one"
+        " right.\n\nJudged by:\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("`", "'")
+
+
+def latex_text(run: Run) -> str:
+    """A `table` for a paper, in the style of booktabs, with who judged in its caption."""
+    rows = []
+    for task, figures in run.results["tasks"].items():
+        cells = (
+            _tex(task),
+            f"{figures['n']:,}",
+            f"{figures['clusters']:,}",
+            format_share(figures["coverage"]),
+            _tex_estimate(figures["accuracy"], share=True),
+            _tex_interval(figures["accuracy"]["ci95"]),
+            _tex_estimate(figures["score"], share=False),
+        )
+        rows.append(" & ".join(cells) + r" \\")
+    judges: dict[str, list[str]] = {}
+    for task in run.results["tasks"]:
+        judges.setdefault(judge_text(run, task), []).append(task)
+    told = "; ".join(
+        _tex(judge) + (f" ({_tex(', '.join(tasks))})" if len(judges) > 1 else "")
+        for judge, tasks in judges.items()
+    )
+    body = "\n".join(rows)
+    return f"""% needs \\usepackage{{booktabs}}
+\\begin{{table}}
+\\centering
+\\begin{{tabular}}{{lrrrrrr}}
+\\toprule
+Task & Questions & Videos & Coverage \\% & Accuracy \\% & 95\\,\\% interval & Score \\\\
+\\midrule
+{body}
+\\bottomrule
+\\end{{tabular}}
+\\caption{{{_tex(run.model)}. Judge: {told}. $\\pm$ is one standard error, clustered by video, as is
+the interval; questions without an answer count as wrong.}}
+\\end{{table}}
+"""
+
+
+_TEX = {char: "\\" + char for char in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(char, char) for char in " ".join(text.split()))
+
+
+def _tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
+    text = format_estimate(estimate, share=share)
+    return f"${text.replace('±', chr(92) + 'pm')}$" if "±" in text else text.replace("–", "--")
+
+
+def _tex_interval(ends: Sequence[float] | None) -> str:
+    return "--" if ends is None else f"{format_share(ends[0])}--{format_share(ends[1])}"

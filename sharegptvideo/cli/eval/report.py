@@ -1,0 +1,88 @@
+"""`sharegptvideo eval report`: a finished run as tables and as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
+from sharegptvideo.eval.reports import format_estimate, format_share
+
+__all__ = ["report"]
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder that `eval run` or `judge` finished.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables and the page.")],
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="Second run folder; its verdicts are shown beside these."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Questions; default: where the run had them.")
+    ] = None,
+    media: Annotated[
+        Path | None, typer.Option("--media", help="Clips; default: where the run had them.")
+    ] = None,
+    task_path: TaskPathOption = None,
+    dataset_id: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset-id",
+            help="Hub repository of the benchmark: writes .eval_results/*.yaml for the model's.",
+        ),
+    ] = None,
+    samples: Annotated[
+        bool, typer.Option(help="Write the page with every sample; needs the run's data.")
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """Tables of a run (JSON, CSV, Markdown, LaTeX) and a page with every sample.
+
+    The page opens from the disk, without a server.
+
+    Example: [bold]sharegptvideo eval report runs/dpo --against runs/sft --out report[/bold]
+    """
+    from sharegptvideo.eval.reports.writing import write_report
+
+    with progress_bar() as progress:
+        found = write_report(
+            run,
+            out,
+            against=against,
+            data_dir=data_dir,
+            media=media,
+            task_path=task_path,
+            dataset_id=dataset_id,
+            samples=samples,
+            progress=progress,
+        )
+    for remark in found["notes"]:
+        note(remark)
+    for file in found["files"]:
+        note(f"written: {out / file}")
+    if json:
+        print_json(found)
+        return
+    table = figures_table("task", "n", "failed", "unscored", "accuracy", "95 % interval", "score")
+    for name, task in found["tasks"].items():
+        table.add_row(
+            name,
+            f"{task['n']:,}",
+            f"{task['n_failed']:,}",
+            f"{task['n_unscored']:,}",
+            format_estimate(task["accuracy"], share=True),
+            " … ".join(format_share(end) for end in task["accuracy"]["ci95"] or ()) or "–",
+            format_estimate(task["score"], share=False),
+        )
+    judges = dict.fromkeys(str(task["judge"]["name"]) for task in found["tasks"].values())
+    print_table(table, f"{found['model']['name']}, judged by {', '.join(judges)}")
+    for name, counts in found.get("against", {}).get("tasks", {}).items():
+        judge = " (by ANOTHER JUDGE)" if counts["other_judge"] else ""
+        typer.echo(
+            f"{name}, against {found['against']['run']}{judge}: {counts['only_first']:,} right here"
+            f" only, {counts['only_second']:,} right there only"
+        )
