@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Picker", "spread"]
+__all__ = ["Picker", "orientation", "spread", "upright"]
 
 
 def spread(count: int, n: int) -> list[int]:
@@ -48,7 +48,7 @@ class Picker:
             return
         if self._array is None:
             self._size = (frame.width, frame.height)
-            self._turn = _orientation(frame)
+            self._turn = orientation(frame)
         width, height = self._size
         if (frame.width, frame.height) != self._size:
             frame = frame.reformat(width, height, format="rgb24")
@@ -64,7 +64,7 @@ class Picker:
         return self._array
 
 
-def _orientation(frame: av.video.VideoFrame) -> tuple[int, int, int, int]:
+def orientation(frame: av.video.VideoFrame) -> tuple[int, int, int, int]:
     """(a, b, c, d) of the frame's display matrix, x' = ax + cy and y' = bx + dy, y downwards."""
     import numpy as np
     from av.sidedata.sidedata import Type

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     _Packet = av.packet.Packet[av.video.VideoStream]
     _Frame = av.video.VideoFrame
 
-__all__ = ["VideoFacts", "describe_video", "sample_video"]
+__all__ = ["VideoFacts", "describe_video", "sample_video", "timed_frames"]
 
 # Decoding this many pixels takes somewhat under a second on one core. Up to here a clip is
 # decoded whole, so that damage anywhere in it is noticed; beyond, seeking saves up to 25 times.
@@ -202,6 +202,24 @@ def describe_video(path: Path, name: str) -> VideoFacts:
     if duration is None and fps:
         duration = frames / fps
     return VideoFacts(frames, fps, duration, width, height, str(damage) or None)
+
+
+def timed_frames(path: Path, name: str, damage: list[str]) -> Iterator[tuple[float, _Frame]]:
+    """(seconds since the first, frame) of every frame that decodes; fills `damage` with causes.
+
+    Raises:
+        MediaError: the file cannot be opened as a video.
+    """
+    causes = _Damage()
+    start = None
+    with _Clip(name, path).open() as (container, stream):
+        frames = _frames(_packets(container, stream, causes), stream, causes)
+        for number, frame in enumerate(frames):
+            untimed = number / float(stream.average_rate or 25)
+            time = untimed if frame.time is None else frame.time
+            start = time if start is None else start
+            yield time - start, frame
+    damage += causes.causes
 
 
 def _seconds(container: av.container.InputContainer, stream: av.video.VideoStream) -> float | None:

@@ -19,16 +19,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sharegptvideo.media import MediaError
+from sharegptvideo.media.picking import orientation, upright
 from sharegptvideo.media.pictures import is_picture, natural_order
-
-if TYPE_CHECKING:
-    import av
-    from av.video.reformatter import VideoReformatter
+from sharegptvideo.media.video import timed_frames
 
 __all__ = [
     "BITS",
@@ -84,14 +83,17 @@ def look_at(path: Path) -> Look:
     A video gives eight samples a second, a folder all its pictures, of the first ten minutes.
     """
     import av
+    from PIL.Image import DecompressionBombError
 
     damage: list[str] = []
     samples: list[tuple[int, Bytes]] = []
     try:
         samples.extend(_pictures(path) if path.is_dir() else _video(path, damage))
-    except (av.FFmpegError, OSError, ValueError, SyntaxError) as error:
+    except MediaError as error:
+        return _nothing(str(error).removeprefix(f"{path}: "))
+    except (av.FFmpegError, OSError, ValueError, SyntaxError, DecompressionBombError) as error:
         # Of a folder one bad picture spoils the clip, for `sample_frames` too; PIL raises the
-        # last two for data that are no picture.
+        # last three for data that are no picture, or too large a one.
         cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
         return _nothing(str(cause))
     if not samples:
@@ -125,60 +127,20 @@ def _pictures(folder: Path) -> Iterator[tuple[int, Bytes]]:
 
 def _video(path: Path, damage: list[str]) -> Iterator[tuple[int, Bytes]]:
     """(tick, pixels) of the first frame in each eighth of a second that has one."""
-    import av
     from av.video.reformatter import VideoReformatter
 
-    with av.open(str(path)) as container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
-            damage.append("it holds no video")
+    # One for the clip: each frame's own `reformat` would set up its scaling anew.
+    scaler, due, turn = VideoReformatter(), 0, None
+    for seconds, frame in timed_frames(path, str(path), damage):
+        # A thousandth's leeway: times are rounded in some containers.
+        tick = int((seconds + 1e-3) * VIDEO_FPS)
+        if tick >= _LONGEST * VIDEO_FPS:
             return
-        # One for the clip: each frame's own `reformat` would set up its scaling anew.
-        scaler = VideoReformatter()
-        start, due = None, 0
-        for number, frame in enumerate(_decoded(container, stream, damage)):
-            time = frame.time
-            if time is None:
-                time = number / float(stream.average_rate or 25)
-            start = time if start is None else start
-            # A thousandth's leeway: times are rounded in some containers.
-            tick = int((time - start + 1e-3) * VIDEO_FPS)
-            if tick >= _LONGEST * VIDEO_FPS:
-                return
-            if tick >= due:
-                yield tick, _upright(frame, scaler)
-                due = tick + 1
-
-
-def _decoded(
-    container: av.container.InputContainer, stream: av.VideoStream, damage: list[str]
-) -> Iterator[av.VideoFrame]:
-    """Every frame that decodes; what does not is noted and passed over, as players do."""
-    import av
-
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except (av.FFmpegError, OSError) as error:
-            damage.append(f"reading stopped: {getattr(error, 'strerror', None) or error}")
-            return
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            damage.append(f"a packet does not decode: {error.strerror}")
-            continue
-        for frame in frames:
-            if isinstance(frame, av.VideoFrame):
-                yield frame
-
-
-def _upright(frame: av.VideoFrame, scaler: VideoReformatter) -> Bytes:
-    scaled = scaler.reformat(frame, _SIDE, _SIDE, format="rgb24", interpolation="AREA")
-    small = scaled.to_ndarray()
-    return np.rot90(np.asarray(small, np.uint8), frame.rotation // 90)
+        if tick >= due:
+            turn = turn or orientation(frame)
+            small = scaler.reformat(frame, _SIDE, _SIDE, format="rgb24", interpolation="AREA")
+            yield tick, upright(np.asarray(small.to_ndarray(), np.uint8), turn)
+            due = tick + 1
 
 
 def _described(ticks: npt.NDArray[Any], frames: Bytes, damage: str | None) -> Look:
@@ -194,7 +156,7 @@ def _described(ticks: npt.NDArray[Any], frames: Bytes, damage: str | None) -> Lo
     bits = np.zeros((len(kept), BITS), bool)
     bits[:, : BITS - 1] = waves > 0
     red, green, blue = shown[..., 0], shown[..., 1], shown[..., 2]
-    hues = np.stack([red - green, (red + green) / 2 - blue], axis=-1) / 2
+    hues = np.stack([(red - green) / 2, (red + green) / 4 - blue / 2], axis=-1, dtype=np.float32)
     colour = np.clip(np.rint(_squeezed(hues, CELLS)), -127, 127).astype(np.int8)
     return Look(ticks[kept].astype(np.int32), _words(bits), colour, damage)
 
@@ -224,7 +186,8 @@ def _squeezed(images: Floats, side: int) -> Floats:
     """n×H×W×c brought to n×side×side×c by the mean of what falls into each cell, in shares."""
     down = _shares(images.shape[1], side)
     across = _shares(images.shape[2], side)
-    return np.einsum("yh,nhwc,xw->nyxc", down, images, across, optimize=True)
+    squeezed: Floats = np.einsum("yh,nhwc,xw->nyxc", down, images, across, optimize=True)
+    return squeezed
 
 
 def _shares(size: int, side: int) -> Floats:
@@ -232,7 +195,8 @@ def _shares(size: int, side: int) -> Floats:
     low, high = edges[:-1, None], edges[1:, None]
     cells = np.arange(size)[None]
     covered = np.clip(np.minimum(high, cells + 1) - np.maximum(low, cells), 0, None)
-    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: Floats = (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def _cosines() -> Floats:
@@ -254,7 +218,8 @@ _ORDER = _order()
 def _mirror() -> npt.NDArray[np.uint64]:
     bits = np.zeros((1, BITS), bool)
     bits[0, : BITS - 1] = _ORDER[1] % 2 == 1
-    return _words(bits)[0]
+    words: npt.NDArray[np.uint64] = _words(bits)[0]
+    return words
 
 
 MIRROR = _mirror()

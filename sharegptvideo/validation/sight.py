@@ -146,9 +146,10 @@ class Gallery:
         return pairs // max(size, 1), pairs % max(size, 1)
 
 
-def _distance(these: Words, those: Words) -> npt.NDArray[np.int64]:
+def _distance(these: Words, those: Words) -> Ints:
     """How many signs differ."""
-    return np.bitwise_count(these ^ those).sum(axis=-1, dtype=np.int64)
+    differ: Ints = np.bitwise_count(these ^ those).sum(axis=-1, dtype=np.int64)
+    return differ
 
 
 def _mirrored(look: Look) -> Look:
