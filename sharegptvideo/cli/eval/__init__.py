@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.eval import agreement, attack, compare, judge, run, tasks
+from sharegptvideo.cli.eval import agreement, attack, compare, judge, report, run, tasks
 
 __all__ = ["app"]
 
@@ -14,5 +14,6 @@ app.command()(run.run)
 app.command()(judge.judge)
 app.command()(compare.compare)
 app.command()(agreement.agreement)
+app.command()(report.report)
 app.command()(attack.attack)
 app.command()(tasks.tasks)
