@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -73,17 +72,34 @@ def _figures(run: Run) -> list[Part]:
                 task,
                 figures["n"],
                 figures["clusters"],
-                f"{format_share(figures['coverage'])} %",
-                _failed(figures),
-                f"{format_estimate(figures['accuracy'], share=True)} %",
-                _interval(figures["accuracy"]["ci95"]),
-                format_estimate(figures["score"], share=False),
-                judge_text(run, task),
+                figures["n_failed"],
+                figures["n_unscored"],
+                format_share(figures["coverage"]),
+                _unbroken(format_estimate(figures["accuracy"], share=True)),
+                _unbroken(_interval(figures["accuracy"]["ci95"])),
+                _unbroken(_interval(figures["accuracy_bounds"])),
+                _unbroken(format_estimate(figures["score"], share=False)),
             )
         )
-    columns = ("task", "questions", "videos", "coverage", "failed, unscored", "accuracy",
-               "95 % interval", "score", "judge")  # fmt: skip
+    columns = (
+        "task",
+        "questions",
+        "videos",
+        "failed",
+        "unscored",
+        "coverage %",
+        "accuracy %",
+        "95 % interval",
+        "bounds %",
+        "score",
+    )
+    judges: dict[str, list[str]] = {}
+    for task in run.results["tasks"]:
+        judges.setdefault(judge_text(run, task), []).append(task)
     parts: list[Part] = [Table(columns, rows)]
+    for judge, tasks in judges.items():
+        of = f" of {', '.join(tasks)}" if len(judges) > 1 else ""
+        parts.append(f"Judge{of}: {judge}.")
     mixed = [task for task, models in run.answered_by.items() if len(models) > 1]
     if mixed:
         parts.append(
@@ -95,8 +111,8 @@ def _figures(run: Run) -> list[Part]:
     parts.append(
         "± is one standard error and the interval covers 95 %, both by video. Coverage is the share"
         " of questions whose outcome is known; a question that was not answered counts as wrong,"
-        " one whose answer the judge gave no readable verdict on counts in coverage alone. Figures"
-        " compare within one judge only."
+        " one whose answer has no readable verdict counts in coverage alone, and in the bounds: all"
+        " such answers wrong, all right. Figures compare within one judge only."
     )
     causes = [
         (task, kind, cause, count)
@@ -110,12 +126,12 @@ def _figures(run: Run) -> list[Part]:
     return parts
 
 
-def _failed(figures: Mapping[str, Any]) -> str:
-    return f"{figures['n_failed']:,}, {figures['n_unscored']:,}"
-
-
 def _interval(ends: Sequence[float] | None) -> str:
     return f"{format_share(ends[0])} to {format_share(ends[1])}" if ends else "–"
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _warning(text: str) -> Markup:

@@ -344,6 +344,8 @@ const report = (() => {
     }));
     find("versus").hidden = !held.others;
     viewer.hidden = false;
+    // An address that was noted down leads to the samples, past the figures.
+    if (location.hash.length > 1) viewer.scrollIntoView();
     filter(recall());
   }
 
