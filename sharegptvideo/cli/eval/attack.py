@@ -37,7 +37,7 @@ def attack(
     data_dir: DataOption = None,
     task_path: TaskPathOption = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Questions of the task that are used.")
+        int, typer.Option("--limit", min=1, help="Questions that are used.")
     ] = 10,
     base_url: UrlOption = None,
     out: Annotated[
@@ -57,7 +57,7 @@ def attack(
     from sharegptvideo.eval.tasks import load_questions, load_task
     from sharegptvideo.judging import open_judge
 
-    cases = own_cases()
+    cases = own_cases()[:limit]
     if task is not None:
         chosen = load_task(task, task_path)
         protocol = chosen.protocol
