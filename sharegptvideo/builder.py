@@ -20,6 +20,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.loading import MediaPaths, config_of, media_paths, rows_of
 from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_source
 from sharegptvideo.storage import writing_in
+from sharegptvideo.typed_rows import TypedRows
 
 __all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]
 
@@ -187,5 +188,5 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
         del decode_num_threads  # nothing here is decoded
         info = self.info.copy()
         info.features = schema.features(self.config.name, media=bool(self.config.media))
-        rows = self._get_examples_iterable_for_split(splits_generator)
+        rows = TypedRows(self._get_examples_iterable_for_split(splits_generator), info.features)
         return datasets.IterableDataset(rows, info=info, split=splits_generator.name)

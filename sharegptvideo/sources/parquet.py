@@ -92,6 +92,8 @@ def _file_tables(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Kept here: at the interpreter's end a stream is closed when the module may be gone.
+    unreadable = (pa.ArrowException, OSError)
     try:
         with pq.ParquetFile(path) as file:
             _check_columns(path, file, config)
@@ -102,7 +104,7 @@ def _file_tables(
                     table = _row_by_row(path, number, batch, config, on_error, report)
                 yield table
                 number += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except unreadable as error:
         cause = str(error).splitlines()[0]
         raise UserError(f"{path}: not a readable Parquet file ({cause})") from error
 
