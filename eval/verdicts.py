@@ -9,7 +9,7 @@ from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
 from sharegptvideo.storage import KeyedLog
 
-__all__ = ["judge_answers"]
+__all__ = ["judge_answers", "unjudged"]
 
 Progress = Callable[[int, int, str], None]
 Row = dict[str, Any]
@@ -30,6 +30,24 @@ def judge_answers(
     unscored verdict with a reply is kept (it was paid for and would come again); one without a
     reply, where the endpoint failed, is asked for again.
     """
+    items, answered = unjudged(questions, predictions, judge, log)
+    done = answered - len(items)
+    what = f"verdicts on {questions[0].task}"
+    for verdict in judge.judge(list(items.values())) if items else ():
+        item = items.pop(verdict.id)
+        _keep(log, _row(item, verdict))
+        done += 1
+        if progress:
+            progress(done, answered, what)
+    for item in items.values():
+        silent = Verdict(item.id, "unscored", None, None, "the judge gave no verdict", None)
+        _keep(log, _row(item, silent))
+
+
+def unjudged(
+    questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge, log: KeyedLog
+) -> tuple[dict[str, JudgeItem], int]:
+    """What is to be judged yet, by id of the question, and how many answers there are in all."""
     items: dict[str, JudgeItem] = {}
     answered = 0
     for question in questions:
@@ -49,18 +67,7 @@ def judge_answers(
         )
         if not _is_judged(log.rows.get(question.key), item.hash):
             items[item.id] = item
-
-    done = answered - len(items)
-    what = f"verdicts on {questions[0].task}"
-    for verdict in judge.judge(list(items.values())) if items else ():
-        item = items.pop(verdict.id)
-        _keep(log, _row(item, verdict))
-        done += 1
-        if progress:
-            progress(done, answered, what)
-    for item in items.values():
-        silent = Verdict(item.id, "unscored", None, None, "the judge gave no verdict", None)
-        _keep(log, _row(item, silent))
+    return items, answered
 
 
 def _keep(log: KeyedLog, row: Row) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -128,7 +129,8 @@ def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    # A path of its own: ports come again, and the cache of answers goes by the address.
+    state.url = f"http://127.0.0.1:{server.server_address[1]}/{uuid.uuid4().hex}/v1"
     try:
         yield state
     finally:

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from sharegptvideo.eval.types import Answer, Question, Request
-from sharegptvideo.llm import CallFailedError, ChatClient, in_parallel
+from sharegptvideo.llm import (
+    CallFailedError,
+    ChatClient,
+    EndpointOptions,
+    Estimate,
+    in_parallel,
+)
 from sharegptvideo.llm.pictures import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 
 __all__ = ["OpenAIModel"]
-
-_WIDTH = 8
 
 
 class OpenAIModel:
@@ -20,11 +24,13 @@ class OpenAIModel:
     needs_frames = True
     frames: int | None = None
 
-    def __init__(self, name: str, *, base_url: str | None = None) -> None:
+    def __init__(
+        self, name: str, *, base_url: str | None = None, options: EndpointOptions | None = None
+    ) -> None:
         """Nothing is contacted before `check`."""
         self.spec = f"openai:{name}"
         self._name = name
-        self._client = ChatClient(name, base_url=base_url)
+        self._client = ChatClient(name, base_url=base_url, options=options)
 
     def describe(self) -> dict[str, Any]:
         """Kind, name, how frames are sent, endpoint.
@@ -57,6 +63,14 @@ class OpenAIModel:
         """The prompt as it is; the server's chat template is not known here."""
         return prompt
 
+    def estimate(self, prompts: Iterable[str], *, frames: int, max_new_tokens: int) -> Estimate:
+        """What answers to prompts about clips of so many frames will take; asks nothing."""
+        empty = [""] * frames
+        return self._client.estimate(
+            ([{"role": "user", "content": with_pictures(prompt, empty)}] for prompt in prompts),
+            max_tokens=max_new_tokens,
+        )
+
     def answer(
         self, batch: Sequence[Request], *, max_new_tokens: int
     ) -> Iterator[tuple[int, Answer]]:
@@ -82,4 +96,6 @@ class OpenAIModel:
                 return Answer(error="withheld by the endpoint's content filter")
             return Answer(text=reply.text.strip())
 
-        yield from in_parallel(ask, range(len(batch)), width=_WIDTH, finish=self._client.close)
+        yield from in_parallel(
+            ask, range(len(batch)), width=self._client.width, finish=self._client.close
+        )

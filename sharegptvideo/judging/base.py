@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from sharegptvideo.storage import dumps, sha256_text
 
-__all__ = ["Judge", "JudgeItem", "Verdict"]
+if TYPE_CHECKING:
+    from sharegptvideo.llm import Estimate
+
+__all__ = ["Costly", "Judge", "JudgeItem", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +84,13 @@ class Judge(Protocol):
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield one verdict for each item, as they are done, in any order."""
+        ...
+
+
+@runtime_checkable
+class Costly(Protocol):
+    """A judge whose verdicts cost money and time that can be told beforehand."""
+
+    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
+        """What verdicts on these items will take; asks nothing."""
         ...

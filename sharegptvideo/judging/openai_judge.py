@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from sharegptvideo.errors import UserError
 from sharegptvideo.judging.base import JudgeItem, Verdict
 from sharegptvideo.judging.frames import ClipPictures
 from sharegptvideo.judging.protocol import UnreadableError, load_protocol
-from sharegptvideo.llm import CallFailedError, ChatClient, Message, Reply, in_parallel
+from sharegptvideo.llm import (
+    CallFailedError,
+    ChatClient,
+    EndpointOptions,
+    Estimate,
+    Message,
+    Reply,
+    in_parallel,
+)
 from sharegptvideo.llm.pictures import LONGEST_SIDE, QUALITY, with_pictures
 from sharegptvideo.media import MediaError
 
@@ -31,20 +40,24 @@ class OpenAIJudge:
         protocol: str = "caption-grounded",
         prompt_file: Path | None = None,
         sees: Literal["frames"] | None = None,
-        concurrency: int = 8,
+        options: EndpointOptions | None = None,
         client: ChatClient | None = None,
     ) -> None:
-        """`client` replaces the one made from `model` and `base_url` (other waits, time-outs).
+        """`client` replaces the one made from `model`, `base_url` and `options`.
 
         For `protocol`, `prompt_file` and `sees` see `load_protocol`.
+
+        Raises:
+            UserError: a prompt file that cannot be used; frames by the Batch API.
         """
         self.name = f"openai:{model}"
         self._protocol = load_protocol(protocol, prompt_file, sees=sees)
         self.needs_frames = self._protocol.sees == "frames"
         self.scale = (self._protocol.lowest, self._protocol.highest)
         self._pictures = ClipPictures(self._protocol.frames or 1)
-        self._client = client or ChatClient(model, base_url=base_url)
-        self._concurrency = concurrency
+        self._client = client or ChatClient(model, base_url=base_url, options=options)
+        if self.needs_frames and self._client.options.batch_api:
+            raise UserError("a judge that sees frames cannot use the Batch API, which takes texts")
 
     def describe(self) -> dict[str, Any]:
         """Name, kind, model asked for, prompt version and hash, decoding, endpoint.
@@ -75,9 +88,30 @@ class OpenAIJudge:
         Raises:
             UserError: the endpoint cannot be used, or is gone; the verdicts so far are out.
         """
-        found = in_parallel(self._verdict, items, width=self._concurrency, finish=self._finish)
+        self._client.prefetch(
+            (self._protocol.messages(item) for item in items),
+            response_format=self._protocol.response_format(),
+            max_tokens=_MAX_TOKENS,
+        )
+        found = in_parallel(self._verdict, items, width=self._client.width, finish=self._finish)
         for _, verdict in found:
             yield verdict
+
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+        """What asking about `items` will take, without repairs; see `ChatClient.estimate`."""
+        return self._client.estimate(
+            (self._asked(item) for item in items),
+            response_format=self._protocol.response_format(),
+            max_tokens=_MAX_TOKENS,
+        )
+
+    def _asked(self, item: JudgeItem) -> list[dict[str, Any]]:
+        """The messages about an item, with empty places for the pictures."""
+        messages: list[dict[str, Any]] = [*self._protocol.messages(item)]
+        if self.needs_frames:
+            empty = [""] * (self._protocol.frames or 1)
+            messages[-1]["content"] = with_pictures(messages[-1]["content"], empty)
+        return messages
 
     def _about(self) -> dict[str, Any]:
         return {

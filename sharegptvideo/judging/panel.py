@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.judging.base import Judge, JudgeItem, Verdict
+from sharegptvideo.judging.base import Costly, Judge, JudgeItem, Verdict
+from sharegptvideo.llm import Estimate
 from sharegptvideo.storage import KeyedLog
 
 __all__ = ["Panel"]
@@ -70,6 +71,11 @@ class Panel:
         """Check every member."""
         for member in self.members:
             member.check()
+
+    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
+        """What asking all members will take; those that cost nothing count for nothing."""
+        asked = [m.estimate(items) for m in self.members if isinstance(m, Costly)]
+        return sum(asked, Estimate())
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield the panel's verdict on each item when all members have given theirs.
@@ -172,7 +178,9 @@ class _Asking:
             left -= 1
             if found is not None:
                 failed = failed or found
-                self._stop.set()
+                # At the limit of money, what the others are at is paid for: they run into it too.
+                if not getattr(found, "lets_others_finish", False):
+                    self._stop.set()
         if failed is not None:
             raise failed
 

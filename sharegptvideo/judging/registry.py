@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judging.answer_match import AnswerMatch
 from sharegptvideo.judging.base import Judge
 from sharegptvideo.judging.exact import Exact
+
+if TYPE_CHECKING:
+    from sharegptvideo.llm import EndpointOptions
 
 __all__ = ["JUDGES", "open_judge"]
 
@@ -22,7 +25,7 @@ def open_judge(
     protocol: str = "caption-grounded",
     prompt_file: Path | None = None,
     sees: Literal["frames"] | None = None,
-    concurrency: int = 8,
+    options: EndpointOptions | None = None,
 ) -> Judge:
     """Open `exact`, `answer-match`, `openai:NAME`, or several of them as `panel:JUDGE,JUDGE,...`.
 
@@ -34,7 +37,7 @@ def open_judge(
         protocol: "caption-grounded" or "official": the prompt of `openai:` judges.
         prompt_file: replaces the prompt's wording; its form is that of the files in `prompts`.
         sees: "frames": `openai:` judges see frames of the clip instead of its caption.
-        concurrency: requests that an `openai:` judge has under way.
+        options: how fast, for how much money and with which cache `openai:` judges are asked.
 
     Raises:
         UserError: no judge of that name (names the nearest), a prompt file that cannot be used,
@@ -56,7 +59,7 @@ def open_judge(
                     protocol=protocol,
                     prompt_file=prompt_file,
                     sees=sees,
-                    concurrency=concurrency,
+                    options=options,
                 )
                 for member in members
             ]
@@ -72,7 +75,7 @@ def open_judge(
             protocol=protocol,
             prompt_file=prompt_file,
             sees=sees,
-            concurrency=concurrency,
+            options=options,
         )
     if spec not in _RULES:
         raise unknown_name("judge", spec, JUDGES)

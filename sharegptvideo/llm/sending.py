@@ -73,6 +73,7 @@ class Sender:
         self._not_before = 0.0
         self._answered = False
         self._usual: float | None = None
+        self._gone: EndpointError | None = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -112,6 +113,7 @@ class Sender:
 
     async def close(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
+        self._gone = None
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -127,6 +129,8 @@ class Sender:
 
         async def once() -> Reply:
             async with self._gate.slot():
+                if self._gone is not None:  # calls that stood in line need not find out again
+                    raise self._gone
                 return await self._once(body, size)
 
         return await self.patiently(once)
@@ -230,7 +234,8 @@ class Sender:
             # A key that was good a moment ago is refused for what this text says.
             if error.status_code == 403 and self._answered:
                 raise CallFailedError(cause) from error
-            raise self.hopeless(error) from error
+            self._gone = self.hopeless(error)
+            raise self._gone from error
         if not is_passing(error):
             raise CallFailedError(cause) from error
         return cause, retry_after(error)

@@ -29,14 +29,18 @@ import os, sys
 import datasets, openai, sharegptvideo.eval, sharegptvideo.eval.runner
 from sharegptvideo.eval.models.openai import OpenAIModel
 from sharegptvideo.judging.openai_judge import OpenAIJudge
+from sharegptvideo.llm import EndpointOptions
 import sharegptvideo.loading, sharegptvideo.media, openai.types.chat, scipy.stats
-url, data, out = sys.argv[1:]
+url, data, out, at_once = sys.argv[1:]
+# Without the cache: the run folder alone has to keep what was answered.
+endpoint = EndpointOptions(concurrency=int(at_once), cache=False)
 for _ in sys.stdin:
     pid = os.fork()
     if pid == 0:
         try:
             sharegptvideo.eval.run_evaluation(
-                "openai:m", ["msvd_qa"], "openai:j", out, data_dir=data, base_url=url
+                "openai:m", ["msvd_qa"], "openai:j", out, data_dir=data, base_url=url,
+                endpoint=endpoint,
             )
             os._exit(0)
         except BaseException as error:
@@ -130,7 +134,7 @@ class _Starter:
         self._watch = watch
         self._lines: queue.Queue[str] = queue.Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _STARTER, url, str(data), str(out)],
+            [sys.executable, "-c", _STARTER, url, str(data), str(out), str(AT_ONCE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -8,6 +8,17 @@ from typing import Annotated
 import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, progress_bar
+from sharegptvideo.cli.eval._endpoint import (
+    BatchApiOption,
+    ConcurrencyOption,
+    MaxCostOption,
+    NoCacheOption,
+    PricesOption,
+    RpmOption,
+    TpmOption,
+    YesOption,
+    endpoint_options,
+)
 from sharegptvideo.cli.eval._shared import (
     DataOption,
     JudgeOption,
@@ -44,6 +55,14 @@ def judge(
     task_path: TaskPathOption = None,
     limit: LimitOption = None,
     base_url: UrlOption = None,
+    concurrency: ConcurrencyOption = 32,
+    rpm: RpmOption = None,
+    tpm: TpmOption = None,
+    max_cost: MaxCostOption = None,
+    prices: PricesOption = None,
+    yes: YesOption = False,
+    no_cache: NoCacheOption = False,
+    batch_api: BatchApiOption = False,
     json: JsonOption = False,
 ) -> None:
     """Judge answers that are there already, from whatever program they come.
@@ -53,6 +72,16 @@ def judge(
     """
     from sharegptvideo.eval import judge_predictions
 
+    endpoint = endpoint_options(
+        concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        max_cost=max_cost,
+        prices=prices,
+        yes=yes,
+        no_cache=no_cache,
+        batch_api=batch_api,
+    )
     with progress_bar() as progress:
         make_world(builtin_source(task, data_dir), progress)
         results = judge_predictions(
@@ -66,6 +95,7 @@ def judge(
             limit=limit,
             base_url=base_url,
             judge_sees=judge_sees,
+            endpoint=endpoint,
             progress=progress,
         )
     show_results(results, out, task_names(task), as_json=json)
