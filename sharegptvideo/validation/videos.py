@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sharegptvideo.sources.rows import SETS
+
 __all__ = ["Role", "Use", "Videos", "name_key", "role_of"]
 
 Role = Literal["train", "validation", "test"]
@@ -19,16 +21,6 @@ _SCENE = re.compile(r"[-_]scene[-_]?\d+$")
 # ActivityNet puts "v_" before a YouTube id, MSVD the seconds from and to behind it.
 _YOUTUBE = re.compile(r"v_(?P<a>[a-z0-9_-]{11})|(?P<b>[a-z0-9_-]{11})_\d+_\d+")
 _NUMBER = re.compile(r"(?:video|vid|clip)?_?\d+")
-_SETS = {
-    "webvid": "WebVid",
-    "vidal": "VIDAL",
-    "actnet": "ActivityNet",
-    "activitynet": "ActivityNet",
-    "msrvtt": "MSRVTT",
-    "msvd": "MSVD",
-    "tgif": "TGIF",
-    "ssv2": "SSV2",
-}
 
 
 def role_of(split: str) -> Role:
@@ -54,9 +46,9 @@ def name_key(video: str) -> str:
 def _set_of(video: str, source: str | None) -> str | None:
     """The set that a video's path, else its row's source, says it is of; None if neither does."""
     for part in video.replace("\\", "/").split("/")[:-1]:
-        if part.lower() in _SETS:
-            return _SETS[part.lower()]
-    return _SETS.get((source or "").lower())
+        if part.lower() in SETS:
+            return SETS[part.lower()]
+    return SETS.get((source or "").lower())
 
 
 @dataclass(frozen=True, slots=True)
