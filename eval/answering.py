@@ -6,8 +6,9 @@ them; while it does, threads decode the next clips.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,8 @@ def answer_questions(
 
     Answers from a file are read again whatever the log holds: the file may have been mended.
 
-    A clip is decoded once for all its questions. A batch holds whole clips as long as they have
-    no more than `batch_size` questions between them; a clip with more is split.
+    A clip is decoded once for all its questions, and they go to the model together: a batch holds
+    whole clips, with no more than `batch_size` questions between them unless one clip has more.
 
     Raises:
         UserError: `log` holds answers to other prompts than these.
@@ -55,7 +56,7 @@ def answer_questions(
     ]
     done = len(questions) - len(pending)
 
-    def write(question: Question, answer: Answer, indices: list[int] | None) -> None:
+    def write(question: Question, answer: Answer, indices: Sequence[int] | None) -> None:
         nonlocal done
         row = _row(question, answer, indices, hashes[question.key])
         if log.rows.get(question.key) != row:
@@ -64,37 +65,68 @@ def answer_questions(
         if progress:
             progress(done, len(questions), f"answers to {task.name}")
 
-    batch: list[tuple[Request, list[int] | None]] = []
-    for group, clip in _decoded(pending, frames if model.needs_frames else None):
-        if clip.error is not None:
-            for question in group:
-                write(question, Answer(error=clip.error), None)
-            continue
-        wanted = [Request(q, prompts[q.key], clip.frames) for q in group]
-        if len(batch) + len(wanted) > batch_size:
-            _answer(model, batch, max_new_tokens, batch_size, write)
-            batch = []
-        batch += [(request, clip.indices) for request in wanted]
-    _answer(model, batch, max_new_tokens, batch_size, write)
+    def batches() -> Generator[list[Request]]:
+        batch: list[Request] = []
+        for group, clip in _decoded(pending, frames if model.needs_frames else None):
+            if clip.error is not None:
+                for question in group:
+                    write(question, Answer(error=clip.error), None)
+                continue
+            if batch and len(batch) + len(group) > batch_size:
+                yield batch
+                batch = []
+            batch += [Request(q, prompts[q.key], clip.frames, clip.indices) for q in group]
+        if batch:
+            yield batch
+
+    with contextlib.closing(batches()) as source:
+        if getattr(model, "workers", 1) > 1:
+            _answer_at_once(model, source, max_new_tokens, write)
+        else:
+            for batch in source:
+                _answer(batch, model.answer(batch, max_new_tokens=max_new_tokens), write)
 
 
-def _answer(
-    model: Model,
-    batch: Sequence[tuple[Request, list[int] | None]],
-    max_new_tokens: int,
-    size: int,
-    write: Callable[[Question, Answer, list[int] | None], None],
+_Write = Callable[[Question, Answer, Sequence[int] | None], None]
+
+
+def _answer(batch: Sequence[Request], answers: Iterable[tuple[int, Answer]], write: _Write) -> None:
+    """Write the answers to a batch as they come."""
+    waiting = dict(enumerate(batch))
+    for position, answer in answers:
+        request = waiting.pop(position)
+        write(request.question, answer, request.indices)
+    for request in waiting.values():
+        write(request.question, Answer(error="the model gave no answer"), request.indices)
+
+
+def _answer_at_once(
+    model: Model, batches: Iterator[list[Request]], max_new_tokens: int, write: _Write
 ) -> None:
-    """Ask the model, `size` questions at a time, and write each answer as it comes."""
-    for start in range(0, len(batch), size):
-        part = batch[start : start + size]
-        waiting = dict(enumerate(part))
-        requests = [request for request, _ in part]
-        for position, answer in model.answer(requests, max_new_tokens=max_new_tokens):
-            request, indices = waiting.pop(position)
-            write(request.question, answer, indices)
-        for request, indices in waiting.values():
-            write(request.question, Answer(error="the model gave no answer"), indices)
+    """Have several batches answered at a time; they are written in their order all the same."""
+    workers: int = getattr(model, "workers", 1)
+    waiting: deque[tuple[list[Request], Future[list[tuple[int, Answer]]]]] = deque()
+
+    def ask(batch: list[Request]) -> list[tuple[int, Answer]]:
+        return list(model.answer(batch, max_new_tokens=max_new_tokens))
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
+        try:
+            for batch in batches:
+                waiting.append((batch, pool.submit(ask, batch)))
+                if len(waiting) > 2 * workers:  # a spare one each, so that none waits for a clip
+                    first, future = waiting.popleft()
+                    _answer(first, future.result(), write)
+            while waiting:
+                first, future = waiting.popleft()
+                _answer(first, future.result(), write)
+        except BaseException:
+            # What is being answered is kept; what has not begun is left.
+            begun = [(batch, future) for batch, future in waiting if not future.cancel()]
+            for batch, future in begun:
+                if future.exception() is None:
+                    _answer(batch, future.result(), write)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +186,7 @@ def _by_video(questions: Sequence[Question]) -> Iterator[list[Question]]:
 
 
 def _row(
-    question: Question, answer: Answer, indices: list[int] | None, prompt_hash: str
+    question: Question, answer: Answer, indices: Sequence[int] | None, prompt_hash: str
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": question.id,
@@ -166,7 +198,8 @@ def _row(
     }
     if answer.error is not None:
         row["error"] = answer.error
-    return row | {"frame_indices": indices, "prompt_hash": prompt_hash}
+    frame_indices = None if indices is None else list(indices)
+    return row | {"frame_indices": frame_indices, "prompt_hash": prompt_hash}
 
 
 def _refuse_other_prompts(task: Task, log: KeyedLog, hashes: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,14 @@ class Request:
     """One question as a model gets it.
 
     `frames` is uint8, n×H×W×3, RGB, and the same object for all questions about a clip; None for
-    a model that looks at no video. `prompt` is the task's template filled in.
+    a model that looks at no video. `prompt` is the task's template filled in. `indices` are the
+    frames' numbers in the clip.
     """
 
     question: Question
     prompt: str
     frames: NDArray[np.uint8] | None
+    indices: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ class Model(Protocol):
 
     Opening an adapter is cheap and finds the user's mistakes; weights are loaded by the first
     `answer`, so that a run with nothing left to answer loads none.
+
+    One attribute is looked up and may be left out: `workers`, in how many threads at once `answer`
+    may be called (default 1).
     """
 
     spec: str

@@ -8,7 +8,6 @@ nearly all of it, runs once for all its questions, and a question once for all i
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,13 @@ import torch
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.loading import load_model, load_tokenizer
+from sharegptvideo.modeling.memory import (
+    cache_bytes,
+    fitting_rows,
+    free_bytes,
+    in_parts,
+    rows_of,
+)
 from sharegptvideo.modeling.pixels import Frames, VideoPixels
 from sharegptvideo.modeling.prompts import conversation, encode, expand_video, video_token_count
 
@@ -31,13 +37,17 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(slots=True)
 class _Row:
-    """One prompt: ids up to the clip's end and behind it, the clip's key, where answers go."""
+    """One prompt: ids up to the clip's end and behind it, the clip's key, where answers go.
+
+    `room` is how many tokens an answer may have.
+    """
 
     position: int
     prefix: list[int]
     ids: list[int]
     clip: bytes
     seed_text: str
+    room: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,8 @@ class VideoLanguageModel:
         tokenizer: with the chat template that prompts are built from.
         processor: frames to pixel values.
         frames: how many frames a clip should be given as.
+        memory_limit: bytes that the caches of what is decoded at once may take; None: what is
+            free on the device.
     """
 
     def __init__(
@@ -79,6 +91,7 @@ class VideoLanguageModel:
         self.model = model
         self.tokenizer = tokenizer
         self.processor = processor
+        self.memory_limit: int | None = None
         self.frames = model.config.video_seq_length // video_token_count(model.config, 1)
         stop = model.generation_config.eos_token_id
         stop = tokenizer.eos_token_id if stop is None else stop
@@ -128,7 +141,8 @@ class VideoLanguageModel:
             num_return_sequences: answers per question.
             seed: with the clip, the question and the answer's number it fixes what is drawn, so
                 an answer does not depend on what else is asked in the same call.
-            batch_size: how many answers are decoded at once.
+            batch_size: how many answers are decoded at once, if memory has room for them; a
+                clip's part of the prompt is read once for however many questions about it.
 
         Returns:
             For each item, `num_return_sequences` answers without special tokens.
@@ -141,12 +155,14 @@ class VideoLanguageModel:
             max_new_tokens, do_sample, temperature, top_p, num_return_sequences, seed
         )
         _check(decoding)
-        rows, pixels = self._rows(items)
+        rows, pixels = self._rows(items, max_new_tokens)
         answers: list[list[str]] = [[] for _ in items]
+        most = max(1, batch_size // num_return_sequences)
         done = 0
         with torch.inference_mode():
-            for batch in _batches(rows, max(1, batch_size // num_return_sequences)):
-                for row, texts in zip(batch, self._answer(batch, pixels, decoding), strict=True):
+            for batch in _batches(rows, most):
+                found = in_parts(batch, lambda part: self._answer(part, pixels, decoding, most))
+                for row, texts in zip(batch, found, strict=True):
                     answers[row.position] = texts
                 done += len(batch)
                 if progress:
@@ -154,8 +170,10 @@ class VideoLanguageModel:
         return answers
 
     def _rows(
-        self, items: Sequence[tuple[Frames, str]]
+        self, items: Sequence[tuple[Frames, str]], steps: int
     ) -> tuple[list[_Row], dict[bytes, torch.Tensor]]:
+        text_config: Any = self.model.config.text_config
+        limit = text_config.max_position_embeddings
         rows: list[_Row] = []
         pixels: dict[bytes, torch.Tensor] = {}
         keys: dict[int, bytes] = {}  # by object: rows often share one array
@@ -170,30 +188,48 @@ class VideoLanguageModel:
             ids, spoken = encode(self.tokenizer, conversation(question))
             ids, _ = expand_video(ids, spoken, video, count)
             end = ids.index(video) + count
+            room = min(steps, limit - len(ids))
+            if room < 1:
+                raise UserError(
+                    f"a prompt of {len(ids)} tokens leaves no room in {limit} positions"
+                )
             seed_text = f"{key.hex()}\n{question}"
-            rows.append(_Row(position, ids[:end], ids[end:], key, seed_text))
+            rows.append(_Row(position, ids[:end], ids[end:], key, seed_text, room))
         return rows, pixels
 
     def _answer(
-        self, rows: list[_Row], pixels: dict[bytes, torch.Tensor], decoding: _Decoding
+        self,
+        rows: Sequence[_Row],
+        pixels: dict[bytes, torch.Tensor],
+        decoding: _Decoding,
+        most: int,
     ) -> list[list[str]]:
-        longest = len(rows[0].prefix) + max(len(row.ids) for row in rows)
-        text_config: Any = self.model.config.text_config
-        limit = text_config.max_position_embeddings
-        steps = min(decoding.max_new_tokens, limit - longest)
-        if steps < 1:
-            raise UserError(f"a prompt of {longest} tokens leaves no room in {limit} positions")
-        state = self._read(rows, pixels)
-        tokens = self._decode(state, steps, decoding, _uniforms(rows, steps, decoding))
-        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        texts = [text.strip() for text in texts]
-        k = decoding.answers
-        return [texts[start : start + k] for start in range(0, len(texts), k)]
-
-    def _read(self, rows: list[_Row], pixels: dict[bytes, torch.Tensor]) -> _State:
-        """Run the prompts: each clip's part once, then the questions, padded on the left."""
-        device, language = self.model.device, self.model.model.language_model
+        """Read the clips once, then decode their questions, at most `most` at once."""
         clips = {row.clip: row.prefix for row in rows}
+        cache = self._read_clips(clips, pixels)
+        number = {clip: index for index, clip in enumerate(clips)}
+
+        def answer(part: Sequence[_Row]) -> list[list[str]]:
+            state = self._read(part, cache, [number[row.clip] for row in part])
+            tokens = self._decode(
+                state,
+                [row.room for row in part for _ in range(decoding.answers)],
+                decoding,
+                _uniforms(part, decoding),
+            )
+            texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            texts = [text.strip() for text in texts]
+            k = decoding.answers
+            return [texts[start : start + k] for start in range(0, len(texts), k)]
+
+        longest = max(len(row.prefix) + len(row.ids) + row.room for row in rows)
+        free = self.memory_limit or free_bytes(self.model.device)
+        fitting = fitting_rows(cache_bytes(cache, longest) * decoding.answers, free)
+        return in_parts(rows, answer, most=min(most, fitting or most))
+
+    def _read_clips(self, clips: dict[bytes, list[int]], pixels: dict[bytes, torch.Tensor]) -> Any:
+        """The cache of the prompts' beginnings up to the clips' ends, a row for each clip."""
+        device = self.model.device
         values = torch.stack([pixels[clip] for clip in clips])
         values = self.processor.normalise(values).to(device, self.model.dtype)
         seen = self.model.model.get_video_features(pixel_values_videos=values, return_dict=True)
@@ -201,29 +237,37 @@ class VideoLanguageModel:
         embeds = self.model.get_input_embeddings()(ids)
         where = (ids == self.model.config.video_token_id).unsqueeze(-1)
         embeds = embeds.masked_scatter(where, seen.pooler_output.to(embeds.dtype))
-        cache: Any = language(inputs_embeds=embeds, use_cache=True).past_key_values
+        language = self.model.model.language_model
+        return language(inputs_embeds=embeds, use_cache=True).past_key_values
 
-        number = {clip: index for index, clip in enumerate(clips)}
-        cache.batch_select_indices(torch.tensor([number[row.clip] for row in rows], device=device))
+    def _read(self, rows: Sequence[_Row], clips: Any, which: list[int]) -> _State:
+        """Run the questions behind copies of their clips' rows, padded on the left."""
+        device, language = self.model.device, self.model.model.language_model
+        before = len(rows[0].prefix)
+        cache = rows_of(clips, torch.tensor(which, device=device))
         longest = max(len(row.ids) for row in rows)
         gaps = [longest - len(row.ids) for row in rows]
         padded = [[0] * gap + row.ids for gap, row in zip(gaps, rows, strict=True)]
-        seen_by = [[1] * ids.shape[1] + [0] * gap + [1] * (longest - gap) for gap in gaps]
+        seen_by = [[1] * before + [0] * gap + [1] * (longest - gap) for gap in gaps]
         mask = torch.tensor(seen_by, device=device)
         positions = mask.cumsum(1) - 1
         output = language(
             input_ids=torch.tensor(padded, device=device),
             attention_mask=mask,
-            position_ids=positions[:, ids.shape[1] :],
+            position_ids=positions[:, before:],
             past_key_values=cache,
             use_cache=True,
         )
         return _State(output.last_hidden_state[:, -1], cache, mask, positions[:, -1:] + 1)
 
     def _decode(
-        self, state: _State, steps: int, decoding: _Decoding, uniforms: torch.Tensor | None
+        self,
+        state: _State,
+        room: list[int],
+        decoding: _Decoding,
+        uniforms: torch.Tensor | None,
     ) -> list[list[int]]:
-        """Token ids per answer, rows×answers of them, the closing token left out."""
+        """Token ids per answer, rows×answers of them, at most `room` each, no closing token."""
         language, head, cache = self.model.model.language_model, self.model.lm_head, state.cache
         hidden, mask, next_position = state.hidden, state.mask, state.next_position
         if decoding.answers > 1:
@@ -233,14 +277,15 @@ class VideoLanguageModel:
             )
         live = list(range(len(hidden)))  # answers still growing, in the order of the cache's rows
         tokens: list[list[int]] = [[] for _ in live]
-        for step in range(steps):
+        for step in range(max(room)):
             drawn = None if uniforms is None else uniforms[step, live]
             chosen = _choose(head(hidden), decoding, drawn)
             ended = torch.isin(chosen, self._stop)
             keep = [i for i, done in enumerate(ended.tolist()) if not done]
             for i, token in zip(keep, chosen[keep].tolist(), strict=True):
                 tokens[live[i]].append(token)
-            if not keep or step == steps - 1:
+            keep = [i for i in keep if len(tokens[live[i]]) < room[live[i]]]
+            if not keep:
                 break
             if len(keep) < len(live):
                 index = torch.tensor(keep, device=hidden.device)
@@ -271,12 +316,19 @@ def _check(decoding: _Decoding) -> None:
 
 
 def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
-    """Rows of one clip together, so that it is seen once; prefixes of a batch have one length."""
-    order = {clip: index for index, clip in enumerate(dict.fromkeys(row.clip for row in rows))}
-    rows = sorted(rows, key=lambda row: (len(row.prefix), order[row.clip]))
-    for _, group in itertools.groupby(rows, key=lambda row: len(row.prefix)):
-        alike = list(group)
-        yield from (alike[start : start + size] for start in range(0, len(alike), size))
+    """Whole clips, with `size` rows or fewer unless one clip has more; prefixes of one length."""
+    clips: dict[bytes, list[_Row]] = {}
+    for row in rows:
+        clips.setdefault(row.clip, []).append(row)
+    batch: list[_Row] = []
+    for group in sorted(clips.values(), key=lambda group: len(group[0].prefix)):
+        new_length = bool(batch) and len(batch[0].prefix) != len(group[0].prefix)
+        if batch and (new_length or len(batch) + len(group) > size):
+            yield batch
+            batch = []
+        batch = batch + group
+    if batch:
+        yield batch
 
 
 def _clip_key(frames: Frames) -> bytes:
@@ -285,7 +337,7 @@ def _clip_key(frames: Frames) -> bytes:
     return digest.digest()
 
 
-def _uniforms(rows: list[_Row], steps: int, decoding: _Decoding) -> torch.Tensor | None:
+def _uniforms(rows: Sequence[_Row], decoding: _Decoding) -> torch.Tensor | None:
     """One number in [0, 1) per step and answer, from a stream of its own for each answer."""
     if not decoding.do_sample:
         return None
@@ -294,7 +346,9 @@ def _uniforms(rows: list[_Row], steps: int, decoding: _Decoding) -> torch.Tensor
         for number in range(decoding.answers):
             text = f"{decoding.seed}\n{number}\n{row.seed_text}".encode()
             key = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
-            columns.append(np.random.Generator(np.random.Philox(key=key)).random(steps))
+            columns.append(
+                np.random.Generator(np.random.Philox(key=key)).random(decoding.max_new_tokens)
+            )
     return torch.from_numpy(np.stack(columns, axis=1))
 
 

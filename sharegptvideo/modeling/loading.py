@@ -20,6 +20,7 @@ __all__ = [
     "check_architecture",
     "load_model",
     "load_tokenizer",
+    "model_type",
     "quiet_transformers",
     "weights_hash",
 ]
@@ -44,11 +45,14 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def check_architecture(path: str) -> None:
-    """Make sure that `path`, a folder or a Hub id, is a Video-LLaVA.
+def model_type(path: str) -> str:
+    """The architecture of a checkpoint, as transformers calls it: `video_llava`.
+
+    Args:
+        path: a folder, or a Hub id.
 
     Raises:
-        UserError: nothing there, or another architecture.
+        UserError: nothing there, or a config that transformers cannot use.
     """
     from transformers import AutoConfig
 
@@ -56,13 +60,22 @@ def check_architecture(path: str) -> None:
     if not (folder / "config.json").is_file():
         raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
     try:
-        config = AutoConfig.from_pretrained(folder)
+        return str(AutoConfig.from_pretrained(folder).model_type)
     except (OSError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: its config.json cannot be used ({cause})") from error
-    if config.model_type != _MODEL_TYPE:
+
+
+def check_architecture(path: str) -> None:
+    """Make sure that `path`, a folder or a Hub id, is a Video-LLaVA.
+
+    Raises:
+        UserError: nothing there, or another architecture.
+    """
+    found = model_type(path)
+    if found != _MODEL_TYPE:
         raise UserError(
-            f"model {path}: architecture {config.model_type!r}; this path loads Video-LLaVA "
+            f"model {path}: architecture {found!r}; this path loads Video-LLaVA "
             f"({_MODEL_TYPE!r}) only"
         )
 

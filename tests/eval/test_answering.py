@@ -95,16 +95,14 @@ def test_the_next_clip_is_decoded_while_the_model_works(decoder: Decoder, tmp_pa
     assert model.batches[0] == ["0", "0"]
 
 
-def test_a_clip_stays_in_one_batch_unless_it_is_larger(decoder: Decoder, tmp_path: Path) -> None:
+def test_the_questions_of_a_clip_stay_together(decoder: Decoder, tmp_path: Path) -> None:
     model = Watching(decoder, last=5)
     ask(model, tmp_path, [2, 3, 1, 1, 4, 9], batch_size=4)
     assert model.batches == [
         ["0", "0"],
         ["1", "1", "1", "2"],
         ["4", "4", "4", "4"],
-        ["5"] * 4,
-        ["5"] * 4,
-        ["5"],
+        ["5"] * 9,
     ]
 
 

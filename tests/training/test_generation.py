@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,71 @@ def test_the_tower_sees_each_clip_once(
     finally:
         handle.remove()
     assert sum(seen) == 3 * 4, "three clips of four frames"
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_memory_splits_the_questions_and_changes_no_answer(
+    model: VideoLanguageModel,
+    items: list[tuple[Frames, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    sampled: bool,
+) -> None:
+    draw: dict[str, Any] = {"max_new_tokens": 8, "do_sample": sampled, "seed": 4}
+    draw["num_return_sequences"] = 2 if sampled else 1
+    whole = model.generate(items, **draw)
+    language = model.model.model.language_model
+    forward = language.forward
+    clips: list[int] = []  # how many were read at once
+    rows: list[int] = []  # how many were decoded at once
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        part, name = (clips, "inputs_embeds") if "inputs_embeds" in kwargs else (rows, "input_ids")
+        part.append(len(kwargs[name]))
+        if part[-1] > most:
+            raise torch.OutOfMemoryError("no room")
+        return forward(*args, **kwargs)
+
+    most = 99
+    monkeypatch.setattr(language, "forward", watched)
+    monkeypatch.setattr(model, "memory_limit", 1)  # by estimate: a question at a time
+    assert model.generate(items, **draw) == whole
+    assert clips == [3], "each clip is read once all the same"
+    assert max(rows) == draw["num_return_sequences"]
+
+    monkeypatch.setattr(model, "memory_limit", None)
+    most = 2  # by an error, of nine rows and of three clips
+    assert model.generate(items, **draw) == whole
+    assert clips == [3, 3, 2, 2], "three were too many; the fifth question is about the second"
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        model.generate(items[:1], **draw)
+
+
+def test_a_limit_in_bytes_is_kept(model: VideoLanguageModel) -> None:
+    """2 layers × keys and values × 48 numbers × 4 bytes: 768 bytes a token; with 0.8 of 100,000
+    bytes 104 tokens fit, so two rows of 20 video tokens, some 20 of text and 4 of answer do."""
+    from sharegptvideo.modeling.memory import cache_bytes, fitting_rows
+
+    cache = model._read_clips(
+        {b"x": [model.model.config.video_token_id] * 20}, {b"x": torch.zeros(4, 3, 16, 16)}
+    )
+    assert cache_bytes(cache, 1) == 768
+    assert fitting_rows(cache_bytes(cache, 44), 100_000) == 2
+    assert fitting_rows(cache_bytes(cache, 44), 1) == 1
+    assert fitting_rows(768, None) is None
+
+
+def test_room_is_each_prompts_own(model: VideoLanguageModel) -> None:
+    """A long prompt's answer is cut at the model's positions; its neighbour's is not."""
+    frames = np.random.default_rng(2).integers(0, 256, (4, 20, 24, 3), dtype=np.uint8)
+    ids, _ = encode(model.tokenizer, conversation("Red?" * 10))
+    more, _ = encode(model.tokenizer, conversation("Red?" * 11))
+    each = len(more) - len(ids)
+    repeats = 10 + (512 - 19 - len(ids) - 3) // each  # some 3 positions are left
+    items = [(frames, "Red?" * repeats), (frames, "Red?")]
+    together = model.generate(items, max_new_tokens=40)
+    assert together == [model.generate([item], max_new_tokens=40)[0] for item in items]
+    assert len(together[0][0]) < len(together[1][0])
 
 
 def test_clips_of_different_lengths_go_together(model: VideoLanguageModel) -> None:
