@@ -83,7 +83,7 @@ bench: setup
 $(PEERS)/.installed: pyproject.toml | setup
 	$(BIN)/python -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -e '.[train,eval,lmms-eval]' \
-	    torchvision pytest pytest-timeout hypothesis
+	    torchvision num2words pytest pytest-timeout hypothesis
 	@touch $@
 
 test-peers: $(PEERS)/.installed
