@@ -102,7 +102,7 @@ def cases_of(questions: Sequence[Question], limit: int) -> list[Case]:
     Raises:
         UserError: no question has such a wrong answer.
     """
-    cases = []
+    cases: list[Case] = []
     for number, question in enumerate(questions):
         if len(cases) == limit:
             break

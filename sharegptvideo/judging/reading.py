@@ -89,9 +89,10 @@ def _python(text: str, keys: Collection[str]) -> dict[str, Any]:  # noqa: ARG001
         raise
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise UnreadableError("it is not one Python dictionary") from error
-    if not all(isinstance(name, str) for name in names):
+    strings = [name for name in names if isinstance(name, str)]
+    if len(strings) < len(names):
         raise UnreadableError("its keys are not all strings")
-    return _unique(list(zip(names, values, strict=True)))
+    return _unique(list(zip(strings, values, strict=True)))
 
 
 def _lines(text: str, keys: Collection[str]) -> dict[str, Any]:

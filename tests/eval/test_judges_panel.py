@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
 from sharegptvideo.eval.panels import fleiss_kappa, member_agreement
@@ -228,6 +230,26 @@ def _questions(shared_data: Path) -> Iterator[dict[str, Any]]:
 
     for question in load_questions(load_task("msvd_qa_official"), shared_data / "annotations"):
         yield {"id": question.id, "answer": question.answer}
+
+
+def test_the_command_line(small_release: Any, tmp_path: Path) -> None:
+    answers = [{"id": f"{clip}_{n}", "prediction": "it is red"} for clip in "abc" for n in (0, 1)]
+    write_jsonl(tmp_path / "answers.jsonl", answers)
+    command = ["eval", "judge", "--predictions", str(tmp_path / "answers.jsonl"), "--task",
+               "msvd_qa", "--data-dir", str(small_release.folder), "--out", str(tmp_path / "run"),
+               "--panel", "exact, answer-match"]  # fmt: skip
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0
+    figures = read_json(tmp_path / "run" / "results.json")
+    assert figures["judge"] == "panel:exact,answer-match"
+    # `exact` takes none of the six; `answer-match` takes "it is red" for a_0 and a_1.
+    assert figures["tasks"]["msvd_qa"]["panel"]["members"][1]["accuracy"] == pytest.approx(2 / 6)
+    assert figures["tasks"]["msvd_qa"]["n_unscored"] == 2
+    assert "the panel agrees on 66.7 % of the answers" in ran.stderr
+    assert "2 unscored: no majority: 1 right, 1 wrong" in ran.stderr
+    ran = CliRunner().invoke(app, [*command, "--judge", "exact"])
+    assert ran.exit_code == 2
+    assert "--judge and --panel exclude each other" in ran.stderr
 
 
 def test_fleiss_kappa_by_hand_and_by_statsmodels() -> None:

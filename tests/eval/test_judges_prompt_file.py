@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval import judge_predictions
 from sharegptvideo.judging import JudgeItem, open_judge
 from sharegptvideo.judging.protocol import Protocol, UnreadableError, load_protocol
+from sharegptvideo.storage import read_json, write_jsonl
 
 # The shape of a public benchmark's prompt (its wording here is made up): texts in their places,
 # and a reply that is a Python dictionary.
@@ -213,3 +215,49 @@ def test_a_mended_file_is_read_again(tmp_path: Path) -> None:
     first = loaded(tmp_path, PYTHON_DICT)
     second = loaded(tmp_path, PYTHON_DICT.replace("Once more", "Again"))
     assert first.hash != second.hash
+
+
+def test_a_task_with_a_wording_of_its_own(
+    chat_server: Any, small_release: Any, tmp_path: Path
+) -> None:
+    """From the task's file to results.json, with a scale that begins at 2."""
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "historic.yaml").write_text(
+        "name: historic\ninclude: [grounded]\ntitle: T\nversion: 1\nconfig: msvd_qa\n"
+        "citation: none\njudge:\n  prompt_file: wording.yaml\n"
+    )
+    wording = LINES.replace("lowest: 1", "lowest: 2")
+    (tasks / "wording.yaml").write_text(wording)
+    rows = [{"id": f"{clip}_{n}", "prediction": "red"} for clip in "abc" for n in (0, 1)]
+    write_jsonl(tmp_path / "answers.jsonl", rows[:-1])  # the one that is missing gets the lowest
+    chat_server.models = ["m"]
+    chat_server.answer = lambda body: (
+        "2. Score: 7\n1. Explanation: red it is"
+        if "is red from beginning" in body["messages"][0]["content"]
+        else "Explanation: no\nScore: 2"
+    )
+
+    def run(out: str) -> Any:
+        return judge_predictions(
+            tmp_path / "answers.jsonl",
+            ["historic"],
+            "openai:m",
+            tmp_path / out,
+            data_dir=small_release.folder,
+            task_path=tasks,
+            base_url=chat_server.url,
+        )["tasks"]["historic"]
+
+    figures = run("run")
+    assert figures["accuracy"]["value"] == pytest.approx(2 / 6)
+    assert figures["score"]["value"] == pytest.approx((2 * 7 + 4 * 2) / 6)
+    judge = read_json(tmp_path / "run" / "run.json")["tasks"]["historic"]["judge"]
+    assert judge["prompt_version"] == 3
+    (tasks / "wording.yaml").write_text(wording.replace("correct_from: 6", "correct_from: 8"))
+    with pytest.raises(UserError, match="prompt_hash"):  # other rules, so another run
+        run("run")
+    (tasks / "wording.yaml").write_text(wording.replace("max_words", "max_wrods"))
+    with pytest.raises(UserError, match=r"wording\.yaml: max_wrods: Extra inputs"):
+        run("other")
+    assert not (tmp_path / "other").exists()

@@ -83,7 +83,7 @@ def judge_name(judge: str | None, panel: str | None) -> str:
         return judge or "answer-match"
     if judge is not None:
         raise UserError("--judge and --panel exclude each other; give one")
-    return f"panel:{panel}"
+    return f"panel:{','.join(name.strip() for name in panel.split(','))}"
 
 
 def builtin_source(task: str, data_dir: Path | None) -> str | None:
