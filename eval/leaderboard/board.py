@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.reports.collecting import answering_models
 from sharegptvideo.eval.runfolder import read_run
 from sharegptvideo.storage import dumps, read_jsonl
 
@@ -102,9 +103,8 @@ def _answered_by(path: Path) -> dict[str, list[str]]:
     models: dict[str, set[str]] = {}
     latest = {(row["task"], row["id"]): row for _, row in read_jsonl(path / "judgements.jsonl")}
     for (task, _), row in latest.items():
-        answered = (row.get("judge") or {}).get("answered_by")
-        if answered:
-            models.setdefault(task, set()).add(str(answered))
+        for _, model in answering_models(row):
+            models.setdefault(task, set()).add(model)
     return {task: sorted(names) for task, names in models.items()}
 
 

@@ -1,5 +1,10 @@
-"""The figures of a run as text."""
+"""The figures of a run as text; `writing` puts them and every sample into a folder."""
 
-from sharegptvideo.eval.reports.text import format_estimate, format_share, markdown_table
+from sharegptvideo.eval.reports.text import (
+    format_estimate,
+    format_interval,
+    format_share,
+    markdown_table,
+)
 
-__all__ = ["format_estimate", "format_share", "markdown_table"]
+__all__ = ["format_estimate", "format_interval", "format_share", "markdown_table"]

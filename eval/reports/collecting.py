@@ -15,7 +15,16 @@ from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import JudgeItem
 from sharegptvideo.storage import read_jsonl
 
-__all__ = ["Outcome", "Run", "Sample", "collect_samples", "open_run", "outcome", "same_judge"]
+__all__ = [
+    "Outcome",
+    "Run",
+    "Sample",
+    "answering_models",
+    "collect_samples",
+    "open_run",
+    "outcome",
+    "same_judge",
+]
 
 Row = dict[str, Any]
 Key = tuple[str, str]
@@ -30,8 +39,8 @@ _PLACES = frozenset({"endpoint"})
 class Run:
     """A finished run: its record, its figures, and by (task, id) its answers and verdicts.
 
-    `answered_by` counts, by task, the models that in fact gave the verdicts, where a judge names
-    them.
+    `answered_by` counts, by task and judge (for a panel: by member), the models that in fact gave
+    the verdicts, where a judge names them.
     """
 
     path: Path
@@ -39,7 +48,7 @@ class Run:
     results: Row
     predictions: dict[Key, Row]
     judgements: dict[Key, Row]
-    answered_by: dict[str, Counter[str]]
+    answered_by: dict[str, dict[str, Counter[str]]]
 
     @property
     def name(self) -> str:
@@ -107,12 +116,20 @@ def open_run(path: Path) -> Run:
         # The last line of a key counts.
         logs.append({(row["task"], row["id"]): row for _, row in read_jsonl(path / name)})
     predictions, judgements = logs
-    answered: dict[str, Counter[str]] = {}
+    answered: dict[str, dict[str, Counter[str]]] = {}
     for (task, _), row in judgements.items():
-        by = (row.get("judge") or {}).get("answered_by")
-        if by:
-            answered.setdefault(task, Counter())[str(by)] += 1
+        for judge, model in answering_models(row):
+            answered.setdefault(task, {}).setdefault(judge, Counter())[model] += 1
     return Run(path, about, results, predictions, judgements, answered)
+
+
+def answering_models(judgement: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(judge, model that in fact answered) of a judgement; several for a panel, or none."""
+    about = judgement.get("judge") or {}
+    asked = [(member["name"], member.get("judge") or {}) for member in about.get("members", ())]
+    if not asked:
+        asked = [(str(about.get("name", "judge")), about)]
+    return [(name, str(each["answered_by"])) for name, each in asked if each.get("answered_by")]
 
 
 def outcome(prediction: Mapping[str, Any], judgement: Mapping[str, Any] | None) -> Outcome:
@@ -133,8 +150,11 @@ def same_judge(first: Run, second: Run, task: str) -> bool:
         {key: value for key, value in run.judge(task).items() if key not in _PLACES}
         for run in (first, second)
     ]
-    models = [set(run.answered_by.get(task, ())) for run in (first, second)]
-    return judges[0] == judges[1] and (models[0] == models[1] or not all(models))
+    models = [
+        {judge: set(found) for judge, found in run.answered_by.get(task, {}).items()}
+        for run in (first, second)
+    ]
+    return judges[0] == judges[1] and models[0] == models[1]
 
 
 def collect_samples(

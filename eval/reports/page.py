@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from sharegptvideo.eval.reports.collecting import Run, Sample
 from sharegptvideo.eval.reports.samples import Against
-from sharegptvideo.eval.reports.tables import judge_text
-from sharegptvideo.eval.reports.text import format_estimate, format_share
+from sharegptvideo.eval.reports.tables import judge_text, mixed_models, tasks_by_judge
+from sharegptvideo.eval.reports.text import format_estimate, format_interval, format_share
 from sharegptvideo.pages import Details, Section, Table, write_page
 from sharegptvideo.pages.parts import Part
 from sharegptvideo.storage import write_text
@@ -76,8 +76,8 @@ def _figures(run: Run) -> list[Part]:
                 figures["n_unscored"],
                 format_share(figures["coverage"]),
                 _unbroken(format_estimate(figures["accuracy"], share=True)),
-                _unbroken(_interval(figures["accuracy"]["ci95"])),
-                _unbroken(_interval(figures["accuracy_bounds"])),
+                _unbroken(format_interval(figures["accuracy"]["ci95"])),
+                _unbroken(format_interval(figures["accuracy_bounds"])),
                 _unbroken(format_estimate(figures["score"], share=False)),
             )
         )
@@ -93,21 +93,12 @@ def _figures(run: Run) -> list[Part]:
         "bounds %",
         "score",
     )
-    judges: dict[str, list[str]] = {}
-    for task in run.results["tasks"]:
-        judges.setdefault(judge_text(run, task), []).append(task)
+    judges = tasks_by_judge(run)
     parts: list[Part] = [Table(columns, rows)]
     for judge, tasks in judges.items():
         of = f" of {', '.join(tasks)}" if len(judges) > 1 else ""
         parts.append(f"Judge{of}: {judge}.")
-    mixed = [task for task, models in run.answered_by.items() if len(models) > 1]
-    if mixed:
-        parts.append(
-            _warning(
-                f"Several models answered for the judge of {', '.join(mixed)}: figures mix their"
-                " verdicts."
-            )
-        )
+    parts += [_warning(f"{line}. The figures mix their verdicts.") for line in mixed_models(run)]
     parts.append(
         "± is one standard error and the interval covers 95 %, both by video. Coverage is the share"
         " of questions whose outcome is known; a question that was not answered counts as wrong,"
@@ -124,10 +115,6 @@ def _figures(run: Run) -> list[Part]:
         table = Table(("task", "what", "cause", "answers"), causes)
         parts.append(Details("Why answers failed or have no verdict", [table]))
     return parts
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return f"{format_share(ends[0])} to {format_share(ends[1])}" if ends else "–"
 
 
 def _unbroken(text: str) -> str:
@@ -155,14 +142,18 @@ def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against)
             rows,
         ),
     ]
-    tasks = run.results["tasks"]
+    judges: dict[tuple[str, str], list[str]] = {}
     for task in sorted(against.other_judge):
+        both = judge_text(run, task), judge_text(against.run, task)
+        judges.setdefault(both, []).append(task)
+    for (here, there), names in judges.items():
         parts.append(
             _warning(
-                f"{task} was judged by two judges: here {judge_text(run, task)}; there"
-                f" {judge_text(against.run, task)}. Differences are partly the judges'."
+                f"{', '.join(names)}: two judges. Here {here}; there {there}. Differences are"
+                " partly the judges'."
             )
         )
+    tasks = run.results["tasks"]
     told = [task for task in tasks if task in against.run.about["tasks"]]
     for task in told:
         versions = [each.about["tasks"][task]["version"] for each in (run, against.run)]

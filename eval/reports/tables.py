@@ -8,26 +8,59 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sharegptvideo.eval.reports.collecting import Run
-from sharegptvideo.eval.reports.text import format_estimate, format_share, markdown_table
+from sharegptvideo.eval.reports.text import (
+    format_estimate,
+    format_interval,
+    format_share,
+    markdown_table,
+)
 
-__all__ = ["csv_text", "flat_row", "judge_text", "latex_text", "markdown_text", "report_json"]
+__all__ = [
+    "csv_text",
+    "flat_row",
+    "judge_text",
+    "latex_text",
+    "markdown_text",
+    "mixed_models",
+    "report_json",
+    "tasks_by_judge",
+]
 
 _COUNTS = ("n", "n_predicted", "n_failed", "n_scored", "n_unscored", "coverage", "clusters")
 
 
 def judge_text(run: Run, task: str) -> str:
-    """Who judged a task, by which rules: `openai:gpt (gpt-0613 answered), official, prompt v1`."""
+    """Who judged a task, by which rules: `openai:gpt (gpt-0613), official, prompt v1, HASH`."""
     judge, about = run.judge(task), run.about["tasks"][task]
-    answered = run.answered_by.get(task)
     told = str(judge["name"])
-    if answered:
-        told += f" ({', '.join(f'{name} answered {n:,}' for name, n in answered.most_common())})"
+    models = [name for found in run.answered_by.get(task, {}).values() for name in found]
+    if models:
+        told += f" ({', '.join(sorted(set(models)))})"
     parts = [told, str(about["protocol"])]
     for key, word in (("version", "rules v"), ("prompt_version", "prompt v")):
         if key in judge:
             parts.append(f"{word}{judge[key]}")
     parts += [str(judge[key]) for key in ("prompt_hash", "hash") if judge.get(key)][:1]
     return ", ".join(parts)
+
+
+def tasks_by_judge(run: Run) -> dict[str, list[str]]:
+    """The tasks of a run by `judge_text`."""
+    judges: dict[str, list[str]] = {}
+    for task in run.results["tasks"]:
+        judges.setdefault(judge_text(run, task), []).append(task)
+    return judges
+
+
+def mixed_models(run: Run) -> list[str]:
+    """A line for each judge as which several models answered: its figures mix their verdicts."""
+    return [
+        f"{task}: several models answered as {judge}: "
+        + ", ".join(f"{name} ({n:,})" for name, n in found.most_common())
+        for task, judges in run.answered_by.items()
+        for judge, found in judges.items()
+        if len(found) > 1
+    ]
 
 
 def report_json(run: Run) -> dict[str, Any]:
@@ -42,7 +75,9 @@ def report_json(run: Run) -> dict[str, Any]:
                 "version": run.about["tasks"][task]["version"],
                 "protocol": run.about["tasks"][task]["protocol"],
                 "judge": run.judge(task),
-                "answered_by": dict(run.answered_by.get(task, {})),
+                "answered_by": {
+                    judge: dict(found) for judge, found in run.answered_by.get(task, {}).items()
+                },
             }
             for task, figures in run.results["tasks"].items()
         },
@@ -64,7 +99,7 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
         "judge": judge["name"],
         "judge_version": judge.get("prompt_version", judge.get("version")),
         "judge_hash": judge.get("prompt_hash", judge.get("hash")),
-        "judge_answered_by": "; ".join(sorted(run.answered_by.get(task, ()))) or None,
+        "judge_answered_by": _answered_by(run, task),
         **{name: figures[name] for name in _COUNTS},
     }
     for name in ("accuracy", "score"):
@@ -76,6 +111,11 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
     row["minimum_detectable_difference"] = figures.get("minimum_detectable_difference")
     row["paper_accuracy"] = figures["paper_accuracy"]
     return row
+
+
+def _answered_by(run: Run, task: str) -> str | None:
+    models = {name for found in run.answered_by.get(task, {}).values() for name in found}
+    return "; ".join(sorted(models)) or None
 
 
 def _ends(name: str, ends: Sequence[float] | None) -> dict[str, float | None]:
@@ -96,7 +136,11 @@ def csv_text(runs: Sequence[Run]) -> str:
 def markdown_text(run: Run) -> str:
     """The table of `markdown_table`, and below it who judged."""
     results = run.results | {"model": run.model}
-    lines = [f"- `{task}`: {_plain(judge_text(run, task))}" for task in run.results["tasks"]]
+    lines = [
+        f"- {', '.join(f'`{task}`' for task in tasks)}: {_plain(judge)}"
+        for judge, tasks in tasks_by_judge(run).items()
+    ]
+    lines += [f"- Note: {_plain(line)}" for line in mixed_models(run)]
     return (
         markdown_table(results)
         + "\n± is one standard error and the interval covers 95 %, both by video. A question"
@@ -123,9 +167,7 @@ def latex_text(run: Run) -> str:
             _tex_estimate(figures["score"], share=False),
         )
         rows.append(" & ".join(cells) + r" \\")
-    judges: dict[str, list[str]] = {}
-    for task in run.results["tasks"]:
-        judges.setdefault(judge_text(run, task), []).append(task)
+    judges = tasks_by_judge(run)
     told = "; ".join(
         _tex(judge) + (f" ({_tex(', '.join(tasks))})" if len(judges) > 1 else "")
         for judge, tasks in judges.items()
@@ -166,4 +208,4 @@ def _tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
 
 
 def _tex_interval(ends: Sequence[float] | None) -> str:
-    return "--" if ends is None else f"{format_share(ends[0])}--{format_share(ends[1])}"
+    return format_interval(ends).replace(" to ", "--").replace("–", "--")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["format_estimate", "format_share", "markdown_table"]
+__all__ = ["format_estimate", "format_interval", "format_share", "markdown_table"]
 
 _NONE = "–"
 _COLUMNS = (
@@ -39,6 +39,17 @@ def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
     return text if se is None else f"{text} ± {scale * se:.{digits}f}"
 
 
+def format_interval(ends: Sequence[float] | None) -> str:
+    """The ends of an interval of a share, as per cent.
+
+    With two or three videos an interval reaches beyond 0 or 100 %; it is cut there.
+    """
+    if ends is None:
+        return _NONE
+    low, high = (min(max(end, 0.0), 1.0) for end in ends)
+    return f"{format_share(low)} to {format_share(high)}"
+
+
 def markdown_table(results: Mapping[str, Any]) -> str:
     """A results.json as a Markdown table, a row a task, with a line on model and judge above it.
 
@@ -55,8 +66,8 @@ def markdown_table(results: Mapping[str, Any]) -> str:
                 f"{task['n_failed']:,}",
                 f"{task['n_unscored']:,}",
                 format_estimate(task["accuracy"], share=True),
-                _interval(task["accuracy"]["ci95"]),
-                _interval(bounds),
+                format_interval(task["accuracy"]["ci95"]),
+                format_interval(bounds),
                 format_estimate(task["score"], share=False),
                 format_share(task["paper_accuracy"]),
             )
@@ -64,12 +75,6 @@ def markdown_table(results: Mapping[str, Any]) -> str:
     about = f"Model {_cell(results['model'])}, judged by {_cell(results['judge'])}."
     lines = ("| " + " | ".join(row) + " |" for row in rows)
     return about + "\n\n" + "\n".join(lines) + "\n"
-
-
-def _interval(bounds: list[float] | None) -> str:
-    if bounds is None:
-        return _NONE
-    return f"{format_share(bounds[0])} to {format_share(bounds[1])}"
 
 
 def _cell(text: str) -> str:

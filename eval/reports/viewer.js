@@ -16,10 +16,15 @@ const report = (() => {
   const pieces = new Map(), waiting = new Map(); // number of a file -> contents; -> promise
   let index = null, tasks = [], shown = [], chosen = 0, search = 0;
 
+  // What turns text round or is not seen is spelt out: it may be there to mislead a judge.
+  const HIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b\u202a-\u202e\u2060-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
+
   function element(tag, kind, text) {
     const made = document.createElement(tag);
     if (kind) made.className = kind;
-    if (text !== undefined) made.textContent = text;
+    if (text !== undefined) {
+      made.textContent = text.replace(HIDDEN, (sign) => `[U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
+    }
     return made;
   }
 
@@ -198,7 +203,9 @@ const report = (() => {
     if (scroll && shown.length) {
       const top = chosen * LINE, bottom = top + LINE - list.clientHeight;
       space.style.height = `${shown.length * LINE}px`;
-      if (list.scrollTop > top) list.scrollTop = top;
+      const far = Math.abs(list.scrollTop - top) > 2 * list.clientHeight;
+      if (far) list.scrollTop = (top + bottom) / 2;
+      else if (list.scrollTop > top) list.scrollTop = top;
       else if (list.scrollTop < bottom) list.scrollTop = bottom;
     }
     draw();

@@ -12,7 +12,13 @@ from sharegptvideo.eval.reports.hub import hub_results
 from sharegptvideo.eval.reports.page import write_run_page
 from sharegptvideo.eval.reports.samples import Against, write_samples
 from sharegptvideo.eval.reports.sprites import Strip, Wanted, write_strips
-from sharegptvideo.eval.reports.tables import csv_text, latex_text, markdown_text, report_json
+from sharegptvideo.eval.reports.tables import (
+    csv_text,
+    latex_text,
+    markdown_text,
+    mixed_models,
+    report_json,
+)
 from sharegptvideo.storage import write_json, write_text, writing_in
 
 __all__ = ["write_report"]
@@ -135,9 +141,7 @@ def _notes(run: Run, samples: Mapping[str, Sequence[Sample]]) -> list[str]:
                 f"{task}: {stale} verdicts were given on other texts than the data now has;"
                 " is this the run's --data-dir?"
             )
-    for task, models in run.answered_by.items():
-        if len(models) > 1:
-            notes.append(f"{task}: several models answered for the judge: {', '.join(models)}")
+    notes += mixed_models(run)
     return notes
 
 

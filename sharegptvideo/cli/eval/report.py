@@ -9,7 +9,7 @@ import typer
 
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
-from sharegptvideo.eval.reports import format_estimate, format_share
+from sharegptvideo.eval.reports import format_estimate, format_interval
 
 __all__ = ["report"]
 
@@ -75,7 +75,7 @@ def report(
             f"{task['n_failed']:,}",
             f"{task['n_unscored']:,}",
             format_estimate(task["accuracy"], share=True),
-            " … ".join(format_share(end) for end in task["accuracy"]["ci95"] or ()) or "–",
+            format_interval(task["accuracy"]["ci95"]),
             format_estimate(task["score"], share=False),
         )
     judges = dict.fromkeys(str(task["judge"]["name"]) for task in found["tasks"].values())
