@@ -133,13 +133,13 @@ def _notes(run: Run, samples: Mapping[str, Sequence[Sample]]) -> list[str]:
         gone = sum(sample.question is None for sample in group)
         stale = sum(sample.is_of_other_texts for sample in group)
         if len(group) != asked:
-            notes.append(f"{task}: {len(group)} answers in the folder, {asked} in results.json")
+            notes.append(f"{task}: answers in the folder: {len(group)}; in results.json: {asked}")
         if gone:
-            notes.append(f"{task}: {gone} questions are not in the data any more")
+            notes.append(f"{task}: questions that are not in the data any more: {gone}")
         if stale:
             notes.append(
-                f"{task}: {stale} verdicts were given on other texts than the data now has;"
-                " is this the run's --data-dir?"
+                f"{task}: verdicts given on other texts than the data now has: {stale}; is this the"
+                " run's --data-dir?"
             )
     notes += mixed_models(run)
     return notes
