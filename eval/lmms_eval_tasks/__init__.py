@@ -1,7 +1,7 @@
 """The tasks as lmms-eval takes them, so that the models it has adapters for run on them.
 
 ```
-lmms-eval eval --include_path "$(python -m sharegptvideo.eval.lmms_eval_tasks)" --tasks msvd_qa ...
+lmms-eval --include_path "$(python -m sharegptvideo.eval.lmms_eval_tasks)" --tasks msvd_qa ...
 ```
 
 The questions, prompts, judge and statistics are those of `sharegptvideo eval`; lmms-eval loads the

@@ -76,7 +76,7 @@ def accuracy(items: Sequence[Mapping[str, Any]], args: Any = None) -> float:
         if getattr(args, "offset", 0):
             raise UserError("lmms-eval's --offset leaves out questions from the middle of a task")
         _found[name] = _judged(name, items, args)
-    except UserError as error:
+    except (UserError, OSError) as error:
         # The answers, hours of work perhaps, are written by lmms-eval after this.
         _log.error("%s: not judged: %s", name, error)
     return _figure(name, "accuracy", "value")

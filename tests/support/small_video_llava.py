@@ -1,0 +1,57 @@
+"""A small Video-LLaVA with the real one's clip: 224 px, 8 frames, 2,056 video tokens.
+
+And a folder of MSVD-QA's own questions put to the real clips of the shared data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo.modeling import ModelSize, build_tiny
+from sharegptvideo.storage import read_json, write_json
+
+__all__ = ["SIZE", "build_small", "write_questions"]
+
+SIZE = ModelSize(
+    frames=8,
+    image=224,
+    patch=14,
+    vision_hidden=128,
+    vision_layers=4,
+    vision_heads=4,
+    vision_mlp=512,
+    text_hidden=256,
+    text_layers=4,
+    text_heads=8,
+    text_mlp=704,
+    positions=4096,
+    init_std=0.2,  # drawn wide, so that answers vary with clip and question
+    position_std=0.2,
+)
+
+
+def build_small(rows: list[dict[str, Any]], out: Path, size: ModelSize = SIZE) -> Path:
+    """A random model whose words are those of the questions."""
+    texts = [f"{row['question']} {row['answer']}" for row in rows]
+    return build_tiny(texts, out, seed=0, size=size)
+
+
+def write_questions(shared: Path, out: Path, each: int) -> list[dict[str, Any]]:
+    """`each` MSVD-QA test questions on every real clip: `msvd_qa_test_qa.json` and links `vidN`.
+
+    The questions are about other videos: answers of a random model are as wrong on these.
+    """
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in read_json(shared / "annotations" / "msvd_qa_test_qa.json"):
+        groups.setdefault(row["video_id"], []).append(row)
+    long_enough = [group for group in groups.values() if len(group) >= each]
+    clips = [*sorted((shared / "videos").iterdir()), *sorted((shared / "gifs").iterdir())]
+    rows: list[dict[str, Any]] = []
+    (out / "clips").mkdir(parents=True)
+    for clip, group in zip(clips, long_enough, strict=False):
+        link = out / "clips" / f"vid{group[0]['video_id']}{clip.suffix}"
+        link.symlink_to(clip.resolve())
+        rows += group[:each]
+    write_json(out / "msvd_qa_test_qa.json", rows)
+    return rows
