@@ -104,7 +104,7 @@ def test_a_base_model_that_babbles_gives_no_accuracy_and_an_error(
     chat_server.answer = lambda _: "the the score of of 4 5 3 answer is is yes yes no and and"
     ran, figures = _judge(chat_server, small_release, tmp_path)
     assert ran.exit_code == 1
-    assert "the judge gave no verdict that can be read" in ran.stderr
+    assert "error: the judge gave no verdict; the causes are in" in ran.stderr
     assert "6 unscored: the reply cannot be read: it is not one JSON object" in ran.stderr
     assert figures["coverage"] == 0
     assert figures["accuracy"]["value"] is None

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
@@ -261,3 +263,31 @@ def test_a_task_with_a_wording_of_its_own(
     with pytest.raises(UserError, match=r"wording\.yaml: max_wrods: Extra inputs"):
         run("other")
     assert not (tmp_path / "other").exists()
+
+
+WORDS = ("{'pred': 'yes', ", "'score': ", "Score: ", "Explanation: ", "4", "4.8", "}", "\n", "```")
+REPLIES = st.one_of(
+    st.text(max_size=30),
+    st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=8).map("".join),
+)
+
+
+@pytest.mark.parametrize("text", [PYTHON_DICT, LINES])
+def test_any_reply_is_a_verdict_or_one_clear_line(tmp_path: Path, text: str) -> None:
+    protocol = loaded(tmp_path, text, "official" if text is PYTHON_DICT else "caption-grounded")
+
+    @settings(max_examples=100, deadline=None)
+    @given(reply=REPLIES)
+    @example(reply="{'pred': 'yes', 'score': " + "9" * 5000 + "}")
+    @example(reply="{'pred': 'yes', 'score': 4j, b'x': ...}")
+    @example(reply="{'pred': '\\ud800\\d', 'score': '\\ud800'}")
+    def holds(reply: str) -> None:
+        try:
+            _, score, _ = protocol.read(reply)
+        except UnreadableError as error:
+            assert str(error)
+            assert str(error).isprintable()
+        else:
+            assert protocol.lowest <= score <= protocol.highest
+
+    holds()

@@ -118,7 +118,7 @@ def show_results(results: Mapping[str, Any], out: Path, names: list[str], *, as_
         note("error: every question failed; the causes are in predictions.jsonl")
         raise typer.Exit(1)
     if not any(task["n_scored"] for task in chosen.values()):
-        note("error: the judge gave no verdict that can be read; see judgements.jsonl")
+        note("error: the judge gave no verdict; the causes are in judgements.jsonl")
         raise typer.Exit(1)
 
 
