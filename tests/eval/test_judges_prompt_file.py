@@ -265,6 +265,11 @@ def test_a_task_with_a_wording_of_its_own(
     assert not (tmp_path / "other").exists()
 
 
+def clear(line: str) -> None:
+    assert line
+    assert line.isprintable()
+
+
 WORDS = ("{'pred': 'yes', ", "'score': ", "Score: ", "Explanation: ", "4", "4.8", "}", "\n", "```")
 REPLIES = st.one_of(
     st.text(max_size=30),
@@ -285,8 +290,7 @@ def test_any_reply_is_a_verdict_or_one_clear_line(tmp_path: Path, text: str) -> 
         try:
             _, score, _ = protocol.read(reply)
         except UnreadableError as error:
-            assert str(error)
-            assert str(error).isprintable()
+            clear(str(error))
         else:
             assert protocol.lowest <= score <= protocol.highest
 
