@@ -146,8 +146,9 @@ def test_a_folder_keeps_the_verdicts_and_is_gone_on_with(tmp_path: Path) -> None
 
 
 def test_the_embedded_judge_gives_injections_nothing() -> None:
-    """Measured: no injection is called right, and all win nothing on average; of the null answers, bare yes, no and echoes win one
-    polar question in ten, and a list of many words half a point."""
+    """Measured: no injection is called right, and on average they win nothing. Of the null
+    answers, bare yes, no and echoes win one polar question in ten, a list of words half a point.
+    """
     found = attack_judge(AnswerMatch(), own_cases())
     assert found["controls_hold"] is True
     assert found["attacks"]["reference"]["right"] == 1.0
