@@ -169,9 +169,15 @@ class Batches:
 
         try:
             batch.id = await self._sender.patiently(create)
-        except CallFailedError as error:
+        except (CallFailedError, EndpointError) as error:
             self._cache.drop_batch(batch)
-            raise EndpointError(f"{self._endpoint}: takes no batch: {error}") from error
+            absent = getattr(error.__cause__, "status_code", None) == 404
+            if isinstance(error, EndpointError) and not absent:
+                raise
+            cause = "it has no Batch API" if absent else str(error)
+            raise EndpointError(
+                f"{self._endpoint}: takes no batch: {cause}; leave --batch-api out to ask directly"
+            ) from error
         self._cache.keep_batch(self._endpoint, batch)
         self._tell(f"batch {batch.id}: {len(keys)} requests sent off")
         return batch

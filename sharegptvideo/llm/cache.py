@@ -142,17 +142,22 @@ class ReplyCache:
             self.file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
         try:
+            self._check(connection)
             # Readers and one writer side by side; a killed process loses nothing it wrote, a
             # power cut the last moments.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            self._prepare(connection)
+            # Two processes may be here at once: the second waits, and finds the tables made.
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_LAYOUT}; COMMIT;"
+            )
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Refuse what is no such cache, before anything of it is changed."""
         (layout,) = connection.execute("PRAGMA user_version").fetchone()
         if layout == _LAYOUT:
             return
@@ -160,10 +165,6 @@ class ReplyCache:
             raise UserError(
                 f"{self.file}: a cache of another version; remove it, or go on with --no-cache"
             )
-        # Two processes may be here at once: the second waits, and finds the tables made.
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_LAYOUT}; COMMIT;"
-        )
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

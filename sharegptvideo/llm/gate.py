@@ -4,7 +4,8 @@ The number grows from a few, doubling until the server first complains, then by 
 round; it falls by the share of calls that the server refuses (additive increase, multiplicative
 decrease, as in TCP). Where answers take more than four times as long as they did, a quarter of the
 slots is given back on trial: if the rate stays the same, they were only a queue at the server and
-stay away; if it falls, they come back.
+stay away; if it falls, they come back. From three times on, more slots are a trial too, and go
+again unless they bring speed.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ _FIRST = 8
 _BEARABLE = 0.05
 _STEP = 0.05
 _QUEUED = 4.0
-_LOST = 0.95
-# Rounds without another trial after one that cost speed.
-_PAUSE_ROUNDS = 20
+# What a trial with fewer slots may cost of the rate, and what one with more has to bring.
+_LOST, _WON = 0.95, 1.05
+_DRIFT = 1.002
+# Rounds without another trial after one that went wrong.
+_REST_ROUNDS = 20
 
 
 class Gate:
@@ -45,7 +48,7 @@ class Gate:
         self._doubling = True
         self._fastest: float | None = None
         self._trial: tuple[int, float] | None = None
-        self._rest = 0
+        self._rest, self._helpful = 0, False
         self._begin()
 
     def _begin(self) -> None:
@@ -109,19 +112,31 @@ class Gate:
         self._begin()
 
     def _adapt(self, seconds: float, rate: float) -> None:
+        """Change the limit after a round that took `seconds` a call and gave `rate` a second."""
         fastest = min(seconds, self._fastest or seconds)
-        # It may have been luck, or an idle hour: what is held for possible grows a little.
-        self._fastest = fastest * 1.01
-        self._rest = max(0, self._rest - 1)
+        # It may have been luck: what is held for possible grows a little.
+        self._fastest = fastest * _DRIFT
         if self._trial is not None:
             (before, rate_before), self._trial = self._trial, None
-            if rate < rate_before * _LOST:
-                self.limit, self._rest = before, _PAUSE_ROUNDS
+            fewer = self.limit < before
+            if rate < rate_before * (_LOST if fewer else _WON):
+                # More slots help where fewer were slower, and do not where more were no faster.
+                self.limit, self._rest, self._helpful = before, _REST_ROUNDS, fewer
                 return
-        if seconds > _QUEUED * fastest and self.limit > 1 and not self._rest:
-            self._trial = (self.limit, rate)
-            self.limit = max(1, self.limit * 3 // 4)
-            self._doubling = False
-        elif seconds <= (_QUEUED - 1) * fastest or self._rest:
-            more = self.limit if self._doubling else max(1, round(self.limit * _STEP))
-            self.limit = min(self.most, self.limit + more)
+        if self._rest:
+            self._rest -= 1
+            if self._helpful:
+                self._grow()
+        elif seconds > _QUEUED * fastest and self.limit > 1:
+            self._try(self.limit * 3 // 4, rate)
+        elif seconds > (_QUEUED - 1) * fastest:
+            self._try(min(self.most, self.limit * 5 // 4 + 1), rate)
+        else:
+            self._grow()
+
+    def _try(self, limit: int, rate: float) -> None:
+        self._trial, self.limit, self._doubling = (self.limit, rate), max(1, limit), False
+
+    def _grow(self) -> None:
+        more = self.limit if self._doubling else max(1, round(self.limit * _STEP))
+        self.limit = min(self.most, self.limit + more)

@@ -68,6 +68,8 @@ class Sender:
         self._attempts = attempts
         self._timeout = timeout
         self._client: AsyncOpenAI | None = None
+        self._endpoint: Endpoint | None = None
+        self._price: Price | None = None
         self._gate = Gate(options.concurrency)
         self._pace = Pace(options.rpm, options.tpm)
         self._not_before = 0.0
@@ -77,12 +79,14 @@ class Sender:
 
     @property
     def endpoint(self) -> Endpoint:
-        """See `find_endpoint`."""
-        return find_endpoint(self._base_url)
+        """See `find_endpoint`; the same as long as connections are open."""
+        return self._endpoint or find_endpoint(self._base_url)
 
     @property
     def price(self) -> Price | None:
-        """See `find_price`."""
+        """See `find_price`; the same as long as connections are open."""
+        if self._endpoint is not None:
+            return self._price
         return find_price(self.endpoint.base_url, self.model, self.options.prices)
 
     def require_price(self) -> None:
@@ -102,7 +106,8 @@ class Sender:
         from openai import AsyncOpenAI
 
         if self._client is None:
-            endpoint = self.endpoint
+            endpoint, price = self.endpoint, self.price
+            self._endpoint, self._price = endpoint, price
             self._client = AsyncOpenAI(
                 api_key=endpoint.api_key,
                 base_url=endpoint.base_url,
@@ -113,7 +118,7 @@ class Sender:
 
     async def close(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
-        self._gone = None
+        self._gone = self._endpoint = None
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -128,6 +133,7 @@ class Sender:
         size = measure(body)
 
         async def once() -> Reply:
+            self.open()
             async with self._gate.slot():
                 if self._gone is not None:  # calls that stood in line need not find out again
                     raise self._gone
