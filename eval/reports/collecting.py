@@ -96,7 +96,7 @@ class Sample:
             prediction=self.prediction["prediction"],
             caption=question.caption,
         )
-        return item.hash != verdict.get("item_hash", item.hash)
+        return bool(item.hash != verdict.get("item_hash", item.hash))
 
 
 def open_run(path: Path) -> Run:
@@ -180,10 +180,12 @@ def collect_samples(
     recorded = run.about.get("data") or {}
     data = data_dir or _path(recorded.get("data_dir"))
     clips = media or _path(recorded.get("media"))
-    if clips is not None and not clips.is_dir():
-        clips = _refuse(clips, "--media") if media else None
     if data is not None and not data.exists():
-        _refuse(data, "--data-dir")
+        raise _absent(data, "--data-dir")
+    if clips is not None and not clips.is_dir():
+        if media is not None:
+            raise _absent(clips, "--media")
+        clips = None  # the clips may be gone by now; the page says which have no frames
     found = {}
     names = list(run.results["tasks"])
     for number, name in enumerate(names):
@@ -204,8 +206,8 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _refuse(path: Path, option: str) -> None:
-    raise UserError(
+def _absent(path: Path, option: str) -> UserError:
+    return UserError(
         f"{path}: no such folder; say with {option} where it is now, or write the tables alone"
         " with --no-samples"
     )

@@ -13,7 +13,7 @@ from sharegptvideo.eval.reports.samples import Against
 from sharegptvideo.eval.reports.tables import judge_text, mixed_models, tasks_by_judge
 from sharegptvideo.eval.reports.text import format_estimate, format_interval, format_share
 from sharegptvideo.pages import Details, Section, Table, write_page
-from sharegptvideo.pages.parts import Part
+from sharegptvideo.pages.parts import Cell, Part
 from sharegptvideo.storage import write_text
 
 __all__ = ["write_run_page"]
@@ -126,7 +126,9 @@ def _warning(text: str) -> Markup:
 
 
 def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against) -> list[Part]:
-    rows = [(task, *against.counts(group).values()) for task, group in samples.items()]
+    rows: list[list[Cell]] = [
+        [task, *against.counts(group).values()] for task, group in samples.items()
+    ]
     parts: list[Part] = [
         f"The second run is {against.run.name}, model {against.run.model}.",
         Table(
