@@ -9,7 +9,7 @@ cache by transformers' own `generate`. Where an architecture is not known to all
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,12 @@ SHARING = frozenset(
         "qwen2_vl",
         "qwen3_vl",
         "smolvlm",
+        "video_llama_3",
     }
 )
 """Model types whose answers on a shared cache `tests/peers` compares with plain `generate`."""
 
-_PER_TOKEN = ("attention_mask", "mm_token_type_ids", "token_type_ids")
+_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 _FOLDER_FPS = 2.0  # a folder of frames does not say its rate; those of the release have this one
 
 
@@ -66,7 +67,7 @@ class _Prompt:
 
     All inputs of it alone, its ids as a list, the position of each (the last two dimensions are
     1×tokens; models with positions in time and space have one before them), and where the clip's
-    part ends.
+    part ends (0: nowhere before the prompt's end).
     """
 
     number: int
@@ -179,8 +180,7 @@ class GeneralVideoModel:
         """Like `generate`, but token ids; the closing token, where it came, is the last."""
         answers: list[list[int]] = [[] for _ in questions]
         with torch.inference_mode(), quiet_transformers():
-            prompts = list(self._prompts(frames, questions, times))
-            for group in self._groups(prompts):
+            for group in self._groups(self._prompts(frames, questions, times)):
                 if self.shares and group[0].clip_end:
                     found = self._on_one_cache(group, max_new_tokens, batch_size)
                 else:
@@ -221,14 +221,15 @@ class GeneralVideoModel:
             except ValueError as error:
                 cause = " ".join(str(error).split())
                 raise UserError(f"the model's processor refuses the clip ({cause})") from error
-            inputs = {name: self._placed(name, value) for name, value in found.items()}
+            inputs = dict(found.items())
             ids: list[int] = inputs["input_ids"][0].tolist()
             if limit is not None and len(ids) >= limit:
                 raise UserError(
                     f"a prompt of {len(ids)} tokens leaves no room in {limit} positions"
                 )
             ends = [at + 1 for at, token in enumerate(ids) if token in self._clip_ids]
-            yield _Prompt(number, inputs, ids, self._positions(inputs), ends[-1] if ends else 0)
+            clip_end = ends[-1] if ends and ends[-1] < len(ids) else 0
+            yield _Prompt(number, inputs, ids, self._positions(inputs), clip_end)
 
     def _positions(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Those that `generate` works out for a prompt of its own, by the same method."""
@@ -245,15 +246,19 @@ class GeneralVideoModel:
             return value.to(self.model.device, self.model.dtype)
         return value.to(self.model.device)
 
-    def _groups(self, prompts: Sequence[_Prompt]) -> Iterator[list[_Prompt]]:
+    def _groups(self, prompts: Iterable[_Prompt]) -> list[list[_Prompt]]:
         """Prompts that are equal up to the clip's end, which mostly are all of them."""
         groups: dict[tuple[int, ...], list[_Prompt]] = {}
         for prompt in prompts:
-            groups.setdefault(tuple(prompt.ids[: prompt.clip_end]), []).append(prompt)
-        yield from groups.values()
+            group = groups.setdefault(tuple(prompt.ids[: prompt.clip_end]), [])
+            if group and self.shares and prompt.clip_end:
+                prompt.inputs.clear()  # the first one's pixels are enough
+            group.append(prompt)
+        return list(groups.values())
 
     def _plain(self, prompt: _Prompt, steps: int) -> list[int]:
-        output = self.model.generate(**prompt.inputs, **self._greedy(steps))
+        inputs = {name: self._placed(name, value) for name, value in prompt.inputs.items()}
+        output = self.model.generate(**inputs, **self._greedy(steps))
         return self._until_stop(output[0, len(prompt.ids) :].tolist())
 
     def _on_one_cache(
@@ -261,10 +266,10 @@ class GeneralVideoModel:
     ) -> list[list[int]]:
         end = group[0].clip_end
         first = {
-            name: value[:, :end] if name in _PER_TOKEN or name == "input_ids" else value
+            name: self._placed(name, value[:, :end] if name in _PER_TOKEN else value)
             for name, value in group[0].inputs.items()
         }
-        first["position_ids"] = group[0].positions[..., :end]
+        first["position_ids"] = group[0].positions[..., :end].to(self.model.device)
         cache = self.model(**first, use_cache=True, logits_to_keep=1).past_key_values
         # By length, so that little is padded; a row's answer does not depend on its company.
         order = sorted(range(len(group)), key=lambda at: len(group[at].ids))
@@ -300,7 +305,7 @@ class GeneralVideoModel:
         output = self.model.generate(
             input_ids=torch.tensor(rows, device=self.model.device),
             attention_mask=torch.tensor(mask, device=self.model.device),
-            position_ids=torch.cat(positions, dim=-2),
+            position_ids=torch.cat(positions, dim=-2).to(self.model.device),
             past_key_values=rows_of(cache, every),
             **self._greedy(steps),
         )

@@ -1,4 +1,4 @@
-"""Video models of six architectures: answers on a shared cache are those of plain `generate`."""
+"""Video models of eight architectures: answers on a shared cache are those of plain `generate`."""
 
 from __future__ import annotations
 
@@ -139,20 +139,28 @@ def test_a_repetition_penalty_of_the_checkpoint_holds(tmp_path: Path, clips: lis
     )
 
 
-def test_an_architecture_that_is_not_known_to_share_is_asked_one_by_one(
-    tmp_path: Path, clips: list[Frames]
+@pytest.mark.parametrize("settings", [{"window": 24}, {"no_repeat_ngram_size": 2}], ids=str)
+def test_where_a_cache_cannot_be_shared_questions_are_asked_one_by_one(
+    tmp_path: Path, clips: list[Frames], settings: dict[str, int]
 ) -> None:
-    folder = build("llava_onevision", tmp_path / "ngram", no_repeat_ngram_size=2)
+    """A window of the last tokens would count padding; so would a rule about their order."""
+    folder = build("llava_onevision", tmp_path / "alone", **settings)
     opened = open_model(f"hf:{folder}")
     assert opened.describe()["clip"] == "read for each question"
     model = GeneralVideoModel.from_pretrained(str(folder))
-    found = model.generate_ids(
-        clips[0], QUESTIONS, times=ClipTimes(INDICES, 10.0), max_new_tokens=STEPS
-    )
+    assert not model.shares
+    times = ClipTimes(INDICES, 10.0)
+    found = model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS)
     assert found == [plain(model, clips[0], question, 10.0) for question in QUESTIONS]
+    if "window" in settings:
+        model.shares = True
+        forced = model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS)
+        assert forced != found, "the test needs a window that tells"
 
 
-def test_the_adapter_on_real_clips(checkpoint: Path, shared_data: Path) -> None:
+@pytest.mark.parametrize("name", ["qwen3_vl", "smolvlm"])  # they write times into the prompt
+def test_the_adapter_on_real_clips(name: str, shared_data: Path, tmp_path: Path) -> None:
+    checkpoint = build(name, tmp_path / name)
     model = open_model(f"hf:{checkpoint}", batch_size=3)
     described = model.describe()
     assert described["clip"] == "read once for its questions"

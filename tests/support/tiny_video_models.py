@@ -176,6 +176,56 @@ def _qwen2_5_vl() -> tuple[Any, Any]:
     return config, processor
 
 
+def _qwen2_vl() -> tuple[Any, Any]:
+    import transformers as t
+
+    words, ids = _qwen_words()
+    config = t.Qwen2VLConfig(
+        vision_config={
+            "depth": 2,
+            "embed_dim": 32,
+            "num_heads": 2,
+            "patch_size": 8,
+            "hidden_size": 64,
+            "mlp_ratio": 2,
+        },
+        text_config=text(
+            "qwen2_vl_text",
+            len(words),
+            rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3]},
+        ),
+        **ids,
+    )
+    pixels = {"patch_size": 8, "min_pixels": 32 * 32, "max_pixels": 64 * 64}
+    processor = t.Qwen2VLProcessor(
+        t.Qwen2VLImageProcessor(**pixels),
+        words,
+        t.Qwen2VLVideoProcessor(**pixels),
+        chat_template=_QWEN_CHAT,
+    )
+    return config, processor
+
+
+def _video_llama_3() -> tuple[Any, Any]:
+    import transformers as t
+
+    words = tokenizer("<image>", "<video>", image_token="<image>", video_token="<video>")
+    config = t.VideoLlama3Config(
+        vision_config=siglip(32, 8, model_type="video_llama_3_vision"),
+        text_config=text("qwen2", len(words)),
+        image_token_id=words.image_token_id,
+        video_token_id=words.video_token_id,
+    )
+    pixels = {"patch_size": 8, "min_pixels": 32 * 32, "max_pixels": 64 * 64}
+    processor = t.VideoLlama3Processor(
+        t.VideoLlama3ImageProcessor(**pixels),
+        words,
+        t.VideoLlama3VideoProcessor(**pixels),
+        chat_template=_CHAT.replace("VIDEO", "<video>"),
+    )
+    return config, processor
+
+
 def _qwen3_vl() -> tuple[Any, Any]:
     import transformers as t
 
@@ -276,16 +326,27 @@ ARCHITECTURES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava_next_video": _llava_next_video,
     "llava_onevision": _llava_onevision,
     "qwen2_5_vl": _qwen2_5_vl,
+    "qwen2_vl": _qwen2_vl,
     "qwen3_vl": _qwen3_vl,
     "smolvlm": _smolvlm,
+    "video_llama_3": _video_llama_3,
 }
 
 
-def build(name: str, folder: Path, *, seed: int = 0, **generation: Any) -> Path:
-    """Save a random model of an architecture with its processor; `generation` are its rules."""
+def build(
+    name: str, folder: Path, *, window: int | None = None, seed: int = 0, **generation: Any
+) -> Path:
+    """Save a random model of an architecture with its processor; `generation` are its rules.
+
+    With a `window`, attention in the language model goes back so many tokens only (Qwen2's).
+    """
     from transformers import AutoModelForImageTextToText
 
     config, processor = ARCHITECTURES[name]()
+    if window is not None:
+        config.text_config.use_sliding_window = True
+        config.text_config.sliding_window = window
+        config.text_config.layer_types = ["sliding_attention"] * 3
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
