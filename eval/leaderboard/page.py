@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.eval.leaderboard.board import Board, collect_runs
+from sharegptvideo.eval.leaderboard.tables import (
+    board_csv,
+    board_latex,
+    board_markdown,
+    judge_line,
+)
 from sharegptvideo.eval.reports import format_share
 from sharegptvideo.storage import write_json, write_text
 
@@ -18,7 +24,7 @@ _TITLE = "Video question answering: leaderboard"
 
 
 def write_leaderboard(runs: Sequence[Path], out: Path) -> Board:
-    """Write `out/index.html` and `out/leaderboard.json` from run folders; returns the latter.
+    """Write `out/index.html` and leaderboard.{json,csv,md,tex}; returns what is in the JSON.
 
     Raises:
         UserError: see `collect_runs`; nothing is written then.
@@ -26,6 +32,9 @@ def write_leaderboard(runs: Sequence[Path], out: Path) -> Board:
     board = collect_runs(runs)
     page = render_page(board)
     write_json(out / "leaderboard.json", board)
+    write_text(out / "leaderboard.csv", board_csv(board))
+    write_text(out / "leaderboard.md", board_markdown(board))
+    write_text(out / "leaderboard.tex", board_latex(board))
     write_text(out / "index.html", page)
     return board
 
@@ -79,20 +88,10 @@ def _group(group: Mapping[str, Any]) -> str:
     rows = "\n".join(_row(row, columns, best, with_mean=with_mean) for row in group["rows"])
     return (
         f"<section>\n<h2>Judge: {escape(str(judge['name']))}</h2>\n"
-        f'<p class="judge">{escape(_about(judge))}</p>\n<div class="frame">\n<table>\n'
+        f'<p class="judge">{escape(judge_line(judge))}</p>\n<div class="frame">\n<table>\n'
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n"
         "</table>\n</div>\n</section>"
     )
-
-
-def _about(judge: Mapping[str, Any]) -> str:
-    answered = judge.get("answered_by")
-    parts = [f"answered by {', '.join(answered)}"] if answered else []
-    named = {"name", "answered_by"}
-    parts += [
-        f"{key.replace('_', ' ')} {value}" for key, value in judge.items() if key not in named
-    ]
-    return " · ".join(parts)
 
 
 def _best(group: Mapping[str, Any]) -> dict[str, float]:

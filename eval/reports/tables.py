@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sharegptvideo.eval.reports.collecting import Run
 from sharegptvideo.eval.reports.text import (
-    format_estimate,
-    format_interval,
     format_share,
     markdown_table,
+    tex_escape,
+    tex_estimate,
+    tex_interval,
 )
 
 __all__ = [
@@ -158,18 +159,18 @@ def latex_text(run: Run) -> str:
     rows = []
     for task, figures in run.results["tasks"].items():
         cells = (
-            _tex(task),
+            tex_escape(task),
             f"{figures['n']:,}",
             f"{figures['clusters']:,}",
             format_share(figures["coverage"]),
-            _tex_estimate(figures["accuracy"], share=True),
-            _tex_interval(figures["accuracy"]["ci95"]),
-            _tex_estimate(figures["score"], share=False),
+            tex_estimate(figures["accuracy"], share=True),
+            tex_interval(figures["accuracy"]["ci95"]),
+            tex_estimate(figures["score"], share=False),
         )
         rows.append(" & ".join(cells) + r" \\")
     judges = tasks_by_judge(run)
     told = "; ".join(
-        _tex(judge) + (f" ({_tex(', '.join(tasks))})" if len(judges) > 1 else "")
+        tex_escape(judge) + (f" ({tex_escape(', '.join(tasks))})" if len(judges) > 1 else "")
         for judge, tasks in judges.items()
     )
     body = "\n".join(rows)
@@ -183,29 +184,7 @@ Task & Questions & Videos & Coverage \\% & Accuracy \\% & 95\\,\\% interval & Sc
 {body}
 \\bottomrule
 \\end{{tabular}}
-\\caption{{{_tex(run.model)}. Judge: {told}. $\\pm$ is one standard error, clustered by video, as is
-the interval; questions without an answer count as wrong.}}
+\\caption{{{tex_escape(run.model)}. Judge: {told}. $\\pm$ is one standard error, clustered by video,
+as is the interval; questions without an answer count as wrong.}}
 \\end{{table}}
 """
-
-
-_TEX = {char: "\\" + char for char in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(char, char) for char in " ".join(text.split()))
-
-
-def _tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
-    text = format_estimate(estimate, share=share)
-    return f"${text.replace('±', chr(92) + 'pm')}$" if "±" in text else text.replace("–", "--")
-
-
-def _tex_interval(ends: Sequence[float] | None) -> str:
-    return format_interval(ends).replace(" to ", "--").replace("–", "--")

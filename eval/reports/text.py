@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["format_estimate", "format_interval", "format_share", "markdown_table"]
+__all__ = [
+    "format_estimate",
+    "format_interval",
+    "format_share",
+    "markdown_cell",
+    "markdown_table",
+    "tex_escape",
+    "tex_estimate",
+    "tex_interval",
+]
 
 _NONE = "–"
 _COLUMNS = (
@@ -60,7 +69,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
         bounds = task["accuracy_bounds"]
         rows.append(
             (
-                _cell(name),
+                markdown_cell(name),
                 f"{task['n']:,}",
                 f"{task['clusters']:,}",
                 f"{task['n_failed']:,}",
@@ -72,10 +81,36 @@ def markdown_table(results: Mapping[str, Any]) -> str:
                 format_share(task["paper_accuracy"]),
             )
         )
-    about = f"Model {_cell(results['model'])}, judged by {_cell(results['judge'])}."
+    about = f"Model {markdown_cell(results['model'])}, judged by {markdown_cell(results['judge'])}."
     lines = ("| " + " | ".join(row) + " |" for row in rows)
     return about + "\n\n" + "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
+    """A text that cannot break the row of a table that it stands in."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+
+
+_TEX = {char: "\\" + char for char in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def tex_escape(text: str) -> str:
+    """Any text as LaTeX sets it: one line, with its special signs escaped."""
+    return "".join(_TEX.get(char, char) for char in " ".join(text.split()))
+
+
+def tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
+    """What `format_estimate` gives, in LaTeX."""
+    text = format_estimate(estimate, share=share)
+    return f"${text.replace('±', chr(92) + 'pm')}$" if "±" in text else text.replace("–", "--")
+
+
+def tex_interval(ends: Sequence[float] | None) -> str:
+    """What `format_interval` gives, in LaTeX."""
+    return format_interval(ends).replace(" to ", "--").replace("–", "--")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -249,3 +250,56 @@ def test_estimates_read_as_per_cent_or_score() -> None:
     assert format_estimate({"value": 0.4875, "se": 0.0123}, share=True) == "48.8 ± 1.2"
     assert format_estimate({"value": 3.456, "se": None}, share=False) == "3.46"
     assert format_estimate({"value": None, "se": None}, share=True) == "–"
+
+
+def test_the_tables_have_the_page_s_groups_and_marks(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", {"t": figures(30, 90), "u": figures(60, 90)}, model="low_1"),
+        make_run(tmp_path / "b", {"t": figures(60, 90), "u": figures(3, 9)}, model="x|y"),
+        make_run(tmp_path / "c", {"t": figures(45, 90)}, judge=ENDPOINT, answered="gpt-0613"),
+    ]
+    out = tmp_path / "out"
+    board = write_leaderboard(runs, out)
+    rows = list(csv.DictReader((out / "leaderboard.csv").open(encoding="utf-8")))
+    assert [(row["model"], row["task"], row["ranked"]) for row in rows] == [
+        ("low_1", "t", "True"),
+        ("low_1", "u", "True"),
+        ("x|y", "t", "True"),
+        ("x|y", "u", "False"),
+        ("m", "t", "True"),
+    ]
+    assert float(rows[0]["accuracy"]) == pytest.approx(1 / 3)
+    assert "answered by gpt-0613" in rows[4]["judge"]
+    assert "answer-match" in rows[0]["judge"]
+    text = (out / "leaderboard.md").read_text(encoding="utf-8")
+    assert text.count("## Judge: ") == len(board["groups"]) == 2
+    first, second = text.split("## Judge: ")[1:]
+    assert "| low_1 | 33.3 ± " in first
+    assert re.search(r"\| x\\\|y \| 66\.7 ± \S+ \| 33\.3 ± \S+\* \| – \|", first)
+    assert "| m | 50.0 ± " in second
+    tex = (out / "leaderboard.tex").read_text(encoding="utf-8")
+    assert tex.count("\\begin{table}") == tex.count("\\end{table}") == 2
+    assert "low\\_1 & $33.3 \\pm " in tex
+    assert "Model & t & u & Mean \\\\" in tex
+    assert "Judge: openai:gpt · answered by gpt-0613" in tex
+
+
+def test_a_panel_s_members_are_named_one_by_one(tmp_path: Path) -> None:
+    members = [{"name": "openai:a"}, {"name": "exact"}]
+    judge = {"name": "panel:openai:a,exact", "kind": "panel", "members": members}
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)}, judge=judge)
+    told = [
+        {"name": "openai:a", "judge": {"answered_by": f"a-{n}"}} | {"status": "scored"}
+        for n in (2, 1)
+    ]
+    write_jsonl(
+        run / "judgements.jsonl",
+        (
+            {"id": str(n), "task": "t", "judge": {"answered_by": "a, exact", "members": [member]}}
+            for n, member in enumerate(told)
+        ),
+    )
+    (group,) = collect_runs([run])["groups"]
+    assert group["judge"]["answered_by"] == ["a-1", "a-2"]
+    page = render_page({"groups": [group]})
+    assert "members openai:a, exact" in page
