@@ -26,6 +26,8 @@ class _Architecture(Protocol):
 
     def render(self, prompt: str) -> str: ...
 
+    def load(self) -> None: ...
+
     def answer(self, batch: Sequence[Request], max_new_tokens: int) -> list[str]: ...
 
 
@@ -92,17 +94,19 @@ class HfModel:
         """Answer clip by clip; a prompt that does not fit fails alone.
 
         Raises:
-            UserError: the device's memory is too small for a single question.
+            UserError: the weights cannot be loaded, or the device's memory is too small for a
+                single question.
         """
         from sharegptvideo.modeling.memory import is_out_of_memory
 
         try:
+            self._architecture.load()
             yield from enumerate(self._answers(batch, max_new_tokens))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise UserError(
-                f"model {self.spec}: the device has no memory for one question about a clip;"
+                f"model {self.spec}: the device has no memory for it and one question;"
                 " free some, or take a larger device or a smaller model, and run again to go on",
                 exit_code=1,
             ) from error
@@ -140,11 +144,14 @@ class _VideoLlava:
         ids, _ = encode(self._tokenizer, conversation(prompt))
         return str(self._tokenizer.decode(ids))
 
-    def answer(self, batch: Sequence[Request], max_new_tokens: int) -> list[str]:
+    def load(self) -> None:
         if self._model is None:
             from sharegptvideo.modeling import VideoLanguageModel
 
             self._model = VideoLanguageModel.from_pretrained(self._folder, self._device)
+
+    def answer(self, batch: Sequence[Request], max_new_tokens: int) -> list[str]:
+        assert self._model is not None, "load() comes first"
         items = [(request.frames, request.prompt) for request in batch]
         texts = self._model.generate(
             items,  # type: ignore[arg-type]  # the runner gives frames to models that need them
@@ -187,11 +194,14 @@ class _General:
 
         return render_question(self._processor, prompt)
 
-    def answer(self, batch: Sequence[Request], max_new_tokens: int) -> list[str]:
+    def load(self) -> None:
         if self._model is None:
             from sharegptvideo.modeling import GeneralVideoModel
 
             self._model = GeneralVideoModel.from_pretrained(self._folder, self._device)
+
+    def answer(self, batch: Sequence[Request], max_new_tokens: int) -> list[str]:
+        assert self._model is not None, "load() comes first"
         clips: dict[int, list[int]] = {}
         for position, request in enumerate(batch):
             clips.setdefault(id(request.frames), []).append(position)

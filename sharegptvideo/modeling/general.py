@@ -130,6 +130,7 @@ class GeneralVideoModel:
         Raises:
             UserError: see `load_processor`; or no weights.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModelForImageTextToText
 
         processor = load_processor(path)
@@ -140,7 +141,7 @@ class GeneralVideoModel:
         try:
             with quiet_transformers():
                 model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             cause = str(error).strip().splitlines()[0]
             raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
         return cls(model.to(place).eval(), processor)

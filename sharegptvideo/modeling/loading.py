@@ -86,6 +86,7 @@ def load_model(path: str, *, dtype: str | torch.dtype) -> VideoLlavaForCondition
     Raises:
         UserError: nothing there, another architecture, or no weights.
     """
+    from safetensors import SafetensorError
     from transformers import VideoLlavaForConditionalGeneration
 
     check_architecture(path)
@@ -93,7 +94,7 @@ def load_model(path: str, *, dtype: str | torch.dtype) -> VideoLlavaForCondition
     try:
         with quiet_transformers():
             return VideoLlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,32 @@ def test_a_question_that_cannot_be_put_fails_alone(checkpoint: Path) -> None:
     found = answered(model, [good, bad])
     assert found[0].error is None
     assert "<video>" in str(found[1].error)
+
+
+def test_broken_weights_end_the_run_and_fail_no_question(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoint, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5000])
+    model = open_model(f"hf:{folder}")
+    with pytest.raises(UserError, match="the weights cannot be read"):
+        answered(model, requests(0, 2))
+
+
+def test_a_device_too_small_for_one_question_is_told(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from sharegptvideo.modeling import VideoLanguageModel
+
+    def too_small(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(VideoLanguageModel, "_read_clips", too_small)
+    with pytest.raises(UserError, match="no memory for it and one question") as caught:
+        answered(open_model(f"hf:{checkpoint}"), requests(0, 2))
+    assert caught.value.exit_code == 1
 
 
 def test_devices_are_checked_before_anything_is_started(checkpoint: Path) -> None:
