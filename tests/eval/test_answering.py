@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import sharegptvideo.media
+from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answering import answer_questions
 from sharegptvideo.eval.tasks import load_task
 from sharegptvideo.eval.types import Answer, Question, Request
@@ -115,3 +117,47 @@ def test_an_error_of_the_model_leaves_no_decoder_behind(decoder: Decoder, tmp_pa
         ask(Broken(decoder, 29), tmp_path, [1] * 30, batch_size=1)
     assert len(decoder.asked) <= 8  # the first and a few ahead, not all
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+class Crew:
+    """Answers two batches at once: each waits for the other to have begun; one breaks."""
+
+    spec, needs_frames, frames, workers = "hf:x", True, None, 2
+
+    def __init__(self, breaks: str) -> None:
+        self.together = threading.Barrier(2)
+        self.breaks = breaks
+        self.begun: list[str] = []
+
+    def render(self, prompt: str) -> str:
+        return prompt
+
+    def answer(
+        self, batch: Sequence[Request], *, max_new_tokens: int
+    ) -> Iterator[tuple[int, Answer]]:
+        del max_new_tokens
+        video = batch[0].question.video
+        self.begun.append(video)
+        self.together.wait(20)
+        if video == self.breaks:
+            raise UserError("the device is gone", exit_code=1)
+        for position, request in enumerate(batch):
+            assert request.frames is not None
+            yield position, Answer(text=str(request.frames[0, 0, 0, 0]))
+
+
+@pytest.mark.usefixtures("decoder")
+def test_batches_answered_at_once_are_written_in_order(tmp_path: Path) -> None:
+    rows = ask(Crew(breaks="none"), tmp_path, [2] * 3 + [0] + [2] * 9, batch_size=2)
+    answered = [(row["video"], row["prediction"]) for row in rows.values()]
+    assert answered == [(str(n), str(n)) for n in (0, 1, 2, *range(4, 13)) for _ in range(2)]
+
+
+@pytest.mark.usefixtures("decoder")
+def test_what_the_others_were_answering_is_kept_when_one_breaks(tmp_path: Path) -> None:
+    crew = Crew(breaks="0")
+    with pytest.raises(UserError, match="the device is gone"):
+        ask(crew, tmp_path, [1] * 2, batch_size=1)
+    assert sorted(crew.begun) == ["0", "1"]
+    kept = [json.loads(line)["id"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert kept == ["1_0"]
