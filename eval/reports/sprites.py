@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ def write_strips(
 ) -> dict[Key, Strip]:
     """Write OUT/frames/*.jpg, one for each clip, and give their sizes by the keys of `wanted`.
 
+    Pictures of an earlier, perhaps interrupted report that are of the same files are kept.
     A clip that cannot be read gives a strip with its cause. Pictures in that folder that belong to
     no clip of these are removed.
 
@@ -81,32 +83,62 @@ def _compared(strip: Strip, wanted: Wanted) -> Strip:
 
 
 def _write(clip: str, n: int, folder: Path) -> Strip:
+    from sharegptvideo.media import MediaError
+
+    try:
+        file = folder / f"{_name(Path(clip), n)}.jpg"
+        if not file.is_file():
+            _draw(clip, n, file)
+    except MediaError as error:
+        return Strip(error=str(error))
+    except OSError as error:
+        if error.filename is None or not str(error.filename).startswith(clip):
+            raise
+        return Strip(error=f"{clip}: cannot be read ({error.strerror})")
+    return _read(file)
+
+
+def _name(clip: Path, n: int) -> str:
+    """A name that changes with the clip: its path, and size and time of what is in it."""
+    parts = sorted(clip.iterdir()) if clip.is_dir() else [clip]
+    stamps = [(part.name, stat.st_size, stat.st_mtime_ns) for part in parts
+              for stat in [part.stat()]]  # fmt: skip
+    return hashlib.sha256(repr((n, str(clip), stamps)).encode()).hexdigest()[:20]
+
+
+def _draw(clip: str, n: int, file: Path) -> None:
+    """Put the frames side by side; the picture's comment says which they are."""
     import numpy as np
     from PIL import Image
 
-    from sharegptvideo.media import MediaError, sample_frames
+    from sharegptvideo.media import sample_frames
 
-    try:
-        frames, indices = sample_frames(clip, n)
-    except MediaError as error:
-        return Strip(error=str(error))
+    frames, indices = sample_frames(clip, n)
     height, width = frames.shape[1:3]
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     row = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
            for frame in frames]  # fmt: skip
-    picture = Image.fromarray(np.concatenate(row, axis=1))
-    name = hashlib.sha256(f"{n} {clip}".encode()).hexdigest()[:20]
-    file = folder / f"{name}.jpg"
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")
-    picture.save(temporary, format="JPEG", quality=_QUALITY, optimize=True)
+    Image.fromarray(np.concatenate(row, axis=1)).save(
+        temporary, format="JPEG", quality=_QUALITY, optimize=True, comment=json.dumps(indices)
+    )
     temporary.replace(file)
-    return Strip(f"{_FOLDER}/{file.name}", len(row), *size, tuple(map(int, indices)))
+
+
+def _read(file: Path) -> Strip:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        indices = json.loads(picture.info["comment"])
+        width, height = picture.size
+    n = len(indices)
+    return Strip(f"{_FOLDER}/{file.name}", n, width // n, height, tuple(indices))
 
 
 def _remove_others(folder: Path, files: set[str]) -> None:
     kept = {Path(file).name for file in files}
-    for path in folder.glob("?" * 20 + ".jpg"):
-        if path.name not in kept:
+    for path in folder.glob("?" * 20 + ".*"):
+        if path.suffix in (".jpg", ".tmp") and path.name not in kept:
             path.unlink()

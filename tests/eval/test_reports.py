@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+from report_pages import read_page, with_judge
 from typer.testing import CliRunner
 
 from sharegptvideo.cli import app
@@ -24,23 +25,6 @@ from sharegptvideo.eval.reports.writing import write_report
 from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl
 
 Row = dict[str, Any]
-
-
-def read_page(out: Path) -> tuple[Row, list[Row], list[Row]]:
-    """What the page reads: the index, the samples with their clips in them, and the clips."""
-
-    def value(path: Path) -> Any:
-        text = path.read_text(encoding="utf-8")
-        assert text.endswith(");\n")
-        return text.removesuffix(");\n")
-
-    index = json.loads(value(out / "samples" / "index.js").removeprefix("report.begin("))
-    samples, clips = [], []
-    for number, path in enumerate(sorted((out / "samples").glob("0*.js"))):
-        piece = json.loads(value(path).removeprefix(f"report.take({number}, "))
-        samples += [row | {"clip": piece["clips"][row["clip"]]} for row in piece["samples"]]
-        clips += piece["clips"]
-    return index, samples, clips
 
 
 @pytest.fixture
@@ -140,17 +124,6 @@ def test_a_second_run_is_held_against_it_and_another_judge_is_marked(
     assert "two judges" not in (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
 
 
-def with_judge(run: Path, replies: list[Row], **about: object) -> None:
-    """Give a run's verdicts another judge: `replies` go into its judgements in turn."""
-    record = read_json(run / "run.json")
-    record["tasks"]["msvd_qa"]["judge"] = {"name": "openai:gpt", "prompt_version": 2, **about}
-    write_json(run / "run.json", record)
-    rows = [row for _, row in read_jsonl(run / "judgements.jsonl")]
-    for number, row in enumerate(rows):
-        row.update(replies[number % len(replies)])
-    write_jsonl(run / "judgements.jsonl", rows)
-
-
 def test_the_models_that_answered_are_named_and_a_mixture_is_told(
     run: Path, tmp_path: Path
 ) -> None:
@@ -247,6 +220,28 @@ def test_clips_that_are_gone_or_changed_are_told(
     assert "file" not in clips[0]
     assert clips[1]["moved"] is True
     assert "c01_0001.png" in clips[2]["error"]
+
+
+def test_pictures_are_made_once_and_anew_for_another_clip(
+    run: Path, small_release: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_report(run, out)
+    first = {path.name: path.stat().st_mtime_ns for path in (out / "frames").iterdir()}
+    assert len(first) == 3
+    (out / "frames" / f"{'0' * 20}.tmp").write_bytes(b"torn off")
+    picture = Image.new("RGB", (32, 24), (250, 250, 0))
+    picture.save(small_release.clips / "b" / "c01_0001.png")
+    write_report(run, out)
+    second = {path.name: path.stat().st_mtime_ns for path in (out / "frames").iterdir()}
+    assert len(second) == 3
+    kept = first.keys() & second.keys()
+    assert len(kept) == 2
+    assert all(first[name] == second[name] for name in kept)
+    _, _, clips = read_page(out)
+    shown = Image.open(out / clips[1]["file"]).getpixel((10, 12))
+    assert isinstance(shown, tuple)
+    assert max(abs(a - b) for a, b in zip(shown, (250, 250, 0), strict=True)) < 12
 
 
 def test_data_that_changed_or_moved_are_told(run: Path, small_release: Any, tmp_path: Path) -> None:
