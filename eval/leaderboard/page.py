@@ -13,7 +13,7 @@ from sharegptvideo.eval.leaderboard.tables import (
     board_csv,
     board_latex,
     board_markdown,
-    judge_line,
+    judge_about,
 )
 from sharegptvideo.eval.reports import format_share
 from sharegptvideo.storage import write_json, write_text
@@ -88,7 +88,7 @@ def _group(group: Mapping[str, Any]) -> str:
     rows = "\n".join(_row(row, columns, best, with_mean=with_mean) for row in group["rows"])
     return (
         f"<section>\n<h2>Judge: {escape(str(judge['name']))}</h2>\n"
-        f'<p class="judge">{escape(judge_line(judge))}</p>\n<div class="frame">\n<table>\n'
+        f'<p class="judge">{escape(judge_about(judge))}</p>\n<div class="frame">\n<table>\n'
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n"
         "</table>\n</div>\n</section>"
     )

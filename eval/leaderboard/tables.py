@@ -14,7 +14,7 @@ from sharegptvideo.eval.reports.text import (
     tex_estimate,
 )
 
-__all__ = ["board_csv", "board_latex", "board_markdown", "judge_line"]
+__all__ = ["board_csv", "board_latex", "board_markdown", "judge_about", "judge_line"]
 
 Group = Mapping[str, Any]
 
@@ -23,10 +23,15 @@ _MARKED = "not ranked: a part of the task's questions, or coverage under 99 %"
 
 
 def judge_line(judge: Mapping[str, Any]) -> str:
-    """A judge's description in one line: `answer-match · kind rules · version 1`."""
+    """A judge's name and description in one line: `answer-match · kind rules · version 1`."""
+    about = judge_about(judge)
+    return f"{judge['name']} · {about}" if about else str(judge["name"])
+
+
+def judge_about(judge: Mapping[str, Any]) -> str:
+    """A judge's description without its name; first the models that in fact answered."""
     answered = judge.get("answered_by")
-    parts = [str(judge["name"])]
-    parts += [f"answered by {', '.join(answered)}"] if answered else []
+    parts = [f"answered by {', '.join(answered)}"] if answered else []
     for key, value in judge.items():
         if key == "members":
             value = ", ".join(str(member.get("name")) for member in value)

@@ -274,7 +274,7 @@ const report = (() => {
     if (sample.score !== undefined) told.push(`score ${Number(sample.score.toFixed(2))}`);
     if (sample.by) told.push(`by ${sample.by}`);
     if (sample.repaired) told.push("the judge's first reply could not be read");
-    if (sample.other_judge) told.push("another judge");
+    if (sample.other_judge && sample.outcome !== "failed") told.push("another judge");
     if (warning) told.push(warning);
     if (told.length) held.append(element("span", "hint", ` ${told.join(" · ")}`));
     facts.append(element("dt", "", "Verdict"), held);
