@@ -15,6 +15,7 @@ from sharegptvideo.storage import dumps
 __all__ = [
     "JsonOption",
     "Progress",
+    "ask",
     "make_world",
     "note",
     "print_figures",
@@ -36,6 +37,20 @@ _LOG_SECONDS = 30.0
 def note(text: str) -> None:
     """Print a line for the reader on stderr, where it cannot mix with the figures."""
     typer.echo(text, err=True)
+
+
+def ask(question: str) -> bool:
+    """Ask for a yes or no on the terminal; bars stand still meanwhile, or they would cover it."""
+    for bars in _bars:
+        bars.stop()
+    try:
+        return typer.confirm(question, err=True)
+    finally:
+        for bars in _bars:
+            bars.start()
+
+
+_bars: list[Any] = []  # those on the screen
 
 
 def make_world(source: str | None, progress: Progress) -> None:
@@ -112,7 +127,7 @@ def progress_bar() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, Any] = {}
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=Console(stderr=True)) as bars, _known(bars):
 
         def progress(done: int, total: int, what: str) -> None:
             if what not in tasks:
@@ -120,6 +135,15 @@ def progress_bar() -> Iterator[Progress]:
             bars.update(tasks[what], completed=done, total=total or None)
 
         yield progress
+
+
+@contextlib.contextmanager
+def _known(bars: Any) -> Iterator[None]:
+    _bars.append(bars)
+    try:
+        yield
+    finally:
+        _bars.remove(bars)
 
 
 def _log_lines() -> Progress:

@@ -56,7 +56,8 @@ class EndpointOptions:
             value = getattr(self, name)
             lowest = 0 if name == "max_cost" else math.ulp(0.0)
             if value is not None and not (lowest <= value < math.inf):
-                raise UserError(f"{name.replace('_', '-')} {value}: has to be a number above 0")
+                least = "0 or more" if name == "max_cost" else "above 0"
+                raise UserError(f"{name.replace('_', '-')} {value}: has to be a number {least}")
         if self.batch_api and not self.cache:
             raise UserError("the Batch API keeps track in the cache: take --no-cache away")
 

@@ -9,6 +9,7 @@ server refuses (400, 422) is left out from then on.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -220,6 +221,8 @@ class Sender:
         try:
             # As plain JSON: building the client's own objects takes longer than all the rest.
             found: Any = await self.open().post("/chat/completions", cast_to=object, body=body)
+            if isinstance(found, str):  # some servers do not say that what they send is JSON
+                found = json.loads(found)
         except (APIResponseValidationError, ValueError) as error:
             raise NoCompletionError("the reply is no chat completion") from error
         reply = read_reply(found, self.model)

@@ -67,6 +67,12 @@ def test_passing_trouble_is_tried_again(chat_server: Any, trouble: Any) -> None:
     assert len(chat_server.requests) == 3
 
 
+def test_json_that_is_not_called_so_is_read(chat_server: Any) -> None:
+    completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}}]}
+    chat_server.answer = lambda _: (200, {"Content-Type": "text/plain"}, json.dumps(completion))
+    assert [r.text for r in ask(ChatClient("m", base_url=chat_server.url))] == ["yes"]
+
+
 def test_a_call_fails_after_the_last_attempt(chat_server: Any) -> None:
     chat_server.answer = lambda _: (500, {}, '{"error": {"message": "on fire"}}')
     client = ChatClient("m", base_url=chat_server.url, first_wait=0.01, attempts=3)

@@ -152,9 +152,10 @@ def test_a_server_that_counts_nothing_is_counted_for(chat_server: Any, tmp_path:
 
 
 def test_an_estimate_leaves_out_what_is_in_the_cache(chat_server: Any, tmp_path: Path) -> None:
-    chosen = options(tmp_path, cache=tmp_path / "c", concurrency=4, rpm=6)
-    client = ChatClient("m", base_url=chat_server.url, options=chosen)
-    run(client, 3, [])
+    kept = {"cache": tmp_path / "c"}
+    run(ChatClient("m", base_url=chat_server.url, options=options(tmp_path, **kept)), 3, [])
+    slow = options(tmp_path, concurrency=4, rpm=6, **kept)
+    client = ChatClient("m", base_url=chat_server.url, options=slow)
     texts = [[{"role": "user", "content": f"q{n:04}"}] for n in range(5)]
     found = client.estimate(texts, max_tokens=20)
     # Each: 5 bytes / 4 + 8 tokens, and 20 of the answer; 2 at 6 a minute.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharegptvideo.cli._common import note
+from sharegptvideo.cli._common import ask, note
 
 if TYPE_CHECKING:
     from sharegptvideo.llm import EndpointOptions
@@ -125,4 +125,4 @@ def _agreed(_: str) -> bool:
 
 
 def _ask(question: str) -> bool:
-    return typer.confirm(f"{question}. Go on?", err=True)
+    return ask(f"{question}. Go on?")
