@@ -36,9 +36,7 @@ def attack(
     ] = None,
     data_dir: DataOption = None,
     task_path: TaskPathOption = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Questions that are used.")
-    ] = 10,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Questions that are used.")] = 10,
     base_url: UrlOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for every verdict; resumable.")
