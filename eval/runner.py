@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answering import answer_questions
+from sharegptvideo.eval.costs import estimate_answers, estimate_verdicts
 from sharegptvideo.eval.models import Model, open_model
 from sharegptvideo.eval.panels import member_agreement
 from sharegptvideo.eval.runfolder import RunFolder, package_versions
@@ -20,6 +21,7 @@ from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_fold
 from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import judge_answers
 from sharegptvideo.judging import Judge, Panel, open_judge
+from sharegptvideo.llm import EndpointOptions, Estimate
 
 __all__ = ["judge_predictions", "run_evaluation"]
 
@@ -63,7 +65,9 @@ def run_evaluation(
     base_url: str | None = None,
     judge_sees: Literal["frames"] | None = None,
     batch_size: int = 16,
+    devices: Sequence[str] | None = None,
     max_new_tokens: int | None = None,
+    endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Answer the questions of `tasks` with `model`, have the answers judged, and count.
@@ -84,8 +88,10 @@ def run_evaluation(
         limit: ask the first N questions of each task only.
         base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
         judge_sees: "frames": an `openai:` judge sees the clip instead of its caption.
-        batch_size: questions that the model gets at once.
+        batch_size: questions that the model answers at once; those about one clip stay together.
+        devices: for `hf:` models, see `open_model`.
         max_new_tokens: instead of the tasks' own; part of what the run is.
+        endpoint: how fast, for how much money and with which cache endpoints are asked.
         progress: called as `progress(done, total, what)`.
 
     Returns:
@@ -107,8 +113,13 @@ def run_evaluation(
     wanted = [load_task(name, own) for name in dict.fromkeys(tasks)]
     if not wanted:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
-    judges = _judges(judge, wanted, base_url, judge_sees)
-    answerer = open_model(model, base_url=base_url)
+    endpoint = endpoint or EndpointOptions()
+    if model.startswith("openai:"):  # no slot waits for the end of a batch
+        batch_size = max(batch_size, 2 * endpoint.concurrency)
+    judges = _judges(judge, wanted, base_url, judge_sees, endpoint)
+    answerer = open_model(
+        model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
+    )
     every = {
         task.name: load_questions(
             task, data, _clips(answerer, judges[_wording(task)], task, data, clips)
@@ -128,6 +139,8 @@ def run_evaluation(
     remarks = _check(answerer, plans, every)
     run = _describe(answerer, plans, judge, data=data, clips=clips, limit=limit)
     with RunFolder(Path(out), run) as folder:
+        if answerer.needs_frames:  # answers from a file cost nothing, and tell what judging will
+            endpoint.approve(_ahead(answerer, plans, folder))
         for plan in plans:
             answer_questions(
                 plan.task,
@@ -139,6 +152,8 @@ def run_evaluation(
                 batch_size=batch_size,
                 progress=progress,
             )
+        if not answerer.needs_frames:
+            endpoint.approve(_ahead(answerer, plans, folder))
         for plan in plans:
             if isinstance(plan.judge, Panel):
                 plan.judge.keep_in(Path(out) / "panel")
@@ -168,6 +183,7 @@ def judge_predictions(
     limit: int | None = None,
     base_url: str | None = None,
     judge_sees: Literal["frames"] | None = None,
+    endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge a file of predictions (JSONL: id, prediction, where needed task) and count.
@@ -185,6 +201,7 @@ def judge_predictions(
         limit=limit,
         base_url=base_url,
         judge_sees=judge_sees,
+        endpoint=endpoint,
         progress=progress,
     )
 
@@ -202,13 +219,19 @@ def _judges(
     tasks: Sequence[Task],
     base_url: str | None,
     sees: Literal["frames"] | None,
+    options: EndpointOptions,
 ) -> dict[_Wording, Judge]:
     """The judge of each wording, checked."""
     wordings = [_wording(task) for task in tasks]
     if isinstance(judge, str):
         opened = {
             (protocol, file): open_judge(
-                judge, base_url=base_url, protocol=protocol, prompt_file=file, sees=sees
+                judge,
+                base_url=base_url,
+                protocol=protocol,
+                prompt_file=file,
+                sees=sees,
+                options=options,
             )
             for protocol, file in wordings
         }
@@ -237,6 +260,24 @@ def _check(
 ) -> dict[str, Any]:
     asked = [question for plan in plans for question in plan.questions]
     return model.check(asked, [q for questions in every.values() for q in questions])
+
+
+def _ahead(model: Model, plans: Sequence[_Plan], folder: RunFolder) -> Estimate:
+    """What is still to be asked and paid for."""
+    ahead = Estimate()
+    for plan in plans:
+        ahead += estimate_answers(
+            plan.task,
+            plan.questions,
+            model,
+            folder.predictions,
+            frames=plan.frames,
+            max_new_tokens=plan.max_new_tokens,
+        )
+        ahead += estimate_verdicts(
+            plan.questions, folder.predictions.rows, plan.judge, folder.judgements
+        )
+    return ahead
 
 
 def _describe(

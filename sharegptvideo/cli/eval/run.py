@@ -8,6 +8,17 @@ from typing import Annotated
 import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, progress_bar
+from sharegptvideo.cli.eval._endpoint import (
+    BatchApiOption,
+    ConcurrencyOption,
+    MaxCostOption,
+    NoCacheOption,
+    PricesOption,
+    RpmOption,
+    TpmOption,
+    YesOption,
+    endpoint_options,
+)
 from sharegptvideo.cli.eval._shared import (
     DataOption,
     JudgeOption,
@@ -50,12 +61,27 @@ def run(
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Questions answered at once.")
     ] = 16,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            "--devices",
+            help="For hf: models, a process on each: cuda:0,cuda:1 or all. Default: one device.",
+        ),
+    ] = None,
     max_new_tokens: Annotated[
         int | None,
         typer.Option(
             "--max-new-tokens", min=1, help="Where an answer is cut; default: the task's."
         ),
     ] = None,
+    concurrency: ConcurrencyOption = 32,
+    rpm: RpmOption = None,
+    tpm: TpmOption = None,
+    max_cost: MaxCostOption = None,
+    prices: PricesOption = None,
+    yes: YesOption = False,
+    no_cache: NoCacheOption = False,
+    batch_api: BatchApiOption = False,
     json: JsonOption = False,
 ) -> None:
     """Answer the questions of tasks with a model and have the answers judged.
@@ -67,6 +93,16 @@ def run(
     """
     from sharegptvideo.eval import run_evaluation
 
+    endpoint = endpoint_options(
+        concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        max_cost=max_cost,
+        prices=prices,
+        yes=yes,
+        no_cache=no_cache,
+        batch_api=batch_api,
+    )
     with progress_bar() as progress:
         make_world(builtin_source(task, data_dir), progress)
         results = run_evaluation(
@@ -81,7 +117,9 @@ def run(
             base_url=base_url,
             judge_sees=judge_sees,
             batch_size=batch_size,
+            devices=None if devices is None else devices.split(","),
             max_new_tokens=max_new_tokens,
+            endpoint=endpoint,
             progress=progress,
         )
     show_results(results, out, task_names(task), as_json=json)
