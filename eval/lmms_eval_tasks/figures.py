@@ -134,12 +134,14 @@ def _rows(
 
 
 def _home(settings: Settings, args: Any) -> Path | None:
-    if settings.out is not None:
-        return settings.out
+    out: Path | None = settings.out
+    if out is not None:
+        return out
     output = getattr(args, "output_path", None)
     if not output:
         return None
-    return Path(output) / "sharegptvideo" / _model(args)["name"].strip("/").replace("/", "__")
+    name = str(_model(args)["name"]).strip("/").replace("/", "__")
+    return Path(output) / "sharegptvideo" / name
 
 
 def _model(args: Any) -> dict[str, Any]:
