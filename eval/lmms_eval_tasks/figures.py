@@ -134,9 +134,8 @@ def _rows(
 
 
 def _home(settings: Settings, args: Any) -> Path | None:
-    out: Path | None = settings.out
-    if out is not None:
-        return out
+    if settings.out is not None:
+        return settings.out
     output = getattr(args, "output_path", None)
     if not output:
         return None
