@@ -92,7 +92,7 @@ def test_failures_are_not_kept(chat_server: Any, tmp_path: Path) -> None:
 
 
 def test_refused_parameters_come_along(chat_server: Any, tmp_path: Path) -> None:
-    refusal = (400, {}, '{"error": {"message": "temperature is not supported"}}')
+    refusal: Any = (400, {}, '{"error": {"message": "temperature is not supported"}}')
     chat_server.answer = lambda body: refusal if "temperature" in body else "ok"
     ask(client_of(chat_server, tmp_path / "c"))
     again = client_of(chat_server, tmp_path / "c")

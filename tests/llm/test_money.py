@@ -19,7 +19,8 @@ DOLLARS = "date: 2026-01-02\nhosts: {127.0.0.1: {m: {prompt: 1000000, completion
 
 def options(folder: Path, **chosen: Any) -> EndpointOptions:
     (folder / "prices.yaml").write_text(DOLLARS)
-    return EndpointOptions(**{"prices": folder / "prices.yaml", "cache": False} | chosen)
+    given: dict[str, Any] = {"prices": folder / "prices.yaml", "cache": False}
+    return EndpointOptions(**given | chosen)
 
 
 def run(client: ChatClient, number: int, answered: list[str]) -> None:
@@ -181,7 +182,11 @@ def test_who_is_asked_before_much_is_spent() -> None:
     asked: list[str] = []
 
     def say(answer: bool) -> Any:
-        return lambda question: asked.append(question) or answer
+        def confirm(question: str) -> bool:
+            asked.append(question)
+            return answer
+
+        return confirm
 
     def chosen(**given: Any) -> EndpointOptions:
         return EndpointOptions(cache=False, tell=told.append, **given)
