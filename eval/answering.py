@@ -120,8 +120,7 @@ def _answer_at_once(
             while waiting:
                 first, future = waiting.popleft()
                 _answer(first, future.result(), write)
-        except BaseException:
-            # What is being answered is kept; what has not begun is left.
+        except BaseException:  # Ctrl-C too: what is being answered is kept, the rest is left
             begun = [(batch, future) for batch, future in waiting if not future.cancel()]
             for batch, future in begun:
                 if future.exception() is None:

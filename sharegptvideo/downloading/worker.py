@@ -57,13 +57,13 @@ def main() -> None:
 def _die_with_the_reader() -> None:
     """stdin stays open as long as the process that asked lives, and nothing more comes there."""
     os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read: its lock breaks the interpreter's exit
-    os._exit(1)
+    os._exit(1)  # this module is a process of its own, started by `running.py`
 
 
 def _tell(line: dict[str, Any]) -> None:
     try:
         print(json.dumps(line), flush=True)
-    except BrokenPipeError:
+    except BrokenPipeError:  # nobody reads any more; see above
         os._exit(1)
 
 

@@ -128,7 +128,7 @@ class Batches:
         await options.meter.reserve(aside, options.max_cost)
         try:
             batch = await self._send_off(keys, "\n".join(lines) + "\n")
-        except BaseException:
+        except BaseException:  # cancelled too: what was set aside is free again
             options.meter.settle(aside, 0.0, requests=0)
             raise
         await self._fetch_for(batch, aside)

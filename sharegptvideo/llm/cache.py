@@ -151,7 +151,7 @@ class ReplyCache:
             connection.executescript(
                 f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_LAYOUT}; COMMIT;"
             )
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no open file is left behind, then it goes its way
             connection.close()
             raise
         return connection

@@ -80,6 +80,6 @@ def _begin_worker() -> None:
 
     def follow() -> None:
         multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+        os._exit(1)  # of the worker, never of the process that asked
 
     threading.Thread(target=follow, daemon=True).start()

@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.errors import UserError
 from sharegptvideo.sources.base import Row
-from sharegptvideo.sources.msvd import numbered_row, read_msvd_mapping
-from sharegptvideo.sources.originals import read_list
-from sharegptvideo.sources.rows import RowError
+from sharegptvideo.sources.msvd import numbered_row, read_numbered
 
 __all__ = ["msrvtt_row", "read_msrvtt"]
 
@@ -28,12 +25,7 @@ def read_msrvtt(questions: Path, mapping: Path | None = None) -> Iterator[Row]:
     Raises:
         UserError: not such a file, an entry lacks a column, or a clip lacks its name.
     """
-    names = read_msvd_mapping(mapping) if mapping else None
-    for where, entry in read_list(questions):
-        try:
-            yield msrvtt_row(entry, names)
-        except RowError as error:
-            raise UserError(f"{where}: {error}") from error
+    return read_numbered(questions, mapping, msrvtt_row)
 
 
 def msrvtt_row(entry: Mapping[str, Any], names: Mapping[str, str] | None) -> Row:

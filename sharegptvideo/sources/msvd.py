@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.originals import read_lines, read_list, text_or_number
 from sharegptvideo.sources.rows import RowError
 
-__all__ = ["clip_number", "msvd_row", "numbered_row", "read_msvd", "read_msvd_mapping"]
+__all__ = [
+    "clip_number",
+    "msvd_row",
+    "numbered_row",
+    "read_msvd",
+    "read_msvd_mapping",
+    "read_numbered",
+]
 
 _COLUMNS = ("id", "video_id", "question", "answer")
 
@@ -31,10 +38,23 @@ def read_msvd(questions: Path, mapping: Path | None = None) -> Iterator[Row]:
     Raises:
         UserError: not such a file, an entry lacks a column, or a clip lacks its name.
     """
+    return read_numbered(questions, mapping, msvd_row)
+
+
+def read_numbered(
+    questions: Path,
+    mapping: Path | None,
+    row_of: Callable[[Mapping[str, Any], Mapping[str, str] | None], Row],
+) -> Iterator[Row]:
+    """The rows of a list of questions about numbered clips, `row_of` making each.
+
+    Raises:
+        UserError: see `read_msvd`.
+    """
     names = read_msvd_mapping(mapping) if mapping else None
     for where, entry in read_list(questions):
         try:
-            yield msvd_row(entry, names)
+            yield row_of(entry, names)
         except RowError as error:
             raise UserError(f"{where}: {error}") from error
 
