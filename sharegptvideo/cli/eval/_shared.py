@@ -26,7 +26,7 @@ __all__ = [
     "figures_table",
     "judge_name",
     "show_results",
-    "task_names",
+    "split_names",
 ]
 
 TaskOption = Annotated[
@@ -73,7 +73,8 @@ UrlOption = Annotated[
 ]
 
 
-def task_names(task: str) -> list[str]:
+def split_names(task: str) -> list[str]:
+    """The names of a list separated by commas."""
     return [name.strip() for name in task.split(",") if name.strip()]
 
 
@@ -88,7 +89,7 @@ def judge_name(judge: str | None, panel: str | None) -> str:
 
 def builtin_source(task: str, data_dir: Path | None) -> str | None:
     """The built-in world, where a task asks for it and no other data is given."""
-    builtin = any(name.startswith("synthetic_") for name in task_names(task))
+    builtin = any(name.startswith("synthetic_") for name in split_names(task))
     return "synthetic" if builtin and data_dir is None else None
 
 
@@ -148,6 +149,7 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
 
 
 def figures_table(*columns: str) -> Any:
+    """A table of figures: numbers to the right, the first column and `about` to the left."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -32,7 +32,7 @@ from sharegptvideo.cli.eval._shared import (
     builtin_source,
     judge_name,
     show_results,
-    task_names,
+    split_names,
 )
 
 __all__ = ["judge"]
@@ -86,7 +86,7 @@ def judge(
         make_world(builtin_source(task, data_dir), progress)
         results = judge_predictions(
             predictions,
-            task_names(task),
+            split_names(task),
             judge_name(judge, panel),
             out,
             data_dir=data_dir,
@@ -98,4 +98,4 @@ def judge(
             endpoint=endpoint,
             progress=progress,
         )
-    show_results(results, out, task_names(task), as_json=json)
+    show_results(results, out, split_names(task), as_json=json)

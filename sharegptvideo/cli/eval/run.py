@@ -32,7 +32,7 @@ from sharegptvideo.cli.eval._shared import (
     builtin_source,
     judge_name,
     show_results,
-    task_names,
+    split_names,
 )
 
 __all__ = ["run"]
@@ -107,7 +107,7 @@ def run(
         make_world(builtin_source(task, data_dir), progress)
         results = run_evaluation(
             model,
-            task_names(task),
+            split_names(task),
             judge_name(judge, panel),
             out,
             data_dir=data_dir,
@@ -122,4 +122,4 @@ def run(
             endpoint=endpoint,
             progress=progress,
         )
-    show_results(results, out, task_names(task), as_json=json)
+    show_results(results, out, split_names(task), as_json=json)
