@@ -22,10 +22,10 @@ from sharegptvideo.modeling.memory import (
     fitting_rows,
     free_bytes,
     in_parts,
-    rows_of,
 )
 from sharegptvideo.modeling.pixels import Frames, VideoPixels
 from sharegptvideo.modeling.prompts import conversation, encode, expand_video, video_token_count
+from sharegptvideo.modeling.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
@@ -52,12 +52,17 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What decoding starts from, one row per prompt: last hidden state, cache, mask, position."""
+    """What decoding starts from, one row per prompt.
+
+    Last hidden state, cache, what is added to products with the tokens behind the clip (rows×1×1×
+    tokens, those of the answer included), position of the next token, and tokens held so far.
+    """
 
     hidden: torch.Tensor
-    cache: Any
+    cache: SharedPrefixCache
     mask: torch.Tensor
     next_position: torch.Tensor
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,19 +215,20 @@ class VideoLanguageModel:
         number = {clip: index for index, clip in enumerate(clips)}
 
         def answer(part: Sequence[_Row]) -> list[list[str]]:
-            state = self._read(part, cache, [number[row.clip] for row in part])
-            tokens = self._decode(
-                state,
-                [row.room for row in part for _ in range(decoding.answers)],
-                decoding,
-                _uniforms(part, decoding),
-            )
+            with attending_to_prefixes(self.model.config.text_config):
+                state = self._read(part, cache, [number[row.clip] for row in part])
+                tokens = self._decode(
+                    state,
+                    [row.room for row in part for _ in range(decoding.answers)],
+                    decoding,
+                    _uniforms(part, decoding),
+                )
             texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
             texts = [text.strip() for text in texts]
             k = decoding.answers
             return [texts[start : start + k] for start in range(0, len(texts), k)]
 
-        longest = max(len(row.prefix) + len(row.ids) + row.room for row in rows)
+        longest = max(len(row.ids) + row.room for row in rows)
         free = self.memory_limit or free_bytes(self.model.device)
         fitting = fitting_rows(cache_bytes(cache, longest) * decoding.answers, free)
         return in_parts(rows, answer, most=min(most, fitting or most))
@@ -241,24 +247,30 @@ class VideoLanguageModel:
         return language(inputs_embeds=embeds, use_cache=True).past_key_values
 
     def _read(self, rows: Sequence[_Row], clips: Any, which: list[int]) -> _State:
-        """Run the questions behind copies of their clips' rows, padded on the left."""
+        """Run the questions behind their clips, padded on the left."""
         device, language = self.model.device, self.model.model.language_model
-        before = len(rows[0].prefix)
-        cache = rows_of(clips, torch.tensor(which, device=device))
-        longest = max(len(row.ids) for row in rows)
-        gaps = [longest - len(row.ids) for row in rows]
-        padded = [[0] * gap + row.ids for gap, row in zip(gaps, rows, strict=True)]
-        seen_by = [[1] * before + [0] * gap + [1] * (longest - gap) for gap in gaps]
-        mask = torch.tensor(seen_by, device=device)
-        positions = mask.cumsum(1) - 1
+        room = max(row.room for row in rows)
+        cache = SharedPrefixCache(clips, which, ahead=room)
+        lengths = torch.tensor([[len(row.ids)] for row in rows], device=device)
+        longest = int(lengths.max())
+        numbers = torch.arange(longest, device=device) - (longest - lengths)  # under 0: padding
+        # Added to the products with what stands behind the clips, answers included.
+        mask = torch.zeros(len(rows), 1, 1, longest + room, dtype=self.model.dtype, device=device)
+        least = torch.finfo(mask.dtype).min
+        mask[:, 0, 0, :longest].masked_fill_(numbers < 0, least)
+        later = mask.new_full((longest, longest), least).triu(1)
         output = language(
-            input_ids=torch.tensor(padded, device=device),
-            attention_mask=mask,
-            position_ids=positions[:, before:],
+            input_ids=torch.tensor(
+                [[0] * (longest - len(row.ids)) + row.ids for row in rows], device=device
+            ),
+            attention_mask=torch.minimum(mask[..., :longest], later),
+            position_ids=len(rows[0].prefix) + numbers.clamp(min=0),
             past_key_values=cache,
             use_cache=True,
         )
-        return _State(output.last_hidden_state[:, -1], cache, mask, positions[:, -1:] + 1)
+        return _State(
+            output.last_hidden_state[:, -1], cache, mask, len(rows[0].prefix) + lengths, longest
+        )
 
     def _decode(
         self,
@@ -270,6 +282,7 @@ class VideoLanguageModel:
         """Token ids per answer, rows×answers of them, at most `room` each, no closing token."""
         language, head, cache = self.model.model.language_model, self.model.lm_head, state.cache
         hidden, mask, next_position = state.hidden, state.mask, state.next_position
+        held = state.held
         if decoding.answers > 1:
             cache.batch_repeat_interleave(decoding.answers)
             hidden, mask, next_position = (
@@ -292,10 +305,10 @@ class VideoLanguageModel:
                 cache.batch_select_indices(index)
                 chosen, mask, next_position = chosen[index], mask[index], next_position[index]
                 live = [live[i] for i in keep]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            held += 1
             output = language(
                 input_ids=chosen[:, None],
-                attention_mask=mask,
+                attention_mask=mask[..., :held],
                 position_ids=next_position,
                 past_key_values=cache,
                 use_cache=True,
@@ -326,7 +339,7 @@ def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
         if batch and (new_length or len(batch) + len(group) > size):
             yield batch
             batch = []
-        batch = batch + group
+        batch = batch + sorted(group, key=lambda row: len(row.ids))  # little is padded then
     if batch:
         yield batch
 
