@@ -1,4 +1,8 @@
-"""Rows to batches: clips decoded once and kept, prompts expanded, answers marked."""
+"""Rows to batches: clips decoded once and kept, prompts expanded, answers marked.
+
+A batch has each clip once, however many rows are about it, and the layout by which the model
+reads a clip's tokens once for all of them (`sharing`).
+"""
 
 from __future__ import annotations
 
@@ -9,35 +13,34 @@ from typing import Any
 
 import torch
 
-from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling.pixels import VideoPixels
-from sharegptvideo.modeling.prompts import expand_video
+from sharegptvideo.training.families.base import Clip, ClipReader
+from sharegptvideo.training.sharing.layout import shared_layout
 
-__all__ = ["Batch", "ClipCache", "PreferenceCollator", "Prompting", "SftCollator"]
+__all__ = ["Batch", "ClipCache", "PreferenceCollator", "SftCollator"]
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
 _IGNORED = -100
+_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 class ClipCache:
-    """Clips as resized uint8 frames, decoded once while they fit in `limit` bytes.
+    """Clips as a reader gives them, decoded once while they fit in `limit` bytes.
 
     The least recently used clip goes first, so an epoch over more clips than fit decodes again
     what it must, and memory stays bounded.
     """
 
-    def __init__(self, pixels: VideoPixels, frames: int, limit: int = 1 << 30) -> None:
-        self.pixels = pixels
-        self.frames = frames
+    def __init__(self, reader: ClipReader, limit: int = 1 << 30) -> None:
+        self.reader = reader
         self.limit = limit
         self.size = 0
-        self._clips: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._clips: OrderedDict[str, Clip] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._clips)
 
-    def clip(self, path: str) -> torch.Tensor:
-        """The clip's frames, uint8 frames×3×height×width as the model takes them.
+    def clip(self, path: str) -> Clip:
+        """The clip as `reader` gives it.
 
         Raises:
             MediaError: the file cannot be read.
@@ -45,78 +48,106 @@ class ClipCache:
         if path in self._clips:
             self._clips.move_to_end(path)
             return self._clips[path]
-        clip = self.pixels.resize_and_crop(sample_frames(path, self.frames).frames)
+        clip = self.reader.read(path)
         self._clips[path] = clip
-        self.size += clip.nbytes
+        self.size += _bytes(clip)
         while self.size > self.limit and len(self._clips) > 1:
-            self.size -= self._clips.popitem(last=False)[1].nbytes
+            self.size -= _bytes(self._clips.popitem(last=False)[1])
         return clip
 
-    def batch(self, paths: Sequence[str]) -> torch.Tensor:
-        """Normalised float32 clips×frames×3×height×width."""
-        return self.pixels.normalise(torch.stack([self.clip(path) for path in paths]))
+
+def _bytes(clip: Clip) -> int:
+    return sum(tensor.nbytes for tensor in clip.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Prompting:
-    """The token ids a collator needs, and how many positions a clip takes."""
+class _Rows:
+    """Token rows, which of them are spoken, and the clip of each."""
 
-    pad_id: int
-    video_id: int
-    video_tokens: int
-    max_length: int
+    ids: list[list[int]]
+    spoken: list[list[bool]]
+    paths: list[str]
 
 
-class SftCollator:
-    """Rows `{video_path, ids, spoken}` to a right-padded batch with labels on the answer only.
+class _Collator:
+    """What both collators do.
 
-    Gives input_ids, attention_mask and labels (rows×length; labels are -100 wherever the
-    assistant does not speak) and pixel_values_videos (rows×frames×3×height×width). A sequence
-    longer than `max_length` loses its end.
+    Args:
+        clips: where clips come from.
+        max_length: positions of a row, its clip's included; longer ones lose their end.
+        share: lay rows about one clip out as one sequence.
     """
 
-    def __init__(self, clips: ClipCache, prompting: Prompting) -> None:
+    def __init__(self, clips: ClipCache, max_length: int, *, share: bool = True) -> None:
         self.clips = clips
-        self.prompting = prompting
+        self.max_length = max_length
+        self.share = share
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        p = self.prompting
+    def _batch(self, rows: _Rows) -> Batch:
+        order = list(dict.fromkeys(rows.paths))
+        number = {path: at for at, path in enumerate(order)}
+        clips = [self.clips.clip(path) for path in order]
+        groups: list[list[int]] = [[] for _ in order]
         ids, spoken = [], []
-        for row in rows:
-            tokens, said = expand_video(row["ids"], row["spoken"], p.video_id, p.video_tokens)
-            ids.append(tokens[: p.max_length])
-            spoken.append(said[: p.max_length])
-        batch = _pad(ids, spoken, p.pad_id)
-        said_mask = batch.pop("completion_mask")
-        batch["labels"] = batch["input_ids"].masked_fill(said_mask == 0, _IGNORED)
-        batch["pixel_values_videos"] = self.clips.batch([row["video_path"] for row in rows])
+        for row, path in enumerate(rows.paths):
+            groups[number[path]].append(row)
+            tokens, said = self.clips.reader.expand(
+                rows.ids[row], rows.spoken[row], clips[number[path]]
+            )
+            ids.append(tokens[: self.max_length])
+            spoken.append(said[: self.max_length])
+        batch = _pad(ids, spoken, self.clips.reader.pad_id)
+        batch["clips"] = self.clips.reader.batch(clips)
+        batch["clip_of_row"] = torch.tensor([number[path] for path in rows.paths])
+        if self.share:
+            batch["shared_layout"] = shared_layout(
+                ids, spoken, groups, width=batch["input_ids"].shape[1]
+            )
         return batch
 
 
-class PreferenceCollator:
+class SftCollator(_Collator):
+    """Rows `{video_path, ids, spoken}`, or packs `{rows}` of such, to a right-padded batch.
+
+    Gives input_ids, attention_mask and labels (rows×length; labels are -100 wherever the
+    assistant does not speak), clips (each once, in the order in which they first come),
+    clip_of_row and shared_layout.
+    """
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
+        single = [one for row in rows for one in row.get("rows", [row])]
+        batch = self._batch(
+            _Rows(
+                [row["ids"] for row in single],
+                [row["spoken"] for row in single],
+                [row["video_path"] for row in single],
+            )
+        )
+        said = batch.pop("completion_mask")
+        batch["labels"] = batch["input_ids"].masked_fill(said == 0, _IGNORED)
+        return batch
+
+
+class PreferenceCollator(_Collator):
     """Rows `{video_path, prompt_ids, chosen_ids, rejected_ids}` to the batch of TRL's DPOTrainer.
 
     The first half of the rows are the chosen answers, the second half the rejected ones:
-    input_ids, attention_mask and completion_mask are 2·rows×length. pixel_values_videos has each
-    clip once (rows×frames×3×height×width): both answers share it.
+    input_ids, attention_mask and completion_mask are 2·rows×length; clips has each clip once, and
+    clip_of_row says whose a row is. Rows that have their reference log-probabilities
+    (ref_chosen_logps, ref_rejected_logps) bring them along.
     """
 
-    def __init__(self, clips: ClipCache, prompting: Prompting) -> None:
-        self.clips = clips
-        self.prompting = prompting
-
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        p = self.prompting
-        ids, spoken = [], []
+        ids, spoken, paths = [], [], []
         for answer in ("chosen_ids", "rejected_ids"):
             for row in rows:
-                prompt = row["prompt_ids"]
-                said = [False] * len(prompt) + [True] * len(row[answer])
-                tokens, said = expand_video(prompt + row[answer], said, p.video_id, p.video_tokens)
-                ids.append(tokens[: p.max_length])
-                spoken.append(said[: p.max_length])
-        batch = _pad(ids, spoken, p.pad_id)
-        batch["pixel_values_videos"] = self.clips.batch([row["video_path"] for row in rows])
+                ids.append(row["prompt_ids"] + row[answer])
+                spoken.append([False] * len(row["prompt_ids"]) + [True] * len(row[answer]))
+                paths.append(row["video_path"])
+        batch = self._batch(_Rows(ids, spoken, paths))
+        for name in _REFERENCE:
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows])
         return batch
 
 

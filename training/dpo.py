@@ -5,12 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sharegptvideo.modeling import (
-    VideoPixels,
-    load_model,
-    load_tokenizer,
-    video_token_count,
-)
 from sharegptvideo.training.recipe import DpoRecipe
 from sharegptvideo.training.running import RunFolder, TrainResult
 
@@ -30,13 +24,13 @@ def run_dpo(
     """
     from trl.trainer.dpo_config import DPOConfig
 
-    from sharegptvideo.training.collators import ClipCache, PreferenceCollator, Prompting
+    from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.examples import preference_dataset
+    from sharegptvideo.training.families import open_family
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,
         attach,
         complete,
-        freeze,
         quiet_and_quick,
         trainer_arguments,
     )
@@ -47,30 +41,26 @@ def run_dpo(
     start, length = time.monotonic(), recipe.optimisation.max_length
 
     with quiet_and_quick():
-        model = load_model(recipe.model, dtype="float32")
-        tokenizer = load_tokenizer(recipe.model)
-        video_tokens = video_token_count(model.config, recipe.frames)
-
+        family = open_family(recipe)
         dataset, report = preference_dataset(
-            recipe.data, tokenizer, video_tokens=video_tokens, max_length=length
+            recipe.data, family, max_length=length, equal_pairs=recipe.dpo.equal_pairs
         )
         run.start(report)
 
-        clips = ClipCache(VideoPixels.from_pretrained(recipe.model), recipe.frames)
-        prompting = Prompting(
-            tokenizer.pad_token_id, model.config.video_token_id, video_tokens, length
-        )
-        freeze(model, recipe.freeze)
+        family.freeze(recipe.freeze)
         trainer = VideoDPOTrainer(
-            model=model,
+            model=family.model,
             args=DPOConfig(
                 **trainer_arguments(recipe, run),
                 beta=recipe.dpo.beta,
                 loss_type=[recipe.dpo.loss_type],
             ),
-            data_collator=PreferenceCollator(clips, prompting),
+            data_collator=PreferenceCollator(
+                ClipCache(family.reader), length, share=recipe.sharing.video
+            ),
             train_dataset=dataset,
-            processing_class=tokenizer,
+            processing_class=family.tokenizer,
         )
+        trainer.share(family, recipe.sharing)
         attach(trainer, run, progress)
         return complete(trainer, run, start)

@@ -7,16 +7,17 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling.prompts import Message, conversation, encode
+from sharegptvideo.modeling.prompts import Message, conversation
 from sharegptvideo.storage import dumps
 from sharegptvideo.training.recipe import DataSource
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+
+    from sharegptvideo.training.families import Family
 
 __all__ = ["DataReport", "messages_of", "preference_dataset", "sft_dataset"]
 
@@ -26,10 +27,15 @@ _LISTED = 5
 
 @dataclass(slots=True)
 class DataReport:
-    """What became of the rows: `used` are trained on, `missing` had no clip, `cut` lost text."""
+    """What became of the rows.
+
+    `used` are trained on, `cut` of them lost text at their end; `missing` had no clip, `equal`
+    the same answer as chosen and rejected.
+    """
 
     used: int = 0
     missing: list[str] = field(default_factory=list)
+    equal: list[str] = field(default_factory=list)
     cut: int = 0
     sha256: str = ""
 
@@ -38,14 +44,14 @@ class DataReport:
         notes = []
         if self.missing:
             notes.append(f"{len(self.missing)} rows without a clip left out: {_some(self.missing)}")
+        if self.equal:
+            notes.append(f"{len(self.equal)} pairs of equal answers left out: {_some(self.equal)}")
         if self.cut:
             notes.append(f"{self.cut} of {self.used} rows cut to max_length")
         return notes
 
 
-def sft_dataset(
-    data: DataSource, tokenizer: PreTrainedTokenizerBase, *, video_tokens: int, max_length: int
-) -> tuple[Dataset, DataReport]:
+def sft_dataset(data: DataSource, family: Family, *, max_length: int) -> tuple[Dataset, DataReport]:
     """Examples `{video_path, ids, spoken}`; the clip is still one token.
 
     Raises:
@@ -54,16 +60,21 @@ def sft_dataset(
     """
 
     def example(row: Row) -> tuple[Row, list[int]]:
-        ids, spoken = encode(tokenizer, messages_of(row))
+        ids, spoken = family.encode(messages_of(row))
         if not any(spoken):
             raise UserError(f"{data.name} row {row['id']}: no answer to train on")
         return {"ids": ids, "spoken": spoken}, [spoken.index(True), len(ids)]
 
-    return _dataset(data, example, video_tokens=video_tokens, max_length=max_length)
+    report = DataReport()
+    return _dataset(data, example, report, family.reader.video_tokens, max_length), report
 
 
 def preference_dataset(
-    data: DataSource, tokenizer: PreTrainedTokenizerBase, *, video_tokens: int, max_length: int
+    data: DataSource,
+    family: Family,
+    *,
+    max_length: int,
+    equal_pairs: Literal["error", "skip"] = "error",
 ) -> tuple[Dataset, DataReport]:
     """Examples `{video_path, prompt_ids, chosen_ids, rejected_ids}`; the clip is one token.
 
@@ -71,18 +82,29 @@ def preference_dataset(
         UserError: as `sft_dataset`; or rows that are no preferences.
     """
 
-    def example(row: Row) -> tuple[Row, list[int]]:
+    report = DataReport()
+
+    def example(row: Row) -> tuple[Row, list[int]] | None:
         if not {"prompt", "chosen", "rejected"} <= row.keys():
             raise UserError(f"data.name {data.name!r}: its rows are no preference pairs")
-        prompt, _ = encode(tokenizer, conversation(row["prompt"]))
+        if row["chosen"].strip() == row["rejected"].strip():
+            report.equal.append(str(row["id"]))
+            return None
+        prompt, _ = family.encode(conversation(row["prompt"]))
         answers = {}
         for side in ("chosen", "rejected"):
-            ids, spoken = encode(tokenizer, conversation(row["prompt"], row[side]))
+            ids, spoken = family.encode(conversation(row["prompt"], row[side]))
             answers[f"{side}_ids"] = [i for i, said in zip(ids, spoken, strict=True) if said]
         longest = len(prompt) + max(map(len, answers.values()))
         return {"prompt_ids": prompt, **answers}, [len(prompt), longest]
 
-    return _dataset(data, example, video_tokens=video_tokens, max_length=max_length)
+    dataset = _dataset(data, example, report, family.reader.video_tokens, max_length)
+    if report.equal and equal_pairs == "error":
+        raise UserError(
+            f"data {data.name}: {len(report.equal)} pairs whose chosen and rejected answers are "
+            f"equal teach nothing: {_some(report.equal)}; mend them or set dpo.equal_pairs=skip"
+        )
+    return dataset, report
 
 
 def messages_of(row: Row) -> list[Message]:
@@ -98,22 +120,25 @@ def messages_of(row: Row) -> list[Message]:
 
 def _dataset(
     data: DataSource,
-    example: Callable[[Row], tuple[Row, list[int]]],
-    *,
+    example: Callable[[Row], tuple[Row, list[int]] | None],
+    report: DataReport,
     video_tokens: int,
     max_length: int,
-) -> tuple[Dataset, DataReport]:
+) -> Dataset:
     from datasets import Dataset
 
-    report, digest, examples, too_long = DataReport(), hashlib.sha256(), [], []
+    digest, examples, too_long = hashlib.sha256(), [], []
     for row in _rows_with_clips(data, report):
-        content, (prompt, whole) = example(row)
+        line = {k: v for k, v in row.items() if k != "video_path"}
+        digest.update(dumps(line).encode() + b"\n")
+        made = example(row)
+        if made is None:
+            continue
+        content, (prompt, whole) = made
         # One token stands for the clip until the batch is made.
         if prompt + video_tokens - 1 >= max_length:
             too_long.append(str(row["id"]))
         report.cut += whole + video_tokens - 1 > max_length
-        line = {k: v for k, v in row.items() if k != "video_path"}
-        digest.update(dumps(line).encode() + b"\n")
         examples.append({"video_path": str(row["video_path"]), "length": whole, **content})
     if too_long:
         raise UserError(
@@ -123,7 +148,7 @@ def _dataset(
     if not examples:
         raise UserError(f"data {data.name} ({data.split}): no rows to train on")
     report.used, report.sha256 = len(examples), digest.hexdigest()
-    return Dataset.from_list(examples), report
+    return Dataset.from_list(examples)
 
 
 def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:

@@ -18,10 +18,16 @@ from sharegptvideo.storage import dumps, parse_yaml, sha256_text
 __all__ = [
     "DataSource",
     "DpoRecipe",
+    "Evaluation",
+    "FeatureCache",
     "Freeze",
+    "Hub",
+    "Lora",
     "Optimisation",
+    "Preference",
     "Recipe",
     "SftRecipe",
+    "Sharing",
     "load_recipe",
     "recipe_hash",
     "recipe_names",
@@ -38,6 +44,8 @@ class DataSource(_Strict):
 
     `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`. A
     row without a clip stops the training, or with `missing_media: skip` is listed and left out.
+    `stream` reads rows from Parquet as they are needed instead of preparing all at the start.
+    `workers` processes a device decode clips, each `prefetch` batches ahead; 0: in this process.
     """
 
     name: str
@@ -46,6 +54,9 @@ class DataSource(_Strict):
     split: str = "train"
     limit: int | None = Field(default=None, ge=1)
     missing_media: Literal["error", "skip"] = "error"
+    stream: bool = False
+    workers: int = Field(default=0, ge=0)
+    prefetch: int = Field(default=2, ge=1)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -58,6 +69,70 @@ class DataSource(_Strict):
         return self
 
 
+class Sharing(_Strict):
+    """A clip's tokens once for all the answers about it in a batch; `training/README.md`.
+
+    `video: false` runs every row by itself, as TRL does. `attention` is how a shared clip is
+    attended to: `split` everywhere, `flex` on GPUs with a compiler, `dense` to compare with.
+    `pack_tokens` fills each row of a batch with whole clips up to so many tokens (`sft`,
+    `pretrain`): `per_device_batch_size` then counts such packs.
+    """
+
+    video: bool = True
+    attention: Literal["split", "flex", "dense"] = "split"
+    pack_tokens: int | None = Field(default=None, ge=1)
+
+
+class Lora(_Strict):
+    """Low-rank adapters in place of the language model's own weights.
+
+    `targets` are names of linear layers of the language model. `merge` writes a whole model at
+    the end, with the adapters in it; else the adapters alone are saved.
+    """
+
+    rank: int = Field(default=64, ge=1)
+    alpha: float = Field(default=128, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    merge: bool = True
+
+
+class FeatureCache(_Strict):
+    """Features of a frozen vision tower, kept on disk and read in place of clips.
+
+    `folder` defaults to one in the package's cache. What it will take is told before it is filled.
+    """
+
+    enabled: bool = False
+    folder: str | None = None
+
+
+class Evaluation(_Strict):
+    """Answer and score a fixed sample every `every` steps, as `eval run` and `eval judge` do.
+
+    `tasks` and `judge` are names of theirs; `source` and `media` as in `load_dataset`; `samples`
+    questions of each task.
+    """
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    judge: str = "answer-match"
+    base_url: str | None = None
+    every: int = Field(ge=1)
+    samples: int = Field(default=100, ge=1)
+    source: str | None = None
+    media: str | None = None
+    max_new_tokens: int = Field(default=64, ge=1)
+
+
+class Hub(_Strict):
+    """Where the finished model is pushed to, with its card."""
+
+    repo: str
+    private: bool = True
+
+
 class Freeze(_Strict):
     """Parts that keep their weights. The image tower always does: no images are trained on."""
 
@@ -67,7 +142,10 @@ class Freeze(_Strict):
 
 
 class Optimisation(_Strict):
-    """AdamW and its schedule; either `epochs` or `max_steps` says how long."""
+    """AdamW and its schedule; either `epochs` or `max_steps` says how long.
+
+    `adamw_8bit` keeps the optimiser's state in 8 bits (bitsandbytes, a GPU).
+    """
 
     learning_rate: float = Field(gt=0)
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
@@ -82,6 +160,7 @@ class Optimisation(_Strict):
     max_grad_norm: float = Field(default=1.0, ge=0)
     bf16: bool = False
     gradient_checkpointing: bool = False
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -96,10 +175,16 @@ class _Recipe(_Strict, abc.ABC):
     output: str
     frames: int = Field(default=8, ge=1)
     freeze: Freeze = Freeze()
+    lora: Lora | None = None
+    sharing: Sharing = Sharing()
+    features: FeatureCache = FeatureCache()
     optimisation: Optimisation
+    eval: Evaluation | None = None
     seed: int = Field(default=0, ge=0)
     save_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=10, ge=1)
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    push_to_hub: Hub | None = None
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -130,12 +215,20 @@ class SftRecipe(_Recipe):
 
 
 class Preference(_Strict):
-    """The DPO loss: `beta` is the strength of the pull towards the reference model."""
+    """The DPO loss: `beta` is the strength of the pull towards the reference model.
+
+    `reference`: `precomputed` takes its log-probabilities from a cache that is filled before the
+    first step, kept in `reference_cache` (default: beside the data); `model` runs the reference
+    model in every step. A pair of equal answers stops the training, or is listed and left out.
+    """
 
     beta: float = Field(default=0.1, gt=0)
     loss_type: Literal["sigmoid", "hinge", "ipo", "sigmoid_norm", "apo_zero", "apo_down"] = (
         "sigmoid"
     )
+    reference: Literal["precomputed", "model"] = "precomputed"
+    reference_cache: str | None = None
+    equal_pairs: Literal["error", "skip"] = "error"
 
 
 class DpoRecipe(_Recipe):

@@ -5,12 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sharegptvideo.modeling import (
-    VideoPixels,
-    load_model,
-    load_tokenizer,
-    video_token_count,
-)
 from sharegptvideo.training.recipe import SftRecipe
 from sharegptvideo.training.running import RunFolder, TrainResult
 
@@ -30,13 +24,13 @@ def run_sft(
     """
     from trl.trainer.sft_config import SFTConfig
 
-    from sharegptvideo.training.collators import ClipCache, Prompting, SftCollator
+    from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.examples import sft_dataset
+    from sharegptvideo.training.families import open_family
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,
         attach,
         complete,
-        freeze,
         quiet_and_quick,
         trainer_arguments,
     )
@@ -47,29 +41,21 @@ def run_sft(
     start, length = time.monotonic(), recipe.optimisation.max_length
 
     with quiet_and_quick():
-        model = load_model(recipe.model, dtype="float32")
-        tokenizer = load_tokenizer(recipe.model)
-        video_tokens = video_token_count(model.config, recipe.frames)
-
-        dataset, report = sft_dataset(
-            recipe.data, tokenizer, video_tokens=video_tokens, max_length=length
-        )
+        family = open_family(recipe)
+        dataset, report = sft_dataset(recipe.data, family, max_length=length)
         run.start(report)
 
-        clips = ClipCache(VideoPixels.from_pretrained(recipe.model), recipe.frames)
-        prompting = Prompting(
-            tokenizer.pad_token_id, model.config.video_token_id, video_tokens, length
-        )
-        freeze(model, recipe.freeze)
+        family.freeze(recipe.freeze)
         trainer = VideoSFTTrainer(
-            model=model,
+            model=family.model,
             args=SFTConfig(
                 **trainer_arguments(recipe, run),
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
-            data_collator=SftCollator(clips, prompting),
+            data_collator=SftCollator(ClipCache(family.reader), length, share=recipe.sharing.video),
             train_dataset=dataset,
-            processing_class=tokenizer,
+            processing_class=family.tokenizer,
         )
+        trainer.share(family, recipe.sharing)
         attach(trainer, run, progress)
         return complete(trainer, run, start)

@@ -8,51 +8,41 @@ import shutil
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback, TrainerState
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer import utils
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import load_model, quiet_transformers
+from sharegptvideo.modeling import quiet_transformers
 from sharegptvideo.storage import dumps, write_jsonl, write_text
 from sharegptvideo.training.curves import draw_curves
 from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
 from sharegptvideo.training.sampling import ByLength
+from sharegptvideo.training.sharing import share_clips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from datasets import Dataset
-    from transformers import VideoLlavaForConditionalGeneration
 
-    from sharegptvideo.training.recipe import Freeze, Recipe
+    from sharegptvideo.training.families import Family
+    from sharegptvideo.training.recipe import Recipe, Sharing
 
 __all__ = [
     "VideoDPOTrainer",
     "VideoSFTTrainer",
     "attach",
     "complete",
-    "freeze",
     "quiet_and_quick",
     "trainer_arguments",
 ]
-
-
-def freeze(model: VideoLlavaForConditionalGeneration, parts: Freeze) -> None:
-    """Fix the weights of `parts`, and of the image tower, which no clip goes through."""
-    inner = model.model
-    inner.image_tower.requires_grad_(False)
-    inner.video_tower.requires_grad_(not parts.vision_tower)
-    inner.multi_modal_projector.requires_grad_(not parts.projector)
-    inner.language_model.requires_grad_(not parts.language_model)
-    model.lm_head.requires_grad_(not parts.language_model)
 
 
 def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
@@ -99,20 +89,30 @@ _TITLES = {
 class _Common:
     """What the two trainers do otherwise than TRL's, without touching how they train."""
 
-    model: VideoLlavaForConditionalGeneration
+    model: Any
+    ref_model: Any
     train_dataset: Any
     args: Any
     _train_batch_size: int
+    family: Family
+
+    def share(self, family: Family, sharing: Sharing) -> None:
+        """Let policy and reference take our collators' batches. Call it before training."""
+        self.family = family
+        models = [self.model, getattr(self, "ref_model", None)]
+        for model in models:
+            if model is not None:
+                base = model.get_base_model() if hasattr(model, "get_base_model") else model
+                share_clips(
+                    base,
+                    sharing.attention,
+                    see=partial(family.see, base),
+                    positions=partial(family.positions, base),
+                )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Read a checkpoint's weights by their names in the file.
-
-        transformers 5.23 saves Video-LLaVA under the Hub's names, reads a checkpoint back under
-        the modules' names, and takes what is missing for granted: a resumed training would go on
-        from the starting weights without a word.
-        """
-        saved = load_model(resume_from_checkpoint, dtype="float32")
-        (self.model if model is None else model).load_state_dict(saved.state_dict())
+        """Read a checkpoint's weights as its family does."""
+        self.family.load_weights(resume_from_checkpoint, self.model if model is None else model)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002 - transformers' signature
         """Nobody reads the count, and it walks over all parameters in every step."""
@@ -140,33 +140,6 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:  # noqa: ARG002 - TRL's signature
         """Rows come tokenised; TRL only skips this itself for columns named `images`."""
         return dataset
-
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """TRL's loss, with the clips given to chosen and rejected.
-
-        Where tower and projector are frozen, policy and reference see the same features: they
-        are computed once for all four passes. Else each pass gets the pixels.
-        """
-        pixels = inputs.pop("pixel_values_videos")
-        towers = self.accelerator.unwrap_model(model).model
-        seeing = (towers.video_tower, towers.multi_modal_projector)
-        if any(weight.requires_grad for part in seeing for weight in part.parameters()):
-            inputs["pixel_values_videos"] = torch.cat([pixels, pixels])
-        else:
-            with torch.no_grad():
-                seen = towers.get_video_features(pixel_values_videos=pixels, return_dict=True)
-            features = torch.cat([seen.pooler_output, seen.pooler_output])
-            inputs["mm_encoder_outputs"] = {
-                "video": BaseModelOutputWithPooling(pooler_output=features)
-            }
-        arguments = (model, inputs, return_outputs, num_items_in_batch)
-        return super().compute_loss(*arguments)  # type: ignore[no-untyped-call]  # TRL is untyped
 
 
 class _Record(TrainerCallback):

@@ -9,15 +9,15 @@ import torch
 
 from sharegptvideo.media import MediaError, sample_frames
 from sharegptvideo.modeling import VideoPixels
-from sharegptvideo.training.collators import (
-    ClipCache,
-    PreferenceCollator,
-    Prompting,
-    SftCollator,
-)
+from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
+from sharegptvideo.training.families.video_llava import VideoLlavaReader
 
 PAD, VIDEO = 0, 9
 PIXELS = VideoPixels(16, 16, 16)
+
+
+def cache(video_tokens: int = 3, limit: int = 1 << 30) -> ClipCache:
+    return ClipCache(VideoLlavaReader(PIXELS, 4, PAD, VIDEO, video_tokens), limit)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def paths(release: Path) -> list[str]:
 
 
 def test_labels_are_on_the_answer_only(paths: list[str]) -> None:
-    collate = SftCollator(ClipCache(PIXELS, frames=4), Prompting(PAD, VIDEO, 3, max_length=8))
+    collate = SftCollator(cache(), max_length=8)
     rows = [
         {"video_path": paths[0], "ids": [1, 9, 5, 6, 2], "spoken": [False] * 3 + [True] * 2},
         {"video_path": paths[1], "ids": [1, 9, 7, 2], "spoken": [False] * 2 + [True] * 2},
@@ -45,14 +45,14 @@ def test_labels_are_on_the_answer_only(paths: list[str]) -> None:
         [-100] * 6 + [6, 6],
     ]
     assert batch["attention_mask"].sum(1).tolist() == [7, 6, 8]
-    assert batch["pixel_values_videos"].shape == (3, 4, 3, 16, 16)
+    assert batch["clip_of_row"].tolist() == [0, 1, 1]
+    assert batch["clips"]["pixel_values_videos"].shape == (2, 4, 3, 16, 16)
     expected = PIXELS(sample_frames(paths[1], 4).frames)
-    assert torch.equal(batch["pixel_values_videos"][1], expected)
+    assert torch.equal(batch["clips"]["pixel_values_videos"][1], expected)
 
 
 def test_chosen_come_first_and_share_their_clips_with_rejected(paths: list[str]) -> None:
-    clips = ClipCache(PIXELS, frames=4)
-    collate = PreferenceCollator(clips, Prompting(PAD, VIDEO, 2, max_length=99))
+    collate = PreferenceCollator(cache(video_tokens=2), max_length=99)
     rows = [
         {"video_path": paths[0], "prompt_ids": [1, 9], "chosen_ids": [5, 2], "rejected_ids": [2]},
         {"video_path": paths[1], "prompt_ids": [1, 9, 4], "chosen_ids": [2], "rejected_ids": [7]},
@@ -70,12 +70,13 @@ def test_chosen_come_first_and_share_their_clips_with_rejected(paths: list[str])
         [0, 0, 0, 1, 0],
         [0, 0, 0, 0, 1],
     ]
-    assert batch["pixel_values_videos"].shape[0] == 2
+    assert batch["clips"]["pixel_values_videos"].shape[0] == 2
+    assert batch["clip_of_row"].tolist() == [0, 1, 0, 1]
 
 
 def test_a_clip_is_decoded_once_while_it_fits(paths: list[str]) -> None:
     one = 4 * 3 * 16 * 16
-    clips = ClipCache(PIXELS, frames=4, limit=2 * one)
+    clips = cache(limit=2 * one)
     first = clips.clip(paths[0])
     assert clips.clip(paths[0]) is first
     clips.clip(paths[1])
@@ -89,4 +90,4 @@ def test_a_broken_clip_names_itself(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with pytest.raises(MediaError, match=r"broken\.mp4"):
-        ClipCache(PIXELS, frames=4).clip(str(broken))
+        cache().clip(str(broken))

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling import VideoLanguageModel, load_model
+from sharegptvideo.modeling import load_model
 from sharegptvideo.training import DpoRecipe, run_dpo
-from sharegptvideo.training.collators import ClipCache, PreferenceCollator, Prompting
+from sharegptvideo.training.collators import ClipCache, PreferenceCollator
 from sharegptvideo.training.examples import preference_dataset
+from sharegptvideo.training.families import open_family
 from sharegptvideo.training.running import RunFolder
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
-    freeze,
     quiet_and_quick,
     trainer_arguments,
 )
@@ -34,19 +34,20 @@ def trainer_of(recipe: DpoRecipe, policy: Any) -> tuple[VideoDPOTrainer, Any]:
     """A trainer whose policy is `policy` and whose reference is the recipe's model; the rows."""
     from trl import DPOConfig
 
-    vlm = VideoLanguageModel.from_pretrained(recipe.model, device="cpu")
-    rows, _ = preference_dataset(recipe.data, vlm.tokenizer, video_tokens=20, max_length=128)
-    prompting = Prompting(vlm.tokenizer.pad_token_id, policy.config.video_token_id, 20, 128)
-    freeze(policy, recipe.freeze)
+    family = open_family(recipe)
+    family.model = policy
+    rows, _ = preference_dataset(recipe.data, family, max_length=128)
+    family.freeze(recipe.freeze)
     arguments = trainer_arguments(recipe, RunFolder(recipe))
     trainer = VideoDPOTrainer(
         model=policy,
         ref_model=load_model(recipe.model, dtype="float32"),
         args=DPOConfig(**arguments, beta=recipe.dpo.beta, loss_type=[recipe.dpo.loss_type]),
-        data_collator=PreferenceCollator(ClipCache(vlm.processor, 4), prompting),
+        data_collator=PreferenceCollator(ClipCache(family.reader), 128, share=recipe.sharing.video),
         train_dataset=rows,
-        processing_class=vlm.tokenizer,
+        processing_class=family.tokenizer,
     )
+    trainer.share(family, recipe.sharing)
     return trainer, rows
 
 
@@ -63,9 +64,10 @@ def log_probability(model: Any, clip: torch.Tensor, prompt: list[int], answer: l
     )
 
 
+@pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("towers_frozen", [True, False])
 def test_loss_is_minus_log_sigmoid_of_the_reward_margin(
-    towers_frozen: bool, dpo_recipe: DpoRecipe, change: Callable[..., Any]
+    towers_frozen: bool, share: bool, dpo_recipe: DpoRecipe, change: Callable[..., Any]
 ) -> None:
     """Mean over pairs of -log σ(β ((log π(c) - log ref(c)) - (log π(r) - log ref(r)))).
 
@@ -76,6 +78,7 @@ def test_loss_is_minus_log_sigmoid_of_the_reward_margin(
         dpo_recipe,
         freeze={"vision_tower": towers_frozen, "projector": towers_frozen},
         dpo={"beta": 0.7},
+        sharing={"video": share},
     )
     policy, reference = (load_model(recipe.model, dtype="float32") for _ in range(2))
     torch.manual_seed(0)
@@ -89,7 +92,7 @@ def test_loss_is_minus_log_sigmoid_of_the_reward_margin(
     batch = trainer.data_collator(list(rows))
     loss = float(trainer.compute_loss(trainer.model, batch).detach())
 
-    pixels = trainer.data_collator.clips.pixels
+    pixels = trainer.data_collator.clips.reader.pixels
     expected, margins = 0.0, []
     for row in rows:
         clip = pixels(sample_frames(row["video_path"], 4).frames)

@@ -11,11 +11,12 @@ import torch
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling import VideoLanguageModel, load_model, load_tokenizer, weights_hash
+from sharegptvideo.modeling import VideoLanguageModel, load_model, weights_hash
 from sharegptvideo.storage import read_json, read_jsonl, write_jsonl
 from sharegptvideo.training import SftRecipe, run_sft
-from sharegptvideo.training.collators import ClipCache, Prompting, SftCollator
+from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.examples import sft_dataset
+from sharegptvideo.training.families import open_family
 
 
 def test_first_loss_is_the_answers_mean_negative_log_probability(
@@ -31,7 +32,7 @@ def test_first_loss_is_the_answers_mean_negative_log_probability(
 
     model = load_model(recipe.model, dtype="float32")
     vlm = VideoLanguageModel.from_pretrained(recipe.model, device="cpu")
-    rows, _ = sft_dataset(recipe.data, vlm.tokenizer, video_tokens=20, max_length=128)
+    rows, _ = sft_dataset(recipe.data, open_family(recipe), max_length=128)
     total, count = 0.0, 0
     for row in rows:
         ids = [i for i in row["ids"] if i != model.config.video_token_id]
@@ -178,8 +179,7 @@ def test_missing_clips_are_refused_or_listed(holes: SftRecipe, change: Callable[
 def test_long_answers_are_cut_and_counted(
     sft_recipe: SftRecipe, change: Callable[..., Any]
 ) -> None:
-    tokenizer = load_tokenizer(sft_recipe.model)
-    rows, _ = sft_dataset(sft_recipe.data, tokenizer, video_tokens=20, max_length=128)
+    rows, _ = sft_dataset(sft_recipe.data, open_family(sft_recipe), max_length=128)
     lengths = sorted(len(row["ids"]) - 1 + 20 for row in rows)
     longer = [length for length in lengths if length > lengths[0]]
     assert longer, "the test needs rows of different lengths"
@@ -201,11 +201,9 @@ def test_a_loss_that_is_no_number_stops_the_training(
 
 
 def test_collated_ids_are_those_of_the_rows(sft_recipe: SftRecipe) -> None:
-    vlm = VideoLanguageModel.from_pretrained(sft_recipe.model, device="cpu")
-    rows, report = sft_dataset(sft_recipe.data, vlm.tokenizer, video_tokens=20, max_length=128)
-    video = vlm.model.config.video_token_id
-    prompting = Prompting(vlm.tokenizer.pad_token_id, video, 20, 128)
-    batch = SftCollator(ClipCache(vlm.processor, 4), prompting)([rows[0]])
+    family = open_family(sft_recipe)
+    rows, report = sft_dataset(sft_recipe.data, family, max_length=128)
+    batch = SftCollator(ClipCache(family.reader), 128)([rows[0]])
     said = batch["input_ids"][batch["labels"] != -100]
-    assert vlm.tokenizer.decode(said) == " It is red.</s>"
+    assert family.tokenizer.decode(said) == " It is red.</s>"
     assert (report.used, report.missing, report.cut) == (8, [], 0)

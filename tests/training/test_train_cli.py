@@ -39,7 +39,8 @@ def test_validate_prints_the_whole_recipe(tmp_path: Path) -> None:
     file.write_text(recipe_text("demo/dpo"))
     result = train("validate", str(file), "dpo.beta=0.5", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["dpo"] == {"beta": 0.5, "loss_type": "sigmoid"}
+    dpo = json.loads(result.stdout)["dpo"]
+    assert (dpo["beta"], dpo["loss_type"], dpo["reference"]) == (0.5, "sigmoid", "precomputed")
     wrong = train("validate", str(file), "dpo.betta=0.5")
     assert wrong.exit_code == 2
     assert "did you mean beta?" in wrong.stderr

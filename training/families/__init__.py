@@ -1,0 +1,8 @@
+"""What differs between architectures in training: loading, clips, towers. The rest is shared."""
+
+from __future__ import annotations
+
+from sharegptvideo.training.families.base import Clip, ClipReader, Family
+from sharegptvideo.training.families.opening import open_family
+
+__all__ = ["Clip", "ClipReader", "Family", "open_family"]

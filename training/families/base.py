@@ -1,0 +1,88 @@
+"""The two things a family of models gives: a reader of clips and the model with its parts."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sharegptvideo.training.recipe import Freeze
+
+__all__ = ["Clip", "ClipReader", "Family"]
+
+Clip = dict[str, torch.Tensor]
+"""A clip as it is kept between epochs: small, uint8 where the architecture allows it."""
+
+
+class ClipReader(abc.ABC):
+    """Clips and token ids for a collator; without weights, so that loader workers can have it.
+
+    Attributes:
+        pad_id: token id that fills a row up.
+        video_tokens: how many positions a clip takes at most.
+    """
+
+    pad_id: int
+    video_tokens: int
+
+    @abc.abstractmethod
+    def read(self, path: str) -> Clip:
+        """Decode a clip.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+
+    @abc.abstractmethod
+    def expand(
+        self, ids: list[int], spoken: list[bool], clip: Clip
+    ) -> tuple[list[int], list[bool]]:
+        """Give the clip its positions in place of the one token that stands for it."""
+
+    @abc.abstractmethod
+    def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """Clips, each once, as the vision part of the model takes them."""
+
+
+class Family(abc.ABC):
+    """A model in training with its tokenizer and its reader of clips."""
+
+    model: Any
+    tokenizer: Any
+    reader: ClipReader
+
+    @abc.abstractmethod
+    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+        """Token ids of a conversation on one clip, which is one token, and which are spoken."""
+
+    @abc.abstractmethod
+    def freeze(self, parts: Freeze) -> None:
+        """Fix the weights of `parts`."""
+
+    @abc.abstractmethod
+    def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+        """The vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
+
+        `model` is the policy or the reference; where the vision part is frozen, the two see the
+        same, and it is computed once.
+        """
+
+    def positions(
+        self,
+        model: Any,  # noqa: ARG002 - for families that have several axes of positions
+        ids: torch.Tensor,  # noqa: ARG002
+        mask: torch.Tensor,  # noqa: ARG002
+        clips: dict[str, torch.Tensor],  # noqa: ARG002
+        clip_of_row: torch.Tensor,  # noqa: ARG002
+    ) -> torch.Tensor | None:
+        """Positions of a padded batch, axes×rows×length; None where a token's is its place."""
+        return None
+
+    @abc.abstractmethod
+    def load_weights(self, folder: str, model: Any) -> None:
+        """Put a checkpoint's weights into `model`."""

@@ -1,0 +1,22 @@
+"""From a recipe's model to the family that trains it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.families.base import Family
+    from sharegptvideo.training.recipe import Recipe
+
+__all__ = ["open_family"]
+
+
+def open_family(recipe: Recipe) -> Family:
+    """Load the model that a recipe starts from, with what prepares text and clips for it.
+
+    Raises:
+        UserError: no such model, or one of an architecture that no family here trains.
+    """
+    from sharegptvideo.training.families.video_llava import VideoLlavaFamily
+
+    return VideoLlavaFamily(recipe)

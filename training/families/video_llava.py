@@ -1,0 +1,110 @@
+"""Video-LLaVA in training."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sharegptvideo.media import sample_frames
+from sharegptvideo.modeling import VideoPixels, load_model, load_tokenizer, video_token_count
+from sharegptvideo.modeling.prompts import encode, expand_video
+from sharegptvideo.training.families.base import Clip, ClipReader, Family
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.recipe import Freeze, Recipe
+
+__all__ = ["VideoLlavaFamily", "VideoLlavaReader"]
+
+_FRAMES = "frames"
+_PIXELS = "pixel_values_videos"
+
+
+@dataclass(frozen=True)
+class VideoLlavaReader(ClipReader):
+    """Frames resized and cropped; every clip takes the same number of positions.
+
+    Attributes:
+        frames: taken evenly from a clip.
+        video_id: the token that stands for a clip.
+    """
+
+    pixels: VideoPixels
+    frames: int
+    pad_id: int
+    video_id: int
+    video_tokens: int
+
+    def read(self, path: str) -> Clip:
+        """`frames`, uint8 frames×3×height×width."""
+        return {_FRAMES: self.pixels.resize_and_crop(sample_frames(path, self.frames).frames)}
+
+    def expand(
+        self,
+        ids: list[int],
+        spoken: list[bool],
+        clip: Clip,  # noqa: ARG002 - all clips are of one length
+    ) -> tuple[list[int], list[bool]]:
+        """As `expand_video`."""
+        return expand_video(ids, spoken, self.video_id, self.video_tokens)
+
+    def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """`pixel_values_videos`, float32 clips×frames×3×height×width."""
+        return {_PIXELS: self.pixels.normalise(torch.stack([clip[_FRAMES] for clip in clips]))}
+
+
+class VideoLlavaFamily(Family):
+    """Loads the recipe's model; raises UserError where it is no Video-LLaVA."""
+
+    reader: VideoLlavaReader
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.model = load_model(recipe.model, dtype="float32")
+        self.tokenizer = load_tokenizer(recipe.model)
+        self.reader = VideoLlavaReader(
+            pixels=VideoPixels.from_pretrained(recipe.model),
+            frames=recipe.frames,
+            pad_id=self.tokenizer.pad_token_id,
+            video_id=self.model.config.video_token_id,
+            video_tokens=video_token_count(self.model.config, recipe.frames),
+        )
+        self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
+
+    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+        """See `sharegptvideo.modeling.prompts.encode`."""
+        return encode(self.tokenizer, [dict(message) for message in messages])
+
+    def freeze(self, parts: Freeze) -> None:
+        """Fix `parts`, and the image tower, which no clip goes through."""
+        inner = self.model.model
+        inner.image_tower.requires_grad_(False)
+        inner.video_tower.requires_grad_(not parts.vision_tower)
+        inner.multi_modal_projector.requires_grad_(not parts.projector)
+        inner.language_model.requires_grad_(not parts.language_model)
+        self.model.lm_head.requires_grad_(not parts.language_model)
+
+    def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+        """Features of clips×positions×size behind the projector."""
+        pixels, inner = clips[_PIXELS], model.model
+        # What learns is the policy's to say: a reference only ever runs without gradients.
+        learning = self.model.model
+        parts = (learning.video_tower, learning.multi_modal_projector)
+        if any(weight.requires_grad for part in parts for weight in part.parameters()):
+            return inner.get_video_features(pixel_values_videos=pixels, return_dict=True)
+        if self._seen is None or self._seen[0]() is not pixels:
+            with torch.no_grad():
+                seen = inner.get_video_features(pixel_values_videos=pixels, return_dict=True)
+            self._seen = (weakref.ref(pixels), seen)
+        return self._seen[1]
+
+    def load_weights(self, folder: str, model: Any) -> None:
+        """By their names in the file.
+
+        transformers 5.23 saves Video-LLaVA under the Hub's names, reads a checkpoint back under
+        the modules' names, and takes what is missing for granted: a resumed training would go on
+        from the starting weights without a word.
+        """
+        model.load_state_dict(load_model(folder, dtype="float32").state_dict())

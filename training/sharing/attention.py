@@ -1,0 +1,206 @@
+"""Attention over a shared layout, registered with transformers so that any decoder can run it.
+
+Three ways to the same result; each is plain scaled dot-product attention where no layout is given.
+
+- `split`: the beginning attends to itself, and each row's end to beginning and itself, as calls
+  of their own. No call needs a mask that a flash kernel does not know, and nothing that is hidden
+  is computed.
+- `flex`: one call of FlexAttention with a block mask; for GPUs with a compiler.
+- `dense`: one call a group with a mask of all its tokens by all its tokens; what the others are
+  measured against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from sharegptvideo.training.sharing.layout import Group, SharedLayout
+
+__all__ = ["ATTENTIONS", "Attention", "use_attention"]
+
+Attention = Literal["split", "flex", "dense"]
+_One = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, SharedLayout, float | None], torch.Tensor
+]
+
+
+def _split(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: SharedLayout,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Tensors are 1×heads×T×size; keys and values may have fewer heads."""
+    found = []
+    for group in layout.groups:
+        begin = slice(group.start, group.start + group.prefix)
+        k, v = key[:, :, begin], value[:, :, begin]
+        if group.prefix:
+            found.append(_attend(query[:, :, begin], k, v, scaling, causal=True))
+        at = begin.stop
+        for length in group.ends:
+            own = slice(at, at + length)
+            keys = torch.cat([k, key[:, :, own]], dim=2)
+            values = torch.cat([v, value[:, :, own]], dim=2)
+            found.append(_attend(query[:, :, own], keys, values, scaling))
+            at += length
+    return torch.cat(found, dim=2)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    *,
+    causal: bool = False,
+) -> torch.Tensor:
+    """Causal attention, aligned at the lower right where there are more keys than queries."""
+    grouped = key.shape[1] != query.shape[1]
+    if query.device.type == "cuda":
+        bias: Any = None if causal else causal_lower_right(query.shape[2], key.shape[2])
+        return scaled_dot_product_attention(
+            query, key, value, bias, is_causal=causal, scale=scaling, enable_gqa=grouped
+        )
+    if grouped:
+        times = query.shape[1] // key.shape[1]
+        key, value = repeat_kv(key, times), repeat_kv(value, times)
+    mask = None if causal else _lower_right(query.shape[2], key.shape[2], query.device)
+    return scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scaling)
+
+
+@lru_cache(maxsize=256)
+def _lower_right(queries: int, keys: int, device: torch.device) -> torch.Tensor:
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=device)
+    return ones.tril(diagonal=keys - queries)
+
+
+def _dense(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: SharedLayout,
+    scaling: float | None,
+) -> torch.Tensor:
+    times = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, times), repeat_kv(value, times)
+    found = []
+    for group in layout.groups:
+        own = slice(group.start, group.stop)
+        mask = _visible(group.prefix, group.ends, query.device)
+        found.append(
+            scaled_dot_product_attention(
+                query[:, :, own], key[:, :, own], value[:, :, own], mask, scale=scaling
+            )
+        )
+    return torch.cat(found, dim=2)
+
+
+@lru_cache(maxsize=16)
+def _visible(prefix: int, ends: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Who sees whom within a group."""
+    parts = torch.tensor([0] * prefix + [n for n, end in enumerate(ends, 1) for _ in range(end)])
+    places = torch.arange(len(parts))
+    earlier = places[:, None] >= places
+    return (earlier & ((parts == 0) | (parts[:, None] == parts))).to(device)
+
+
+def _flex(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: SharedLayout,
+    scaling: float | None,
+) -> torch.Tensor:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    run: Any = _compiled(flex_attention) if query.device.type == "cuda" else flex_attention
+    grouped = key.shape[1] != query.shape[1]
+    mask = _block_mask(layout.groups, query.device)
+    found: torch.Tensor = run(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _compiled(function: Callable[..., Any]) -> Any:
+    return torch.compile(function, dynamic=True)
+
+
+@lru_cache(maxsize=2)  # one layout lasts for all layers of a step
+def _block_mask(groups: tuple[Group, ...], device: torch.device) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    # A group's beginning has an even number, its ends the odd ones behind it, each its own.
+    owner, part = [], []
+    for number, group in enumerate(groups):
+        part += [0] * group.prefix
+        part += [n for n, end in enumerate(group.ends, 1) for _ in range(end)]
+        owner += [number] * (group.prefix + sum(group.ends))
+    owners = torch.tensor(owner, device=device)
+    parts = torch.tensor(part, device=device)
+
+    def sees(_batch: Any, _head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        same = owners[q] == owners[k]
+        return same & (q >= k) & ((parts[k] == 0) | (parts[k] == parts[q]))
+
+    length = len(owner)
+    return create_block_mask(sees, None, None, length, length, device=str(device))
+
+
+def _registered(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
+    def attention(
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        shared_layout: SharedLayout | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        if shared_layout is None:
+            plain: Any = sdpa_attention_forward
+            found: tuple[torch.Tensor, None] = plain(
+                module, query, key, value, attention_mask, dropout, scaling, **kwargs
+            )
+            return found
+        if dropout or kwargs.get("sliding_window") or kwargs.get("softcap"):
+            raise NotImplementedError(
+                "attention over a shared clip has no dropout, sliding window or soft cap; "
+                "set sharing.video=false"
+            )
+        output = run(query, key, value, shared_layout, scaling)
+        return output.transpose(1, 2).contiguous(), None
+
+    return attention
+
+
+ATTENTIONS: dict[Attention, str] = {
+    "split": "shared_clip_split",
+    "flex": "shared_clip_flex",
+    "dense": "shared_clip_dense",
+}
+"""The name of each way in transformers' AttentionInterface."""
+
+_RUNS: dict[Attention, _One] = {"split": _split, "flex": _flex, "dense": _dense}
+for _way, _name in ATTENTIONS.items():
+    AttentionInterface.register(_name, _registered(_RUNS[_way]))
+    AttentionMaskInterface.register(_name, sdpa_mask)
+
+
+def use_attention(model: Any, way: Attention) -> None:
+    """Let the language model of `model` attend in this way; its towers keep theirs."""
+    name = ATTENTIONS[way]
+    sub_configs = getattr(model.config, "sub_configs", {})
+    model.set_attn_implementation({"text_config": name} if "text_config" in sub_configs else name)

@@ -1,0 +1,121 @@
+"""The call of a model in training: a padded batch in, its predictions out, each clip once within.
+
+TRL asks a model for per-token log-probabilities of rows (`fused_lm_head=True`); how they are
+computed is not its business. So sharing sits behind that call, and TRL's losses stay as they are.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from sharegptvideo.training.sharing.attention import Attention, use_attention
+from sharegptvideo.training.sharing.layout import SharedLayout
+
+__all__ = ["repeated", "share_clips"]
+
+See = Callable[[dict[str, torch.Tensor]], Any]
+Positions = Callable[
+    [torch.Tensor, torch.Tensor, dict[str, torch.Tensor], torch.Tensor], torch.Tensor | None
+]
+_PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1", "label_mask")
+
+
+def share_clips(
+    model: Any,
+    attention: Attention = "split",
+    *,
+    see: See | None = None,
+    positions: Positions | None = None,
+) -> None:
+    """Teach a model that has TRL's fused head to take the batches of our collators.
+
+    They have, beside what TRL knows: `clips`, the inputs of each clip once; `clip_of_row`, which
+    one a row is about; `shared_layout`, or none where rows are to run one by one.
+
+    Args:
+        see: `clips` to the vision outputs that transformers' models take as
+            `mm_encoder_outputs["video"]`; None for models of text alone.
+        positions: ids, mask, clips and clip_of_row to positions, axes×rows×length, for models
+            whose positions are not places; see `Family.positions`.
+    """
+    use_attention(model, attention)
+    inner = model.forward
+
+    def forward(
+        self: Any,  # noqa: ARG001 - a method
+        *args: Any,
+        clips: dict[str, Any] | None = None,
+        clip_of_row: torch.Tensor | None = None,
+        shared_layout: SharedLayout | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if clips is not None and see is not None:
+            assert clip_of_row is not None  # collators give both or neither
+            seen = see(clips)
+            if shared_layout is None:
+                rows = clip_of_row.tolist()
+                seen = repeated(seen, rows, clips=max(rows) + 1)
+            kwargs["mm_encoder_outputs"] = {"video": seen}
+            if positions is not None:
+                ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
+                found = positions(ids, mask, clips, clip_of_row)
+                if found is not None:
+                    kwargs["position_ids"] = found
+        if shared_layout is None:
+            return inner(*args, **kwargs)
+        return _shared(inner, shared_layout.to(kwargs["input_ids"].device), kwargs)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def _shared(inner: Any, layout: SharedLayout, kwargs: dict[str, Any]) -> Any:
+    labels = kwargs.pop("labels")
+    ids, positions = kwargs.pop("input_ids"), kwargs.pop("position_ids", None)
+    del kwargs["attention_mask"]
+    flat = ids.reshape(-1)[layout.source][None]
+    if positions is None:
+        positions = layout.columns[None]
+    else:  # several axes of positions: axes×rows×width
+        positions = positions.flatten(-2)[..., layout.source].unsqueeze(-2)
+    targets = torch.full_like(flat, -100)
+    wanted = labels[:, 1:].reshape(-1)
+    targets[0, layout.scored] = wanted[layout.scored_at]
+    output = inner(
+        input_ids=flat,
+        # Four axes: taken as it is, so that no mask of all tokens by all tokens is made.
+        attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=flat.device),
+        position_ids=positions,
+        shift_labels=targets,
+        shared_layout=layout,
+        **kwargs,
+    )
+    for name in _PER_TOKEN:
+        value = output.get(name)
+        if value is not None:
+            spread = value.new_zeros(layout.rows * (layout.width - 1))
+            spread = spread.index_copy(0, layout.scored_at, value[0, layout.scored])
+            output[name] = spread.view(layout.rows, layout.width - 1)
+    return output
+
+
+def repeated(seen: Any, rows: Sequence[int], clips: int) -> Any:
+    """Vision outputs of `clips` clips as those of rows: a clip's for every row about it.
+
+    Outputs are a tensor with as many first indices a clip for every clip (Video-LLaVA has one a
+    frame), or a sequence with a tensor a clip.
+    """
+    again = type(seen)(pooler_output=_rows(seen.pooler_output, rows, clips))
+    deep = getattr(seen, "deepstack_features", None)
+    if deep is not None:
+        again.deepstack_features = [_rows(layer, rows, clips) for layer in deep]
+    return again
+
+
+def _rows(value: Any, rows: Sequence[int], clips: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.unflatten(0, (clips, -1))[list(rows)].flatten(0, 1)
+    return type(value)(value[row] for row in rows)
