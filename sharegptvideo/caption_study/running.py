@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of, read_rows
 from sharegptvideo.schema import CONFIGS, Config, QaRow
 from sharegptvideo.sources import ReadReport, Row, held_configs, open_source
+from sharegptvideo.workers import worker_pool
 
 __all__ = ["Progress", "Settings", "study"]
 
@@ -260,13 +260,8 @@ def _pool(settings: Settings) -> Iterator[Executor | None]:
     if workers == 1:
         yield None
         return
-    # spawn, not fork: the caller may hold threads of a progress display.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield pool
-        except BaseException:  # Ctrl-C too: what is not begun is given up, then it goes its way
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with worker_pool(workers) as pool:
+        yield pool
 
 
 def _map(

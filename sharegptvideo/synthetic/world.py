@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +13,7 @@ from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.storage import read_json, write_json, write_jsonl
 from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
+from sharegptvideo.workers import worker_pool
 
 __all__ = ["SCALES", "SPLITS", "Sizes", "build_world", "load_questions"]
 
@@ -160,16 +159,11 @@ def _render_all(
             if progress:
                 progress(done, len(clips), "clips rendered")
         return
-    # spawn, not fork: the caller may hold threads of torch or of a progress display.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for _ in pool.map(_render_one, jobs, chunksize=16):
-                done += 1
-                if progress:
-                    progress(done, len(clips), "clips rendered")
-        except BaseException:  # Ctrl-C too: the clips not begun are given up, then it goes its way
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with worker_pool(workers) as pool:
+        for _ in pool.map(_render_one, jobs, chunksize=16):
+            done += 1
+            if progress:
+                progress(done, len(clips), "clips rendered")
 
 
 def _render_one(job: tuple[dict[str, Any], str, Path]) -> None:
