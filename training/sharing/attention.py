@@ -23,6 +23,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from sharegptvideo.errors import UserError
 from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
 __all__ = ["ATTENTIONS", "Attention", "use_attention"]
@@ -176,9 +177,9 @@ def _registered(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
             )
             return found
         if dropout or kwargs.get("sliding_window") or kwargs.get("softcap"):
-            raise NotImplementedError(
-                "attention over a shared clip has no dropout, sliding window or soft cap; "
-                "set sharing.video=false"
+            raise UserError(
+                "sharing.video: attention over a shared clip has no dropout, sliding window or "
+                "soft cap, which this model has; set sharing.video=false"
             )
         output = run(query, key, value, shared_layout, scaling)
         return output.transpose(1, 2).contiguous(), None

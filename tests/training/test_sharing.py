@@ -1,0 +1,310 @@
+"""A clip once for several answers: the same numbers as each answer by itself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from trl.trainer.utils import add_fused_lm_head
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.training.sharing import Attention, SharedLayout, share_clips, shared_layout
+
+FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
+DECODERS = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}
+# Beginnings and the lengths of what follows each: pairs, one alone, several.
+CLIPS = [(50, (7, 9)), (61, (3, 20)), (40, (5,)), (33, (2, 8, 4))]
+
+
+@dataclass
+class Rows:
+    inputs: dict[str, Any]
+    layout: SharedLayout
+
+
+def rows_of(clips: list[tuple[int, tuple[int, ...]]], seed: int = 1, question: int = 0) -> Rows:
+    """Random rows; `question` tokens of their own stand between the beginning and an answer."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(1, 97, (count,), generator=draw).tolist()  # type: ignore[no-any-return]
+
+    tokens: list[list[int]] = []
+    spoken: list[list[bool]] = []
+    groups: list[list[int]] = []
+    for begin, answers in clips:
+        common = ids(begin)
+        groups.append(list(range(len(tokens), len(tokens) + len(answers))))
+        for answer in answers:
+            tokens.append(common + ids(question) + ids(answer))
+            spoken.append([False] * (begin + question) + [True] * answer)
+    width = max(map(len, tokens))
+    padded = torch.tensor([row + [0] * (width - len(row)) for row in tokens])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
+    said = torch.tensor([[int(x) for x in row] + [0] * (width - len(row)) for row in spoken])
+    inputs = {
+        "input_ids": padded,
+        "attention_mask": mask,
+        "labels": padded.masked_fill(said == 0, -100),
+        "fused_lm_head": True,
+    }
+    return Rows(inputs, shared_layout(tokens, spoken, groups, width))
+
+
+def decoders(name: str, way: Attention) -> tuple[Any, Any]:
+    """The same random model twice: as it is, and sharing; with grouped heads."""
+    config, kind = DECODERS[name]
+    torch.manual_seed(0)
+    plain = kind(
+        config(
+            vocab_size=97,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
+            max_position_embeddings=512,
+        )
+    )
+    sharing = copy.deepcopy(plain)
+    for model in (plain, sharing):
+        add_fused_lm_head(model, outputs=FIELDS)
+    share_clips(sharing, way)
+    return plain, sharing
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float(((found - expected).abs().max() / expected.abs().max()).detach())
+
+
+@pytest.mark.parametrize("question", [0, 6])
+@pytest.mark.parametrize("way", ["split", "dense"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_same_numbers_and_gradients(name: str, way: Attention, question: int) -> None:
+    """To 1e-5 in float32, every field that TRL reads, and the gradient of every weight."""
+    plain, sharing = decoders(name, way)
+    rows = rows_of(CLIPS, question=question)
+    expected = plain(**rows.inputs)
+    found = sharing(**rows.inputs, shared_layout=rows.layout)
+    assert relative(found.log_probs, expected.log_probs) < 1e-5
+    assert relative(found.entropy, expected.entropy) < 1e-5
+    assert relative(found.mean_logits, expected.mean_logits) < 1e-4  # they nearly cancel out
+    assert torch.equal(found.is_top1, expected.is_top1)
+    assert torch.equal(found.label_mask, expected.label_mask)
+    assert float(found.loss.detach()) == pytest.approx(float(expected.loss.detach()), rel=1e-5)
+    # Weights that differ by row: a mistake in who gets what would not cancel out.
+    weights = torch.linspace(-1, 1, found.log_probs.numel()).view_as(found.log_probs)
+    (expected.log_probs * weights).sum().backward()
+    (found.log_probs * weights).sum().backward()
+    for (weight, one), two in zip(plain.named_parameters(), sharing.parameters(), strict=True):
+        assert one.grad is not None
+        if one.grad.abs().max() > 1e-6:  # a key's bias moves all scores alike
+            assert relative(two.grad, one.grad) < 1e-5, weight
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_sees_what_split_sees() -> None:
+    """Forward only: FlexAttention has no gradients on a CPU."""
+    plain, sharing = decoders("qwen2", "flex")
+    rows = rows_of(CLIPS)
+    with torch.no_grad():
+        expected = plain(**rows.inputs)
+        found = sharing(**rows.inputs, shared_layout=rows.layout)
+    assert relative(found.log_probs, expected.log_probs) < 1e-5
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_in_bfloat16_it_is_no_further_from_float32_than_plain(name: str) -> None:
+    """Both round; sharing not more: within twice the error of the plain computation."""
+    plain, sharing = decoders(name, "split")
+    rows = rows_of(CLIPS)
+    with torch.no_grad():
+        exact = plain(**rows.inputs).log_probs
+        rounded = plain.bfloat16()(**rows.inputs).log_probs.float()
+        found = sharing.bfloat16()(**rows.inputs, shared_layout=rows.layout).log_probs.float()
+    error = (found - exact).abs()
+    plain_error = (rounded - exact).abs()
+    assert error.max() < 0.1
+    assert error.mean() < 2 * plain_error.mean()
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    _, sharing = decoders("llama", "split")
+    again = copy.deepcopy(sharing)
+    share_clips_again(again)
+    rows = rows_of(CLIPS)
+    sharing.train()(**rows.inputs, shared_layout=rows.layout).loss.backward()
+    again.train().activation_checkpointing_enable()
+    again(**rows.inputs, shared_layout=rows.layout).loss.backward()
+    for one, two in zip(sharing.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad)
+
+
+def share_clips_again(model: Any) -> None:
+    """A deep copy's `forward` is still bound to the model that it was copied from."""
+    del model.__dict__["forward"]
+    add_fused_lm_head(model, outputs=FIELDS)
+    share_clips(model)
+
+
+def test_without_a_layout_the_model_is_as_before() -> None:
+    """Padded batches, and generation with a cache."""
+    plain, sharing = decoders("qwen3", "split")
+    rows = rows_of(CLIPS)
+    assert torch.equal(sharing(**rows.inputs).log_probs, plain(**rows.inputs).log_probs)
+    ids = rows.inputs["input_ids"][:1, :40]
+    one = plain.generate(ids, max_new_tokens=8, do_sample=False)
+    assert torch.equal(sharing.generate(ids, max_new_tokens=8, do_sample=False), one)
+
+
+def test_a_model_that_sharing_does_not_know_is_refused() -> None:
+    """Dropout of attention would need the same mask for all; better said than wrong."""
+    _, sharing = decoders("llama", "split")
+    for layer in sharing.model.layers:
+        layer.self_attn.attention_dropout = 0.1
+    rows = rows_of(CLIPS)
+    with pytest.raises(UserError, match=r"sharing\.video=false"):
+        sharing.train()(**rows.inputs, shared_layout=rows.layout)
+
+
+def test_the_layout_of_two_answers() -> None:
+    """The prompt once but for its last token, which predicts both answers' first."""
+    layout = shared_layout(
+        rows=[[1, 9, 9, 4, 5, 2], [1, 9, 9, 4, 7, 2]],
+        spoken=[[False] * 4 + [True] * 2] * 2,
+        groups=[[0, 1]],
+        width=6,
+    )
+    (group,) = layout.groups
+    assert (group.start, group.prefix, group.ends, group.stop) == (0, 3, (3, 3), 9)
+    assert layout.source.tolist() == [0, 1, 2, 3, 4, 5, 9, 10, 11]
+    assert layout.columns.tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 5]
+    # Places 3 and 4 predict columns 4 and 5 of the first row; 6 and 7 those of the second.
+    assert layout.scored.tolist() == [3, 4, 6, 7]
+    assert layout.scored_at.tolist() == [3, 4, 8, 9]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 5),
+            st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=4),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_every_learnt_token_is_scored_once(
+    clips: list[tuple[int, list[tuple[int, int]]]],
+) -> None:
+    """Whatever the rows: equal ones, answers of nothing, rows that are all beginning."""
+    tokens: list[list[int]] = []
+    spoken: list[list[bool]] = []
+    groups: list[list[int]] = []
+    for begin, ends in clips:
+        groups.append([])
+        for question, answer in ends:
+            groups[-1].append(len(tokens))
+            tokens.append([1] * begin + [2] * question + [3] * answer)
+            spoken.append([False] * (begin + question) + [True] * answer)
+    width = max(map(len, tokens))
+    layout = shared_layout(tokens, spoken, groups, width)
+    expected = [
+        row * (width - 1) + column - 1
+        for row, said in enumerate(spoken)
+        for column, learnt in enumerate(said)
+        if learnt and column
+    ]
+    assert sorted(layout.scored_at.tolist()) == expected
+    # A scored token stands where its row has it, in the end of that row's own.
+    flat = [token for row in tokens for token in row + [0] * (width - len(row))]
+    for place, target in zip(layout.scored.tolist(), layout.scored_at.tolist(), strict=True):
+        row, column = divmod(target, width - 1)
+        assert int(layout.source[place]) == row * width + column
+    for group, members in zip(layout.groups, groups, strict=True):
+        begin = [flat[i] for i in layout.source[group.start : group.start + group.prefix]]
+        at = group.start + group.prefix
+        for length, row in zip(group.ends, members, strict=True):
+            own = [flat[i] for i in layout.source[at : at + length]]
+            assert begin + own == tokens[row]
+            at += length
+    assert sum(group.prefix + sum(group.ends) for group in layout.groups) == len(layout)
+
+
+@pytest.fixture
+def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
+    """All eight rows of four clips in one batch, with and without sharing, and their trainers."""
+    from trl import SFTConfig
+
+    from sharegptvideo.training.collators import ClipCache, SftCollator
+    from sharegptvideo.training.examples import sft_dataset
+    from sharegptvideo.training.families import open_family
+    from sharegptvideo.training.running import RunFolder
+    from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick, trainer_arguments
+
+    found = []
+    with quiet_and_quick():
+        for share in (False, True):
+            recipe = change(
+                sft_recipe, sharing={"video": share}, output=f"{sft_recipe.output}-{share}"
+            )
+            family = open_family(recipe)
+            rows, _ = sft_dataset(recipe.data, family, max_length=128)
+            trainer = VideoSFTTrainer(
+                model=family.model,
+                args=SFTConfig(
+                    **trainer_arguments(recipe, RunFolder(recipe)),
+                    dataset_kwargs={"skip_prepare_dataset": True},
+                ),
+                data_collator=SftCollator(ClipCache(family.reader), 128, share=share),
+                train_dataset=rows,
+                processing_class=family.tokenizer,
+            )
+            trainer.share(family, recipe.sharing)
+            family.model.model.image_tower.requires_grad_(False)
+            found.append((trainer, trainer.data_collator(list(rows))))
+        yield found
+
+
+def test_supervised_training_weighs_answers_as_before(video_batches: Any) -> None:
+    """Two questions a clip, towers learning: loss and gradients to 1e-5, the clip's tokens once."""
+    losses, gradients = [], []
+    for trainer, batch in video_batches:
+        count = (batch["labels"] != -100).sum()
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=count)
+        loss.backward()
+        losses.append(float(loss.detach()))
+        gradients.append(
+            {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+        )
+    plain, shared = gradients
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert plain.keys() == shared.keys()
+    for name, gradient in plain.items():
+        if gradient.abs().max() > 1e-6:
+            assert relative(shared[name], gradient) < 2e-5, name
+    (_, unshared_batch), (_, batch) = video_batches
+    layout = batch["shared_layout"]
+    assert "shared_layout" not in unshared_batch
+    whole = int(unshared_batch["attention_mask"].sum())
+    assert len(layout) <= whole - 4 * 20  # four clips of 20 tokens were there twice
