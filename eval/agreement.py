@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.runfolder import read_run
-from sharegptvideo.eval.statistics import clustered_mean, paired_difference, resampled_weights
+from sharegptvideo.eval.statistics import (
+    Estimate,
+    clustered_mean,
+    clustered_share,
+    paired_difference,
+    resampled_weights,
+)
 from sharegptvideo.storage import read_jsonl
 
 __all__ = ["compare_judges", "kappa", "pearson", "ranks"]
@@ -61,7 +67,9 @@ def compare_judges(first: Path | str, second: Path | str) -> dict[str, Any]:
         `spearman` and `calibration`: for each score of the first judge how often it was given,
         the second's mean score, its share of right verdicts, and `expected_score`, the same mean
         made to rise with the first's score (isotonic regression). Each figure is {value, ci95},
-        intervals from draws of whole videos. Also what was left out, by cause.
+        clustered by video: of shares and means as in `statistics`, of the others from draws of
+        whole videos (None where no draw differs: nothing tells how far they could). Also what was
+        left out, by cause.
 
     Raises:
         UserError: not a run, not a file of verdicts, or no answer in common.
@@ -201,9 +209,9 @@ def _figures(pairs: _Pairs) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "n": len(a),
         "n_clusters": draw.count,
-        "accuracy": [_mean(x, pairs.videos) for x in (a, b)],
+        "accuracy": [_told(clustered_share(x, pairs.videos)) for x in (a, b)],
         "shift": {"value": shift.delta, "ci95": shift.ci95, "p_value": shift.p_value},
-        "agreement": draw.figure(_share_terms((a == b).astype(float)), _share),
+        "agreement": _told(clustered_share((a == b).astype(float), pairs.videos)),
         "kappa": draw.figure(_kappa_terms(a, b), _kappa),
         "table": {
             f"{x} {y}": table[f"{x} {y}"] for x in ("right", "wrong") for y in ("right", "wrong")
@@ -241,8 +249,8 @@ def _calibration(x: Array, y: Array, right: Array, videos: Sequence[str]) -> lis
             {
                 "score": level,
                 "n": count,
-                "mean_score": _mean(y[chosen], clusters),
-                "share_right": _mean(right[chosen], clusters),
+                "mean_score": _told(clustered_mean(y[chosen], clusters)),
+                "share_right": _told(clustered_share(right[chosen], clusters)),
             }
         )
     means = np.array([row["mean_score"]["value"] for row in rows])
@@ -252,8 +260,7 @@ def _calibration(x: Array, y: Array, right: Array, videos: Sequence[str]) -> lis
     return rows
 
 
-def _mean(values: Array, videos: Sequence[str]) -> dict[str, Any]:
-    found = clustered_mean(values, videos)
+def _told(found: Estimate) -> dict[str, Any]:
     return {"value": found.value, "se": found.se, "ci95": found.ci95}
 
 
@@ -281,19 +288,13 @@ class _Draws:
             [statistic(weights @ sums) for weights in resampled_weights(self.count)]
         )
         drawn = drawn[~np.isnan(drawn)]
+        if not drawn.size or np.ptp(drawn) < 1e-12:  # no draw can differ: no spread was seen
+            return {"value": value, "ci95": None}
         return {"value": value, "ci95": np.quantile(drawn, [0.025, 0.975]).tolist()}
 
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _share_terms(values: Array) -> Array:
-    return np.stack([np.ones(len(values)), values], axis=1)
-
-
-def _share(sums: Array) -> Array:
-    return np.asarray(sums[:, 1] / sums[:, 0])
 
 
 def _kappa_terms(a: Array, b: Array) -> Array:

@@ -47,11 +47,11 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
 
     Returns:
         `first`, `second` (model and judge of each) and per task: `n` pairs, `n_clusters`,
-        accuracy of each on these pairs, `delta`, `se`, `ci95`, `ci95_bootstrap`, `p_value`,
-        `p_holm` (corrected for the number of tasks compared), `minimum_detectable_difference`
-        (what a sample like this finds in 80 % of all cases), and how many questions were left
-        out because a verdict (`n_unscored`) or the question (`n_only_in_one`) is missing on one
-        side.
+        `n_changed` (pairs of which one is right and one wrong), accuracy of each on these pairs,
+        `delta`, `se`, `ci95`, `ci95_bootstrap`, `p_value`, `p_holm` (corrected for the number of
+        tasks compared), `minimum_detectable_difference` (what a sample like this finds in 80 % of
+        all cases), and how many questions were left out because a verdict (`n_unscored`) or the
+        question (`n_only_in_one`) is missing on one side.
         For the formulas see `sharegptvideo.eval.statistics`.
 
     Raises:

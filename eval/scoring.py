@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sharegptvideo.eval.statistics import (
+    Estimate,
     bootstrap_interval,
     clustered_mean,
+    clustered_share,
     minimum_detectable_difference,
 )
 
@@ -41,7 +43,8 @@ def score_task(
         `n` asked = `n_predicted` + `n_failed` (no prediction at all is a failed one);
         `n_predicted` = `n_scored` + `n_unscored`; `coverage`, the share of `n` whose outcome is
         known: scored, or failed and therefore wrong; `accuracy` and `score`, {value, se, ci95,
-        ci95_bootstrap, n} over those, standard errors and both intervals clustered by video;
+        ci95_bootstrap, n} over those, standard errors and both intervals clustered by video
+        (`se` is null where all videos came out alike, as with none right: no spread was seen);
         `accuracy_bounds` over all `n`, with the unscored all wrong and all right; `clusters`, how
         many videos; `minimum_detectable_difference`, of accuracy, to a second run of the same
         size whose answers are unrelated (a paired comparison finds smaller ones; 5 %, power
@@ -62,7 +65,7 @@ def score_task(
     unscored = sum(right is None for right, _ in outcomes)
     correct = sum(right or 0.0 for right, _ in outcomes)
     n, n_predicted = len(ids), len(ids) - len(failed)
-    accuracy = _figure([right for right, _ in outcomes], videos)
+    accuracy = _figure([right for right, _ in outcomes], videos, clustered_share)
     return {
         "n": n,
         "n_predicted": n_predicted,
@@ -72,7 +75,7 @@ def score_task(
         "coverage": (n - unscored) / n if n else None,
         "accuracy": accuracy,
         "accuracy_bounds": [correct / n, (correct + unscored) / n] if n else None,
-        "score": _figure([score for _, score in outcomes], videos),
+        "score": _figure([score for _, score in outcomes], videos, clustered_mean),
         "clusters": len(set(videos)),
         "minimum_detectable_difference": _detectable(accuracy, len(set(videos))),
         "paper_accuracy": correct / n_predicted if n_predicted else None,
@@ -100,11 +103,15 @@ def _outcome(
     return float(verdict["correct"]), None if score is None else float(score)
 
 
-def _figure(values: Sequence[float | None], videos: Sequence[object]) -> dict[str, Any]:
+def _figure(
+    values: Sequence[float | None],
+    videos: Sequence[object],
+    estimate: Callable[[list[float], list[object]], Estimate],
+) -> dict[str, Any]:
     known = [(value, video) for value, video in zip(values, videos, strict=True)
              if value is not None]  # fmt: skip
     numbers, clusters = [value for value, _ in known], [video for _, video in known]
-    found = clustered_mean(numbers, clusters)
+    found = estimate(numbers, clusters)
     drawn = bootstrap_interval(numbers, clusters)
     return {
         "value": found.value,

@@ -8,7 +8,12 @@ least squares fit on a constant): with n values x_i in G clusters and mean m,
 
 The factor G / (G − 1) · (n − 1) / (n − k), k = 1, is the small-sample correction of statsmodels'
 `get_robustcov_results("cluster")`, whose second part is 1 here. Intervals and p-values are Student
-t with G − 1 degrees of freedom. An interval of a mean is not cut at 0 or 1.
+t with G − 1 degrees of freedom.
+
+Of a share (right or wrong) that interval is a poor one near 0 and 1, and of a handful of videos: it
+ends beyond 0, and 0 of 6 would be 0 for certain. `clustered_share` has its own, which is the same
+one where there are many videos. Where no spread was seen at all (0 of 6; every pair agrees) the
+standard error is unknown, not 0, and None.
 
 The bootstrap is the second opinion: whole videos are drawn with replacement, so it assumes no
 normal distribution. Where the two disagree, there are too few videos for either.
@@ -28,6 +33,7 @@ __all__ = [
     "Estimate",
     "bootstrap_interval",
     "clustered_mean",
+    "clustered_share",
     "holm",
     "minimum_detectable_difference",
     "paired_difference",
@@ -42,7 +48,10 @@ _BLOCK = 1 << 22  # weights held at once: 32 MiB
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean; `se` and `ci95` are None where one cluster (or none) leaves them undefined."""
+    """A mean; `se` and `ci95` are None where one cluster (or none) leaves them undefined.
+
+    `se` is so too where all clusters have the same mean, and then `ci95`, but for a share's.
+    """
 
     value: float | None
     se: float | None
@@ -53,7 +62,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A mean of paired differences b − a with its two-sided p-value against zero."""
+    """A mean of paired differences b − a with its two-sided p-value against zero.
+
+    `n_changed` pairs differ: with a handful of them, p-value and interval are rough.
+    """
 
     delta: float | None
     se: float | None
@@ -61,6 +73,7 @@ class Difference:
     p_value: float | None
     n: int
     n_clusters: int
+    n_changed: int
 
 
 def clustered_mean(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
@@ -82,11 +95,56 @@ def clustered_mean(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
     return Estimate(mean, se, (mean - half, mean + half), x.size, count)
 
 
+def clustered_share(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
+    """Share of ones among `values` (n zeros and ones), with an interval that stays within [0, 1].
+
+    The interval is Wilson's (1927) with the effective sample size n* for the sample size and
+    Student's t, G − 1 degrees of freedom, for z: centre (p + t²/2n*) / (1 + t²/n*), half width
+    t · sqrt(p (1 − p) / n* + t²/4n*²) / (1 + t²/n*). Franco, Little, Louis and Slud (2019, Journal
+    of Survey Statistics and Methodology 7) recommend it for clustered samples and say where such
+    intervals fail: n* = p (1 − p) / se² is badly estimated where ones (or zeros) are few, and not
+    at all where there are none. So it is taken with two more clusters of the average size, one all
+    ones and one all zeros (Agresti and Coull's 1998 device, a cluster for a case), and scaled back:
+    where nothing is known of how much a video's answers agree, they count as one answer. With many
+    clusters the two weigh nothing, and the interval is p ± t · se: there is no switch.
+
+    Raises:
+        ValueError: as `clustered_mean`, or a value is neither 0 nor 1.
+    """
+    x, codes, count = _prepare(values, clusters)
+    if not np.isin(x, (0.0, 1.0)).all():
+        raise ValueError("a share is of zeros and ones")
+    found = clustered_mean(values, clusters)
+    if found.value is None or count < 2:
+        return found
+    ones = np.bincount(codes, weights=x, minlength=count)
+    sizes = np.bincount(codes, minlength=count).astype(np.float64)
+    size = _effective_size(ones, sizes)
+    t, p = _t_quantile(count - 1), found.value
+    scale = 1 + t * t / size
+    centre = (p + t * t / (2 * size)) / scale
+    half = t * float(np.sqrt(p * (1 - p) / size + t * t / (4 * size * size))) / scale
+    ends = min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+    return Estimate(p, found.se, ends, found.n, count)
+
+
+def _effective_size(ones: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
+    """How many independent answers the clusters are worth, at the most all that there are."""
+    n, more = sizes.sum(), sizes.mean()
+    ones, sizes = np.append(ones, [more, 0.0]), np.append(sizes, [more, more])
+    share = ones.sum() / sizes.sum()
+    variance = np.square(ones - sizes * share).sum() / sizes.sum() ** 2
+    return float(min(n, share * (1 - share) / variance * n / sizes.sum()))
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, clusters: Sequence[object]) -> Difference:
     """Mean of b − a over n pairs, with clustered standard error, 95 % interval and p-value.
 
-    If every cluster's differences sum to n_g times the mean, the standard error is 0: the p-value
-    is then 0, or 1 where the difference itself is 0.
+    Where every cluster has the same mean difference, no spread was seen: the standard error is
+    None, and the p-value that of the sign test over clusters, 2 / 2^G, or 1 for no difference. The
+    interval is then, for values of 0 and 1, Bonett and Price's (2012, Statistics in Medicine 31)
+    with clusters for cases: that of the pairs and two more clusters of the average size, one with
+    all pairs changed for the better, one for the worse. For other values it is None.
 
     Raises:
         ValueError: as `clustered_mean`.
@@ -94,17 +152,38 @@ def paired_difference(a: ArrayLike, b: ArrayLike, clusters: Sequence[object]) ->
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"{first.size} values cannot be paired with {second.size}")
-    found = clustered_mean(second - first, clusters)
+    change = second - first
+    found = clustered_mean(change, clusters)
+    interval = found.ci95
     p_value: float | None = None
     if found.se is not None and found.value is not None:
-        if found.se > 0:
-            from scipy import stats
+        from scipy import stats
 
-            t = abs(found.value) / found.se
-            p_value = float(2 * stats.t.sf(t, found.n_clusters - 1))
-        else:
-            p_value = 0.0 if found.value else 1.0
-    return Difference(found.value, found.se, found.ci95, p_value, found.n, found.n_clusters)
+        p_value = float(2 * stats.t.sf(abs(found.value) / found.se, found.n_clusters - 1))
+    elif found.value is not None and found.n_clusters > 1:
+        p_value = 2.0 ** (1 - found.n_clusters) if found.value else 1.0
+        if np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all():
+            interval = _unanimous_interval(found)
+    return Difference(
+        found.value,
+        found.se,
+        interval,
+        p_value,
+        found.n,
+        found.n_clusters,
+        int(np.count_nonzero(change)),
+    )
+
+
+def _unanimous_interval(found: Estimate) -> tuple[float, float]:
+    """Of G clusters with one mean d: those, and two more with 1 and −1, all of one size."""
+    assert found.value is not None
+    means = np.append(np.full(found.n_clusters, found.value), [1.0, -1.0])
+    spread = float(means.std(ddof=1) / np.sqrt(means.size))
+    half = _t_quantile(found.n_clusters - 1) * spread
+    centre = float(means.mean())
+    # What was seen belongs to it, at the ends of the scale too.
+    return max(-1.0, min(found.value, centre - half)), min(1.0, max(found.value, centre + half))
 
 
 def bootstrap_interval(
@@ -119,14 +198,17 @@ def bootstrap_interval(
 
     Each draw takes G clusters with replacement and averages all values in them (Efron and
     Tibshirani 1993, chapter 13). The percentiles are set out from the mean by sqrt(G / (G - 1)),
-    which the plain bootstrap of G draws is too narrow by. None with fewer than two clusters. The
-    same seed gives the same interval, whatever the order of the clusters' names.
+    which the plain bootstrap of G draws is too narrow by. None with fewer than two clusters, and
+    where all have the same mean, so that no draw can differ. The same seed gives the same interval,
+    whatever the order of the clusters' names.
 
     Raises:
         ValueError: as `clustered_mean`.
     """
     x, codes, count = _prepare(values, clusters)
     if count < 2:
+        return None
+    if _standard_error(x - x.mean(), codes, count) is None:
         return None
     sums = np.bincount(codes, weights=x, minlength=count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
@@ -205,9 +287,12 @@ def _prepare(
 def _standard_error(
     residuals: NDArray[np.float64], codes: NDArray[np.intp], count: int
 ) -> float | None:
+    """None with one cluster, or where the residuals of each add up to 0 but for rounding."""
     if count < 2:
         return None
     sums = np.bincount(codes, weights=residuals, minlength=count)
+    if np.abs(sums).max() <= 1e-12 * max(1.0, float(np.abs(residuals).sum())):
+        return None
     return float(np.sqrt(count / (count - 1) * np.square(sums).sum()) / residuals.size)
 
 

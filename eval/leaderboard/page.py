@@ -174,10 +174,10 @@ def _cell(cell: Mapping[str, Any], column: Mapping[str, Any], *, best: bool) -> 
 
 
 def _scale(accuracy: Mapping[str, Any]) -> str:
-    """The interval as a bar on a scale from 0 to 100, cut at its ends."""
+    """The interval as a bar on a scale from 0 to 100."""
     if accuracy["ci95"] is None:
         return ""
-    low, high = (100 * min(max(bound, 0.0), 1.0) for bound in accuracy["ci95"])
+    low, high = (100 * bound for bound in accuracy["ci95"])
     value = 100 * accuracy["value"]
     text = f"95 % interval {low:.1f} to {high:.1f}"
     return (

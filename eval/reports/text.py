@@ -49,13 +49,10 @@ def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
 
 
 def format_interval(ends: Sequence[float] | None) -> str:
-    """The ends of an interval of a share, as per cent.
-
-    With two or three videos an interval reaches beyond 0 or 100 %; it is cut there.
-    """
+    """The ends of an interval of a share, as per cent."""
     if ends is None:
         return _NONE
-    low, high = (min(max(end, 0.0), 1.0) for end in ends)
+    low, high = ends
     return f"{format_share(low)} to {format_share(high)}"
 
 

@@ -34,9 +34,9 @@ class MadeDemo:
 
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world of eleven clips."""
+    """A world of thirteen clips."""
     out = tmp_path_factory.mktemp("demo") / "world"
-    build_world(out, seed=3, sizes=Sizes(train=2, preference=3, test=4, out_of_domain=2), workers=1)
+    build_world(out, seed=3, sizes=Sizes(train=2, preference=3, test=6, out_of_domain=2), workers=1)
     return out
 
 

@@ -52,10 +52,13 @@ def test_run_prints_a_table_and_what_went_wrong(
     )
     assert result.exit_code == 0, result.output
     head, row = result.stdout.splitlines()[:2]
-    assert head.split() == ["task", "n", "failed", "coverage", "accuracy", "score", "videos"]
+    assert head.split() == [
+        "task", "n", "failed", "coverage", "accuracy", "95", "%", "interval", "score", "videos",
+    ]  # fmt: skip
     # a: 2 of 2, b: 1 of 2, c: 0 of 2; se² = 3/2 · (1 + 0 + 1) / 36
     assert row.split() == [
-        "msvd_qa", "6", "2", "100.0", "50.0", "±", "28.9", "3.00", "±", "1.15", "3",
+        "msvd_qa", "6", "2", "100.0", "50.0", "±", "28.9", "4.4", "to", "95.6", "3.00", "±", "1.15",
+        "3",
     ]  # fmt: skip
     assert "1 clip missing: test/msvd/c" in result.stderr
     assert "2 failed: missing clip" in result.stderr
@@ -138,9 +141,11 @@ def test_compare_pairs_by_question_and_clusters_by_video(
     first = judged(small_release, tmp_path, "first", HALF)
     second = judged(small_release, tmp_path, "second", RIGHT)
     figures = json.loads(call("compare", first, second, "--json").stdout)["tasks"]["msvd_qa"]
-    # Differences 0 1 | 1 0 | 1 0: each video's sum is twice the mean, so nothing is uncertain.
+    # Differences 0 1 | 1 0 | 1 0: each video's mean is the same, so no spread was seen.
     assert figures["delta"] == pytest.approx(0.5)
-    assert figures["se"] == pytest.approx(0.0)
+    assert figures["se"] is None
+    assert figures["p_value"] == 0.25
+    assert figures["n_changed"] == 3
     assert (figures["first_accuracy"], figures["second_accuracy"]) == (0.5, 1.0)
     assert (figures["n"], figures["n_clusters"]) == (6, 3)
     third = judged(small_release, tmp_path, "third", RIGHT | {"a_0": "blue", "a_1": "no"})

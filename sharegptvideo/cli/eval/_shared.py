@@ -10,7 +10,7 @@ import typer
 
 from sharegptvideo.cli._common import note, print_json, print_table
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.reports import format_estimate, format_share
+from sharegptvideo.eval.reports import format_estimate, format_interval, format_share
 
 __all__ = [
     "DataOption",
@@ -102,7 +102,9 @@ def show_results(results: Mapping[str, Any], out: Path, names: list[str], *, as_
     if as_json:
         print_json(results)
     else:
-        table = figures_table("task", "n", "failed", "coverage", "accuracy", "score", "videos")
+        table = figures_table(
+            "task", "n", "failed", "coverage", "accuracy", "95 % interval", "score", "videos"
+        )
         for name, task in chosen.items():
             table.add_row(
                 name,
@@ -110,6 +112,7 @@ def show_results(results: Mapping[str, Any], out: Path, names: list[str], *, as_
                 str(task["n_failed"]),
                 format_share(task["coverage"]),
                 format_estimate(task["accuracy"], share=True),
+                format_interval(task["accuracy"]["ci95"]),
                 format_estimate(task["score"], share=False),
                 str(task["clusters"]),
             )

@@ -13,6 +13,9 @@ from sharegptvideo.eval.reports import format_share
 
 __all__ = ["compare"]
 
+# So few changes have no normal distribution, however many pairs there are.
+_FEW_CHANGED = 10
+
 
 def compare(
     first: Annotated[Path, typer.Argument(help="Run folder that is compared with.")],
@@ -49,4 +52,8 @@ def compare(
         ):
             if task[key]:
                 note(f"{name}: left out: {task[key]} questions {why}")
+        if task["n_changed"] < _FEW_CHANGED:
+            note(
+                f"{name}: {task['n_changed']} of {task['n']} pairs differ; interval and p are rough"
+            )
     print_table(table, f"first: {first}, second: {second}, judge: {found['judge']}")
