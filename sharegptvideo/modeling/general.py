@@ -1,8 +1,8 @@
 """Answers from any video model of transformers that comes with a processor.
 
 A clip's part of the prompt is the same for all questions about it: the vision tower and the
-language model run over it once, and the questions are then decoded together on copies of that
-cache by transformers' own `generate`. Where an architecture is not known to allow this
+language model run over it once, and the questions are then decoded together behind that cache
+(`shared_prefix`) by transformers' own `generate`. Where an architecture is not known to allow this
 (`shares_prefix`), every question is a plain `generate`.
 """
 
@@ -23,10 +23,10 @@ from sharegptvideo.modeling.memory import (
     fitting_rows,
     free_bytes,
     in_parts,
-    rows_of,
 )
 from sharegptvideo.modeling.pixels import Frames
 from sharegptvideo.modeling.processors import OneClip, load_processor, render_question
+from sharegptvideo.modeling.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
 __all__ = ["SHARING", "ClipTimes", "GeneralVideoModel", "shares_prefix"]
 
@@ -274,7 +274,7 @@ class GeneralVideoModel:
         cache = self.model(**first, use_cache=True, logits_to_keep=1).past_key_values
         # By length, so that little is padded; a row's answer does not depend on its company.
         order = sorted(range(len(group)), key=lambda at: len(group[at].ids))
-        longest = len(group[order[-1]].ids) + steps
+        longest = len(group[order[-1]].ids) - end + steps
         free = self.memory_limit or free_bytes(self.model.device)
         fitting = fitting_rows(cache_bytes(cache, longest), free)
         found = in_parts(
@@ -286,7 +286,7 @@ class GeneralVideoModel:
         return [back[at] for at in range(len(group))]
 
     def _decode(self, part: Sequence[_Prompt], cache: Any, end: int, steps: int) -> list[list[int]]:
-        """Questions behind one clip, padded between it and them, on copies of its cache."""
+        """Questions behind one clip, padded between it and them."""
         longest = max(len(prompt.ids) for prompt in part)
         gaps = [longest - len(prompt.ids) for prompt in part]
         # Padding repeats a token of the row itself: a repetition penalty then changes nothing.
@@ -302,14 +302,14 @@ class GeneralVideoModel:
             )
             for at, gap in zip((prompt.positions for prompt in part), gaps, strict=True)
         ]
-        every = torch.zeros(len(part), dtype=torch.long, device=self.model.device)
-        output = self.model.generate(
-            input_ids=torch.tensor(rows, device=self.model.device),
-            attention_mask=torch.tensor(mask, device=self.model.device),
-            position_ids=torch.cat(positions, dim=-2).to(self.model.device),
-            past_key_values=rows_of(cache, every),
-            **self._greedy(steps),
-        )
+        with attending_to_prefixes(self.model.config.get_text_config()):
+            output = self.model.generate(
+                input_ids=torch.tensor(rows, device=self.model.device),
+                attention_mask=torch.tensor(mask, device=self.model.device),
+                position_ids=torch.cat(positions, dim=-2).to(self.model.device),
+                past_key_values=SharedPrefixCache(cache, [0] * len(part), ahead=steps),
+                **self._greedy(steps),
+            )
         return [self._until_stop(row[longest:].tolist()) for row in output]
 
     def _greedy(self, steps: int) -> dict[str, Any]:

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.modeling.drawing import Decoding, choose, uniforms
 from sharegptvideo.modeling.loading import load_model, load_tokenizer
 from sharegptvideo.modeling.memory import (
     cache_bytes,
+    coming_cache_bytes,
     fitting_rows,
     free_bytes,
     in_parts,
@@ -63,16 +65,6 @@ class _State:
     mask: torch.Tensor
     next_position: torch.Tensor
     held: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoding:
-    max_new_tokens: int
-    do_sample: bool
-    temperature: float
-    top_p: float
-    answers: int
-    seed: int
 
 
 class VideoLanguageModel:
@@ -156,16 +148,16 @@ class VideoLanguageModel:
             UserError: the prompt leaves no room in the model's positions, or an argument is out
                 of range.
         """
-        decoding = _Decoding(
+        decoding = Decoding(
             max_new_tokens, do_sample, temperature, top_p, num_return_sequences, seed
         )
-        _check(decoding)
+        decoding.check()
         rows, pixels = self._rows(items, max_new_tokens)
         answers: list[list[str]] = [[] for _ in items]
         most = max(1, batch_size // num_return_sequences)
         done = 0
         with torch.inference_mode():
-            for batch in _batches(rows, most):
+            for batch in _batches(rows, most, self._fitting_clips(rows)):
                 found = in_parts(batch, lambda part: self._answer(part, pixels, decoding, most))
                 for row, texts in zip(batch, found, strict=True):
                     answers[row.position] = texts
@@ -202,11 +194,17 @@ class VideoLanguageModel:
             rows.append(_Row(position, ids[:end], ids[end:], key, seed_text, room))
         return rows, pixels
 
+    def _fitting_clips(self, rows: Sequence[_Row]) -> int | None:
+        """How many clips may be held at once: half of memory, the rest for reading and rows."""
+        longest = max((len(row.prefix) for row in rows), default=0)
+        one = coming_cache_bytes(self.model.config.text_config, longest, self.model.dtype)
+        return fitting_rows(2 * one, self.memory_limit or free_bytes(self.model.device))
+
     def _answer(
         self,
         rows: Sequence[_Row],
         pixels: dict[bytes, torch.Tensor],
-        decoding: _Decoding,
+        decoding: Decoding,
         most: int,
     ) -> list[list[str]]:
         """Read the clips once, then decode their questions, at most `most` at once."""
@@ -221,7 +219,7 @@ class VideoLanguageModel:
                     state,
                     [row.room for row in part for _ in range(decoding.answers)],
                     decoding,
-                    _uniforms(part, decoding),
+                    uniforms([row.seed_text for row in part], decoding),
                 )
             texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
             texts = [text.strip() for text in texts]
@@ -276,8 +274,8 @@ class VideoLanguageModel:
         self,
         state: _State,
         room: list[int],
-        decoding: _Decoding,
-        uniforms: torch.Tensor | None,
+        decoding: Decoding,
+        drawn: torch.Tensor | None,
     ) -> list[list[int]]:
         """Token ids per answer, rows×answers of them, at most `room` each, no closing token."""
         language, head, cache = self.model.model.language_model, self.model.lm_head, state.cache
@@ -291,8 +289,8 @@ class VideoLanguageModel:
         live = list(range(len(hidden)))  # answers still growing, in the order of the cache's rows
         tokens: list[list[int]] = [[] for _ in live]
         for step in range(max(room)):
-            drawn = None if uniforms is None else uniforms[step, live]
-            chosen = _choose(head(hidden), decoding, drawn)
+            numbers = None if drawn is None else drawn[step, live]
+            chosen = choose(head(hidden), decoding, numbers)
             ended = torch.isin(chosen, self._stop)
             keep = [i for i, done in enumerate(ended.tolist()) if not done]
             for i, token in zip(keep, chosen[keep].tolist(), strict=True):
@@ -318,28 +316,20 @@ class VideoLanguageModel:
         return tokens
 
 
-def _check(decoding: _Decoding) -> None:
-    if decoding.do_sample and not (decoding.temperature > 0 and 0 < decoding.top_p <= 1):
-        raise UserError(
-            f"sampling needs temperature > 0 and 0 < top_p <= 1, not "
-            f"{decoding.temperature} and {decoding.top_p}"
-        )
-    if decoding.max_new_tokens < 1 or decoding.answers < 1:
-        raise UserError("max_new_tokens and num_return_sequences must be at least 1")
-
-
-def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
+def _batches(rows: list[_Row], size: int, most_clips: int | None) -> Iterator[list[_Row]]:
     """Whole clips, with `size` rows or fewer unless one clip has more; prefixes of one length."""
     clips: dict[bytes, list[_Row]] = {}
     for row in rows:
         clips.setdefault(row.clip, []).append(row)
     batch: list[_Row] = []
+    held = 0
     for group in sorted(clips.values(), key=lambda group: len(group[0].prefix)):
         new_length = bool(batch) and len(batch[0].prefix) != len(group[0].prefix)
-        if batch and (new_length or len(batch) + len(group) > size):
+        if batch and (new_length or len(batch) + len(group) > size or held == most_clips):
             yield batch
-            batch = []
+            batch, held = [], 0
         batch = batch + sorted(group, key=lambda row: len(row.ids))  # little is padded then
+        held += 1
     if batch:
         yield batch
 
@@ -348,36 +338,3 @@ def _clip_key(frames: Frames) -> bytes:
     digest = hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16)
     digest.update(str(frames.shape).encode())
     return digest.digest()
-
-
-def _uniforms(rows: Sequence[_Row], decoding: _Decoding) -> torch.Tensor | None:
-    """One number in [0, 1) per step and answer, from a stream of its own for each answer."""
-    if not decoding.do_sample:
-        return None
-    columns = []
-    for row in rows:
-        for number in range(decoding.answers):
-            text = f"{decoding.seed}\n{number}\n{row.seed_text}".encode()
-            key = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
-            columns.append(
-                np.random.Generator(np.random.Philox(key=key)).random(decoding.max_new_tokens)
-            )
-    return torch.from_numpy(np.stack(columns, axis=1))
-
-
-def _choose(
-    logits: torch.Tensor, decoding: _Decoding, uniforms: torch.Tensor | None
-) -> torch.Tensor:
-    """The next token of each row: the likeliest, or the one where the drawn number falls."""
-    if uniforms is None:
-        return logits.argmax(dim=-1)
-    # float64: float32 cumulative sums over a vocabulary end away from 1.
-    scaled = logits.double() / decoding.temperature
-    probabilities, order = scaled.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-    total = probabilities.cumsum(dim=-1)
-    # Nucleus: keep a token while the mass before it is under top_p (the first always stays).
-    kept = torch.where(total - probabilities < decoding.top_p, probabilities, 0.0)
-    total = kept.cumsum(dim=-1)
-    target = uniforms.to(total.device).unsqueeze(-1) * total[:, -1:]
-    index = torch.searchsorted(total, target, right=True).clamp(max=logits.shape[-1] - 1)
-    return order.gather(-1, index).squeeze(-1)

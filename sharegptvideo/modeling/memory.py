@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers.cache_utils import DynamicLayer
 
-__all__ = ["cache_bytes", "fitting_rows", "free_bytes", "in_parts", "is_out_of_memory", "rows_of"]
+__all__ = [
+    "cache_bytes",
+    "coming_cache_bytes",
+    "fitting_rows",
+    "free_bytes",
+    "in_parts",
+    "is_out_of_memory",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,84 +52,19 @@ def in_parts(
     return [*in_parts(items[:half], run), *in_parts(items[half:], run)]
 
 
-def rows_of(cache: Any, rows: torch.Tensor) -> Any:
-    """A cache of transformers that holds copies of `rows` (indices) of another, which stays."""
-    chosen = copy.copy(cache)
-    chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in chosen.layers:
-        if type(layer) is DynamicLayer:  # sliding windows and recurrent states have their own ways
-            layer.__class__ = RoomyLayer
-    # Layers take new tensors in place of those they have; they do not write into the other's.
-    chosen.batch_select_indices(rows)
-    return chosen
-
-
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its base has an untyped hook
-    """A layer with room ahead: a new token is written behind the earlier ones.
-
-    transformers' own concatenates, at every token, all that a layer holds, which for a long clip
-    and a short answer is nearly all of the time. Made by `rows_of` of a layer that is filled.
-    """
-
-    _room: tuple[torch.Tensor, torch.Tensor]
-
-    def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All keys and values with the new ones behind them: views of tensors with room."""
-        before = self.get_seq_length()
-        after = before + key_states.shape[-2]
-        if after > self._room[0].shape[-2]:
-            self._take(range(len(key_states)), key_states.shape[-2] + _AHEAD)
-        for room, new in zip(self._room, (key_states, value_states), strict=True):
-            room[..., before:after, :] = new
-        return self._show(after)
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows, in this order."""
-        self._take(indices.tolist(), _AHEAD)
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row `repeats` times, one behind the other."""
-        self._take([row for row in range(len(self._held()[0])) for _ in range(repeats)], _AHEAD)
-
-    def _take(self, rows: Sequence[int], ahead: int) -> None:
-        """Copy rows, once, to where `ahead` more tokens have room."""
-        length = self.get_seq_length()
-        room = []
-        for held in self._held():
-            _, heads, _, size = held.shape
-            copied = held.new_empty(len(rows), heads, length + ahead, size)
-            for place, row in enumerate(rows):
-                copied[place, :, :length] = held[row]
-            room.append(copied)
-        self._room = (room[0], room[1])
-        self._show(length)
-
-    def _held(self) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self.keys is not None  # a layer that is filled, as `rows_of` has it
-        assert self.values is not None
-        return self.keys, self.values
-
-    def _show(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = (room[..., :length, :] for room in self._room)
-        self.keys, self.values = keys, values
-        return keys, values
-
-
-_AHEAD = 64
-
-
 def cache_bytes(cache: Any, tokens: int) -> int:
     """Bytes that `tokens` tokens of one row take in a cache like this one."""
     layers = cache.layers
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
     rows, _, length = layers[0].keys.shape[:3]
     return int(held * tokens // (rows * length))
+
+
+def coming_cache_bytes(config: Any, tokens: int, dtype: torch.dtype) -> int:
+    """Bytes that `tokens` tokens of one row will take, by a language model's config."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * tokens * dtype.itemsize)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from sharegptvideo.errors import UserError
@@ -11,7 +12,18 @@ from sharegptvideo.modeling.hub import checkpoint_folder
 from sharegptvideo.modeling.loading import model_type, quiet_transformers
 from sharegptvideo.storage import sha256_file
 
-__all__ = ["OneClip", "load_processor", "render_question", "settings_hash"]
+__all__ = [
+    "FOLDER_FPS",
+    "OneClip",
+    "clip_metadata",
+    "load_processor",
+    "render_question",
+    "reserved_marks",
+    "settings_hash",
+]
+
+FOLDER_FPS = 2.0
+"""A folder of frames does not say its rate; those of the release have this one."""
 
 _SETTINGS = {".json", ".jinja", ".model", ".txt"}
 
@@ -60,10 +72,7 @@ def render_question(processor: Any, question: str) -> str:
     Raises:
         UserError: the question holds a token that stands for a picture, a video or a turn.
     """
-    tokenizer = processor.tokenizer
-    reserved = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
-    reserved |= {str(getattr(processor, f"{kind}_token", "") or "") for kind in ("image", "video")}
-    found = sorted(token for token in reserved if token.strip() and token in question)
+    found = sorted(token for token in reserved_marks(processor) if token in question)
     if found:
         raise UserError(f"a question may not hold the model's own mark {found[0]!r}: {question!r}")
     content = [{"type": "video"}, {"type": "text", "text": question}]
@@ -71,6 +80,30 @@ def render_question(processor: Any, question: str) -> str:
         processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
+    )
+
+
+def reserved_marks(processor: Any) -> set[str]:
+    """The tokens that stand for pictures, videos and turns, which no text may hold."""
+    tokenizer = processor.tokenizer
+    marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    marks |= {str(getattr(processor, f"{kind}_token", "") or "") for kind in ("image", "video")}
+    return {mark for mark in marks if mark.strip()}
+
+
+def clip_metadata(indices: Sequence[int], fps: float | None) -> Any:
+    """Where the frames of a clip stand in it, as transformers' processors take it.
+
+    Args:
+        indices: number of each frame, from 0.
+        fps: frames a second; None: not known, and taken for 2, the rate of the release's folders.
+    """
+    from transformers.video_utils import VideoMetadata
+
+    fps = fps or FOLDER_FPS
+    total = indices[-1] + 1
+    return VideoMetadata(
+        total_num_frames=total, fps=fps, duration=total / fps, frames_indices=list(indices)
     )
 
 

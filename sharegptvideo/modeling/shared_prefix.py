@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class _Layout:
     def _set(self, clips: Sequence[int]) -> None:
         self.clips = list(clips)
         counts = [(clip, len(list(rows))) for clip, rows in groupby(self.clips)]
-        if any(here >= there for (here, _), (there, _) in zip(counts, counts[1:], strict=False)):
+        if any(here >= there for (here, _), (there, _) in pairwise(counts)):
             raise ValueError(f"rows must be in the order of their clips, not {self.clips}")
         self.runs: list[tuple[slice, slice]] = []  # (clips, rows)
         for clip, count in counts:
@@ -193,7 +193,9 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
             count = clips.stop - clips.start
             each = (own.stop - own.start) // count
             shape = (count, each, kinds, share * tokens)
-            together = folded[own].view(*shape, size).transpose(1, 2).reshape(count, kinds, -1, size)
+            together = (
+                folded[own].view(*shape, size).transpose(1, 2).reshape(count, kinds, -1, size)
+            )
             found, found_sum = _attend(
                 together, self._prefix[0][clips], self._prefix[1][clips], None, scale
             )
@@ -239,6 +241,17 @@ def _attend(
             query, keys, values, attn_mask=mask, scale=scale
         )
         return out, sums
+    return _attend_by_products(query, keys, values, mask, scale)
+
+
+def _attend_by_products(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same from plain operations, for devices whose kernels keep the sums to themselves."""
     products = torch.matmul(query * scale, keys.transpose(-1, -2)).float()
     if mask is not None:
         products += mask

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import VideoLlavaForConditionalGeneration
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import (
@@ -22,15 +23,30 @@ from sharegptvideo.modeling.pixels import Frames
 QUESTIONS = ("What colour is the picture?", "Describe the video.", "Red?")
 
 
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> VideoLanguageModel:
-    """The random model with its logits stretched, so that its answers vary with the input."""
+@pytest.fixture(scope="module", params=[2, 1], ids=["", "grouped-queries"])
+def model(tiny: Path, request: pytest.FixtureRequest) -> VideoLanguageModel:
+    """The random model with its logits stretched, so that its answers vary with the input.
+
+    With two heads of keys and values, and with one that both heads of queries share.
+    """
     loaded = VideoLanguageModel.from_pretrained(str(tiny), device="cpu")
+    if request.param == 1:
+        loaded = with_shared_keys(loaded)
     with torch.no_grad():
         loaded.model.lm_head.weight.mul_(40)
         for parameter in loaded.model.model.multi_modal_projector.parameters():
             parameter.mul_(20)
     return loaded
+
+
+def with_shared_keys(loaded: VideoLanguageModel) -> VideoLanguageModel:
+    config = loaded.model.config
+    config.text_config.num_key_value_heads = 1
+    config.text_config.initializer_range = 0.2
+    torch.manual_seed(3)
+    model = VideoLlavaForConditionalGeneration(config).eval()
+    assert model.model.language_model.layers[0].self_attn.k_proj.out_features == 24
+    return VideoLanguageModel(model, loaded.tokenizer, loaded.processor)
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +65,60 @@ def test_a_batch_answers_as_one_by_one(
     assert len({answer for (answer,) in together}) > 3, "the test needs answers that differ"
 
 
+def plain(
+    model: VideoLanguageModel, frames: Frames, question: str, steps: int, **settings: Any
+) -> list[int]:
+    """Token ids that transformers' own `generate` answers to this question alone."""
+    config = model.model.config
+    ids, spoken = encode(model.tokenizer, conversation(question))
+    count = video_token_count(config, len(frames))
+    ids, _ = expand_video(ids, spoken, config.video_token_id, count)
+    output = model.model.generate(
+        input_ids=torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        pixel_values_videos=model.processor(frames)[None],
+        do_sample=False,
+        max_new_tokens=steps,
+        **settings,
+    )
+    found: list[int] = output[0][len(ids) :].tolist()
+    return found
+
+
 def test_greedy_answers_are_those_of_transformers(
     model: VideoLanguageModel, items: list[tuple[Frames, str]]
 ) -> None:
-    config = model.model.config
     for frames, question in items[:4]:
-        ids, spoken = encode(model.tokenizer, conversation(question))
-        ids, _ = expand_video(ids, spoken, config.video_token_id, video_token_count(config, 4))
-        output = model.model.generate(
-            input_ids=torch.tensor([ids]),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-            pixel_values_videos=model.processor(frames)[None],
-            max_new_tokens=12,
-            do_sample=False,
-        )
-        text = model.tokenizer.decode(output[0][len(ids) :], skip_special_tokens=True).strip()
-        assert model.generate([(frames, question)], max_new_tokens=12) == [[text]]
+        expected = text(model, plain(model, frames, question, 12))
+        assert model.generate([(frames, question)], max_new_tokens=12) == [[expected]]
+
+
+def text(model: VideoLanguageModel, ids: list[int]) -> str:
+    return str(model.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("batch_size", [64, 5])
+def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
+    model: VideoLanguageModel,
+    items: list[tuple[Frames, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    k: int,
+) -> None:
+    """Three questions, one and two, not in the order of the clips; some words end an answer."""
+    asked = [items[position] for position in (6, 0, 3, 1, 7, 2)]
+    endless = [plain(model, *item, 20) for item in asked]
+    ends = sorted({ids[4 + 3 * number] for number, ids in enumerate(endless)})
+    expected = []
+    for item in asked:
+        ids = plain(model, *item, 20, eos_token_id=ends, pad_token_id=0)
+        expected.append(ids[:-1] if ids[-1] in ends else ids)
+    lengths = {len(ids) for ids in expected}
+    assert len(lengths) >= 3, "the test needs rows that drop out one after the other"
+    monkeypatch.setattr(model, "_stop", torch.tensor(ends))
+    found = model.generate(asked, max_new_tokens=20, num_return_sequences=k, batch_size=batch_size)
+    assert found == [[text(model, ids)] * k for ids in expected]
 
 
 def test_a_draw_depends_on_seed_clip_and_question_alone(
@@ -82,19 +136,19 @@ def test_a_draw_depends_on_seed_clip_and_question_alone(
 def test_draws_follow_the_distribution() -> None:
     """Of 4,000 draws each token's share is within 4 standard errors of its probability; with
     top_p 0.5 nothing is drawn outside the smallest set of tokens that has half the mass."""
-    from sharegptvideo.modeling.generation import _choose, _Decoding
+    from sharegptvideo.modeling.drawing import Decoding, choose
 
     logits = torch.log(torch.tensor([0.4, 0.3, 0.2, 0.1])).expand(4000, 4)
     drawn = torch.from_numpy(np.random.default_rng(0).random(4000))
-    plain = _choose(logits, _Decoding(1, True, 1.0, 1.0, 1, 0), drawn)
+    plain = choose(logits, Decoding(1, True, 1.0, 1.0, 1, 0), drawn)
     shares = torch.bincount(plain, minlength=4) / 4000
     wanted = torch.tensor([0.4, 0.3, 0.2, 0.1])
     assert ((shares - wanted).abs() < 4 * (wanted * (1 - wanted) / 4000).sqrt()).all()
-    nucleus = _choose(logits, _Decoding(1, True, 1.0, 0.5, 1, 0), drawn)
+    nucleus = choose(logits, Decoding(1, True, 1.0, 0.5, 1, 0), drawn)
     shares = torch.bincount(nucleus, minlength=4) / 4000
     assert shares[2:].sum() == 0
     assert abs(shares[0] - 4 / 7) < 4 * (4 / 7 * 3 / 7 / 4000) ** 0.5
-    sharp = _choose(logits, _Decoding(1, True, 0.5, 1.0, 1, 0), drawn)
+    sharp = choose(logits, Decoding(1, True, 0.5, 1.0, 1, 0), drawn)
     # At temperature 1/2 probabilities are squared: 0.16 of 0.16 + 0.09 + 0.04 + 0.01.
     assert abs((sharp == 0).float().mean() - 16 / 30) < 0.04
 
@@ -139,29 +193,34 @@ def test_memory_splits_the_questions_and_changes_no_answer(
     monkeypatch.setattr(language, "forward", watched)
     monkeypatch.setattr(model, "memory_limit", 1)  # by estimate: a question at a time
     assert model.generate(items, **draw) == whole
-    assert clips == [3], "each clip is read once all the same"
+    assert clips == [1, 1, 1], "one after the other, each once"
     assert max(rows) == draw["num_return_sequences"]
 
     monkeypatch.setattr(model, "memory_limit", None)
+    clips.clear()
     most = 2  # by an error, of nine rows and of three clips
     assert model.generate(items, **draw) == whole
-    assert clips == [3, 3, 2, 2], "three were too many; the fifth question is about the second"
+    assert clips == [3, 2, 2], "three were too many; the fifth question is about the second"
     most = 0
     with pytest.raises(torch.OutOfMemoryError):
         model.generate(items[:1], **draw)
 
 
 def test_a_limit_in_bytes_is_kept(model: VideoLanguageModel) -> None:
-    """2 layers × keys and values × 48 numbers × 4 bytes: 768 bytes a token; with 0.8 of 100,000
-    bytes 104 tokens fit, so two rows of 20 video tokens, some 20 of text and 4 of answer do."""
-    from sharegptvideo.modeling.memory import cache_bytes, fitting_rows
+    """2 layers × keys and values × 48 numbers × 4 bytes: 768 bytes a token, half of it where two
+    heads share; with 0.8 of 100,000 bytes 104 tokens fit, so two rows of 40 of text and 4 of
+    answer do: the clip's tokens are held once and counted with no row."""
+    from sharegptvideo.modeling.memory import cache_bytes, coming_cache_bytes, fitting_rows
 
     cache = model._read_clips(
         {b"x": [model.model.config.video_token_id] * 20}, {b"x": torch.zeros(4, 3, 16, 16)}
     )
-    assert cache_bytes(cache, 1) == 768
-    assert fitting_rows(cache_bytes(cache, 44), 100_000) == 2
-    assert fitting_rows(cache_bytes(cache, 44), 1) == 1
+    heads = model.model.config.text_config.num_key_value_heads
+    assert cache_bytes(cache, 1) == 768 * heads // 2
+    text_config = model.model.config.text_config
+    assert coming_cache_bytes(text_config, 1, model.model.dtype) == 768 * heads // 2
+    assert fitting_rows(44 * 768, 100_000) == 2
+    assert fitting_rows(44 * 768, 1) == 1
     assert fitting_rows(768, None) is None
 
 
