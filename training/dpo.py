@@ -16,8 +16,9 @@ def run_dpo(
 ) -> TrainResult:
     """Train on preference pairs and leave a whole model in `recipe.output`.
 
-    The reference model is the starting checkpoint, loaded a second time by TRL. Resuming is as
-    in `run_sft`.
+    The reference model is the starting checkpoint: its log-probabilities are computed before the
+    first step, or TRL loads it a second time (`dpo.reference: model`). Resuming is as in
+    `run_sft`.
 
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
@@ -27,6 +28,7 @@ def run_dpo(
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.examples import preference_dataset
     from sharegptvideo.training.families import open_family
+    from sharegptvideo.training.reference import use_reference
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,
         attach,
@@ -38,6 +40,7 @@ def run_dpo(
     run = RunFolder(recipe)
     if run.finished:
         return run.result()
+    precomputed = recipe.dpo.reference == "precomputed"
     start, length = time.monotonic(), recipe.optimisation.max_length
 
     with quiet_and_quick():
@@ -54,6 +57,7 @@ def run_dpo(
                 **trainer_arguments(recipe, run),
                 beta=recipe.dpo.beta,
                 loss_type=[recipe.dpo.loss_type],
+                precompute_ref_log_probs=precomputed,
             ),
             data_collator=PreferenceCollator(
                 ClipCache(family.reader), length, share=recipe.sharing.video
@@ -62,5 +66,7 @@ def run_dpo(
             processing_class=family.tokenizer,
         )
         trainer.share(family, recipe.sharing)
+        if precomputed:
+            use_reference(trainer, recipe, run, progress)
         attach(trainer, run, progress)
         return complete(trainer, run, start)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import PrinterCallback
-from trl.trainer import utils
+from trl.trainer import dpo_trainer, utils
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -141,6 +141,10 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
         """Rows come tokenised; TRL only skips this itself for columns named `images`."""
         return dataset
 
+    def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:  # noqa: ARG002 - TRL's signature
+        """`use_reference` does it, once the model takes our batches, and keeps the values."""
+        return dataset
+
 
 class _Record(TrainerCallback):
     """Logs to the run folder, marks whole checkpoints, tells the progress display."""
@@ -191,14 +195,17 @@ def quiet_and_quick() -> Iterator[None]:
 
     Without Triton, TRL's fused head scores every position, clip and prompt included, so that
     devices with a compiler see constant shapes. A CPU has none, and a step takes a third longer.
+    And TRL hashes all weights for a cache of reference log-probabilities that is not used here.
     """
     trl_utils: Any = utils
-    old = trl_utils._use_triton
+    trl_dpo: Any = dpo_trainer
+    old, old_hash = trl_utils._use_triton, trl_dpo.hash_module
 
     def compact(device: torch.device) -> bool:
         return device.type == "cpu" or bool(old(device))
 
     trl_utils._use_triton = compact
+    trl_dpo.hash_module = lambda _module: ""
     try:
         with warnings.catch_warnings(), quiet_transformers():
             # TRL 1.16 still says gradient_checkpointing where transformers 5.23 renamed it.
@@ -206,7 +213,7 @@ def quiet_and_quick() -> Iterator[None]:
                 warnings.filterwarnings("ignore", message, FutureWarning)
             yield
     finally:
-        trl_utils._use_triton = old
+        trl_utils._use_triton, trl_dpo.hash_module = old, old_hash
 
 
 def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:

@@ -1,0 +1,82 @@
+"""What tells one clip, pair or checkpoint from another: the keys of what is kept between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharegptvideo.media import MediaError
+from sharegptvideo.modeling import checkpoint_folder
+from sharegptvideo.storage import dumps, sha256_file
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["clip_fingerprint", "digest", "module_fingerprint", "settings_fingerprint"]
+
+_SETTINGS = (
+    "config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
+
+
+def digest(*parts: object) -> str:
+    """32 hex digits that name what `parts`, which are JSON, say."""
+    return hashlib.sha256(dumps(parts).encode()).hexdigest()[:32]
+
+
+def clip_fingerprint(path: str) -> str:
+    """Name, size and time of a clip's file, or of all files of a folder of frames.
+
+    The folders above it do not count: data that are moved keep what was computed for them. The
+    bytes do not either: reading all clips again would cost what a cache is to save.
+
+    Raises:
+        MediaError: nothing there.
+    """
+    try:
+        if not os.path.isdir(path):  # noqa: PTH112 - os alone: called for every clip
+            return digest(_facts(os.path.basename(path), os.stat(path)))  # noqa: PTH116, PTH119
+        with os.scandir(path) as entries:
+            facts = sorted(_facts(entry.name, entry.stat()) for entry in entries)
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest(Path(path).name, *facts)
+
+
+def _facts(name: str, stat: os.stat_result) -> tuple[str, int, int]:
+    return name, stat.st_size, stat.st_mtime_ns
+
+
+def settings_fingerprint(model: str) -> str:
+    """A checkpoint's configuration: the architecture's, and how its processor treats frames.
+
+    Args:
+        model: a folder, or a Hub id.
+    """
+    folder = checkpoint_folder(model)
+    found = [(name, folder / name) for name in _SETTINGS]
+    return digest(*((name, sha256_file(file)) for name, file in found if file.is_file()))
+
+
+def module_fingerprint(module: torch.nn.Module) -> str:
+    """Names, types and values of a module's weights and buffers."""
+    return digest(*(_weight(name, value) for name, value in sorted(_saved(module))))
+
+
+def _saved(module: torch.nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
+    found: dict[str, torch.Tensor] = module.state_dict()
+    return found.items()
+
+
+def _weight(name: str, value: torch.Tensor) -> tuple[str, str, str]:
+    import torch
+
+    # As bytes: NumPy has no bfloat16.
+    content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return name, str(value.dtype), hashlib.sha256(content.data).hexdigest()
