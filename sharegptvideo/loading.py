@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,15 +126,23 @@ def read_rows(
     on_error: str = "raise",
     revision: str | None = None,
     report: ReadReport | None = None,
+    files: str | None = None,
 ) -> Iterator[Row]:
     """The rows of `load_dataset` as dicts, read as they are asked for, without `datasets`.
 
     Arguments and errors are those of `load_dataset`; names are checked at once, files when
-    the first row is asked for. At the end a `DataWarning` tells what was left out.
+    the first row is asked for. At the end a `DataWarning` tells what was left out. `files` is
+    a name or pattern that takes some of a config's files in the release, not all.
     """
+    from sharegptvideo.sources.parquet import ParquetSource
+
     config = config_of(name)
     splits = _split_names(config, split)
+    if files is not None:
+        config = replace(config, file=f"{config.file.rpartition('/')[0]}/{files}")
     opened = open_source(config, source, revision=revision)
+    if files is not None and isinstance(opened, ParquetSource):
+        raise UserError(f"files={files!r} takes files of the release; {source} holds Parquet")
     paths = media_paths(media, require_media)
     found = ReadReport() if report is None else report
     return _told(config, opened, splits, paths, on_error, found)

@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sharegptvideo.training.dpo import run_dpo
-    from sharegptvideo.training.recipe import (
-        DpoRecipe,
-        Recipe,
-        SftRecipe,
+    from sharegptvideo.training.recipe import DpoRecipe, Recipe, SftRecipe
+    from sharegptvideo.training.recipe_files import (
         load_recipe,
+        load_steps,
         recipe_names,
         recipe_text,
     )
@@ -28,6 +27,7 @@ __all__ = [
     "SftRecipe",
     "TrainResult",
     "load_recipe",
+    "load_steps",
     "recipe_names",
     "recipe_text",
     "run_dpo",
@@ -40,9 +40,10 @@ _HOME = {
     "Recipe": "recipe",
     "SftRecipe": "recipe",
     "TrainResult": "running",
-    "load_recipe": "recipe",
-    "recipe_names": "recipe",
-    "recipe_text": "recipe",
+    "load_recipe": "recipe_files",
+    "load_steps": "recipe_files",
+    "recipe_names": "recipe_files",
+    "recipe_text": "recipe_files",
     "run_dpo": "dpo",
     "run_sft": "sft",
 }

@@ -17,7 +17,7 @@ from sharegptvideo.training.recipe import DataSource
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from sharegptvideo.training.families import Family
+    from sharegptvideo.training.families import ClipReader, Family
 
 __all__ = ["DataReport", "messages_of", "preference_dataset", "sft_dataset"]
 
@@ -66,7 +66,7 @@ def sft_dataset(data: DataSource, family: Family, *, max_length: int) -> tuple[D
         return {"ids": ids, "spoken": spoken}, [spoken.index(True), len(ids)]
 
     report = DataReport()
-    return _dataset(data, example, report, family.reader.video_tokens, max_length), report
+    return _dataset(data, example, report, family.reader, max_length), report
 
 
 def preference_dataset(
@@ -98,7 +98,7 @@ def preference_dataset(
         longest = len(prompt) + max(map(len, answers.values()))
         return {"prompt_ids": prompt, **answers}, [len(prompt), longest]
 
-    dataset = _dataset(data, example, report, family.reader.video_tokens, max_length)
+    dataset = _dataset(data, example, report, family.reader, max_length)
     if report.equal and equal_pairs == "error":
         raise UserError(
             f"data {data.name}: {len(report.equal)} pairs whose chosen and rejected answers are "
@@ -122,7 +122,7 @@ def _dataset(
     data: DataSource,
     example: Callable[[Row], tuple[Row, list[int]] | None],
     report: DataReport,
-    video_tokens: int,
+    reader: ClipReader,
     max_length: int,
 ) -> Dataset:
     from datasets import Dataset
@@ -135,15 +135,16 @@ def _dataset(
         if made is None:
             continue
         content, (prompt, whole) = made
-        # One token stands for the clip until the batch is made.
-        if prompt + video_tokens - 1 >= max_length:
-            too_long.append(str(row["id"]))
-        report.cut += whole + video_tokens - 1 > max_length
-        examples.append({"video_path": str(row["video_path"]), "length": whole, **content})
+        path = str(row["video_path"])
+        clip = reader.count(path) - 1  # one token stands for it until the batch is made
+        if prompt + clip >= max_length:
+            too_long.append(f"{row['id']} ({prompt + clip} positions without an answer)")
+        report.cut += whole + clip > max_length
+        examples.append({"video_path": path, "length": whole + clip, **content})
     if too_long:
         raise UserError(
             f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
-            f"answer behind {video_tokens} video tokens and the prompt: {_some(too_long)}"
+            f"answer behind their clip and prompt: {_some(too_long)}"
         )
     if not examples:
         raise UserError(f"data {data.name} ({data.split}): no rows to train on")
@@ -156,7 +157,12 @@ def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
     from sharegptvideo.sources.report import DataWarning
 
     rows: Iterable[Row] = read_rows(
-        data.name, source=data.source, split=data.split, media=data.media, on_error="raise"
+        data.name,
+        source=data.source,
+        split=data.split,
+        media=data.media,
+        files=data.files,
+        on_error="raise",
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # missing clips are told in the report

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import abc
-import difflib
-from collections.abc import Iterator, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.errors import unknown_name
 from sharegptvideo.schema import CONFIGS
-from sharegptvideo.storage import dumps, parse_yaml, sha256_text
+from sharegptvideo.storage import dumps, sha256_text
 
 __all__ = [
+    "STAGES",
     "DataSource",
     "DpoRecipe",
     "Evaluation",
@@ -28,10 +25,7 @@ __all__ = [
     "Recipe",
     "SftRecipe",
     "Sharing",
-    "load_recipe",
     "recipe_hash",
-    "recipe_names",
-    "recipe_text",
 ]
 
 
@@ -42,14 +36,17 @@ class _Strict(BaseModel):
 class DataSource(_Strict):
     """Which rows to train on.
 
-    `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`. A
-    row without a clip stops the training, or with `missing_media: skip` is listed and left out.
+    `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`.
+    `files` takes, of a config of several files in the release, those of that name (`*` and `?`
+    stand for any text and letter). A row without a clip stops the training, or with
+    `missing_media: skip` is listed and left out.
     `stream` reads rows from Parquet as they are needed instead of preparing all at the start.
     `workers` processes a device decode clips, each `prefetch` batches ahead; 0: in this process.
     """
 
     name: str
     source: str | None = None
+    files: str | None = Field(default=None, pattern=r"^[^/\\]+$")
     media: str | None = None
     split: str = "train"
     limit: int | None = Field(default=None, ge=1)
@@ -194,6 +191,11 @@ class _Recipe(_Strict, abc.ABC):
                 f"data.name {self.data.name} has no rows for this stage (have: "
                 f"{', '.join(fitting)})"
             )
+        parts = self.freeze
+        if parts.vision_tower and parts.projector and parts.language_model and not self.lora:
+            raise ValueError("freeze: nothing is left to learn; free a part, or give lora")
+        if self.sharing.pack_tokens and not self.sharing.video:
+            raise ValueError("sharing.pack_tokens needs sharing.video, which lays the packs out")
         return self
 
     @classmethod
@@ -242,113 +244,22 @@ class DpoRecipe(_Recipe):
 
     dpo: Preference = Preference()
 
+    @model_validator(mode="after")
+    def _no_packs(self) -> Self:
+        if self.sharing.pack_tokens:
+            raise ValueError("sharing.pack_tokens is for pretrain and sft; dpo has no packs")
+        return self
+
 
 Recipe = SftRecipe | DpoRecipe
-_STAGES: dict[str, type[SftRecipe] | type[DpoRecipe]] = {
+STAGES: dict[str, type[SftRecipe] | type[DpoRecipe]] = {
     "pretrain": SftRecipe,
     "sft": SftRecipe,
     "dpo": DpoRecipe,
 }
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package, as `train run` takes them."""
-    root = resources.files("sharegptvideo.training.recipes")
-    names = []
-    for group in root.iterdir():
-        if group.is_dir():
-            names += [
-                f"{group.name}/{file.name.removesuffix('.yaml')}"
-                for file in group.iterdir()
-                if file.name.endswith(".yaml")
-            ]
-    return sorted(names)
-
-
-def recipe_text(name_or_file: str) -> str:
-    """The YAML of a file, or of a recipe that comes with the package.
-
-    Raises:
-        UserError: neither; the nearest names are given.
-    """
-    file = Path(name_or_file)
-    if file.suffix in {".yaml", ".yml"} or file.is_file():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UserError(f"recipe {file}: cannot be read ({cause})") from error
-    if name_or_file not in recipe_names():
-        raise unknown_name("recipe", name_or_file, recipe_names())
-    root = resources.files("sharegptvideo.training.recipes")
-    return root.joinpath(*f"{name_or_file}.yaml".split("/")).read_text(encoding="utf-8")
-
-
-def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, apply `dotted.key=value` overrides (values as YAML) and check all of it.
-
-    Raises:
-        UserError: not YAML, or one message with every unknown key (and its nearest names), bad
-            value and missing field.
-    """
-    where = f"recipe {name_or_file}"
-    content = parse_yaml(where, recipe_text(name_or_file))
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: a recipe is a mapping of keys to values")
-    for override in overrides:
-        _override(content, override)
-    stage = str(content.get("stage"))
-    if stage not in _STAGES:
-        raise unknown_name(f"stage in {where}:", stage, _STAGES)
-    try:
-        return _STAGES[stage].model_validate(content)
-    except ValidationError as error:
-        problems = list(_problems(error, _STAGES[stage]))
-        raise UserError(f"{where}: {'; '.join(problems)}") from error
+"""The kind of recipe of each stage."""
 
 
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe, the output folder left out."""
     return sha256_text(dumps(recipe.model_dump(mode="json", exclude={"output"})))
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise UserError(f"override {override!r}: write it as key=value, with dots between levels")
-    value = parse_yaml(f"override {override!r}", text)
-    *parents, last = key.split(".")
-    place: Any = content
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise UserError(f"override {override!r}: {parent} has no keys below it")
-    place[last] = value
-
-
-def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
-    for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
-        key = ".".join(location)
-        if problem["type"] == "extra_forbidden":
-            options = list(_fields_at(root, location[:-1]))
-            near = difflib.get_close_matches(location[-1], options, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(options)}"
-            yield f"unknown key {key} ({hint})"
-        elif problem["type"] == "missing":
-            yield f"{key} is missing"
-        else:
-            cause = problem["msg"].removeprefix("Value error, ")
-            value = problem["input"]
-            got = "" if isinstance(value, dict) else f", not {value!r}"
-            yield f"{key}: {cause}{got}" if key else cause
-
-
-def _fields_at(root: type[BaseModel], path: list[str]) -> Iterator[str]:
-    model = root
-    for part in path:
-        annotation = model.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return
-        model = annotation
-    yield from model.model_fields

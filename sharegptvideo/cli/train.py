@@ -79,14 +79,16 @@ def validate(
 ) -> None:
     """Check a recipe's keys, values and dataset name, and print it with its defaults.
 
-    Model, data and clips are looked for when it runs.
+    Model, data and clips are looked for by `train run --dry-run`.
 
     Example: sharegptvideo train validate my_sft.yaml optimisation.epochs=2
     """
-    from sharegptvideo.training import load_recipe
+    from sharegptvideo.training import load_steps
 
-    resolved = load_recipe(recipe, overrides or ()).model_dump(mode="json")
-    print_figures(resolved, as_json=as_json)
+    print_figures(
+        _of_steps([one.model_dump(mode="json") for one in load_steps(recipe, overrides or ())]),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -95,19 +97,27 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption
 
     Example: sharegptvideo train run demo/dpo model=runs/sft output=runs/dpo
     """
-    from sharegptvideo.training import load_recipe, run_recipe
+    from sharegptvideo.training import load_steps, run_recipe
 
-    loaded = load_recipe(recipe, overrides or ())
-    with progress_bar() as progress:
-        make_world(loaded.data.source, progress)
-        result = run_recipe(loaded, progress=progress)
-    for text in result.notes:
-        note(text)
-    if result.already_done:
-        note(f"{result.output}: finished before; nothing to do")
-    figures: dict[str, Any] = result.figures()
-    del figures["notes"]
-    print_figures(figures, as_json=as_json)
+    figures = []
+    for loaded in load_steps(recipe, overrides or ()):
+        with progress_bar() as progress:
+            make_world(loaded.data.source, progress)
+            result = run_recipe(loaded, progress=progress)
+        if result.already_done:
+            for text in result.notes:
+                note(text)
+            note(f"{result.output}: finished before; nothing to do")
+        figures.append(result.figures())
+        del figures[-1]["notes"]
+    print_figures(_of_steps(figures), as_json=as_json)
+
+
+def _of_steps(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was found of each step, under its name where there are several."""
+    if len(found) == 1:
+        return found[0]
+    return {Path(figures["output"]).name: figures for figures in found}
 
 
 def _about(text: str) -> str:

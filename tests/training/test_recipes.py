@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.training import DpoRecipe, load_recipe, recipe_names, recipe_text, run_recipe
+from sharegptvideo.training import (
+    DpoRecipe,
+    load_recipe,
+    load_steps,
+    recipe_names,
+    recipe_text,
+    run_recipe,
+)
 from sharegptvideo.training.recipe import recipe_hash
 
 FOLDER = Path(__file__).parents[2] / "training" / "recipes"
@@ -28,20 +37,47 @@ def test_a_shipped_recipe_opens_with_its_command(name: str) -> None:
     assert all(line.startswith("#") for line in comment.splitlines())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.fixture(scope="session")
+def both_files(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release with its second file of conversations: one row a clip, in place of two."""
+    root = tmp_path_factory.mktemp("both") / "release"
+    shutil.copytree(release / "video_instruction", root / "video_instruction")
+    talks = root / "video_instruction" / "train" / "sft" / "video_240k_caption_15k.jsonl"
+    lines = talks.read_text().splitlines()
+    captions = [line.replace('_0"', '_caption"') for line in lines[::2]]
+    talks.with_name("video_caption_300k.jsonl").write_text("\n".join(captions) + "\n")
+    return root
+
+
+NEEDS_TORCHVISION = pytest.mark.skipif(
+    find_spec("torchvision") is None,
+    reason="transformers' video processors need torchvision; tests/peers runs the modern recipes",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=NEEDS_TORCHVISION if name.startswith("modern/") else ())
+        for name in SHIPPED
+    ],
+)
 def test_a_shipped_recipe_trains(
-    name: str, pointed_at: Callable[..., list[str]], tmp_path: Path
+    name: str, pointed_at: Callable[..., list[str]], both_files: Path, tmp_path: Path
 ) -> None:
     """Two steps on the smallest model, everything else as shipped, bf16 and all."""
     overrides = [
         *pointed_at(tmp_path / "out", steps=2),
+        f"data.source={both_files}",
         "frames=4",
         "optimisation.per_device_batch_size=2",
         "data.split=train+validation",
+        "data.workers=0",  # a worker process for two batches costs seconds
     ]
-    result = run_recipe(load_recipe(name, overrides))
-    assert result.steps == 2
-    assert (result.output / "model.safetensors").exists()
+    for recipe in load_steps(name, overrides):
+        result = run_recipe(recipe)
+        assert result.steps == 2
+        assert (result.output / "model.safetensors").exists()
 
 
 def test_the_papers_settings() -> None:
@@ -128,3 +164,110 @@ def test_the_hash_is_of_all_but_the_output() -> None:
     recipe = load_recipe("demo/sft")
     assert recipe_hash(recipe) == recipe_hash(load_recipe("demo/sft", ["output=elsewhere"]))
     assert recipe_hash(recipe) != recipe_hash(load_recipe("demo/sft", ["seed=1"]))
+
+
+STEPS = """
+stage: sft
+model: start
+output: out
+data: {name: sft, source: here, media: here}
+optimisation: {learning_rate: 1.0e-3, epochs: 1, per_device_batch_size: 2}
+steps:
+  first: {data: {files: a.jsonl}, optimisation: {epochs: 2}}
+  second:
+"""
+
+
+def test_steps_are_trainings_in_a_row(tmp_path: Path) -> None:
+    """Each changes its own keys, and starts where the one before ended."""
+    file = tmp_path / "steps.yaml"
+    file.write_text(STEPS)
+    first, second = load_steps(str(file), ["seed=3", "steps.second.data.files=b.jsonl"])
+    assert (first.model, first.output) == ("start", "out/first")
+    assert (second.model, second.output) == ("out/first", "out/second")
+    assert (first.data.files, second.data.files) == ("a.jsonl", "b.jsonl")
+    assert (first.data.media, second.data.media) == ("here", "here")
+    assert (first.optimisation.epochs, second.optimisation.epochs) == (2, 1)
+    assert first.seed == second.seed == 3
+    with pytest.raises(UserError, match="has 2 steps \\(first, second\\)"):
+        load_recipe(str(file))
+    assert [one.output for one in load_steps("demo/sft")] == [load_recipe("demo/sft").output]
+
+
+@pytest.mark.parametrize(
+    ("override", "cause"),
+    [
+        ("steps=[]", "steps is a mapping of names"),
+        ("steps={}", "steps is a mapping of names"),
+        ("steps.second=3", "step second: a mapping of the keys"),
+        ("steps={a/b: {}}", "step a/b: a step's name is a folder's"),
+        ("steps.second.output=x", "step second: output is out/second"),
+        ("steps.first.data.flies=x", r"step first: unknown key data.flies \(did you mean files"),
+        ("data.files=a/b", "data.files"),
+    ],
+)
+def test_steps_that_will_not_do(override: str, cause: str, tmp_path: Path) -> None:
+    file = tmp_path / "steps.yaml"
+    file.write_text(STEPS)
+    with pytest.raises(UserError, match=cause):
+        load_steps(str(file), [override])
+
+
+def test_the_two_steps_of_the_released_model() -> None:
+    """Both on clips only, with the paper's settings, each on its own file of the release."""
+    one, (captions, answers) = (
+        load_recipe("llava_hound/sft"),
+        load_steps("llava_hound/sft_two_step"),
+    )
+    assert captions.data.files == "video_caption_300k.jsonl"
+    assert answers.data.files == one.data.files == "video_240k_caption_15k.jsonl"
+    assert answers.model == captions.output
+    assert captions.optimisation == answers.optimisation == one.optimisation
+
+
+def test_the_papers_dpo_on_one_gpu() -> None:
+    """LoRA changes how the weights learn and how the batch is gathered; the rest is the paper's."""
+    whole, lora = load_recipe("llava_hound/dpo"), load_recipe("llava_hound/dpo_lora")
+    assert isinstance(whole, DpoRecipe)
+    assert isinstance(lora, DpoRecipe)
+    o = lora.optimisation
+    assert o.per_device_batch_size * o.gradient_accumulation == 128
+    assert lora.lora is not None
+    assert (o.bf16, o.gradient_checkpointing) == (True, True)
+    assert (lora.dpo, lora.data, lora.freeze) == (whole.dpo, whole.data, whole.freeze)
+    for field in ("scheduler", "warmup_ratio", "epochs", "max_length"):
+        assert getattr(o, field) == getattr(whole.optimisation, field)
+
+
+def test_a_shipped_recipe_names_folders_for_models_of_its_own() -> None:
+    """`a/b` would be asked for on the Hub while it is not there yet, and could be anyone's."""
+    made = {recipe.output for name in SHIPPED for recipe in load_steps(name)}
+    for output in made:
+        assert output.startswith(("runs/", "demo-out/"))
+        assert output.count("/") > 1
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("lora.rnak=8", r"unknown key lora.rnak \(did you mean rank\?\)"),
+        ("eval.evry=8", r"unknown key eval.evry \(did you mean every\?\)"),
+        ("push_to_hub.repos=a", r"unknown key push_to_hub.repos \(did you mean repo\?\)"),
+        ("learning_rate=1", r"unknown key learning_rate \(did you mean optimisation.learning_rate"),
+        ("freeze={vision_tower: true, projector: true, language_model: true}", "nothing is left"),
+        ("sharing={video: false, pack_tokens: 4000}", "pack_tokens needs sharing.video"),
+        ("--dry-rnu", "options such as --dry-run"),
+    ],
+)
+def test_hints_reach_optional_sections(override: str, hint: str) -> None:
+    with pytest.raises(UserError, match=hint):
+        load_recipe("demo/sft", [override])
+    with pytest.raises(UserError, match="dpo has no packs"):
+        load_recipe("demo/dpo", ["sharing.pack_tokens=4000"])
+
+
+def test_an_optional_section_opens_with_its_first_key() -> None:
+    lora = load_recipe("demo/dpo", ["lora.rank=8"]).lora
+    assert lora is not None
+    assert lora.rank == 8
+    assert load_recipe("llava_hound/dpo_lora", ["lora=null"]).lora is None
