@@ -37,7 +37,7 @@ def score_task(
         predictions: by id: `status` "ok" or "failed", where failed `error`.
         judgements: by id: `status` "scored" or "unscored", where scored `correct` and `score`.
             One on a failed prediction is not looked at.
-        lowest_score: what a failed prediction scores: 1, or 0 under the official protocol.
+        lowest_score: what a failed prediction scores: the lowest that the judge gives.
 
     Returns:
         `n` asked = `n_predicted` + `n_failed` (no prediction at all is a failed one);

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.costs import estimate_verdicts
 from sharegptvideo.eval.integrity.attacks import Case, attacks_version, list_attacks
 from sharegptvideo.eval.runfolder import RunFolder, package_versions
 from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import judge_answers
 from sharegptvideo.judging import Judge, Panel
+from sharegptvideo.llm import EndpointOptions
 from sharegptvideo.storage import dumps, sha256_text, write_json
 
 __all__ = ["attack_judge"]
@@ -28,6 +30,7 @@ def attack_judge(
     cases: Sequence[Case],
     *,
     out: Path | str | None = None,
+    endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Put every null and injection answer to `judge`, for every case.
@@ -36,6 +39,8 @@ def attack_judge(
         judge: any judge that reads texts.
         cases: what the answers are given to; `own_cases()` or `cases_of(...)`.
         out: a folder for the verdicts and attack.json, resumable as a run's; None keeps nothing.
+        endpoint: the options that `judge` was opened with: what is ahead is told, and where it may
+            cost more than they allow, asked for.
         progress: called as `progress(done, total, what)`.
 
     Returns:
@@ -47,7 +52,8 @@ def attack_judge(
         references were called right, and at most 20 % of the wrong answers.
 
     Raises:
-        UserError: the judge cannot be used, or looks at clips; `out` holds something else.
+        UserError: the judge cannot be used, or looks at clips; `out` holds something else; the
+            cost is not agreed to, or has reached its limit.
     """
     if getattr(judge, "needs_frames", False):
         raise UserError(f"judge {judge.name} looks at clips; the attacks are texts only")
@@ -82,6 +88,8 @@ def attack_judge(
             if isinstance(judge, Panel):
                 judge.keep_in(folder / "panel")
             everything = [question for questions in asked.values() for question in questions]
+            if endpoint is not None:
+                endpoint.approve(estimate_verdicts(everything, answers, judge, run.judgements))
             judge_answers(everything, answers, judge, run.judgements, progress=progress)
             found = _report(judge, asked, run.judgements.rows)
             write_json(folder / "attack.json", found)

@@ -1,7 +1,7 @@
 """Judges: from texts to verdicts. Used by the reward stage of the pipeline and by the harness."""
 
 from sharegptvideo.judging.answer_match import ACCEPTABLE, AnswerMatch, Mark, mark
-from sharegptvideo.judging.base import Judge, JudgeItem, Verdict
+from sharegptvideo.judging.base import Judge, JudgeItem, Verdict, scale_of
 from sharegptvideo.judging.exact import Exact
 from sharegptvideo.judging.panel import Panel
 from sharegptvideo.judging.registry import JUDGES, open_judge
@@ -18,4 +18,5 @@ __all__ = [
     "Verdict",
     "mark",
     "open_judge",
+    "scale_of",
 ]

@@ -11,7 +11,7 @@ from sharegptvideo.storage import dumps, sha256_text
 if TYPE_CHECKING:
     from sharegptvideo.llm import Estimate
 
-__all__ = ["Costly", "Judge", "JudgeItem", "Verdict"]
+__all__ = ["Costly", "Judge", "JudgeItem", "Verdict", "scale_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Judge(Protocol):
     """Anything that turns items into verdicts.
 
     Two attributes are looked up and may be left out: `needs_frames` (True: the items carry
-    clips) and `scale` (lowest and highest score; a failed answer counts with the lowest).
+    clips) and `scale` (lowest and highest score, where they are not 1 and 5).
     """
 
     name: str
@@ -85,6 +85,15 @@ class Judge(Protocol):
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield one verdict for each item, as they are done, in any order."""
         ...
+
+
+def scale_of(judge: Judge) -> tuple[int, int]:
+    """The lowest and the highest score that a judge gives; a failed answer counts with the lowest.
+
+    The rules', and that of a judge that does not say, is 1 to 5.
+    """
+    scale: tuple[int, int] = getattr(judge, "scale", (1, 5))
+    return scale
 
 
 @runtime_checkable

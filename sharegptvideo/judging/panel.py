@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.judging.base import Costly, Judge, JudgeItem, Verdict
+from sharegptvideo.judging.base import Costly, Judge, JudgeItem, Verdict, scale_of
 from sharegptvideo.llm import Estimate
 from sharegptvideo.storage import KeyedLog
 
@@ -29,10 +29,10 @@ class Panel:
     """
 
     def __init__(self, members: Sequence[Judge]) -> None:
-        """Members may be of any kind.
+        """Members may be of any kind, as long as they score alike.
 
         Raises:
-            UserError: fewer than two, or one of them twice.
+            UserError: fewer than two, one of them twice, or scores on different scales.
         """
         names = [member.name for member in members]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -42,9 +42,7 @@ class Panel:
         self.members = tuple(members)
         self.name = f"panel:{','.join(names)}"
         self.needs_frames = any(getattr(member, "needs_frames", False) for member in members)
-        scales = {scale for m in members if (scale := getattr(m, "scale", None)) is not None}
-        if len(scales) == 1:
-            (self.scale,) = scales
+        self.scale = _common_scale(members)
         self._folder: Path | None = None
 
     def keep_in(self, folder: Path) -> None:
@@ -115,6 +113,18 @@ class Panel:
             tokens=sum(verdict.tokens for verdict in verdicts),
             repaired=any(verdict.repaired for verdict in verdicts),
         )
+
+
+def _common_scale(members: Sequence[Judge]) -> tuple[int, int]:
+    """The scale of all members: the mean over different ones would be of nothing."""
+    scales = {member.name: scale_of(member) for member in members}
+    if len(set(scales.values())) > 1:
+        told = ", ".join(f"{name} gives {low} to {high}" for name, (low, high) in scales.items())
+        raise UserError(
+            f"a panel's score is a mean, so its members need one scale: {told}; judge by them one"
+            " at a time, or give the official protocol openai: judges alone"
+        )
+    return next(iter(scales.values()))
 
 
 def _reason(right: int, wrong: int, verdicts: Sequence[Verdict], *, decided: bool) -> str:

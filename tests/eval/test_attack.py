@@ -196,6 +196,35 @@ def test_the_command(tmp_path: Path, shared_data: Path) -> None:
     assert (tmp_path / "attack" / "panel" / "2.jsonl").is_file()
 
 
+def test_the_command_tells_the_cost_and_stops_at_the_limit(
+    chat_server: Any, tmp_path: Path
+) -> None:
+    """46 answers to one question for two judges; $0.003 a call, $2.048 at the most."""
+    chat_server.models = ["m", "n"]
+    chat_server.answer = lambda _: '{"explanation": "", "score": 1}'
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(
+        "date: 2026-01-02\nhosts: {127.0.0.1: {'*': {prompt: 0, completion: 1000}}}\n"
+    )
+    command = ["eval", "attack", "--panel", "openai:m,openai:n", "--base-url", chat_server.url,
+               "--limit", "1", "--no-cache", "--prices", str(prices),
+               "--out", str(tmp_path / "attack")]  # fmt: skip
+    refused = CliRunner().invoke(app, [*command, "--max-cost", "1"])
+    assert refused.exit_code == 2
+    assert re.search(r"ahead: 92 requests, .* at prices of 2026-01-02", refused.stderr)
+    assert "above --max-cost $1.00" in refused.stderr
+    assert chat_server.requests == []
+    stopped = CliRunner().invoke(app, [*command, "--max-cost", "2.1", "--yes"])
+    assert stopped.exit_code == 1
+    assert "stopped before --max-cost" in stopped.stderr
+    paid = len(chat_server.requests)
+    assert 0 < paid < 92
+    whole = CliRunner().invoke(app, [*command, "--json"])
+    assert whole.exit_code == 0, whole.stderr
+    assert json.loads(whole.stdout)["attacks"]["order"]["n_scored"] == 1
+    assert len(chat_server.requests) == 92
+
+
 def test_the_command_says_when_figures_mean_nothing(chat_server: Any) -> None:
     chat_server.models = ["m"]
     chat_server.answer = lambda _: '{"explanation": "", "score": 5}'

@@ -15,7 +15,7 @@ from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
 from sharegptvideo.eval.panels import fleiss_kappa, member_agreement
-from sharegptvideo.judging import JudgeItem, Panel, Verdict, open_judge
+from sharegptvideo.judging import JudgeItem, Panel, Verdict, open_judge, scale_of
 from sharegptvideo.llm import EndpointError
 from sharegptvideo.storage import read_json, read_jsonl, write_jsonl
 
@@ -170,8 +170,22 @@ def test_panels_that_are_none(spec: str, problem: str) -> None:
         open_judge(spec)
 
 
+def test_members_with_different_scales_are_refused_before_anything_is_asked(
+    chat_server: Any,
+) -> None:
+    said = "openai:m gives 0 to 5, answer-match gives 1 to 5"
+    with pytest.raises(UserError, match=said) as refused:
+        open_judge("panel:openai:m,answer-match", base_url=chat_server.url, protocol="official")
+    assert len(str(refused.value).splitlines()) == 1
+    grounded = open_judge("panel:openai:m,answer-match", base_url=chat_server.url)
+    assert scale_of(grounded) == scale_of(open_judge("exact")) == (1, 5)
+    one = open_judge("panel:openai:m,openai:n", base_url=chat_server.url, protocol="official")
+    assert scale_of(one) == (0, 5)
+    assert chat_server.requests == []
+
+
 def test_a_run_judged_by_a_panel(chat_server: Any, shared_data: Path, tmp_path: Path) -> None:
-    """Two servers' models and a rule: each asked once an answer, all of it in the run folder."""
+    """Three models of a server: each asked once an answer, all of it in the run folder."""
     questions = list(_questions(shared_data))[:40]
     answers = [
         {"id": str(row["id"]), "prediction": row["answer"] if number % 2 else "a purple zeppelin"}
@@ -184,13 +198,13 @@ def test_a_run_judged_by_a_panel(chat_server: Any, shared_data: Path, tmp_path: 
         right = "purple zeppelin" not in text or body["model"] == "kind"
         return json.dumps({"correct": "yes" if right else "no", "score": 5 if right else 0})
 
-    chat_server.answer, chat_server.models = answer, ["kind", "strict"]
+    chat_server.answer, chat_server.models = answer, ["kind", "strict", "stern"]
 
     def run() -> dict[str, Any]:
         found = judge_predictions(
             tmp_path / "answers.jsonl",
             ["msvd_qa_official"],
-            "panel:openai:kind,openai:strict,exact",
+            "panel:openai:kind,openai:strict,openai:stern",
             tmp_path / "run",
             data_dir=shared_data / "annotations",
             base_url=chat_server.url,
@@ -208,7 +222,7 @@ def test_a_run_judged_by_a_panel(chat_server: Any, shared_data: Path, tmp_path: 
     assert [member["name"] for member in panel["members"]] == [
         "openai:kind",
         "openai:strict",
-        "exact",
+        "openai:stern",
     ]
     assert panel["members"][0]["n_outvoted"] == n - right
     assert panel["members"][1]["n_outvoted"] == 0
@@ -217,11 +231,11 @@ def test_a_run_judged_by_a_panel(chat_server: Any, shared_data: Path, tmp_path: 
     assert len(row["judge"]["members"]) == 3
     judge = read_json(tmp_path / "run" / "run.json")["tasks"]["msvd_qa_official"]["judge"]
     assert judge["protocol"] == "official"
-    assert [member["name"] for member in judge["members"]][2] == "exact"
+    assert [member["name"] for member in judge["members"]][2] == "openai:stern"
     assert sum(1 for _ in read_jsonl(tmp_path / "run" / "panel" / "1.jsonl")) == n
     (tmp_path / "run" / "judgements.jsonl").unlink()
     assert run() == figures
-    assert asked == 2 * n
+    assert asked == 3 * n
     assert len(chat_server.requests) == asked  # the members' own verdicts were there
 
 

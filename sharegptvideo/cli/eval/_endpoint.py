@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sharegptvideo.cli._common import ask, note
 
-if TYPE_CHECKING:
-    from sharegptvideo.llm import EndpointOptions
-
-__all__ = [
-    "BatchApiOption",
-    "ConcurrencyOption",
-    "MaxCostOption",
-    "NoCacheOption",
-    "PricesOption",
-    "RpmOption",
-    "TpmOption",
-    "YesOption",
-    "endpoint_options",
-]
+__all__ = ["asks_endpoints"]
 
 _PANEL = "Endpoints"
 
-ConcurrencyOption = Annotated[
+_Concurrency = Annotated[
     int,
     typer.Option(
         "--concurrency",
@@ -37,15 +26,15 @@ ConcurrencyOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-RpmOption = Annotated[
+_Rpm = Annotated[
     float | None,
     typer.Option("--rpm", help="Requests a minute, for each model.", rich_help_panel=_PANEL),
 ]
-TpmOption = Annotated[
+_Tpm = Annotated[
     float | None,
     typer.Option("--tpm", help="Tokens a minute, for each model.", rich_help_panel=_PANEL),
 ]
-MaxCostOption = Annotated[
+_MaxCost = Annotated[
     float | None,
     typer.Option(
         "--max-cost",
@@ -54,19 +43,19 @@ MaxCostOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-PricesOption = Annotated[
+_Prices = Annotated[
     Path | None,
     typer.Option(
         "--prices", help="Price table (YAML) before the built-in one.", rich_help_panel=_PANEL
     ),
 ]
-YesOption = Annotated[
+_Yes = Annotated[
     bool,
     typer.Option(
         "--yes", help="Do not ask: go on until --max-cost is reached.", rich_help_panel=_PANEL
     ),
 ]
-NoCacheOption = Annotated[
+_NoCache = Annotated[
     bool,
     typer.Option(
         "--no-cache",
@@ -74,7 +63,7 @@ NoCacheOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-BatchApiOption = Annotated[
+_BatchApi = Annotated[
     bool,
     typer.Option(
         "--batch-api",
@@ -84,17 +73,36 @@ BatchApiOption = Annotated[
 ]
 
 
-def endpoint_options(
+def asks_endpoints(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options above, and hand it what they say as its argument `endpoint`."""
+    # Known to type checkers only, since its module is heavy; not an option of the command line.
+    del command.__annotations__["endpoint"]
+    own = inspect.signature(command, eval_str=True).parameters
+    added = inspect.signature(_endpoint_options, eval_str=True).parameters
+
+    @wraps(command)
+    def asking(**given: Any) -> None:
+        options = {name: given.pop(name) for name in added}
+        command(endpoint=_endpoint_options(**options), **given)
+
+    *others, last = (each for name, each in own.items() if name != "endpoint")  # last: --json
+    parameters = [each.replace(kind=each.KEYWORD_ONLY) for each in (*others, *added.values(), last)]
+    asking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # typer's way
+    asking.__annotations__ = {each.name: each.annotation for each in parameters}
+    return asking
+
+
+def _endpoint_options(
     *,
-    concurrency: int,
-    rpm: float | None,
-    tpm: float | None,
-    max_cost: float | None,
-    prices: Path | None,
-    yes: bool,
-    no_cache: bool,
-    batch_api: bool,
-) -> EndpointOptions:
+    concurrency: _Concurrency = 32,
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
+    max_cost: _MaxCost = None,
+    prices: _Prices = None,
+    yes: _Yes = False,
+    no_cache: _NoCache = False,
+    batch_api: _BatchApi = False,
+) -> Any:
     """The options as one; whoever sits at a terminal is asked before much money is spent.
 
     Raises:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli.eval._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
     DataOption,
+    JudgeOption,
+    PanelOption,
     TaskPathOption,
     UrlOption,
     figures_table,
+    judge_name,
 )
 from sharegptvideo.eval.reports import format_share
+
+if TYPE_CHECKING:
+    from sharegptvideo.llm import EndpointOptions
 
 __all__ = ["attack"]
 
 
+@asks_endpoints
 def attack(
-    judge: Annotated[
-        str, typer.Option("--judge", help="exact, answer-match, or openai:NAME for an endpoint.")
-    ],
+    judge: JudgeOption = None,
+    panel: PanelOption = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="caption-grounded or official; a --task has its own.")
     ] = "caption-grounded",
@@ -41,6 +48,8 @@ def attack(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for every verdict; resumable.")
     ] = None,
+    *,
+    endpoint: EndpointOptions,
     json: JsonOption = False,
 ) -> None:
     """How many points a judge gives to empty answers and to answers that talk to the judge.
@@ -62,9 +71,15 @@ def attack(
         if prompt_file is None and chosen.judge is not None:
             prompt_file = chosen.judge.prompt_file
         cases = cases_of(load_questions(chosen, data_dir), limit)
-    opened = open_judge(judge, base_url=base_url, protocol=protocol, prompt_file=prompt_file)
+    opened = open_judge(
+        judge_name(judge, panel),
+        base_url=base_url,
+        protocol=protocol,
+        prompt_file=prompt_file,
+        options=endpoint,
+    )
     with progress_bar() as progress:
-        found = attack_judge(opened, cases, out=out, progress=progress)
+        found = attack_judge(opened, cases, out=out, endpoint=endpoint, progress=progress)
     _show(found, out, as_json=json)
 
 

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, progress_bar
-from sharegptvideo.cli.eval._endpoint import (
-    BatchApiOption,
-    ConcurrencyOption,
-    MaxCostOption,
-    NoCacheOption,
-    PricesOption,
-    RpmOption,
-    TpmOption,
-    YesOption,
-    endpoint_options,
-)
+from sharegptvideo.cli.eval._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
     DataOption,
     JudgeOption,
@@ -35,9 +25,13 @@ from sharegptvideo.cli.eval._shared import (
     split_names,
 )
 
+if TYPE_CHECKING:
+    from sharegptvideo.llm import EndpointOptions
+
 __all__ = ["judge"]
 
 
+@asks_endpoints
 def judge(
     predictions: Annotated[
         Path, typer.Option("--predictions", help="JSONL file: id and prediction a line.")
@@ -55,14 +49,8 @@ def judge(
     task_path: TaskPathOption = None,
     limit: LimitOption = None,
     base_url: UrlOption = None,
-    concurrency: ConcurrencyOption = 32,
-    rpm: RpmOption = None,
-    tpm: TpmOption = None,
-    max_cost: MaxCostOption = None,
-    prices: PricesOption = None,
-    yes: YesOption = False,
-    no_cache: NoCacheOption = False,
-    batch_api: BatchApiOption = False,
+    *,
+    endpoint: EndpointOptions,
     json: JsonOption = False,
 ) -> None:
     """Judge answers that are there already, from whatever program they come.
@@ -72,16 +60,6 @@ def judge(
     """
     from sharegptvideo.eval import judge_predictions
 
-    endpoint = endpoint_options(
-        concurrency=concurrency,
-        rpm=rpm,
-        tpm=tpm,
-        max_cost=max_cost,
-        prices=prices,
-        yes=yes,
-        no_cache=no_cache,
-        batch_api=batch_api,
-    )
     with progress_bar() as progress:
         make_world(builtin_source(task, data_dir), progress)
         results = judge_predictions(

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, progress_bar
-from sharegptvideo.cli.eval._endpoint import (
-    BatchApiOption,
-    ConcurrencyOption,
-    MaxCostOption,
-    NoCacheOption,
-    PricesOption,
-    RpmOption,
-    TpmOption,
-    YesOption,
-    endpoint_options,
-)
+from sharegptvideo.cli.eval._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
     DataOption,
     JudgeOption,
@@ -35,9 +25,13 @@ from sharegptvideo.cli.eval._shared import (
     split_names,
 )
 
+if TYPE_CHECKING:
+    from sharegptvideo.llm import EndpointOptions
+
 __all__ = ["run"]
 
 
+@asks_endpoints
 def run(
     model: Annotated[
         str,
@@ -74,14 +68,8 @@ def run(
             "--max-new-tokens", min=1, help="Where an answer is cut; default: the task's."
         ),
     ] = None,
-    concurrency: ConcurrencyOption = 32,
-    rpm: RpmOption = None,
-    tpm: TpmOption = None,
-    max_cost: MaxCostOption = None,
-    prices: PricesOption = None,
-    yes: YesOption = False,
-    no_cache: NoCacheOption = False,
-    batch_api: BatchApiOption = False,
+    *,
+    endpoint: EndpointOptions,
     json: JsonOption = False,
 ) -> None:
     """Answer the questions of tasks with a model and have the answers judged.
@@ -93,16 +81,6 @@ def run(
     """
     from sharegptvideo.eval import run_evaluation
 
-    endpoint = endpoint_options(
-        concurrency=concurrency,
-        rpm=rpm,
-        tpm=tpm,
-        max_cost=max_cost,
-        prices=prices,
-        yes=yes,
-        no_cache=no_cache,
-        batch_api=batch_api,
-    )
     with progress_bar() as progress:
         make_world(builtin_source(task, data_dir), progress)
         results = run_evaluation(
