@@ -28,6 +28,7 @@ def run_dpo(
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.examples import preference_dataset
     from sharegptvideo.training.families import open_family
+    from sharegptvideo.training.features import use_features
     from sharegptvideo.training.reference import use_reference
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,
@@ -66,6 +67,7 @@ def run_dpo(
             processing_class=family.tokenizer,
         )
         trainer.share(family, recipe.sharing)
+        use_features(trainer, recipe, run, dataset["video_path"], progress)
         if precomputed:
             use_reference(trainer, recipe, run, progress)
         attach(trainer, run, progress)

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from sharegptvideo.training.recipe import DpoRecipe
     from sharegptvideo.training.running import RunFolder
 
-__all__ = ["COLUMNS", "ReferenceCache", "pair_key", "reference_cache", "use_reference"]
+__all__ = [
+    "COLUMNS",
+    "ReferenceCache",
+    "pair_key",
+    "reference_cache",
+    "starting_model",
+    "use_reference",
+]
 
 COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 """What a row carries, as TRL's DPOTrainer calls them."""
@@ -236,7 +243,7 @@ def _computed(trainer: Any, batches: Sequence[list[int]]) -> Iterator[tuple[list
     steps = math.ceil(len(batches) / world)
     mine = [batches[min(step * world + rank, len(batches) - 1)] for step in range(steps)]
     widest = max(map(len, batches))
-    with _starting(trainer) as model:
+    with starting_model(trainer) as model:
         loader = DataLoader(
             trainer.train_dataset,
             batch_sampler=mine,
@@ -258,12 +265,13 @@ def _computed(trainer: Any, batches: Sequence[list[int]]) -> Iterator[tuple[list
 
 
 @contextlib.contextmanager
-def _starting(trainer: Any) -> Iterator[Any]:
-    """The policy before its first step, as a reference model runs: nothing drops out."""
+def starting_model(trainer: Any) -> Iterator[Any]:
+    """The policy before its first step, on the device, as a reference model runs: in evaluation
+    mode. FSDP and DeepSpeed would place it there at the start of training only.
+    """
     model, device = trainer.model, trainer.accelerator.device
     training, place = model.training, next(model.parameters()).device
     try:
-        # FSDP and DeepSpeed would place the model at the start of training only.
         yield model.to(device).eval()
     finally:
         model.to(place).train(training)

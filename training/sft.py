@@ -27,6 +27,7 @@ def run_sft(
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
+    from sharegptvideo.training.features import use_features
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,
         attach,
@@ -57,5 +58,6 @@ def run_sft(
             processing_class=family.tokenizer,
         )
         trainer.share(family, recipe.sharing)
+        use_features(trainer, recipe, run, dataset["video_path"], progress)
         attach(trainer, run, progress)
         return complete(trainer, run, start)

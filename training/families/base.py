@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sharegptvideo.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sharegptvideo.training.recipe import Freeze
 
-__all__ = ["Clip", "ClipReader", "Family"]
+__all__ = ["FEATURES", "Clip", "ClipReader", "Family"]
 
 Clip = dict[str, torch.Tensor]
 """A clip as it is kept between epochs: small, uint8 where the architecture allows it."""
+
+FEATURES = "features"
+"""What a batch's clips have in place of pixels where a frozen tower's features are kept on disk."""
 
 
 class ClipReader(abc.ABC):
@@ -69,8 +74,29 @@ class Family(abc.ABC):
         """The vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
 
         `model` is the policy or the reference; where the vision part is frozen, the two see the
-        same, and it is computed once.
+        same, and it is computed once. `clips` may have `FEATURES`, those that `look` gives, in
+        place of pixels.
         """
+
+    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:  # noqa: ARG002 - for families that can
+        """What the tower alone gives, before the projector: clips first.
+
+        Raises:
+            UserError: this architecture's cannot be kept apart.
+        """
+        raise self._no_features()
+
+    def feature_key(self) -> str:
+        """What tells apart the features of two towers, or of clips prepared in two ways.
+
+        Raises:
+            UserError: as `look`.
+        """
+        raise self._no_features()
+
+    def _no_features(self) -> UserError:
+        kind = self.model.config.model_type
+        return UserError(f"features.enabled: for video_llava only, not {kind}; set it to false")
 
     def positions(
         self,

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sharegptvideo.media import sample_frames
 from sharegptvideo.modeling import VideoPixels, load_model, load_tokenizer, video_token_count
 from sharegptvideo.modeling.prompts import encode, expand_video
-from sharegptvideo.training.families.base import Clip, ClipReader, Family
+from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader, Family
+from sharegptvideo.training.fingerprints import digest, module_fingerprint
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipe import Freeze, Recipe
@@ -56,6 +58,14 @@ class VideoLlavaReader(ClipReader):
         return {_PIXELS: self.pixels.normalise(torch.stack([clip[_FRAMES] for clip in clips]))}
 
 
+def _vision(inner: Any, clips: dict[str, torch.Tensor]) -> Any:
+    """Vision outputs behind the projector, from pixels or from the tower's features."""
+    if FEATURES in clips:
+        features = clips[FEATURES].flatten(0, 1)
+        return BaseModelOutputWithPooling(pooler_output=inner.multi_modal_projector(features))
+    return inner.get_video_features(pixel_values_videos=clips[_PIXELS], return_dict=True)
+
+
 class VideoLlavaFamily(Family):
     """Loads the recipe's model; raises UserError where it is no Video-LLaVA."""
 
@@ -88,17 +98,30 @@ class VideoLlavaFamily(Family):
 
     def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
         """Features of clips×positions×size behind the projector."""
-        pixels, inner = clips[_PIXELS], model.model
+        given = clips[FEATURES] if FEATURES in clips else clips[_PIXELS]
         # What learns is the policy's to say: a reference only ever runs without gradients.
         learning = self.model.model
         parts = (learning.video_tower, learning.multi_modal_projector)
         if any(weight.requires_grad for part in parts for weight in part.parameters()):
-            return inner.get_video_features(pixel_values_videos=pixels, return_dict=True)
-        if self._seen is None or self._seen[0]() is not pixels:
+            return _vision(model.model, clips)
+        if self._seen is None or self._seen[0]() is not given:
             with torch.no_grad():
-                seen = inner.get_video_features(pixel_values_videos=pixels, return_dict=True)
-            self._seen = (weakref.ref(pixels), seen)
+                self._seen = (weakref.ref(given), _vision(model.model, clips))
         return self._seen[1]
+
+    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
+        """clips×frames×positions×size, of the layers that the projector takes."""
+        inner, pixels = self.model.model, clips[_PIXELS]
+        seen = inner.video_tower(pixels.flatten(0, 1), output_hidden_states=True)
+        layers = self.model.config.vision_feature_layer
+        chosen = [layers] if isinstance(layers, int) else layers
+        found = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
+        return found.unflatten(0, pixels.shape[:2])
+
+    def feature_key(self) -> str:
+        """The tower's weights, the layers taken, and how frames are prepared."""
+        tower = module_fingerprint(self.model.model.video_tower)
+        return digest(tower, self.model.config.vision_feature_layer, repr(self.reader.pixels))
 
     def load_weights(self, folder: str, model: Any) -> None:
         """By their names in the file.

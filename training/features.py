@@ -1,0 +1,235 @@
+"""A frozen vision tower's features, computed once and read from disk in place of clips.
+
+What is kept is what the tower gives before the projector. That is the smaller of the two (1,024
+numbers a position in Video-LLaVA-7B, 4,096 behind the projector), it stays true while the
+projector learns, and what is left to compute is a fifteenth of the tower's work.
+
+    FOLDER/KEY/*.safetensors    some clips each, whole or absent; tensors are named by clips' keys
+
+KEY stands for the tower's weights, how frames are chosen and prepared, and the rounding; so stages
+and runs with the same tower share one folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import broadcast_object_list, send_to_device
+from torch.utils.data import DataLoader
+
+from sharegptvideo.cache import cache_folder
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling import video_token_count
+from sharegptvideo.training.collators import ClipCache
+from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
+from sharegptvideo.training.fingerprints import clip_fingerprint, digest
+from sharegptvideo.training.reference import starting_model
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.families import ClipReader
+    from sharegptvideo.training.recipe import Recipe
+    from sharegptvideo.training.running import RunFolder
+
+__all__ = ["clip_bytes", "use_features", "visits", "worth"]
+
+Progress = Callable[[int, int, str], None]
+_SHARD_BYTES = 256 << 20
+_SHARD_SECONDS = 20.0  # what a kill costs at most
+_BATCH = 8
+
+
+def use_features(
+    trainer: Any,
+    recipe: Recipe,
+    run: RunFolder,
+    paths: Sequence[str],
+    progress: Progress | None = None,
+) -> None:
+    """Where the recipe asks for it, fill the cache for the clips at `paths` and let the trainer
+    read them from it; else note where that would save time.
+
+    Call it before training, in every process: each computes its share of the clips.
+
+    Args:
+        paths: the clip of every row.
+
+    Raises:
+        UserError: the tower learns; a family that cannot; no room on the disk.
+    """
+    clips = list(dict.fromkeys(paths))
+    size = clip_bytes(trainer.family.model.config, recipe.frames, bf16=recipe.optimisation.bf16)
+    seen = visits(recipe, len(paths), len(clips), trainer.accelerator.num_processes)
+    advice = worth(recipe, seen, len(clips), size)
+    if advice:
+        run.state["notes"].append(advice)
+    if not recipe.features.enabled:
+        return
+    if not recipe.freeze.vision_tower:
+        raise UserError(
+            "features.enabled: the vision tower learns, so its features change with every step; "
+            "set freeze.vision_tower=true or features.enabled=false"
+        )
+    store = FeatureStore(_folder(recipe) / _key(trainer, recipe))
+    keys = {path: clip_fingerprint(path) for path in clips}
+    reader = trainer.family.reader
+    _fill(trainer, store, keys, size, progress)
+    trainer.data_collator.clips = ClipCache(FeatureReader(reader, store, keys))
+
+
+def visits(recipe: Recipe, rows: int, clips: int, processes: int = 1) -> float:
+    """How often a training comes to each of its clips, on average.
+
+    Rows about one clip that are in one batch come to it once.
+    """
+    o = recipe.optimisation
+    passes = o.epochs or 0.0
+    if o.max_steps is not None:
+        batch = o.per_device_batch_size * o.gradient_accumulation * processes
+        passes = o.max_steps * batch / rows
+    return passes if recipe.sharing.video else passes * rows / clips
+
+
+def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | None:
+    """Whether the cache would pay, in a line; None where there is nothing to say.
+
+    Filling it costs what one visit to every clip costs, so it pays from the second on.
+
+    Args:
+        seen: how often a clip is visited, as `visits` has it.
+        size: bytes of a clip's features; None where the family has no such cache.
+    """
+    if size is None or not recipe.freeze.vision_tower:
+        return None
+    often = f"features: each of {clips:,} clips is seen {seen:.1f} times"
+    room = f"{_bytes(clips * size)} in {_folder(recipe)}"
+    if recipe.features.enabled:
+        pays = "it is computed once" if seen >= 2 else "the cache pays in later runs only"
+        return f"{often}; {pays}; {room}"
+    if seen >= 2:
+        return f"{often}; features.enabled=true would decode and encode it once, for {room}"
+    return None
+
+
+def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
+    """Bytes that a clip's features take; None for architectures that have no such cache.
+
+    Args:
+        config: the model's, of transformers.
+        bf16: whether the tower computes in bfloat16.
+    """
+    if config.model_type != "video_llava":
+        return None
+    layers = config.vision_feature_layer
+    width = config.vision_config.hidden_size * (1 if isinstance(layers, int) else len(layers))
+    return int(video_token_count(config, frames) * width * (2 if bf16 else 4))
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _folder(recipe: Recipe) -> Path:
+    folder = recipe.features.folder
+    return Path(folder).expanduser() if folder else cache_folder() / "features"
+
+
+def _key(trainer: Any, recipe: Recipe) -> str:
+    accelerator = trainer.accelerator
+    known = [None]
+    if accelerator.is_main_process:
+        precision = f"{trainer.model.dtype}, autocast {accelerator.mixed_precision}"
+        known = [digest(trainer.family.feature_key(), recipe.frames, precision)]
+    broadcast_object_list(known)
+    return str(known[0])
+
+
+def _fill(
+    trainer: Any,
+    store: FeatureStore,
+    keys: dict[str, str],
+    size: int | None,
+    progress: Progress | None,
+) -> None:
+    accelerator = trainer.accelerator
+    first = accelerator.is_main_process
+    rank, world = accelerator.process_index, accelerator.num_processes
+    left = [[path for path, key in keys.items() if key not in store]]
+    broadcast_object_list(left)
+    missing = left[0]
+    what = "vision features"
+    if missing and size is not None:
+        _check_room(store.folder, len(missing), size)
+        what += f" ({len(missing):,} clips x {_bytes(size)} = {_bytes(len(missing) * size)})"
+    if missing and progress and first:
+        progress(0, len(missing), what)
+    done = 0
+    for features in _computed(trainer, missing[rank::world]):
+        store.add({keys[path]: one for path, one in features.items()})
+        done += len(features)
+        if progress and first:
+            progress(min(done * world, len(missing)), len(missing), what)
+    accelerator.wait_for_everyone()
+    store.refresh()
+    lost = [path for path, key in keys.items() if key not in store]
+    if lost:
+        raise UserError(
+            f"features.folder {store.folder}: {len(lost)} clips computed elsewhere are not here; "
+            "name a folder that all processes see"
+        )
+
+
+def _check_room(folder: Path, clips: int, size: int) -> None:
+    """Raises UserError where the disk of `folder` has no room for so many clips of `size` bytes."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if clips * size > free:
+        raise UserError(
+            f"features.folder {folder}: {clips:,} clips of {_bytes(size)} take "
+            f"{_bytes(clips * size)}, and {_bytes(free)} are free; free some space, name another "
+            "folder or set features.enabled=false",
+            exit_code=1,
+        )
+
+
+def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """The features of clips by path, as many as go into one file, on the CPU."""
+    if not paths:
+        return
+    accelerator, family = trainer.accelerator, trainer.family
+    rounded = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    loader = DataLoader(
+        [str(path) for path in paths],  # type: ignore[arg-type]  # a list is a dataset
+        batch_size=_BATCH,
+        collate_fn=partial(_read, family.reader),
+        num_workers=trainer.args.dataloader_num_workers,
+        generator=torch.Generator(),  # training's own draws stay what they are
+    )
+    held: dict[str, torch.Tensor] = {}
+    began = time.monotonic()
+    with starting_model(trainer), torch.no_grad():
+        for names, inputs in loader:
+            with accelerator.autocast():
+                features = family.look(send_to_device(inputs, accelerator.device))
+            # Under autocast the projector begins by rounding like this: nothing is lost.
+            features = features.to("cpu", rounded)
+            held.update(zip(names, (one.clone() for one in features), strict=True))
+            large = sum(one.nbytes for one in held.values()) >= _SHARD_BYTES
+            if large or time.monotonic() - began >= _SHARD_SECONDS:
+                yield held
+                held, began = {}, time.monotonic()
+    if held:
+        yield held
+
+
+def _read(reader: ClipReader, paths: list[str]) -> tuple[list[str], dict[str, torch.Tensor]]:
+    return paths, reader.batch([reader.read(path) for path in paths])
