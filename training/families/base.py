@@ -13,7 +13,7 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sharegptvideo.training.recipe import Freeze
+    from sharegptvideo.training.recipe import Freeze, Recipe
 
 __all__ = ["FEATURES", "Clip", "ClipReader", "Family"]
 
@@ -29,11 +29,11 @@ class ClipReader(abc.ABC):
 
     Attributes:
         pad_id: token id that fills a row up.
-        video_tokens: how many positions a clip takes at most.
+        video_tokens: how many positions a clip takes, where all take as many.
     """
 
     pad_id: int
-    video_tokens: int
+    video_tokens: int = 0
 
     @abc.abstractmethod
     def read(self, path: str) -> Clip:
@@ -42,6 +42,10 @@ class ClipReader(abc.ABC):
         Raises:
             MediaError: the file cannot be read.
         """
+
+    def count(self, path: str) -> int:  # noqa: ARG002 - for readers whose clips differ
+        """How many positions the clip at `path` takes, known before it is decoded."""
+        return self.video_tokens
 
     @abc.abstractmethod
     def expand(
@@ -60,6 +64,11 @@ class Family(abc.ABC):
     model: Any
     tokenizer: Any
     reader: ClipReader
+
+    @staticmethod
+    def weights_dtype(recipe: Recipe) -> torch.dtype:
+        """float32 where weights learn; with adapters they are only read, and bf16 is enough."""
+        return torch.bfloat16 if recipe.lora and recipe.optimisation.bf16 else torch.float32
 
     @abc.abstractmethod
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:

@@ -17,6 +17,13 @@ def open_family(recipe: Recipe) -> Family:
     Raises:
         UserError: no such model, or one of an architecture that no family here trains.
     """
-    from sharegptvideo.training.families.video_llava import VideoLlavaFamily
+    from sharegptvideo.modeling import model_type
 
-    return VideoLlavaFamily(recipe)
+    kind = model_type(recipe.model)
+    if kind == "video_llava":
+        from sharegptvideo.training.families.video_llava import VideoLlavaFamily
+
+        return VideoLlavaFamily(recipe)
+    from sharegptvideo.training.families.general import GeneralFamily
+
+    return GeneralFamily(recipe, kind)

@@ -72,7 +72,7 @@ class VideoLlavaFamily(Family):
     reader: VideoLlavaReader
 
     def __init__(self, recipe: Recipe) -> None:
-        self.model = load_model(recipe.model, dtype="float32")
+        self.model = load_model(recipe.model, dtype=self.weights_dtype(recipe))
         self.tokenizer = load_tokenizer(recipe.model)
         self.reader = VideoLlavaReader(
             pixels=VideoPixels.from_pretrained(recipe.model),
@@ -130,4 +130,4 @@ class VideoLlavaFamily(Family):
         the modules' names, and takes what is missing for granted: a resumed training would go on
         from the starting weights without a word.
         """
-        model.load_state_dict(load_model(folder, dtype="float32").state_dict())
+        model.load_state_dict(load_model(folder, dtype=model.dtype).state_dict())

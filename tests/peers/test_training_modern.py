@@ -1,0 +1,211 @@
+"""Training of video models that come with a processor: Qwen's and LLaVA-OneVision, tiny."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from modern_release import build_release
+from tiny_video_models import build
+
+from sharegptvideo.media import sample_frames
+from sharegptvideo.media.facts import read_facts
+from sharegptvideo.modeling import GeneralVideoModel, render_question
+from sharegptvideo.modeling.processors import clip_metadata
+from sharegptvideo.storage import read_jsonl
+from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe
+from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
+from sharegptvideo.training.examples import preference_dataset, sft_dataset
+from sharegptvideo.training.families import open_family
+from sharegptvideo.training.running import RunFolder
+from sharegptvideo.training.trainers import (
+    VideoDPOTrainer,
+    VideoSFTTrainer,
+    quiet_and_quick,
+    trainer_arguments,
+)
+
+pytestmark = pytest.mark.peers
+pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")
+
+KINDS = ["qwen3_vl", "qwen2_5_vl", "llava_onevision"]
+FRAMES = 5
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_release(tmp_path_factory.mktemp("modern"))
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(request.param, tmp_path_factory.mktemp("modern") / request.param)
+
+
+@pytest.fixture(autouse=True)
+def _as_in_training() -> Iterator[None]:
+    with quiet_and_quick():
+        yield
+
+
+def overrides(release: Path, checkpoint: Path, output: Path, steps: int = 6) -> list[str]:
+    return [
+        f"model={checkpoint}",
+        f"output={output}",
+        f"data.source={release}",
+        f"data.media={release}",
+        "data.split=train+validation",
+        f"frames={FRAMES}",
+        "optimisation.epochs=null",
+        f"optimisation.max_steps={steps}",
+        "optimisation.per_device_batch_size=2",
+        "log_every=1",
+    ]
+
+
+@pytest.fixture
+def recipe_of(
+    release: Path, checkpoint: Path, tmp_path: Path
+) -> Callable[..., SftRecipe | DpoRecipe]:
+    """`recipe_of(stage, *overrides)`: a demo's recipe on a tiny model."""
+
+    def recipe(stage: str, *more: str) -> SftRecipe | DpoRecipe:
+        common = overrides(release, checkpoint, tmp_path / stage)
+        return load_recipe(f"demo/{stage}", [*common, "optimisation.max_length=400", *more])
+
+    return recipe
+
+
+def by_processor(
+    checkpoint: Path, path: Path, question: str, answer: str
+) -> tuple[list[int], int, float]:
+    """Ids, tokens of the answer, their log-probability: a prompt of `eval` and what follows it."""
+    model = GeneralVideoModel.from_pretrained(str(checkpoint))
+    frames, indices = sample_frames(path, FRAMES)
+    text = render_question(model.processor, question)
+    found = model.processor(
+        text=[f"{text}{answer}<|im_end|>"],
+        videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+        video_metadata=[clip_metadata(indices, read_facts(path).fps)],
+        do_sample_frames=False,
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        scores = model.model(**found).logits[0].log_softmax(-1)
+    ids = found["input_ids"][0].tolist()
+    said = len(model.processor.tokenizer(f"{answer}<|im_end|>")["input_ids"])
+    chosen = [float(scores[at - 1, ids[at]]) for at in range(len(ids) - said, len(ids))]
+    return ids, said, sum(chosen)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_log_probabilities_are_the_models_own_on_the_processors_prompt(
+    share: bool, checkpoint: Path, release: Path, recipe_of: Callable[..., Any]
+) -> None:
+    """The ids of every pair are those that the processor writes for text and clip."""
+    trainer, rows = dpo_trainer(recipe_of("dpo", f"sharing.video={share}"))
+    batch = trainer.data_collator(list(rows))
+    found = score(trainer, batch).sum(1)
+    pairs = [
+        row for _, row in read_jsonl(release / "video_instruction/train/dpo/sft_dpo_17k.jsonl")
+    ]
+    lengths = set()
+    for number, (side, pair) in enumerate(
+        (side, pair) for side in ("chosen", "rejected") for pair in pairs
+    ):
+        path = release / "videos" / f"{pair['video']}.mp4"
+        ids, said, expected = by_processor(checkpoint, path, pair["prompt"], pair[side])
+        length = int(batch["attention_mask"][number].sum())
+        assert batch["input_ids"][number, :length].tolist() == ids
+        assert int(batch["completion_mask"][number].sum()) == said
+        assert float(found[number]) == pytest.approx(expected, rel=1e-5)
+        lengths.add(len(ids))
+    assert len(lengths) > 2, "clips of one shape would show nothing"
+
+
+def sft_trainer(recipe: SftRecipe) -> tuple[Any, Any]:
+    from trl import SFTConfig
+
+    family = open_family(recipe)
+    rows, _ = sft_dataset(recipe.data, family, max_length=400)
+    family.freeze(recipe.freeze)
+    trainer = VideoSFTTrainer(
+        model=family.model,
+        args=SFTConfig(
+            **trainer_arguments(recipe, RunFolder(recipe)),
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        data_collator=SftCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
+        train_dataset=rows,
+        processing_class=family.tokenizer,
+    )
+    trainer.share(family, recipe.sharing)
+    return trainer, rows
+
+
+def dpo_trainer(recipe: DpoRecipe) -> tuple[Any, Any]:
+    from trl import DPOConfig
+
+    family = open_family(recipe)
+    rows, _ = preference_dataset(recipe.data, family, max_length=400)
+    family.freeze(recipe.freeze)
+    trainer = VideoDPOTrainer(
+        model=family.model,
+        args=DPOConfig(**trainer_arguments(recipe, RunFolder(recipe)), beta=0.7),
+        data_collator=PreferenceCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
+        train_dataset=rows,
+        processing_class=family.tokenizer,
+    )
+    trainer.share(family, recipe.sharing)
+    return trainer, rows
+
+
+def score(trainer: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """Log-probabilities as TRL asks for them, rows×(length - 1)."""
+    given = {name: value for name, value in batch.items() if name != "completion_mask"}
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    with torch.no_grad():
+        found: torch.Tensor = trainer.model(**given, labels=labels, fused_lm_head=True).log_probs
+    return found
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_shared_clip_gives_the_loss_and_gradients_of_plain_rows(
+    stage: str, frozen: bool, recipe_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    found = {}
+    for share in (True, False):
+        recipe = recipe_of(
+            stage,
+            f"sharing.video={share}",
+            f"freeze.vision_tower={frozen}",
+            f"freeze.projector={frozen}",
+            f"output={tmp_path / str(share)}",
+        )
+        trainer, rows = (sft_trainer if stage == "sft" else dpo_trainer)(recipe)
+        torch.manual_seed(0)
+        with torch.no_grad():  # policy and reference differ, or the first loss is log 2
+            for weight in trainer.model.parameters():
+                if weight.requires_grad:
+                    weight.add_(0.02 * torch.randn_like(weight))
+        batch = trainer.data_collator(list(rows))
+        loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        found[share] = (
+            loss.detach(),
+            {n: w.grad for n, w in trainer.model.named_parameters() if w.grad is not None},
+        )
+    (loss, grads), (plain, expected) = found[True], found[False]
+    assert float(loss) == pytest.approx(float(plain), rel=1e-5)
+    assert grads.keys() == expected.keys()
+    towers = [name for name in grads if "visual" in name or "vision" in name or "multi" in name]
+    assert bool(towers) != frozen
+    for name, grad in grads.items():
+        if name.endswith("k_proj.bias"):
+            continue  # a key's bias moves all scores alike: its gradient is nothing but rounding
+        off = float((grad - expected[name]).norm())
+        assert off <= 1e-5 * float(expected[name].norm()), name

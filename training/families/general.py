@@ -1,0 +1,238 @@
+"""Video models that come with a processor of transformers, in training.
+
+A row's text goes through the checkpoint's own chat template, and a clip through its processor,
+as `modeling.general` does for answers: training sees the prompts that evaluation puts.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.media import sample_frames
+from sharegptvideo.media.facts import read_facts
+from sharegptvideo.modeling import checkpoint_folder, load_processor, quiet_transformers
+from sharegptvideo.modeling.processors import clip_metadata
+from sharegptvideo.training.families.base import Clip, ClipReader, Family
+from sharegptvideo.training.families.conversations import Conversations
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.recipe import Freeze, Recipe
+
+__all__ = ["PARTS", "GeneralFamily", "GeneralReader"]
+
+PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "llava_onevision": (("vision_tower",), ("multi_modal_projector", "image_newline")),
+    "qwen2_5_vl": (("visual",), ("visual.merger",)),
+    "qwen2_vl": (("visual",), ("visual.merger",)),
+    "qwen3_vl": (("visual",), ("visual.merger", "visual.deepstack_merger_list")),
+}
+"""For each model type the parts of the tower and those of the projector, which may lie within."""
+
+_PIXELS = "pixel_values_videos"
+_IDS = "input_ids"
+_OF_TEXT = ("attention_mask", "mm_token_type_ids")
+
+
+class GeneralReader(ClipReader):
+    """Clips through a processor, kept as uint8 until they are in a batch.
+
+    Args:
+        processor: of transformers.
+        frames: taken evenly from a clip.
+    """
+
+    def __init__(self, processor: Any, frames: int) -> None:
+        self.processor = processor
+        self.frames = frames
+        self.video_id: int = processor.video_token_id
+        tokenizer = processor.tokenizer
+        pad, close = tokenizer.pad_token_id, tokenizer.eos_token_id
+        self.pad_id = close if pad is None else pad
+        self._special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+        self._counts: dict[tuple[int, int, int, float | None], int] = {}
+
+    def read(self, path: str) -> Clip:
+        """What the processor makes of a clip, its pixels unscaled, and `input_ids` of its part."""
+        frames, indices = sample_frames(path, self.frames)
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        return self._processed(video, indices, read_facts(Path(path)).fps)
+
+    def count(self, path: str) -> int:
+        """How many positions a clip takes, from its container's facts."""
+        facts = read_facts(Path(path))
+        if not (facts.width and facts.height and facts.frames):
+            return self.read(path)[_IDS].numel()
+        key = (facts.width, facts.height, facts.frames, facts.fps)
+        if key not in self._counts:
+            last = facts.frames - 1
+            indices = [last * n // max(self.frames - 1, 1) for n in range(self.frames)]
+            blank = torch.zeros(self.frames, 3, facts.height, facts.width, dtype=torch.uint8)
+            self._counts[key] = self._processed(blank, indices, facts.fps)[_IDS].numel()
+        return self._counts[key]
+
+    def _processed(self, video: torch.Tensor, indices: Sequence[int], fps: float | None) -> Clip:
+        with quiet_transformers():
+            found = self.processor(
+                text=[self.processor.video_token],
+                videos=[video],
+                video_metadata=[clip_metadata(indices, fps)],
+                do_sample_frames=False,
+                do_rescale=False,
+                do_normalize=False,
+                return_tensors="pt",
+            )
+        return {name: value for name, value in found.items() if name not in _OF_TEXT}
+
+    def expand(
+        self, ids: list[int], spoken: list[bool], clip: Clip
+    ) -> tuple[list[int], list[bool]]:
+        """Put what the processor writes for a clip, times of frames included, in its place.
+
+        Text before the clip is tokenised anew with the clip's own first text (Qwen3-VL begins
+        with a time), as the processor does for the whole prompt.
+        """
+        at = ids.index(self.video_id)
+        own: list[int] = clip[_IDS].flatten().tolist()
+        start, first = at, 0
+        if own[0] not in self._special:
+            while start and ids[start - 1] not in self._special:
+                start -= 1
+            while own[first] not in self._special:
+                first += 1
+            tokenizer = self.processor.tokenizer
+            text = tokenizer.decode([*ids[start:at], *own[:first]])
+            own = tokenizer(text, add_special_tokens=False)[_IDS] + own[first:]
+        return (
+            ids[:start] + own + ids[at + 1 :],
+            spoken[:start] + [False] * len(own) + spoken[at + 1 :],
+        )
+
+    def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """The processor's tensors but those of text, clips one behind the other."""
+        names = [name for name in clips[0] if name != _IDS]
+        found = {name: torch.cat([clip[name] for clip in clips]) for name in names}
+        return found | {_PIXELS: self._normalised(found[_PIXELS])}
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scaled as the processor would have; Qwen's are rows of flattened patches."""
+        own = self.processor.video_processor
+        pictures = pixels
+        if pixels.dim() == 2:
+            pictures = pixels.view(len(pixels), 3, -1, own.patch_size)
+        scaled: torch.Tensor = own.rescale_and_normalize(
+            pictures,
+            own.do_rescale,
+            own.rescale_factor,
+            own.do_normalize,
+            tuple(own.image_mean),
+            tuple(own.image_std),
+        )
+        return scaled.view(pixels.shape)
+
+
+class GeneralFamily(Family):
+    """Loads the recipe's model with its processor.
+
+    Raises:
+        UserError: an architecture that is not in `PARTS`, or see `load_processor`.
+    """
+
+    reader: GeneralReader
+
+    def __init__(self, recipe: Recipe, kind: str) -> None:
+        if kind not in PARTS:
+            raise UserError(
+                f"model {recipe.model}: architecture {kind!r} cannot be trained here; "
+                f"these can: video_llava, {', '.join(PARTS)}"
+            )
+        self._tower, self._projector = PARTS[kind]
+        self.processor = load_processor(recipe.model)
+        self.tokenizer = self.processor.tokenizer
+        self.model = _load(recipe.model, self.weights_dtype(recipe))
+        self.reader = GeneralReader(self.processor, recipe.frames)
+        self._talk = Conversations(recipe.model, self.processor, self.model.generation_config)
+        self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
+
+    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+        """See `Conversations`."""
+        return self._talk.encode(messages)
+
+    def freeze(self, parts: Freeze) -> None:
+        """Fix `parts`; Qwen's projector is its merger, the last layer within the tower."""
+        inner = self.model.model
+        inner.requires_grad_(not parts.language_model)
+        self.model.get_output_embeddings().requires_grad_(not parts.language_model)
+        for names, frozen in (
+            (self._tower, parts.vision_tower),
+            (self._projector, parts.projector),
+        ):
+            for weight in _weights(inner, names):
+                weight.requires_grad_(not frozen)
+
+    def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+        """Vision outputs behind the projector, those of Qwen3-VL's deeper layers with them."""
+        pixels = clips[_PIXELS]
+        learning = _weights(self.model.model, (*self._tower, *self._projector))
+        if any(weight.requires_grad for weight in learning):
+            return _vision(model, clips)
+        if self._seen is None or self._seen[0]() is not pixels:
+            with torch.no_grad():
+                self._seen = (weakref.ref(pixels), _vision(model, clips))
+        return self._seen[1]
+
+    def positions(
+        self,
+        model: Any,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        clips: dict[str, torch.Tensor],
+        clip_of_row: torch.Tensor,
+    ) -> torch.Tensor | None:
+        """By the model's own `get_rope_index`, 3×rows×length (time, height, width)."""
+        inner = model.model
+        if not hasattr(inner, "get_rope_index"):
+            return None
+        of_rows = {name: value[clip_of_row] for name, value in clips.items() if name != _PIXELS}
+        kinds = torch.where(ids == self.reader.video_id, 2, 0)
+        found: torch.Tensor = inner.get_rope_index(
+            ids, mm_token_type_ids=kinds, attention_mask=mask, **of_rows
+        )[0]
+        return found
+
+    def load_weights(self, folder: str, model: Any) -> None:
+        """By their names in the model, whatever they are called in the file."""
+        model.load_state_dict(_load(folder, model.dtype).state_dict())
+
+
+def _load(path: str, dtype: torch.dtype) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText
+
+    folder = checkpoint_folder(path)
+    try:
+        with quiet_transformers():
+            return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+    except (OSError, SafetensorError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
+
+
+def _weights(inner: Any, names: Sequence[str]) -> list[torch.nn.Parameter]:
+    """The parameters of the parts called `names`, which may be parameters themselves."""
+    found: list[torch.nn.Parameter] = []
+    for name, weight in inner.named_parameters():
+        if any(name == part or name.startswith(f"{part}.") for part in names):
+            found.append(weight)
+    return found
+
+
+def _vision(model: Any, clips: dict[str, torch.Tensor]) -> Any:
+    pixels = clips[_PIXELS].to(model.dtype)
+    given = {name: clips[name] for name in ("video_grid_thw",) if name in clips}
+    return model.model.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
