@@ -30,6 +30,7 @@ def run_dpo(
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
     from sharegptvideo.training.reference import use_reference
+    from sharegptvideo.training.scale import rows_for_all
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,
         attach,
@@ -46,8 +47,11 @@ def run_dpo(
 
     with quiet_and_quick():
         family = open_family(recipe)
-        dataset, report = preference_dataset(
-            recipe.data, family, max_length=length, equal_pairs=recipe.dpo.equal_pairs
+        dataset, report = rows_for_all(
+            lambda: preference_dataset(
+                recipe.data, family, max_length=length, equal_pairs=recipe.dpo.equal_pairs
+            ),
+            run.rows,
         )
         run.start(report)
 

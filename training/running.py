@@ -23,6 +23,7 @@ from sharegptvideo.modeling import checkpoint_folder, weights_hash
 from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl, write_text
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.recipe import Recipe, recipe_hash
+from sharegptvideo.training.scale import processes
 
 __all__ = ["COMPLETE", "RunFolder", "TrainResult"]
 
@@ -70,6 +71,7 @@ class RunFolder:
         self.recipe = recipe
         self.path = Path(recipe.output)
         self.checkpoints = self.path / "checkpoints"
+        self.rows = self.checkpoints / "rows"
         self.log = self.path / "log.jsonl"
         self._record = self.path / "run.json"
         self._hash = recipe_hash(recipe)
@@ -91,6 +93,7 @@ class RunFolder:
 
     def result(self) -> TrainResult:
         """What the finished run reported."""
+        self.state = read_json(self._record)  # one process has written it for all
         log = [row for _, row in read_jsonl(self.log)]
         known = {key: self.state[key] for key in ("steps", "rows", "seconds", "loss", "notes")}
         return TrainResult(self.path, self.recipe.stage, **known, already_done=True, log=log)
@@ -98,9 +101,15 @@ class RunFolder:
     def start(self, data: DataReport) -> None:
         """Write down what the training is made of, or make sure that it is still the same.
 
+        One process does so for all.
+
         Raises:
             UserError: the data or the starting model changed since the training began.
         """
+        processes().first(lambda: self._start(data))
+        self.state = read_json(self._record)
+
+    def _start(self, data: DataReport) -> None:
         made_of = {
             "model_sha256": weights_hash(self.recipe.model),
             "data_sha256": data.sha256,
@@ -132,8 +141,9 @@ class RunFolder:
         for folder in self.checkpoints.glob("checkpoint-*"):
             if (folder / COMPLETE).exists():
                 whole.append((int(folder.name.rpartition("-")[2]), folder))
-            else:
+            elif processes().is_first:
                 shutil.rmtree(folder)
+        processes().wait()
         return max(whole)[1] if whole else None
 
     def finish(self, staged: Path, log: list[dict[str, Any]], steps: int, seconds: float) -> None:

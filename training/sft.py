@@ -28,6 +28,7 @@ def run_sft(
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
+    from sharegptvideo.training.scale import rows_for_all
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,
         attach,
@@ -43,7 +44,9 @@ def run_sft(
 
     with quiet_and_quick():
         family = open_family(recipe)
-        dataset, report = sft_dataset(recipe.data, family, max_length=length)
+        dataset, report = rows_for_all(
+            lambda: sft_dataset(recipe.data, family, max_length=length), run.rows
+        )
         run.start(report)
 
         family.freeze(recipe.freeze)

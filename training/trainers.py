@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer import dpo_trainer, utils
 from trl.trainer.dpo_trainer import DPOTrainer
@@ -25,6 +25,8 @@ from sharegptvideo.storage import dumps, write_jsonl, write_text
 from sharegptvideo.training.curves import draw_curves
 from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
 from sharegptvideo.training.sampling import ByLength
+from sharegptvideo.training.scale import processes
+from sharegptvideo.training.scale.shards import save_whole, shard_layers
 from sharegptvideo.training.sharing import share_clips
 
 if TYPE_CHECKING:
@@ -93,6 +95,10 @@ class _Common:
     ref_model: Any
     train_dataset: Any
     args: Any
+    accelerator: Any
+    state: Any
+    is_fsdp_enabled: bool
+    _sampler: ByLength
     _train_batch_size: int
     family: Family
 
@@ -109,10 +115,26 @@ class _Common:
                     see=partial(family.see, base),
                     positions=partial(family.positions, base),
                 )
+        if self.is_fsdp_enabled:
+            shard_layers(self.accelerator, self.model)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Read a checkpoint's weights as its family does."""
+        """Read a checkpoint's weights as its family does; shards of them as they were written."""
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]  # of Trainer
+            return
         self.family.load_weights(resume_from_checkpoint, self.model if model is None else model)
+
+    def _run_epoch(self, *args: Any, epoch: int, **kwargs: Any) -> None:
+        """An epoch, unless all steps are done: `Trainer` would do one more before it looks.
+
+        The sampler is told its epoch here: behind a resume's skipping and several processes'
+        sharing, transformers does not reach it.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            return
+        self._sampler.set_epoch(epoch)
+        super()._run_epoch(*args, epoch=epoch, **kwargs)  # type: ignore[misc]  # of Trainer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002 - transformers' signature
         """Nobody reads the count, and it walks over all parameters in every step."""
@@ -121,7 +143,8 @@ class _Common:
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:  # noqa: ARG002 - transformers' signature
         """Rows of like length together, in an order that a resume finds again."""
         rows = self.train_dataset["length"]
-        return ByLength(rows, self._train_batch_size, self.args.seed)
+        self._sampler = ByLength(rows, self._train_batch_size, self.args.seed)
+        return self._sampler
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card beside a checkpoint that is thrown away."""
@@ -178,6 +201,7 @@ class _Record(TrainerCallback):
             self.progress(state.global_step, state.max_steps, self.what)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        processes().wait()  # each writes its own shards and generators
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_text(folder / COMPLETE, f"step {state.global_step}\n")
@@ -222,18 +246,11 @@ def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
     Args:
         start: `time.monotonic()` of when the run began, for its seconds.
     """
-    checkpoint = run.last_checkpoint()
-    saved = checkpoint and TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    if saved and saved.global_step >= saved.max_steps:
-        # Cut off behind the last step: `train` would do one step more before it looks.
-        trainer._load_from_checkpoint(str(checkpoint))
-        saved.is_world_process_zero = trainer.is_world_process_zero()
-        trainer.state = saved
-    else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    group, checkpoint = processes(), run.last_checkpoint()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     staged = run.checkpoints / "final"
-    shutil.rmtree(staged, ignore_errors=True)
-    trainer.save_model(str(staged))
+    group.first(lambda: shutil.rmtree(staged, ignore_errors=True))
+    save_whole(trainer, staged)
     state = trainer.state
     seconds = time.monotonic() - start
     if state.is_world_process_zero:
@@ -241,6 +258,7 @@ def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
         log = [entry for entry in state.log_history if "loss" in entry]
         draw_curves(log, run.path / "loss.png", title=_TITLES[run.recipe.stage])
         run.finish(staged, log, state.global_step, seconds)
+    group.wait()
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
     result = run.result()
     return replace(result, resumed_from=resumed, already_done=False)

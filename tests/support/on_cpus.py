@@ -1,0 +1,33 @@
+"""The command line under a launcher, with what shards models allowed on CPUs.
+
+accelerate shards models on GPUs only: on a CPU it takes ACCELERATE_USE_FSDP for a mistake and
+trains with DDP. torch's FSDP2 itself runs on CPUs with gloo, so tests switch it on.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+
+from sharegptvideo.cli import main
+
+_init = AcceleratorState.__init__
+
+
+def _with_fsdp(self: Any, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+    before = bool(self.__dict__.get("distributed_type"))
+    _init(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+    if fsdp_plugin is not None and not before:
+        self.distributed_type = DistributedType.FSDP
+        if self._mixed_precision != "no":
+            fsdp_plugin.set_mixed_precision(self._mixed_precision)
+        self.fsdp_plugin = fsdp_plugin
+
+
+if __name__ == "__main__":
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        AcceleratorState.__init__ = _with_fsdp  # type: ignore[method-assign]
+    main()
