@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from sharegptvideo.modeling.general import ClipTimes, GeneralVideoModel, shares_prefix
     from sharegptvideo.modeling.generation import VideoLanguageModel
     from sharegptvideo.modeling.hub import checkpoint_folder
+    from sharegptvideo.modeling.live import answering
     from sharegptvideo.modeling.loading import (
         check_architecture,
+        check_whole,
         load_model,
         load_tokenizer,
         model_type,
+        outline,
         quiet_transformers,
         weights_hash,
     )
@@ -31,8 +34,10 @@ __all__ = [
     "ModelSize",
     "VideoLanguageModel",
     "VideoPixels",
+    "answering",
     "build_tiny",
     "check_architecture",
+    "check_whole",
     "checkpoint_folder",
     "conversation",
     "encode",
@@ -41,6 +46,7 @@ __all__ = [
     "load_processor",
     "load_tokenizer",
     "model_type",
+    "outline",
     "quiet_transformers",
     "render_question",
     "settings_hash",
@@ -56,8 +62,10 @@ _HOME = {
     "ModelSize": "tiny",
     "VideoLanguageModel": "generation",
     "VideoPixels": "pixels",
+    "answering": "live",
     "build_tiny": "tiny",
     "check_architecture": "loading",
+    "check_whole": "loading",
     "checkpoint_folder": "hub",
     "conversation": "prompts",
     "encode": "prompts",
@@ -66,6 +74,7 @@ _HOME = {
     "load_processor": "processors",
     "load_tokenizer": "loading",
     "model_type": "loading",
+    "outline": "loading",
     "quiet_transformers": "loading",
     "render_question": "processors",
     "settings_hash": "processors",

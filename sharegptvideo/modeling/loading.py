@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_architecture",
+    "check_whole",
     "load_model",
     "load_tokenizer",
     "model_type",
+    "outline",
     "quiet_transformers",
     "weights_hash",
 ]
@@ -58,6 +60,11 @@ def model_type(path: str) -> str:
 
     folder = checkpoint_folder(path, CONFIG)
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"model {path}: adapters, not a model; merge them into the model that they were "
+                "trained on (PEFT's merge_and_unload), or train with lora.merge=true"
+            )
         raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
     try:
         return str(AutoConfig.from_pretrained(folder).model_type)
@@ -80,23 +87,71 @@ def check_architecture(path: str) -> None:
         )
 
 
-def load_model(path: str, *, dtype: str | torch.dtype) -> VideoLlavaForConditionalGeneration:
-    """Load the weights of a Video-LLaVA from a folder or Hub id.
+def load_model(
+    path: str, *, dtype: str | torch.dtype, weights: bool = True
+) -> VideoLlavaForConditionalGeneration:
+    """Load a Video-LLaVA from a folder or Hub id; without `weights` its shapes alone (meta device).
 
     Raises:
-        UserError: nothing there, another architecture, or no weights.
+        UserError: nothing there, another architecture, no weights, or not all of them.
     """
     from safetensors import SafetensorError
     from transformers import VideoLlavaForConditionalGeneration
 
     check_architecture(path)
+    kind: Any = VideoLlavaForConditionalGeneration
+    if not weights:
+        return outline(path, dtype=dtype)  # type: ignore[no-any-return]  # of that architecture
     folder = checkpoint_folder(path)
     try:
         with quiet_transformers():
-            return VideoLlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+            model, found = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except (OSError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
+    check_whole(path, found)
+    return model  # type: ignore[no-any-return]  # through Any: its loading is untyped
+
+
+def check_whole(path: str, found: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that lacks weights: transformers draws them at random and goes on.
+
+    Args:
+        found: the loading information of `from_pretrained`.
+
+    Raises:
+        UserError: how many weights are missing, and where.
+    """
+    missing = sorted(found["missing_keys"])
+    if missing:
+        parts = sorted({".".join(name.split(".")[:2]) for name in missing})
+        raise UserError(
+            f"model {path}: {len(missing)} of its weights are not in its files "
+            f"({', '.join(parts)}); a whole checkpoint is needed, all of its parts in it"
+        )
+
+
+def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:
+    """The model of a checkpoint's config, or of a config, on the meta device: shapes, no weights.
+
+    Raises:
+        UserError: nothing there, or a config that transformers cannot use.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+    model: Any
+    if not isinstance(path, str):
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(path, dtype=dtype)
+    model_type(path)  # says what is wrong with it
+    folder = checkpoint_folder(path, CONFIG)
+    with torch.device("meta"), quiet_transformers():
+        config = AutoConfig.from_pretrained(folder)
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

@@ -16,7 +16,13 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.modeling import checkpoint_folder, load_processor, quiet_transformers
+from sharegptvideo.modeling import (
+    check_whole,
+    checkpoint_folder,
+    load_processor,
+    outline,
+    quiet_transformers,
+)
 from sharegptvideo.modeling.processors import clip_metadata
 from sharegptvideo.training.families.base import Clip, ClipReader, Family
 from sharegptvideo.training.families.conversations import Conversations
@@ -145,7 +151,7 @@ class GeneralFamily(Family):
 
     reader: GeneralReader
 
-    def __init__(self, recipe: Recipe, kind: str) -> None:
+    def __init__(self, recipe: Recipe, kind: str, *, weights: bool = True) -> None:
         if kind not in PARTS:
             raise UserError(
                 f"model {recipe.model}: architecture {kind!r} cannot be trained here; "
@@ -154,7 +160,8 @@ class GeneralFamily(Family):
         self._tower, self._projector = PARTS[kind]
         self.processor = load_processor(recipe.model)
         self.tokenizer = self.processor.tokenizer
-        self.model = _load(recipe.model, self.weights_dtype(recipe))
+        load = _load if weights else outline
+        self.model = load(recipe.model, dtype=self.weights_dtype(recipe))
         self.reader = GeneralReader(self.processor, recipe.frames)
         self._talk = Conversations(recipe.model, self.processor, self.model.generation_config)
         self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
@@ -207,20 +214,23 @@ class GeneralFamily(Family):
 
     def load_weights(self, folder: str, model: Any) -> None:
         """By their names in the model, whatever they are called in the file."""
-        model.load_state_dict(_load(folder, model.dtype).state_dict())
+        model.load_state_dict(_load(folder, dtype=model.dtype).state_dict())
 
 
-def _load(path: str, dtype: torch.dtype) -> Any:
+def _load(path: str, *, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     folder = checkpoint_folder(path)
     try:
         with quiet_transformers():
-            return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+            kind: Any = AutoModelForImageTextToText
+            model, found = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except (OSError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
+    check_whole(path, found)
+    return model
 
 
 def _weights(inner: Any, names: Sequence[str]) -> list[torch.nn.Parameter]:

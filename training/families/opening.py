@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 __all__ = ["open_family"]
 
 
-def open_family(recipe: Recipe) -> Family:
+def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
     """Load the model that a recipe starts from, with what prepares text and clips for it.
+
+    Without `weights` the model is its shapes alone, on the meta device: enough for an estimate.
 
     Raises:
         UserError: no such model, or one of an architecture that no family here trains.
@@ -23,7 +25,7 @@ def open_family(recipe: Recipe) -> Family:
     if kind == "video_llava":
         from sharegptvideo.training.families.video_llava import VideoLlavaFamily
 
-        return VideoLlavaFamily(recipe)
+        return VideoLlavaFamily(recipe, weights=weights)
     from sharegptvideo.training.families.general import GeneralFamily
 
-    return GeneralFamily(recipe, kind)
+    return GeneralFamily(recipe, kind, weights=weights)

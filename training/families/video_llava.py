@@ -71,8 +71,9 @@ class VideoLlavaFamily(Family):
 
     reader: VideoLlavaReader
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.model = load_model(recipe.model, dtype=self.weights_dtype(recipe))
+    def __init__(self, recipe: Recipe, *, weights: bool = True) -> None:
+        dtype = self.weights_dtype(recipe)
+        self.model = load_model(recipe.model, dtype=dtype, weights=weights)
         self.tokenizer = load_tokenizer(recipe.model)
         self.reader = VideoLlavaReader(
             pixels=VideoPixels.from_pretrained(recipe.model),
