@@ -85,11 +85,16 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
 def _refuse_other_rules(
     task: str, paths: tuple[Path, Path], tasks: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
-    for what, name in (("version", "task version"), ("protocol", "protocol")):
-        if tasks[0][what] != tasks[1][what]:
+    for what, name in (
+        ("version", "task version"),
+        ("protocol", "protocol"),
+        ("task_hash", "task file of the hash"),
+    ):
+        there, here = (about.get(what) for about in tasks)
+        if there != here and None not in (there, here):  # runs of old have no hash
             raise UserError(
-                f"{task}: {name} {tasks[0][what]} in {paths[0]}, {tasks[1][what]} in {paths[1]};"
-                " only like can be compared with like"
+                f"{task}: {name} {there} in {paths[0]}, {here} in {paths[1]}; only like can be"
+                " compared with like"
             )
     judges = [{k: v for k, v in t["judge"].items() if k != "endpoint"} for t in tasks]
     if judges[0] != judges[1]:

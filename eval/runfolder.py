@@ -155,6 +155,8 @@ def _lock(path: Path) -> Any:
 
 # Recorded, but free to change between two sittings of one run.
 _FREE = frozenset({"base_url", "endpoint", "file_hash", "spec"})
+# Not recorded by earlier versions, whose runs may be gone on with.
+_ADDED = frozenset({"task_hash"})
 
 
 def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -169,7 +171,7 @@ def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _differences(there: Any, here: Any, where: str) -> Iterator[str]:
     if isinstance(there, dict) and isinstance(here, dict):
         for name in sorted(there.keys() | here.keys()):
-            if name not in _FREE:
+            if name not in _FREE and (name in there or name not in _ADDED):
                 yield from _differences(there.get(name), here.get(name), f"{where}.{name}")
     elif there != here:
         yield f"{where} {_short(there)} there, {_short(here)} here"

@@ -20,7 +20,7 @@ from sharegptvideo.eval.scoring import score_task
 from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder
 from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import judge_answers
-from sharegptvideo.judging import Judge, Panel, open_judge
+from sharegptvideo.judging import Judge, Panel, open_judge, scale_of
 from sharegptvideo.llm import EndpointOptions, Estimate
 
 __all__ = ["judge_predictions", "run_evaluation"]
@@ -46,6 +46,7 @@ class _Plan:
             "split": self.task.split,
             "protocol": self.task.protocol,
             "prompt_hash": self.task.prompt_hash,
+            "task_hash": self.task.task_hash,
             "frames": self.frames,
             "max_new_tokens": self.max_new_tokens,
             "judge": self.judge.describe(),
@@ -137,7 +138,7 @@ def run_evaluation(
         for task in wanted
     ]
     remarks = _check(answerer, plans, every)
-    run = _describe(answerer, plans, judge, data=data, clips=clips, limit=limit)
+    run = _describe(answerer, plans, judge, data=data, clips=clips, own=own, limit=limit)
     with RunFolder(Path(out), run) as folder:
         if answerer.needs_frames:  # answers from a file cost nothing, and tell what judging will
             endpoint.approve(_ahead(answerer, plans, folder))
@@ -287,6 +288,7 @@ def _describe(
     *,
     data: Path | None,
     clips: Path | None,
+    own: Path | None,
     limit: int | None,
 ) -> dict[str, Any]:
     looks = model.needs_frames or any(getattr(plan.judge, "needs_frames", False) for plan in plans)
@@ -298,6 +300,7 @@ def _describe(
         "data": {
             "data_dir": str(data) if data else None,
             "media": str(clips or data) if (clips or data) and looks else None,
+            "task_path": str(own) if own else None,
             "limit": limit,
         },
         "packages": package_versions(),
@@ -321,16 +324,10 @@ def _results(plan: _Plan, folder: RunFolder, remarks: Mapping[str, Any]) -> dict
             [{"id": q.id, "video": q.video} for q in asked],
             predictions,
             judgements,
-            lowest_score=_lowest(plan),
+            lowest_score=scale_of(plan.judge)[0],
         ),
         "unscored": dict(reasons.most_common()),
         "n_repaired": sum(bool(row.get("repaired")) for row in judgements.values()),
         **member_agreement(list(judgements.values())),
         **remarks,
     }
-
-
-def _lowest(plan: _Plan) -> float:
-    """The score of a failed answer: the lowest that the judge gives."""
-    scale = getattr(plan.judge, "scale", (0 if plan.task.protocol == "official" else 1, 5))
-    return float(scale[0])

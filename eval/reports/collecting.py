@@ -171,7 +171,7 @@ def collect_samples(
         run: the run.
         data_dir: where the questions are; default: where the run had them.
         media: where the clips are; default: where the run had them.
-        task_path: folder with the tasks that are the user's own.
+        task_path: folder with the tasks that are the user's own; default: where the run had it.
         progress: called as `progress(done, total, what)`.
 
     Raises:
@@ -180,6 +180,9 @@ def collect_samples(
     recorded = run.about.get("data") or {}
     data = data_dir or _path(recorded.get("data_dir"))
     clips = media or _path(recorded.get("media"))
+    own = task_path or _path(recorded.get("task_path"))
+    if own is not None and task_path is None and not own.is_dir():
+        raise _absent(own, "--task-path")
     if data is not None and not data.exists():
         raise _absent(data, "--data-dir")
     if clips is not None and not clips.is_dir():
@@ -189,12 +192,12 @@ def collect_samples(
     found = {}
     names = list(run.results["tasks"])
     for number, name in enumerate(names):
-        if name not in task_names(task_path):
+        if name not in task_names(own):
             raise UserError(
                 f"{run.path}: {name} is no task of this package; say with --task-path where its"
                 " file is, or write the tables alone with --no-samples"
             )
-        task = load_task(name, task_path)
+        task = load_task(name, own)
         questions = load_questions(task, data, media_folder(task, data, clips))
         found[name] = list(_join(run, name, questions))
         if progress:

@@ -50,7 +50,7 @@ def write_report(
         out: a folder, made if it is not there; files of an earlier report are replaced.
         against: a second run folder, whose verdicts are shown beside the first's.
         data_dir, media, task_path: where questions, clips and tasks of one's own are; default:
-            where the run had the first two.
+            where the run had them.
         dataset_id: repository of the benchmark (its `eval.yaml`) on the Hub.
         samples: whether to write the page, which needs the data.
         progress: called as `progress(done, total, what)`.

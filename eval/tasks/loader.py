@@ -7,7 +7,6 @@ all of them.
 
 from __future__ import annotations
 
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ def task_names(task_path: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted(_task_files(task_path)))
 
 
-@cache
 def load_task(name: str, task_path: Path | None = None) -> Task:
     """The task called `name`, from `task_path` or from here.
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sharegptvideo.errors import unknown_name
 from sharegptvideo.eval.types import short_hash
 from sharegptvideo.schema import CONFIGS
+from sharegptvideo.storage import dumps
 
 __all__ = ["AnnotationFiles", "JudgeWording", "Task"]
 
@@ -79,3 +80,15 @@ class Task(BaseModel):
     def prompt_hash(self) -> str:
         """Hash of the template: it changes with any change of wording."""
         return short_hash(self.prompt)
+
+    @property
+    def task_hash(self) -> str:
+        """Hash of all that the file and its parts say but for prose, and where its files lie.
+
+        A judge's wording is left out: what a judge is told, its own description has.
+        """
+        told = self.model_dump(mode="json", exclude={"title", "source", "citation", "judge"})
+        if self.annotations is not None:
+            for key in ("questions", "mapping"):
+                told["annotations"][key] = [Path(name).name for name in told["annotations"][key]]
+        return short_hash(dumps(told))

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval import compare_runs, judge_predictions
 from sharegptvideo.eval.tasks import list_tasks, load_questions, load_task, parse_task, task_names
-from sharegptvideo.storage import write_jsonl
+from sharegptvideo.storage import read_json, write_json, write_jsonl
 
 TASK = """
 name: {name}
@@ -79,7 +80,6 @@ def test_questions_lie_beside_the_task_or_in_the_data_folder(own: Path, tmp_path
     found = load_questions(task)
     assert [(q.id, q.video, q.answer) for q in found] == [("1", "k1", "1"), ("2", "k2", "2")]
     (own / "kitchen.jsonl").rename(tmp_path / "kitchen.jsonl")
-    load_task.cache_clear()
     assert load_questions(load_task("kitchen", own), tmp_path) == found
 
 
@@ -124,3 +124,54 @@ def test_the_commands_take_a_folder_of_tasks(own: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["tasks"]["kitchen"]["accuracy"]["value"] == 0.5
+
+
+def test_a_changed_task_is_another_run_and_compares_with_none(own: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    write_jsonl(answers, [{"id": "1", "prediction": "1"}, {"id": "2", "prediction": "one"}])
+
+    def judged(folder: str) -> None:
+        judge_predictions(answers, ["kitchen"], "exact", tmp_path / folder, task_path=own)
+
+    judged("run")
+    run = read_json(tmp_path / "run" / "run.json")
+    assert run["data"]["task_path"] == str(own)
+    assert run["tasks"]["kitchen"]["task_hash"] == load_task("kitchen", own).task_hash
+    file = own / "kitchen.yaml"
+    file.write_text(file.read_text() + "# prose alone\n")
+    judged("run")
+    file.write_text(file.read_text().replace("[kitchen.jsonl]", "[kitchen.jsonl, more.jsonl]"))
+    with pytest.raises(UserError, match=r"another run: .*kitchen\.task_hash \w+ there, \w+ here"):
+        judged("run")
+    judged("other")
+    with pytest.raises(UserError, match=r"kitchen: task file of the hash \w+ in .*run, \w+ in"):
+        compare_runs(tmp_path / "run", tmp_path / "other")
+    del run["tasks"]["kitchen"]["task_hash"]  # as runs of old are
+    write_json(tmp_path / "run" / "run.json", run)
+    assert compare_runs(tmp_path / "run", tmp_path / "other")["tasks"]["kitchen"]["n"] == 2
+    judged("run")
+
+
+def test_the_hash_is_of_what_is_asked_not_of_where_it_lies(own: Path, tmp_path: Path) -> None:
+    before = load_task("kitchen", own).task_hash
+    moved = own.rename(tmp_path / "moved")
+    assert load_task("kitchen", moved).task_hash == before
+    (moved / "kitchen.jsonl").rename(moved / "other.jsonl")
+    file = moved / "kitchen.yaml"
+    file.write_text(file.read_text().replace("kitchen.jsonl", "other.jsonl"))
+    assert load_task("kitchen", moved).task_hash != before
+
+
+def test_a_report_finds_the_task_where_the_run_had_it(own: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    write_jsonl(answers, [{"id": "1", "prediction": "1"}, {"id": "2", "prediction": "one"}])
+    judge_predictions(answers, ["kitchen"], "exact", tmp_path / "run", task_path=own)
+    words = ["eval", "report", str(tmp_path / "run"), "--out", str(tmp_path / "report")]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "report" / "index.html").is_file()
+    own.rename(tmp_path / "moved")
+    lost = CliRunner().invoke(app, words)
+    assert lost.exit_code == 2
+    assert "say with --task-path where it is now" in lost.stderr
+    assert CliRunner().invoke(app, [*words, "--task-path", str(tmp_path / "moved")]).exit_code == 0
