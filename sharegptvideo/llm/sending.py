@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from sharegptvideo.llm.endpoint import Endpoint, find_endpoint, hide_key
 from sharegptvideo.llm.estimate import Size, measure
@@ -97,9 +98,12 @@ class Sender:
             EndpointError: there is a limit, and no price for this model.
         """
         if self.options.max_cost is not None and self.price is None:
+            host = urlsplit(self.endpoint.base_url).hostname
             raise EndpointError(
-                f"--max-cost needs a price for {self.model!r} at {self.endpoint.base_url}: put it"
-                " into a table (see sharegptvideo/llm/prices.yaml) and give --prices FILE"
+                f"--max-cost needs a price for {self.model!r} at {host}, which the table lacks:"
+                " write date: YYYY-MM-DD and"
+                f" hosts: {{'{host}': {{'{self.model}': {{prompt: 1.0, completion: 2.0}}}}}}"
+                " (US dollars per million tokens) into a file and give --prices FILE"
             )
 
     def open(self) -> AsyncOpenAI:

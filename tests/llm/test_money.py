@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,18 @@ def test_a_missing_price_table_says_so(tmp_path: Path) -> None:
 
 
 def test_a_limit_without_a_price_is_refused_before_anything_is_asked(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     client = ChatClient("mine", base_url=OPENAI, options=EndpointOptions(max_cost=1, cache=False))
-    with pytest.raises(UserError, match="needs a price for 'mine'"):
+    with pytest.raises(UserError, match="needs a price for 'mine' at api.openai.com") as refused:
         client.check()
+    # The entry that the error tells to write is one that works.
+    (entry,) = re.findall(r"hosts: \{.*\}", str(refused.value))
+    (tmp_path / "own.yaml").write_text(f"date: 2026-05-01\n{entry}\n")
+    price = find_price(OPENAI, "mine", tmp_path / "own.yaml")
+    assert price is not None
+    assert price.of(1e6, 1e6) == 3
 
 
 def test_what_was_spent_is_what_the_server_counted(chat_server: Any, tmp_path: Path) -> None:
