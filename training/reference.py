@@ -160,15 +160,17 @@ class ReferenceCache:
         """
         with writing_in(self.folder, _FIX):
             name = f"{self._key}.{uuid.uuid4().hex[:8]}.part.jsonl"
+            own: dict[str, Pair] = {}  # another run that ends first removes our file
             with KeyedLog(self.folder / name, "key") as log:
 
                 def write(pairs: dict[str, Pair]) -> None:
                     # One line: a batch is there as a whole or not at all.
                     log.append({"key": str(len(log)), "pairs": pairs})
+                    own.update(pairs)
 
                 yield write
             parts = self._parts()
-            _write_whole(self.file, self.read())
+            _write_whole(self.file, self.read() | own)
             for part in parts:
                 part.unlink(missing_ok=True)
 
