@@ -96,7 +96,7 @@ def test_a_limit_without_a_price_is_refused_before_anything_is_asked(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     client = ChatClient("mine", base_url=OPENAI, options=EndpointOptions(max_cost=1, cache=False))
-    with pytest.raises(UserError, match="needs a price for 'mine' at api.openai.com") as refused:
+    with pytest.raises(UserError, match=r"needs a price for 'mine' at api\.openai") as refused:
         client.check()
     # The entry that the error tells to write is one that works.
     (entry,) = re.findall(r"hosts: \{.*\}", str(refused.value))
