@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from sharegptvideo.training.pushing import pushed
 from sharegptvideo.training.recipe import SftRecipe
 from sharegptvideo.training.running import RunFolder, TrainResult
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.evaluating import Evaluator
 
 __all__ = ["run_sft"]
 
 
 def run_sft(
-    recipe: SftRecipe, *, progress: Callable[[int, int, str], None] | None = None
+    recipe: SftRecipe,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Train on the answers of the recipe's rows and leave a whole model in `recipe.output`.
 
     Run again after an interrupt, it goes on from the last checkpoint and ends with the same
     weights to the bit (on one CPU); run again after the end, it does nothing.
+
+    Args:
+        progress: called as `progress(done, total, what)`.
+        tell: gets warnings and other notes, a line each, as they come up.
+        evaluator: asks and judges where the recipe has `eval`.
 
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
@@ -28,6 +42,8 @@ def run_sft(
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
+    from sharegptvideo.training.lora import adapters
+    from sharegptvideo.training.packing import packed
     from sharegptvideo.training.scale import rows_for_all
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,
@@ -37,9 +53,9 @@ def run_sft(
         trainer_arguments,
     )
 
-    run = RunFolder(recipe)
+    run = RunFolder(recipe, tell)
     if run.finished:
-        return run.result()
+        return pushed(run, run.result())
     start, length = time.monotonic(), recipe.optimisation.max_length
 
     with quiet_and_quick():
@@ -57,10 +73,11 @@ def run_sft(
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
             data_collator=SftCollator(ClipCache(family.reader), length, share=recipe.sharing.video),
-            train_dataset=dataset,
+            train_dataset=packed(dataset, recipe, family.reader.video_tokens),
             processing_class=family.tokenizer,
+            peft_config=adapters(recipe, family.model),
         )
         trainer.share(family, recipe.sharing)
         use_features(trainer, recipe, run, dataset["video_path"], progress)
-        attach(trainer, run, progress)
+        attach(trainer, run, progress, evaluator)
         return complete(trainer, run, start)

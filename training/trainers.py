@@ -22,7 +22,13 @@ from trl.trainer.sft_trainer import SFTTrainer
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import quiet_transformers
 from sharegptvideo.storage import dumps, write_jsonl, write_text
-from sharegptvideo.training.curves import draw_curves
+from sharegptvideo.training.cards import write_card
+from sharegptvideo.training.curves import draw_accuracy, draw_curves
+from sharegptvideo.training.during import look_on, tell_failed_evaluations
+from sharegptvideo.training.evaluating import read_evaluations
+from sharegptvideo.training.lora import has_adapters, load_adapters, save_adapted
+from sharegptvideo.training.pushing import pushed
+from sharegptvideo.training.reporting import PROJECT
 from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
 from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.scale import processes
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipe import Recipe, Sharing
 
@@ -75,7 +82,9 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "remove_unused_columns": False,  # the collators read columns that no model takes
         "dataloader_pin_memory": torch.cuda.is_available(),
         "max_length": None,  # the collators cut
-        "report_to": [],
+        "report_to": [],  # `look_on` sees to it
+        "run_name": Path(recipe.output).name,
+        "project": PROJECT,
         "disable_tqdm": True,
         "log_level": "error",
     }
@@ -101,10 +110,11 @@ class _Common:
     _sampler: ByLength
     _train_batch_size: int
     family: Family
+    sharing: Sharing
 
     def share(self, family: Family, sharing: Sharing) -> None:
         """Let policy and reference take our collators' batches. Call it before training."""
-        self.family = family
+        self.family, self.sharing = family, sharing
         models = [self.model, getattr(self, "ref_model", None)]
         for model in models:
             if model is not None:
@@ -123,7 +133,11 @@ class _Common:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]  # of Trainer
             return
-        self.family.load_weights(resume_from_checkpoint, self.model if model is None else model)
+        model = self.model if model is None else model
+        if has_adapters(model):
+            load_adapters(resume_from_checkpoint, model)
+        else:
+            self.family.load_weights(resume_from_checkpoint, model)
 
     def _run_epoch(self, *args: Any, epoch: int, **kwargs: Any) -> None:
         """An epoch, unless all steps are done: `Trainer` would do one more before it looks.
@@ -142,8 +156,15 @@ class _Common:
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:  # noqa: ARG002 - transformers' signature
         """Rows of like length together, in an order that a resume finds again."""
-        rows = self.train_dataset["length"]
-        self._sampler = ByLength(rows, self._train_batch_size, self.args.seed)
+        rows = self.train_dataset
+        # Pairs about one clip stay apart: a batch of them would be of few clips.
+        together = self.sharing.video and "ids" in rows.column_names
+        self._sampler = ByLength(
+            rows["length"],
+            self._train_batch_size,
+            self.args.seed,
+            clips=rows["video_path"] if together else None,
+        )
         return self._sampler
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -207,10 +228,16 @@ class _Record(TrainerCallback):
             write_text(folder / COMPLETE, f"step {state.global_step}\n")
 
 
-def attach(trainer: Any, run: RunFolder, progress: Callable[[int, int, str], None] | None) -> None:
-    """Record the run, and keep transformers from printing to stdout."""
+def attach(
+    trainer: Any,
+    run: RunFolder,
+    progress: Callable[[int, int, str], None] | None,
+    evaluator: Evaluator | None = None,
+) -> None:
+    """Record the run, look on, and keep transformers from printing to stdout."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Record(run, progress))
+    look_on(trainer, run, evaluator)
 
 
 @contextlib.contextmanager
@@ -250,15 +277,22 @@ def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     staged = run.checkpoints / "final"
     group.first(lambda: shutil.rmtree(staged, ignore_errors=True))
-    save_whole(trainer, staged)
+    if run.recipe.lora:
+        save_adapted(trainer, run.recipe, staged)
+    else:
+        save_whole(trainer, staged)
     state = trainer.state
     seconds = time.monotonic() - start
     if state.is_world_process_zero:
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths
         log = [entry for entry in state.log_history if "loss" in entry]
         draw_curves(log, run.path / "loss.png", title=_TITLES[run.recipe.stage])
+        evaluations = read_evaluations(run.path)
+        draw_accuracy(evaluations, run.path / "accuracy.png")
+        tell_failed_evaluations(run)
+        write_card(run, staged, log, evaluations, state.global_step, seconds)
         run.finish(staged, log, state.global_step, seconds)
     group.wait()
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
     result = run.result()
-    return replace(result, resumed_from=resumed, already_done=False)
+    return pushed(run, replace(result, resumed_from=resumed, already_done=False))

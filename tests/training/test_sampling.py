@@ -41,3 +41,17 @@ def test_padding_shrinks_to_near_nothing() -> None:
     random.Random(0).shuffle(plain)
     assert padded(order) < 1.12 * sum(LENGTHS)
     assert padded(plain) > 1.5 * sum(LENGTHS)
+
+
+def test_rows_of_a_clip_stand_together() -> None:
+    """Three rows a clip: nearly all share their batch with the others, all come once."""
+    clips = [str(row // 3) for row in range(533)]
+    order = list(ByLength(LENGTHS, 16, seed=0, clips=clips))
+    assert sorted(order) == list(range(533))
+    batches = [order[i : i + 16] for i in range(0, len(order), 16)]
+    pieces = sum(len({clips[row] for row in batch}) for batch in batches)
+    whole = len(set(clips))
+    assert pieces < 1.35 * whole  # a batch's end cuts a clip at times
+    alone = list(ByLength(LENGTHS, 16, seed=0))
+    cut = [alone[i : i + 16] for i in range(0, len(alone), 16)]
+    assert sum(len({clips[row] for row in batch}) for batch in cut) > 2.5 * whole
