@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sharegptvideo.training.dpo import run_dpo
+    from sharegptvideo.training.lora import merge_adapters
     from sharegptvideo.training.recipe import DpoRecipe, Recipe, SftRecipe
     from sharegptvideo.training.recipe_files import (
         load_recipe,
@@ -28,6 +29,7 @@ __all__ = [
     "TrainResult",
     "load_recipe",
     "load_steps",
+    "merge_adapters",
     "recipe_names",
     "recipe_text",
     "run_dpo",
@@ -42,6 +44,7 @@ _HOME = {
     "TrainResult": "running",
     "load_recipe": "recipe_files",
     "load_steps": "recipe_files",
+    "merge_adapters": "lora",
     "recipe_names": "recipe_files",
     "recipe_text": "recipe_files",
     "run_dpo": "dpo",

@@ -29,6 +29,7 @@ def run_dpo(
     from sharegptvideo.training.examples import preference_dataset
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
+    from sharegptvideo.training.lora import adapters
     from sharegptvideo.training.reference import use_reference
     from sharegptvideo.training.scale import rows_for_all
     from sharegptvideo.training.trainers import (
@@ -69,6 +70,7 @@ def run_dpo(
             ),
             train_dataset=dataset,
             processing_class=family.tokenizer,
+            peft_config=adapters(recipe, family.model),
         )
         trainer.share(family, recipe.sharing)
         use_features(trainer, recipe, run, dataset["video_path"], progress)

@@ -81,10 +81,11 @@ class Sharing(_Strict):
 
 
 class Lora(_Strict):
-    """Low-rank adapters in place of the language model's own weights.
+    """Low-rank adapters in place of the language model's own weights; nothing else learns.
 
-    `targets` are names of linear layers of the language model. `merge` writes a whole model at
-    the end, with the adapters in it; else the adapters alone are saved.
+    `targets` are names of linear layers of the language model; `alpha`/`rank` scales what they
+    add. `merge` writes a whole model at the end, with the adapters in it; else the adapters alone
+    are saved (`merge_adapters` makes a model of them later).
     """
 
     rank: int = Field(default=64, ge=1)
@@ -194,6 +195,11 @@ class _Recipe(_Strict, abc.ABC):
         parts = self.freeze
         if parts.vision_tower and parts.projector and parts.language_model and not self.lora:
             raise ValueError("freeze: nothing is left to learn; free a part, or give lora")
+        if self.lora and not (parts.vision_tower and parts.projector):
+            raise ValueError(
+                "lora trains adapters of the language model alone; "
+                "set freeze.vision_tower=true and freeze.projector=true"
+            )
         if self.sharing.pack_tokens and not self.sharing.video:
             raise ValueError("sharing.pack_tokens needs sharing.video, which lays the packs out")
         return self
@@ -248,6 +254,8 @@ class DpoRecipe(_Recipe):
     def _no_packs(self) -> Self:
         if self.sharing.pack_tokens:
             raise ValueError("sharing.pack_tokens is for pretrain and sft; dpo has no packs")
+        if self.lora and self.lora.dropout:
+            raise ValueError("lora.dropout is for pretrain and sft; dpo switches dropout off")
         return self
 
 

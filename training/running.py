@@ -35,6 +35,8 @@ _PROCESSOR_FILES = (
     "processor_config.json",
     "video_preprocessor_config.json",
     "preprocessor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
 )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.storage import read_json
 
-__all__ = ["CONFIG", "checkpoint_folder"]
+__all__ = ["ADAPTER_CONFIG", "CONFIG", "adapter_base", "checkpoint_folder"]
 
-CONFIG = ("config.json",)
+ADAPTER_CONFIG = "adapter_config.json"
+"""What peft leaves where there are adapters in place of a whole model."""
+
+CONFIG = ("config.json", ADAPTER_CONFIG)
 _ALL = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
@@ -47,3 +51,11 @@ def checkpoint_folder(path: str | Path, files: tuple[str, ...] = _ALL) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError) as error:
         cause = type(error.__cause__ or error).__name__
         raise UserError(f"{lacking}, and the Hub cannot be reached ({cause})") from error
+
+
+def adapter_base(folder: Path) -> str | None:
+    """The model that the adapters in `folder` belong to; None where there are none."""
+    file = folder / ADAPTER_CONFIG
+    if not file.is_file():
+        return None
+    return str(read_json(file).get("base_model_name_or_path"))

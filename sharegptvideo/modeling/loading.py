@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling.hub import CONFIG, checkpoint_folder
+from sharegptvideo.modeling.hub import CONFIG, adapter_base, checkpoint_folder
 from sharegptvideo.storage import sha256_file
 
 if TYPE_CHECKING:
@@ -60,10 +60,12 @@ def model_type(path: str) -> str:
 
     folder = checkpoint_folder(path, CONFIG)
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
+        base = adapter_base(folder)
+        if base is not None:
             raise UserError(
-                f"model {path}: adapters, not a model; merge them into the model that they were "
-                "trained on (PEFT's merge_and_unload), or train with lora.merge=true"
+                f"model {path}: adapters of {base}, not a model; make one with "
+                f"sharegptvideo.training.merge_adapters({str(path)!r}, OUTPUT), or train with "
+                "lora.merge=true"
             )
         raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
     try:

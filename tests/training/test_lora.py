@@ -1,0 +1,221 @@
+"""Adapters: what learns, what is saved, the merged model, resuming, the reference model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.models import open_model
+from sharegptvideo.media import sample_frames
+from sharegptvideo.modeling import VideoLanguageModel, load_model
+from sharegptvideo.storage import read_json
+from sharegptvideo.training import (
+    DpoRecipe,
+    Recipe,
+    SftRecipe,
+    load_recipe,
+    merge_adapters,
+    run_recipe,
+)
+from sharegptvideo.training.families import open_family
+from sharegptvideo.training.lora import adapters
+from sharegptvideo.training.recipe import Lora
+from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
+
+SMALL = Lora(rank=4, alpha=16)
+FROZEN = {"vision_tower": True, "projector": True}
+
+
+@pytest.fixture(params=["sft", "dpo"])
+def recipe(request: pytest.FixtureRequest, change: Callable[..., Any]) -> Recipe:
+    found = request.getfixturevalue(f"{request.param}_recipe")
+    found = found.model_copy(update={"lora": SMALL})
+    return change(found, freeze=FROZEN, optimisation={"learning_rate": 5e-3})  # type: ignore[no-any-return]
+
+
+def weights(folder: str | Path, name: str = "model.safetensors") -> bytes:
+    return (Path(folder) / name).read_bytes()
+
+
+def test_only_the_language_models_linear_layers_change(recipe: Recipe) -> None:
+    """The finished folder is a whole model, of the base's names, shapes and type."""
+    run_recipe(recipe)
+    before = load_model(recipe.model, dtype="auto").state_dict()
+    after = load_model(recipe.output, dtype="auto").state_dict()
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        adapted = name.startswith("model.language_model.layers.") and "_proj." in name
+        assert torch.equal(value, after[name]) != adapted, name
+    assert not list(Path(recipe.output).glob("adapter*"))
+
+
+def test_adapters_alone_and_merged_are_the_same_model(
+    recipe: Recipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    """W + (alpha / rank) B A, written out by hand, is what both ways leave."""
+    from safetensors.torch import load_file
+
+    merged = run_recipe(recipe)
+    apart = run_recipe(change(recipe, lora={"merge": False}, output=str(tmp_path / "adapters")))
+    assert [entry["loss"] for entry in apart.log] == [entry["loss"] for entry in merged.log]
+    assert not (apart.output / "model.safetensors").exists()
+    config = read_json(apart.output / "adapter_config.json")
+    assert config["base_model_name_or_path"] == recipe.model
+
+    pairs = load_file(apart.output / "adapter_model.safetensors")
+    base = load_model(recipe.model, dtype="float32").state_dict()
+    found = load_model(str(merged.output), dtype="float32").state_dict()
+    names = {name.removesuffix(".lora_A.weight") for name in pairs if "lora_A" in name}
+    assert len(names) * 2 == len(pairs) > 0
+    for name in names:
+        a, b = pairs[f"{name}.lora_A.weight"], pairs[f"{name}.lora_B.weight"]
+        assert a.shape[0] == 4
+        plain = f"{name.removeprefix('base_model.model.')}.weight"
+        torch.testing.assert_close(found[plain], base[plain] + 4.0 * (b @ a))
+        assert not torch.equal(found[plain], base[plain])
+
+    whole = merge_adapters(apart.output, tmp_path / "whole")
+    assert weights(whole) == weights(merged.output)
+    clip = sample_frames(next(Path(str(recipe.data.media)).rglob("*.mp4")), 4).frames
+    asked = [(clip, "What colour is the picture?"), (clip, "Describe the video.")]
+    one, other = (VideoLanguageModel.from_pretrained(str(p)) for p in (whole, merged.output))
+    assert one.generate(asked, max_new_tokens=8) == other.generate(asked, max_new_tokens=8)
+    with pytest.raises(UserError, match="exists"):
+        merge_adapters(apart.output, tmp_path / "whole")
+    with pytest.raises(UserError, match="no adapter_config"):
+        merge_adapters(merged.output, tmp_path / "never")
+
+
+def test_a_folder_of_adapters_says_what_it_is(
+    sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = change(sft_recipe, freeze=FROZEN, optimisation={"max_steps": 1})
+    recipe = recipe.model_copy(update={"lora": SMALL.model_copy(update={"merge": False})})
+    run_recipe(recipe)
+    line = rf"adapters of {recipe.model}, not a model; make one with .*merge_adapters"
+    for use in (
+        lambda: open_model(f"hf:{recipe.output}"),
+        lambda: run_recipe(change(recipe, model=recipe.output, output=str(tmp_path / "next"))),
+    ):
+        with pytest.raises(UserError, match=line):
+            use()
+
+
+def test_resuming_goes_on_to_the_bit_from_adapters_alone(
+    recipe: Recipe, change: Callable[..., Any]
+) -> None:
+    recipe = change(recipe, save_every=3, optimisation={"max_steps": 8})
+    whole = run_recipe(change(recipe, output=f"{recipe.output}-whole"))
+
+    def progress(done: int, _total: int, what: str) -> None:
+        if done == 5 and what.startswith("training"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, progress=progress)
+    checkpoint = Path(recipe.output) / "checkpoints" / "checkpoint-3"
+    assert (checkpoint / "adapter_model.safetensors").is_file()
+    assert not (checkpoint / "model.safetensors").exists()
+    result = run_recipe(recipe)
+    assert result.resumed_from == 3
+    assert [entry["loss"] for entry in result.log] == [entry["loss"] for entry in whole.log]
+    assert weights(result.output) == weights(whole.output)
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The trainers of DPO that come to be."""
+    made: list[Any] = []
+    old = VideoDPOTrainer.share
+
+    def share(self: Any, *args: Any) -> None:
+        made.append(self)
+        old(self, *args)
+
+    monkeypatch.setattr(VideoDPOTrainer, "share", share)
+    return made
+
+
+@pytest.mark.parametrize("reference", ["model", "precomputed"])
+def test_the_reference_is_the_policy_without_adapters(
+    reference: str, dpo_recipe: DpoRecipe, change: Callable[..., Any], trainers: list[Any]
+) -> None:
+    """No second model; the first loss is log 2; both ways give the same losses."""
+    recipe = change(
+        dpo_recipe,
+        freeze=FROZEN,
+        dpo={"reference": "model"},
+        optimisation={"learning_rate": 5e-3},
+    ).model_copy(update={"lora": SMALL})
+    log = run_recipe(recipe).log
+    assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert log[-1]["rewards/margins"] > 0.01
+    if reference == "precomputed":
+        other = change(recipe, dpo={"reference": reference}, output=f"{recipe.output}-2")
+        losses = [entry["loss"] for entry in run_recipe(other).log]
+        assert losses == pytest.approx([entry["loss"] for entry in log], rel=1e-5)
+    assert [trainer.ref_model for trainer in trainers] == [None] * len(trainers)
+
+
+def test_gradient_checkpointing_trains_the_same(recipe: Recipe, change: Callable[..., Any]) -> None:
+    plain = run_recipe(recipe)
+    saving = run_recipe(
+        change(recipe, optimisation={"gradient_checkpointing": True}, output=f"{recipe.output}-2")
+    )
+    pairs = zip(saving.log, plain.log, strict=True)
+    assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs)
+    assert plain.log[0]["loss"] != pytest.approx(plain.log[-1]["loss"], rel=1e-4)
+
+
+def test_a_bf16_base_is_held_and_left_as_it_is(
+    recipe: Recipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    """In memory the base is bf16 and the adapters float32; what is saved has the base's type."""
+    base = load_model(recipe.model, dtype="bfloat16")
+    base.save_pretrained(tmp_path / "base")
+    for file in Path(recipe.model).iterdir():
+        if not (tmp_path / "base" / file.name).exists():
+            (tmp_path / "base" / file.name).write_bytes(file.read_bytes())
+    recipe = change(
+        recipe,
+        model=str(tmp_path / "base"),
+        optimisation={"bf16": True, "max_steps": 2},
+    )
+    with quiet_and_quick():
+        family = open_family(recipe)
+        from peft import get_peft_model
+
+        held = get_peft_model(family.model, adapters(recipe, family.model))
+    kinds = {weight.requires_grad: weight.dtype for weight in held.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    run_recipe(recipe)
+    after = load_model(recipe.output, dtype="auto")
+    assert {value.dtype for value in after.state_dict().values()} == {torch.bfloat16}
+
+
+def test_what_will_not_do(dpo_recipe: DpoRecipe) -> None:
+    family = open_family(dpo_recipe)
+    wrong = dpo_recipe.model_copy(update={"lora": Lora(targets=("q_proj", "up_pro"))})
+    with pytest.raises(UserError, match=r"unknown .*linear layer 'up_pro'; did you mean up_proj"):
+        adapters(wrong, family.model)
+    # k_proj is in the tower too, fc1 is nowhere else: the tower's layers are no targets.
+    with pytest.raises(UserError, match="'fc1'"):
+        adapters(dpo_recipe.model_copy(update={"lora": Lora(targets=("fc1",))}), family.model)
+    towers = ["freeze.vision_tower=true", "freeze.projector=true"]
+    for name, overrides, cause in (
+        ("demo/sft", ["lora.rank=4"], "set freeze.vision_tower=true and freeze.projector=true"),
+        ("demo/dpo", ["lora.dropout=0.1", *towers], "dpo switches dropout off"),
+        ("demo/sft", ["lora.rnak=4", *towers], "unknown key lora.rnak"),
+    ):
+        with pytest.raises(UserError, match=cause):
+            load_recipe(name, overrides)
+    for frozen in ("true", "false"):  # either way the adapters alone learn
+        assert load_recipe(
+            "demo/sft", ["lora.rank=4", *towers, f"freeze.language_model={frozen}"]
+        ).lora

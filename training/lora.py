@@ -1,0 +1,140 @@
+"""Adapters on the language model: which layers get them, what is saved, the whole model at the end.
+
+peft puts them in, and TRL knows them: the reference model is the policy without its adapters.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.modeling import checkpoint_folder, quiet_transformers
+from sharegptvideo.modeling.hub import ADAPTER_CONFIG, adapter_base
+from sharegptvideo.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.recipe import Recipe
+
+__all__ = [
+    "ADAPTER_WEIGHTS",
+    "adapters",
+    "has_adapters",
+    "load_adapters",
+    "merge_adapters",
+    "save_adapted",
+]
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_LANGUAGE_MODEL = "model.language_model"  # of every family here
+
+
+def adapters(recipe: Recipe, model: Any) -> Any:
+    """What TRL's trainers take as `peft_config`; None for a recipe without `lora`.
+
+    Raises:
+        UserError: a target that no linear layer of the language model is called by.
+    """
+    if recipe.lora is None:
+        return None
+    from peft import LoraConfig
+
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if name.startswith(f"{_LANGUAGE_MODEL}.") and isinstance(module, torch.nn.Linear)
+    }
+    for target in recipe.lora.targets:
+        if target not in names:
+            raise unknown_name("lora.targets: linear layer", target, sorted(names))
+    targets = "|".join(map(re.escape, recipe.lora.targets))
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  # any number scales
+        lora_dropout=recipe.lora.dropout,
+        target_modules=rf"{re.escape(_LANGUAGE_MODEL)}\..*\.({targets})",
+    )
+
+
+def has_adapters(model: Any) -> bool:
+    """Whether a model is one that peft has put adapters into."""
+    return hasattr(model, "peft_config")
+
+
+def load_adapters(folder: str | Path, model: Any) -> None:
+    """Put a checkpoint's adapters into a model that has some of the same shapes."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    found = set_peft_model_state_dict(model, load_file(Path(folder) / ADAPTER_WEIGHTS))
+    if found.unexpected_keys:
+        raise UserError(f"checkpoint {folder}: its adapters are of another model")
+
+
+def save_adapted(trainer: Any, recipe: Recipe, folder: Path) -> None:
+    """Leave in `folder` what a finished training with adapters is: a whole model, or they alone.
+
+    Every process has to call this; the first one writes. The whole model is made of the base's
+    weights as they are on disk, in their own type, so nothing of how training held them is in it.
+    """
+    from sharegptvideo.training.scale.shards import save_whole
+
+    assert recipe.lora is not None
+    save_whole(trainer, folder)
+    if not trainer.is_world_process_zero():
+        return
+    (folder / "README.md").unlink(missing_ok=True)  # peft's card, a form to fill in
+    config = read_json(folder / ADAPTER_CONFIG)
+    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": recipe.model})
+    if recipe.lora.merge:
+        _merged(recipe.model, folder).save_pretrained(folder)
+        (folder / ADAPTER_CONFIG).unlink()
+        (folder / ADAPTER_WEIGHTS).unlink()
+
+
+def merge_adapters(folder: str | Path, output: str | Path) -> Path:
+    """Write the whole model that the adapters in `folder` make of their base, as `lora.merge` does.
+
+    Args:
+        folder: what a training with `lora.merge: false` left.
+        output: a folder that is not there yet.
+
+    Raises:
+        UserError: no adapters there, no base where they say it is, or `output` exists.
+    """
+    folder, output = Path(folder), Path(output)
+    base = adapter_base(folder)
+    if base is None:
+        raise UserError(f"adapters {folder}: no {ADAPTER_CONFIG} in it")
+    if output.exists():
+        raise UserError(f"output {output}: exists; give another one")
+    part = output.with_name(f".{output.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.suffix in {".json", ".jinja", ".txt", ".model"} and file.name not in _OF_ADAPTERS:
+            shutil.copyfile(file, part / file.name)
+    _merged(base, folder).save_pretrained(part)
+    part.replace(output)
+    return output
+
+
+_OF_ADAPTERS = {ADAPTER_CONFIG, "run.json"}  # run.json tells of the training, hashes and all
+
+
+def _merged(base: str, folder: Path) -> Any:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    with warnings.catch_warnings(), quiet_transformers():
+        # peft asks transformers 5.23 for gradient checkpointing by its old name.
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
+        path = checkpoint_folder(base)
+        model: Any = AutoModelForImageTextToText.from_pretrained(path, dtype="auto")
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
