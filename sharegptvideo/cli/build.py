@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
+from sharegptvideo.cli.eval._endpoint import asks_endpoints
+
+if TYPE_CHECKING:
+    from sharegptvideo.llm import EndpointOptions
 
 __all__ = ["app"]
 
@@ -18,6 +22,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the draw.")]
 
 
 @app.command()
+@asks_endpoints
 def candidates(
     source: Annotated[
         str,
@@ -25,7 +30,9 @@ def candidates(
             "--input", help="Folder in the release layout, or 'synthetic': its 'qa' questions."
         ),
     ],
-    model: Annotated[str, typer.Option(help="A Video-LLaVA: folder or Hub id.")],
+    model: Annotated[
+        str, typer.Option(help="A Video-LLaVA: folder or Hub id; or openai:NAME, a served model.")
+    ],
     out: OutOption,
     media: Annotated[
         Path | None, typer.Option(help="Folder of the clips; default: the input.")
@@ -40,9 +47,20 @@ def candidates(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer is cut.")] = 256,
     batch_size: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 96,
     seed: SeedOption = 0,
+    base_url: Annotated[
+        str | None, typer.Option(help="Endpoint of openai:NAME; default: OPENAI_BASE_URL.")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames of a clip that openai:NAME is sent; default: 8."),
+    ] = None,
+    *,
+    endpoint: EndpointOptions,
     json: JsonOption = False,
 ) -> None:
     """Let a model answer every question several times: OUT/candidates.jsonl.
+
+    The same command again finishes what is missing.
 
     Example: [bold]sharegptvideo build candidates --input world --model sft --out loop[/bold]
     """
@@ -61,8 +79,13 @@ def candidates(
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             seed=seed,
+            frames=frames,
+            base_url=base_url,
+            endpoint=endpoint,
             progress=progress,
         )
+    if report.refused:
+        note(f"the endpoint does not take {', '.join(report.refused)}: left out")
     for cause, count in (report.failures or {}).items():
         note(f"failed: {cause} ({count} of {report.n_questions} questions)")
     print_figures(report.as_dict(), as_json=json)

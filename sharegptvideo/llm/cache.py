@@ -2,7 +2,8 @@
 
 The key is a hash of endpoint, model, messages (pictures included) and parameters: whatever is
 changed is asked anew. A key of an account is no part of anything here. Only answers are kept,
-never failures, and only of greedy decoding, where asking again would give the same.
+never failures, and only of greedy decoding or of draws with a seed, where asking again would give
+the same.
 """
 
 from __future__ import annotations

@@ -141,10 +141,13 @@ class ChatClient:
         response_format: Mapping[str, Any] | None = None,
         temperature: float = 0.0,
         max_tokens: int = 512,
+        top_p: float | None = None,
+        seed: int | None = None,
     ) -> Reply:
-        """One completion, from the cache where the same was asked before at temperature 0.
+        """One completion, from the cache where the same was asked before.
 
-        `response_format`, `temperature` and `max_tokens` are left out if the server refuses them;
+        What is drawn (at another temperature than 0) is kept by its `seed`; without one it is new
+        each time. All parameters but the messages are left out if the server refuses them;
         `refused` then names them.
 
         Raises:
@@ -152,6 +155,8 @@ class ChatClient:
             EndpointError: no call can succeed, or none has for a long time; the money is spent.
         """
         body = self._body(messages, response_format, temperature, max_tokens)
+        drawn = {"top_p": top_p, "seed": seed}
+        body |= {name: value for name, value in drawn.items() if value is not None}
         key = self._key(body)
         if self._cache is not None and key is not None:
             found = self._cache.get(key)
@@ -194,7 +199,7 @@ class ChatClient:
 
     def _key(self, body: Mapping[str, Any]) -> str | None:
         """What the cache knows a request by; None for what is drawn, and new each time."""
-        if self._cache is None or body["temperature"] != 0:
+        if self._cache is None or (body["temperature"] != 0 and "seed" not in body):
             return None
         return request_key(self.endpoint.base_url, body)
 

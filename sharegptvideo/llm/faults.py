@@ -100,7 +100,14 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, object]) -> str 
     text = message_of(error).lower()
     if "context" in text or "too long" in text:
         return None  # of this text, not of a parameter
-    names = ("max_completion_tokens", "max_tokens", "temperature", "response_format")
+    names = (
+        "max_completion_tokens",
+        "max_tokens",
+        "temperature",
+        "response_format",
+        "top_p",
+        "seed",
+    )
     present = [name for name in names if name in sent]
     # "use max_completion_tokens instead of max_tokens": the one that was sent is refused.
     named = [name for name in present if name in text.replace("'", "").replace("`", "")]

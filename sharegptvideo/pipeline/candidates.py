@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError, sample_frames
+from sharegptvideo.pipeline.answering import Answerer, Drawing, LocalModel, ServedModel
 from sharegptvideo.pipeline.stage import Progress, Row, begin, finish
 from sharegptvideo.storage import KeyedLog
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sharegptvideo.modeling import VideoLanguageModel
+    from sharegptvideo.llm import EndpointOptions
 
     Frames = NDArray[np.uint8]
 
@@ -27,23 +28,13 @@ _NEEDED = ("id", "video", "source", "question", "answer")
 _COLUMNS = (*_NEEDED, "caption")
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawing:
-    """How answers are drawn; kept beside them."""
-
-    k: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    seed: int
-
-
 @dataclass(slots=True)
 class CandidatesReport:
     """What `sample_candidates` holds when it ends.
 
     `n_failed` questions have no candidates, mostly because their clip could not be read;
-    `failures` counts them by cause.
+    `failures` counts them by cause. `refused` names settings of the draw that an endpoint does not
+    take, and that did not count.
     """
 
     n_questions: int = 0
@@ -51,6 +42,7 @@ class CandidatesReport:
     n_failed: int = 0
     n_candidates: int = 0
     failures: dict[str, int] | None = None
+    refused: list[str] | None = None
 
     def as_dict(self) -> Row:
         """The report as plain JSON values."""
@@ -68,14 +60,19 @@ def sample_candidates(
     max_new_tokens: int = 256,
     batch_size: int = 96,
     seed: int = 0,
+    frames: int | None = None,
+    base_url: str | None = None,
+    endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> CandidatesReport:
     """Draw `k` answers to every question; resumable. Six at temperature 1, top-p 0.95 in the paper.
 
-    Questions are grouped by clip, so that each clip is decoded once. What is drawn depends on
-    `seed`, the clip's frames and the question only, so that a run that was killed and taken up
-    again gives what an unbroken one gives. A question whose clip is missing or unreadable is kept
-    as failed, with the cause, and tried again by the next run.
+    Questions are grouped by clip, so that each clip is decoded once, and read by a model on this
+    machine once for all answers to all of them. What is drawn depends on `seed`, the clip's frames
+    and the question only, so that a run that was killed and taken up again gives what an unbroken
+    one gives; a served model is sent a seed for each answer, and what it answered is kept in the
+    cache. A question whose clip is missing or unreadable, or whose call failed, is kept as failed,
+    with the cause, and tried again by the next run.
 
     Writes `out/candidates.jsonl`, one row a question: id, video, source, question, answer, caption,
     frame_indices, candidates [text], error (null, or why there are none); and the settings, then
@@ -83,7 +80,7 @@ def sample_candidates(
 
     Args:
         rows: of the config `qa`, with `video_path` (see `media=` of `load_dataset`).
-        model: a Video-LLaVA, as a folder or a Hub id.
+        model: a Video-LLaVA, as a folder or a Hub id; or openai:NAME, a served model.
         out: the folder to write.
         k: answers a question.
         temperature: of the draw, above 0.
@@ -91,37 +88,55 @@ def sample_candidates(
         max_new_tokens: where an answer is cut.
         batch_size: answers decoded at once; a question's answers stay together.
         seed: of the draw.
+        frames: how many frames of a clip a served model is sent; default: 8.
+        base_url: where it is served; default: OPENAI_BASE_URL.
+        endpoint: speed, money and cache of its calls.
         progress: called with questions done, questions, "candidates".
 
     Raises:
         UserError: a setting out of range, rows without what the config `qa` has, an id that comes
-            twice, no rows, no such model, or candidates of other settings in `out`.
+            twice, no rows, no such model, or candidates of other settings in `out`; an endpoint
+            that cannot be used, with what was answered before kept.
     """
-    from sharegptvideo.modeling import VideoLanguageModel, weights_hash
-
     for name, value in (("k", k), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be 1 or more")
     if temperature <= 0 or not 0 < top_p <= 1:
         raise UserError(f"temperature {temperature}, top_p {top_p}: need > 0 and 0 < top_p <= 1")
     questions = _questions(rows)
-    loaded = VideoLanguageModel.from_pretrained(str(model))
-    drawing = _Drawing(k, temperature, top_p, max_new_tokens, seed)
-    settings = {"weights_sha256": weights_hash(model), "frames": loaded.frames}
-    begin(out / "candidates.json", settings | asdict(drawing))
+    answerer = _open(model, frames, base_url, endpoint)
+    drawing = Drawing(k, temperature, top_p, max_new_tokens, seed)
+    begin(out / "candidates.json", answerer.settings() | asdict(drawing))
     with KeyedLog(out / "candidates.jsonl") as log:
         waiting = [row for row in questions if not _is_done(row, log.rows.get(row["id"]))]
-        clips = _Clips(loaded.frames)
-        step = max(1, batch_size // k)
+        answerer.begin([row["question"] for row in waiting], drawing)
+        clips = _Clips(answerer.frames)
+        step = max(1, max(batch_size, answerer.at_once) // k)
         for start in range(0, len(waiting), step):
-            for row in _answer(waiting[start : start + step], loaded, clips, drawing):
+            for row in _answer(waiting[start : start + step], answerer, clips, drawing):
                 log.append(row)
             if progress:
                 done = len(questions) - len(waiting) + min(start + step, len(waiting))
                 progress(done, len(questions), "candidates")
         report = _report([log.rows[row["id"]] for row in questions])
+    report.refused = answerer.refused() or None
     finish(out / "candidates.json", report.as_dict())
     return report
+
+
+def _open(
+    model: str | Path, frames: int | None, base_url: str | None, endpoint: EndpointOptions | None
+) -> Answerer:
+    if ServedModel.is_meant(model):
+        if frames is not None and frames < 1:
+            raise UserError(f"frames is {frames}; it must be 1 or more")
+        return ServedModel(str(model), base_url=base_url, frames=frames, options=endpoint)
+    if frames is not None or base_url is not None:
+        raise UserError(
+            f"model {model}: frames and a base URL are for served models (openai:NAME); a"
+            " checkpoint is given as many frames as it was made for"
+        )
+    return LocalModel(model)
 
 
 def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -175,47 +190,24 @@ class _Clips:
         return frames, list(indices), None
 
 
-def _answer(
-    batch: list[Row], model: VideoLanguageModel, clips: _Clips, drawing: _Drawing
-) -> list[Row]:
-    """One row for each question of a batch, failed ones included."""
-    answered: list[Row] = []
+def _answer(batch: list[Row], model: Answerer, clips: _Clips, drawing: Drawing) -> Iterator[Row]:
+    """One row for each question of a batch, failed ones included, as they are done."""
     requests: list[tuple[Frames, str]] = []
     open_rows: list[Row] = []
     for row in batch:
         frames, indices, error = clips.read(row)
         result = {name: row[name] for name in _COLUMNS}
         result |= {"frame_indices": indices, "candidates": [], "error": error}
-        answered.append(result)
-        if frames is not None:
+        if frames is None:
+            yield result
+        else:
             requests.append((frames, row["question"]))
             open_rows.append(result)
     if requests:
-        for result, drawn in zip(open_rows, _draw(requests, model, drawing), strict=True):
+        for position, drawn in model.draw(requests, drawing):
+            result = open_rows[position]
             result["candidates" if isinstance(drawn, list) else "error"] = drawn
-    return answered
-
-
-def _draw(
-    requests: list[tuple[Frames, str]], model: VideoLanguageModel, drawing: _Drawing
-) -> list[list[str] | str]:
-    """Each question's answers, or why the model cannot take it (too long a prompt)."""
-    try:
-        answers = model.generate(
-            requests,
-            max_new_tokens=drawing.max_new_tokens,
-            do_sample=True,
-            temperature=drawing.temperature,
-            top_p=drawing.top_p,
-            num_return_sequences=drawing.k,
-            seed=drawing.seed,
-            batch_size=len(requests) * drawing.k,
-        )
-        return list(answers)
-    except UserError as error:
-        if len(requests) == 1:
-            return [str(error)]
-    return [answer for request in requests for answer in _draw([request], model, drawing)]
+            yield result
 
 
 def _report(rows: list[Row]) -> CandidatesReport:
