@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sharegptvideo.eval.comparison import compare_runs
+    from sharegptvideo.eval.during import SampleEvaluation
     from sharegptvideo.eval.runner import judge_predictions, run_evaluation
     from sharegptvideo.eval.tasks import Task, list_tasks, load_task
 
 __all__ = [
+    "SampleEvaluation",
     "Task",
     "compare_runs",
     "judge_predictions",
@@ -19,6 +21,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "SampleEvaluation": "during",
     "Task": "tasks",
     "compare_runs": "comparison",
     "judge_predictions": "runner",

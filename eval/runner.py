@@ -17,7 +17,13 @@ from sharegptvideo.eval.models import Model, open_model
 from sharegptvideo.eval.panels import member_agreement
 from sharegptvideo.eval.runfolder import RunFolder, package_versions
 from sharegptvideo.eval.scoring import score_task
-from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder
+from sharegptvideo.eval.tasks import (
+    Task,
+    chosen_questions,
+    load_questions,
+    load_task,
+    media_folder,
+)
 from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import judge_answers
 from sharegptvideo.judging import Judge, Panel, open_judge, scale_of
@@ -54,7 +60,7 @@ class _Plan:
 
 
 def run_evaluation(
-    model: str,
+    model: str | Model,
     tasks: Sequence[str],
     judge: str | Judge,
     out: PathLike,
@@ -63,6 +69,7 @@ def run_evaluation(
     media: PathLike | None = None,
     task_path: PathLike | None = None,
     limit: int | None = None,
+    draw: int | None = None,
     base_url: str | None = None,
     judge_sees: Literal["frames"] | None = None,
     batch_size: int = 16,
@@ -78,7 +85,8 @@ def run_evaluation(
     beforehand has been: names, data, model, judge, endpoint.
 
     Args:
-        model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`.
+        model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`, or
+            a `Model` of the caller's.
         tasks: names of tasks.
         judge: `exact`, `answer-match`, `openai:NAME`, several of them as
             `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's.
@@ -87,6 +95,7 @@ def run_evaluation(
         media: folder of the clips; default: `data_dir`, which holds them in a release.
         task_path: a folder with task files of one's own.
         limit: ask the first N questions of each task only.
+        draw: a seed: `limit` questions at random instead of the first, the same in every run.
         base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
         judge_sees: "frames": an `openai:` judge sees the clip instead of its caption.
         batch_size: questions that the model answers at once; those about one clip stay together.
@@ -115,11 +124,17 @@ def run_evaluation(
     if not wanted:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
-    if model.startswith("openai:"):  # no slot waits for the end of a batch
+    if isinstance(model, str) and model.startswith(
+        "openai:"
+    ):  # no slot waits for the end of a batch
         batch_size = max(batch_size, 2 * endpoint.concurrency)
     judges = _judges(judge, wanted, base_url, judge_sees, endpoint)
-    answerer = open_model(
-        model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
+    answerer = (
+        open_model(
+            model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
+        )
+        if isinstance(model, str)
+        else model
     )
     every = {
         task.name: load_questions(
@@ -130,7 +145,7 @@ def run_evaluation(
     plans = [
         _Plan(
             task,
-            every[task.name][:limit],
+            chosen_questions(every[task.name], limit, draw),
             judges[_wording(task)],
             answerer.frames or task.frames,
             max_new_tokens or task.max_new_tokens,
@@ -138,7 +153,7 @@ def run_evaluation(
         for task in wanted
     ]
     remarks = _check(answerer, plans, every)
-    run = _describe(answerer, plans, judge, data=data, clips=clips, own=own, limit=limit)
+    run = _describe(answerer, plans, judge, data=data, clips=clips, own=own, limit=limit, draw=draw)
     with RunFolder(Path(out), run) as folder:
         if answerer.needs_frames:  # answers from a file cost nothing, and tell what judging will
             endpoint.approve(_ahead(answerer, plans, folder))
@@ -290,13 +305,15 @@ def _describe(
     clips: Path | None,
     own: Path | None,
     limit: int | None,
+    draw: int | None,
 ) -> dict[str, Any]:
     looks = model.needs_frames or any(getattr(plan.judge, "needs_frames", False) for plan in plans)
     return {
         "model": {"spec": model.spec, **model.describe()},
         "judge": judge if isinstance(judge, str) else judge.name,
         "tasks": {plan.task.name: plan.describe() for plan in plans},
-        "seeds": {},  # answers are decoded greedily: nothing is drawn
+        # Answers are decoded greedily: no other thing is drawn.
+        "seeds": {} if draw is None else {"questions": draw},
         "data": {
             "data_dir": str(data) if data else None,
             "media": str(clips or data) if (clips or data) and looks else None,

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sharegptvideo.training.dpo import run_dpo
+    from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.lora import merge_adapters
+    from sharegptvideo.training.pushing import push_model
     from sharegptvideo.training.recipe import DpoRecipe, Recipe, SftRecipe
     from sharegptvideo.training.recipe_files import (
         load_recipe,
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DpoRecipe",
+    "Evaluator",
     "Recipe",
     "SftRecipe",
     "TrainResult",
     "load_recipe",
     "load_steps",
     "merge_adapters",
+    "push_model",
     "recipe_names",
     "recipe_text",
     "run_dpo",
@@ -39,12 +43,14 @@ __all__ = [
 
 _HOME = {
     "DpoRecipe": "recipe",
+    "Evaluator": "evaluating",
     "Recipe": "recipe",
     "SftRecipe": "recipe",
     "TrainResult": "running",
     "load_recipe": "recipe_files",
     "load_steps": "recipe_files",
     "merge_adapters": "lora",
+    "push_model": "pushing",
     "recipe_names": "recipe_files",
     "recipe_text": "recipe_files",
     "run_dpo": "dpo",
@@ -53,7 +59,11 @@ _HOME = {
 
 
 def run_recipe(
-    recipe: Recipe, *, progress: Callable[[int, int, str], None] | None = None
+    recipe: Recipe,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Run a recipe of any stage; see `run_sft` and `run_dpo`."""
     from sharegptvideo.training.dpo import run_dpo
@@ -61,8 +71,8 @@ def run_recipe(
     from sharegptvideo.training.sft import run_sft
 
     if isinstance(recipe, DpoRecipe):
-        return run_dpo(recipe, progress=progress)
-    return run_sft(recipe, progress=progress)
+        return run_dpo(recipe, progress=progress, tell=tell, evaluator=evaluator)
+    return run_sft(recipe, progress=progress, tell=tell, evaluator=evaluator)
 
 
 def __getattr__(name: str) -> Any:

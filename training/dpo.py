@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from sharegptvideo.training.pushing import pushed
 from sharegptvideo.training.recipe import DpoRecipe
 from sharegptvideo.training.running import RunFolder, TrainResult
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.evaluating import Evaluator
 
 __all__ = ["run_dpo"]
 
 
 def run_dpo(
-    recipe: DpoRecipe, *, progress: Callable[[int, int, str], None] | None = None
+    recipe: DpoRecipe,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Train on preference pairs and leave a whole model in `recipe.output`.
 
     The reference model is the starting checkpoint: its log-probabilities are computed before the
-    first step, or TRL loads it a second time (`dpo.reference: model`). Resuming is as in
-    `run_sft`.
+    first step, or TRL loads it a second time (`dpo.reference: model`). Resuming and
+    the arguments are as in `run_sft`.
 
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
@@ -40,9 +49,9 @@ def run_dpo(
         trainer_arguments,
     )
 
-    run = RunFolder(recipe)
+    run = RunFolder(recipe, tell)
     if run.finished:
-        return run.result()
+        return pushed(run, run.result())
     precomputed = recipe.dpo.reference == "precomputed"
     start, length = time.monotonic(), recipe.optimisation.max_length
 
@@ -76,5 +85,5 @@ def run_dpo(
         use_features(trainer, recipe, run, dataset["video_path"], progress)
         if precomputed:
             use_reference(trainer, recipe, run, progress)
-        attach(trainer, run, progress)
+        attach(trainer, run, progress, evaluator)
         return complete(trainer, run, start)

@@ -108,10 +108,11 @@ class FeatureCache(_Strict):
 
 
 class Evaluation(_Strict):
-    """Answer and score a fixed sample every `every` steps, as `eval run` and `eval judge` do.
+    """Answer and score a fixed sample before the first step, every `every` steps and at the end.
 
-    `tasks` and `judge` are names of theirs; `source` and `media` as in `load_dataset`; `samples`
-    questions of each task.
+    `tasks`, `judge` (with `base_url`, its endpoint) and `task_path`, a folder with tasks of one's
+    own, are as in `eval run`; `source` and `media` are its --data-dir and --media. Of each task
+    `samples` questions are drawn by `seed`, the same ones every time and in every training.
     """
 
     tasks: tuple[str, ...] = Field(min_length=1)
@@ -119,16 +120,20 @@ class Evaluation(_Strict):
     base_url: str | None = None
     every: int = Field(ge=1)
     samples: int = Field(default=100, ge=1)
+    seed: int = Field(default=0, ge=0)
     source: str | None = None
     media: str | None = None
+    task_path: str | None = None
     max_new_tokens: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=16, ge=1)
 
 
 class Hub(_Strict):
-    """Where the finished model is pushed to, with its card."""
+    """Where the finished model is pushed to, with its card; `tensorboard`: its event files too."""
 
     repo: str
     private: bool = True
+    tensorboard: bool = False
 
 
 class Freeze(_Strict):
@@ -269,5 +274,6 @@ STAGES: dict[str, type[SftRecipe] | type[DpoRecipe]] = {
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """SHA-256 of the resolved recipe, the output folder left out."""
-    return sha256_text(dumps(recipe.model_dump(mode="json", exclude={"output"})))
+    """SHA-256 of the resolved recipe, without where its results go."""
+    places = {"output", "report_to", "push_to_hub"}
+    return sha256_text(dumps(recipe.model_dump(mode="json", exclude=places)))

@@ -2,6 +2,8 @@
 
     OUT/recipe.yaml   the resolved recipe          OUT/log.jsonl   one line per logged step
     OUT/run.json      hashes, versions, status     OUT/loss.png    the curves
+    OUT/evals.jsonl   one line per evaluation      OUT/accuracy.png, OUT/evaluations/  likewise
+    OUT/tensorboard/  event files                  OUT/README.md   the model's card
     OUT/checkpoints/  while it runs                OUT/*           the model, once it is done
 
 `run.json` says "finished" last of all, so a folder is either whole or goes on where it stopped.
@@ -11,8 +13,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,12 @@ import yaml
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import checkpoint_folder, weights_hash
 from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl, write_text
+from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
+from sharegptvideo.training.pushing import check_push
 from sharegptvideo.training.recipe import Recipe, recipe_hash
+from sharegptvideo.training.records import environment, source_hash, versions
+from sharegptvideo.training.reporting import check_reporters
 from sharegptvideo.training.scale import processes
 
 __all__ = ["COMPLETE", "RunFolder", "TrainResult"]
@@ -30,7 +36,6 @@ __all__ = ["COMPLETE", "RunFolder", "TrainResult"]
 COMPLETE = "complete"
 """File that marks a checkpoint as whole; one without it was being written when the end came."""
 
-_PACKAGES = ("sharegptvideo", "torch", "transformers", "trl", "accelerate", "datasets")
 _PROCESSOR_FILES = (
     "processor_config.json",
     "video_preprocessor_config.json",
@@ -42,7 +47,10 @@ _PROCESSOR_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """How a training ended. `log` has the logged steps; `already_done` if nothing was to do."""
+    """How a training ended. `log` has the logged steps; `already_done` if nothing was to do.
+
+    `accuracy` is the last evaluation's, by task; `pushed` where the model is on the Hub.
+    """
 
     output: Path
     stage: str
@@ -53,6 +61,8 @@ class TrainResult:
     resumed_from: int | None = None
     already_done: bool = False
     notes: list[str] = field(default_factory=list)
+    accuracy: dict[str, float | None] = field(default_factory=dict)
+    pushed: str | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
@@ -66,11 +76,14 @@ class RunFolder:
     """Opens the output folder of a recipe: new, to be continued, or finished.
 
     Raises:
-        UserError: the folder belongs to another recipe or holds something else.
+        UserError: the folder belongs to another recipe or holds something else; or where its
+            figures or the model are to go lacks a package or a token.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, tell: Callable[[str], None] | None = None) -> None:
+        """`tell` gets each note as it is made."""
         self.recipe = recipe
+        self._tell = tell
         self.path = Path(recipe.output)
         self.checkpoints = self.path / "checkpoints"
         self.rows = self.checkpoints / "rows"
@@ -87,6 +100,9 @@ class RunFolder:
                 )
         elif self.path.exists() and any(f.name[0] != "." for f in self.path.iterdir()):
             raise UserError(f"output {self.path}: exists and is no training; give another output")
+        if not self.finished:
+            check_reporters(recipe.report_to)
+            check_push(recipe.push_to_hub)
 
     @property
     def finished(self) -> bool:
@@ -98,7 +114,35 @@ class RunFolder:
         self.state = read_json(self._record)  # one process has written it for all
         log = [row for _, row in read_jsonl(self.log)]
         known = {key: self.state[key] for key in ("steps", "rows", "seconds", "loss", "notes")}
+        known |= {key: self.state[key] for key in ("accuracy", "pushed") if key in self.state}
         return TrainResult(self.path, self.recipe.stage, **known, already_done=True, log=log)
+
+    def note(self, text: str, *, step: int | None = None) -> None:
+        """Tell a line now and keep it in run.json; `step` is when it was found, if in a step."""
+        if text not in self.state["notes"]:
+            self.state["notes"].append(text)
+            if step is not None:
+                self.state.setdefault("warnings", []).append({"step": step, "text": text})
+            write_json(self._record, self.state)
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """Tell a line now, without keeping it."""
+        if self._tell:
+            self._tell(text)
+
+    def rewind(self, step: int) -> None:
+        """Forget what was noted in steps behind `step`: a resumed training will do them again."""
+        warnings = self.state.get("warnings", [])
+        self.state["warnings"] = [one for one in warnings if one["step"] <= step]
+        gone = {one["text"] for one in warnings if one["step"] > step}
+        self.state["notes"] = [text for text in self.state["notes"] if text not in gone]
+        write_json(self._record, self.state)
+
+    def keep(self, **facts: Any) -> None:
+        """Add to run.json."""
+        self.state.update(facts)
+        write_json(self._record, self.state)
 
     def start(self, data: DataReport) -> None:
         """Write down what the training is made of, or make sure that it is still the same.
@@ -122,20 +166,33 @@ class RunFolder:
                     f"output {self.path}: {key.removesuffix('_sha256')} changed since this "
                     f"training began; remove the folder to start again"
                 )
+        earlier = [one["text"] for one in self.state.get("warnings", [])]
+        sitting = {
+            "started": _now(),
+            "source_sha256": source_hash(),
+            "versions": versions(),
+            "environment": environment(processes().count),
+        }
         self.state.update(
             status="training",
             stage=self.recipe.stage,
+            model=self.recipe.model,
             recipe_sha256=self._hash,
             **made_of,
             rows=data.used,
             missing=data.missing,
             cut=data.cut,
-            notes=data.notes(),
-            versions=_versions(),
+            notes=[*data.notes(), *earlier],
+            seeds={"training": self.recipe.seed}
+            | ({"evaluation": self.recipe.eval.seed} if self.recipe.eval else {}),
+            versions=sitting["versions"],
+            sittings=[*self.state.get("sittings", []), sitting],
         )
         write_json(self._record, self.state)
         text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
         write_text(self.path / "recipe.yaml", text)
+        for note in data.notes():
+            self.tell(note)
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint; half-written ones are removed."""
@@ -161,8 +218,9 @@ class RunFolder:
             steps=steps,
             seconds=round(self.state.get("seconds", 0.0) + seconds, 2),
             loss=losses[-1] if losses else None,
+            accuracy=last_accuracies(read_evaluations(self.path)),
             weights_sha256=weights_hash(self.path),
-            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            finished=_now(),
         )
         write_json(self._record, self.state)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
@@ -175,11 +233,5 @@ def _copy_processor(model: str, to: Path) -> None:
             shutil.copyfile(folder / name, to / name)
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

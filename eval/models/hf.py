@@ -124,6 +124,8 @@ class HfModel:
 class _VideoLlava:
     """Through the same code that trains and samples; needs no torchvision."""
 
+    _model: VideoLanguageModel | None = None
+
     def __init__(self, folder: str, device: str | None, rows: int) -> None:
         from transformers import AutoConfig
 
@@ -133,7 +135,6 @@ class _VideoLlava:
         config = AutoConfig.from_pretrained(folder)
         self.frames: int | None = config.video_seq_length // video_token_count(config, 1)
         self._tokenizer = load_tokenizer(folder)
-        self._model: VideoLanguageModel | None = None
 
     def describe(self) -> dict[str, Any]:
         return {}
@@ -165,6 +166,7 @@ class _General:
     """Through the checkpoint's own processor."""
 
     frames: int | None = None
+    _model: GeneralVideoModel | None = None
 
     def __init__(self, folder: str, device: str | None, rows: int) -> None:
         from transformers import AutoConfig, GenerationConfig
@@ -180,7 +182,6 @@ class _General:
             rules = GenerationConfig.from_pretrained(folder)
         self._architecture = str(config.model_type)
         self._shares = shares_prefix(config, rules)
-        self._model: GeneralVideoModel | None = None
 
     def describe(self) -> dict[str, Any]:
         return {

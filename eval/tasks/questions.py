@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sharegptvideo.eval.tasks.schema import AnnotationFiles, Task
 from sharegptvideo.eval.types import Question
 from sharegptvideo.schema import CONFIGS
 
-__all__ = ["load_questions", "media_folder"]
+__all__ = ["chosen_questions", "load_questions", "media_folder"]
 
 Row = dict[str, Any]
 
@@ -35,6 +36,12 @@ def load_questions(
     if data_dir is not None and not data_dir.exists():
         raise UserError(f"{data_dir}: no such data folder; mend --data-dir")
     found = _annotation_files(task.annotations, data_dir)
+    if found is None and task.annotations is not None and task.annotations.reader == "plain":
+        # The rows of its config would be other questions than those of the task.
+        raise UserError(
+            f"task {task.name}: {' or '.join(task.annotations.questions)} is neither beside the"
+            " task's file nor in --data-dir"
+        )
     rows = _read_annotations(task, *found) if found else _read_rows(task, data_dir)
     if media is not None:
         rows = _with_clips(rows, media)
@@ -48,6 +55,16 @@ def load_questions(
             f" ({', '.join(twice[:3])}); answers are kept by id, so mend the file"
         )
     return questions
+
+
+def chosen_questions(
+    questions: Sequence[Question], limit: int | None, draw: int | None
+) -> list[Question]:
+    """The first `limit` questions, or with the seed `draw` as many at random, in their order."""
+    if limit is None or draw is None or limit >= len(questions):
+        return list(questions)[:limit]
+    by_id = sorted(range(len(questions)), key=lambda at: questions[at].id)  # not the file's order
+    return [questions[at] for at in sorted(random.Random(draw).sample(by_id, limit))]
 
 
 def _annotation_files(
@@ -88,10 +105,18 @@ def _read_annotations(
             return read_tgif_frameqa(questions)
 
 
-def _read_rows(task: Task, data_dir: Path | None) -> Iterable[Row]:
+def _read_rows(task: Task, data_dir: Path | None) -> Iterator[Row]:
     from sharegptvideo.loading import read_rows
 
-    return read_rows(task.config, source=data_dir, split=task.split)
+    accepted = task.annotations.questions if task.annotations else ()
+    files = f", or its annotations ({', '.join(accepted)})" if accepted else ""
+    try:
+        yield from read_rows(task.config, source=data_dir, split=task.split)
+    except UserError as error:
+        raise UserError(
+            f"task {task.name}: {error} (--data-dir: a folder with the release{files})",
+            exit_code=error.exit_code,
+        ) from error
 
 
 def _with_clips(rows: Iterable[Row], media: Path) -> Iterator[Row]:

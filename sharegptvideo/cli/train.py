@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharegptvideo.cli._common import (
     JsonOption,
+    Progress,
     make_world,
     note,
     print_figures,
     print_json,
     progress_bar,
 )
+
+if TYPE_CHECKING:
+    from sharegptvideo.eval import SampleEvaluation
+    from sharegptvideo.training.recipe import Evaluation
 
 __all__ = ["app"]
 
@@ -103,7 +109,12 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption
     for loaded in load_steps(recipe, overrides or ()):
         with progress_bar() as progress:
             make_world(loaded.data.source, progress)
-            result = run_recipe(loaded, progress=progress)
+            result = run_recipe(
+                loaded,
+                progress=progress,
+                tell=note,
+                evaluator=_evaluator(loaded.eval, progress) if loaded.eval else None,
+            )
         if result.already_done:
             for text in result.notes:
                 note(text)
@@ -111,6 +122,16 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption
         figures.append(result.figures())
         del figures[-1]["notes"]
     print_figures(_of_steps(figures), as_json=as_json)
+
+
+def _evaluator(settings: Evaluation, progress: Progress) -> SampleEvaluation:
+    """Who asks and judges while the model is in training."""
+    from sharegptvideo.eval import SampleEvaluation
+
+    if any(task.startswith("synthetic") for task in settings.tasks):
+        make_world(settings.source or "synthetic", progress)
+    # In a log, each evaluation's figures are a line; how they come about would be four more.
+    return SampleEvaluation.of(settings, progress=progress if sys.stderr.isatty() else None)
 
 
 def _of_steps(found: list[dict[str, Any]]) -> dict[str, Any]:

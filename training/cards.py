@@ -1,0 +1,293 @@
+"""The model's card: README.md beside the weights, filled from what the run has recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sharegptvideo.schema import CONFIGS
+from sharegptvideo.sources.hub import TEST_REPO, repo_of
+from sharegptvideo.storage import read_json, write_text
+from sharegptvideo.training.recipe import DpoRecipe, Recipe
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+    from sharegptvideo.training.running import RunFolder
+
+__all__ = ["write_card"]
+
+Row = dict[str, Any]
+_ROWS = 12
+_SUPERVISED = {"loss": "loss", "mean_token_accuracy": "tokens right", "learning_rate": "rate"}
+_PREFERENCES = {
+    "loss": "loss",
+    "rewards/chosen": "reward chosen",
+    "rewards/rejected": "reward rejected",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "chosen above rejected",
+}
+_STAGES = {
+    "pretrain": "pre-training on captions",
+    "sft": "supervised fine-tuning",
+    "dpo": "direct preference optimisation",
+}
+
+
+def write_card(
+    run: RunFolder,
+    staged: Path,
+    log: Sequence[Row],
+    evaluations: Sequence[Row],
+    steps: int,
+    seconds: float,
+) -> None:
+    """Write README.md into `staged`, the folder with the model's files.
+
+    Args:
+        log: the logged steps.
+        evaluations: rows of evals.jsonl.
+        seconds: of this sitting.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    recipe, state = run.recipe, run.state
+    name = recipe.push_to_hub.repo if recipe.push_to_hub else run.path.resolve().name
+    good = [row for row in evaluations if row["status"] == "ok"]
+    adapters = (staged / "adapter_config.json").is_file()
+    data = ModelCardData(
+        base_model=_hub_base(recipe),
+        datasets=None if recipe.data.source else [repo_of(CONFIGS[recipe.data.name])],
+        library_name="peft" if adapters else "transformers",
+        pipeline_tag="video-text-to-text",
+        tags=["video", "sharegptvideo", recipe.stage, *(["lora"] if recipe.lora else [])],
+        model_name=name.rpartition("/")[2] if good else None,
+        eval_results=[_result(recipe, row) for row in _last(good)] or None,
+    )
+    total = state.get("seconds", 0.0) + seconds
+    titles = _PREFERENCES if isinstance(recipe, DpoRecipe) else _SUPERVISED
+    card = ModelCard.from_template(
+        data,
+        template_str=files("sharegptvideo.training").joinpath("card.md").read_text("utf-8"),
+        name=name.rpartition("/")[2],
+        version=state["versions"].get("sharegptvideo", ""),
+        about=_about(recipe),
+        facts=_facts(recipe, state, steps, total),
+        training=_training(log),
+        log_titles=list(titles.values()),
+        log_rows=_log_rows(log, list(titles)),
+        recipe=yaml.safe_dump(_shareable(recipe), sort_keys=False, allow_unicode=True).strip(),
+        evaluations=[
+            _evaluation(row)
+            for task in dict.fromkeys(row["task"] for row in good)
+            for row in _some([row for row in good if row["task"] == task])
+        ],
+        load_command=_command(name, good),
+        load_code=_code(name, recipe, staged, adapters=adapters),
+        limitations=_limitations(recipe, state, good),
+        made_with=", ".join(f"{k} {v}" for k, v in state["versions"].items())
+        + f"; source {state['sittings'][-1]['source_sha256'][:12]}.",
+    )
+    write_text(staged / "README.md", str(card))
+
+
+def _hub_base(recipe: Recipe) -> str | None:
+    """The Hub id of the starting model, or where a starting model of ours was to be pushed."""
+    folder = Path(recipe.model)
+    if not folder.exists():
+        return recipe.model
+    earlier = folder / "recipe.yaml"
+    if not earlier.is_file():
+        return None
+    hub = (yaml.safe_load(earlier.read_text("utf-8")) or {}).get("push_to_hub")
+    return str(hub["repo"]) if hub else None
+
+
+def _base_name(recipe: Recipe) -> str:
+    folder = Path(recipe.model)
+    return folder.resolve().name if folder.exists() else recipe.model
+
+
+def _about(recipe: Recipe) -> str:
+    method = _STAGES[recipe.stage]
+    if isinstance(recipe, DpoRecipe):
+        method += f" (β {recipe.dpo.beta:g}, loss `{recipe.dpo.loss_type}`)"
+    how = " with low-rank adapters" if recipe.lora else ""
+    return (
+        f"A model that answers questions about videos: `{_base_name(recipe)}` after {method}{how} "
+        f"on `{recipe.data.name}`."
+    )
+
+
+def _facts(recipe: Recipe, state: Row, steps: int, seconds: float) -> list[tuple[str, str]]:
+    o, sitting = recipe.optimisation, state["sittings"][-1]["environment"]
+    source = "the release on the Hub" if recipe.data.source is None else _short(recipe.data.source)
+    frozen = [part.replace("_", " ") for part, fixed in recipe.freeze if fixed]
+    rows = o.per_device_batch_size * o.gradient_accumulation * sitting["processes"]
+    rows_text = f"{rows}" if sitting["processes"] == 1 else f"{rows} on {sitting['processes']}"
+    return [
+        ("starting model", f"`{_base_name(recipe)}`, weights `{state['model_sha256'][:12]}`"),
+        ("data", f"`{recipe.data.name}`, split `{recipe.data.split}`, from {source}"),
+        ("rows", f"{state['rows']:,}, `{state['data_sha256'][:12]}`"),
+        ("steps", f"{steps:,} of {rows_text} rows"),
+        ("learning rate", f"{o.learning_rate:g}, {o.scheduler}, warm-up {o.warmup_ratio:g}"),
+        ("frozen", ", ".join(["image tower", *frozen])),
+        ("precision", "bfloat16" if o.bf16 else "float32"),
+        ("frames a clip", str(recipe.frames)),
+        ("seed", str(recipe.seed)),
+        ("trained on", f"{sitting['devices']} × {sitting['device']}, {_duration(seconds)}"),
+    ]
+
+
+def _training(log: Sequence[Row]) -> str:
+    if not log:
+        return "No step was logged."
+    first, last = log[0], log[-1]
+    text = f"The loss went from {first['loss']:.3f} to {last['loss']:.3f}"
+    if "rewards/accuracies" in last:
+        text += (
+            f", the share of pairs in which the chosen answer has the higher reward to "
+            f"{last['rewards/accuracies']:.1%}, the margin to {last['rewards/margins']:.3f}"
+        )
+    return f"{text} (means since the line before). All lines are in `log.jsonl`."
+
+
+def _log_rows(log: Sequence[Row], keys: Sequence[str]) -> list[list[str]]:
+    return [
+        [str(entry["step"]), f"{entry.get('epoch', 0):.2f}"]
+        + [f"{entry[key]:.4g}" if key in entry else "" for key in keys]
+        for entry in _some(log)
+    ]
+
+
+def _some(rows: Sequence[Row]) -> list[Row]:
+    """At most `_ROWS` of them, evenly, the first and the last included."""
+    count = min(_ROWS, len(rows))
+    places = sorted({round(n * (len(rows) - 1) / max(count - 1, 1)) for n in range(count)})
+    return [rows[at] for at in places]
+
+
+def _evaluation(row: Row) -> list[str]:
+    ends = row["ci95"]
+    return [
+        f"{row['task']} v{row['task_version']}",
+        row["judge"],
+        str(row["step"]),
+        f"{row['epoch']:.2f}",
+        _share(row["accuracy"]),
+        f"{_share(ends[0])} – {_share(ends[1])}" if ends else "",
+        "" if row["score"] is None else f"{row['score']:.2f}",
+        f"{row['n_scored']} / {row['n']}",
+        _share(row["coverage"]),
+        "" if row["words"] is None else f"{row['words']:.1f}",
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _last(rows: Sequence[Row]) -> list[Row]:
+    return list({row["task"]: row for row in rows if row["accuracy"] is not None}.values())
+
+
+def _result(recipe: Recipe, row: Row) -> EvalResult:
+    from huggingface_hub import EvalResult
+
+    source = recipe.eval.source if recipe.eval else None
+    judged = f"judged by {row['judge']}, coverage {_share(row['coverage'])} %"
+    public = source is None and not row["task"].startswith("synthetic")
+    return EvalResult(
+        task_type="video-text-to-text",
+        dataset_type=TEST_REPO if public else "sharegptvideo",
+        dataset_name=f"{row['task']} v{row['task_version']}, a fixed sample",
+        dataset_config=row["task"],
+        dataset_args={"questions": row["n"], "seed": recipe.eval.seed if recipe.eval else None},
+        metric_type="accuracy",
+        metric_name=f"accuracy in %, {judged}",
+        metric_value=round(100 * row["accuracy"], 2),
+    )
+
+
+def _shareable(recipe: Recipe) -> Row:
+    """The recipe's settings; folders by their last name, endpoints left out."""
+    settings = recipe.model_dump(mode="json", exclude_none=True, exclude={"output"})
+    settings["model"] = _base_name(recipe)
+    places = {"data": ("source", "media"), "eval": ("source", "media", "task_path")}
+    places |= {"features": ("folder",), "dpo": ("reference_cache",)}
+    for section, keys in places.items():
+        for key in keys:
+            if section in settings and key in settings[section]:
+                settings[section][key] = _short(settings[section][key])
+    settings.get("eval", {}).pop("base_url", None)
+    return settings
+
+
+def _short(place: str) -> str:
+    return Path(place).name or place
+
+
+def _command(name: str, rows: Sequence[Row]) -> str:
+    task = rows[-1]["task"] if rows else "synthetic_qa"
+    return f"sharegptvideo eval run --model hf:{name} --task {task} --judge answer-match --out RUN"
+
+
+def _code(name: str, recipe: Recipe, staged: Path, *, adapters: bool) -> str:
+    if adapters:
+        return (
+            "from peft import PeftModel\n"
+            "from transformers import AutoModelForImageTextToText\n\n"
+            f'model = AutoModelForImageTextToText.from_pretrained("{_base_name(recipe)}")\n'
+            f'model = PeftModel.from_pretrained(model, "{name}")'
+        )
+    own = read_json(staged / "config.json").get("model_type") == "video_llava"
+    kind = "VideoLanguageModel" if own else "GeneralVideoModel"
+    frames = f"frames = sample_frames('clip.mp4', {recipe.frames}).frames"
+    ask = (
+        "model.generate([(frames, 'What happens?')])[0][0]"
+        if own
+        else "model.generate(frames, ['What happens?'])[0]"
+    )
+    return "\n".join(
+        [
+            "from sharegptvideo.media import sample_frames",
+            f"from sharegptvideo.modeling import {kind}",
+            "",
+            f'model = {kind}.from_pretrained("{name}")',
+            frames.replace("'", '"'),
+            f"print({ask})".replace("'", '"'),
+        ]
+    )
+
+
+def _limitations(recipe: Recipe, state: Row, rows: Sequence[Row]) -> list[str]:
+    lines = [
+        f"It has learnt from {recipe.frames} frames a clip: what happens between them, and sound, "
+        "it does not know.",
+        "It can state with confidence what is not in the video.",
+    ]
+    if isinstance(recipe, DpoRecipe):
+        lines.append(
+            "The preferences come from a judge, not from people; what the judge likes without "
+            "need, such as length, the model may have learnt too."
+        )
+    if not rows:
+        lines.append("It was not evaluated while it was trained.")
+    missing, cut = len(state.get("missing", [])), state.get("cut", 0)
+    if missing:
+        lines.append(f"{missing:,} rows had no clip and were left out.")
+    if cut:
+        lines.append(f"{cut:,} rows were cut to {recipe.optimisation.max_length:,} positions.")
+    warned = [one["text"] for one in state.get("warnings", [])]
+    lines += [f"Noted in training: {text}." for text in warned if "evaluation at" not in text]
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
