@@ -64,10 +64,11 @@ def use_features(
     """
     clips = list(dict.fromkeys(paths))
     size = clip_bytes(trainer.family.model.config, recipe.frames, bf16=recipe.optimisation.bf16)
-    seen = visits(recipe, len(paths), len(clips), trainer.accelerator.num_processes)
+    processes = trainer.accelerator.num_processes
+    seen = visits(recipe, len(trainer.train_dataset), len(paths) / len(clips), processes)
     advice = worth(recipe, seen, len(clips), size)
-    if advice:
-        run.state["notes"].append(advice)
+    if advice and trainer.accelerator.is_main_process:
+        run.note(advice)
     if not recipe.features.enabled:
         return
     if not recipe.freeze.vision_tower:
@@ -82,17 +83,21 @@ def use_features(
     trainer.data_collator.clips = ClipCache(FeatureReader(reader, store, keys))
 
 
-def visits(recipe: Recipe, rows: int, clips: int, processes: int = 1) -> float:
+def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 1) -> float:
     """How often a training comes to each of its clips, on average.
 
-    Rows about one clip that are in one batch come to it once.
+    Rows about one clip share a batch where `sharing.video` is on, and so a visit.
+
+    Args:
+        examples: rows, or packs of rows, of an epoch.
+        rows_of_clip: how many rows are about a clip, on average.
     """
     o = recipe.optimisation
     passes = o.epochs or 0.0
     if o.max_steps is not None:
         batch = o.per_device_batch_size * o.gradient_accumulation * processes
-        passes = o.max_steps * batch / rows
-    return passes if recipe.sharing.video else passes * rows / clips
+        passes = o.max_steps * batch / examples
+    return passes if recipe.sharing.video else passes * rows_of_clip
 
 
 def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | None:
@@ -145,7 +150,7 @@ def _folder(recipe: Recipe) -> Path:
 
 def _key(trainer: Any, recipe: Recipe) -> str:
     accelerator = trainer.accelerator
-    known = [None]
+    known: list[str | None] = [None]
     if accelerator.is_main_process:
         precision = f"{trainer.model.dtype}, autocast {accelerator.mixed_precision}"
         known = [digest(trainer.family.feature_key(), recipe.frames, precision)]
@@ -172,12 +177,19 @@ def _fill(
         what += f" ({len(missing):,} clips x {_bytes(size)} = {_bytes(len(missing) * size)})"
     if missing and progress and first:
         progress(0, len(missing), what)
-    done = 0
-    for features in _computed(trainer, missing[rank::world]):
-        store.add({keys[path]: one for path, one in features.items()})
-        done += len(features)
+    held: dict[str, torch.Tensor] = {}
+    done, began = 0, time.monotonic()
+    for paths, features in _computed(trainer, missing[rank::world]):
+        held.update({keys[path]: one.clone() for path, one in zip(paths, features, strict=True)})
+        done += len(paths)
+        large = sum(one.nbytes for one in held.values()) >= _SHARD_BYTES
+        if large or time.monotonic() - began >= _SHARD_SECONDS:
+            store.add(held)
+            held, began = {}, time.monotonic()
         if progress and first:
             progress(min(done * world, len(missing)), len(missing), what)
+    if held:
+        store.add(held)
     accelerator.wait_for_everyone()
     store.refresh()
     lost = [path for path, key in keys.items() if key not in store]
@@ -201,34 +213,25 @@ def _check_room(folder: Path, clips: int, size: int) -> None:
         )
 
 
-def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """The features of clips by path, as many as go into one file, on the CPU."""
+def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], torch.Tensor]]:
+    """Some clips at a time, by path, and their features on the CPU."""
     if not paths:
         return
     accelerator, family = trainer.accelerator, trainer.family
     rounded = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
-    loader = DataLoader(
-        [str(path) for path in paths],  # type: ignore[arg-type]  # a list is a dataset
+    loader: DataLoader[Any] = DataLoader(
+        paths,  # type: ignore[arg-type]  # a list is a dataset
         batch_size=_BATCH,
         collate_fn=partial(_read, family.reader),
         num_workers=trainer.args.dataloader_num_workers,
         generator=torch.Generator(),  # training's own draws stay what they are
     )
-    held: dict[str, torch.Tensor] = {}
-    began = time.monotonic()
     with starting_model(trainer), torch.no_grad():
         for names, inputs in loader:
             with accelerator.autocast():
                 features = family.look(send_to_device(inputs, accelerator.device))
             # Under autocast the projector begins by rounding like this: nothing is lost.
-            features = features.to("cpu", rounded)
-            held.update(zip(names, (one.clone() for one in features), strict=True))
-            large = sum(one.nbytes for one in held.values()) >= _SHARD_BYTES
-            if large or time.monotonic() - began >= _SHARD_SECONDS:
-                yield held
-                held, began = {}, time.monotonic()
-    if held:
-        yield held
+            yield names, features.to("cpu", rounded)
 
 
 def _read(reader: ClipReader, paths: list[str]) -> tuple[list[str], dict[str, torch.Tensor]]:

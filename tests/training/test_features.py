@@ -250,10 +250,10 @@ def test_what_it_takes_and_when_it_pays(recipe: SftRecipe, change: Change) -> No
 
     three = {"epochs": 3.0, "max_steps": None}
     shared = change(recipe, optimisation=three)
-    assert visits(shared, rows=300, clips=100) == 3.0
-    assert visits(change(shared, sharing={"video": False}), rows=300, clips=100) == 9.0
+    assert visits(shared, examples=300, rows_of_clip=3.0) == 3.0
+    assert visits(change(shared, sharing={"video": False}), examples=300, rows_of_clip=3.0) == 9.0
     # 6 steps of 2 rows on each of 4 devices.
-    assert visits(recipe, rows=24, clips=24, processes=4) == 2.0
+    assert visits(recipe, examples=24, rows_of_clip=1.0, processes=4) == 2.0
 
     kept, off = recipe, change(recipe, features={"enabled": False})
     assert "it is computed once; 4.21 GB in" in str(worth(kept, 3.0, 1000, 4_210_688))

@@ -116,8 +116,8 @@ class VideoLlavaFamily(Family):
         seen = inner.video_tower(pixels.flatten(0, 1), output_hidden_states=True)
         layers = self.model.config.vision_feature_layer
         chosen = [layers] if isinstance(layers, int) else layers
-        found = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
-        return found.unflatten(0, pixels.shape[:2])
+        found: torch.Tensor = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
+        return found.view(*pixels.shape[:2], *found.shape[1:])
 
     def feature_key(self) -> str:
         """The tower's weights, the layers taken, and how frames are prepared."""
