@@ -51,7 +51,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         `delta`, `se`, `ci95`, `ci95_bootstrap`, `p_value`, `p_holm` (corrected for the number of
         tasks compared), `minimum_detectable_difference` (what a sample like this finds in 80 % of
         all cases), and how many questions were left out because a verdict (`n_unscored`) or the
-        question (`n_only_in_one`) is missing on one side.
+        question (`n_only_in_one`) is missing on one side. `only_first` and `only_second` are the
+        tasks that the other run lacks.
         For the formulas see `sharegptvideo.eval.statistics`.
 
     Raises:
@@ -79,6 +80,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         "second": {"run": str(paths[1]), "model": runs[1]["model"]["spec"]},
         "judge": runs[0]["judge"],
         "tasks": tasks,
+        "only_first": sorted(runs[0]["tasks"].keys() - runs[1]["tasks"].keys()),
+        "only_second": sorted(runs[1]["tasks"].keys() - runs[0]["tasks"].keys()),
     }
 
 

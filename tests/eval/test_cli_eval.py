@@ -154,9 +154,10 @@ def test_compare_pairs_by_question_and_clusters_by_video(
     assert figures["delta"] == pytest.approx(-1 / 3)
     assert figures["se"] == pytest.approx(1 / 3)
     assert figures["p_value"] == pytest.approx(0.4226497, abs=1e-6)  # t = 1, 2 degrees of freedom
-    shown = call("compare", second, third).stdout
-    assert "-33.3" in shown
-    assert "100.0" in shown
+    shown = call("compare", second, third)
+    assert "-33.3" in shown.stdout
+    assert "100.0" in shown.stdout
+    assert "2 of 6 pairs differ; interval and p are rough" in shown.stderr
 
 
 def test_compare_leaves_out_what_one_run_lacks_and_says_so(

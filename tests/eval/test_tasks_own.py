@@ -83,6 +83,18 @@ def test_questions_lie_beside_the_task_or_in_the_data_folder(own: Path, tmp_path
     assert load_questions(load_task("kitchen", own), tmp_path) == found
 
 
+def test_questions_that_are_nowhere_are_not_those_of_another_task(
+    own: Path, tmp_path: Path, shared_data: Path
+) -> None:
+    """The release has rows of the task's config: they are not what the task asks."""
+    (own / "kitchen.jsonl").unlink()
+    for folder in (None, tmp_path, shared_data / "release"):
+        with pytest.raises(UserError, match=r"task kitchen: kitchen\.jsonl is neither beside"):
+            load_questions(load_task("kitchen", own), folder)
+    with pytest.raises(UserError, match=r"task msvd_qa: .*--data-dir: .*msvd_qa_test_qa\.json"):
+        load_questions(load_task("msvd_qa"), tmp_path)
+
+
 def test_folders_that_cannot_be_used(own: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         task_names(tmp_path / "nowhere")

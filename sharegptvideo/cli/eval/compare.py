@@ -33,7 +33,15 @@ def compare(
         print_json(found)
         return
     table = figures_table(
-        "task", "pairs", "videos", "first", "second", "difference", "95 % interval", "p"
+        "task",
+        "pairs",
+        "videos",
+        "first",
+        "second",
+        "difference",
+        "95 % interval",
+        "p",
+        "p, Holm",
     )
     for name, task in found["tasks"].items():
         table.add_row(
@@ -44,7 +52,7 @@ def compare(
             format_share(task["second_accuracy"]),
             format_share(task["delta"], sign=True),
             " … ".join(format_share(end, sign=True) for end in task["ci95"] or ()) or "–",
-            "–" if task["p_value"] is None else f"{task['p_value']:.2g}",
+            *("–" if task[key] is None else f"{task[key]:.2g}" for key in ("p_value", "p_holm")),
         )
         for key, why in (
             ("n_unscored", "without a verdict in one run"),
@@ -56,4 +64,7 @@ def compare(
             note(
                 f"{name}: {task['n_changed']} of {task['n']} pairs differ; interval and p are rough"
             )
+    for run, tasks in ((first, found["only_first"]), (second, found["only_second"])):
+        if tasks:
+            note(f"left out: {', '.join(tasks)}, in {run} only")
     print_table(table, f"first: {first}, second: {second}, judge: {found['judge']}")
