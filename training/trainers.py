@@ -32,7 +32,7 @@ from sharegptvideo.training.reporting import PROJECT
 from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
 from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.scale import processes
-from sharegptvideo.training.scale.shards import save_whole, shard_layers
+from sharegptvideo.training.scale.shards import prepare_shards, save_whole
 from sharegptvideo.training.sharing import share_clips
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ class _Common:
                     see=partial(family.see, base),
                     positions=partial(family.positions, base),
                 )
-        if self.is_fsdp_enabled:
-            shard_layers(self.accelerator, self.model)
+                if self.is_fsdp_enabled:
+                    prepare_shards(self.accelerator, base)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Read a checkpoint's weights as its family does; shards of them as they were written."""

@@ -18,16 +18,24 @@ _init = AcceleratorState.__init__
 
 
 def _with_fsdp(self: Any, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
-    before = bool(self.__dict__.get("distributed_type"))
     _init(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
-    if fsdp_plugin is not None and not before:
-        self.distributed_type = DistributedType.FSDP
+    if fsdp_plugin is not None:
         if self._mixed_precision != "no":
             fsdp_plugin.set_mixed_precision(self._mixed_precision)
         self.fsdp_plugin = fsdp_plugin
 
 
+def _kind(self: Any) -> DistributedType:
+    found: DistributedType = self.__dict__["distributed_type"]
+    return DistributedType.FSDP if "fsdp_plugin" in self.__dict__ else found
+
+
+def _set_kind(self: Any, kind: DistributedType) -> None:
+    self.__dict__["distributed_type"] = kind
+
+
 if __name__ == "__main__":
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         AcceleratorState.__init__ = _with_fsdp  # type: ignore[method-assign]
+        AcceleratorState.distributed_type = property(_kind, _set_kind)
     main()

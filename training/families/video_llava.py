@@ -93,9 +93,24 @@ class VideoLlavaFamily(Family):
         inner = self.model.model
         inner.image_tower.requires_grad_(False)
         inner.video_tower.requires_grad_(not parts.vision_tower)
+        for idle in self._idle():
+            idle.requires_grad_(False)
         inner.multi_modal_projector.requires_grad_(not parts.projector)
         inner.language_model.requires_grad_(not parts.language_model)
         self.model.lm_head.requires_grad_(not parts.language_model)
+
+    def _idle(self) -> list[torch.nn.Module]:
+        """Parts of the video tower behind the layer whose outputs are taken.
+
+        They get no gradient. Were they said to learn, processes that share a training would wait
+        for one.
+        """
+        tower, config = self.model.model.video_tower, self.model.config
+        layers = tower.encoder.layers
+        taken = config.vision_feature_layer
+        wanted = [taken] if isinstance(taken, int) else taken
+        used = max(range(len(layers) + 1)[place] for place in wanted)
+        return [*layers[used:], tower.post_layernorm]
 
     def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
         """Features of clips×positions×size behind the projector."""

@@ -52,7 +52,7 @@ class Processes:
 
 
 def rank_of_environment() -> int:
-    """The rank that a launcher gave this process, without importing torch; 0 where there is none."""
+    """The rank that a launcher gave this process, without torch; 0 where there is none."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -80,9 +80,11 @@ def rows_for_all(
     group = processes()
     if group.count == 1:
         return make()
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
 
     from sharegptvideo.training.examples import DataReport
+
+    disable_progress_bars()  # for the rest of this process, which has bars of its own
 
     def write() -> tuple[Dataset, DataReport]:
         dataset, report = make()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
-__all__ = ["layer_names", "save_whole", "shard_layers"]
+__all__ = ["layer_names", "prepare_shards", "save_whole"]
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -26,9 +29,28 @@ def layer_names(model: nn.Module) -> list[str]:
     return sorted(found & kept)
 
 
-def shard_layers(accelerator: Any, model: nn.Module) -> None:
-    """Let FSDP gather the weights layer by layer; the rest of the model is one unit."""
+def prepare_shards(accelerator: Any, model: Any) -> None:
+    """Let FSDP gather weights layer by layer, and the head's before each forward pass.
+
+    Call it when the model's `forward` is as it is to be, before training. TRL's fused head reads
+    the head's weights without calling it, so FSDP does not gather them. TRL 1.16 then does, in a
+    way that leaves each process with the gradient of its own rows alone. Gathered by FSDP, their
+    gradient is summed over the processes like any other.
+    """
     accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = layer_names(model)
+    inner = model.forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        head = self.get_output_embeddings()
+        if not isinstance(head, FSDPModule):
+            return inner(*args, **kwargs)
+        head.unshard()
+        output = inner(*args, **kwargs)
+        if not torch.is_grad_enabled():  # else the backward pass needs it, and gives it back
+            head.reshard()
+        return output
+
+    model.forward = types.MethodType(forward, model)
 
 
 def save_whole(trainer: Any, folder: Path) -> None:
@@ -36,7 +58,10 @@ def save_whole(trainer: Any, folder: Path) -> None:
 
     Every process has to call this; the first one writes.
     """
-    if trainer.is_fsdp_enabled:
-        # Checkpoints are written in shards; a model that others are to load is not.
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model(str(folder))
+    if not trainer.is_fsdp_enabled:
+        trainer.save_model(str(folder))
+        return
+    # `save_model` writes nothing where checkpoints are kept in shards.
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    # What gloo has gathered may still be on its way: a copy waits for it.
+    trainer._save(str(folder), {name: weight.clone() for name, weight in weights.items()})
