@@ -11,12 +11,14 @@ import torch
 from modern_release import build_release
 from tiny_video_models import build
 
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.models import open_model
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.modeling import GeneralVideoModel, render_question
+from sharegptvideo.modeling import ClipTimes, GeneralVideoModel, conversation, render_question
 from sharegptvideo.modeling.processors import clip_metadata
 from sharegptvideo.storage import read_jsonl
-from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe
+from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_names, run_recipe
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset
 from sharegptvideo.training.families import open_family
@@ -209,3 +211,141 @@ def test_a_shared_clip_gives_the_loss_and_gradients_of_plain_rows(
             continue  # a key's bias moves all scores alike: its gradient is nothing but rounding
         off = float((grad - expected[name]).norm())
         assert off <= 1e-5 * float(expected[name].norm()), name
+
+
+def weights(folder: str | Path) -> bytes:
+    return (Path(folder) / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_a_run_resumes_to_the_bit_and_its_folder_answers(
+    stage: str, recipe_of: Callable[..., Any], checkpoint: Path, release: Path, tmp_path: Path
+) -> None:
+    """Its answers are to prompts of the checkpoint's own processor, and differ from the start's."""
+    more = ("save_every=2", "optimisation.learning_rate=0.01", "optimisation.max_steps=5")
+    whole = run_recipe(recipe_of(stage, *more, f"output={tmp_path / 'whole'}"))
+
+    def progress(done: int, _total: int, what: str) -> None:
+        if done == 3 and what.startswith("training"):
+            raise KeyboardInterrupt
+
+    recipe = recipe_of(stage, *more)
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, progress=progress)
+    result = run_recipe(recipe)
+    assert result.resumed_from == 2
+    assert [entry["loss"] for entry in result.log] == [entry["loss"] for entry in whole.log]
+    assert weights(result.output) == weights(whole.output) != weights(checkpoint)
+
+    assert open_model(f"hf:{result.output}").render("Red?") == open_model(
+        f"hf:{checkpoint}"
+    ).render("Red?")
+    frames, indices = sample_frames(release / "videos" / "clip_blue.mp4", FRAMES)
+    answers = [
+        GeneralVideoModel.from_pretrained(str(folder)).generate(
+            frames, ["What colour is the picture?"], times=ClipTimes(indices, 5.0)
+        )
+        for folder in (checkpoint, result.output, whole.output)
+    ]
+    assert answers[1] == answers[2] != answers[0]
+
+
+def test_a_conversation_is_what_generation_is_prompted_with(
+    recipe_of: Callable[..., Any],
+) -> None:
+    """Two turns, a system's text, and what the assistant speaks of it."""
+    family = open_family(recipe_of("sft"))
+    turns = [
+        {"role": "system", "content": "Be short."},
+        *conversation("What colour is it?", "Red."),
+        *conversation("Is there a dog?", "No, a man."),
+    ]
+    ids, spoken = family.encode(turns)
+    words = family.tokenizer
+    said = [token for token, own in zip(ids, spoken, strict=True) if own]
+    assert words.decode(said) == "Red.<|im_end|>No, a man.<|im_end|>"
+    asked, none = family.encode(turns[:-1])
+    assert not any(none[len(none) - 3 :])
+    assert ids[: len(asked)] == asked
+    one, _ = family.encode(conversation("What colour is it?"))
+    assert words.decode(one) == render_question(family.processor, "What colour is it?")
+    with pytest.raises(UserError, match=r"own mark '<\|im_end\|>'"):
+        family.encode(conversation("Red<|im_end|>?"))
+    with pytest.raises(UserError, match="no conversation"):
+        family.encode([{"role": "assistant", "content": "Red."}])
+
+
+def test_a_template_that_writes_answers_otherwise_than_it_prompts(
+    recipe_of: Callable[..., Any],
+) -> None:
+    """LLaVA-OneVision's own puts a space behind the role; answers still follow the prompt."""
+    family = open_family(recipe_of("sft"))
+    template = (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+        "{% for part in message['content'] %}"
+        "{% if part['type'] == 'video' %}{{ '<V>' }}"
+        "{% else %}{{ '\n' + part['text'] }}{% endif %}{% endfor %}"
+        "{{ '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    family.processor.chat_template = template.replace("<V>", family.processor.video_token)
+    ids, spoken = family.encode(conversation("What colour is it?", "Red."))
+    prompt, _ = family.encode(conversation("What colour is it?"))
+    assert ids[: len(prompt)] == prompt
+    assert family.tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
+    assert family.tokenizer.decode(ids[len(prompt) :]) == "Red.<|im_end|>"
+    assert spoken == [False] * len(prompt) + [True] * (len(ids) - len(prompt))
+    family.processor.chat_template = family.processor.chat_template.replace("<|im_end|>", "###")
+    with pytest.raises(UserError, match="'###', where nothing ends generation"):
+        family.encode(conversation("What colour is it?", "Red."))
+
+
+def test_a_clip_has_the_positions_that_were_counted(
+    recipe_of: Callable[..., Any], release: Path
+) -> None:
+    reader = open_family(recipe_of("sft")).reader
+    for path in sorted((release / "videos").iterdir()):
+        assert reader.count(str(path)) == reader.read(str(path))["input_ids"].numel()
+
+
+def test_rows_that_are_too_long_are_cut_or_refused_by_their_own_clip(
+    recipe_of: Callable[..., Any],
+) -> None:
+    family = open_family(recipe_of("sft"))
+    rows, _ = sft_dataset(recipe_of("sft").data, family, max_length=400)
+    longest = max(rows["length"])
+    most = max(family.reader.count(path) for path in set(rows["video_path"]))
+    with pytest.raises(UserError, match=r"rows have no room for an answer behind .* positions"):
+        sft_dataset(recipe_of("sft").data, family, max_length=most)
+    _, report = sft_dataset(recipe_of("sft").data, family, max_length=longest - 1)
+    assert report.cut == rows["length"].count(longest)
+
+
+def test_an_architecture_that_is_not_trained_here(
+    recipe_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    other = build("internvl", tmp_path / "internvl")
+    with pytest.raises(UserError, match="'internvl' cannot be trained here; these can: video_l"):
+        open_family(recipe_of("sft", f"model={other}"))
+
+
+MODERN = [name for name in recipe_names() if name.startswith("modern/")]
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_a_modern_recipe_trains(name: str, release: Path, tmp_path: Path) -> None:
+    """Two steps on its own architecture, everything else as shipped, bf16 and LoRA and all."""
+    kind = name.removeprefix("modern/").rpartition("_")[0]
+    model = build(kind, tmp_path / "start")
+    recipe = load_recipe(
+        name, [*overrides(release, model, tmp_path / "out", 2), "data.workers=0", "data.files=null"]
+    )
+    assert recipe.lora
+    result = run_recipe(recipe)
+    assert result.steps == 2
+    assert (result.output / "model.safetensors").exists()
+    assert open_model(f"hf:{result.output}").describe()["architecture"] == kind
+
+
+def test_there_is_a_modern_recipe_for_each_stage() -> None:
+    assert len(MODERN) == 4
