@@ -20,7 +20,7 @@ from sharegptvideo.cli._common import (
 
 if TYPE_CHECKING:
     from sharegptvideo.eval import SampleEvaluation
-    from sharegptvideo.training.recipe import Evaluation
+    from sharegptvideo.training.recipe import Evaluation, Recipe
 
 __all__ = ["app"]
 
@@ -98,15 +98,51 @@ def validate(
 
 
 @app.command()
-def run(recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption = False) -> None:
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Tell what it would take and what is missing; train nothing."
+        ),
+    ] = False,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NxKIND",
+            help="With --dry-run: plan for these GPUs (8xH100, 1x4090), not this machine's.",
+        ),
+    ] = None,
+    utilisation: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=1.0, help="With --dry-run: share of the GPUs' peak reached [0.4]."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Train by a recipe; run the same command again to go on after an interrupt.
 
+    A recipe of several steps runs all of them. With --dry-run it reads the rows, looks for their
+    clips and works out steps, tokens, memory, hours and disk space; it loads no weights and exits
+    with 1 if something would stop the run here.
+
     Example: sharegptvideo train run demo/dpo model=runs/sft output=runs/dpo
+
+    Example: sharegptvideo train run llava_hound/dpo --dry-run --gpus 8xA100-80
     """
+    from sharegptvideo.errors import UserError
     from sharegptvideo.training import load_steps, run_recipe
 
+    recipes = load_steps(recipe, overrides or ())
+    if dry_run:
+        _dry_run(recipes, gpus, utilisation, as_json=as_json)
+        return
+    if gpus is not None or utilisation is not None:
+        raise UserError("--gpus and --utilisation are for --dry-run; a run takes the GPUs it sees")
     figures = []
-    for loaded in load_steps(recipe, overrides or ()):
+    for loaded in recipes:
         with progress_bar() as progress:
             make_world(loaded.data.source, progress)
             result = run_recipe(
@@ -132,6 +168,32 @@ def _evaluator(settings: Evaluation, progress: Progress) -> SampleEvaluation:
         make_world(settings.source or "synthetic", progress)
     # In a log, each evaluation's figures are a line; how they come about would be four more.
     return SampleEvaluation.of(settings, progress=progress if sys.stderr.isatty() else None)
+
+
+def _dry_run(
+    recipes: list[Recipe], gpus: str | None, utilisation: float | None, *, as_json: bool
+) -> None:
+    from sharegptvideo.training.dry_run import dry_run_steps
+    from sharegptvideo.training.dry_run_text import dry_run_figures, dry_run_lines
+    from sharegptvideo.training.estimate import UTILISATION
+    from sharegptvideo.training.hardware import parse_gpus
+
+    wanted = parse_gpus(gpus) if gpus else None
+    with progress_bar() as progress:
+        for recipe in recipes:
+            make_world(recipe.data.source, progress)
+        found = dry_run_steps(
+            recipes, wanted, utilisation=utilisation or UTILISATION, progress=progress
+        )
+    if as_json:
+        print_json(_of_steps([dry_run_figures(one) for one in found]))
+    for number, one in enumerate(() if as_json else found):
+        if number:
+            typer.echo()
+        for line in dry_run_lines(one):
+            typer.echo(line)
+    if any(one.problems for one in found):
+        raise typer.Exit(1)
 
 
 def _of_steps(found: list[dict[str, Any]]) -> dict[str, Any]:

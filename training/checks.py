@@ -1,0 +1,210 @@
+"""What would stop a training later, found before its first step: each a line with its fix."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharegptvideo.errors import UserError
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.families import Family
+    from sharegptvideo.training.recipe import Recipe
+
+__all__ = [
+    "check_machine",
+    "check_output",
+    "check_room",
+    "full_disk_told",
+    "lacking_packages",
+    "machine_problems",
+    "nearest_folder",
+]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# safetensors and torch put the system's words into errors of their own, which are no OSErrors.
+_FULL_WORDS = (*(os.strerror(code).lower() for code in _FULL), "failed writing file")
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder at `path`, or the nearest above it that is there."""
+    path = path.expanduser().absolute()
+    while not path.is_dir():
+        path = path.parent
+    return path
+
+
+def check_output(output: Path) -> None:
+    """Make sure that a run can write where it is to.
+
+    Raises:
+        UserError: a file stands there or above, or the folder may not be written to.
+    """
+    there = output.expanduser().absolute()
+    while not (there.exists() or there.is_symlink()):
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"output {output}: {there} is a file; give another output")
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".writable"):
+            pass
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(
+                f"output {output}: the disk of {there} is full; free some space or give another "
+                "output",
+                exit_code=1,
+            ) from error
+        raise UserError(
+            f"output {output}: {there} cannot be written to ({error.strerror}); mend its rights "
+            "or give another output"
+        ) from error
+
+
+def lacking_packages(recipe: Recipe) -> list[str]:
+    """A line for each package that a recipe asks for and that is not installed."""
+    wanted = {
+        "bitsandbytes": ("optimisation.optimizer=adamw_8bit", "optimisation.optimizer=adamw")
+        if recipe.optimisation.optimizer == "adamw_8bit"
+        else None,
+        "peft": ("lora", "lora=null") if recipe.lora else None,
+        **{
+            name: (f"report_to {name}", "report_to=[]")
+            for name in recipe.report_to
+            if name != "tensorboard"
+        },
+    }
+    return [
+        f"{use[0]} needs {package}: pip install {package}, or set {use[1]}"
+        for package, use in wanted.items()
+        if use and find_spec(package) is None
+    ]
+
+
+def machine_problems(recipe: Recipe) -> list[str]:
+    """A line for each thing that a recipe wants of this machine and that it does not have."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    problems = lacking_packages(recipe)
+    if recipe.optimisation.optimizer == "adamw_8bit" and not gpus:
+        problems.append(
+            "optimisation.optimizer adamw_8bit needs a GPU, and there is none here; set "
+            "optimisation.optimizer=adamw"
+        )
+    if recipe.sharing.attention == "flex" and not gpus:
+        problems.append(
+            "sharing.attention flex needs a GPU, and there is none here; set "
+            "sharing.attention=split"
+        )
+    if gpus and here > gpus:
+        problems.append(
+            f"{here} processes were launched here for {gpus} GPU{'s' * (gpus > 1)}; launch as "
+            f"many as there are GPUs (--num_processes {gpus})"
+        )
+    # Emulated bf16 runs on any GPU, many times slower than float32.
+    if gpus and recipe.optimisation.bf16 and not torch.cuda.is_bf16_supported(False):
+        problems.append(f"{torch.cuda.get_device_name()} has no bf16; set optimisation.bf16=false")
+    return problems
+
+
+def check_machine(recipe: Recipe) -> None:
+    """Make sure that this machine has what a recipe asks for.
+
+    Raises:
+        UserError: all that it lacks, in one line.
+    """
+    problems = machine_problems(recipe)
+    if problems:
+        raise UserError(f"recipe for {recipe.output}: {'; '.join(problems)}")
+
+
+def check_room(recipe: Recipe, family: Family, rows: int) -> None:
+    """Make sure that checkpoints and model have room, on the disk and in memory.
+
+    Args:
+        family: with its model; freezes as the recipe says.
+        rows: to train on.
+
+    Raises:
+        UserError: not enough space free where the output goes; or weights, gradients and
+            optimiser alone are more than the one GPU that is to hold them.
+    """
+    from sharegptvideo.training.estimate import disk_bytes, steps_of
+    from sharegptvideo.training.shapes import shape_of
+
+    shape = shape_of(recipe, family)
+    devices = int(os.environ.get("WORLD_SIZE", "1"))
+    need = disk_bytes(recipe, shape, steps_of(recipe, rows, devices))
+    folder = nearest_folder(Path(recipe.output))
+    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    # What an interrupted run has written is part of what it needs.
+    free = shutil.disk_usage(folder).free
+    free += written if folder == Path(recipe.output).expanduser().absolute() else 0
+    if need > free:
+        raise UserError(
+            f"output {recipe.output}: checkpoints and model take {need / 1e9:.1f} GB at their "
+            f"largest, {free / 1e9:.1f} GB are free at {folder}; free some space or give another "
+            "output",
+            exit_code=1,
+        )
+    _check_memory(shape, recipe)
+
+
+def _check_memory(shape: Any, recipe: Recipe) -> None:
+    import torch
+
+    from sharegptvideo.training.estimate import ADAMW_BYTES
+
+    spread = any(os.environ.get(f"ACCELERATE_USE_{way}") == "true" for way in ("FSDP", "DEEPSPEED"))
+    if not torch.cuda.is_available() or spread:
+        return
+    held = (shape.parameters - shape.adapters) * shape.bytes_a_weight + 4 * shape.adapters
+    held += (4 + ADAMW_BYTES[recipe.optimisation.optimizer]) * shape.trainable
+    memory = torch.cuda.get_device_properties(0).total_memory
+    if held > memory:
+        raise UserError(
+            f"recipe for {recipe.output}: weights, gradients and optimiser take "
+            f"{held / 1e9:.0f} GB, {torch.cuda.get_device_name()} has {memory / 1e9:.0f}; spread "
+            "them over several GPUs (`sharegptvideo train config`), or train adapters (lora)",
+            exit_code=1,
+        )
+
+
+@contextlib.contextmanager
+def full_disk_told(output: Path) -> Iterator[None]:
+    """Turn a disk that fills up inside the block into one line.
+
+    Raises:
+        UserError: the disk is full; the same command goes on once there is room.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Whatever the library that wrote made of it: the system's words are in it.
+        if not _is_full(error):
+            raise
+        raise UserError(
+            f"output {output}: the disk is full; free some space and run the same command again, "
+            "it goes on from the last whole checkpoint",
+            exit_code=1,
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        words = str(error).lower()
+        if not isinstance(error, OSError | UserError) and any(w in words for w in _FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

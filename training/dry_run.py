@@ -1,0 +1,256 @@
+"""`train run --dry-run`: what a recipe would do, what it would take, and what is missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.training.checks import lacking_packages, nearest_folder
+from sharegptvideo.training.estimate import (
+    UTILISATION,
+    Memory,
+    Plan,
+    disk_bytes,
+    memory_of,
+    plan_of,
+)
+from sharegptvideo.training.families import Family, open_family
+from sharegptvideo.training.hardware import Gpus, local_gpus
+from sharegptvideo.training.recipe import Recipe
+from sharegptvideo.training.recipe_files import load_steps, recipe_names
+from sharegptvideo.training.shapes import ModelShape, shape_of
+from sharegptvideo.training.survey import Survey, published, survey
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+__all__ = ["DryRun", "dry_run", "dry_run_steps"]
+
+_LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
+_VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What `dry_run` found.
+
+    Attributes:
+        data: None where nothing is known of it; likewise `shape`, `plan`.
+        memory: bytes a GPU, a line each way; `hours` and `plain_hours` on `gpus`, the second with
+            every row by itself and the reference model in every step.
+        disk, disk_free: bytes that the run writes, and that the output's disk has.
+        problems: what would stop the run here, a line each. missing: what it lacks but could go
+            without, or what the first run would fetch. assumed: what the figures rest on.
+    """
+
+    recipe: Recipe
+    gpus: Gpus | None
+    utilisation: float
+    data: Survey | None = None
+    shape: ModelShape | None = None
+    plan: Plan | None = None
+    memory: list[Memory] = field(default_factory=list)
+    hours: float | None = None
+    plain_hours: float | None = None
+    disk: int | None = None
+    disk_free: int = 0
+    problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+
+
+def dry_run_steps(
+    recipes: Sequence[Recipe],
+    gpus: Gpus | None = None,
+    *,
+    utilisation: float = UTILISATION,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[DryRun]:
+    """`dry_run` for each; a step starts from the model that the one before will have made."""
+    made: dict[str, str] = {}
+    found = []
+    for recipe in recipes:
+        found.append(dry_run(recipe, gpus, utilisation=utilisation, made=made, progress=progress))
+        made[recipe.output] = recipe.model
+    return found
+
+
+def dry_run(
+    recipe: Recipe,
+    gpus: Gpus | None = None,
+    *,
+    utilisation: float = UTILISATION,
+    made: Mapping[str, str] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> DryRun:
+    """Find out what a training would take. Loads no weights, decodes no clips, writes nothing.
+
+    Args:
+        gpus: to plan for; None for this machine's.
+        utilisation: share of the GPUs' peak that is reached.
+        made: output → starting model of trainings that will have run by then.
+        progress: `progress(done, 0, what)` while rows are read.
+    """
+    here = local_gpus()
+    found = DryRun(recipe, gpus or here, utilisation)
+    family, shape, video_tokens = _model(recipe, made or {}, found)
+    found.shape = shape
+    try:
+        found.data = survey(recipe, family, video_tokens, progress)
+    except UserError as error:
+        found.problems.append(f"data: {error}")
+        found.data = published(recipe, video_tokens)
+    if found.data:
+        found.problems += found.data.problems
+        found.assumed += found.data.assumed
+    _take(found)
+    _machine(found, here)
+    return found
+
+
+def _take(found: DryRun) -> None:
+    """Steps, memory, hours and disk, where model and data are known."""
+    recipe, shape, data = found.recipe, found.shape, found.data
+    folder = nearest_folder(Path(recipe.output))
+    found.disk_free = shutil.disk_usage(folder).free
+    if shape is None or data is None or not data.rows:
+        return
+    devices = found.gpus.count if found.gpus else 1
+    found.plan = plan_of(recipe, shape, data, devices)
+    found.memory = memory_of(recipe, shape, data, devices)
+    found.disk = disk_bytes(recipe, shape, found.plan.steps)
+    if found.disk > found.disk_free:
+        found.problems.append(
+            f"output {recipe.output}: checkpoints and model take {found.disk / 1e9:.1f} GB at "
+            f"their largest, {found.disk_free / 1e9:.1f} GB are free; free some space or give "
+            "another output"
+        )
+    if found.gpus:
+        found.hours = found.plan.hours(found.gpus, found.utilisation)
+        found.plain_hours = found.plan.hours(found.gpus, found.utilisation, plain=True)
+        found.assumed.append(
+            f"{found.utilisation:.0%} of {found.gpus.gpu.teraflops:g} TFLOP/s a GPU in bf16 "
+            f"({found.gpus.gpu.source}); --utilisation changes it"
+        )
+        if not recipe.optimisation.bf16:
+            found.assumed.append("hours are for bf16; this recipe computes in float32, far slower")
+
+
+def _machine(found: DryRun, here: Gpus | None) -> None:
+    """Packages and GPUs: what the recipe asks for, and what is here or is planned for."""
+    recipe, gpus = found.recipe, found.gpus
+    found.problems += lacking_packages(recipe)
+    if gpus is None:
+        found.missing.append("no GPU here; --gpus 8xH100 plans for others")
+        return
+    if here is None or (here.gpu.name, here.count) != (gpus.gpu.name, gpus.count):
+        found.missing.append(f"{gpus} not here; this machine has {here or 'no GPU'}")
+    if recipe.optimisation.bf16 and not gpus.gpu.bf16:
+        found.problems.append(
+            f"{gpus.gpu.name} has no bf16; set optimisation.bf16=false (float32 takes twice the "
+            "memory)"
+        )
+    if found.memory and min(way.total for way in found.memory) > gpus.gpu.memory:
+        found.missing.append(
+            f"memory: no way of spreading it fits {gpus}; more GPUs, a smaller "
+            "per_device_batch_size with more gradient_accumulation, or lora"
+        )
+
+
+def _model(
+    recipe: Recipe, made: Mapping[str, str], found: DryRun
+) -> tuple[Family | None, ModelShape | None, float]:
+    """The family without weights (None: not here), its shape, positions of a clip."""
+    from sharegptvideo.modeling import checkpoint_folder, outline
+
+    origin = _origin(recipe, made, found)
+    try:
+        folder = checkpoint_folder(origin, _LIGHT)
+        if not Path(origin).is_dir() and not any(folder.glob("*.safetensors")):
+            found.missing.append(f"model {origin}: its weights are fetched by the first run")
+    except UserError as error:
+        if origin == recipe.model:
+            found.problems.append(str(error))
+        if origin != _VIDEO_LLAVA:
+            return None, None, 0.0
+        found.assumed.append(f"{origin} cannot be reached: its published sizes")
+        model: Any = outline(_published_config(), dtype=_dtype(recipe))
+        return None, shape_of(recipe, _bare(model)), _positions(model.config, recipe.frames)
+    placed = recipe.model_copy(update={"model": str(folder)})
+    try:
+        family = open_family(placed, weights=False)
+    except UserError as error:
+        found.problems.append(str(error).replace(str(folder), origin))
+    else:
+        return family, shape_of(recipe, family), _positions(family.model.config, recipe.frames)
+    try:
+        model = outline(str(folder), dtype=_dtype(recipe))
+        return None, shape_of(recipe, _bare(model)), _positions(model.config, recipe.frames)
+    except (UserError, KeyError, AttributeError, ValueError):
+        return None, None, 0.0  # an architecture that nothing here trains: said above
+
+
+def _origin(recipe: Recipe, made: Mapping[str, str], found: DryRun) -> str:
+    """The model that a recipe starts from, or where another training has yet to make it, that's."""
+    shipped = {
+        step.output: (step.model, name) for name in recipe_names() for step in load_steps(name)
+    }
+    path = recipe.model
+    while not Path(path).is_dir():
+        if path in made:
+            path = made[path]
+        elif path in shipped:
+            before, name = shipped[path]
+            if path == recipe.model:
+                found.problems.append(
+                    f"model {path}: not there yet; `sharegptvideo train run {name}` makes it, or "
+                    "give model=FOLDER"
+                )
+            path = before
+        else:
+            break
+    if path != recipe.model:
+        found.assumed.append(f"sizes of {path}, which {recipe.model} will have started from")
+    return path
+
+
+def _published_config() -> PretrainedConfig:
+    """Video-LLaVA-7B's: transformers' defaults, and a vocabulary with room for new tokens."""
+    from transformers import LlamaConfig, VideoLlavaConfig
+
+    return VideoLlavaConfig(text_config=LlamaConfig(vocab_size=32_064))
+
+
+def _dtype(recipe: Recipe) -> Any:
+    return Family.weights_dtype(recipe)
+
+
+def _bare(model: Any) -> Family:
+    """A family of a model alone, without the tokenizer and processor that may not be here."""
+    from sharegptvideo.training.families.general import PARTS, GeneralFamily
+    from sharegptvideo.training.families.video_llava import VideoLlavaFamily
+
+    kind = model.config.model_type
+    bare: Any = object.__new__(VideoLlavaFamily if kind == "video_llava" else GeneralFamily)
+    if kind != "video_llava":
+        bare._tower, bare._projector = PARTS[kind]
+    bare.model = model
+    return bare  # type: ignore[no-any-return]  # one of the two families
+
+
+def _positions(config: Any, frames: int) -> float:
+    """Positions of a clip; for Qwen-VL, whose clips differ, those of the release's frame size."""
+    from sharegptvideo.modeling import video_token_count
+
+    vision = config.vision_config
+    if config.model_type == "video_llava":
+        return float(video_token_count(config, frames))
+    if hasattr(vision, "depth"):
+        side = vision.patch_size * vision.spatial_merge_size
+        return frames / vision.temporal_patch_size * round(336 / side) * round(252 / side)
+    half = -(-(vision.image_size // vision.patch_size) // 2)
+    return float(frames * half**2 + 1)

@@ -1,0 +1,291 @@
+"""What a training will take: tokens, operations, memory, hours, disk. Arithmetic, nothing is run.
+
+Sources of the formulas: 2 operations a weight and token forward, twice that backward (Kaplan et
+al. 2020, section 2.1); attention's own, 4 × heads × context; once more forward where activations
+are computed again (Chen et al. 2016). Memory of sharded states: Rajbhandari et al. 2020, figure 1.
+Activations of a layer: `activation_bytes`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sharegptvideo.training.hardware import Gpus
+from sharegptvideo.training.recipe import DpoRecipe, Recipe
+from sharegptvideo.training.shapes import ModelShape
+from sharegptvideo.training.survey import Survey
+
+__all__ = [
+    "ADAMW_BYTES",
+    "KEPT_CHECKPOINTS",
+    "UTILISATION",
+    "Memory",
+    "Plan",
+    "activation_bytes",
+    "disk_bytes",
+    "memory_of",
+    "plan_of",
+    "projected_hours",
+    "steps_of",
+]
+
+UTILISATION = 0.4
+"""Assumed share of a GPU's peak that a training of this kind reaches, recomputation counted."""
+
+KEPT_CHECKPOINTS = 2
+"""Checkpoints that a run keeps: the last whole one stays while the next is written."""
+
+ADAMW_BYTES = {"adamw": 8, "adamw_8bit": 2}
+"""Bytes of optimiser state a weight: two moments."""
+
+_OVERHEAD = 1 << 30  # CUDA's context and workspaces; about what an empty process with kernels holds
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on each GPU for one way of spreading a training over GPUs.
+
+    `checkpointed` and `kept` are activations with and without gradient checkpointing; `total` is
+    with what the recipe says.
+    """
+
+    way: str
+    weights: int
+    gradients: int
+    optimizer: int
+    checkpointed: int
+    kept: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps and operations of a training.
+
+    `tokens_shared` and `tokens_plain`: language-model tokens a step on all devices, a clip's once
+    or for each row; `flops` of the whole training, `reference_flops` of them before its steps.
+    """
+
+    devices: int
+    rows_a_step: int
+    steps: int
+    tokens_shared: int
+    tokens_plain: int
+    flops: float
+    plain_flops: float
+    reference_flops: float
+
+    def hours(self, gpus: Gpus, utilisation: float = UTILISATION, *, plain: bool = False) -> float:
+        """Hours on GPUs; `plain` for every row by itself, the reference model in every step."""
+        flops = self.plain_flops if plain else self.flops
+        return flops / (gpus.count * gpus.gpu.teraflops * 1e12 * utilisation) / 3600
+
+    def figures(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def projected_hours(rows: float, epochs: float, per_second: float, gpus: int = 8) -> float:
+    """Hours for `rows` (pairs, answers) × `epochs` at a measured rate of one GPU.
+
+    Data-parallel GPUs are taken to add up; their exchange of gradients is not counted.
+    """
+    return rows * epochs / (per_second * gpus) / 3600
+
+
+def steps_of(recipe: Recipe, rows: int, devices: int) -> int:
+    """Optimiser steps, counted as transformers 5.23 does; packs count as rows."""
+    o = recipe.optimisation
+    if o.max_steps is not None:
+        return o.max_steps
+    batches = math.ceil(rows / (o.per_device_batch_size * devices))
+    updates = max(math.ceil(batches / o.gradient_accumulation), 1)
+    return math.ceil((o.epochs or 1.0) * updates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    """One shared sequence: a clip and all that a batch says about it.
+
+    `spans`: (tokens, what they see before them) for each part; `rows` of the data in it, and
+    `answers`, the positions that are scored.
+    """
+
+    spans: tuple[tuple[float, float], ...]
+    rows: float
+    answers: float
+
+    @property
+    def tokens(self) -> float:
+        return sum(length for length, _ in self.spans)
+
+    @property
+    def seen(self) -> float:
+        """Positions attended to, summed over tokens; causal within a part."""
+        return sum(length * (before + length / 2) for length, before in self.spans)
+
+
+def _sequences(recipe: Recipe, data: Survey, *, shared: bool) -> _Sequence:
+    """The mean sequence of a recipe, laid out as `training.sharing` does, or row by row."""
+    clip, lengths = data.video_tokens, data.lengths
+    if isinstance(recipe, DpoRecipe):
+        prefix = clip + lengths.prompt
+        spans = ((prefix, 0.0), *((answer, prefix) for answer in lengths.answers))
+        if not shared:
+            spans = tuple((prefix + answer, 0.0) for answer in lengths.answers)
+        return _Sequence(spans, 1.0, sum(lengths.answers))
+    rows = data.rows_a_clip if shared else 1.0
+    if shared and not recipe.sharing.pack_tokens:
+        rows = min(rows, float(recipe.optimisation.per_device_batch_size))
+    spans = ((clip, 0.0), (lengths.text * rows, clip)) if shared else ((clip + lengths.text, 0.0),)
+    return _Sequence(spans, rows, sum(lengths.answers) * rows)
+
+
+def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -> Plan:
+    """Count steps, tokens and operations."""
+    o = recipe.optimisation
+    own = _sequences(recipe, data, shared=recipe.sharing.video)
+    plain = _sequences(recipe, data, shared=False)
+    unit = 1.0  # rows that a member of a batch brings
+    if recipe.sharing.pack_tokens:
+        unit = max(recipe.sharing.pack_tokens // own.tokens, 1) * own.rows
+    steps = steps_of(recipe, math.ceil(data.rows / unit), devices)
+    a_step = o.per_device_batch_size * o.gradient_accumulation * devices * unit
+    # An epoch's last step may be short: rows seen are counted, not steps × rows.
+    seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
+
+    visits = seen / own.rows
+    forward, backward = _language(shape, own, o.gradient_checkpointing)
+    tower = _tower(shape, data)
+    looked = data.clips if recipe.features.enabled else visits
+    flops = visits * (forward + backward) + tower * (3 * visits if shape.tower_learns else looked)
+    reference = 0.0
+    if isinstance(recipe, DpoRecipe):
+        if recipe.dpo.reference == "precomputed":
+            reference = data.rows * (forward + (0.0 if recipe.features.enabled else tower))
+        else:
+            flops += seen * forward
+
+    # Policy and reference each run both answers by themselves, the clip's pixels with them.
+    forward, backward = _language(shape, plain, o.gradient_checkpointing)
+    models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
+    towers = sides * (models + (2 if shape.tower_learns else 0))
+    plain_flops = seen * (forward * models + backward + tower * towers)
+    return Plan(
+        devices=devices,
+        rows_a_step=round(a_step),
+        steps=steps,
+        tokens_shared=round(a_step / own.rows * own.tokens),
+        tokens_plain=round(a_step / plain.rows * plain.tokens),
+        flops=flops + reference,
+        plain_flops=plain_flops,
+        reference_flops=reference,
+    )
+
+
+def _language(shape: ModelShape, sequence: _Sequence, recompute: bool) -> tuple[float, float]:
+    """Operations forward and backward of one sequence through the language model."""
+    linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
+    attention = 4.0 * shape.layers * shape.heads * sequence.seen
+    head = 2.0 * shape.head * sequence.answers
+    forward = linear + attention + head
+    # Through the layers back to what learns; twice where their own weights learn too. Attention
+    # has no weights: its backward pass is twice its forward pass in any case.
+    weights = 2.0 if shape.language_learns else 1.0
+    backward = weights * (linear + head) + 2.0 * attention
+    if shape.adapters:
+        backward += 2.0 * shape.adapters * sequence.tokens
+    return forward, backward + (linear + attention if recompute else 0.0)
+
+
+def _tower(shape: ModelShape, data: Survey) -> float:
+    """Operations of one clip, forward, through tower and projector."""
+    positions = data.video_tokens * shape.tower_positions
+    linear = 2.0 * (shape.tower * positions + shape.projector * data.video_tokens)
+    return linear + 4.0 * shape.tower_layers * shape.tower_width * positions * shape.tower_span
+
+
+def activation_bytes(shape: ModelShape, *, mixed: bool) -> int:
+    """Bytes that one layer of a Llama-like model keeps a token for the backward pass.
+
+    In bf16, with h the width, q and k those of queries and keys, m that of the MLP: two norms
+    keep their float32 input (4h each), its normalised form (2h each) and their output (2h each);
+    attention q (2q), keys and values (4k) and its output (2q); the MLP four tensors (8m). `mixed`
+    (float32 weights under autocast) keeps the norms' forms in float32 beside what layers take.
+    """
+    own = 16 * shape.hidden + 4 * shape.heads + 4 * shape.keys + 8 * shape.mlp
+    return own + (8 * shape.hidden if mixed else 0)
+
+
+def memory_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -> list[Memory]:
+    """Bytes on each of `devices` GPUs, for each way of spreading a training over them."""
+    kept, checkpointed = _activations(recipe, shape, data)
+    learn = shape.trainable
+    own = shape.parameters - shape.adapters
+    adamw = ADAMW_BYTES[recipe.optimisation.optimizer]
+    bf16 = recipe.optimisation.bf16
+    copies = 2 if isinstance(recipe, DpoRecipe) and _second_model(recipe) else 1
+    # Autocast keeps a bf16 copy of what learns in float32 until the backward pass is over.
+    cast = 2 * learn if bf16 and not shape.adapters else 0
+    weights = own * shape.bytes_a_weight * copies + 4 * shape.adapters + cast
+    buckets = 4 * learn if devices > 1 else 0  # DistributedDataParallel sends gradients in these
+    ways = [("a whole copy", weights, 4 * learn + buckets, adamw * learn)]
+    if devices > 1:
+        size, master = (2, 4) if bf16 else (4, 0)  # DeepSpeed's bf16 keeps a float32 master copy
+        ways += [
+            (
+                "ZeRO-2",
+                size * own * copies + 4 * shape.adapters,
+                size * learn // devices,
+                (adamw + master) * learn // devices,
+            ),
+            (
+                "FSDP2 or ZeRO-3",
+                (own * shape.bytes_a_weight * copies + 4 * shape.adapters) // devices
+                + 4 * (own // max(shape.layers, 1)),
+                4 * learn // devices,
+                adamw * learn // devices,
+            ),
+        ]
+    chosen = checkpointed if recipe.optimisation.gradient_checkpointing else kept
+    return [
+        Memory(way, w, g, a, checkpointed, kept, w + g + a + chosen + _OVERHEAD)
+        for way, w, g, a in ways
+    ]
+
+
+def _second_model(recipe: DpoRecipe) -> bool:
+    """Whether the reference is a model of its own; with adapters it is the policy without them."""
+    return recipe.dpo.reference == "model" and recipe.lora is None
+
+
+def _activations(recipe: Recipe, shape: ModelShape, data: Survey) -> tuple[int, int]:
+    """Bytes of a micro-batch's activations: all kept, and with gradient checkpointing."""
+    o = recipe.optimisation
+    sequence = _sequences(recipe, data, shared=recipe.sharing.video)
+    plain = _sequences(recipe, data, shared=False)
+    tokens = o.per_device_batch_size / sequence.rows * sequence.tokens
+    if recipe.sharing.pack_tokens:
+        tokens = float(o.per_device_batch_size * recipe.sharing.pack_tokens)
+    mixed = shape.bytes_a_weight == 4
+    residual = 4 if mixed else 2
+    a_layer = activation_bytes(shape, mixed=mixed) * (1 if o.bf16 else 2)
+    # Results go back to rows of their own for the loss.
+    spread = o.per_device_batch_size / plain.rows * plain.tokens * shape.hidden * residual
+    everything = tokens * shape.layers * a_layer + spread
+    inputs = tokens * shape.layers * shape.hidden * residual + tokens * a_layer + spread
+    return int(everything), int(inputs)
+
+
+def disk_bytes(recipe: Recipe, shape: ModelShape, steps: int) -> int:
+    """Bytes that a run writes at its largest: checkpoints with their optimiser, and the model."""
+    whole = (shape.parameters - shape.adapters) * shape.bytes_a_weight
+    weights = 4 * shape.adapters if shape.adapters else whole
+    adamw = ADAMW_BYTES[recipe.optimisation.optimizer]
+    checkpoint = weights + adamw * shape.trainable
+    kept = min(math.ceil(steps / recipe.save_every), KEPT_CHECKPOINTS)
+    more = min(math.ceil(steps / recipe.save_every), KEPT_CHECKPOINTS + 1)
+    final = weights + (whole if shape.adapters and recipe.lora and recipe.lora.merge else 0)
+    return max(kept * checkpoint + final, more * checkpoint)
