@@ -124,9 +124,8 @@ def run_evaluation(
     if not wanted:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
-    if isinstance(model, str) and model.startswith(
-        "openai:"
-    ):  # no slot waits for the end of a batch
+    if isinstance(model, str) and model.startswith("openai:"):
+        # No slot waits for the end of a batch.
         batch_size = max(batch_size, 2 * endpoint.concurrency)
     judges = _judges(judge, wanted, base_url, judge_sees, endpoint)
     answerer = (

@@ -41,29 +41,24 @@ def reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
     W&B and Trackio go by their own settings; the project is `sharegptvideo` where
     WANDB_PROJECT says nothing else.
     """
+    from transformers import integrations
+
+    kinds: Any = integrations  # which says nothing of its callbacks' types
     found: list[TrainerCallback] = []
     for name in run.recipe.report_to:
         if name == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
-            from transformers.integrations import TensorBoardCallback
 
-            writer: Any = SummaryWriter  # untyped in torch
-            folder = str(run.path / "tensorboard")
+            make: Any = SummaryWriter  # untyped in torch
             first = None if done is None else done + 1
-            make: Any = TensorBoardCallback  # untyped in transformers
-            found.append(make(writer(folder, purge_step=first)))
+            writer = make(str(run.path / "tensorboard"), purge_step=first)
+            found.append(kinds.TensorBoardCallback(writer))
         elif name == "wandb":
-            from transformers.integrations import WandbCallback
-
             os.environ.setdefault("WANDB_PROJECT", PROJECT)
             os.environ.setdefault("WANDB_DIR", str(run.path))
-            make = WandbCallback
-            found.append(make())
+            found.append(kinds.WandbCallback())
         else:
-            from transformers.integrations import TrackioCallback
-
-            make = TrackioCallback
-            found.append(make())
+            found.append(kinds.TrackioCallback())
     return found
 
 

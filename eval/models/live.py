@@ -57,7 +57,8 @@ class _LiveGeneral(_General):
         self._model, self._rows = model, rows
         self._processor = model.processor
         self._shares = model.shares
+        self._kind = str(model.model.config.model_type)
 
     def describe(self) -> dict[str, Any]:
         clip = "read once for its questions" if self._shares else "read for each question"
-        return {"architecture": str(self._model.model.config.model_type), "clip": clip}
+        return {"architecture": self._kind, "clip": clip}
