@@ -9,7 +9,7 @@ from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
 from sharegptvideo.storage import KeyedLog
 
-__all__ = ["judge_answers", "unjudged"]
+__all__ = ["item_of", "judge_answers", "unjudged"]
 
 Progress = Callable[[int, int, str], None]
 Row = dict[str, Any]
@@ -55,19 +55,25 @@ def unjudged(
         if prediction is None or prediction["status"] != "ok":
             continue
         answered += 1
-        item = JudgeItem(
-            id=question.id,
-            task=question.task,
-            video=question.video,
-            question=question.question,
-            reference=question.answer,
-            prediction=prediction["prediction"],
-            caption=question.caption,
-            clip=question.video_path if getattr(judge, "needs_frames", False) else None,
-        )
+        clip = question.video_path if getattr(judge, "needs_frames", False) else None
+        item = item_of(question, prediction["prediction"], clip=clip)
         if not _is_judged(log.rows.get(question.key), item.hash):
             items[item.id] = item
     return items, answered
+
+
+def item_of(question: Question, prediction: str, *, clip: str | None = None) -> JudgeItem:
+    """An answer to a question as a judge is given it; `clip` for judges that look at it."""
+    return JudgeItem(
+        id=question.id,
+        task=question.task,
+        video=question.video,
+        question=question.question,
+        reference=question.answer,
+        prediction=prediction,
+        caption=question.caption,
+        clip=clip,
+    )
 
 
 def _keep(log: KeyedLog, row: Row) -> None:

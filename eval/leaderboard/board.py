@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.reports.collecting import answering_models
+from sharegptvideo.eval.reports.collecting import MIN_COVERAGE, answering_models
 from sharegptvideo.eval.runfolder import read_run
 from sharegptvideo.storage import dumps, read_jsonl
 
-__all__ = ["MIN_COVERAGE", "Board", "collect_runs"]
+__all__ = ["Board", "collect_runs"]
 
 Board = dict[str, Any]
-
-# Below this share of questions with a known outcome, a figure is shown but not ranked.
-MIN_COVERAGE = 0.99
 
 # What a judge's description says about one task or one place, not about the judge.
 _OF_A_TASK = ("protocol", "prompt_version", "prompt_hash")
@@ -39,8 +36,8 @@ def collect_runs(runs: Sequence[Path]) -> Board:
     """Put finished runs into groups that may be ranked together.
 
     A group is one judge: the same description (places apart) and, for a judge behind an endpoint,
-    the same model that in fact answered. A column is one task in one version, judged by one prompt;
-    the same task in another version is another column.
+    the same model that in fact answered. A column is one task in one version, from one task file,
+    judged by one prompt; the same task in another version is another column.
 
     Returns:
         `groups`: per judge `judge` (its description, with `answered_by`), `columns` [{id, task,
@@ -110,7 +107,8 @@ def _answered_by(path: Path) -> dict[str, list[str]]:
 
 def _column(columns: dict[str, Board], task: str, about: Mapping[str, Any]) -> Board:
     prompts = {key: about["judge"].get(key) for key in _OF_A_TASK}
-    key = _key({"task": task, "version": about["version"], **prompts})
+    said = {"task": task, "version": about["version"], "task_hash": about.get("task_hash")}
+    key = _key({**said, **prompts})
     if key not in columns:
         others = sum(column["task"] == task for column in columns.values())
         columns[key] = {

@@ -9,9 +9,11 @@ from typing import Any
 
 from sharegptvideo.eval.reports.text import (
     format_estimate,
+    format_interval,
     markdown_cell,
     tex_escape,
     tex_estimate,
+    tex_interval,
 )
 
 __all__ = ["board_csv", "board_latex", "board_markdown", "judge_about", "judge_line"]
@@ -92,7 +94,10 @@ def board_markdown(board: Mapping[str, Any]) -> str:
             lines.append([row["model"], *cells, *_mean(group, row, latex=False)])
         table = "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
         parts.append(f"## Judge: {' '.join(judge_line(group['judge']).split())}\n\n{table}\n")
-    return "\n".join(parts) + f"\n± is one standard error, by video. {_MARK} {_MARKED}.\n"
+    return (
+        "\n".join(parts)
+        + f"\n± is one standard error, by video; in brackets: 95 % interval. {_MARK} {_MARKED}.\n"
+    )
 
 
 def board_latex(board: Mapping[str, Any]) -> str:
@@ -119,7 +124,8 @@ def board_latex(board: Mapping[str, Any]) -> str:
 {body}
 \\bottomrule
 \\end{{tabular}}
-\\caption{{Accuracy in \\%, $\\pm$ one standard error clustered by video. Judge: {judge}.
+\\caption{{Accuracy in \\%, $\\pm$ one standard error clustered by video
+(in brackets: 95\\% interval). Judge: {judge}.
 {_MARK} {tex_escape(_MARKED)}.}}
 \\end{{table}}"""
         )
@@ -142,4 +148,9 @@ def _mean(group: Group, row: Mapping[str, Any], *, latex: bool) -> list[str]:
 
 
 def _text(estimate: Mapping[str, Any], *, latex: bool) -> str:
-    return (tex_estimate if latex else format_estimate)(estimate, share=True)
+    """An accuracy with its standard error, or where that is unknown with its interval."""
+    text = (tex_estimate if latex else format_estimate)(estimate, share=True)
+    ends = estimate.get("ci95")
+    if estimate["se"] is not None or ends is None:
+        return text
+    return f"{text} ({(tex_interval if latex else format_interval)(ends)})"

@@ -19,6 +19,7 @@ from sharegptvideo.storage import read_json, read_jsonl, sha256_file, sha256_tex
 
 __all__ = ["PredictionsModel"]
 
+_SHOWN = 50  # double ids that an error lists
 _Key = tuple[str | None, str]  # task, where the line names one, and id
 
 
@@ -177,8 +178,8 @@ def _parse(where: str, row: dict[str, Any]) -> tuple[_Key, Answer]:
 
 
 def _told_twice(name: str, twice: Mapping[str, Sequence[int]]) -> str:
-    shown = ", ".join(f"{i} (lines {_join(at)})" for i, at in list(twice.items())[:5])
-    more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+    shown = ", ".join(f"{i} (lines {_join(at)})" for i, at in list(twice.items())[:_SHOWN])
+    more = f" and {len(twice) - _SHOWN} more" if len(twice) > _SHOWN else ""
     return (
         f"{name}: {len(twice)} ids have more than one prediction: {shown}{more}; keep one line each"
     )

@@ -12,10 +12,11 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval.runfolder import read_run
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
 from sharegptvideo.eval.types import Question
-from sharegptvideo.judging import JudgeItem
+from sharegptvideo.eval.verdicts import item_of
 from sharegptvideo.storage import read_jsonl
 
 __all__ = [
+    "MIN_COVERAGE",
     "Outcome",
     "Run",
     "Sample",
@@ -30,6 +31,9 @@ Row = dict[str, Any]
 Key = tuple[str, str]
 Outcome = str
 """`right`, `wrong`, `unscored`, or `failed`: not answered, which counts as wrong."""
+
+MIN_COVERAGE = 0.99
+"""Below this share of questions with a known outcome, a figure is not put beside others."""
 
 # What a judge's description says of a place, not of the judge.
 _PLACES = frozenset({"endpoint"})
@@ -87,15 +91,7 @@ class Sample:
         question, verdict = self.question, self.judgement
         if question is None or verdict is None or self.prediction["status"] != "ok":
             return False
-        item = JudgeItem(
-            id=question.id,
-            task=question.task,
-            video=question.video,
-            question=question.question,
-            reference=question.answer,
-            prediction=self.prediction["prediction"],
-            caption=question.caption,
-        )
+        item = item_of(question, self.prediction["prediction"])
         return bool(item.hash != verdict.get("item_hash", item.hash))
 
 

@@ -9,14 +9,11 @@ import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.reports.collecting import Run
+from sharegptvideo.eval.reports.collecting import MIN_COVERAGE, Run
 from sharegptvideo.eval.reports.tables import judge_text
 from sharegptvideo.eval.reports.text import format_share
 
-__all__ = ["MIN_COVERAGE", "HubResults", "hub_results"]
-
-# As on the leaderboard: below it a figure is not put beside those of others.
-MIN_COVERAGE = 0.99
+__all__ = ["HubResults", "hub_results"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ import pytest
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.leaderboard import collect_runs, render_page, write_leaderboard
+from sharegptvideo.eval.leaderboard.tables import board_latex, board_markdown
 from sharegptvideo.eval.reports import format_estimate, markdown_table
 from sharegptvideo.eval.scoring import score_task
-from sharegptvideo.storage import write_json, write_jsonl
+from sharegptvideo.storage import read_json, write_json, write_jsonl
 
 RULES = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "a" * 16}
 ENDPOINT = {
@@ -303,3 +304,24 @@ def test_a_panel_s_members_are_named_one_by_one(tmp_path: Path) -> None:
     assert group["judge"]["answered_by"] == ["a-1", "a-2"]
     page = render_page({"groups": [group]})
     assert "members openai:a, exact" in page
+
+
+def test_none_right_is_told_with_its_interval(tmp_path: Path) -> None:
+    """0 of 18 on six videos: no spread was seen, so an interval stands for the error."""
+    run = make_run(tmp_path / "a", {"t": figures(0, 18)}, model="wrong")
+    board = collect_runs([run])
+    (row,) = board["groups"][0]["rows"]
+    low, high = row["cells"]["t"]["accuracy"]["ci95"]
+    assert (low, f"{100 * high:.1f}") == (0, "52.4")
+    assert "| wrong | 0.0 (0.0 to 52.4) |" in board_markdown(board)
+    assert "wrong & 0.0 (0.0--52.4)" in board_latex(board)
+    assert "0.0 to 52.4" in render_page(board)
+
+
+def test_a_changed_task_file_has_a_column_of_its_own(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, {"t": figures(9, 30)}, model=name) for name in ("a", "b")]
+    about = read_json(runs[1] / "run.json")
+    about["tasks"]["t"]["task_hash"] = "other"
+    write_json(runs[1] / "run.json", about)
+    (group,) = collect_runs(runs)["groups"]
+    assert [column["id"] for column in group["columns"]] == ["t", "t (2)"]

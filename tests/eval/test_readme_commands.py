@@ -75,6 +75,7 @@ def test_they_run_one_after_another(
             for word in command
         ]
         few = ["--limit", "3"] if words[1] in {"run", "judge", "attack"} else []
+        few += ["--max-new-tokens", "2"] if words[1] == "run" else []
         ran = CliRunner().invoke(app, [*words, *few])
         assert ran.exit_code == 0, f"{' '.join(command)}\n{ran.output}"
     assert (tmp_path / "both" / "index.html").is_file()
