@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,33 @@ def test_a_template_that_writes_answers_otherwise_than_it_prompts(
         family.encode(conversation("What colour is it?", "Red."))
 
 
+@pytest.mark.parametrize("around", ["<V>", "Video 1: <V>", "<S><V><E>", "(<<V>"])
+def test_a_prompt_is_the_processors_whatever_stands_around_the_clip(
+    around: str, release: Path, recipe_of: Callable[..., Any]
+) -> None:
+    """Qwen's templates wrap it in marks; text before it may join with a time's first letters."""
+    family = open_family(recipe_of("sft"))
+    processor = family.processor
+    start, end = "<|vision_start|>", "<|vision_end|>"
+    if start not in family.tokenizer.get_vocab():
+        start = end = ""
+    whole = around.replace("<S>", start).replace("<E>", end).replace("<V>", processor.video_token)
+    processor.chat_template = processor.chat_template.replace(processor.video_token, whole)
+    ids, spoken = family.encode(conversation("What colour is it?", "Red."))
+    for path in sorted((release / "videos").iterdir()):
+        frames, indices = sample_frames(path, FRAMES)
+        found = processor(
+            text=[render_question(processor, "What colour is it?") + "Red.<|im_end|>"],
+            videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+            video_metadata=[clip_metadata(indices, read_facts(path).fps)],
+            do_sample_frames=False,
+        )
+        grown, said = family.reader.expand(ids, spoken, family.reader.read(str(path)))
+        assert grown == found["input_ids"][0]
+        assert len(grown) == len(said)
+        assert sum(said) == sum(spoken)
+
+
 def test_a_clip_has_the_positions_that_were_counted(
     recipe_of: Callable[..., Any], release: Path
 ) -> None:
@@ -327,6 +355,17 @@ def test_an_architecture_that_is_not_trained_here(
     other = build("internvl", tmp_path / "internvl")
     with pytest.raises(UserError, match="'internvl' cannot be trained here; these can: video_l"):
         open_family(recipe_of("sft", f"model={other}"))
+
+
+def test_a_template_without_clips(
+    recipe_of: Callable[..., Any], checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "text")
+    template = tmp_path / "text" / "chat_template.jinja"
+    mark = open_family(recipe_of("sft")).processor.video_token
+    template.write_text(template.read_text().replace(mark, ""))
+    with pytest.raises(UserError, match="no place for a clip"):
+        open_family(recipe_of("sft", f"model={tmp_path / 'text'}"))
 
 
 MODERN = [name for name in recipe_names() if name.startswith("modern/")]

@@ -16,9 +16,11 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
+from sharegptvideo.media.picking import spread
 from sharegptvideo.modeling import (
     check_whole,
     checkpoint_folder,
+    conversation,
     load_processor,
     outline,
     quiet_transformers,
@@ -61,7 +63,8 @@ class GeneralReader(ClipReader):
         pad, close = tokenizer.pad_token_id, tokenizer.eos_token_id
         self.pad_id = close if pad is None else pad
         self._special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
-        self._counts: dict[tuple[int, int, int, float | None], int] = {}
+        self._counts: dict[str, int] = {}
+        self._shapes: dict[tuple[int, int], dict[str, Any]] = {}
 
     def read(self, path: str) -> Clip:
         """What the processor makes of a clip, its pixels unscaled, and `input_ids` of its part."""
@@ -70,17 +73,38 @@ class GeneralReader(ClipReader):
         return self._processed(video, indices, read_facts(Path(path)).fps)
 
     def count(self, path: str) -> int:
-        """How many positions a clip takes, from its container's facts."""
-        facts = read_facts(Path(path))
-        if not (facts.width and facts.height and facts.frames):
-            return self.read(path)[_IDS].numel()
-        key = (facts.width, facts.height, facts.frames, facts.fps)
-        if key not in self._counts:
-            last = facts.frames - 1
-            indices = [last * n // max(self.frames - 1, 1) for n in range(self.frames)]
-            blank = torch.zeros(self.frames, 3, facts.height, facts.width, dtype=torch.uint8)
-            self._counts[key] = self._processed(blank, indices, facts.fps)[_IDS].numel()
-        return self._counts[key]
+        """How many positions a clip takes, from what its container says of it."""
+        if path not in self._counts:
+            facts = read_facts(Path(path))
+            if facts.width and facts.height and facts.frames:
+                indices = spread(facts.frames, self.frames)
+                text = self.processor.replace_video_token(
+                    self._shape(facts.width, facts.height)
+                    | {"video_metadata": [clip_metadata(indices, facts.fps)]},
+                    video_idx=0,
+                )
+                ids = self.processor.tokenizer(text, add_special_tokens=False)[_IDS]
+                self._counts[path] = len(ids)
+            else:
+                self._counts[path] = self.read(path)[_IDS].numel()
+        return self._counts[path]
+
+    def _shape(self, width: int, height: int) -> dict[str, Any]:
+        """What the video processor makes of clips of a size, the pixels' shape without them."""
+        if (width, height) not in self._shapes:
+            blank = torch.zeros(self.frames, 3, height, width, dtype=torch.uint8)
+            with quiet_transformers():
+                found = self.processor.video_processor(
+                    [blank],
+                    video_metadata=[clip_metadata(range(self.frames), None)],
+                    do_sample_frames=False,
+                    return_tensors="pt",
+                )
+            self._shapes[width, height] = {
+                name: value.to("meta") if name == _PIXELS else value
+                for name, value in found.items()
+            }
+        return self._shapes[width, height]
 
     def _processed(self, video: torch.Tensor, indices: Sequence[int], fps: float | None) -> Clip:
         with quiet_transformers():
@@ -165,6 +189,12 @@ class GeneralFamily(Family):
         self.reader = GeneralReader(self.processor, recipe.frames)
         self._talk = Conversations(recipe.model, self.processor, self.model.generation_config)
         self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
+        ids, _ = self.encode(conversation("?"))
+        if ids.count(self.reader.video_id) != 1:
+            raise UserError(
+                f"model {recipe.model}: its chat template has no place for a clip "
+                f"({self.processor.video_token}); take the template of the model's makers"
+            )
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
         """See `Conversations`."""
