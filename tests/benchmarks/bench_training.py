@@ -1,4 +1,4 @@
-"""What a step of SFT and DPO costs in our trainers, and in a bare loop over the same batches.
+"""What a step of SFT and DPO costs in our trainers, sharing clips or not, and in a bare loop.
 
     python tests/benchmarks/bench_training.py [STEPS]
 
@@ -20,15 +20,16 @@ import torch
 from datasets import Dataset
 from torch.nn import functional
 
-from sharegptvideo.modeling import VideoPixels, build_tiny, load_model, load_tokenizer
+from sharegptvideo.modeling import build_tiny, load_model
 from sharegptvideo.training import load_recipe
-from sharegptvideo.training.collators import ClipCache, PreferenceCollator, Prompting, SftCollator
+from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
+from sharegptvideo.training.examples import DataReport
+from sharegptvideo.training.families import open_family
 from sharegptvideo.training.running import RunFolder
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
     attach,
-    freeze,
     quiet_and_quick,
     trainer_arguments,
 )
@@ -36,59 +37,69 @@ from sharegptvideo.training.trainers import (
 CLIPS = 64
 
 
-def collated(stage: str, model: Any, tokenizer: Any, count: int) -> tuple[Any, Dataset]:
+def collated(stage: str, family: Any, count: int, share: bool) -> tuple[Any, Dataset]:
     """A collator whose clips are noise, and `count` rows for it."""
-    side, frames = model.config.vision_config.image_size, 8
-    clips = ClipCache(VideoPixels(side, side, side), frames)
+    side, frames = family.model.config.vision_config.image_size, 8
+    clips = ClipCache(family.reader)
     for number in range(CLIPS):
         shape = (frames, 3, side, side)
-        clips._clips[str(number)] = torch.randint(0, 256, shape, dtype=torch.uint8)
-    video = model.config.video_token_id
-    tokens = model.config.video_seq_length
-    prompting = Prompting(tokenizer.pad_token_id, video, tokens, 320)
+        clips._clips[str(number)] = {"frames": torch.randint(0, 256, shape, dtype=torch.uint8)}
+    video = family.reader.video_id
     prompt, answer = [1, 10, video, *range(11, 25)], [*range(30, 40), 2]
     length = len(prompt) + len(answer)
     rows = [{"video_path": str(number % CLIPS), "length": length} for number in range(count)]
     if stage == "dpo":
         row = {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": answer[3:]}
-        return PreferenceCollator(clips, prompting), Dataset.from_list([r | row for r in rows])
+        given = {"ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
+        collate = PreferenceCollator(clips, 320, share=share)
+        return collate, Dataset.from_list([r | row | given for r in rows])
     spoken = [False] * len(prompt) + [True] * len(answer)
     row = {"ids": prompt + answer, "spoken": spoken}
-    return SftCollator(clips, prompting), Dataset.from_list([r | row for r in rows])
+    return SftCollator(clips, 320, share=share), Dataset.from_list([r | row for r in rows])
 
 
-def trainer_ms(stage: str, start: Path, out: Path, steps: int) -> tuple[float, list[Any]]:
+def trainer_ms(
+    stage: str, start: Path, out: Path, steps: int, *, share: bool = True
+) -> tuple[float, list[Any]]:
     """Milliseconds a step in the trainer; the batches it saw, in another order."""
     from trl import DPOConfig, SFTConfig
 
-    recipe = load_recipe(f"demo/{stage}", [f"model={start}", f"output={out / stage}"])
+    output = out / f"{stage}-{share}"
+    recipe = load_recipe(f"demo/{stage}", [f"model={start}", f"output={output}", "report_to=[]"])
     with quiet_and_quick():
-        model, tokenizer = load_model(str(start), dtype="float32"), load_tokenizer(str(start))
+        family = open_family(recipe)
         size = recipe.optimisation.per_device_batch_size
-        collate, rows = collated(stage, model, tokenizer, size * steps)
-        freeze(model, recipe.freeze)
+        collate, rows = collated(stage, family, size * steps, share)
+        family.freeze(recipe.freeze)
         run = RunFolder(recipe)
         arguments = trainer_arguments(recipe, run)
         arguments.update(max_steps=steps, save_strategy="no", logging_steps=steps)
-        run.path.mkdir(parents=True)
+        run.start(DataReport(used=len(rows)))
         common = {
-            "model": model,
+            "model": family.model,
             "data_collator": collate,
             "train_dataset": rows,
-            "processing_class": tokenizer,
+            "processing_class": family.tokenizer,
         }
         trainer: Any
         if stage == "dpo":
-            trainer = VideoDPOTrainer(args=DPOConfig(**arguments), **common)
+            # Rows have what the reference says, as they have it in a recipe.
+            trainer = _Given(args=DPOConfig(**arguments, precompute_ref_log_probs=True), **common)
         else:
             skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
             trainer = VideoSFTTrainer(args=SFTConfig(**arguments, **skip), **common)
+        trainer.share(family, recipe.sharing)
         attach(trainer, run, None)
         begin = time.process_time()
         trainer.train()
         spent = time.process_time() - begin
     batches = [collate([rows[i] for i in range(s, s + size)]) for s in range(0, size * steps, size)]
     return 1000 * spent / steps, batches
+
+
+class _Given(VideoDPOTrainer):
+    def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
 
 
 def bare_ms(start: Path, batches: list[Any]) -> float:
@@ -98,7 +109,8 @@ def bare_ms(start: Path, batches: list[Any]) -> float:
     optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=True)
     begin = time.process_time()
     for batch in batches:
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        inputs |= {name: value[batch["clip_of_row"]] for name, value in batch["clips"].items()}
         hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         labels = batch["labels"][:, 1:]
         said = labels != -100
@@ -120,13 +132,17 @@ def main() -> int:
         trainer_ms("sft", start, out / "warm", 1)  # what torch and TRL load on first use
         sft, batches = trainer_ms("sft", start, out, steps)
         bare = bare_ms(start, batches)
+        sft_plain, _ = trainer_ms("sft", start, out, steps, share=False)
         dpo, _ = trainer_ms("dpo", start, out, steps)
+        dpo_plain, _ = trainer_ms("dpo", start, out, steps, share=False)
     figures = {
         "steps": steps,
         "sft_ms": round(sft, 1),
         "bare_ms": round(bare, 1),
         "overhead": round(sft / bare - 1, 3),
+        "sft_plain_ms": round(sft_plain, 1),
         "dpo_ms": round(dpo, 1),
+        "dpo_plain_ms": round(dpo_plain, 1),
     }
     print(json.dumps(figures))
     return 0
