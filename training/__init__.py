@@ -65,10 +65,17 @@ def run_recipe(
     tell: Callable[[str], None] | None = None,
     evaluator: Evaluator | None = None,
 ) -> TrainResult:
-    """Run a recipe of any stage; see `run_sft` and `run_dpo`."""
+    """Run a recipe of any stage; see `run_sft` and `run_dpo`.
+
+    Of several processes (`accelerate launch`) only the first one reports progress and tells.
+    """
     from sharegptvideo.training.dpo import run_dpo
     from sharegptvideo.training.recipe import DpoRecipe
+    from sharegptvideo.training.scale import rank_of_environment
     from sharegptvideo.training.sft import run_sft
+
+    if rank_of_environment() != 0:
+        progress = tell = None
 
     if isinstance(recipe, DpoRecipe):
         return run_dpo(recipe, progress=progress, tell=tell, evaluator=evaluator)

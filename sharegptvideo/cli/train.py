@@ -80,6 +80,28 @@ def cp(
 
 
 @app.command()
+def config(
+    name: Annotated[
+        str | None, typer.Argument(help="A configuration; without one, all are listed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print where a configuration of `accelerate launch` lies: one GPU, eight, several machines.
+
+    Example: accelerate launch --config_file $(sharegptvideo train config fsdp2) -m sharegptvideo
+    train run llava_hound/dpo data.media=CLIPS
+    """
+    from sharegptvideo.training.scale import config_about, config_names, config_path
+
+    if name is not None:
+        path = str(config_path(name))
+        print_json({name: path}) if as_json else typer.echo(path)
+        return
+    about = {name: config_about(name) for name in config_names()}
+    print_figures(about, as_json=as_json)
+
+
+@app.command()
 def validate(
     recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption = False
 ) -> None:
@@ -134,6 +156,7 @@ def run(
     """
     from sharegptvideo.errors import UserError
     from sharegptvideo.training import load_steps, run_recipe
+    from sharegptvideo.training.scale import rank_of_environment
 
     recipes = load_steps(recipe, overrides or ())
     if dry_run:
@@ -151,13 +174,16 @@ def run(
                 tell=note,
                 evaluator=_evaluator(loaded.eval, progress) if loaded.eval else None,
             )
+        if rank_of_environment() != 0:
+            continue  # the first process of a launch speaks for all
         if result.already_done:
             for text in result.notes:
                 note(text)
             note(f"{result.output}: finished before; nothing to do")
         figures.append(result.figures())
         del figures[-1]["notes"]
-    print_figures(_of_steps(figures), as_json=as_json)
+    if figures:
+        print_figures(_of_steps(figures), as_json=as_json)
 
 
 def _evaluator(settings: Evaluation, progress: Progress) -> SampleEvaluation:

@@ -1,0 +1,139 @@
+"""Two processes train as one does on the same batches: DDP to the bit, FSDP2 but for rounding.
+
+Real launches with gloo. One process with twice the gradient accumulation sees the same batches: a
+step of two processes takes two of them, one each. The rows of a batch have other numbers of
+tokens than those of its neighbour, so a mean of means would be another loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from sharegptvideo.storage import read_json, read_jsonl
+from sharegptvideo.training import Recipe, run_recipe
+from sharegptvideo.training.running import COMPLETE
+from sharegptvideo.training.scale import config_path
+
+SUPPORT = Path(__file__).parents[1] / "support"
+STEPS = 6
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`launch(config, recipe)` starts `train run` in two processes, without waiting."""
+
+    def start(config: str, recipe: Recipe) -> subprocess.Popen[str]:
+        settings = yaml.safe_load(config_path(config).read_text())
+        launcher = tmp_path / f"{config}.yaml"
+        launcher.write_text(yaml.safe_dump({**settings, "num_processes": 2, "use_cpu": True}))
+        file = tmp_path / "recipe.yaml"
+        file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "accelerate.commands.launch"),
+                *("--main_process_port", "0", "--config_file", str(launcher)),
+                *("-m", "on_cpus", "train", "run", str(file), "--json"),
+            ],
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path]),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def kill_all(launcher: subprocess.Popen[str]) -> None:
+    """kill -9 to the launcher and its processes, none of which can say a word."""
+    group = psutil.Process(launcher.pid)
+    for process in [group, *group.children(recursive=True)]:
+        process.kill()
+    launcher.communicate()
+
+
+def in_one_process(recipe: Recipe, change: Callable[..., Any]) -> Path:
+    """The weights and log of one process on the same batches."""
+    output = f"{recipe.output}-one"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the others: their number changes sums
+    try:
+        run_recipe(change(recipe, output=output, optimisation={"gradient_accumulation": 2}))
+    finally:
+        torch.set_num_threads(threads)
+    return Path(output)
+
+
+def furthest(left: Path, right: Path) -> float:
+    """The largest difference between two models' weights."""
+    a, b = (load_file(folder / "model.safetensors") for folder in (left, right))
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for _, row in read_jsonl(folder / "log.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "config", "bound", "killed"),
+    [
+        ("sft", "cpu_2", 0.0, False),
+        ("dpo", "cpu_2", 0.0, True),
+        ("sft", "fsdp2", 1e-5, True),
+        ("dpo", "fsdp2", 1e-5, False),
+    ],
+)
+def test_two_processes_are_one(
+    stage: str,
+    config: str,
+    bound: float,
+    killed: bool,
+    launch: Callable[..., subprocess.Popen[str]],
+    change: Callable[..., Any],
+    request: pytest.FixtureRequest,
+) -> None:
+    """Two of them killed once a checkpoint is there, within an epoch, and run again to the end."""
+    recipe = change(
+        request.getfixturevalue(f"{stage}_recipe"), save_every=3, optimisation={"max_steps": STEPS}
+    )
+    if stage == "dpo":  # four pairs: one of each clip a process, so two epochs are four steps
+        recipe = change(recipe, optimisation={"per_device_batch_size": 1})
+    folder = Path(recipe.output)
+    if killed:
+        first = launch(config, recipe)
+        while not list(folder.glob(f"checkpoints/*/{COMPLETE}")) and first.poll() is None:
+            time.sleep(0.01)
+        assert first.poll() is None, first.communicate()[1]
+        kill_all(first)
+        assert read_json(folder / "run.json")["status"] == "training"
+
+    out, err = (last := launch(config, recipe)).communicate()
+    assert last.returncode == 0, err
+    figures = json.loads(out)  # one object: one process printed
+    assert figures["resumed_from"] in ((3, 6) if killed else (None,))
+    assert (figures["steps"], figures["rows"]) == (STEPS, 8 if stage == "sft" else 4)
+    assert err.count(f"training ({stage}): {STEPS}/{STEPS}") == 1
+
+    one = in_one_process(recipe, change)
+    assert losses(folder) == pytest.approx(losses(one), rel=bound)
+    assert furthest(folder, one) <= bound
+    assert sorted(f.name for f in folder.iterdir()) == sorted(f.name for f in one.iterdir())
