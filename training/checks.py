@@ -145,10 +145,10 @@ def check_room(recipe: Recipe, family: Family, rows: int) -> None:
     devices = int(os.environ.get("WORLD_SIZE", "1"))
     need = disk_bytes(recipe, shape, steps_of(recipe, rows, devices))
     folder = nearest_folder(Path(recipe.output))
-    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    # What an interrupted run has written is part of what it needs.
     free = shutil.disk_usage(folder).free
-    free += written if folder == Path(recipe.output).expanduser().absolute() else 0
+    if Path(recipe.output).is_dir():
+        # What an interrupted run has written is part of what it needs.
+        free += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if need > free:
         raise UserError(
             f"output {recipe.output}: checkpoints and model take {need / 1e9:.1f} GB at their "
@@ -188,6 +188,8 @@ def full_disk_told(output: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise  # told already
     except Exception as error:
         # Whatever the library that wrote made of it: the system's words are in it.
         if not _is_full(error):
@@ -204,7 +206,7 @@ def _is_full(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
         words = str(error).lower()
-        if not isinstance(error, OSError | UserError) and any(w in words for w in _FULL_WORDS):
+        if not isinstance(error, OSError) and any(w in words for w in _FULL_WORDS):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -34,6 +34,7 @@ def run_dpo(
     """
     from trl.trainer.dpo_config import DPOConfig
 
+    from sharegptvideo.training.checks import check_room, full_disk_told
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.examples import preference_dataset
     from sharegptvideo.training.families import open_family
@@ -55,7 +56,7 @@ def run_dpo(
     precomputed = recipe.dpo.reference == "precomputed"
     start, length = time.monotonic(), recipe.optimisation.max_length
 
-    with quiet_and_quick():
+    with quiet_and_quick(), full_disk_told(run.path):
         family = open_family(recipe)
         dataset, report = rows_for_all(
             lambda: preference_dataset(
@@ -66,6 +67,7 @@ def run_dpo(
         run.start(report)
 
         family.freeze(recipe.freeze)
+        check_room(recipe, family, report.used)
         trainer = VideoDPOTrainer(
             model=family.model,
             args=DPOConfig(

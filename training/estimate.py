@@ -213,10 +213,10 @@ def activation_bytes(shape: ModelShape, *, mixed: bool) -> int:
     In bf16, with h the width, q and k those of queries and keys, m that of the MLP: two norms
     keep their float32 input (4h each), its normalised form (2h each) and their output (2h each);
     attention q (2q), keys and values (4k) and its output (2q); the MLP four tensors (8m). `mixed`
-    (float32 weights under autocast) keeps the norms' forms in float32 beside what layers take.
+    (float32 weights under autocast) keeps norms in float32 beside the bf16 that layers take (10h).
     """
     own = 16 * shape.hidden + 4 * shape.heads + 4 * shape.keys + 8 * shape.mlp
-    return own + (8 * shape.hidden if mixed else 0)
+    return own + (10 * shape.hidden if mixed else 0)
 
 
 def memory_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -> list[Memory]:

@@ -23,6 +23,7 @@ import yaml
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import checkpoint_folder, weights_hash
 from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl, write_text
+from sharegptvideo.training.checks import check_machine, check_output
 from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.pushing import check_push
@@ -98,9 +99,11 @@ class RunFolder:
                     f"output {self.path}: holds a training by another recipe (see its "
                     f"recipe.yaml); give another output or remove the folder"
                 )
-        elif self.path.exists() and any(f.name[0] != "." for f in self.path.iterdir()):
+        elif self.path.is_dir() and any(f.name[0] != "." for f in self.path.iterdir()):
             raise UserError(f"output {self.path}: exists and is no training; give another output")
         if not self.finished:
+            check_output(self.path)
+            check_machine(recipe)
             check_reporters(recipe.report_to)
             check_push(recipe.push_to_hub)
 

@@ -38,6 +38,7 @@ def run_sft(
     """
     from trl.trainer.sft_config import SFTConfig
 
+    from sharegptvideo.training.checks import check_room, full_disk_told
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
@@ -58,7 +59,7 @@ def run_sft(
         return pushed(run, run.result())
     start, length = time.monotonic(), recipe.optimisation.max_length
 
-    with quiet_and_quick():
+    with quiet_and_quick(), full_disk_told(run.path):
         family = open_family(recipe)
         dataset, report = rows_for_all(
             lambda: sft_dataset(recipe.data, family, max_length=length), run.rows
@@ -66,6 +67,7 @@ def run_sft(
         run.start(report)
 
         family.freeze(recipe.freeze)
+        check_room(recipe, family, report.used)
         trainer = VideoSFTTrainer(
             model=family.model,
             args=SFTConfig(

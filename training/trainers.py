@@ -25,6 +25,7 @@ from sharegptvideo.storage import dumps, write_jsonl, write_text
 from sharegptvideo.training.cards import write_card
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
 from sharegptvideo.training.during import look_on, tell_failed_evaluations
+from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.evaluating import read_evaluations
 from sharegptvideo.training.lora import has_adapters, load_adapters, save_adapted
 from sharegptvideo.training.pushing import pushed
@@ -78,7 +79,7 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # a loss that is not a number must show
         "save_strategy": "steps",
         "save_steps": recipe.save_every,
-        "save_total_limit": 2,  # the last whole one stays while the next is written
+        "save_total_limit": KEPT_CHECKPOINTS,
         "remove_unused_columns": False,  # the collators read columns that no model takes
         "dataloader_pin_memory": torch.cuda.is_available(),
         "max_length": None,  # the collators cut
