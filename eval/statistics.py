@@ -117,7 +117,7 @@ def clustered_share(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
     found = clustered_mean(values, clusters)
     if found.value is None or count < 2:
         return found
-    ones = np.bincount(codes, weights=x, minlength=count)
+    ones = np.bincount(codes, weights=x, minlength=count).astype(np.float64)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     size = _effective_size(ones, sizes)
     t, p = _t_quantile(count - 1), found.value

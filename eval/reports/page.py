@@ -100,7 +100,8 @@ def _figures(run: Run) -> list[Part]:
         parts.append(f"Judge{of}: {judge}.")
     parts += [_warning(f"{line}. The figures mix their verdicts.") for line in mixed_models(run)]
     parts.append(
-        "± is one standard error and the interval covers 95 %, both by video. Coverage is the share"
+        "± is one standard error and the interval covers 95 %, both by video; where all videos came"
+        " out alike, as with none right, the error is unknown and left out. Coverage is the share"
         " of questions whose outcome is known; a question that was not answered counts as wrong,"
         " one whose answer has no readable verdict counts in coverage alone, and in the bounds: all"
         " such answers wrong, all right. Figures compare within one judge only."
@@ -158,10 +159,12 @@ def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against)
     tasks = run.results["tasks"]
     told = [task for task in tasks if task in against.run.about["tasks"]]
     for task in told:
-        versions = [each.about["tasks"][task]["version"] for each in (run, against.run)]
-        if versions[0] != versions[1]:
-            text = f"{task} is version {versions[0]} here and {versions[1]} there."
+        here, there = (each.about["tasks"][task] for each in (run, against.run))
+        if here["version"] != there["version"]:
+            text = f"{task} is version {here['version']} here and {there['version']} there."
             parts.append(_warning(text))
+        elif here.get("task_hash") != there.get("task_hash"):
+            parts.append(_warning(f"{task} is of another task file in the second run."))
     return parts
 
 
