@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
 
 __all__ = [
+    "REPORTED",
     "check_architecture",
     "check_whole",
     "load_model",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 _MODEL_TYPE = "video_llava"
+
+REPORTED: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""Arguments by which `from_pretrained` gives what `check_whole` looks at, and does not raise."""
 
 
 @contextlib.contextmanager
@@ -107,7 +111,7 @@ def load_model(
     folder = checkpoint_folder(path)
     try:
         with quiet_transformers():
-            model, found = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+            model, found = kind.from_pretrained(folder, dtype=dtype, **REPORTED)
     except (OSError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
@@ -122,15 +126,19 @@ def check_whole(path: str, found: Mapping[str, Any]) -> None:
         found: the loading information of `from_pretrained`.
 
     Raises:
-        UserError: how many weights are missing, and where.
+        UserError: how many weights are missing, or of other shapes, and where.
     """
-    missing = sorted(found["missing_keys"])
-    if missing:
-        parts = sorted({".".join(name.split(".")[:2]) for name in missing})
-        raise UserError(
-            f"model {path}: {len(missing)} of its weights are not in its files "
-            f"({', '.join(parts)}); a whole checkpoint is needed, all of its parts in it"
-        )
+    other = [name for name, *_ in found["mismatched_keys"]]
+    for names, what in (
+        (other, "are of other shapes than its config says"),
+        (list(found["missing_keys"]), "are not in its files"),
+    ):
+        if names:
+            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise UserError(
+                f"model {path}: {len(names)} of its weights {what} ({', '.join(parts)}); a whole "
+                "checkpoint is needed, with the config that it was saved with"
+            )
 
 
 def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:

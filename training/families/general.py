@@ -25,6 +25,7 @@ from sharegptvideo.modeling import (
     outline,
     quiet_transformers,
 )
+from sharegptvideo.modeling.loading import REPORTED
 from sharegptvideo.modeling.processors import clip_metadata
 from sharegptvideo.training.families.base import Clip, ClipReader, Family
 from sharegptvideo.training.families.conversations import Conversations
@@ -255,7 +256,7 @@ def _load(path: str, *, dtype: torch.dtype) -> Any:
     try:
         with quiet_transformers():
             kind: Any = AutoModelForImageTextToText
-            model, found = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+            model, found = kind.from_pretrained(folder, dtype=dtype, **REPORTED)
     except (OSError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
