@@ -154,31 +154,8 @@ def run_evaluation(
     remarks = _check(answerer, plans, every)
     run = _describe(answerer, plans, judge, data=data, clips=clips, own=own, limit=limit, draw=draw)
     with RunFolder(Path(out), run) as folder:
-        if answerer.needs_frames:  # answers from a file cost nothing, and tell what judging will
-            endpoint.approve(_ahead(answerer, plans, folder))
-        for plan in plans:
-            answer_questions(
-                plan.task,
-                plan.questions,
-                answerer,
-                folder.predictions,
-                frames=plan.frames,
-                max_new_tokens=plan.max_new_tokens,
-                batch_size=batch_size,
-                progress=progress,
-            )
-        if not answerer.needs_frames:
-            endpoint.approve(_ahead(answerer, plans, folder))
-        for plan in plans:
-            if isinstance(plan.judge, Panel):
-                plan.judge.keep_in(Path(out) / "panel")
-            judge_answers(
-                plan.questions,
-                folder.predictions.rows,
-                plan.judge,
-                folder.judgements,
-                progress=progress,
-            )
+        _answer_all(plans, answerer, folder, endpoint, batch_size, progress)
+        _judge_all(plans, folder, progress)
         results = {
             plan.task.name: _results(plan, folder, remarks.get(plan.task.name, {}))
             for plan in plans
@@ -293,6 +270,46 @@ def _ahead(model: Model, plans: Sequence[_Plan], folder: RunFolder) -> Estimate:
             plan.questions, folder.predictions.rows, plan.judge, folder.judgements
         )
     return ahead
+
+
+def _answer_all(
+    plans: Sequence[_Plan],
+    model: Model,
+    folder: RunFolder,
+    endpoint: EndpointOptions,
+    batch_size: int,
+    progress: Progress | None,
+) -> None:
+    """Answers to every task; what is ahead is told first, and asked for where it may be dear."""
+    if model.needs_frames:  # answers from a file cost nothing, and tell what judging will
+        endpoint.approve(_ahead(model, plans, folder))
+    for plan in plans:
+        answer_questions(
+            plan.task,
+            plan.questions,
+            model,
+            folder.predictions,
+            frames=plan.frames,
+            max_new_tokens=plan.max_new_tokens,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    if not model.needs_frames:
+        endpoint.approve(_ahead(model, plans, folder))
+
+
+def _judge_all(plans: Sequence[_Plan], folder: RunFolder, progress: Progress | None) -> None:
+    """Verdicts on the answers to every task."""
+    for plan in plans:
+        if isinstance(plan.judge, Panel):
+            plan.judge.keep_in(folder.path / "panel")
+        judge_answers(
+            plan.questions,
+            folder.predictions.rows,
+            plan.judge,
+            folder.judgements,
+            progress=progress,
+        )
 
 
 def _describe(
