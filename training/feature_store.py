@@ -76,6 +76,8 @@ class FeatureStore:
             temporary = self.folder / f".{name}.tmp"
             try:
                 save_file(features, temporary)
+                # safetensors lets nobody else read what it writes; who sees the folder may.
+                temporary.chmod(self.folder.stat().st_mode & 0o666)
                 temporary.replace(self.folder / name)
             finally:
                 temporary.unlink(missing_ok=True)

@@ -113,6 +113,26 @@ def test_loss_and_gradients_are_those_of_clips(
         assert torch.allclose(found[True][1][name], gradient, atol=1e-6 * largest), name
 
 
+def test_in_bf16_features_are_kept_as_the_projector_rounds_them(
+    sft_recipe: SftRecipe, change: Change, trainer_of: Trained, tmp_path: Path
+) -> None:
+    """Half the bytes, and what is behind the projector is the same to the bit."""
+    recipe = change(sft_recipe, freeze={"vision_tower": True}, optimisation={"bf16": True})
+    trainer = trainer_of(
+        change(recipe, features={"enabled": True, "folder": str(tmp_path / "kept")})
+    )
+    row = trainer.train_dataset[0]
+    kept = trainer.data_collator([row])["clips"]
+    assert kept["features"].dtype == torch.bfloat16
+    size = clip_bytes(trainer.model.config, recipe.frames, bf16=True)
+    assert kept["features"].nbytes == size
+    reader = trainer.data_collator.clips.reader.reader
+    pixels = reader.batch([reader.read(row["video_path"])])
+    with torch.no_grad(), trainer.accelerator.autocast():
+        seen = [trainer.family.see(trainer.model, clips).pooler_output for clips in (kept, pixels)]
+    assert torch.equal(*seen)
+
+
 def test_each_clip_is_decoded_once_and_by_no_later_run(
     recipe: SftRecipe, change: Change, decoded: list[str]
 ) -> None:

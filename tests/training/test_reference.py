@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import build_tiny, load_model
 from sharegptvideo.storage import read_jsonl, write_jsonl
 from sharegptvideo.training import DpoRecipe, run_dpo
-from sharegptvideo.training.reference import ReferenceCache, pair_key, reference_cache
+from sharegptvideo.training.recipe import Lora
+from sharegptvideo.training.reference import (
+    COLUMNS,
+    ReferenceCache,
+    pair_key,
+    reference_cache,
+    use_reference,
+)
+from sharegptvideo.training.running import RunFolder
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
 
 Change = Callable[..., Any]
@@ -148,6 +160,27 @@ def test_another_run_computes_nothing(
     assert computed == []
 
 
+def test_with_adapters_the_reference_is_the_model_without_them(
+    recipe: DpoRecipe, change: Change, computed: list[int], trainer_of: Trained, tmp_path: Path
+) -> None:
+    """The values of a full training are those of a LoRA run, and the other way round."""
+    whole = trainer_of(recipe)
+    computed.clear()
+    output = f"{recipe.output}-lora"
+    adapters = recipe.model_copy(update={"lora": Lora(rank=4, alpha=8), "output": output})
+    adapted = trainer_of(adapters)
+    assert computed == []
+    assert torch.equal(values(adapted), values(whole))
+    with torch.no_grad():
+        for name, weight in adapted.model.named_parameters():
+            if "lora_B" in name:
+                weight.add_(0.3)
+    adapted.train_dataset = adapted.train_dataset.remove_columns(list(COLUMNS))
+    fresh = change(recipe, dpo={"reference_cache": str(tmp_path / "fresh")})
+    assert use_reference(adapted, fresh, RunFolder(adapters)) == 4
+    assert torch.allclose(values(adapted), values(whole), atol=1e-5)
+
+
 def test_the_cache_is_beside_the_data(dpo_recipe: DpoRecipe, trainer_of: Trained) -> None:
     trainer_of(dpo_recipe)
     assert list(Path(str(dpo_recipe.data.source)).glob(".reference/*.safetensors"))
@@ -270,6 +303,40 @@ def test_an_interrupted_fill_goes_on_to_the_same_bits(
     assert torch.equal(values(trainer_of(recipe)), values(whole))
     assert computed == [2]
     assert [path.suffix for path in kept.iterdir()] == [".safetensors"]
+
+
+_KILLED = """
+import os, signal, sys
+from sharegptvideo.training import load_recipe, run_recipe
+
+def progress(done, total, what):
+    if what.startswith("reference") and done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run_recipe(load_recipe(sys.argv[1]), progress=progress)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing_that_was_computed(
+    recipe: DpoRecipe, change: Change, computed: list[int], trainer_of: Trained, tmp_path: Path
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    command = [sys.executable, "-c", _KILLED, str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert len(list(Path(str(recipe.dpo.reference_cache)).glob("*.part.jsonl"))) == 1
+    found = trainer_of(recipe)
+    assert computed == [2]
+    whole = trainer_of(
+        change(
+            recipe,
+            output=f"{recipe.output}-whole",
+            dpo={"reference_cache": str(tmp_path / "whole")},
+        )
+    )
+    assert torch.allclose(values(found), values(whole), atol=1e-5)
 
 
 def test_a_run_that_finds_them_trains_as_the_one_that_computed_them(
