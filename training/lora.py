@@ -72,7 +72,7 @@ def load_adapters(folder: str | Path, model: Any) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    found = set_peft_model_state_dict(model, load_file(Path(folder) / ADAPTER_WEIGHTS))
+    found: Any = set_peft_model_state_dict(model, load_file(Path(folder) / ADAPTER_WEIGHTS))
     if found.unexpected_keys:
         raise UserError(f"checkpoint {folder}: its adapters are of another model")
 

@@ -73,6 +73,8 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "use_cpu": not torch.cuda.is_available(),  # said, or bf16 is refused there
         "bf16": o.bf16,
         "gradient_checkpointing": o.gradient_checkpointing,
+        # Every adapter learns in every step; looking for others costs a walk over the graph.
+        "ddp_find_unused_parameters": False if recipe.lora else None,
         "seed": recipe.seed,
         "logging_steps": recipe.log_every,
         "logging_first_step": True,
