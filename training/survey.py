@@ -191,6 +191,7 @@ def _rows(
                 skipped = False
             if not skipped:
                 yield row
+        del rows  # a reader that is left at a limit warns too, when it goes
 
 
 def _note(names: list[str], row: Row) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.schema import Config
+from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.report import OnError, ReadReport, refuse
 from sharegptvideo.sources.rows import RowError, convert
@@ -87,6 +87,13 @@ class ReleaseSource:
                 return found
         for base in bases:
             _check_rights((base / config.file).parent)
+        usual = CONFIGS[config.name].file
+        others = [file.name for base in bases for file in _line_files(base, usual)]
+        if config.file != usual and others:
+            raise UserError(
+                f"{self.root}: {config.name} has no file {config.file.rpartition('/')[2]!r} "
+                f"(there: {', '.join(others)})"
+            )
         raise UserError(
             f"{self.root}: no {FOLDER}/{config.file} for config {config.name!r}; "
             "source= must be a folder in the release layout"

@@ -56,7 +56,7 @@ def test_cut_answers_are_told_before_training(sft_recipe: SftRecipe, change: Cha
     told: list[str] = []
     seen: list[tuple[int, int]] = []
 
-    def progress(done: int, total: int, what: str) -> None:
+    def progress(done: int, _total: int, what: str) -> None:
         if what.startswith("training"):
             seen.append((done, len(told)))
 
