@@ -82,28 +82,30 @@ class SharedPrefixCache(Cache):
 
     def __init__(self, prefixes: Any, which: Sequence[int], ahead: int = _AHEAD) -> None:
         self._layout = _Layout(which)
-        super().__init__(  # type: ignore[no-untyped-call]  # untyped in transformers
+        super().__init__(
             layers=[_BehindPrefix(layer, self._layout, ahead) for layer in prefixes.layers]
         )
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep these rows; their order must stay."""
         self._layout.select(indices.tolist())
-        super().batch_select_indices(indices)  # type: ignore[no-untyped-call]
+        super().batch_select_indices(indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Each row `repeats` times, one behind the other."""
         self._layout.repeat(repeats)
-        super().batch_repeat_interleave(repeats)  # type: ignore[no-untyped-call]
+        super().batch_repeat_interleave(repeats)
 
 
 class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base has an untyped hook
     """One layer: keys and values behind the prefixes, in tensors with room for more tokens."""
 
     def __init__(self, prefix: Any, layout: _Layout, ahead: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in transformers
         if type(prefix) is not DynamicLayer:
             raise ValueError(f"a prefix in a {type(prefix).__name__} cannot be shared")
+        assert prefix.keys is not None, "the prefixes have been read"
+        assert prefix.values is not None
         self._prefix = (prefix.keys, prefix.values)
         self._layout = layout
         self._ahead = ahead
@@ -272,7 +274,7 @@ def _attention(
     """transformers' own `sdpa` where the keys know of no prefix."""
     layer = getattr(key, "behind_prefix", None)
     if layer is None:
-        return sdpa_attention_forward(  # type: ignore[no-any-return]  # untyped in transformers
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **more
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
