@@ -42,6 +42,7 @@ class DryRun:
         data: None where nothing is known of it; likewise `shape`, `plan`.
         memory: bytes a GPU, a line each way; `hours` and `plain_hours` on `gpus`, the second with
             every row by itself and the reference model in every step.
+        features: what keeping a frozen tower's features on disk takes, and whether it pays.
         disk, disk_free: bytes that the run writes, and that the output's disk has.
         problems: what would stop the run here, a line each. missing: what it lacks but could go
             without, or what the first run would fetch. assumed: what the figures rest on.
@@ -56,6 +57,7 @@ class DryRun:
     memory: list[Memory] = field(default_factory=list)
     hours: float | None = None
     plain_hours: float | None = None
+    features: str | None = None
     disk: int | None = None
     disk_free: int = 0
     problems: list[str] = field(default_factory=list)
@@ -107,9 +109,26 @@ def dry_run(
     if found.data:
         found.problems += found.data.problems
         found.assumed += found.data.assumed
+    if family and found.data and found.data.clips:
+        _features(found, family, found.data)
     _take(found)
     _machine(found, here)
     return found
+
+
+def _features(found: DryRun, family: Family, data: Survey) -> None:
+    from sharegptvideo.training.features import check_features, clip_bytes, visits, worth
+
+    recipe, config = found.recipe, family.model.config
+    size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
+    devices = found.gpus.count if found.gpus else 1
+    seen = visits(recipe, data.rows, data.rows_a_clip, devices)
+    found.features = worth(recipe, seen, data.clips, size)
+    if recipe.features.enabled:
+        try:
+            check_features(recipe, config)
+        except UserError as error:
+            found.problems.append(str(error))
 
 
 def _take(found: DryRun) -> None:

@@ -58,6 +58,8 @@ def _facts(found: DryRun) -> Iterator[tuple[str, str]]:
             f"{_hours(found.hours)} on {found.gpus}; {_hours(found.plain_hours)} with every row by "
             f"itself{twice}",
         )
+    if found.features:
+        yield "features", found.features
     if found.disk is not None:
         yield "disk", f"{_gb(found.disk)} at the most, {_gb(found.disk_free)} free"
 

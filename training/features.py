@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sharegptvideo.training.recipe import Recipe
     from sharegptvideo.training.running import RunFolder
 
-__all__ = ["clip_bytes", "use_features", "visits", "worth"]
+__all__ = ["check_features", "clip_bytes", "use_features", "visits", "worth"]
 
 Progress = Callable[[int, int, str], None]
 _SHARD_BYTES = 256 << 20
@@ -62,20 +62,16 @@ def use_features(
     Raises:
         UserError: the tower learns; a family that cannot; no room on the disk.
     """
+    config, processes = trainer.family.model.config, trainer.accelerator.num_processes
     clips = list(dict.fromkeys(paths))
-    size = clip_bytes(trainer.family.model.config, recipe.frames, bf16=recipe.optimisation.bf16)
-    processes = trainer.accelerator.num_processes
+    size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
     seen = visits(recipe, len(trainer.train_dataset), len(paths) / len(clips), processes)
     advice = worth(recipe, seen, len(clips), size)
     if advice and trainer.accelerator.is_main_process:
-        run.note(advice)
+        run.note(f"features: {advice}")
     if not recipe.features.enabled:
         return
-    if not recipe.freeze.vision_tower:
-        raise UserError(
-            "features.enabled: the vision tower learns, so its features change with every step; "
-            "set freeze.vision_tower=true or features.enabled=false"
-        )
+    size = check_features(recipe, config)
     store = FeatureStore(_folder(recipe) / _key(trainer, recipe))
     keys = {path: clip_fingerprint(path) for path in clips}
     reader = trainer.family.reader
@@ -86,7 +82,7 @@ def use_features(
 def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 1) -> float:
     """How often a training comes to each of its clips, on average.
 
-    Rows about one clip share a batch where `sharing.video` is on, and so a visit.
+    In SFT rows about one clip share a batch where `sharing.video` is on, and so a visit.
 
     Args:
         examples: rows, or packs of rows, of an epoch.
@@ -97,7 +93,8 @@ def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 
     if o.max_steps is not None:
         batch = o.per_device_batch_size * o.gradient_accumulation * processes
         passes = o.max_steps * batch / examples
-    return passes if recipe.sharing.video else passes * rows_of_clip
+    together = recipe.sharing.video and recipe.stage != "dpo"
+    return passes if together else passes * rows_of_clip
 
 
 def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | None:
@@ -111,7 +108,7 @@ def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | No
     """
     if size is None or not recipe.freeze.vision_tower:
         return None
-    often = f"features: each of {clips:,} clips is seen {seen:.1f} times"
+    often = f"each of {clips:,} clips is seen {seen:.1f} times"
     room = f"{_bytes(clips * size)} in {_folder(recipe)}"
     if recipe.features.enabled:
         pays = "it is computed once" if seen >= 2 else "the cache pays in later runs only"
@@ -119,6 +116,28 @@ def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | No
     if seen >= 2:
         return f"{often}; features.enabled=true would decode and encode it once, for {room}"
     return None
+
+
+def check_features(recipe: Recipe, config: Any) -> int:
+    """Make sure that what a recipe wants kept can be; returns bytes a clip.
+
+    Args:
+        config: the model's, of transformers.
+
+    Raises:
+        UserError: the tower learns; an architecture that has no such cache.
+    """
+    if not recipe.freeze.vision_tower:
+        raise UserError(
+            "features.enabled: the vision tower learns, so its features change with every step; "
+            "set freeze.vision_tower=true or features.enabled=false"
+        )
+    size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
+    if size is None:
+        raise UserError(
+            f"features.enabled: for video_llava only, not {config.model_type}; set it to false"
+        )
+    return size
 
 
 def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
@@ -162,7 +181,7 @@ def _fill(
     trainer: Any,
     store: FeatureStore,
     keys: dict[str, str],
-    size: int | None,
+    size: int,
     progress: Progress | None,
 ) -> None:
     accelerator = trainer.accelerator
@@ -172,7 +191,7 @@ def _fill(
     broadcast_object_list(left)
     missing = left[0]
     what = "vision features"
-    if missing and size is not None:
+    if missing:
         _check_room(store.folder, len(missing), size)
         what += f" ({len(missing):,} clips x {_bytes(size)} = {_bytes(len(missing) * size)})"
     if missing and progress and first:

@@ -13,8 +13,9 @@ import torch
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_dpo, run_recipe, run_sft
+from sharegptvideo.training.dry_run import dry_run
 from sharegptvideo.training.feature_store import FeatureStore
-from sharegptvideo.training.features import clip_bytes, visits, worth
+from sharegptvideo.training.features import check_features, clip_bytes, visits, worth
 from sharegptvideo.training.trainers import quiet_and_quick
 
 Change = Callable[..., Any]
@@ -231,6 +232,13 @@ def test_an_interrupted_fill_goes_on(
     assert weights[0] == weights[1]
 
 
+def test_an_architecture_without_such_a_cache_is_told(recipe: SftRecipe) -> None:
+    from transformers import AutoConfig
+
+    with pytest.raises(UserError, match=r"for video_llava only, not qwen3_vl"):
+        check_features(recipe, AutoConfig.for_model("qwen3_vl"))
+
+
 def test_a_tower_that_learns_has_no_features_to_keep(recipe: SftRecipe, change: Change) -> None:
     with pytest.raises(UserError, match=r"features\.enabled: the vision tower learns"):
         run_sft(change(recipe, freeze={"vision_tower": False}))
@@ -257,7 +265,9 @@ def test_a_store_goes_to_other_processes(tmp_path: Path) -> None:
     assert len(FeatureStore(tmp_path)) == 2
 
 
-def test_what_it_takes_and_when_it_pays(recipe: SftRecipe, change: Change) -> None:
+def test_what_it_takes_and_when_it_pays(
+    recipe: SftRecipe, dpo_recipe: DpoRecipe, change: Change
+) -> None:
     """Video-LLaVA-7B: 8 frames of 257 positions of 1,024 numbers of 2 bytes are 4.2 MB."""
     from transformers import AutoConfig, VideoLlavaConfig
 
@@ -272,6 +282,8 @@ def test_what_it_takes_and_when_it_pays(recipe: SftRecipe, change: Change) -> No
     shared = change(recipe, optimisation=three)
     assert visits(shared, examples=300, rows_of_clip=3.0) == 3.0
     assert visits(change(shared, sharing={"video": False}), examples=300, rows_of_clip=3.0) == 9.0
+    pairs = change(dpo_recipe, optimisation=three)
+    assert visits(pairs, examples=300, rows_of_clip=3.0) == 9.0, "its pairs stay apart"
     # 6 steps of 2 rows on each of 4 devices.
     assert visits(recipe, examples=24, rows_of_clip=1.0, processes=4) == 2.0
 
@@ -290,3 +302,14 @@ def test_a_run_notes_what_the_cache_does(recipe: SftRecipe) -> None:
         "features: each of 4 clips is seen 1.5 times; the cache pays in later runs only; "
         f"10.2 KB in {recipe.features.folder}"
     ]
+
+
+def test_a_dry_run_says_the_same(recipe: SftRecipe, change: Change) -> None:
+    found = dry_run(recipe)
+    assert found.features == (
+        "each of 4 clips is seen 1.5 times; the cache pays in later runs only; "
+        f"10.2 KB in {recipe.features.folder}"
+    )
+    assert found.problems == []
+    learns = dry_run(change(recipe, freeze={"vision_tower": False}))
+    assert [text for text in learns.problems if "the vision tower learns" in text]

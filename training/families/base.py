@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sharegptvideo.errors import UserError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -90,22 +88,13 @@ class Family(abc.ABC):
     def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:  # noqa: ARG002 - for families that can
         """What the tower alone gives, before the projector: clips first.
 
-        Raises:
-            UserError: this architecture's cannot be kept apart.
+        Only architectures that `features.clip_bytes` knows are asked.
         """
-        raise self._no_features()
+        raise NotImplementedError
 
     def feature_key(self) -> str:
-        """What tells apart the features of two towers, or of clips prepared in two ways.
-
-        Raises:
-            UserError: as `look`.
-        """
-        raise self._no_features()
-
-    def _no_features(self) -> UserError:
-        kind = self.model.config.model_type
-        return UserError(f"features.enabled: for video_llava only, not {kind}; set it to false")
+        """What tells apart the features of two towers, or of clips prepared in two ways."""
+        raise NotImplementedError
 
     def positions(
         self,
