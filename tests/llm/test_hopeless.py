@@ -98,9 +98,8 @@ def test_the_key_is_in_no_error_log_cache_or_repr(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    caplog.set_level(logging.DEBUG)
-    for name in list(logging.root.manager.loggerDict):
-        logging.getLogger(name).setLevel(logging.DEBUG)
+    for name in [None, *logging.root.manager.loggerDict]:
+        caplog.set_level(logging.DEBUG, logger=name)  # put back after the test
     file = tmp_path / "c.sqlite"
     client = ChatClient(
         "m",
