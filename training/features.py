@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import video_token_count
+from sharegptvideo.training.checks import nearest_folder
 from sharegptvideo.training.collators import ClipCache
 from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
 from sharegptvideo.training.fingerprints import clip_fingerprint, digest
@@ -221,8 +222,7 @@ def _fill(
 
 def _check_room(folder: Path, clips: int, size: int) -> None:
     """Raises UserError where the disk of `folder` has no room for so many clips of `size` bytes."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(nearest_folder(folder)).free
     if clips * size > free:
         raise UserError(
             f"features.folder {folder}: {clips:,} clips of {_bytes(size)} take "

@@ -247,8 +247,13 @@ def test_a_tower_that_learns_has_no_features_to_keep(recipe: SftRecipe, change: 
 def test_a_disk_without_room_is_found_before_anything_is_computed(
     recipe: SftRecipe, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
+    folder, usage = Path(str(recipe.features.folder)), shutil.disk_usage("/")
+    folder.mkdir()
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: usage._replace(free=10_000) if Path(path) == folder else usage,
+    )
     with pytest.raises(UserError, match=r"4 clips of 2\.56 KB take 10\.2 KB, and 10 KB are free"):
         run_sft(recipe)
     assert decoded == []

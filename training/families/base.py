@@ -85,7 +85,7 @@ class Family(abc.ABC):
         place of pixels.
         """
 
-    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:  # noqa: ARG002 - for families that can
+    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
         """What the tower alone gives, before the projector: clips first.
 
         Only architectures that `features.clip_bytes` knows are asked.
