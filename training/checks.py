@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.training.recipe_files import maker_of
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families import Family
@@ -26,6 +27,7 @@ __all__ = [
     "lacking_packages",
     "machine_problems",
     "nearest_folder",
+    "not_made_yet",
 ]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -70,22 +72,28 @@ def check_output(output: Path) -> None:
 
 def lacking_packages(recipe: Recipe) -> list[str]:
     """A line for each package that a recipe asks for and that is not installed."""
-    wanted = {
-        "bitsandbytes": ("optimisation.optimizer=adamw_8bit", "optimisation.optimizer=adamw")
-        if recipe.optimisation.optimizer == "adamw_8bit"
-        else None,
-        "peft": ("lora", "lora=null") if recipe.lora else None,
-        **{
-            name: (f"report_to {name}", "report_to=[]")
-            for name in recipe.report_to
-            if name != "tensorboard"
-        },
-    }
-    return [
-        f"{use[0]} needs {package}: pip install {package}, or set {use[1]}"
-        for package, use in wanted.items()
-        if use and find_spec(package) is None
+    wanted = [
+        (name, f"report_to {name}", "report_to=[]")
+        for name in recipe.report_to
+        if name != "tensorboard"
     ]
+    if recipe.optimisation.optimizer == "adamw_8bit":
+        wanted.append(("bitsandbytes", "optimizer adamw_8bit", "optimisation.optimizer=adamw"))
+    if recipe.lora:
+        wanted.append(("peft", "lora", "lora=null"))
+    return [
+        f"{use} needs {package}: pip install {package}, or set {without}"
+        for package, use, without in wanted
+        if find_spec(package) is None
+    ]
+
+
+def not_made_yet(model: str, name: str) -> str:
+    """The line for a model that the recipe `name` makes and has not made."""
+    return (
+        f"model {model}: not there yet; `sharegptvideo train run {name}` makes it, or give "
+        "model=FOLDER"
+    )
 
 
 def machine_problems(recipe: Recipe) -> list[str]:
@@ -120,8 +128,10 @@ def check_machine(recipe: Recipe) -> None:
     """Make sure that this machine has what a recipe asks for.
 
     Raises:
-        UserError: all that it lacks, in one line.
+        UserError: all that it lacks, in one line; or the model is another recipe's to make.
     """
+    if not Path(recipe.model).is_dir() and (name := maker_of(recipe.model)):
+        raise UserError(not_made_yet(recipe.model, name))
     problems = machine_problems(recipe)
     if problems:
         raise UserError(f"recipe for {recipe.output}: {'; '.join(problems)}")

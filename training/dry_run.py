@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.checks import lacking_packages, nearest_folder
+from sharegptvideo.training.checks import lacking_packages, nearest_folder, not_made_yet
 from sharegptvideo.training.estimate import (
     UTILISATION,
     Memory,
@@ -225,10 +225,7 @@ def _origin(recipe: Recipe, made: Mapping[str, str], found: DryRun) -> str:
         elif path in shipped:
             before, name = shipped[path]
             if path == recipe.model:
-                found.problems.append(
-                    f"model {path}: not there yet; `sharegptvideo train run {name}` makes it, or "
-                    "give model=FOLDER"
-                )
+                found.problems.append(not_made_yet(path, name))
             path = before
         else:
             break
@@ -270,6 +267,6 @@ def _positions(config: Any, frames: int) -> float:
         return float(video_token_count(config, frames))
     if hasattr(vision, "depth"):
         side = vision.patch_size * vision.spatial_merge_size
-        return frames / vision.temporal_patch_size * round(336 / side) * round(252 / side)
+        return float(frames / vision.temporal_patch_size * round(336 / side) * round(252 / side))
     half = -(-(vision.image_size // vision.patch_size) // 2)
     return float(frames * half**2 + 1)

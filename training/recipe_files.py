@@ -26,7 +26,7 @@ from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.storage import parse_yaml
 from sharegptvideo.training.recipe import STAGES, Recipe
 
-__all__ = ["load_recipe", "load_steps", "recipe_names", "recipe_text"]
+__all__ = ["load_recipe", "load_steps", "maker_of", "recipe_names", "recipe_text"]
 
 _STEPS = "steps"
 
@@ -43,6 +43,14 @@ def recipe_names() -> list[str]:
                 if file.name.endswith(".yaml")
             ]
     return sorted(names)
+
+
+def maker_of(model: str) -> str | None:
+    """The recipe that comes with the package and writes to the folder `model`, if one does."""
+    for name in recipe_names():
+        if any(step.output == model for step in load_steps(name)):
+            return name
+    return None
 
 
 def recipe_text(name_or_file: str) -> str:

@@ -150,15 +150,15 @@ def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
-    model: Any
+    kind: Any = AutoModelForImageTextToText  # its constructor is untyped
     if not isinstance(path, str):
         with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(path, dtype=dtype)
+            return kind.from_config(path, dtype=dtype)
     model_type(path)  # says what is wrong with it
     folder = checkpoint_folder(path, CONFIG)
     with torch.device("meta"), quiet_transformers():
         config = AutoConfig.from_pretrained(folder)
-        model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+        model = kind.from_config(config, dtype=dtype)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model

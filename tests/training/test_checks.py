@@ -253,3 +253,16 @@ def test_fewer_gpus_than_processes_and_none_with_bf16(
     ]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert machine_problems(sft_recipe) == []
+
+
+def test_a_model_that_another_recipe_makes(
+    sft_recipe: SftRecipe, change: Change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for model, name in (
+        ("runs/llava_hound/pretrain", "llava_hound/pretrain"),
+        ("runs/llava_hound/sft_two_step/answers", "llava_hound/sft_two_step"),
+    ):
+        with pytest.raises(UserError) as caught:
+            run_sft(change(sft_recipe, model=model))
+        assert f"not there yet; `sharegptvideo train run {name}` makes it" in one_line(caught)
