@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -218,6 +219,7 @@ def weights(folder: str | Path) -> bytes:
     return (Path(folder) / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("checkpoint", ["qwen3_vl", "llava_onevision"], indirect=True)
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_a_run_resumes_to_the_bit_and_its_folder_answers(
     stage: str, recipe_of: Callable[..., Any], checkpoint: Path, release: Path, tmp_path: Path
@@ -331,9 +333,15 @@ def test_a_prompt_is_the_processors_whatever_stands_around_the_clip(
 def test_a_clip_has_the_positions_that_were_counted(
     recipe_of: Callable[..., Any], release: Path
 ) -> None:
+    """And a reader in a worker process, which gets it pickled, reads the same."""
     reader = open_family(recipe_of("sft")).reader
+    other = pickle.loads(pickle.dumps(reader))
     for path in sorted((release / "videos").iterdir()):
-        assert reader.count(str(path)) == reader.read(str(path))["input_ids"].numel()
+        clip, again = reader.read(str(path)), other.read(str(path))
+        assert reader.count(str(path)) == clip["input_ids"].numel()
+        assert clip.keys() == again.keys()
+        assert all(torch.equal(clip[name], again[name]) for name in clip)
+        assert clip["pixel_values_videos"].dtype == torch.uint8
 
 
 def test_rows_that_are_too_long_are_cut_or_refused_by_their_own_clip(

@@ -36,7 +36,8 @@ FROZEN = {"vision_tower": True, "projector": True}
 def recipe(request: pytest.FixtureRequest, change: Callable[..., Any]) -> Recipe:
     found = request.getfixturevalue(f"{request.param}_recipe")
     found = found.model_copy(update={"lora": SMALL})
-    return change(found, freeze=FROZEN, optimisation={"learning_rate": 5e-3})  # type: ignore[no-any-return]
+    optimisation = {"learning_rate": 5e-3, "max_steps": 3}
+    return change(found, freeze=FROZEN, optimisation=optimisation)  # type: ignore[no-any-return]
 
 
 def weights(folder: str | Path, name: str = "model.safetensors") -> bytes:
@@ -110,20 +111,20 @@ def test_a_folder_of_adapters_says_what_it_is(
 def test_resuming_goes_on_to_the_bit_from_adapters_alone(
     recipe: Recipe, change: Callable[..., Any]
 ) -> None:
-    recipe = change(recipe, save_every=3, optimisation={"max_steps": 8})
+    recipe = change(recipe, save_every=2, optimisation={"max_steps": 5})
     whole = run_recipe(change(recipe, output=f"{recipe.output}-whole"))
 
     def progress(done: int, _total: int, what: str) -> None:
-        if done == 5 and what.startswith("training"):
+        if done == 3 and what.startswith("training"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_recipe(recipe, progress=progress)
-    checkpoint = Path(recipe.output) / "checkpoints" / "checkpoint-3"
+    checkpoint = Path(recipe.output) / "checkpoints" / "checkpoint-2"
     assert (checkpoint / "adapter_model.safetensors").is_file()
     assert not (checkpoint / "model.safetensors").exists()
     result = run_recipe(recipe)
-    assert result.resumed_from == 3
+    assert result.resumed_from == 2
     assert [entry["loss"] for entry in result.log] == [entry["loss"] for entry in whole.log]
     assert weights(result.output) == weights(whole.output)
 
@@ -151,7 +152,7 @@ def test_the_reference_is_the_policy_without_adapters(
         dpo_recipe,
         freeze=FROZEN,
         dpo={"reference": "model"},
-        optimisation={"learning_rate": 5e-3},
+        optimisation={"learning_rate": 5e-3, "max_steps": 4},
     ).model_copy(update={"lora": SMALL})
     log = run_recipe(recipe).log
     assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -163,14 +164,20 @@ def test_the_reference_is_the_policy_without_adapters(
     assert [trainer.ref_model for trainer in trainers] == [None] * len(trainers)
 
 
-def test_gradient_checkpointing_trains_the_same(recipe: Recipe, change: Callable[..., Any]) -> None:
-    plain = run_recipe(recipe)
-    saving = run_recipe(
-        change(recipe, optimisation={"gradient_checkpointing": True}, output=f"{recipe.output}-2")
-    )
-    pairs = zip(saving.log, plain.log, strict=True)
+@pytest.mark.parametrize(
+    "otherwise",
+    [{"optimisation": {"gradient_checkpointing": True}}, {"sharing": {"video": False}}],
+    ids=["checkpointing", "plain rows"],
+)
+def test_what_saves_memory_or_time_trains_the_same(
+    otherwise: dict[str, Any], recipe: Recipe, change: Callable[..., Any]
+) -> None:
+    recipe = change(recipe, optimisation={"per_device_batch_size": 8})  # all rows, in any order
+    usual = run_recipe(recipe)
+    other = run_recipe(change(recipe, **otherwise, output=f"{recipe.output}-2"))
+    pairs = zip(other.log, usual.log, strict=True)
     assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs)
-    assert plain.log[0]["loss"] != pytest.approx(plain.log[-1]["loss"], rel=1e-4)
+    assert usual.log[0]["loss"] != pytest.approx(usual.log[-1]["loss"], rel=1e-4)
 
 
 def test_a_bf16_base_is_held_and_left_as_it_is(
