@@ -36,12 +36,11 @@ def run_dpo(
 
     from sharegptvideo.training.checks import check_room, full_disk_told
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
-    from sharegptvideo.training.examples import preference_dataset
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
     from sharegptvideo.training.lora import adapters
     from sharegptvideo.training.reference import use_reference
-    from sharegptvideo.training.scale import rows_for_all
+    from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,
         attach,
@@ -58,12 +57,7 @@ def run_dpo(
 
     with quiet_and_quick(), full_disk_told(run.path):
         family = open_family(recipe)
-        dataset, report = rows_for_all(
-            lambda: preference_dataset(
-                recipe.data, family, max_length=length, equal_pairs=recipe.dpo.equal_pairs
-            ),
-            run.rows,
-        )
+        dataset, report = training_rows(recipe, family, run)
         run.start(report)
 
         family.freeze(recipe.freeze)
@@ -84,7 +78,8 @@ def run_dpo(
             peft_config=adapters(recipe, family.model),
         )
         trainer.share(family, recipe.sharing)
-        use_features(trainer, recipe, run, dataset["video_path"], progress)
+        if not recipe.data.stream:
+            use_features(trainer, recipe, run, dataset["video_path"], progress)
         if precomputed:
             use_reference(trainer, recipe, run, progress)
         attach(trainer, run, progress, evaluator)

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.families import ClipReader, Family
 
-__all__ = ["DataReport", "messages_of", "preference_dataset", "sft_dataset"]
+__all__ = [
+    "DataReport",
+    "listed",
+    "messages_of",
+    "preference_dataset",
+    "preference_example",
+    "refuse_missing",
+    "sft_dataset",
+    "sft_example",
+]
 
 Row = dict[str, Any]
 _LISTED = 5
@@ -43,9 +52,11 @@ class DataReport:
         """One line for each thing that a user should know."""
         notes = []
         if self.missing:
-            notes.append(f"{len(self.missing)} rows without a clip left out: {_some(self.missing)}")
+            notes.append(
+                f"{len(self.missing)} rows without a clip left out: {listed(self.missing)}"
+            )
         if self.equal:
-            notes.append(f"{len(self.equal)} pairs of equal answers left out: {_some(self.equal)}")
+            notes.append(f"{len(self.equal)} pairs of equal answers left out: {listed(self.equal)}")
         if self.cut:
             notes.append(f"{self.cut} of {self.used} rows cut to max_length")
         return notes
@@ -60,10 +71,7 @@ def sft_dataset(data: DataSource, family: Family, *, max_length: int) -> tuple[D
     """
 
     def example(row: Row) -> tuple[Row, list[int]]:
-        ids, spoken = family.encode(messages_of(row))
-        if not any(spoken):
-            raise UserError(f"{data.name} row {row['id']}: no answer to train on")
-        return {"ids": ids, "spoken": spoken}, [spoken.index(True), len(ids)]
+        return sft_example(family, row, data.name)
 
     report = DataReport()
     return _dataset(data, example, report, family.reader, max_length), report
@@ -90,21 +98,34 @@ def preference_dataset(
         if row["chosen"].strip() == row["rejected"].strip():
             report.equal.append(str(row["id"]))
             return None
-        prompt, _ = family.encode(conversation(row["prompt"]))
-        answers = {}
-        for side in ("chosen", "rejected"):
-            ids, spoken = family.encode(conversation(row["prompt"], row[side]))
-            answers[f"{side}_ids"] = [i for i, said in zip(ids, spoken, strict=True) if said]
-        longest = len(prompt) + max(map(len, answers.values()))
-        return {"prompt_ids": prompt, **answers}, [len(prompt), longest]
+        return preference_example(family, row, data.name)
 
     dataset = _dataset(data, example, report, family.reader, max_length)
     if report.equal and equal_pairs == "error":
         raise UserError(
             f"data {data.name}: {len(report.equal)} pairs whose chosen and rejected answers are "
-            f"equal teach nothing: {_some(report.equal)}; mend them or set dpo.equal_pairs=skip"
+            f"equal teach nothing: {listed(report.equal)}; mend them or set dpo.equal_pairs=skip"
         )
     return dataset, report
+
+
+def sft_example(family: Family, row: Row, name: str) -> tuple[Row, list[int]]:
+    """`{ids, spoken}` of a row of the config `name`; tokens before the answer, and of all."""
+    ids, spoken = family.encode(messages_of(row))
+    if not any(spoken):
+        raise UserError(f"{name} row {row['id']}: no answer to train on")
+    return {"ids": ids, "spoken": spoken}, [spoken.index(True), len(ids)]
+
+
+def preference_example(family: Family, row: Row, name: str) -> tuple[Row, list[int]]:  # noqa: ARG001 - as sft_example
+    """`{prompt_ids, chosen_ids, rejected_ids}`; tokens of the prompt, and of all."""
+    prompt, _ = family.encode(conversation(row["prompt"]))
+    answers = {}
+    for side in ("chosen", "rejected"):
+        ids, spoken = family.encode(conversation(row["prompt"], row[side]))
+        answers[f"{side}_ids"] = [i for i, said in zip(ids, spoken, strict=True) if said]
+    longest = len(prompt) + max(map(len, answers.values()))
+    return {"prompt_ids": prompt, **answers}, [len(prompt), longest]
 
 
 def messages_of(row: Row) -> list[Message]:
@@ -144,7 +165,7 @@ def _dataset(
     if too_long:
         raise UserError(
             f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
-            f"answer behind their clip and prompt: {_some(too_long)}"
+            f"answer behind their clip and prompt: {listed(too_long)}"
         )
     if not examples:
         raise UserError(f"data {data.name} ({data.split}): no rows to train on")
@@ -172,14 +193,20 @@ def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
             else:
                 report.missing.append(f"{row['id']} ({row.get('video')})")
         del rows  # a reader that is left at a limit warns too, when it goes
+    refuse_missing(data, report)
+
+
+def refuse_missing(data: DataSource, report: DataReport) -> None:
+    """Raise UserError where rows have no clip and are not to be left out."""
     if report.missing and data.missing_media == "error":
         raise UserError(
             f"data {data.name}: {len(report.missing)} rows have no clip under media "
-            f"{data.media}: {_some(report.missing)}; add the clips or set "
+            f"{data.media}: {listed(report.missing)}; add the clips or set "
             f"data.missing_media=skip"
         )
 
 
-def _some(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first few of `names`, and how many more there are."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more

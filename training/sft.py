@@ -40,12 +40,11 @@ def run_sft(
 
     from sharegptvideo.training.checks import check_room, full_disk_told
     from sharegptvideo.training.collators import ClipCache, SftCollator
-    from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
     from sharegptvideo.training.lora import adapters
     from sharegptvideo.training.packing import packed
-    from sharegptvideo.training.scale import rows_for_all
+    from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,
         attach,
@@ -61,9 +60,7 @@ def run_sft(
 
     with quiet_and_quick(), full_disk_told(run.path):
         family = open_family(recipe)
-        dataset, report = rows_for_all(
-            lambda: sft_dataset(recipe.data, family, max_length=length), run.rows
-        )
+        dataset, report = training_rows(recipe, family, run)
         run.start(report)
 
         family.freeze(recipe.freeze)
@@ -80,6 +77,7 @@ def run_sft(
             peft_config=adapters(recipe, family.model),
         )
         trainer.share(family, recipe.sharing)
-        use_features(trainer, recipe, run, dataset["video_path"], progress)
+        if not recipe.data.stream:
+            use_features(trainer, recipe, run, dataset["video_path"], progress)
         attach(trainer, run, progress, evaluator)
         return complete(trainer, run, start)

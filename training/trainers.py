@@ -27,6 +27,13 @@ from sharegptvideo.training.curves import draw_accuracy, draw_curves
 from sharegptvideo.training.during import look_on, tell_failed_evaluations
 from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.evaluating import read_evaluations
+from sharegptvideo.training.loading import (
+    CheckedCollator,
+    CheckedRows,
+    batches_of,
+    loader_arguments,
+    worker_faults,
+)
 from sharegptvideo.training.lora import has_adapters, load_adapters, save_adapted
 from sharegptvideo.training.pushing import pushed
 from sharegptvideo.training.reporting import PROJECT
@@ -35,6 +42,7 @@ from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.scale import processes
 from sharegptvideo.training.scale.shards import prepare_shards, save_whole
 from sharegptvideo.training.sharing import share_clips
+from sharegptvideo.training.streaming import ByWindow, StreamedRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +80,7 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "max_grad_norm": o.max_grad_norm,
         "use_cpu": not torch.cuda.is_available(),  # said, or bf16 is refused there
         "bf16": o.bf16,
+        **({"optim": o.optimizer} if o.optimizer != "adamw" else {}),  # else torch's own
         "gradient_checkpointing": o.gradient_checkpointing,
         # Every adapter learns in every step; looking for others costs a walk over the graph.
         "ddp_find_unused_parameters": False if recipe.lora else None,
@@ -85,6 +94,7 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "remove_unused_columns": False,  # the collators read columns that no model takes
         "dataloader_pin_memory": torch.cuda.is_available(),
         "max_length": None,  # the collators cut
+        **loader_arguments(recipe.data),
         "report_to": [],  # `look_on` sees to it
         "run_name": Path(recipe.output).name,
         "project": PROJECT,
@@ -110,10 +120,18 @@ class _Common:
     accelerator: Any
     state: Any
     is_fsdp_enabled: bool
-    _sampler: ByLength
+    data_collator: Any
+    _sampler: ByLength | ByWindow
     _train_batch_size: int
     family: Family
     sharing: Sharing
+
+    def __init__(self, *args: Any, train_dataset: Any, **kwargs: Any) -> None:
+        # TRL wants a table to look at; of streamed rows it gets the first one.
+        shown = train_dataset.first() if isinstance(train_dataset, StreamedRows) else train_dataset
+        super().__init__(*args, train_dataset=shown, **kwargs)
+        if shown is not train_dataset:
+            self.train_dataset = train_dataset
 
     def share(self, family: Family, sharing: Sharing) -> None:
         """Let policy and reference take our collators' batches. Call it before training."""
@@ -157,9 +175,29 @@ class _Common:
         """Nobody reads the count, and it walks over all parameters in every step."""
         return 0
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:  # noqa: ARG002 - transformers' signature
+    def get_train_dataloader(self) -> Any:
+        """Batches made here, or ahead by workers whose errors come out as one line."""
+        if self.args.dataloader_num_workers == 0:
+            return super().get_train_dataloader()  # type: ignore[misc]  # of Trainer
+        rows, collate = self.train_dataset, self.data_collator
+        self.train_dataset, self.data_collator = CheckedRows(rows), CheckedCollator(collate)
+        try:
+            return super().get_train_dataloader()  # type: ignore[misc]  # of Trainer
+        finally:
+            self.train_dataset, self.data_collator = rows, collate
+
+    def get_batch_samples(self, epoch_iterator: Any, *args: Any) -> Any:
+        """The batches of a step."""
+        return super().get_batch_samples(batches_of(epoch_iterator), *args)  # type: ignore[misc]  # of Trainer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength | ByWindow:  # noqa: ARG002 - transformers' signature
         """Rows of like length together, in an order that a resume finds again."""
         rows = self.train_dataset
+        if isinstance(rows, CheckedRows):
+            rows = rows.rows
+        if isinstance(rows, StreamedRows):
+            self._sampler = rows.sampler(self._train_batch_size, self.args.seed)
+            return self._sampler
         # Pairs about one clip stay apart: a batch of them would be of few clips.
         together = self.sharing.video and "ids" in rows.column_names
         self._sampler = ByLength(
@@ -277,7 +315,8 @@ def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
         start: `time.monotonic()` of when the run began, for its seconds.
     """
     group, checkpoint = processes(), run.last_checkpoint()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with worker_faults(run.recipe.data):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     staged = run.checkpoints / "final"
     group.first(lambda: shutil.rmtree(staged, ignore_errors=True))
     if run.recipe.lora:

@@ -68,7 +68,7 @@ def processes() -> Processes:
 
 
 def rows_for_all(
-    make: Callable[[], tuple[Dataset, DataReport]], shared: Path
+    make: Callable[[], tuple[Dataset, DataReport]], shared: Path, *, mapped: bool = False
 ) -> tuple[Dataset, DataReport]:
     """Rows that the first process prepares and the others read, mapped, from `shared`.
 
@@ -76,9 +76,10 @@ def rows_for_all(
 
     Args:
         shared: a folder that all processes see; left for the caller to remove.
+        mapped: go by way of `shared` even if there is one process.
     """
     group = processes()
-    if group.count == 1:
+    if group.count == 1 and not mapped:
         return make()
     from datasets import Dataset, disable_progress_bars
 
@@ -86,14 +87,11 @@ def rows_for_all(
 
     disable_progress_bars()  # for the rest of this process, which has bars of its own
 
-    def write() -> tuple[Dataset, DataReport]:
+    def write() -> None:
         dataset, report = make()
         dataset.save_to_disk(str(shared))
         write_json(shared / "report.json", asdict(report))
-        return dataset, report
 
     group.wait()  # all have looked at the run's folder before the first one writes to it
-    made = group.first(write)
-    if made is not None:
-        return made
+    group.first(write)
     return Dataset.load_from_disk(str(shared)), DataReport(**read_json(shared / "report.json"))

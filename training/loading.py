@@ -1,0 +1,120 @@
+"""Loader workers: clips decoded ahead of the steps, by processes that end with the training.
+
+They start by `forkserver`: forked from a process that has imported what they need and holds
+neither CUDA nor threads, which a fork of the training itself would inherit in the middle of their
+work; and in milliseconds, where `spawn` takes seconds and 400 MB a worker for its own imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import Dataset, get_worker_info
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.training.recipe import DataSource
+
+__all__ = ["CheckedCollator", "CheckedRows", "batches_of", "loader_arguments", "worker_faults"]
+
+_IMPORTS = ["sharegptvideo.training.collators", "sharegptvideo.training.families.video_llava"]
+_DIED = "DataLoader worker"  # how torch's message begins
+
+
+def loader_arguments(data: DataSource) -> dict[str, Any]:
+    """What TrainingArguments has to say about a recipe's workers."""
+    if data.workers == 0:
+        return {}
+    multiprocessing.set_forkserver_preload(_IMPORTS)
+    return {
+        "dataloader_num_workers": data.workers,
+        "dataloader_prefetch_factor": data.prefetch,
+        "dataloader_persistent_workers": True,
+        "dataloader_multiprocessing_context": "forkserver",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error of a worker on its way: raised there, it would come out as its whole traceback."""
+
+    message: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: UserError) -> _Failure:
+        return cls(str(error), error.exit_code)
+
+
+class CheckedRows(Dataset[Any]):
+    """Rows of a dataset; in a worker, what the user can mend is handed on instead of raised."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.rows[number]
+        except UserError as error:
+            if get_worker_info() is None:
+                raise
+            return _Failure.of(error)
+
+
+class CheckedCollator:
+    """A collator; in a worker, what the user can mend is handed on instead of raised."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Unpickled in a worker that starts: Ctrl-C is the training's to handle.
+        if multiprocessing.parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def __call__(self, rows: list[Any]) -> Any:
+        failed = [row for row in rows if isinstance(row, _Failure)]
+        if failed:
+            return {"failed": failed[0]}
+        try:
+            return self.collate(rows)
+        except UserError as error:
+            if get_worker_info() is None:
+                raise
+            return {"failed": _Failure.of(error)}
+
+
+def batches_of(loaded: Iterable[Any]) -> Iterator[Any]:
+    """The batches of a loader.
+
+    Raises:
+        UserError: what a worker could not do.
+    """
+    for batch in loaded:
+        failure = batch.get("failed")
+        if failure is not None:
+            raise UserError(failure.message, exit_code=failure.exit_code)
+        yield batch
+
+
+@contextlib.contextmanager
+def worker_faults(data: DataSource) -> Iterator[None]:
+    """Tell of a worker that died in one line; torch tells of it in many."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(_DIED):
+            raise
+        raise UserError(
+            f"a loader worker died (no memory left?): lower data.workers ({data.workers}) or "
+            f"data.prefetch ({data.prefetch}), and run the same command again to go on",
+            exit_code=1,
+        ) from error
