@@ -26,7 +26,7 @@ def check_reporters(names: Sequence[str]) -> None:
     Raises:
         UserError: a package is not installed; says how to install it or do without.
     """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = [name for name in names if not _installed(name)]
     if missing:
         raise UserError(
             f"report_to: {', '.join(missing)} not installed; `pip install {' '.join(missing)}`, or "
@@ -76,3 +76,10 @@ def report_evaluation(
         callback.on_log(
             trainer.args, trainer.state, trainer.control, logs=logs, model=trainer.model
         )
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # a module that was put in place by hand, or kept out
+        return False

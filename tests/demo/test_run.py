@@ -120,6 +120,13 @@ def test_towers_and_projector_stay_as_they_were_in_dpo(demo: Path) -> None:
 
 
 @pytest.mark.slow
+def test_trainings_that_go_well_are_not_warned_of(demo: Path) -> None:
+    for name in ("pretrain", "sft", "dpo"):
+        assert read_json(demo / "models" / name / "run.json")["warnings"] == []
+        assert list((demo / "models" / name / "tensorboard").glob("events.*"))
+
+
+@pytest.mark.slow
 def test_done_twice_it_does_nothing_the_second_time(demo: Path) -> None:
     files = [path for path in demo.rglob("*") if path.is_file() and path.suffix != ".html"]
     before = {path: path.stat().st_mtime_ns for path in files if path.parent != demo}
