@@ -79,7 +79,10 @@ def shared_layout(
         groups: numbers of rows that have a clip in common; every row is in one group.
         width: the padded batch's length.
     """
-    laid, source, scored, scored_at = [], [], [], []
+    laid: list[Group] = []
+    source: list[int] = []
+    scored: list[int] = []
+    scored_at: list[int] = []
     for members in groups:
         begin = _common([rows[row] for row in members], [spoken[row] for row in members])
         start = len(source)
