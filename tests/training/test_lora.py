@@ -44,22 +44,13 @@ def weights(folder: str | Path, name: str = "model.safetensors") -> bytes:
     return (Path(folder) / name).read_bytes()
 
 
-def test_only_the_language_models_linear_layers_change(recipe: Recipe) -> None:
-    """The finished folder is a whole model, of the base's names, shapes and type."""
-    run_recipe(recipe)
-    before = load_model(recipe.model, dtype="auto").state_dict()
-    after = load_model(recipe.output, dtype="auto").state_dict()
-    assert before.keys() == after.keys()
-    for name, value in before.items():
-        adapted = name.startswith("model.language_model.layers.") and "_proj." in name
-        assert torch.equal(value, after[name]) != adapted, name
-    assert not list(Path(recipe.output).glob("adapter*"))
-
-
 def test_adapters_alone_and_merged_are_the_same_model(
     recipe: Recipe, change: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """W + (alpha / rank) B A, written out by hand, is what both ways leave."""
+    """W + (alpha / rank) B A, written out by hand, is what both ways leave; all else stays.
+
+    The merged folder is a whole model, of the base's names and shapes.
+    """
     from safetensors.torch import load_file
 
     merged = run_recipe(recipe)
@@ -72,6 +63,11 @@ def test_adapters_alone_and_merged_are_the_same_model(
     pairs = load_file(apart.output / "adapter_model.safetensors")
     base = load_model(recipe.model, dtype="float32").state_dict()
     found = load_model(str(merged.output), dtype="float32").state_dict()
+    assert base.keys() == found.keys()
+    for name, value in base.items():
+        adapted = name.startswith("model.language_model.layers.") and "_proj." in name
+        assert torch.equal(value, found[name]) != adapted, name
+    assert not list(merged.output.glob("adapter*"))
     names = {name.removesuffix(".lora_A.weight") for name in pairs if "lora_A" in name}
     assert len(names) * 2 == len(pairs) > 0
     for name in names:
@@ -79,7 +75,6 @@ def test_adapters_alone_and_merged_are_the_same_model(
         assert a.shape[0] == 4
         plain = f"{name.removeprefix('base_model.model.')}.weight"
         torch.testing.assert_close(found[plain], base[plain] + 4.0 * (b @ a))
-        assert not torch.equal(found[plain], base[plain])
 
     whole = merge_adapters(apart.output, tmp_path / "whole")
     assert weights(whole) == weights(merged.output)
@@ -109,9 +104,10 @@ def test_a_folder_of_adapters_says_what_it_is(
 
 
 def test_resuming_goes_on_to_the_bit_from_adapters_alone(
-    recipe: Recipe, change: Callable[..., Any]
+    dpo_recipe: DpoRecipe, change: Callable[..., Any]
 ) -> None:
-    recipe = change(recipe, save_every=2, optimisation={"max_steps": 5})
+    recipe = change(dpo_recipe, save_every=2, optimisation={"max_steps": 5, "learning_rate": 5e-3})
+    recipe = recipe.model_copy(update={"lora": SMALL})
     whole = run_recipe(change(recipe, output=f"{recipe.output}-whole"))
 
     def progress(done: int, _total: int, what: str) -> None:
@@ -143,35 +139,27 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-@pytest.mark.parametrize("reference", ["model", "precomputed"])
 def test_the_reference_is_the_policy_without_adapters(
-    reference: str, dpo_recipe: DpoRecipe, change: Callable[..., Any], trainers: list[Any]
+    dpo_recipe: DpoRecipe, change: Callable[..., Any], trainers: list[Any]
 ) -> None:
     """No second model; the first loss is log 2; both ways give the same losses."""
-    recipe = change(
-        dpo_recipe,
-        freeze=FROZEN,
-        dpo={"reference": "model"},
-        optimisation={"learning_rate": 5e-3, "max_steps": 4},
-    ).model_copy(update={"lora": SMALL})
+    optimisation = {"learning_rate": 5e-3, "max_steps": 4}
+    recipe = change(dpo_recipe, dpo={"reference": "model"}, optimisation=optimisation)
+    recipe = recipe.model_copy(update={"lora": SMALL})
     log = run_recipe(recipe).log
     assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert log[-1]["rewards/margins"] > 0.01
-    if reference == "precomputed":
-        other = change(recipe, dpo={"reference": reference}, output=f"{recipe.output}-2")
-        losses = [entry["loss"] for entry in run_recipe(other).log]
-        assert losses == pytest.approx([entry["loss"] for entry in log], rel=1e-5)
-    assert [trainer.ref_model for trainer in trainers] == [None] * len(trainers)
+    other = change(recipe, dpo={"reference": "precomputed"}, output=f"{recipe.output}-2")
+    losses = [entry["loss"] for entry in run_recipe(other).log]
+    assert losses == pytest.approx([entry["loss"] for entry in log], rel=1e-5)
+    assert [trainer.ref_model for trainer in trainers] == [None, None]
 
 
-@pytest.mark.parametrize(
-    "otherwise",
-    [{"optimisation": {"gradient_checkpointing": True}}, {"sharing": {"video": False}}],
-    ids=["checkpointing", "plain rows"],
-)
 def test_what_saves_memory_or_time_trains_the_same(
-    otherwise: dict[str, Any], recipe: Recipe, change: Callable[..., Any]
+    recipe: Recipe, change: Callable[..., Any]
 ) -> None:
+    """Plain rows with gradient checkpointing, and neither."""
+    otherwise = {"optimisation": {"gradient_checkpointing": True}, "sharing": {"video": False}}
     recipe = change(recipe, optimisation={"per_device_batch_size": 8})  # all rows, in any order
     usual = run_recipe(recipe)
     other = run_recipe(change(recipe, **otherwise, output=f"{recipe.output}-2"))
@@ -181,19 +169,20 @@ def test_what_saves_memory_or_time_trains_the_same(
 
 
 def test_a_bf16_base_is_held_and_left_as_it_is(
-    recipe: Recipe, change: Callable[..., Any], tmp_path: Path
+    sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
 ) -> None:
     """In memory the base is bf16 and the adapters float32; what is saved has the base's type."""
-    base = load_model(recipe.model, dtype="bfloat16")
+    base = load_model(sft_recipe.model, dtype="bfloat16")
     base.save_pretrained(tmp_path / "base")
-    for file in Path(recipe.model).iterdir():
+    for file in Path(sft_recipe.model).iterdir():
         if not (tmp_path / "base" / file.name).exists():
             (tmp_path / "base" / file.name).write_bytes(file.read_bytes())
     recipe = change(
-        recipe,
+        sft_recipe,
         model=str(tmp_path / "base"),
+        freeze=FROZEN,
         optimisation={"bf16": True, "max_steps": 2},
-    )
+    ).model_copy(update={"lora": SMALL})
     with quiet_and_quick():
         family = open_family(recipe)
         from peft import get_peft_model
