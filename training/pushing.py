@@ -85,7 +85,9 @@ def push_model(
             )
         except RuntimeError as error:
             # The client wraps what went wrong with a large file.
-            raise error.__cause__ or error from error
+            if error.__cause__ is None:
+                raise
+            raise error.__cause__ from None
     return f"{api.endpoint}/{repo}"
 
 
