@@ -117,5 +117,6 @@ def repeated(seen: Any, rows: Sequence[int], clips: int) -> Any:
 
 def _rows(value: Any, rows: Sequence[int], clips: int) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.unflatten(0, (clips, -1))[list(rows)].flatten(0, 1)
+        by_clip = value.view(clips, value.shape[0] // clips, *value.shape[1:])
+        return by_clip[list(rows)].flatten(0, 1)
     return type(value)(value[row] for row in rows)
