@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.recipe_files import maker_of
@@ -26,6 +26,7 @@ __all__ = [
     "full_disk_told",
     "lacking_packages",
     "machine_problems",
+    "memory_problem",
     "nearest_folder",
     "not_made_yet",
 ]
@@ -72,7 +73,7 @@ def check_output(output: Path) -> None:
 
 def lacking_packages(recipe: Recipe) -> list[str]:
     """A line for each package that a recipe asks for and that is not installed."""
-    wanted = [
+    wanted: list[tuple[str, str, str]] = [
         (name, f"report_to {name}", "report_to=[]")
         for name in recipe.report_to
         if name != "tensorboard"
@@ -133,20 +134,21 @@ def check_machine(recipe: Recipe) -> None:
     if not Path(recipe.model).is_dir() and (name := maker_of(recipe.model)):
         raise UserError(not_made_yet(recipe.model, name))
     problems = machine_problems(recipe)
+    if (lack := memory_problem(recipe)) is not None:
+        problems.append(lack)
     if problems:
         raise UserError(f"recipe for {recipe.output}: {'; '.join(problems)}")
 
 
 def check_room(recipe: Recipe, family: Family, rows: int) -> None:
-    """Make sure that checkpoints and model have room, on the disk and in memory.
+    """Make sure that checkpoints and model have room on the disk.
 
     Args:
         family: with its model; freezes as the recipe says.
         rows: to train on.
 
     Raises:
-        UserError: not enough space free where the output goes; or weights, gradients and
-            optimiser alone are more than the one GPU that is to hold them.
+        UserError: not enough space free where the output goes.
     """
     from sharegptvideo.training.estimate import disk_bytes, steps_of
     from sharegptvideo.training.shapes import shape_of
@@ -166,27 +168,44 @@ def check_room(recipe: Recipe, family: Family, rows: int) -> None:
             "output",
             exit_code=1,
         )
-    _check_memory(shape, recipe)
 
 
-def _check_memory(shape: Any, recipe: Recipe) -> None:
+def memory_problem(recipe: Recipe) -> str | None:
+    """A line where weights, gradients and optimiser alone are more than this machine can hold.
+
+    Known from the model's config, before any weights are read. Nothing is said where FSDP or
+    DeepSpeed spread them, and of a model whose architecture is not known here.
+    """
     import torch
 
+    from sharegptvideo.modeling import outline
+    from sharegptvideo.modeling.memory import free_bytes
+    from sharegptvideo.training.dry_run import bare_family
     from sharegptvideo.training.estimate import ADAMW_BYTES
+    from sharegptvideo.training.families import Family
+    from sharegptvideo.training.shapes import shape_of
 
-    spread = any(os.environ.get(f"ACCELERATE_USE_{way}") == "true" for way in ("FSDP", "DEEPSPEED"))
-    if not torch.cuda.is_available() or spread:
-        return
+    if any(os.environ.get(f"ACCELERATE_USE_{way}") == "true" for way in ("FSDP", "DEEPSPEED")):
+        return None
+    try:
+        family = bare_family(outline(recipe.model, dtype=Family.weights_dtype(recipe)))
+    except (KeyError, ValueError):
+        return None  # no architecture that is trained here: loading it says so
+    shape = shape_of(recipe, family)
     held = (shape.parameters - shape.adapters) * shape.bytes_a_weight + 4 * shape.adapters
     held += (4 + ADAMW_BYTES[recipe.optimisation.optimizer]) * shape.trainable
-    memory = torch.cuda.get_device_properties(0).total_memory
-    if held > memory:
-        raise UserError(
-            f"recipe for {recipe.output}: weights, gradients and optimiser take "
-            f"{held / 1e9:.0f} GB, {torch.cuda.get_device_name()} has {memory / 1e9:.0f}; spread "
-            "them over several GPUs (`sharegptvideo train config`), or train adapters (lora)",
-            exit_code=1,
-        )
+    gpu = torch.cuda.is_available()
+    free = free_bytes(torch.device("cuda" if gpu else "cpu"))
+    if not gpu:
+        held *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if free is None or held <= free:
+        return None
+    where = f"{torch.cuda.get_device_name()} has" if gpu else "there is no GPU here and memory has"
+    return (
+        f"weights, gradients and optimiser take {held / 1e9:,.0f} GB, {where} "
+        f"{free / 1e9:,.0f} free; spread them over several GPUs (`sharegptvideo train config`), or "
+        "train adapters (lora)"
+    )
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from sharegptvideo.training.survey import Survey, published, survey
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["DryRun", "dry_run", "dry_run_steps"]
+__all__ = ["DryRun", "bare_family", "dry_run", "dry_run_steps"]
 
 _LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
 _VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
@@ -198,7 +198,7 @@ def _model(
             return None, None, 0.0
         found.assumed.append(f"{origin} cannot be reached: its published sizes")
         model: Any = outline(_published_config(), dtype=_dtype(recipe))
-        return None, shape_of(recipe, _bare(model)), _positions(model.config, recipe.frames)
+        return None, shape_of(recipe, bare_family(model)), _positions(model.config, recipe.frames)
     placed = recipe.model_copy(update={"model": str(folder)})
     try:
         family = open_family(placed, weights=False)
@@ -208,7 +208,7 @@ def _model(
         return family, shape_of(recipe, family), _positions(family.model.config, recipe.frames)
     try:
         model = outline(str(folder), dtype=_dtype(recipe))
-        return None, shape_of(recipe, _bare(model)), _positions(model.config, recipe.frames)
+        return None, shape_of(recipe, bare_family(model)), _positions(model.config, recipe.frames)
     except (UserError, KeyError, AttributeError, ValueError):
         return None, None, 0.0  # an architecture that nothing here trains: said above
 
@@ -245,8 +245,12 @@ def _dtype(recipe: Recipe) -> Any:
     return Family.weights_dtype(recipe)
 
 
-def _bare(model: Any) -> Family:
-    """A family of a model alone, without the tokenizer and processor that may not be here."""
+def bare_family(model: Any) -> Family:
+    """A family of a model alone, without the tokenizer and processor that may not be here.
+
+    Raises:
+        KeyError: an architecture that no family here trains.
+    """
     from sharegptvideo.training.families.general import PARTS, GeneralFamily
     from sharegptvideo.training.families.video_llava import VideoLlavaFamily
 

@@ -266,3 +266,19 @@ def test_a_model_that_another_recipe_makes(
         with pytest.raises(UserError) as caught:
             run_sft(change(sft_recipe, model=model))
         assert f"not there yet; `sharegptvideo train run {name}` makes it" in one_line(caught)
+
+
+def test_a_model_larger_than_the_machine(
+    sft_recipe: SftRecipe, tiny: Path, change: Change, tmp_path: Path
+) -> None:
+    """A config of 2.5 T parameters, no weights: told from the config, before any are read."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"intermediate_size": 2**33, "num_hidden_layers": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError) as caught:
+        run_sft(change(sft_recipe, model=str(folder)))
+    text = one_line(caught)
+    assert "weights, gradients and optimiser take 39,58" in text  # 16 bytes × 2 × 3 × 48 × 2³³
+    assert "train adapters (lora)" in text
