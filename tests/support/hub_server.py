@@ -216,7 +216,8 @@ class HubServer:
             there = oid in self.objects
         if there:
             return {"oid": oid, "size": size}
-        base = f"{self.url}/{repo.type}s/{repo.name}.git/info/lfs"
+        kind = "" if repo.type == "model" else f"{repo.type}s/"
+        base = f"{self.url}/{kind}{repo.name}.git/info/lfs"
         sign = f"signature={self.sign(oid)}"
         upload: dict[str, object] = {"href": f"{self.storage_url}/upload/{oid}?{sign}"}
         if size > self.part_size:

@@ -11,7 +11,7 @@ from typing import Any
 from sharegptvideo.modeling import ModelSize, build_tiny
 from sharegptvideo.storage import read_json, write_json
 
-__all__ = ["SIZE", "build_small", "write_questions"]
+__all__ = ["SIZE", "build_large", "build_small", "write_questions"]
 
 SIZE = ModelSize(
     frames=8,
@@ -35,6 +35,45 @@ def build_small(rows: list[dict[str, Any]], out: Path, size: ModelSize = SIZE) -
     """A random model whose words are those of the questions."""
     texts = [f"{row['question']} {row['answer']}" for row in rows]
     return build_tiny(texts, out, seed=0, size=size)
+
+
+def build_large(rows: list[dict[str, Any]], out: Path, layers: int, device: str) -> Path:
+    """Video-LLaVA-7B's widths with random weights in bfloat16, drawn on `device`.
+
+    Args:
+        layers: of the language model's 32.
+    """
+    import torch
+    from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration
+
+    build_small(rows, out)  # tokenizer and processor, and a config of the right marks
+    content = read_json(out / "config.json")
+    content["vision_config"] |= {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "projection_dim": 768,
+    }
+    content["text_config"] |= {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "initializer_range": 0.02,
+    }
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            model = VideoLlavaForConditionalGeneration(VideoLlavaConfig(**content))
+    finally:
+        torch.set_default_dtype(before)
+    model.save_pretrained(out)
+    return out
 
 
 def write_questions(shared: Path, out: Path, each: int) -> list[dict[str, Any]]:
