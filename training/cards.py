@@ -128,18 +128,21 @@ def _facts(recipe: Recipe, state: Row, steps: int, seconds: float) -> list[tuple
     source = "the release on the Hub" if recipe.data.source is None else _short(recipe.data.source)
     frozen = [part.replace("_", " ") for part, fixed in recipe.freeze if fixed]
     rows = o.per_device_batch_size * o.gradient_accumulation * sitting["processes"]
-    rows_text = f"{rows}" if sitting["processes"] == 1 else f"{rows} on {sitting['processes']}"
+    spread = "" if sitting["processes"] == 1 else f" on {sitting['processes']} devices"
     return [
         ("starting model", f"`{_base_name(recipe)}`, weights `{state['model_sha256'][:12]}`"),
         ("data", f"`{recipe.data.name}`, split `{recipe.data.split}`, from {source}"),
         ("rows", f"{state['rows']:,}, `{state['data_sha256'][:12]}`"),
-        ("steps", f"{steps:,} of {rows_text} rows"),
+        ("steps", f"{steps:,} of {rows} rows{spread}"),
         ("learning rate", f"{o.learning_rate:g}, {o.scheduler}, warm-up {o.warmup_ratio:g}"),
         ("frozen", ", ".join(["image tower", *frozen])),
         ("precision", "bfloat16" if o.bf16 else "float32"),
         ("frames a clip", str(recipe.frames)),
         ("seed", str(recipe.seed)),
-        ("trained on", f"{sitting['devices']} × {sitting['device']}, {_duration(seconds)}"),
+        (
+            "trained on",
+            f"{max(sitting['processes'], 1)} × {sitting['device']}, {_duration(seconds)}",
+        ),
     ]
 
 

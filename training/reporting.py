@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from sharegptvideo.training.running import RunFolder
 
-__all__ = ["PROJECT", "check_reporters", "report_evaluation", "reporters"]
+__all__ = ["PROJECT", "report_evaluation", "reporters"]
 
 PROJECT = "sharegptvideo"
 """Of W&B and Trackio, where they are told of no other."""
-
-
-def check_reporters(names: Sequence[str]) -> None:
-    """Look for what a recipe's `report_to` needs.
-
-    Raises:
-        UserError: a package is not installed; says how to install it or do without.
-    """
-    missing = [name for name in names if not _installed(name)]
-    if missing:
-        raise UserError(
-            f"report_to: {', '.join(missing)} not installed; `pip install {' '.join(missing)}`, or "
-            f"leave it out: report_to=[{','.join(n for n in names if n not in missing)}]"
-        )
 
 
 def reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
@@ -76,10 +59,3 @@ def report_evaluation(
         callback.on_log(
             trainer.args, trainer.state, trainer.control, logs=logs, model=trainer.model
         )
-
-
-def _installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ValueError:  # a module that was put in place by hand, or kept out
-        return False

@@ -29,7 +29,6 @@ from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.pushing import check_push
 from sharegptvideo.training.recipe import Recipe, recipe_hash
 from sharegptvideo.training.records import environment, source_hash, versions
-from sharegptvideo.training.reporting import check_reporters
 from sharegptvideo.training.scale import processes
 
 __all__ = ["COMPLETE", "RunFolder", "TrainResult"]
@@ -77,8 +76,8 @@ class RunFolder:
     """Opens the output folder of a recipe: new, to be continued, or finished.
 
     Raises:
-        UserError: the folder belongs to another recipe or holds something else; or where its
-            figures or the model are to go lacks a package or a token.
+        UserError: the folder belongs to another recipe or holds something else; or where the
+            model is to be pushed cannot be.
     """
 
     def __init__(self, recipe: Recipe, tell: Callable[[str], None] | None = None) -> None:
@@ -104,7 +103,6 @@ class RunFolder:
         if not self.finished:
             check_output(self.path)
             check_machine(recipe)
-            check_reporters(recipe.report_to)
             check_push(recipe.push_to_hub)
 
     @property
