@@ -76,8 +76,9 @@ class CheckedCollator:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # Unpickled in a worker that starts: Ctrl-C is the training's to handle.
-        if multiprocessing.parent_process() is not None:
+        # Unpickled in a worker that starts (and has its name, but not its parent yet): Ctrl-C is
+        # the training's to handle.
+        if multiprocessing.current_process().name != "MainProcess":
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def __call__(self, rows: list[Any]) -> Any:

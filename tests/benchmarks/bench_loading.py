@@ -1,0 +1,106 @@
+"""Clips decoded a second by n loader workers, against what two GPUs need.
+
+    python tests/benchmarks/bench_loading.py [--workers 0 1 2] [--rate 3.1]
+
+The real clips of the shared data, 8 frames at 224 pixels, none of them kept. What a GPU needs is
+`--rate` clips a second: a 7B model does 6 x 7e9 operations for each of a clip's 2,260 tokens, a
+third more with gradient checkpointing, at 40 % of an H100's 989 TFLOPS in bf16. The step of a GPU
+is a pause here, since it leaves the cores of the machine to the workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from sharegptvideo.modeling import VideoPixels, build_tiny
+from sharegptvideo.training import load_recipe
+from sharegptvideo.training.collators import ClipCache, SftCollator
+from sharegptvideo.training.families import open_family
+from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.loading import CheckedCollator
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+BATCH, BATCHES = 4, 15
+
+
+class Rows(Dataset[dict[str, Any]]):
+    """As many rows as a round needs, each about the next clip."""
+
+    def __init__(self, paths: list[str], row: dict[str, Any]) -> None:
+        self.paths, self.row = paths, row
+
+    def __len__(self) -> int:
+        return BATCH * BATCHES
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return {**self.row, "video_path": self.paths[number % len(self.paths)]}
+
+
+def round_of(loader: DataLoader[Any], pause: float) -> list[float]:
+    """Seconds of each step: its batch, and a pause as long as the GPUs would take."""
+    seconds = []
+    batches = iter(loader)
+    for _ in range(BATCHES):
+        start = time.perf_counter()
+        next(batches)
+        time.sleep(pause)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    """Decode in rounds with each number of workers and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rate", type=float, default=3.1, help="clips a second that a GPU needs")
+    parser.add_argument("--frames", type=int, default=8)
+    asked = parser.parse_args()
+    clips = sorted(str(path) for kind in ("videos", "gifs") for path in (SHARED / kind).iterdir())
+    with tempfile.TemporaryDirectory() as folder:
+        model = build_tiny(["what is it"] * 3, Path(folder) / "model", seed=0, size="tiny")
+        settings = [f"model={model}", f"frames={asked.frames}", "data.source=synthetic"]
+        family = open_family(load_recipe("demo/sft", settings))
+    assert isinstance(family.reader, VideoLlavaReader)
+    reader = replace(family.reader, pixels=VideoPixels())  # the real model's 224 pixels
+    ids, spoken = family.encode(
+        [{"role": "user", "content": "what"}, {"role": "assistant", "content": "it is"}]
+    )
+    rows = Rows(clips, {"ids": ids, "spoken": spoken})
+    need = 2 * asked.rate
+    pause = BATCH / need
+    print(
+        f"{len(clips)} clips, {asked.frames} frames at 224 px; {os.cpu_count()} cores; two GPUs "
+        f"need {need:.1f} clips/s, a step of {BATCH} clips takes them {pause:.2f} s"
+    )
+    for workers in asked.workers:
+        loader: DataLoader[Any] = DataLoader(
+            rows,
+            batch_size=BATCH,
+            collate_fn=CheckedCollator(SftCollator(ClipCache(reader, limit=1), 4096)),
+            num_workers=workers,
+            prefetch_factor=2 if workers else None,
+            persistent_workers=workers > 0,
+            multiprocessing_context="forkserver" if workers else None,
+        )
+        round_of(loader, 0)  # workers start, files come from the disk
+        start = time.perf_counter()
+        round_of(loader, 0)
+        speed = BATCH * BATCHES / (time.perf_counter() - start)
+        step = statistics.median(round_of(loader, pause))
+        print(
+            f"workers {workers}: {speed:5.1f} clips/s ({speed / need:4.1f} x the need); "
+            f"a step {step:.2f} s, of which waited {step - pause:.2f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()

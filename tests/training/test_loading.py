@@ -1,0 +1,70 @@
+"""Loader workers: their errors as one line, their death, and Ctrl-C."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch.utils.data import DataLoader
+from worker_rows import Deaf, Dying, Unreadable
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.training.loading import (
+    CheckedCollator,
+    CheckedRows,
+    batches_of,
+    loader_arguments,
+    worker_faults,
+)
+from sharegptvideo.training.recipe import DataSource
+
+DATA = DataSource(name="qa", workers=1)
+
+
+def as_batch(rows: list[Any]) -> dict[str, Any]:
+    return {"rows": rows}
+
+
+def loaded(rows: Any, workers: int = 1) -> DataLoader[Any]:
+    return DataLoader(
+        CheckedRows(rows),
+        batch_size=2,
+        collate_fn=CheckedCollator(as_batch),
+        num_workers=workers,
+        multiprocessing_context="forkserver" if workers else None,
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_user_can_mend_comes_out_as_it_went_in(workers: int) -> None:
+    found = []
+    with pytest.raises(UserError) as caught:
+        found.extend(batches_of(loaded(Unreadable(), workers)))
+    assert str(caught.value) == "clip.mp4: cannot be read"
+    assert caught.value.exit_code == 1
+    assert found == [{"rows": [0, 1]}]
+
+
+def test_a_dead_worker_is_one_line_that_says_what_to_lower() -> None:
+    with pytest.raises(UserError, match=r"worker died .*data\.workers \(1\).*run the same command"):
+        with worker_faults(DATA):
+            list(loaded(Dying()))
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), worker_faults(DATA):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_workers_leave_ctrl_c_to_the_training() -> None:
+    assert list(batches_of(loaded(Deaf()))) == [{"rows": [True, True]}]
+
+
+def test_no_workers_need_no_arguments() -> None:
+    assert loader_arguments(DataSource(name="qa")) == {}
+    assert loader_arguments(DataSource(name="qa", workers=3, prefetch=4)) == {
+        "dataloader_num_workers": 3,
+        "dataloader_prefetch_factor": 4,
+        "dataloader_persistent_workers": True,
+        "dataloader_multiprocessing_context": "forkserver",
+    }
