@@ -28,7 +28,7 @@ from sharegptvideo.training.survey import Survey, published, survey
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["DryRun", "bare_family", "dry_run", "dry_run_steps"]
+__all__ = ["DryRun", "bare_family", "clip_positions", "dry_run", "dry_run_steps"]
 
 _LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
 _VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
@@ -198,19 +198,32 @@ def _model(
             return None, None, 0.0
         found.assumed.append(f"{origin} cannot be reached: its published sizes")
         model: Any = outline(_published_config(), dtype=_dtype(recipe))
-        return None, shape_of(recipe, bare_family(model)), _positions(model.config, recipe.frames)
+        return (
+            None,
+            shape_of(recipe, bare_family(model)),
+            clip_positions(model.config, recipe.frames),
+        )
     placed = recipe.model_copy(update={"model": str(folder)})
     try:
         family = open_family(placed, weights=False)
     except UserError as error:
         found.problems.append(str(error).replace(str(folder), origin))
     else:
-        return family, shape_of(recipe, family), _positions(family.model.config, recipe.frames)
+        return family, shape_of(recipe, family), clip_positions(family.model.config, recipe.frames)
     try:
         model = outline(str(folder), dtype=_dtype(recipe))
-        return None, shape_of(recipe, bare_family(model)), _positions(model.config, recipe.frames)
+        return (
+            None,
+            shape_of(recipe, bare_family(model)),
+            clip_positions(model.config, recipe.frames),
+        )
     except (UserError, KeyError, AttributeError, ValueError):
         return None, None, 0.0  # an architecture that nothing here trains: said above
+
+
+def _sizes(recipe: Recipe, model: Any) -> tuple[ModelShape, float]:
+    positions = clip_positions(model.config, recipe.frames)
+    return shape_of(recipe, bare_family(model)), positions
 
 
 def _origin(recipe: Recipe, made: Mapping[str, str], found: DryRun) -> str:
@@ -262,7 +275,7 @@ def bare_family(model: Any) -> Family:
     return bare  # type: ignore[no-any-return]  # one of the two families
 
 
-def _positions(config: Any, frames: int) -> float:
+def clip_positions(config: Any, frames: int) -> float:
     """Positions of a clip; for Qwen-VL, whose clips differ, those of the release's frame size."""
     from sharegptvideo.modeling import video_token_count
 

@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, VideoLlavaConfig
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaOnevisionConfig,
+    Qwen3VLConfig,
+    VideoLlavaConfig,
+)
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import outline
 from sharegptvideo.training import SftRecipe, load_recipe, load_steps, run_recipe
-from sharegptvideo.training.dry_run import dry_run, dry_run_steps
+from sharegptvideo.training.dry_run import bare_family, clip_positions, dry_run, dry_run_steps
 from sharegptvideo.training.dry_run_text import dry_run_figures, dry_run_lines
 from sharegptvideo.training.estimate import (
     activation_bytes,
@@ -326,3 +332,25 @@ def test_gpus_that_are_not_known(text: str, cause: str) -> None:
 def test_a_gpu_without_bf16_is_told() -> None:
     found = dry_run(load_recipe("llava_hound/dpo_lora"), parse_gpus("8xV100"))
     assert any("V100 has no bf16" in text for text in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "positions"),
+    [
+        # 8 frames in 4 pairs of 336×252 pixels, 32 a side of a position: 10 × 8 of them.
+        (Qwen3VLConfig, "modern/qwen3_vl_dpo", 4 * 10 * 8),
+        # 27 × 27 patches, halved to 14 × 14, and a token that ends the clip.
+        (LlavaOnevisionConfig, "modern/llava_onevision_dpo", 8 * 14 * 14 + 1),
+    ],
+)
+def test_modern_models_are_estimated_from_their_config(
+    config: Any, name: str, positions: int
+) -> None:
+    recipe = load_recipe(name, ["frames=8"])
+    family = bare_family(outline(config(), dtype=torch.bfloat16))
+    found = shape_of(recipe, family)
+    every = sum(weight.numel() for weight in family.model.parameters())
+    assert found.parameters == every + found.adapters
+    assert found.trainable == found.adapters > 0
+    assert 0 < found.tower < every
+    assert clip_positions(family.model.config, 8) == positions
