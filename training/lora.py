@@ -93,7 +93,7 @@ def save_adapted(trainer: Any, recipe: Recipe, folder: Path) -> None:
     config = read_json(folder / ADAPTER_CONFIG)
     write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": recipe.model})
     if recipe.lora.merge:
-        _merged(recipe.model, folder).save_pretrained(folder)
+        _write_merged(recipe.model, folder, folder)
         (folder / ADAPTER_CONFIG).unlink()
         (folder / ADAPTER_WEIGHTS).unlink()
 
@@ -120,7 +120,7 @@ def merge_adapters(folder: str | Path, output: str | Path) -> Path:
     for file in folder.iterdir():
         if file.suffix in {".json", ".jinja", ".txt", ".model"} and file.name not in _OF_ADAPTERS:
             shutil.copyfile(file, part / file.name)
-    _merged(base, folder).save_pretrained(part)
+    _write_merged(base, folder, part)
     part.replace(output)
     return output
 
@@ -128,7 +128,7 @@ def merge_adapters(folder: str | Path, output: str | Path) -> Path:
 _OF_ADAPTERS = {ADAPTER_CONFIG, "run.json"}  # run.json tells of the training, hashes and all
 
 
-def _merged(base: str, folder: Path) -> Any:
+def _write_merged(base: str, folder: Path, to: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
@@ -137,4 +137,4 @@ def _merged(base: str, folder: Path) -> Any:
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
         path = checkpoint_folder(base)
         model: Any = AutoModelForImageTextToText.from_pretrained(path, dtype="auto")
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(to)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
@@ -17,7 +17,7 @@ __all__ = ["flat_length", "pack", "packed"]
 Row = dict[str, Any]
 
 
-def packed(dataset: Dataset, recipe: SftRecipe, video_tokens: int) -> Dataset:
+def packed(dataset: Dataset, recipe: SftRecipe, video_tokens: Callable[[str], int]) -> Dataset:
     """`dataset`, or packs of its rows where `sharing.pack_tokens` says so; see `pack`."""
     budget = recipe.sharing.pack_tokens
     if budget is None:
@@ -30,7 +30,9 @@ def packed(dataset: Dataset, recipe: SftRecipe, video_tokens: int) -> Dataset:
     )
 
 
-def pack(dataset: Dataset, budget: int, *, video_tokens: int, max_length: int) -> Dataset:
+def pack(
+    dataset: Dataset, budget: int, *, video_tokens: Callable[[str], int], max_length: int
+) -> Dataset:
     """Rows `{video_path, ids, spoken}` as packs `{rows, length}` of at most `budget` tokens.
 
     The rows of a clip stay together where they fit, since its tokens then pass once. Packs are
@@ -38,7 +40,7 @@ def pack(dataset: Dataset, budget: int, *, video_tokens: int, max_length: int) -
     decreasing), so the same rows always make the same packs; their order is drawn by epoch.
 
     Args:
-        video_tokens: positions of a clip.
+        video_tokens: positions of the clip at a path.
         max_length: positions that a row is cut to.
 
     Raises:
@@ -50,8 +52,8 @@ def pack(dataset: Dataset, budget: int, *, video_tokens: int, max_length: int) -
     for row in dataset:
         clips.setdefault(row["video_path"], []).append(row)
     units = []
-    for rows in clips.values():
-        units += _units(rows, budget, video_tokens, max_length)
+    for path, rows in clips.items():
+        units += _units(rows, budget, video_tokens(path), max_length)
     longest = max(length for length, _ in units)
     if longest > budget:
         raise UserError(

@@ -72,7 +72,7 @@ def run_sft(
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
             data_collator=SftCollator(ClipCache(family.reader), length, share=recipe.sharing.video),
-            train_dataset=packed(dataset, recipe, family.reader.video_tokens),
+            train_dataset=packed(dataset, recipe, family.reader.count),
             processing_class=family.tokenizer,
             peft_config=adapters(recipe, family.model),
         )

@@ -336,6 +336,9 @@ def test_a_clip_has_the_positions_that_were_counted(
     """And a reader in a worker process, which gets it pickled, reads the same."""
     reader = open_family(recipe_of("sft")).reader
     other = pickle.loads(pickle.dumps(reader))
+    paths = [str(path) for path in (release / "videos").iterdir()]
+    counts = {reader.count(path) for path in paths}
+    assert reader.video_tokens == (counts.pop() if len(counts) == 1 else 0)
     for path in sorted((release / "videos").iterdir()):
         clip, again = reader.read(str(path)), other.read(str(path))
         assert reader.count(str(path)) == clip["input_ids"].numel()

@@ -66,6 +66,9 @@ class GeneralReader(ClipReader):
         self._special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
         self._counts: dict[str, int] = {}
         self._shapes: dict[tuple[int, int], dict[str, Any]] = {}
+        indices = range(frames)
+        tried = {self._length(*size, indices, None) for size in ((640, 360), (360, 640), (64, 64))}
+        self.video_tokens = tried.pop() if len(tried) == 1 else 0
 
     def read(self, path: str) -> Clip:
         """What the processor makes of a clip, its pixels unscaled, and `input_ids` of its part."""
@@ -79,16 +82,18 @@ class GeneralReader(ClipReader):
             facts = read_facts(Path(path))
             if facts.width and facts.height and facts.frames:
                 indices = spread(facts.frames, self.frames)
-                text = self.processor.replace_video_token(
-                    self._shape(facts.width, facts.height)
-                    | {"video_metadata": [clip_metadata(indices, facts.fps)]},
-                    video_idx=0,
-                )
-                ids = self.processor.tokenizer(text, add_special_tokens=False)[_IDS]
-                self._counts[path] = len(ids)
+                self._counts[path] = self._length(facts.width, facts.height, indices, facts.fps)
             else:
                 self._counts[path] = self.read(path)[_IDS].numel()
         return self._counts[path]
+
+    def _length(self, width: int, height: int, indices: Sequence[int], fps: float | None) -> int:
+        """Tokens that the processor writes for a clip, times of frames included."""
+        text = self.processor.replace_video_token(
+            self._shape(width, height) | {"video_metadata": [clip_metadata(indices, fps)]},
+            video_idx=0,
+        )
+        return len(self.processor.tokenizer(text, add_special_tokens=False)[_IDS])
 
     def _shape(self, width: int, height: int) -> dict[str, Any]:
         """What the video processor makes of clips of a size, the pixels' shape without them."""
