@@ -129,7 +129,7 @@ class _Common:
     def __init__(self, *args: Any, train_dataset: Any, **kwargs: Any) -> None:
         # TRL wants a table to look at; of streamed rows it gets the first one.
         shown = train_dataset.first() if isinstance(train_dataset, StreamedRows) else train_dataset
-        super().__init__(*args, train_dataset=shown, **kwargs)
+        super().__init__(*args, train_dataset=shown, **kwargs)  # type: ignore[call-arg]  # of TRL
         if shown is not train_dataset:
             self.train_dataset = train_dataset
 

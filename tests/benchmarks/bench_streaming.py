@@ -23,25 +23,7 @@ import av
 import numpy as np
 
 CLIPS = 20_000
-WORDS = [
-    "a",
-    "man",
-    "in",
-    "red",
-    "walks",
-    "over",
-    "the",
-    "field",
-    "while",
-    "two",
-    "dogs",
-    "run",
-    "and",
-    "the",
-    "camera",
-    "turns",
-    "left",
-]
+WORDS = ["a", "man", "in", "red", "walks", "over", "the", "field", "while", "two", "dogs", "run"]
 
 
 def make(folder: Path, rows: int) -> None:
@@ -107,7 +89,7 @@ def run(folder: Path, stream: bool, limit: int | None) -> None:
         ],
     )
     family = open_family(recipe)
-    before, start = peak(), time.perf_counter()
+    before, start, cpu = peak(), time.perf_counter(), time.process_time()
     rows: Any
     if stream:
         plan = Path(tempfile.mkdtemp(dir=folder))
@@ -116,7 +98,7 @@ def run(folder: Path, stream: bool, limit: int | None) -> None:
     else:
         rows, report = sft_dataset(recipe.data, family, max_length=512)
         sampler = ByLength(rows["length"], 16, 0, clips=rows["video_path"])
-    ready = time.perf_counter() - start
+    ready, cpu = time.perf_counter() - start, time.process_time() - cpu
     loader = DataLoader(
         rows,
         batch_size=16,
@@ -128,16 +110,17 @@ def run(folder: Path, stream: bool, limit: int | None) -> None:
     first, at_first = time.perf_counter() - start, peak()
     for _ in range(300):
         next(batches)
-    figures = {"rows": report.used, "ready_s": ready, "first_batch_s": first}
+    figures = {"rows": report.used, "ready_s": ready, "ready_cpu_s": cpu, "first_batch_s": first}
     figures |= {"first_batch_mb": at_first - before, "after_300_mb": peak() - before}
     if stream:  # as a resume does, in the middle of the epoch
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         again, _ = streamed_rows(recipe, family, plan, max_length=512)
         order = iter(again.sampler(16, 0))
         for _ in range(report.used // 2):
             next(order)
         again[next(order)]
-        figures["resume_in_the_middle_s"] = time.perf_counter() - start
+        figures["resume_s"] = time.perf_counter() - start
+        figures["resume_cpu_s"] = time.process_time() - cpu
     print(json.dumps(figures))
 
 

@@ -46,9 +46,9 @@ def test_what_a_user_can_mend_comes_out_as_it_went_in(workers: int) -> None:
 
 
 def test_a_dead_worker_is_one_line_that_says_what_to_lower() -> None:
-    with pytest.raises(UserError, match=r"worker died .*data\.workers \(1\).*run the same command"):
-        with worker_faults(DATA):
-            list(loaded(Dying()))
+    said = r"worker died .*data\.workers \(1\).*run the same command"
+    with pytest.raises(UserError, match=said), worker_faults(DATA):
+        list(loaded(Dying()))
 
 
 def test_other_errors_stay_what_they_are() -> None:
