@@ -180,6 +180,8 @@ class _Common:
         if self.args.dataloader_num_workers == 0:
             return super().get_train_dataloader()  # type: ignore[misc]  # of Trainer
         rows, collate = self.train_dataset, self.data_collator
+        # Together the workers keep as many clips as this process would.
+        collate.clips.limit //= self.args.dataloader_num_workers
         self.train_dataset, self.data_collator = CheckedRows(rows), CheckedCollator(collate)
         try:
             return super().get_train_dataloader()  # type: ignore[misc]  # of Trainer
