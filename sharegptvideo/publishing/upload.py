@@ -181,7 +181,9 @@ def _send(api: HfApi, repo_id: str, addition: CommitOperationAdd) -> None:
         api.preupload_lfs_files(repo_id, [addition], repo_type="dataset", free_memory=False)
     except RuntimeError as error:
         # The client wraps what went wrong; only a trouble of the network is told in one line.
-        raise error.__cause__ or error from error
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
     finally:
         if ours:
             enable_progress_bars()
