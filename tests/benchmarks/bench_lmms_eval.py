@@ -5,8 +5,8 @@
     .venv-peers/bin/python tests/benchmarks/bench_lmms_eval.py --device cuda:0 --theirs 4
 
 24 MSVD questions on each of the real clips, 8 frames, 2,056 video tokens, 16 new tokens, float32.
-On a GPU the model has Video-LLaVA-7B's widths (--layers of its 32 layers) in bfloat16, where answers
-of the two may differ in a last bit's consequences.
+On a GPU the model has Video-LLaVA-7B's widths (--layers of its 32 layers) in bfloat16, where the
+answers of the two may differ by a last bit's consequences.
 lmms-eval's Video-LLaVA adapter is mended in this process (it raises a TypeError as it is) and told
 our prompt, so that the answers can be compared. Rounds alternate: lmms-eval answers the questions
 of one clip, then this harness all of them. Theirs is timed while it answers, nothing else; ours is
