@@ -74,8 +74,7 @@ def _data(data: Survey) -> Iterator[tuple[str, str]]:
         clip = f"{data.video_tokens:,.0f} tokens a clip, " if data.video_tokens else ""
         yield (
             "",
-            f"{clip}{data.lengths.prompt:.0f} a prompt, "
-            f"{answers} an answer, on average",
+            f"{clip}{data.lengths.prompt:.0f} a prompt, {answers} an answer, on average",
         )
 
 
