@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 import uuid
@@ -15,6 +16,11 @@ from typing import Any
 import pytest
 from hub_client import use_hub
 from hub_server import HubServer
+
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all processes that
+# they start with them; what these do on Ctrl-C is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
