@@ -17,7 +17,6 @@ import pytest
 from hub_client import use_hub
 from hub_server import HubServer
 
-
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all processes that
 # they start with them; what these do on Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
