@@ -97,10 +97,16 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("question", [0, 6])
-@pytest.mark.parametrize("way", ["split", "dense"])
+@pytest.mark.parametrize(("way", "short"), [("split", 0), ("split", 512), ("dense", 0)])
 @pytest.mark.parametrize("name", DECODERS)
-def test_the_same_numbers_and_gradients(name: str, way: Attention, question: int) -> None:
-    """To 1e-5 in float32, every field that TRL reads, and the gradient of every weight."""
+def test_the_same_numbers_and_gradients(
+    name: str, way: Attention, short: int, question: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To 1e-5 in float32, every field that TRL reads, and the gradient of every weight.
+
+    Groups of up to `short` tokens go through attention side by side, longer ones in turns.
+    """
+    monkeypatch.setattr("sharegptvideo.training.sharing.attention._SHORT", short)
     plain, sharing = decoders(name, way)
     rows = rows_of(CLIPS, question=question)
     expected = plain(**rows.inputs)

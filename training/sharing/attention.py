@@ -4,7 +4,7 @@ Three ways to the same result; each is plain scaled dot-product attention where 
 
 - `split`: the beginning attends to itself, and each row's end to beginning and itself, as calls
   of their own. No call needs a mask that a flash kernel does not know, and nothing that is hidden
-  is computed.
+  is computed. (Short groups go through one masked call side by side.)
 - `flex`: one call of FlexAttention with a block mask; for GPUs with a compiler.
 - `dense`: one call a group with a mask of all its tokens by all its tokens; what the others are
   measured against.
@@ -28,6 +28,8 @@ from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
 __all__ = ["ATTENTIONS", "Attention", "use_attention"]
 
+_SHORT = 512  # tokens of a group: the longest that go through one call side by side
+
 Attention = Literal["split", "flex", "dense"]
 _One = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor, SharedLayout, float | None], torch.Tensor
@@ -42,6 +44,8 @@ def _split(
     scaling: float | None,
 ) -> torch.Tensor:
     """Tensors are 1×heads×T×size; keys and values may have fewer heads."""
+    if max(group.stop - group.start for group in layout.groups) <= _SHORT:
+        return _side_by_side(query, key, value, layout, scaling)
     found = []
     for group in layout.groups:
         begin = slice(group.start, group.start + group.prefix)
@@ -86,6 +90,45 @@ def _lower_right(queries: int, keys: int, device: torch.device) -> torch.Tensor:
     return ones.tril(diagonal=keys - queries)
 
 
+def _side_by_side(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: SharedLayout,
+    scaling: float | None,
+) -> torch.Tensor:
+    """One masked call for all groups, padded to the longest: many short ones are slow in turns."""
+    places, back, mask = _padded(layout.groups, query.device)
+    times = query.shape[1] // key.shape[1]
+    q, k, v = (_pick(x[0], places).transpose(0, 1) for x in (query, key, value))
+    k, v = repeat_kv(k, times), repeat_kv(v, times)
+    padded = scaled_dot_product_attention(q, k, v, mask, scale=scaling)
+    return _pick(padded.transpose(0, 1).flatten(1, 2), back)[None]
+
+
+def _pick(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """`values[:, places]`, whose gradient is added up in parallel, as that of indexing is not."""
+    return values.index_select(1, places.flatten()).unflatten(1, tuple(places.shape))
+
+
+@lru_cache(maxsize=2)  # one layout lasts for all layers of a step
+def _padded(
+    groups: tuple[Group, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where the groups' tokens are in the flat sequence (groups×longest), where the flat ones are
+    in that, and who sees whom (groups×1×longest×longest)."""
+    longest = max(group.stop - group.start for group in groups)
+    places = torch.zeros(len(groups), longest, dtype=torch.long)
+    mask = torch.eye(longest, dtype=torch.bool).repeat(len(groups), 1, 1, 1)
+    back = []
+    for number, group in enumerate(groups):
+        length = group.stop - group.start
+        places[number, :length] = torch.arange(group.start, group.stop)
+        mask[number, 0, :length, :length] = _visible(group.prefix, group.ends, torch.device("cpu"))
+        back.append(torch.arange(length) + number * longest)
+    return places.to(device), torch.cat(back).to(device), mask.to(device)
+
+
 def _dense(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -107,7 +150,7 @@ def _dense(
     return torch.cat(found, dim=2)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _visible(prefix: int, ends: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Who sees whom within a group."""
     parts = torch.tensor([0] * prefix + [n for n, end in enumerate(ends, 1) for _ in range(end)])
