@@ -103,12 +103,13 @@ def _side_by_side(
     q, k, v = (_pick(x[0], places).transpose(0, 1) for x in (query, key, value))
     k, v = repeat_kv(k, times), repeat_kv(v, times)
     padded = scaled_dot_product_attention(q, k, v, mask, scale=scaling)
-    return _pick(padded.transpose(0, 1).flatten(1, 2), back)[None]
+    return _pick(padded.transpose(0, 1).reshape(query.shape[1], -1, value.shape[-1]), back)[None]
 
 
 def _pick(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """`values[:, places]`, whose gradient is added up in parallel, as that of indexing is not."""
-    return values.index_select(1, places.flatten()).unflatten(1, tuple(places.shape))
+    picked = values.index_select(1, places.flatten())
+    return picked.view(values.shape[0], *places.shape, values.shape[-1])
 
 
 @lru_cache(maxsize=2)  # one layout lasts for all layers of a step
