@@ -33,7 +33,7 @@ from sharegptvideo.training.fingerprints import clip_fingerprint, digest
 from sharegptvideo.training.reference import starting_model
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.families import ClipReader
+    from sharegptvideo.training.families import ClipReader, TowerFamily
     from sharegptvideo.training.recipe import Recipe
     from sharegptvideo.training.running import RunFolder
 
@@ -173,7 +173,8 @@ def _key(trainer: Any, recipe: Recipe) -> str:
     known: list[str | None] = [None]
     if accelerator.is_main_process:
         precision = f"{trainer.model.dtype}, autocast {accelerator.mixed_precision}"
-        known = [digest(trainer.family.feature_key(), recipe.frames, precision)]
+        family: TowerFamily = trainer.family
+        known = [digest(family.feature_key(), recipe.frames, precision)]
     broadcast_object_list(known)
     return str(known[0])
 
@@ -236,7 +237,8 @@ def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], t
     """Some clips at a time, by path, and their features on the CPU."""
     if not paths:
         return
-    accelerator, family = trainer.accelerator, trainer.family
+    accelerator = trainer.accelerator
+    family: TowerFamily = trainer.family
     rounded = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     loader: DataLoader[Any] = DataLoader(
         paths,  # type: ignore[arg-type]  # a list is a dataset

@@ -83,7 +83,7 @@ async def _work(
                 return
             try:
                 await call(item)
-            except Exception as error:
+            except Exception as error:  # whatever it is, it says itself whether the others go on
                 if not getattr(error, "lets_others_finish", False):
                     raise
                 last_words.append(error)

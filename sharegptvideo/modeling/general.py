@@ -18,14 +18,14 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.hub import checkpoint_folder
 from sharegptvideo.modeling.loading import quiet_transformers
-from sharegptvideo.modeling.memory import (
-    cache_bytes,
-    fitting_rows,
-    free_bytes,
-    in_parts,
-)
+from sharegptvideo.modeling.memory import cache_bytes, fitting_rows, free_bytes, in_parts
 from sharegptvideo.modeling.pixels import Frames
-from sharegptvideo.modeling.processors import OneClip, load_processor, render_question
+from sharegptvideo.modeling.processors import (
+    OneClip,
+    clip_metadata,
+    load_processor,
+    render_question,
+)
 from sharegptvideo.modeling.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
 __all__ = ["SHARING", "ClipTimes", "GeneralVideoModel", "shares_prefix"]
@@ -45,7 +45,6 @@ SHARING = frozenset(
 """Model types whose answers on a shared cache `tests/peers` compares with plain `generate`."""
 
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-_FOLDER_FPS = 2.0  # a folder of frames does not say its rate; those of the release have this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,29 +192,19 @@ class GeneralVideoModel:
     def _prompts(
         self, frames: Frames, questions: Sequence[str], times: ClipTimes | None
     ) -> Iterator[_Prompt]:
-        from transformers.video_utils import VideoMetadata
-
         times = times or ClipTimes(range(len(frames)))
-        fps = times.fps or _FOLDER_FPS
-        total = times.indices[-1] + 1
         # A processor for itself: what it prepares of the clip is forgotten with this call.
         processor = copy.copy(self.processor)
         processor.video_processor = OneClip(self.processor.video_processor)
         video = torch.from_numpy(frames).permute(0, 3, 1, 2)
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         for number, question in enumerate(questions):
-            metadata = VideoMetadata(
-                total_num_frames=total,
-                fps=fps,
-                duration=total / fps,
-                frames_indices=list(times.indices),
-            )
             text = render_question(self.processor, question)
             try:
                 found = processor(
                     text=[text],
                     videos=[video],
-                    video_metadata=[metadata],
+                    video_metadata=[clip_metadata(times.indices, times.fps)],
                     do_sample_frames=False,
                     return_tensors="pt",
                 )

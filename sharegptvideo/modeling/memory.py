@@ -20,8 +20,8 @@ __all__ = [
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Beside the caches there are logits and a layer's working tensors, and a cache is copied as it
-# grows, layer by layer.
+# Beside the caches there are logits and a layer's working tensors, and rows that have ended leave
+# a cache by copying it, layer by layer.
 _USABLE = 0.8
 _CGROUP = Path("/sys/fs/cgroup")
 

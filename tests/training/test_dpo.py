@@ -108,6 +108,47 @@ def test_loss_is_minus_log_sigmoid_of_the_reward_margin(
     assert loss == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("towers_frozen", [True, False])
+def test_gradients_are_those_of_plain_rows(
+    towers_frozen: bool, dpo_recipe: DpoRecipe, change: Callable[..., Any]
+) -> None:
+    """All pairs in one batch, shared and row by row: loss and gradients within 1e-5 of the largest.
+
+    Gradients that are nothing but rounding are passed over: those of keys' biases, which move all
+    scores alike.
+    """
+    losses, gradients = [], []
+    for share in (True, False):
+        recipe = change(
+            dpo_recipe,
+            freeze={"vision_tower": towers_frozen, "projector": towers_frozen},
+            sharing={"video": share},
+            dpo={"beta": 0.7},
+        )
+        policy = load_model(recipe.model, dtype="float32")
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in policy.model.language_model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        trainer, rows = trainer_of(recipe, policy)
+        batch = trainer.data_collator(list(rows))
+        assert ("shared_layout" in batch) == share
+        loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        losses.append(float(loss.detach()))
+        gradients.append(
+            {name: p.grad for name, p in policy.named_parameters() if p.grad is not None}
+        )
+    shared, plain = gradients
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert shared.keys() == plain.keys()
+    assert any("video_tower" in name for name in plain) != towers_frozen
+    for name, gradient in plain.items():
+        if not name.endswith(("k_proj.bias", "key.bias")):
+            apart = (shared[name] - gradient).abs().max()
+            assert float(apart) <= 1e-5 * float(gradient.abs().max()), name
+
+
 def test_the_first_loss_is_log_two_and_the_margin_grows(
     dpo_recipe: DpoRecipe, change: Callable[..., Any]
 ) -> None:

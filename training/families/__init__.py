@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sharegptvideo.training.families.base import Clip, ClipReader, Family
+from sharegptvideo.training.families.base import Clip, ClipReader, Family, TowerFamily
 from sharegptvideo.training.families.opening import open_family
 
-__all__ = ["Clip", "ClipReader", "Family", "open_family"]
+__all__ = ["Clip", "ClipReader", "Family", "TowerFamily", "open_family"]

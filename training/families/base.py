@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.recipe import Freeze, Recipe
 
-__all__ = ["FEATURES", "Clip", "ClipReader", "Family"]
+__all__ = ["FEATURES", "Clip", "ClipReader", "Family", "TowerFamily"]
 
 Clip = dict[str, torch.Tensor]
 """A clip as it is kept between epochs: small, uint8 where the architecture allows it."""
@@ -81,20 +81,8 @@ class Family(abc.ABC):
         """The vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
 
         `model` is the policy or the reference; where the vision part is frozen, the two see the
-        same, and it is computed once. `clips` may have `FEATURES`, those that `look` gives, in
-        place of pixels.
+        same, and it is computed once.
         """
-
-    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What the tower alone gives, before the projector: clips first.
-
-        Only architectures that `features.clip_bytes` knows are asked.
-        """
-        raise NotImplementedError
-
-    def feature_key(self) -> str:
-        """What tells apart the features of two towers, or of clips prepared in two ways."""
-        raise NotImplementedError
 
     def positions(
         self,
@@ -110,3 +98,18 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def load_weights(self, folder: str, model: Any) -> None:
         """Put a checkpoint's weights into `model`."""
+
+
+class TowerFamily(Family):
+    """A family whose tower runs apart from its projector, so that its features can be kept.
+
+    `see` takes clips that have `FEATURES`, those that `look` gives, in place of pixels.
+    """
+
+    @abc.abstractmethod
+    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What the tower alone gives, before the projector: clips first."""
+
+    @abc.abstractmethod
+    def feature_key(self) -> str:
+        """What tells apart the features of two towers, or of clips prepared in two ways."""

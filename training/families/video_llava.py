@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from sharegptvideo.media import sample_frames
 from sharegptvideo.modeling import VideoPixels, load_model, load_tokenizer, video_token_count
 from sharegptvideo.modeling.prompts import encode, expand_video
-from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader, Family
+from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader, TowerFamily
 from sharegptvideo.training.fingerprints import digest, module_fingerprint
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _vision(inner: Any, clips: dict[str, torch.Tensor]) -> Any:
     return inner.get_video_features(pixel_values_videos=clips[_PIXELS], return_dict=True)
 
 
-class VideoLlavaFamily(Family):
+class VideoLlavaFamily(TowerFamily):
     """Loads the recipe's model; raises UserError where it is no Video-LLaVA."""
 
     reader: VideoLlavaReader

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
@@ -31,21 +31,25 @@ __all__ = ["ATTENTIONS", "Attention", "use_attention"]
 _SHORT = 512  # tokens of a group: the longest that go through one call side by side
 
 Attention = Literal["split", "flex", "dense"]
-_One = Callable[
-    [torch.Tensor, torch.Tensor, torch.Tensor, SharedLayout, float | None], torch.Tensor
-]
 
 
-def _split(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    layout: SharedLayout,
-    scaling: float | None,
-) -> torch.Tensor:
-    """Tensors are 1×heads×T×size; keys and values may have fewer heads."""
+class _Heads(NamedTuple):
+    """Of the flat sequence, 1×heads×T×size; keys and values may have fewer heads."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    scaling: float | None
+
+
+_One = Callable[[_Heads, SharedLayout], torch.Tensor]
+
+
+def _split(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
+    """Beginnings and ends in turns."""
     if max(group.stop - group.start for group in layout.groups) <= _SHORT:
-        return _side_by_side(query, key, value, layout, scaling)
+        return _side_by_side(heads, layout)
+    query, key, value, scaling = heads
     found = []
     for group in layout.groups:
         begin = slice(group.start, group.start + group.prefix)
@@ -90,14 +94,9 @@ def _lower_right(queries: int, keys: int, device: torch.device) -> torch.Tensor:
     return ones.tril(diagonal=keys - queries)
 
 
-def _side_by_side(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    layout: SharedLayout,
-    scaling: float | None,
-) -> torch.Tensor:
+def _side_by_side(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
     """One masked call for all groups, padded to the longest: many short ones are slow in turns."""
+    query, key, value, scaling = heads
     places, back, mask = _padded(layout.groups, query.device)
     times = query.shape[1] // key.shape[1]
     q, k, v = (_pick(x[0], places).transpose(0, 1) for x in (query, key, value))
@@ -130,13 +129,8 @@ def _padded(
     return places.to(device), torch.cat(back).to(device), mask.to(device)
 
 
-def _dense(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    layout: SharedLayout,
-    scaling: float | None,
-) -> torch.Tensor:
+def _dense(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
+    query, key, value, scaling = heads
     times = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, times), repeat_kv(value, times)
     found = []
@@ -151,7 +145,7 @@ def _dense(
     return torch.cat(found, dim=2)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # a mask of a long clip is 5 MB
 def _visible(prefix: int, ends: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Who sees whom within a group."""
     parts = torch.tensor([0] * prefix + [n for n, end in enumerate(ends, 1) for _ in range(end)])
@@ -160,15 +154,10 @@ def _visible(prefix: int, ends: tuple[int, ...], device: torch.device) -> torch.
     return (earlier & ((parts == 0) | (parts[:, None] == parts))).to(device)
 
 
-def _flex(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    layout: SharedLayout,
-    scaling: float | None,
-) -> torch.Tensor:
+def _flex(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
     from torch.nn.attention.flex_attention import flex_attention
 
+    query, key, value, scaling = heads
     run: Any = _compiled(flex_attention) if query.device.type == "cuda" else flex_attention
     grouped = key.shape[1] != query.shape[1]
     mask = _block_mask(layout.groups, query.device)
@@ -225,7 +214,7 @@ def _registered(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
                 "sharing.video: attention over a shared clip has no dropout, sliding window or "
                 "soft cap, which this model has; set sharing.video=false"
             )
-        output = run(query, key, value, shared_layout, scaling)
+        output = run(_Heads(query, key, value, scaling), shared_layout)
         return output.transpose(1, 2).contiguous(), None
 
     return attention
