@@ -23,6 +23,8 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from sharegptvideo.modeling.precision import in_one_dtype
+
 __all__ = ["NAME", "SharedPrefixCache", "attending_to_prefixes"]
 
 NAME = "sharegptvideo_shared_prefix"
@@ -184,6 +186,9 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
             scale: of the products.
         """
         self._unread = False
+        query, keys, values = in_one_dtype(query, keys, values)
+        # Autocast can leave a filled cache in float32; cast once, later calls find it as it is.
+        self._prefix = (self._prefix[0].to(keys.dtype), self._prefix[1].to(keys.dtype))
         rows, heads, tokens, size = query.shape
         kinds = keys.shape[1]
         share = heads // kinds  # query heads of one key head, which go as more queries

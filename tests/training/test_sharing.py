@@ -4,96 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from shared_decoders import DECODERS, FIELDS, decoders, relative, rows_of
 from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.sharing import Attention, SharedLayout, share_clips, shared_layout
+from sharegptvideo.training.sharing import Attention, share_clips, shared_layout
 
-FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
-DECODERS = {
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-}
 # Beginnings and the lengths of what follows each: pairs, one alone, several.
 CLIPS = [(50, (7, 9)), (61, (3, 20)), (40, (5,)), (33, (2, 8, 4))]
-
-
-@dataclass
-class Rows:
-    inputs: dict[str, Any]
-    layout: SharedLayout
-
-
-def rows_of(clips: list[tuple[int, tuple[int, ...]]], seed: int = 1, question: int = 0) -> Rows:
-    """Random rows; `question` tokens of their own stand between the beginning and an answer."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def ids(count: int) -> list[int]:
-        return torch.randint(1, 97, (count,), generator=draw).tolist()  # type: ignore[no-any-return]
-
-    tokens: list[list[int]] = []
-    spoken: list[list[bool]] = []
-    groups: list[list[int]] = []
-    for begin, answers in clips:
-        common = ids(begin)
-        groups.append(list(range(len(tokens), len(tokens) + len(answers))))
-        for answer in answers:
-            tokens.append(common + ids(question) + ids(answer))
-            spoken.append([False] * (begin + question) + [True] * answer)
-    width = max(map(len, tokens))
-    padded = torch.tensor([row + [0] * (width - len(row)) for row in tokens])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
-    said = torch.tensor([[int(x) for x in row] + [0] * (width - len(row)) for row in spoken])
-    inputs = {
-        "input_ids": padded,
-        "attention_mask": mask,
-        "labels": padded.masked_fill(said == 0, -100),
-        "fused_lm_head": True,
-    }
-    return Rows(inputs, shared_layout(tokens, spoken, groups, width))
-
-
-def decoders(name: str, way: Attention) -> tuple[Any, Any]:
-    """The same random model twice: as it is, and sharing; with grouped heads."""
-    config, kind = DECODERS[name]
-    torch.manual_seed(0)
-    plain = kind(
-        config(
-            vocab_size=97,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=16,
-            max_position_embeddings=512,
-        )
-    )
-    sharing = copy.deepcopy(plain)
-    for model in (plain, sharing):
-        add_fused_lm_head(model, outputs=FIELDS)
-    share_clips(sharing, way)
-    return plain, sharing
-
-
-def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float(((found - expected).abs().max() / expected.abs().max()).detach())
 
 
 @pytest.mark.parametrize("question", [0, 6])
@@ -127,7 +51,6 @@ def test_the_same_numbers_and_gradients(
             assert relative(two.grad, one.grad) < 1e-5, weight
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_sees_what_split_sees() -> None:
     """Forward only: FlexAttention has no gradients on a CPU."""
     plain, sharing = decoders("qwen2", "flex")

@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.modeling.precision import in_one_dtype
 from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
 __all__ = ["ATTENTIONS", "Attention", "use_attention"]
@@ -55,7 +56,7 @@ def _split(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
         begin = slice(group.start, group.start + group.prefix)
         k, v = key[:, :, begin], value[:, :, begin]
         if group.prefix:
-            found.append(_attend(query[:, :, begin], k, v, scaling, causal=True))
+            found.append(_attend(query[:, :, begin], k, v, scaling))
         at = begin.stop
         for length in group.ends:
             own = slice(at, at + length)
@@ -67,31 +68,16 @@ def _split(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
 
 
 def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scaling: float | None,
-    *,
-    causal: bool = False,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
 ) -> torch.Tensor:
-    """Causal attention, aligned at the lower right where there are more keys than queries."""
+    """Causal attention, aligned at the lower right where there are more keys than queries.
+
+    The mask is never made where a GPU's flash kernel can do without it; a CPU makes it anew for
+    each call, which takes no time that can be measured beside the call.
+    """
+    bias: Any = causal_lower_right(query.shape[2], key.shape[2])
     grouped = key.shape[1] != query.shape[1]
-    if query.device.type == "cuda":
-        bias: Any = None if causal else causal_lower_right(query.shape[2], key.shape[2])
-        return scaled_dot_product_attention(
-            query, key, value, bias, is_causal=causal, scale=scaling, enable_gqa=grouped
-        )
-    if grouped:
-        times = query.shape[1] // key.shape[1]
-        key, value = repeat_kv(key, times), repeat_kv(value, times)
-    mask = None if causal else _lower_right(query.shape[2], key.shape[2], query.device)
-    return scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scaling)
-
-
-@lru_cache(maxsize=256)
-def _lower_right(queries: int, keys: int, device: torch.device) -> torch.Tensor:
-    ones = torch.ones(queries, keys, dtype=torch.bool, device=device)
-    return ones.tril(diagonal=keys - queries)
+    return scaled_dot_product_attention(query, key, value, bias, scale=scaling, enable_gqa=grouped)
 
 
 def _side_by_side(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
@@ -158,16 +144,20 @@ def _flex(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
     from torch.nn.attention.flex_attention import flex_attention
 
     query, key, value, scaling = heads
-    run: Any = _compiled(flex_attention) if query.device.type == "cuda" else flex_attention
+    run = _compiled(flex_attention, _BACKENDS.get(query.device.type, "eager"))
     grouped = key.shape[1] != query.shape[1]
     mask = _block_mask(layout.groups, query.device)
     found: torch.Tensor = run(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
     return found
 
 
-@lru_cache(maxsize=1)
-def _compiled(function: Callable[..., Any]) -> Any:
-    return torch.compile(function, dynamic=True)
+_BACKENDS = {"cuda": "inductor"}
+"""What compiles FlexAttention; elsewhere the same call runs through `eager`, without a kernel."""
+
+
+@lru_cache(maxsize=2)
+def _compiled(function: Callable[..., Any], backend: str) -> Any:
+    return torch.compile(function, dynamic=True, backend=backend)
 
 
 @lru_cache(maxsize=2)  # one layout lasts for all layers of a step
@@ -203,6 +193,7 @@ def _registered(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
         shared_layout: SharedLayout | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
+        query, key, value = in_one_dtype(query, key, value)
         if shared_layout is None:
             plain: Any = sdpa_attention_forward
             found: tuple[torch.Tensor, None] = plain(
