@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -12,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sharegptvideo._cores import available_cores
 from sharegptvideo.caption_study import duplicates, lexicon, repetition
 from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
 from sharegptvideo.caption_study.duplicates import Progress
@@ -256,7 +256,7 @@ def _tell_members(found: list[dict[str, Any]], ids: list[str], reader: _Reader) 
 
 @contextmanager
 def _pool(settings: Settings) -> Iterator[Executor | None]:
-    workers = settings.workers or len(os.sched_getaffinity(0))
+    workers = settings.workers or available_cores()
     if workers == 1:
         yield None
         return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sharegptvideo._cores import available_cores
 from sharegptvideo.downloading.disk import disk_errors
 from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
 from sharegptvideo.downloading.running import Outcome, Progress, run_plan
@@ -75,7 +75,7 @@ def download(
             plan,
             journal,
             limits=limits or Limits(),
-            workers=workers or min(os.cpu_count() or 1, 8),
+            workers=workers or min(available_cores(), 8),
             progress=progress,
         )
     return plan, done

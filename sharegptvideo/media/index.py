@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sharegptvideo._cores import available_cores
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import ClipFacts
 from sharegptvideo.media.finding import FoundClip, MediaFolder, list_clips
@@ -127,7 +128,7 @@ def index_media(
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder of media")
     tell = progress or (lambda _done, _total, _what: None)
-    count = workers or os.cpu_count() or 1
+    count = workers or available_cores()
     try:
         return _update(open_index(folder), folder, count, fresh, tell)
     except DamagedIndexError as error:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from sharegptvideo._cores import available_cores
 from sharegptvideo.schema import Config
 from sharegptvideo.sources.base import Source
 from sharegptvideo.sources.columns import arrow_schema, converted_block, convertible
@@ -107,13 +107,13 @@ def _mapped(
     work: Callable[[int, bytes], _Block], blocks: Iterable[tuple[int, bytes]]
 ) -> Iterator[_Block]:
     """`work` on each block in threads, results in order, a few blocks ahead of the reader."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = available_cores()
     waiting: deque[Future[_Block]] = deque()
-    pool = ThreadPoolExecutor(threads or 1)
+    pool = ThreadPoolExecutor(threads)
     try:
         for first, block in blocks:
             waiting.append(pool.submit(work, first, block))
-            if len(waiting) > 2 * (threads or 1):
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
