@@ -20,22 +20,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.llm.replies import Reply
 
 __all__ = ["Batch", "ReplyCache", "default_cache_file", "request_key"]
 
-_LAYOUT = 1
-_BUSY_S = 60.0
-_TABLES = """
+_REPLIES = """
 CREATE TABLE IF NOT EXISTS replies (
     key BLOB PRIMARY KEY, reply TEXT NOT NULL, refused TEXT NOT NULL, at INTEGER NOT NULL
-) WITHOUT ROWID;
+) WITHOUT ROWID
+"""
+_BATCHES = """
 CREATE TABLE IF NOT EXISTS batches (
     name TEXT PRIMARY KEY, endpoint TEXT NOT NULL, id TEXT, keys TEXT NOT NULL
-) WITHOUT ROWID;
+) WITHOUT ROWID
 """
+_LAYOUT = Layout((_REPLIES, _BATCHES), version=1, wal=True)
 
 
 def default_cache_file() -> Path:
@@ -136,36 +138,17 @@ class ReplyCache:
 
     def _connect(self) -> sqlite3.Connection:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        # Questions and answers are the user's own business.
-        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600))
-        # One event loop uses it at a time, though not always from the same thread.
-        connection = sqlite3.connect(
-            self.file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
         try:
-            self._check(connection)
-            # Readers and one writer side by side; a killed process loses nothing it wrote, a
-            # power cut the last moments.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            # Two processes may be here at once: the second waits, and finds the tables made.
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_LAYOUT}; COMMIT;"
-            )
-        except BaseException:  # Ctrl-C too: no open file is left behind, then it goes its way
-            connection.close()
-            raise
-        return connection
-
-    def _check(self, connection: sqlite3.Connection) -> None:
-        """Refuse what is no such cache, before anything of it is changed."""
-        (layout,) = connection.execute("PRAGMA user_version").fetchone()
-        if layout == _LAYOUT:
-            return
-        if layout or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            # Questions and answers are the user's own business. One event loop uses the file at
+            # a time, though not always from the same thread.
+            connection = open_sqlite(self.file, _LAYOUT, private=True, any_thread=True)
+        except OtherFileError as error:
             raise UserError(
                 f"{self.file}: a cache of another version; remove it, or go on with --no-cache"
-            )
+            ) from error
+        # A killed process loses nothing it wrote, a power cut the last moments.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import sqlite3
-import tempfile
-import urllib.parse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sharegptvideo._sqlite import (
+    Layout,
+    OtherFileError,
+    OtherVersionError,
+    is_busy,
+    open_sqlite,
+    transaction,
+)
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import ClipFacts
@@ -38,7 +43,6 @@ INDEX_NAME = "media_index.sqlite"
 _MAGIC = b"SQLite format 3\0"
 # "sgvm", at the place that SQLite keeps for the kind of a file.
 _APPLICATION = 0x7367766D
-_VERSION = 1
 _WAIT_S = 60.0
 
 _TABLE = """
@@ -48,6 +52,7 @@ CREATE TABLE IF NOT EXISTS clips (
     fps REAL, width INTEGER, height INTEGER, damage TEXT, error TEXT
 ) WITHOUT ROWID
 """
+_LAYOUT = Layout((_TABLE,), version=1, application=_APPLICATION)
 _PUT = f"INSERT OR REPLACE INTO clips VALUES ({', '.join('?' * 13)})"
 _FACTS = "bytes, duration_s, frames, fps, width, height, damage, error"
 
@@ -102,26 +107,18 @@ class IndexFile:
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
-        _check_kind(path)
-        name = f"file:{urllib.parse.quote(os.fsencode(path.absolute()))}"
-        with self._told():
-            self._base = sqlite3.connect(
-                f"{name}?mode={'rwc' if create else 'rw'}",
-                timeout=_WAIT_S,
-                isolation_level=None,
-                uri=True,
-            )
-        if not create:
-            return
         try:
             with self._told():
-                self._base.execute("BEGIN IMMEDIATE")
-                self._base.execute(_TABLE)
-                self._base.execute(f"PRAGMA application_id = {_APPLICATION}")
-                self._base.execute(f"PRAGMA user_version = {_VERSION}")
-                self._base.execute("COMMIT")
-        except BaseException:  # whatever it is: do not leave the file open behind it
-            self._base.close()
+                self._base = open_sqlite(
+                    path, _LAYOUT, create=create, must_write=create, wait_s=_WAIT_S
+                )
+        except OtherVersionError as error:
+            raise DamagedIndexError(path, "of another version") from error
+        except OtherFileError as error:
+            raise _not_ours(path) from error
+        except DamagedIndexError as error:
+            if not _has_mark(path):
+                raise _not_ours(path) from error
             raise
 
     def stored(self, *, unreadable: bool = False) -> dict[str, Stored]:
@@ -155,17 +152,15 @@ class IndexFile:
             )
             for path, is_file, mtime, settled, facts in found
         ]
-        with self._told():
-            self._base.execute("BEGIN IMMEDIATE")
-            try:
-                self._base.executemany(_PUT, rows)
-                dropped = ((_key(path),) for path in gone)
-                self._base.executemany("DELETE FROM clips WHERE path = ?", dropped)
-                self._base.execute("COMMIT")
-            except BaseException:  # a full disk, Ctrl-C: what was committed before stays
-                if self._base.in_transaction:
-                    self._base.execute("ROLLBACK")
-                raise
+        with self._told(), transaction(self._base):
+            self._base.executemany(_PUT, rows)
+            self._base.executemany("DELETE FROM clips WHERE path = ?", ((_key(p),) for p in gone))
+
+    def copy(self, other: IndexFile) -> None:
+        """Put what another index holds in the place of what is here, all or nothing."""
+        with self._told(), transaction(self._base):
+            self._base.execute("DELETE FROM clips")
+            self._base.executemany(_PUT, other._base.execute("SELECT * FROM clips"))
 
     def close(self) -> None:
         """Close the file; what was written is on disk already."""
@@ -183,7 +178,7 @@ class IndexFile:
             if code in _REFUSED:
                 raise CannotWriteError(self.path, error) from error
             cause = f"cannot be written ({error}); free some space"
-            if code == sqlite3.SQLITE_BUSY:
+            if is_busy(error):
                 cause = f"written by another process for {_WAIT_S:.0f} s; wait for its end"
             raise UserError(
                 f"{self.path}: {cause} and run again, what was finished is kept", exit_code=1
@@ -225,42 +220,39 @@ def open_index(root: Path, *, seeded: bool = True) -> IndexFile:
         return IndexFile(beside)
     except CannotWriteError:
         pass
+    seeded = seeded and newest_index(root) == beside
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        if seeded and newest_index(root) == beside:
-            _copy(beside, cached)
     except OSError as error:
         raise CannotWriteError(cached, error.strerror) from error
-    return IndexFile(cached)
+    index = IndexFile(cached)
+    if seeded:
+        # One that cannot be read is no loss: the clips are opened anew.
+        with contextlib.suppress(UserError, DamagedIndexError):
+            _seed(index, beside)
+    return index
 
 
-def _copy(source: Path, target: Path) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+def _seed(index: IndexFile, source: Path) -> None:
+    other = IndexFile(source, create=False)
     try:
-        shutil.copyfile(source, temporary)
-        temporary.replace(target)
-    except BaseException:  # Ctrl-C too: no half a copy stays
-        temporary.unlink(missing_ok=True)
-        raise
+        index.copy(other)
+    finally:
+        other.close()
 
 
-def _check_kind(path: Path) -> None:
-    """Refuse a file that is not an index of ours: it is not ours to write or to remake."""
+def _has_mark(path: Path) -> bool:
+    """Whether a file that SQLite cannot read begins as an index of ours, and may be remade."""
     try:
         with path.open("rb") as file:
             head = file.read(100)
-    except FileNotFoundError:
-        return
     except OSError as error:
         raise CannotWriteError(path, error.strerror) from error
-    if not head:
-        return  # killed while it was made
-    if head[:16] != _MAGIC or int.from_bytes(head[68:72], "big") != _APPLICATION:
-        raise UserError(f"{path}: not a media index of this package; move it away and run again")
-    if int.from_bytes(head[60:64], "big") != _VERSION:
-        raise DamagedIndexError(path, "of another version")
+    return head[:16] == _MAGIC and int.from_bytes(head[68:72], "big") == _APPLICATION
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(f"{path}: not a media index of this package; move it away and run again")
 
 
 def _stem(path: str, is_file: bool) -> str:

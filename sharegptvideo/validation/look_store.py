@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections import deque
@@ -13,6 +12,8 @@ from types import TracebackType
 
 import numpy as np
 
+from sharegptvideo._cores import available_cores
+from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite, transaction
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.validation.looks import BITS, CELLS, Look, look_at
 
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS looks (
     colour BLOB NOT NULL, damage TEXT, readable INTEGER NOT NULL
 ) WITHOUT ROWID
 """
+_LAYOUT = Layout((_TABLE,))  # its version is in the name of the file
 # A clip changed this recently may change again without a new time.
 _SETTLED_NS = 2_000_000_000
 _COMMIT_S = 1.0
@@ -48,15 +50,16 @@ class LookStore:
         self.file = cache_folder() / f"looks-v{_VERSION}.sqlite"
         self.trouble: str | None = None
         self.taken = self.kept = 0
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers or available_cores()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="looks")
         self._last = time.monotonic()
+        # By path: stamp and look, until the next commit. Another process can write meanwhile.
+        self._new: dict[Path, tuple[str, Look]] = {}
         self._base: sqlite3.Connection | None = None
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.file, timeout=60)
-            self._base.execute(_TABLE)
-        except (OSError, sqlite3.Error) as error:
+            self._base = open_sqlite(self.file, _LAYOUT)
+        except (OSError, sqlite3.Error, OtherFileError) as error:
             self._give_up(error)
 
     def looks(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Look]]:
@@ -85,6 +88,8 @@ class LookStore:
     def _get(self, path: Path, stamp: str | None) -> Look | None:
         if self._base is None or stamp is None:
             return None
+        if path in self._new and self._new[path][0] == stamp:
+            return self._new[path][1]
         try:
             row = self._base.execute(
                 "SELECT ticks, light, colour, damage, readable FROM looks "
@@ -108,18 +113,30 @@ class LookStore:
     def _put(self, path: Path, stamp: str | None, look: Look) -> None:
         if self._base is None or stamp is None:
             return
-        row = (
-            *(str(path), stamp, look.ticks.tobytes(), look.light.tobytes()),
-            *(look.colour.tobytes(), look.damage, look.readable),
-        )
+        self._new[path] = (stamp, look)
+        # A kill costs what was looked at in the last second.
+        if time.monotonic() - self._last >= _COMMIT_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._base is None:
+            return
+        rows = [
+            (
+                *(str(path), stamp, look.ticks.tobytes(), look.light.tobytes()),
+                *(look.colour.tobytes(), look.damage, look.readable),
+            )
+            for path, (stamp, look) in self._new.items()
+        ]
         try:
-            self._base.execute("INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            # A kill costs what was looked at in the last second.
-            if time.monotonic() - self._last >= _COMMIT_S:
-                self._base.commit()
-                self._last = time.monotonic()
+            with transaction(self._base):
+                self._base.executemany(
+                    "INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+                )
         except sqlite3.Error as error:
             self._give_up(error)
+        self._new = {}
+        self._last = time.monotonic()
 
     def _give_up(self, error: Exception) -> None:
         cause = getattr(error, "strerror", None) or error
@@ -139,12 +156,10 @@ class LookStore:
     ) -> None:
         # On Ctrl-C too: what is done is kept, what is not begun is given up.
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._new:
+            self._commit()
         if self._base is not None:
-            try:
-                self._base.commit()
-                self._base.close()
-            except sqlite3.Error as failure:
-                self._give_up(failure)
+            self._base.close()
 
 
 def _stamp(path: Path) -> str | None:

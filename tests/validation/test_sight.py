@@ -6,6 +6,7 @@ The recall over all changes and clips is measured in tests/benchmarks/bench_leak
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -202,6 +203,25 @@ def test_looks_are_kept_until_the_clip_changes(
     with LookStore(1) as store:
         list(store.looks([path]))
         assert store.taken == 1
+
+
+def test_looks_not_committed_yet_hold_up_no_other_process(
+    tmp_path: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sharegptvideo.validation.look_store._COMMIT_S", 3600.0)
+    path = tmp_path / "a.gif"
+    path.write_bytes(clips["tgif_cat_drinks"].read_bytes())
+    _old(path)
+    with LookStore(1) as store:
+        list(store.looks([path]))
+        other = sqlite3.connect(store.file, timeout=0, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("COMMIT")
+        list(store.looks([path]))
+        assert (store.taken, store.kept) == (1, 1)
+    assert other.execute("SELECT count(*) FROM looks").fetchone() == (1,)
+    other.close()
 
 
 def test_full_disk_only_costs_the_cache(tmp_path: Path, clips: dict[str, Path]) -> None:
