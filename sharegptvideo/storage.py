@@ -11,7 +11,8 @@ import io
 import json
 import os
 import re
-import tempfile
+import stat
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from sharegptvideo.errors import UserError
 __all__ = [
     "KeyedLog",
     "dumps",
+    "follow_umask",
     "numbered_lines",
     "open_lines",
     "parse_row",
@@ -62,14 +64,14 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     On an error or an interrupt the temporary file is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    # Not by `tempfile`, whose files nobody else may read: this one gets the mode of any new file.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:  # Ctrl-C too: nothing half-written stays, then it goes its way
         temporary.unlink(missing_ok=True)
@@ -100,7 +102,21 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
+def follow_umask(files: Iterable[Path]) -> None:
+    """Give files the mode that new ones get; safetensors lets nobody else read what it writes."""
+    mode = 0o666 & ~_umask()
+    for file in files:
+        if file.is_file() and stat.S_IMODE(file.stat().st_mode) != mode:
+            file.chmod(mode)
+
+
 def _umask() -> int:
+    """Return the process's umask, without changing it where the system says what it is."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name == "Umask":
+                return int(value, 8)
     current = os.umask(0)
     os.umask(current)
     return current

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sharegptvideo.storage import writing_in
+from sharegptvideo.storage import follow_umask, writing_in
 from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader
 
 __all__ = ["FeatureReader", "FeatureStore"]
@@ -76,8 +76,7 @@ class FeatureStore:
             temporary = self.folder / f".{name}.tmp"
             try:
                 save_file(features, temporary)
-                # safetensors lets nobody else read what it writes; who sees the folder may.
-                temporary.chmod(self.folder.stat().st_mode & 0o666)
+                follow_umask([temporary])
                 temporary.replace(self.folder / name)
             finally:
                 temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import torch
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.modeling import checkpoint_folder, quiet_transformers
 from sharegptvideo.modeling.hub import ADAPTER_CONFIG, adapter_base
-from sharegptvideo.storage import read_json, write_json
+from sharegptvideo.storage import follow_umask, read_json, write_json
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipe import Recipe
@@ -121,6 +121,7 @@ def merge_adapters(folder: str | Path, output: str | Path) -> Path:
         if file.suffix in {".json", ".jinja", ".txt", ".model"} and file.name not in _OF_ADAPTERS:
             shutil.copyfile(file, part / file.name)
     _write_merged(base, folder, part)
+    follow_umask(part.iterdir())
     part.replace(output)
     return output
 

@@ -22,7 +22,14 @@ import yaml
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import checkpoint_folder, weights_hash
-from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl, write_text
+from sharegptvideo.storage import (
+    follow_umask,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from sharegptvideo.training.checks import check_machine, check_output
 from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
@@ -209,6 +216,7 @@ class RunFolder:
     def finish(self, staged: Path, log: list[dict[str, Any]], steps: int, seconds: float) -> None:
         """Move the saved model into place, copy the processor's config, say that it is done."""
         _copy_processor(self.recipe.model, staged)
+        follow_umask(staged.iterdir())
         for file in sorted(staged.iterdir()):
             file.replace(self.path / file.name)
         staged.rmdir()

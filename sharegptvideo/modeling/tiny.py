@@ -11,7 +11,7 @@ from sharegptvideo.errors import unknown_name
 from sharegptvideo.modeling.loading import quiet_transformers
 from sharegptvideo.modeling.pixels import CLIP_MEAN, CLIP_STD
 from sharegptvideo.modeling.prompts import CHAT_TEMPLATE
-from sharegptvideo.storage import write_json
+from sharegptvideo.storage import follow_umask, write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -112,6 +112,7 @@ def build_tiny(
     with quiet_transformers():
         tokenizer.save_pretrained(out)
         model.save_pretrained(out)
+    follow_umask(out.glob("*.safetensors"))
     write_json(out / "processor_config.json", _processor_config(sizes))
     return out
 
