@@ -21,7 +21,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import quiet_transformers
-from sharegptvideo.storage import dumps, write_jsonl, write_text
+from sharegptvideo.storage import dumps, follow_umask, write_jsonl, write_text
 from sharegptvideo.training.cards import write_card
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
 from sharegptvideo.training.during import look_on, tell_failed_evaluations
@@ -268,6 +268,7 @@ class _Record(TrainerCallback):
         processes().wait()  # each writes its own shards and generators
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            follow_umask(folder.rglob("*"))
             write_text(folder / COMPLETE, f"step {state.global_step}\n")
 
 
