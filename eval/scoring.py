@@ -50,6 +50,8 @@ def score_task(
         size whose answers are unrelated (a paired comparison finds smaller ones; 5 %, power
         80 %); `paper_accuracy`, by the published counting (failed ones left out, unreadable
         verdicts wrong), for comparison only;
+        `contradictions`, of the answers that the judge looked at for it: {value, se, ci95,
+        ci95_bootstrap, n}, the share that contradict themselves, as "Yes, there is no dog.";
         `missing_clips`, names; `failures`, how many failed by cause, clips not found together.
         A figure without a single value is null.
 
@@ -79,6 +81,7 @@ def score_task(
         "clusters": len(set(videos)),
         "minimum_detectable_difference": _detectable(accuracy, len(set(videos))),
         "paper_accuracy": correct / n_predicted if n_predicted else None,
+        "contradictions": _contradictions(rows, judgements),
         "missing_clips": _missing_clips(failed, predictions),
         "failures": _causes(failed, predictions),
     }
@@ -120,6 +123,12 @@ def _figure(
         "ci95_bootstrap": list(drawn) if drawn else None,
         "n": found.n,
     }
+
+
+def _contradictions(rows: Sequence[Row], judgements: Mapping[str, Row]) -> dict[str, Any]:
+    found = [judgements.get(str(row["id"]), {}).get("contradiction") for row in rows]
+    values = [None if value is None else float(value) for value in found]
+    return _figure(values, [row["video"] for row in rows], clustered_share)
 
 
 def _detectable(accuracy: Mapping[str, Any], clusters: int) -> float | None:

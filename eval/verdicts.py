@@ -99,5 +99,6 @@ def _row(item: JudgeItem, verdict: Verdict) -> Row:
         "judge": verdict.judge,
         "tokens": verdict.tokens,
         "repaired": verdict.repaired,
+        "contradiction": verdict.contradiction,
         "item_hash": item.hash,
     }

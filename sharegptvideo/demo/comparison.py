@@ -2,27 +2,126 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo.eval.comparison import compare_runs
-from sharegptvideo.storage import read_json
+from sharegptvideo.storage import read_json, read_jsonl
+from sharegptvideo.synthetic import KINDS, load_questions
+from sharegptvideo.synthetic.reading import read_answer
 
-__all__ = ["SETS", "compare_models"]
+__all__ = ["MODELS", "SETS", "blind_guess", "compare_models"]
 
 SETS = {"test": "synthetic_qa", "out_of_domain": "synthetic_ood_qa"}
+MODELS = ("sft", "dpo")
+Question = Mapping[str, Any]
 
 
-def compare_models(runs: Path) -> dict[str, Any]:
-    """The figures of the demo, by test set.
+def compare_models(runs: Path, world: Path) -> dict[str, Any]:
+    """Return the figures of the demo, by test set.
 
     For each: `n_videos`, `n_questions`, `sft` and `dpo` {accuracy, se}, `delta` (DPO − SFT),
     `delta_ci95`, `p_value`, all by the exact state, standard errors clustered by video and the
-    difference paired by question; and `judged`, the same by the judge of captions.
+    difference paired by question; `contradictions`, by model the share of all answers that
+    contradict themselves; `lost` and `gained` {n, share}, the questions that SFT had right and DPO
+    has wrong, and the reverse, of all questions; `yes`, by model the share of yes among the
+    answers to questions of presence; `kinds`, by kind of question {n, chance, sft, dpo, lost,
+    gained}, counts but for `chance`, the share that the best blind guess has right; and `judged`,
+    accuracy and difference by the judge of captions.
     """
     exact = _compare(runs / "sft-exact", runs / "dpo-exact")
     judged = _compare(runs / "sft", runs / "dpo")
-    return {name: {**exact[name], "judged": judged[name]} for name in SETS}
+    questions = load_questions(world)
+    right = {model: _right(runs / f"{model}-exact") for model in MODELS}
+    answers = {model: _answers(runs / model) for model in MODELS}
+    results = {model: read_json(runs / f"{model}-exact" / "results.json") for model in MODELS}
+    figures = {}
+    for name, task in SETS.items():
+        asked = {key: questions[key] for key in right["sft"][task]}
+        changes = _changes(right["sft"][task], right["dpo"][task])
+        figures[name] = {
+            **exact[name],
+            "contradictions": {
+                model: results[model]["tasks"][task]["contradictions"]["value"] for model in MODELS
+            },
+            **{
+                change: {"n": len(keys), "share": len(keys) / len(asked) if asked else None}
+                for change, keys in changes.items()
+            },
+            "yes": {model: _yes(asked, answers[model]) for model in MODELS},
+            "kinds": _kinds(asked, {model: right[model][task] for model in MODELS}, changes),
+            "judged": judged[name],
+        }
+    return figures
+
+
+def blind_guess(questions: Iterable[Question]) -> float | None:
+    """Return the share that the best blind guess has right: one answer to all questions alike.
+
+    Questions are alike where they are of one kind and ask for one attribute. The guess knows how
+    often each answer is right among these very questions, so it is a high bar for a model.
+    """
+    accepted: dict[tuple[str, str], Counter[tuple[str, ...]]] = {}
+    total = 0
+    for question in questions:
+        total += 1
+        for attribute, sequences in question["expected"].items():
+            counted = accepted.setdefault((question["kind"], attribute), Counter())
+            counted.update({tuple(values) for values in sequences})
+    best = sum(max(counted.values()) for counted in accepted.values())
+    return best / total if total else None
+
+
+def _kinds(
+    asked: Mapping[str, Question],
+    right: Mapping[str, Mapping[str, bool]],
+    changes: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    found = {}
+    for kind in KINDS:
+        keys = [key for key, question in asked.items() if question["kind"] == kind]
+        if keys:
+            found[kind] = {
+                "n": len(keys),
+                "chance": blind_guess(asked[key] for key in keys),
+                **{model: sum(right[model][key] for key in keys) for model in MODELS},
+                **{change: len(set(keys) & set(those)) for change, those in changes.items()},
+            }
+    return found
+
+
+def _changes(sft: Mapping[str, bool], dpo: Mapping[str, bool]) -> dict[str, list[str]]:
+    return {
+        "lost": [key for key in sft if sft[key] and not dpo[key]],
+        "gained": [key for key in sft if dpo[key] and not sft[key]],
+    }
+
+
+def _yes(asked: Mapping[str, Question], answers: Mapping[str, str]) -> float | None:
+    said = [
+        True in read_answer(answers.get(key, "")).polarities
+        for key, question in asked.items()
+        if question["kind"] == "presence"
+    ]
+    return sum(said) / len(said) if said else None
+
+
+def _right(run: Path) -> dict[str, dict[str, bool]]:
+    """By task and id, whether the answer is right; a failed one is wrong."""
+    found: dict[str, dict[str, bool]] = {task: {} for task in SETS.values()}
+    for _, row in read_jsonl(run / "predictions.jsonl"):
+        found[row["task"]][row["id"]] = False
+    for _, row in read_jsonl(run / "judgements.jsonl"):
+        found[row["task"]][row["id"]] = bool(row["correct"])
+    return found
+
+
+def _answers(run: Path) -> dict[str, str]:
+    return {
+        row["id"]: row.get("prediction") or "" for _, row in read_jsonl(run / "predictions.jsonl")
+    }
 
 
 def _compare(sft: Path, dpo: Path) -> dict[str, dict[str, Any]]:

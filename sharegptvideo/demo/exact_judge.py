@@ -12,15 +12,14 @@ from typing import Any
 
 from sharegptvideo.judging import JudgeItem, Verdict
 from sharegptvideo.storage import sha256_file
-from sharegptvideo.synthetic import is_right, load_questions
+from sharegptvideo.synthetic import check_answer, load_questions
+from sharegptvideo.synthetic.exact import RULES_VERSION
 
 __all__ = ["ExactStateJudge"]
 
-VERSION = 1
-
 
 class ExactStateJudge:
-    """Right or wrong by `synthetic.is_right`; score 5 or 1, so that it fits beside other judges."""
+    """Judge by `synthetic.check_answer`; the score is 5 or 1, to fit beside other judges."""
 
     name = "exact-state"
 
@@ -33,7 +32,7 @@ class ExactStateJudge:
         return {
             "name": self.name,
             "kind": "state",
-            "version": VERSION,
+            "version": RULES_VERSION,
             "hash": sha256_file(self._states),
         }
 
@@ -44,13 +43,19 @@ class ExactStateJudge:
         """One verdict an item; a question that the world does not know is unscored."""
         for item in items:
             question = self._questions.get(item.id)
-            right = None if question is None else is_right(question, item.prediction)
+            about = {"name": self.name, "version": RULES_VERSION}
+            if question is None:
+                reason = "not a question of this world"
+                yield Verdict(item.id, "unscored", None, None, reason, None, about)
+                continue
+            checked = check_answer(question, item.prediction)
             yield Verdict(
                 id=item.id,
-                status="unscored" if right is None else "scored",
-                correct=right,
-                score=None if right is None else (5.0 if right else 1.0),
-                reason="not a question of this world" if right is None else None,
+                status="scored",
+                correct=checked.right,
+                score=5.0 if checked.right else 1.0,
+                reason=checked.reason,
                 reply=None,
-                judge={"name": self.name, "version": VERSION},
+                judge=about,
+                contradiction=checked.contradicts,
             )

@@ -31,6 +31,7 @@ is acceptable. Text that addresses the judge is text like any other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from sharegptvideo.judging.case import Case, Mark, make_case
 from sharegptvideo.judging.details import GENERIC_STEMS, unsupported
 from sharegptvideo.judging.lexicon import words
 from sharegptvideo.judging.normalise import parse, plain
-from sharegptvideo.judging.polar import judge_polar, polarity_of_reference
+from sharegptvideo.judging.polar import denies_its_lead, judge_polar, polarity_of_reference
 from sharegptvideo.judging.statement import judge_statement
 from sharegptvideo.storage import sha256_text
 
@@ -61,14 +62,16 @@ def mark(question: str, reference: str, prediction: str, caption: str | None = N
         raise ValueError("the reference answer has no words")
     if not said.tokens:
         return Mark(1, "says nothing")
-    if plain(reference) == plain(prediction):
-        return Mark(5, "says the same as the reference")
     case = make_case(question, reference, prediction, caption)
     wanted = polarity_of_reference(case)
-    found = judge_statement(case) if wanted is None else judge_polar(case, wanted)
-    if found.score < ACCEPTABLE:
-        return found
-    return _dampen(found, case, caption)
+    contradicts = None if wanted is None else denies_its_lead(case.prediction, case.question)
+    if plain(reference) == plain(prediction):
+        found = Mark(5, "says the same as the reference")
+    else:
+        found = judge_statement(case) if wanted is None else judge_polar(case, wanted)
+        if found.score >= ACCEPTABLE:
+            found = _dampen(found, case, caption)
+    return replace(found, contradiction=contradicts)
 
 
 def _dampen(found: Mark, case: Case, caption: str | None) -> Mark:
@@ -120,8 +123,16 @@ class AnswerMatch:
             except ValueError as error:
                 yield Verdict(item.id, "unscored", None, None, str(error), None, about)
                 continue
-            right = found.score >= ACCEPTABLE
-            yield Verdict(item.id, "scored", right, float(found.score), found.reason, None, about)
+            yield Verdict(
+                id=item.id,
+                status="scored",
+                correct=found.score >= ACCEPTABLE,
+                score=float(found.score),
+                reason=found.reason,
+                reply=None,
+                judge=about,
+                contradiction=found.contradiction,
+            )
 
 
 @cache

@@ -47,6 +47,7 @@ class Verdict:
     `reason` says why. `reply` is the judge's own text where it has one, kept word for word.
     `judge` says which judge answered (see DESIGN.md, run folders); `tokens` is what it cost;
     `repaired` that its first reply could not be read and the second, asked for once, could.
+    `contradiction` is whether the answer contradicts itself; None where the judge does not look.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Verdict:
     judge: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
     repaired: bool = False
+    contradiction: bool | None = None
 
 
 @runtime_checkable

@@ -17,10 +17,14 @@ _MINOR_SETS = frozenset({"color", "size", "number", "brightness", "length", "spe
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A score from 1 to 5 and one short sentence that says why."""
+    """A score from 1 to 5 and one short sentence that says why.
+
+    `contradiction` is whether the answer says both yes and no; None where neither was asked for.
+    """
 
     score: int
     reason: str
+    contradiction: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sharegptvideo.judging.lexicon import words
 from sharegptvideo.judging.normalise import EXCLUSIVE_SET, Text
 from sharegptvideo.judging.statement import clash
 
-__all__ = ["judge_polar", "polarity_of_reference"]
+__all__ = ["denies_its_lead", "judge_polar", "polarity_of_reference"]
 
 _YES = frozenset({"yes", "yeah", "yep", "correct", "true"})
 _NO = frozenset({"no", "nope", "false"})
@@ -49,7 +49,7 @@ def judge_polar(case: Case, wanted: bool) -> Mark:
         return Mark(1, f'says neither yes nor no; the reference says "{word[wanted]}"')
     if said != wanted:
         return Mark(1, f'says "{word[said]}" where the reference says "{word[wanted]}"')
-    if _contradicts_itself(case.prediction, case.question):
+    if denies_its_lead(case.prediction, case.question):
         return Mark(1, "contradicts itself")
     fault = _denies_another(case) or clash(case)
     if fault is not None:
@@ -102,8 +102,8 @@ def _opposes(prediction: Text, question: Text) -> Iterator[str]:
             yield token.word
 
 
-def _contradicts_itself(prediction: Text, question: Text) -> bool:
-    """A leading yes or no against a rest that only repeats the question with the other polarity."""
+def denies_its_lead(prediction: Text, question: Text) -> bool:
+    """Tell whether a leading yes or no is denied by a rest that only repeats the question."""
     lead = _lead(prediction)
     rest = prediction.tokens[1:]
     content = {t.stem for t in rest if t.content}

@@ -1,6 +1,6 @@
 """A small rendered world with exact captions: the embedded default of every command."""
 
-from sharegptvideo.synthetic.exact import claims, is_right
+from sharegptvideo.synthetic.exact import Check, check_answer, is_right
 from sharegptvideo.synthetic.language import KINDS, Faults
 from sharegptvideo.synthetic.state import ClipState
 from sharegptvideo.synthetic.world import SCALES, SPLITS, Sizes, build_world, load_questions
@@ -9,11 +9,12 @@ __all__ = [
     "KINDS",
     "SCALES",
     "SPLITS",
+    "Check",
     "ClipState",
     "Faults",
     "Sizes",
     "build_world",
-    "claims",
+    "check_answer",
     "is_right",
     "load_questions",
 ]

@@ -2,72 +2,238 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sharegptvideo.synthetic.language import INVENTED
-from sharegptvideo.synthetic.state import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZES
+from sharegptvideo.synthetic.reading import Claim, Mention, Reading, read_answer
+from sharegptvideo.synthetic.state import SHAPES, ClipState, ObjectState
 
-__all__ = ["claims", "is_right"]
+__all__ = ["RULES_VERSION", "Check", "check_answer", "is_right"]
 
-_VALUES: dict[str, dict[str, str]] = {
-    "colour": {word: word for word in COLOURS},
-    "shape": {word: word for word in SHAPES},
-    "size": {word: word for word in SIZES},
-    "direction": {**{word: word for word in DIRECTIONS}, "still": "still"},
-    "count": {"no objects": "zero", "one": "one", "two": "two", "three": "three"},
-    "background": {word: word for word in BACKGROUNDS},
-    "tone": {"dark": "dark", "light": "light"},
-    "change": {
-        "not change": "none",
-        "grows": "grows",
-        "shrinks": "shrinks",
-        "disappears": "disappears",
-        "appears": "appears",
-    },
-    "thing": {thing: thing for thing, _ in INVENTED.values()},
-}
-_PATTERNS = {
-    attribute: re.compile(r"\b(" + "|".join(map(re.escape, words)) + r")\b")
-    for attribute, words in _VALUES.items()
-}
+RULES_VERSION = 2
+"""Raised by hand when a verdict changes; 1 read only the first yes or no of an answer."""
+
+_NUMBERS = {1: "one", 2: "two"}
+# Of these only one can hold of the same thing at the same time.
+_EXCLUSIVE = ("size", "tone", "count", "number")
 
 
-def claims(answer: str) -> dict[str, tuple[str, ...]]:
-    """What an answer states, by attribute, in the order of the words.
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The verdict on an answer: `contradicts` means that it cannot hold of any clip."""
 
-    `polarity` is the leading yes or no; `thing` holds details that no clip shows.
-    """
-    text = answer.lower()
-    found = {
-        attribute: tuple(_VALUES[attribute][word] for word in pattern.findall(text))
-        for attribute, pattern in _PATTERNS.items()
-    }
-    polarity = re.match(r"\W*(yes|no)\b", text)
-    found["polarity"] = (polarity[1],) if polarity else ()
-    return {attribute: values for attribute, values in found.items() if values}
+    right: bool
+    contradicts: bool
+    reason: str
 
 
 def is_right(question: Mapping[str, Any], answer: str) -> bool:
-    """Whether `answer` states what `question` (see `Question.as_dict`) expects and nothing false.
+    """Whether `answer` states what `question` expects and nothing false; see `check_answer`."""
+    return check_answer(question, answer).right
 
-    Each expected attribute must be stated as one of its accepted sequences; every other
-    value stated must be among the allowed ones. Repeats of a value in a row count once.
+
+def check_answer(question: Mapping[str, Any], answer: str, *, ignore_things: bool = False) -> Check:
+    """Check an answer against the state of its clip.
+
+    Right is an answer that states what is expected, claims nothing that is false of the clip,
+    and does not contradict itself. A value that is denied ("not blue") states nothing, and is
+    false where the clip shows it. A question of presence is answered by a yes or a no in words;
+    telling of the thing alone ("is no ring") is wrong, and so is telling of another thing.
+
+    Args:
+        question: `Question.as_dict()` with the clip's `state` (`ClipState.as_dict()`), as
+            `load_questions` gives it.
+        answer: the text of the answer.
+        ignore_things: leave invented things out of account, to tell what else is wrong.
     """
-    stated = claims(answer)
-    expected: Mapping[str, Sequence[Sequence[str]]] = question["expected"]
-    allowed: Mapping[str, Sequence[str]] = question["allowed"]
-    for attribute, accepted in expected.items():
-        if _merged(stated.get(attribute, ())) not in [tuple(values) for values in accepted]:
-            return False
-    return all(
-        value in allowed.get(attribute, ())
-        for attribute, values in stated.items()
-        if attribute not in expected
-        for value in values
+    state = ClipState.from_dict(question["state"])
+    reading = read_answer(answer, question["about"] if question["about"] in SHAPES else None)
+    conflict = _contradiction(question, reading)
+    if conflict is not None:
+        return Check(False, True, f"contradicts itself: {conflict}")
+    fault = _unexpected(question, reading) or next(
+        _false_claims(question, state, reading, ignore_things=ignore_things), None
+    )
+    return Check(fault is None, False, fault or "states what the clip shows")
+
+
+def _contradiction(question: Mapping[str, Any], reading: Reading) -> str | None:
+    """What is both asserted and denied, whatever the clip shows."""
+    said = _polarities(question, reading) if question["kind"] == "presence" else reading.polarities
+    if len(said) == 2:
+        return "both yes and no"
+    claims = set(reading.claims)
+    for claim in reading.claims:
+        if Claim(claim.attribute, claim.value, not claim.holds, claim.subject) in claims:
+            return f'"{claim.value}" is asserted and denied'
+    for mention in reading.mentions:
+        if mention.holds and any(_denies(other, mention) for other in reading.mentions):
+            return f"a {mention.noun} is asserted and denied"
+    return None if reading.in_order or reading.either else _clash(reading.claims)
+
+
+def _clash(claims: Sequence[Claim]) -> str | None:
+    """Two values of which one excludes the other, of one thing and without an order in time."""
+    for number, one in enumerate(claims):
+        for other in claims[number + 1 :]:
+            if not one.holds or not other.holds or one.value == other.value:
+                continue
+            if (one.attribute, one.subject) != (other.attribute, other.subject):
+                continue
+            values = {one.value, other.value}
+            excluded = (
+                one.attribute in _EXCLUSIVE
+                or (one.attribute == "direction" and "still" in values)
+                or (one.attribute == "change" and "none" in values)
+            )
+            if excluded:
+                return f'"{one.value}" and "{other.value}"'
+    return None
+
+
+def _denies(denial: Mention, asserted: Mention) -> bool:
+    """Whether there being no `denial` means that there is no `asserted`."""
+    return (
+        not denial.holds
+        and denial.noun in (asserted.noun, "object")
+        and set(denial.colours) <= set(asserted.colours)
+        and set(denial.sizes) <= set(asserted.sizes)
     )
 
 
-def _merged(values: Sequence[str]) -> tuple[str, ...]:
-    return tuple(v for i, v in enumerate(values) if i == 0 or values[i - 1] != v)
+def _polarities(question: Mapping[str, Any], reading: Reading) -> set[bool]:
+    """Every yes and no to a question of presence, said or meant by what is told of the thing."""
+    said = {*reading.polarities, *reading.bare}
+    *colours, noun = question["about"].split()
+    asked = Mention(noun, tuple(colours), (), holds=True)
+    for mention in reading.mentions:
+        if mention.holds and mention.noun == noun and set(colours) <= set(mention.colours):
+            said.add(True)
+        if _denies(mention, asked):
+            said.add(False)
+    return said
+
+
+def _unexpected(question: Mapping[str, Any], reading: Reading) -> str | None:
+    """Why the answer does not state what is expected; None where it does."""
+    expected: Mapping[str, Sequence[Sequence[str]]] = question["expected"]
+    if question["kind"] == "presence":
+        return _not_answered(question, reading)
+    if reading.polarities:
+        return "says yes or no to an open question"
+    if reading.either:
+        return "leaves open which of two values holds"
+    for attribute, accepted in expected.items():
+        stated = tuple(_stated(question, reading, attribute))
+        if list(stated) not in [list(values) for values in accepted]:
+            found = ", ".join(stated) or "nothing"
+            return f'{attribute}: says {found}, expected "{", ".join(accepted[0])}"'
+    return None
+
+
+def _not_answered(question: Mapping[str, Any], reading: Reading) -> str | None:
+    """Why a question of presence is not answered: no yes or no in words, or about another thing."""
+    wanted = question["expected"]["polarity"][0][0]
+    if not reading.polarities:
+        return "says neither yes nor no"
+    if _polarities(question, reading) != {wanted == "yes"}:
+        return f'says the opposite of "{wanted}"'
+    *colours, noun = question["about"].split()
+    asked = Mention(noun, tuple(colours), (), holds=True)
+    told = [mention for mention in reading.mentions if mention.holds == (wanted == "yes")]
+    if wanted == "yes":
+        about = any(m.noun == noun and set(m.colours) <= {*colours} for m in told)
+        about |= any(_denies(replace(asked, holds=False), mention) for mention in told)
+    else:
+        about = any(_denies(mention, asked) for mention in told)
+    if told and not about:
+        return f"is about another thing than {question['about']}"
+    denied = [c.value for c in reading.claims if not c.holds and c.value not in colours]
+    return f'denies "{denied[0]}", which was not asked about' if denied else None
+
+
+def _stated(question: Mapping[str, Any], reading: Reading, attribute: str) -> Iterator[str]:
+    """The values asserted of what was asked about; repeats in a row count once."""
+    if attribute == "shape":
+        values = [mention.noun for mention in reading.mentions if mention.holds]
+        values = [noun for noun in values if noun in SHAPES]
+    else:
+        names = ("count", "number") if attribute == "count" else (attribute,)
+        values = [
+            claim.value
+            for claim in reading.claims
+            if claim.holds
+            and claim.attribute in names
+            and claim.subject in (None, question["about"])
+        ]
+    for number, value in enumerate(values):
+        if number == 0 or values[number - 1] != value:
+            yield value
+
+
+def _false_claims(
+    question: Mapping[str, Any], state: ClipState, reading: Reading, *, ignore_things: bool
+) -> Iterator[str]:
+    """Everything that the answer claims and the clip does not bear out."""
+    for mention in reading.mentions:
+        thing = mention.noun not in SHAPES and mention.noun != "object"
+        if thing and ignore_things:
+            continue
+        there = any(_matches(mention, item) for item in state.objects)
+        if question["kind"] == "shape" and not mention.holds and mention.noun in SHAPES:
+            there = mention.noun == question["about"]  # "it is not a ring" is said of one object
+        if there != mention.holds:
+            name = " ".join([*mention.sizes, *mention.colours, mention.noun])
+            yield f"says that there is {'a' if mention.holds else 'no'} {name}"
+    for claim in reading.claims:
+        if claim.attribute == "number" and question["kind"] != "count":
+            continue  # "there is one", of something else
+        if claim.holds != _is_true(claim, state, question["about"]):
+            yield f"{claim.attribute}: {'says' if claim.holds else 'denies'} {claim.value}"
+
+
+def _matches(mention: Mention, item: ObjectState) -> bool:
+    return (
+        mention.noun in (item.shape, "object")
+        and set(mention.colours) <= {item.colour, item.new_colour}
+        and set(mention.sizes) <= _sizes(item)
+    )
+
+
+def _sizes(item: ObjectState) -> set[str]:
+    return {"small", "large"} if item.change in ("grow", "shrink") else {item.size}
+
+
+def _is_true(claim: Claim, state: ClipState, about: str | None) -> bool:
+    """Whether the value holds, at any time of the clip, of its subject or of what was asked."""
+    if claim.attribute in ("count", "number"):
+        return claim.value == _NUMBERS[len(state.objects)]
+    if claim.attribute == "background":
+        return claim.value == state.background
+    if claim.attribute == "tone":
+        return (claim.value == "dark") == state.dark
+    if claim.attribute == "copies":
+        return False  # no clip shows a shape twice
+    subject = claim.subject or (about if about in SHAPES else None)
+    items = [item for item in state.objects if subject in (item.shape, None)]
+    return any(claim.value in _shown(item, claim.attribute) for item in items)
+
+
+_CHANGES = {
+    "none": "none",
+    "grow": "grows",
+    "shrink": "shrinks",
+    "vanish": "disappears",
+    "appear": "appears",
+}
+
+
+def _shown(item: ObjectState, attribute: str) -> set[str | None]:
+    shown: dict[str, set[str | None]] = {
+        "colour": {item.colour, item.new_colour},
+        "size": {*_sizes(item)},
+        "direction": {item.motion, item.new_motion},
+        "change": {_CHANGES.get(item.change)},
+    }
+    return shown[attribute] - {None}

@@ -61,18 +61,18 @@ Claims = Mapping[str, tuple[tuple[str, ...], ...]]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, its exact answer, and what an answer must and may claim.
+    """A question, its exact answer, and what an answer must claim.
 
-    `expected` gives, by attribute (see `exact.claims`), the sequences of values of which an
-    answer must state one; `allowed` the values of other attributes that are true of what is
-    asked about and may be stated.
+    `expected` gives, by attribute (see `reading.Claim`), the sequences of values of which an
+    answer must state one. `about` is the shape that is asked about; of questions of presence the
+    thing ("green ring", "lamp"), and None for questions about the whole scene.
     """
 
     kind: str
     text: str
     answer: str
     expected: Claims
-    allowed: Mapping[str, tuple[str, ...]]
+    about: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The question as plain JSON values."""
@@ -163,14 +163,9 @@ def ask(state: ClipState, rng: random.Random, count: int) -> list[Question]:
     return drawn
 
 
-def _named(item: ObjectState) -> dict[str, tuple[str, ...]]:
-    """What may be said of an object beside the answer: its own name and first look."""
-    return {"shape": (item.shape,), "colour": (item.colour,)}
-
-
 def _still_picture(item: ObjectState, rng: random.Random) -> list[Question]:
     """The questions that one frame answers, and the direction of motion."""
-    shape, named = item.shape, _named(item)
+    shape = item.shape
     first = " at the start" if item.change == "colour" else ""
     that = f"the object that starts {item.colour}" if first else f"the {item.colour} object"
     asked = [
@@ -180,14 +175,14 @@ def _still_picture(item: ObjectState, rng: random.Random) -> list[Question]:
             + f"{first}?",
             f"The {shape} is {item.colour}{first}.",
             {"colour": ((item.colour,),)},
-            {"shape": (shape,)},
+            shape,
         ),
         Question(
             "shape",
             rng.choice((f"What shape is {that}?", f"Which shape does {that} have?")),
             f"It is a {shape}.",
             {"shape": ((shape,),)},
-            {"colour": (item.colour,)},
+            shape,
         ),
     ]
     if item.change not in ("grow", "shrink"):
@@ -197,7 +192,7 @@ def _still_picture(item: ObjectState, rng: random.Random) -> list[Question]:
                 rng.choice((f"How big is the {shape}?", f"Is the {shape} small or large?")),
                 f"The {shape} is {item.size}.",
                 {"size": ((item.size,),)},
-                named,
+                shape,
             )
         )
     at_first = " at first" if item.change == "turn" else ""
@@ -209,7 +204,7 @@ def _still_picture(item: ObjectState, rng: random.Random) -> list[Question]:
             + f"{at_first}?",
             f"The {shape} {moves}{at_first}.",
             {"direction": ((item.motion,),)},
-            named,
+            shape,
         )
     )
     return asked
@@ -217,7 +212,7 @@ def _still_picture(item: ObjectState, rng: random.Random) -> list[Question]:
 
 def _timed(state: ClipState, item: ObjectState) -> list[Question]:
     """The questions that need more than one frame: what changes, and in which order."""
-    shape, named = item.shape, _named(item)
+    shape = item.shape
     does: dict[str, tuple[str, Claims]] = {
         "none": ("does not change", {"change": (("none",),)}),
         "colour": (
@@ -240,7 +235,7 @@ def _timed(state: ClipState, item: ObjectState) -> list[Question]:
             f"What happens to the {shape} over time?",
             f"The {shape} {says}.",
             expected,
-            {"shape": (shape,)} if "colour" in expected else named,
+            shape,
         )
     ]
     if item.new_motion is not None:
@@ -250,7 +245,7 @@ def _timed(state: ClipState, item: ObjectState) -> list[Question]:
                 f"Which way does the {shape} move first, and which way then?",
                 f"First it moves {_WAY[item.motion]}, then {_WAY[item.new_motion]}.",
                 {"direction": ((item.motion, item.new_motion),)},
-                named,
+                shape,
             )
         )
     if item.new_colour is not None:
@@ -260,7 +255,7 @@ def _timed(state: ClipState, item: ObjectState) -> list[Question]:
                 f"Which colour does the {shape} have first, and which one then?",
                 f"First it is {item.colour}, then {item.new_colour}.",
                 {"colour": ((item.colour, item.new_colour),)},
-                {"shape": (shape,)},
+                shape,
             )
         )
     if item.change == "appear" and len(state.objects) == 2:
@@ -271,7 +266,6 @@ def _timed(state: ClipState, item: ObjectState) -> list[Question]:
                 "Which object is there first, and which one comes later?",
                 f"First there is the {other.shape}, then the {shape} appears.",
                 {"shape": ((other.shape, shape),)},
-                {"colour": (item.colour, other.colour), "change": ("appears",)},
             )
         )
     return asked
@@ -281,15 +275,13 @@ def _count(state: ClipState, rng: random.Random) -> Question:
     count = len(state.objects)
     text = rng.choice(("How many objects are there?", "How many objects does the video show?"))
     answer = "There is one object." if count == 1 else "There are two objects."
-    return Question("count", text, answer, {"count": (("one" if count == 1 else "two",),)}, {})
+    return Question("count", text, answer, {"count": (("one" if count == 1 else "two",),)})
 
 
 def _background(rng: random.Random, state: ClipState) -> Question:
     text = rng.choice(("What does the background look like?", "What kind of background is it?"))
-    tone = "dark" if state.dark else "light"
     answer = f"The background is {state.background}."
-    expected = {"background": ((state.background,),)}
-    return Question("background", text, answer, expected, {"tone": (tone,)})
+    return Question("background", text, answer, {"background": ((state.background,),)})
 
 
 def _presence(state: ClipState, rng: random.Random, *, present: bool) -> Question:
@@ -306,20 +298,8 @@ def _presence(state: ClipState, rng: random.Random, *, present: bool) -> Questio
         thing = rng.choices((rng.choice(shapes), f"{other} {item.shape}", never), (1, 1, 3))[0]
     text = rng.choice((f"Is there a {thing} in the video?", f"Can you see a {thing}?"))
     answer = f"Yes, there is a {thing}." if present else f"No, there is no {thing}."
-    words = thing.split()
-    # Naming the object fully in a yes is true, as long as it is the one that was asked about.
-    named = {*words, item.shape} if present else set(words)
-    if present and thing == item.shape:
-        named |= {item.colour, item.new_colour or ""}
-    allowed = {
-        "colour": tuple(word for word in COLOURS if word in named),
-        "shape": tuple(word for word in SHAPES if word in named),
-    }
-    if not present:
-        allowed["thing"] = tuple(thing for thing, _ in INVENTED.values() if thing in words)
-    return Question(
-        "presence", text, answer, {"polarity": (("yes" if present else "no",),)}, allowed
-    )
+    expected = {"polarity": (("yes" if present else "no",),)}
+    return Question("presence", text, answer, expected, thing)
 
 
 def distil(

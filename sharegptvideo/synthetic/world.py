@@ -20,7 +20,7 @@ __all__ = ["SCALES", "SPLITS", "Sizes", "build_world", "load_questions"]
 Progress = Callable[[int, int, str], None]
 Split = Literal["train", "preference", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def build_world(
     of different splits share a state.
 
     Files: `videos/STEM.mp4`; the rows below `video_instruction/`; `states.jsonl`, the exact
-    states and what each question expects, for `exact.is_right` alone; `splits.json`;
+    states and what each question expects, for `exact.check_answer` alone; `splits.json`;
     `world.json`, the report: sizes, rates of faults asked for and found.
 
     Raises:
@@ -105,11 +105,11 @@ def build_world(
 
 
 def load_questions(world: Path) -> dict[str, dict[str, Any]]:
-    """By question id, what `exact.is_right` needs, for all splits of a world on disk."""
+    """By question id, what `exact.check_answer` needs, for all splits of a world on disk."""
     from sharegptvideo.storage import read_jsonl
 
     return {
-        question["id"]: question
+        question["id"]: {**question, "state": row["state"]}
         for _, row in read_jsonl(world / "states.jsonl")
         for question in row["questions"]
     }

@@ -31,6 +31,10 @@ class MadeDemo:
     folder: Path
     summary: dict[str, Any]
 
+    def rows(self, task: str) -> list[dict[str, Any]]:
+        """The questions of a test set."""
+        return list(read_rows(task, source=self.folder / "datasets" / "world", split="test"))
+
 
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -127,5 +131,5 @@ def _summary(folder: Path) -> dict[str, Any]:
         "judge_agreement_candidates": agreement_on_rewards(
             folder / "datasets" / "preferences", world
         ),
-        **compare_models(folder / "runs"),
+        **compare_models(folder / "runs", world),
     }

@@ -6,18 +6,28 @@ import base64
 import io
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from sharegptvideo.demo.comparison import blind_guess
 from sharegptvideo.demo.page import words, write_page
 from sharegptvideo.demo.page.clips import choose_clips
-from sharegptvideo.demo.page.facts import faults, outcomes, parts
+from sharegptvideo.demo.page.facts import (
+    disagreements,
+    faults,
+    lost_examples,
+    outcomes,
+    parts,
+)
 from sharegptvideo.demo.page.record import Answer, Case
 from sharegptvideo.pages.svg import Scale, round_ticks
+from sharegptvideo.storage import read_json
 from sharegptvideo.synthetic.render import SIDE
+from sharegptvideo.synthetic.state import ClipState, ObjectState
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -105,6 +115,30 @@ def test_loss_is_told_as_one(make_demo: Callable[..., Any]) -> None:
     assert "For 4 of these there was no such question" in page.text
 
 
+def _denying(row: Mapping[str, Any]) -> str:
+    """The exact answer, and to absent things a yes before it: what a broken DPO left."""
+    return str(row["answer"]).replace("No, there is no", "Yes, there is no")
+
+
+def test_contradictions_and_losses_are_told(make_demo: Callable[..., Any]) -> None:
+    made = make_demo(sft=_exact, dpo=_denying)
+    found = made.summary["test"]
+    asked = [row for row in made.rows("synthetic_qa") if str(row["answer"]).startswith("No,")]
+    assert found["lost"]["n"] == len(asked) == found["kinds"]["presence"]["lost"] > 0
+    assert found["gained"]["n"] == 0
+    assert found["contradictions"]["sft"] == 0
+    assert found["contradictions"]["dpo"] == pytest.approx(len(asked) / found["n_questions"])
+    assert found["yes"]["dpo"] == 1
+    page = _page(made)
+    assert f"{len(asked)} questions" in page.text
+    assert f"0.0 % with SFT, {100 * found['contradictions']['dpo']:.1f} % with DPO" in page.text
+    assert "contradicts itself: both yes and no" in page.text
+    assert "Nowhere: both give the same verdict" in page.text  # the judge of captions sees it, too
+    results = read_json(made.folder / "runs" / "dpo" / "results.json")["tasks"]["synthetic_qa"]
+    assert results["contradictions"]["value"] > 0
+    assert results["contradictions"]["n"] == found["kinds"]["presence"]["n"]
+
+
 def test_equal_models_are_no_evidence(make_demo: Callable[..., Any]) -> None:
     page = _page(make_demo(sft=_exact, dpo=_exact))
     assert "No clear difference between DPO and SFT (+0.0 points)" in page.text
@@ -173,17 +207,26 @@ def _case(
 ) -> Case:
     polarity = reference.split(",")[0].lower()
     expected = {"polarity": [[polarity]]} if kind == "presence" else {"shape": [["triangle"]]}
+    shape = "square" if polarity == "no" else "triangle"
+    item = ObjectState(shape, "red", "small", "left", "none", None, None, (2, 0))
+    state = ClipState((item,), "plain", dark=True, style="plain")
     return Case(
         id=f"q{number}",
         task_set="test",
         video=f"v{number // 2}",
         kind=kind,
-        question={"expected": expected, "allowed": {"shape": ["triangle"]}},
+        question={
+            "kind": kind,
+            "text": f"question {number}",
+            "expected": expected,
+            "about": "triangle",
+            "state": state.as_dict(),
+        },
         reference=reference,
         caption="",
         answers={
-            "sft": Answer(sft, None, right[0], None, None, None),
-            "dpo": Answer(dpo, None, right[1], None, None, None),
+            "sft": Answer(sft, None, right[0], False, None, None, None, None),
+            "dpo": Answer(dpo, None, right[1], dpo == "Yes and no.", None, None, None, None),
         },
     )
 
@@ -216,9 +259,55 @@ def test_parts_sum_to_one_and_name_the_cause() -> None:
         "right": pytest.approx(2 / 6),
         "invented_only": pytest.approx(1 / 6),
         "yes_to_absent": pytest.approx(2 / 6),
+        "contradiction": 0.0,
         "otherwise": pytest.approx(1 / 6),
     }
     assert sum(parts(_cases(), "dpo").values()) == pytest.approx(1)
+    both = [
+        *_cases(),
+        _case(6, "presence", "No, there is no triangle.", "", "Yes and no.", (False,) * 2),
+    ]
+    assert parts(both, "dpo")["contradiction"] == pytest.approx(1 / 7)
+
+
+def test_lost_examples_take_kinds_in_turn() -> None:
+    triangle, no = "It is a triangle.", "No, there is no triangle."
+    lost = [
+        _case(number, "shape" if number < 3 else "presence", triangle if number < 3 else no,
+              triangle, "", (True, False))
+        for number in range(5)
+    ]  # fmt: skip
+    cases = [*_cases()[:2], *lost]
+    assert [case.id for case in lost_examples(cases, 4)] == ["q0", "q3", "q1", "q4"]
+    assert len(lost_examples(cases, 99)) == 5
+    assert lost_examples(_cases()[:2], 9) == []
+
+
+def test_disagreements_are_those_of_state_and_judge() -> None:
+    cases = _cases()
+    answer = cases[0].answers["sft"]
+    cases[0] = replace(
+        cases[0], answers={**cases[0].answers, "sft": replace(answer, judged=True, reason="kind")}
+    )
+    found = disagreements(cases)  # the others have no verdict of the judge
+    assert [(one.case.id, one.model, one.answer.reason) for one in found] == [("q0", "sft", "kind")]
+
+
+def test_the_best_blind_guess_is_counted_within_kind_and_attribute() -> None:
+    def asked(kind: str, attribute: str, *accepted: str) -> dict[str, Any]:
+        return {"kind": kind, "expected": {attribute: [values.split() for values in accepted]}}
+
+    # Of three colours two are red, of two directions either is right once: 2 + 1 of 5.
+    assert blind_guess(
+        [
+            asked("order", "colour", "red"),
+            asked("order", "colour", "red"),
+            asked("order", "colour", "blue"),
+            asked("order", "direction", "left", "up left"),
+            asked("order", "direction", "up"),
+        ]
+    ) == pytest.approx(3 / 5)
+    assert blind_guess([]) is None
 
 
 def test_clips_follow_the_rule() -> None:

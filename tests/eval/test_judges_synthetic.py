@@ -35,7 +35,7 @@ def test_agreement_with_the_exact_state() -> None:
             faulty, _ = distil(question, state, rng, Faults())
             for answer in answers(question, other, faulty, rng):
                 judged = mark(question.text, question.answer, answer, told).score >= 3
-                exact = is_right(question.as_dict(), answer)
+                exact = is_right({**question.as_dict(), "state": state.as_dict()}, answer)
                 same += judged == exact
                 accepted += judged
                 right += exact

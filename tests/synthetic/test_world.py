@@ -12,8 +12,16 @@ import pytest
 from sharegptvideo import load_dataset
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import read_json, read_jsonl, sha256_file
-from sharegptvideo.synthetic import KINDS, ClipState, Faults, Sizes, build_world, is_right
-from sharegptvideo.synthetic.language import INVENTED, ask, caption, distil
+from sharegptvideo.synthetic import (
+    KINDS,
+    ClipState,
+    Faults,
+    Sizes,
+    build_world,
+    is_right,
+    load_questions,
+)
+from sharegptvideo.synthetic.language import INVENTED, Question, ask, caption, distil
 from sharegptvideo.synthetic.state import HELD_OUT, sample_state, state_key
 
 SIZES = Sizes(train=12, preference=6, test=5, out_of_domain=4)
@@ -24,6 +32,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     build_world(folder, seed=3, sizes=SIZES, workers=1)
     return folder
+
+
+def with_state(question: Question, state: ClipState) -> dict[str, Any]:
+    """A row as `load_questions` gives it."""
+    return {**question.as_dict(), "state": state.as_dict()}
 
 
 def states(world: Path) -> list[dict[str, Any]]:
@@ -138,7 +151,7 @@ def test_questions_cover_all_kinds_and_exact_answers_are_right() -> None:
         assert any(question.kind == "presence" for question in questions)
         for question in questions:
             kinds.add(question.kind)
-            assert is_right(question.as_dict(), question.answer)
+            assert is_right(with_state(question, state), question.answer)
     assert kinds == set(KINDS)
 
 
@@ -159,7 +172,7 @@ def test_faults_come_at_their_rates_and_are_wrong() -> None:
         state = sample_state(rng, held_out=False)
         for question in ask(state, rng, 4):
             answer, found = distil(question, state, rng, faults)
-            assert is_right(question.as_dict(), answer) == (not found)
+            assert is_right(with_state(question, state), answer) == (not found)
             if question.kind != "presence":
                 (inside if state.background == "dotted" else outside).append(bool(found))
             elif question.answer.startswith("No"):
@@ -192,7 +205,7 @@ def test_every_config_of_the_world_loads_with_its_clips(world: Path) -> None:
 
 
 def test_references_of_preference_and_test_rows_are_exact(world: Path) -> None:
-    questions = {q["id"]: q for row in states(world) for q in row["questions"]}
+    questions = load_questions(world)
     for name, split in (("qa", "train"), ("synthetic_qa", "test"), ("synthetic_ood_qa", "test")):
         for row in load_dataset(name, split, source=world):
             assert is_right(questions[row["id"]], row["answer"])

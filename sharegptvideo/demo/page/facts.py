@@ -5,28 +5,49 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from sharegptvideo.demo.comparison import blind_guess
 from sharegptvideo.demo.page.record import MODELS, Answer, Case
 from sharegptvideo.eval.statistics import Estimate, clustered_mean
-from sharegptvideo.synthetic import KINDS, claims, is_right
-from sharegptvideo.synthetic.language import INVENTED
+from sharegptvideo.synthetic import KINDS, check_answer
+from sharegptvideo.synthetic.reading import THINGS, read_answer
 
-__all__ = ["FAULTS", "OUTCOMES", "PARTS", "KindFigures", "by_kind", "faults", "outcomes", "parts"]
+__all__ = [
+    "FAULTS",
+    "OUTCOMES",
+    "PARTS",
+    "Disagreement",
+    "KindFigures",
+    "by_kind",
+    "disagreements",
+    "faults",
+    "lost_examples",
+    "outcomes",
+    "parts",
+]
 
 FAULTS = ("invented", "yes_to_absent", "no_to_present")
-PARTS = ("right", "invented_only", "yes_to_absent", "otherwise")
+PARTS = ("right", "invented_only", "yes_to_absent", "contradiction", "otherwise")
 OUTCOMES = ("fixed", "both_right", "both_wrong", "broke")
-_THINGS = tuple(thing for thing, _ in INVENTED.values())
 
 
 @dataclass(frozen=True, slots=True)
 class KindFigures:
-    """Accuracy of both models on the questions of one type."""
+    """Accuracy of both models on the questions of one type; `chance` of the best blind guess."""
 
     kind: str
     n: int
     accuracy: dict[str, Estimate]
+    chance: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """An answer that one of state and judge holds for right and the other for wrong."""
+
+    case: Case
+    model: str
+    answer: Answer
 
 
 def by_kind(cases: Sequence[Case]) -> list[KindFigures]:
@@ -42,7 +63,8 @@ def by_kind(cases: Sequence[Case]) -> list[KindFigures]:
             )
             for model in MODELS
         }
-        figures.append(KindFigures(kind, len(mine), accuracy))
+        chance = blind_guess(case.question for case in mine)
+        figures.append(KindFigures(kind, len(mine), accuracy, chance))
     return figures
 
 
@@ -67,24 +89,22 @@ def faults(cases: Sequence[Case], model: str) -> dict[str, Estimate]:
 def _possible_fault(case: Case) -> str:
     if case.kind != "presence":
         return "invented"
-    return "no_to_present" if _polarity(case.reference) == "yes" else "yes_to_absent"
+    present = True in read_answer(case.reference).polarities
+    return "no_to_present" if present else "yes_to_absent"
 
 
 def _has(fault: str, text: str) -> bool:
     if fault == "invented":
-        return "thing" in claims(text)
-    return _polarity(text) == ("yes" if fault == "yes_to_absent" else "no")
-
-
-def _polarity(text: str) -> str | None:
-    return next(iter(claims(text).get("polarity", ())), None)
+        return any(said.holds and said.noun in THINGS for said in read_answer(text).mentions)
+    return (fault == "yes_to_absent") in read_answer(text).polarities
 
 
 def parts(cases: Sequence[Case], model: str) -> dict[str, float]:
     """Shares of a model's answers that sum to 1: right, or wrong for which reason.
 
     `invented_only`: right but for things named that no clip shows; `yes_to_absent`: yes to
-    something absent; `otherwise`: wrong about what the clip does show, or failed.
+    something absent; `contradiction`: says and denies the same; `otherwise`: wrong about what the
+    clip does show, or failed.
     """
     found = Counter(_part(case, case.answers[model]) for case in cases)
     return {name: found[name] / len(cases) if cases else 0.0 for name in PARTS}
@@ -94,16 +114,33 @@ def _part(case: Case, answer: Answer) -> str:
     if answer.right:
         return "right"
     if answer.error is None:
-        if _right_but_for_things(case.question, answer.text):
+        if answer.contradicts:
+            return "contradiction"
+        if check_answer(case.question, answer.text, ignore_things=True).right:
             return "invented_only"
-        if _possible_fault(case) == "yes_to_absent" and _polarity(answer.text) == "yes":
+        if _possible_fault(case) == "yes_to_absent" and _has("yes_to_absent", answer.text):
             return "yes_to_absent"
     return "otherwise"
 
 
-def _right_but_for_things(question: Any, text: str) -> bool:
-    allowed = {**question["allowed"], "thing": _THINGS}
-    return is_right({**question, "allowed": allowed}, text)
+def disagreements(cases: Iterable[Case]) -> list[Disagreement]:
+    """List the answers on which state and judge disagree, in the order of their questions."""
+    return [
+        Disagreement(case, model, case.answers[model])
+        for case in cases
+        for model in MODELS
+        if case.answers[model].judged not in (None, case.answers[model].right)
+    ]
+
+
+def lost_examples(cases: Sequence[Case], count: int) -> list[Case]:
+    """Choose questions that only SFT had right: of each kind in turn, the most lost kind first."""
+    lost: dict[str, list[Case]] = {}
+    for case in outcomes(cases)["broke"]:
+        lost.setdefault(case.kind, []).append(case)
+    by_loss = sorted(lost.values(), key=len, reverse=True)
+    longest = len(by_loss[0]) if by_loss else 0
+    return [of[turn] for turn in range(longest) for of in by_loss if turn < len(of)][:count]
 
 
 def outcomes(cases: Iterable[Case]) -> dict[str, list[Case]]:

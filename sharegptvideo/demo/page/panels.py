@@ -39,6 +39,7 @@ PART_NAMES = {
     "right": "right",
     "invented_only": "right but for an invented detail",
     "yes_to_absent": "yes to something absent",
+    "contradiction": "contradicts itself",
     "otherwise": "wrong in another way",
 }
 _BY = {"exact": "By the exact state", "judge": "By the judge of captions"}
@@ -141,13 +142,17 @@ def kinds(figures: Sequence[KindFigures], name: str) -> Markup:
     groups = [
         Group(
             f"{found.kind}, {found.n} question{'s' if found.n != 1 else ''}",
-            [_mark(model, model.upper(), found.accuracy[model]) for model in MODELS],
+            [
+                *(_mark(model, model.upper(), found.accuracy[model]) for model in MODELS),
+                _mark("taught", "guess", Estimate(found.chance, None, None, found.n, 0)),
+            ],
         )
         for found in figures
     ]
     said = "; ".join(
         f"{found.kind} SFT {percent(found.accuracy['sft'].value, 0)}, "
-        f"DPO {percent(found.accuracy['dpo'].value, 0)}"
+        f"DPO {percent(found.accuracy['dpo'].value, 0)}, "
+        f"best blind guess {percent(found.chance, 0)}"
         for found in figures
     )
     return rows(

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.demo.comparison import SETS
+from sharegptvideo.demo.comparison import MODELS, SETS
 from sharegptvideo.loading import read_rows
 from sharegptvideo.storage import read_json, read_jsonl
 from sharegptvideo.synthetic import load_questions
 
 __all__ = ["MODELS", "Answer", "Case", "Example", "read_accuracies", "read_cases", "read_example"]
 
-MODELS = ("sft", "dpo")
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One model's answer; `right` by the exact state, the rest by the judge of captions.
+    """One model's answer; `right`, `contradicts` and `why` by the exact state.
+
+    `judged`, `score` and `reason` are the verdict of the judge of captions.
 
     A failed prediction has no text, is wrong, and has its cause in `error`.
     """
@@ -27,6 +27,8 @@ class Answer:
     text: str
     error: str | None
     right: bool
+    contradicts: bool
+    why: str | None
     judged: bool | None
     score: float | None
     reason: str | None
@@ -36,7 +38,7 @@ class Answer:
 class Case:
     """A test question with the answers of both models; `task_set` is a name in `SETS`.
 
-    `question` is the row that `synthetic.is_right` takes.
+    `question` is the row that `synthetic.check_answer` takes.
     """
 
     id: str
@@ -95,11 +97,13 @@ def _answers(runs: Path, model: str) -> dict[str, Answer]:
     judged = {row["id"]: row for _, row in read_jsonl(runs / model / "judgements.jsonl")}
     found = {}
     for _, row in read_jsonl(runs / model / "predictions.jsonl"):
-        verdict = judged.get(row["id"], {})
+        known, verdict = exact.get(row["id"], {}), judged.get(row["id"], {})
         found[row["id"]] = Answer(
             text=row.get("prediction") or "",
             error=None if row["status"] == "ok" else row.get("error") or "no answer",
-            right=bool(exact.get(row["id"], {}).get("correct")),
+            right=bool(known.get("correct")),
+            contradicts=bool(known.get("contradiction")),
+            why=known.get("reason"),
             judged=verdict.get("correct"),
             score=verdict.get("score"),
             reason=verdict.get("reason"),

@@ -12,6 +12,7 @@ __all__ = [
     "explained",
     "headline",
     "interval",
+    "losses",
     "minus",
     "p_value",
     "percent",
@@ -134,6 +135,30 @@ def explained(
         f"Answers that are wrong in another way: {_move(other)}.",
         _conclusion(verdict(summary["test"]), taught[0] - taught[1], other[0] - other[1]),
     ]
+
+
+def losses(summary: Figures) -> list[str]:
+    """Say what DPO lost on the test clips, and where neither model knows more than a guess."""
+    found = summary["test"]
+    lost, gained, contra = found["lost"], found["gained"], found["contradictions"]
+    sentences = [
+        f"{lost['n']:,} questions ({percent(lost['share'])}) were right with SFT and are wrong "
+        f"with DPO; {gained['n']:,} ({percent(gained['share'])}) the other way round.",
+        f"Answers that contradict themselves: {_move([contra['sft'], contra['dpo']])}.",
+        f"Yes is the answer to {_move([found['yes']['sft'], found['yes']['dpo']])} of the "
+        "questions whether something is there; half of these things are.",
+    ]
+    blind = [
+        f"{kind} ({of['dpo']} of {of['n']} right, a guess has {round(of['chance'] * of['n'])})"
+        for kind, of in found["kinds"].items()
+        if of["dpo"] <= of["chance"] * of["n"]
+    ]
+    if blind:
+        sentences.append(
+            "DPO's model is no better than the best blind guess, which never sees the clip, at "
+            f"questions of {', '.join(blind)}."
+        )
+    return sentences
 
 
 def _move(shares: Sequence[float | None]) -> str:

@@ -14,7 +14,15 @@ from markupsafe import Markup
 from sharegptvideo.demo.comparison import SETS
 from sharegptvideo.demo.page import panels, words
 from sharegptvideo.demo.page.clips import WANTED, choose_clips, frame_strip
-from sharegptvideo.demo.page.facts import FAULTS, by_kind, faults, outcomes, parts
+from sharegptvideo.demo.page.facts import (
+    FAULTS,
+    by_kind,
+    disagreements,
+    faults,
+    lost_examples,
+    outcomes,
+    parts,
+)
 from sharegptvideo.demo.page.record import (
     MODELS,
     Case,
@@ -28,6 +36,7 @@ from sharegptvideo.storage import read_json, read_jsonl, write_text
 __all__ = ["write_page"]
 
 _STAGES = ("pretrain", "sft", "dpo")
+_LOST_SHOWN = 10
 _LINKS = (
     ("summary.json", "all figures as JSON"),
     ("leaderboard/index.html", "leaderboard of the four runs"),
@@ -65,6 +74,7 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
         "headline": words.headline(summary),
         "told": words.told(summary),
         **_numbers(folder, summary, cases),
+        **_losses(summary, cases),
         **_factuality(summary, cases),
         **_examples(folder, summary, cases),
         **_learning(folder, summary),
@@ -95,6 +105,15 @@ def _numbers(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) ->
         "counts": {
             name: {k: len(v) for k, v in outcomes(_of(cases, name)).items()} for name in SETS
         },
+    }
+
+
+def _losses(summary: Mapping[str, Any], cases: Sequence[Case]) -> dict[str, Any]:
+    return {
+        "losses": words.losses(summary),
+        "lost": lost_examples(_of(cases, "test"), _LOST_SHOWN),
+        "disagreements": disagreements(cases),
+        "n_answers": len(cases) * len(MODELS),
     }
 
 
