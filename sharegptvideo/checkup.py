@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._cores import SMALL_MODEL, given_cores, limit_torch_threads
 from sharegptvideo.sources.synthetic import cache_folder
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "core_figures", "examine"]
 
 _GIB = 1 << 30
 _DISK_NEEDED = 2 * _GIB  # the demo's output and what it decodes, with room to spare
@@ -45,12 +46,13 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at Python, packages, video libraries, accelerator, endpoint, cache folder and disk.
+    """Look at Python, cores, packages, video libraries, GPU, endpoint, cache folder and disk.
 
     Takes some seconds where torch is installed, since it is loaded. Writes nothing that stays.
     """
     return [
         _python(),
+        _cores(),
         *_packages(),
         *_video(),
         _accelerator(),
@@ -65,8 +67,48 @@ def _python() -> Finding:
         "python",
         sys.version_info >= (3, 11),
         True,
-        f"{version} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        f"{version} on {platform.system()} {platform.machine()}",
         "install Python 3.11 or newer",
+    )
+
+
+def core_figures() -> dict[str, Any]:
+    """Return the cores of machine, affinity mask and quota, and how many threads torch takes.
+
+    `quota` is None where there is none, `torch_threads` where torch is not installed, and
+    `omp_num_threads` where the variable is not set.
+    """
+    cores = given_cores()
+    try:
+        threads = limit_torch_threads()
+    except ImportError:
+        threads = None
+    return {
+        **asdict(cores),
+        "available": cores.available,
+        "torch_threads": threads,
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS") or None,
+    }
+
+
+def _cores() -> Finding:
+    figures = core_figures()
+    available, threads = figures["available"], figures["torch_threads"]
+    quota = "no quota" if figures["quota"] is None else f"quota {figures['quota']:g}"
+    found = f"{available} of {figures['machine']} (affinity mask {figures['mask']}, {quota})"
+    if threads is not None:
+        found += f"; torch: {threads} {'thread' if threads == 1 else 'threads'}"
+        if figures["omp_num_threads"]:
+            found += f", OMP_NUM_THREADS is {figures['omp_num_threads']}"
+        else:
+            small = f"{SMALL_MODEL // 1_000_000} M parameters"
+            found += f", 1 on the CPU for a model below {small}; OMP_NUM_THREADS changes it"
+    return Finding(
+        "cores",
+        threads is None or threads <= available,
+        False,
+        found,
+        f"set OMP_NUM_THREADS to {available} or less: threads without a core hold up the others",
     )
 
 

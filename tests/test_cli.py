@@ -232,6 +232,38 @@ def test_doctor_finds_this_environment_fit() -> None:
     assert found["endpoint"]["mend"] is None or "OPENAI_BASE_URL" in found["endpoint"]["mend"]
 
 
+def test_doctor_says_what_cores_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from sharegptvideo._cores import Cores
+
+    monkeypatch.setattr("sharegptvideo.checkup.given_cores", lambda: Cores(64, 16, 1.5))
+    monkeypatch.setattr("sharegptvideo._cores.available_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    told = json.loads(run("doctor", "--json").stdout)
+    assert told["cores"] == {
+        "machine": 64,
+        "mask": 16,
+        "quota": 1.5,
+        "available": 2,
+        "torch_threads": 2,
+        "omp_num_threads": None,
+    }
+    (found,) = [finding for finding in told["findings"] if finding["name"] == "cores"]
+    assert found["ok"]
+    assert found["found"] == (
+        "2 of 64 (affinity mask 16, quota 1.5); torch: 2 threads, 1 on the CPU for a model below "
+        "20 M parameters; OMP_NUM_THREADS changes it"
+    )
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "torch: 8 threads, OMP_NUM_THREADS is 8\n" in result.stdout
+    assert "mend: set OMP_NUM_THREADS to 2 or less" in result.stdout
+
+
 def test_doctor_says_how_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "file" / "cache"))

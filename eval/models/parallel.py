@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
+from sharegptvideo._cores import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models.hf import DEFAULT_ROWS, HfModel
 from sharegptvideo.eval.types import Answer, Question, Request
@@ -68,9 +69,8 @@ class ParallelModel:
         self.spec, self.frames = self._local.spec, self._local.frames
         self.workers = len(devices)
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
         for device in devices:
-            self._free.put(_Worker(name, device, rows, threads))
+            self._free.put(_Worker(name, device, rows, self.workers))
 
     def describe(self) -> dict[str, Any]:
         """What the model on one device says: the number of devices changes no answer."""
@@ -109,8 +109,8 @@ class _Worker:
     is guarded.
     """
 
-    def __init__(self, name: str, device: str, rows: int, threads: int) -> None:
-        self._settings = (name, device, rows, threads)
+    def __init__(self, name: str, device: str, rows: int, processes: int) -> None:
+        self._settings = (name, device, rows, processes)
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, batch: Sequence[Request], max_new_tokens: int) -> list[Answer]:
@@ -135,9 +135,9 @@ class _Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            name, device, rows, threads = self._settings
+            name, device, rows, processes = self._settings
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, name, device, str(rows), str(threads)],
+                [sys.executable, "-m", __name__, name, device, str(rows), str(processes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the process that asks
@@ -161,15 +161,16 @@ def _write(pipe: IO[bytes], message: object) -> None:
     pipe.flush()
 
 
-def _serve(name: str, device: str, rows: int, threads: int) -> None:
-    """Answer batches from stdin until it ends; what libraries print goes to stderr."""
+def _serve(name: str, device: str, rows: int, processes: int) -> None:
+    """Answer batches from stdin until it ends; what libraries print goes to stderr.
+
+    `processes` such as this one share the machine's cores.
+    """
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    import torch
-
     if device == "cpu":
-        torch.set_num_threads(threads)
+        limit_torch_threads(processes=processes)
     model = HfModel(name, device=device, rows=rows)
     while True:
         try:

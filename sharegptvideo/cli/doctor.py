@@ -10,18 +10,24 @@ __all__ = ["doctor"]
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Check the installation: packages, video reading, GPU, endpoint, cache, disk.
+    """Check the installation: cores, packages, video reading, GPU, endpoint, cache, disk.
 
     Exits with 1 if something is missing that the package cannot do without.
 
     Example: [bold]sharegptvideo doctor --json[/bold]
     """
-    from sharegptvideo.checkup import examine
+    from sharegptvideo.checkup import core_figures, examine
 
     findings = examine()
     healthy = all(finding.ok for finding in findings if finding.needed)
     if json:
-        print_json({"ok": healthy, "findings": [finding.as_dict() for finding in findings]})
+        print_json(
+            {
+                "ok": healthy,
+                "cores": core_figures(),
+                "findings": [finding.as_dict() for finding in findings],
+            }
+        )
     else:
         width = max(len(finding.name) for finding in findings)
         for finding in findings:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sharegptvideo._cores import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.hub import checkpoint_folder
 from sharegptvideo.modeling.loading import quiet_transformers
@@ -143,6 +144,7 @@ class GeneralVideoModel:
         except (OSError, SafetensorError) as error:
             cause = str(error).strip().splitlines()[0]
             raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
+        limit_torch_threads(model.num_parameters() if place.type == "cpu" else None)
         return cls(model.to(place).eval(), processor)
 
     def generate(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sharegptvideo._cores import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.drawing import Decoding, choose, uniforms
 from sharegptvideo.modeling.loading import load_model, load_tokenizer
@@ -111,6 +112,7 @@ class VideoLanguageModel:
         if dtype is None:
             dtype = "float32" if place.type == "cpu" else "auto"
         model = load_model(str(path), dtype=dtype)
+        limit_torch_threads(model.num_parameters() if place.type == "cpu" else None)
         return cls(
             model.to(place).eval(),  # type: ignore[arg-type]  # to() is typed for its other forms
             load_tokenizer(str(path)),

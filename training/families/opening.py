@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from sharegptvideo._cores import limit_torch_threads
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families.base import Family
@@ -14,6 +17,7 @@ __all__ = ["open_family"]
 def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
     """Load the model that a recipe starts from, with what prepares text and clips for it.
 
+    Torch takes this process's part of the machine's cores (`limit_torch_threads`) for it.
     Without `weights` the model is its shapes alone, on the meta device: enough for an estimate.
 
     Raises:
@@ -22,10 +26,24 @@ def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
     from sharegptvideo.modeling import model_type
 
     kind = model_type(recipe.model)
+    family: Family
     if kind == "video_llava":
         from sharegptvideo.training.families.video_llava import VideoLlavaFamily
 
-        return VideoLlavaFamily(recipe, weights=weights)
-    from sharegptvideo.training.families.general import GeneralFamily
+        family = VideoLlavaFamily(recipe, weights=weights)
+    else:
+        from sharegptvideo.training.families.general import GeneralFamily
 
-    return GeneralFamily(recipe, kind, weights=weights)
+        family = GeneralFamily(recipe, kind, weights=weights)
+    if weights:
+        _take_cores(family.model.num_parameters())
+    return family
+
+
+def _take_cores(parameters: int) -> None:
+    import torch
+
+    limit_torch_threads(
+        None if torch.cuda.is_available() else parameters,
+        processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # set by every launcher
+    )
