@@ -78,9 +78,21 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
                 f"{found['p_value']:.2g}",
             )
     Console().print(table, highlight=False)
+    for name, title in (("test", "Test"), ("out_of_domain", "Out of domain")):
+        typer.echo(f"{title}: {_cost(summary[name])}")
     agreement = summary["judge_agreement"]
     typer.echo(f"The judge agrees with the exact state on {agreement:.1%} of these answers.")
     typer.echo(f"{summary['seconds']['total']:.0f} s. The page: {out / 'index.html'}")
+
+
+def _cost(found: dict[str, Any]) -> str:
+    """Say what DPO lost, and how often the models contradict themselves."""
+    contradictions = (format_share(found["contradictions"][model]) for model in ("sft", "dpo"))
+    return (
+        f"DPO gained {format_share(found['gained']['share'])} % of the questions and lost "
+        f"{format_share(found['lost']['share'])} %;\n  answers that contradict themselves: "
+        f"SFT {next(contradictions)} %, DPO {next(contradictions)} %."
+    )
 
 
 class _Lines:
@@ -100,6 +112,9 @@ class _Lines:
         if time.monotonic() - self._last > 20:
             self._last = time.monotonic()
             note(f"      {what}: {done}/{total or '?'}")
+
+    def tell(self, text: str) -> None:
+        note(f"      {text}")
 
     def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:  # noqa: ARG002 - one signature for both displays
         note(f"      {tells}  ({'done before' if before else f'{seconds:.0f} s'})")
@@ -146,6 +161,9 @@ class _Bars:
             total=total or None,
             description=f"{self._title} · {what}",
         )
+
+    def tell(self, text: str) -> None:
+        self._bars.console.print(f"    {text}", highlight=False, markup=False)
 
     def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
         self._bars.remove_task(self._task)

@@ -60,16 +60,18 @@ def compare_models(runs: Path, world: Path) -> dict[str, Any]:
 def blind_guess(questions: Iterable[Question]) -> float | None:
     """Return the share that the best blind guess has right: one answer to all questions alike.
 
-    Questions are alike where they are of one kind and ask for one attribute. The guess knows how
-    often each answer is right among these very questions, so it is a high bar for a model.
+    Questions are alike where they are of one kind and their wording asks for one attribute ("what
+    happens to the ring?" asks for none). The guess knows how often each answer is right among
+    these very questions, so it is a high bar for a model.
     """
     accepted: dict[tuple[str, str], Counter[tuple[str, ...]]] = {}
     total = 0
     for question in questions:
         total += 1
         for attribute, sequences in question["expected"].items():
-            counted = accepted.setdefault((question["kind"], attribute), Counter())
-            counted.update({tuple(values) for values in sequences})
+            asks = "" if question["kind"] == "change" else attribute
+            counted = accepted.setdefault((question["kind"], asks), Counter())
+            counted.update({(attribute, *values) for values in sequences})
     best = sum(max(counted.values()) for counted in accepted.values())
     return best / total if total else None
 

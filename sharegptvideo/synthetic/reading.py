@@ -219,7 +219,8 @@ def _clauses(answer: str) -> Iterator[_Clause]:
             continue
         first = True
         for part in re.split(r"[,:()\u2013\u2014]", sentence):
-            opens, words = "", []
+            opens = ""
+            words: list[str] = []
             for word in re.findall(r"[a-z]+", part):
                 if word in _BREAKS:
                     if words:

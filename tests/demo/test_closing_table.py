@@ -19,6 +19,9 @@ def _figures(clips: int, questions: int) -> dict[str, Any]:
         "delta": 0.1137,
         "delta_ci95": [0.0912, 0.1362],
         "p_value": 1.2e-10,
+        "gained": {"n": 500, "share": 0.125},
+        "lost": {"n": 45, "share": 0.0113},
+        "contradictions": {"sft": 0.0, "dpo": 0.1834},
     }
 
 
@@ -38,6 +41,8 @@ def test_closing_table_fits(
     table = shown.partition("The judge agrees")[0]
     assert all(len(line) <= 80 for line in table.splitlines())
     assert "…" not in table
+    assert "Test: DPO gained 12.5 % of the questions and lost 1.1 %;" in shown
+    assert shown.count("answers that contradict themselves: SFT 0.0 %, DPO 18.3 %.") == 2
     assert table.count("48.8 ± 1.1") == table.count("+11.4 [+9.1, +13.6]") == 4
     assert table.count("1.2e-10") == 4
     assert "out of domain, judge" in table

@@ -307,6 +307,9 @@ def test_the_best_blind_guess_is_counted_within_kind_and_attribute() -> None:
             asked("order", "direction", "up"),
         ]
     ) == pytest.approx(3 / 5)
+    # What happens is not given away by the question: one guess for all three.
+    happens = [asked("change", "change", "grows"), asked("change", "colour", "red")]
+    assert blind_guess([*happens, asked("change", "colour", "red")]) == pytest.approx(2 / 3)
     assert blind_guess([]) is None
 
 

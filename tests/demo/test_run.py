@@ -70,6 +70,14 @@ def test_summary_has_what_it_promises(demo: Path) -> None:
         assert low <= found["delta"] <= high
         assert 0 <= found["p_value"] <= 1
         assert found["sft"]["se"] > 0
+        kinds = found["kinds"].values()
+        assert sum(kind["n"] for kind in kinds) == questions
+        for change in ("lost", "gained"):
+            assert sum(kind[change] for kind in kinds) == found[change]["n"]
+        gain = (found["gained"]["n"] - found["lost"]["n"]) / questions
+        assert gain == pytest.approx(found["delta"])
+        assert all(0 < kind["chance"] <= 1 for kind in kinds)
+        assert set(found["contradictions"]) == set(found["yes"]) == {"sft", "dpo"}
         assert set(found["judged"]) >= {"sft", "dpo", "delta", "delta_ci95", "p_value"}
 
 
