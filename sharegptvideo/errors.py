@@ -1,11 +1,11 @@
-"""The one error that a user can mend, and the look-up error that names the nearest options."""
+"""The one error that a user can mend, its look-up form, and the end of work that was stopped."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "unknown_name"]
+__all__ = ["Interrupted", "UserError", "unknown_name"]
 
 
 class UserError(Exception):
@@ -19,6 +19,18 @@ class UserError(Exception):
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
         super().__init__(message if message.isprintable() else _escaped(message))
         self.exit_code = exit_code
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM in work that has said, in its message, from where it goes on.
+
+    The command line prints the message and exits as a shell reports the signal: with 130 after
+    Ctrl-C, with 143 after SIGTERM.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 def _escaped(text: str) -> str:

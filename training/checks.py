@@ -89,12 +89,9 @@ def lacking_packages(recipe: Recipe) -> list[str]:
     ]
 
 
-def not_made_yet(model: str, name: str) -> str:
-    """The line for a model that the recipe `name` makes and has not made."""
-    return (
-        f"model {model}: not there yet; `sharegptvideo train run {name}` makes it, or give "
-        "model=FOLDER"
-    )
+def not_made_yet(model: str, command: str) -> str:
+    """The line for a model that `command` makes and has not made."""
+    return f"model {model}: not there yet; `{command}` makes it, or give model=FOLDER"
 
 
 def machine_problems(recipe: Recipe) -> list[str]:
@@ -131,8 +128,8 @@ def check_machine(recipe: Recipe) -> None:
     Raises:
         UserError: all that it lacks, in one line; or the model is another recipe's to make.
     """
-    if not Path(recipe.model).is_dir() and (name := maker_of(recipe.model)):
-        raise UserError(not_made_yet(recipe.model, name))
+    if not Path(recipe.model).is_dir() and (command := maker_of(recipe.model)):
+        raise UserError(not_made_yet(recipe.model, command))
     problems = machine_problems(recipe)
     if (lack := memory_problem(recipe)) is not None:
         problems.append(lack)

@@ -39,6 +39,7 @@ def run_dpo(
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
     from sharegptvideo.training.lora import adapters
+        Interrupted: Ctrl-C or SIGTERM stopped it, as in `run_sft`.
     from sharegptvideo.training.reference import use_reference
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
@@ -82,5 +83,5 @@ def run_dpo(
             use_features(trainer, recipe, run, dataset["video_path"], progress)
         if precomputed:
             use_reference(trainer, recipe, run, progress)
-        attach(trainer, run, progress, evaluator)
-        return complete(trainer, run, start)
+        stop = attach(trainer, run, progress, evaluator)
+        return complete(trainer, run, stop, start)

@@ -21,7 +21,7 @@ from sharegptvideo.training.estimate import (
 from sharegptvideo.training.families import Family, open_family
 from sharegptvideo.training.hardware import Gpus, local_gpus
 from sharegptvideo.training.recipe import Recipe
-from sharegptvideo.training.recipe_files import load_steps, recipe_names
+from sharegptvideo.training.recipe_files import load_steps, maker_of, recipe_names
 from sharegptvideo.training.shapes import ModelShape, shape_of
 from sharegptvideo.training.survey import Survey, published, survey
 
@@ -193,7 +193,8 @@ def _model(
             found.missing.append(f"model {origin}: its weights are fetched by the first run")
     except UserError as error:
         if origin == recipe.model:
-            found.problems.append(str(error))
+            command = maker_of(origin)
+            found.problems.append(not_made_yet(origin, command) if command else str(error))
         if origin != _VIDEO_LLAVA:
             return None, None, 0.0
         found.assumed.append(f"{origin} cannot be reached: its published sizes")
@@ -238,7 +239,7 @@ def _origin(recipe: Recipe, made: Mapping[str, str], found: DryRun) -> str:
         elif path in shipped:
             before, name = shipped[path]
             if path == recipe.model:
-                found.problems.append(not_made_yet(path, name))
+                found.problems.append(not_made_yet(path, f"sharegptvideo train run {name}"))
             path = before
         else:
             break

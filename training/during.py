@@ -17,6 +17,7 @@ from sharegptvideo.training.evaluating import EVALS, Evaluator, Row, read_evalua
 from sharegptvideo.training.recipe import DpoRecipe
 from sharegptvideo.training.reporting import report_evaluation, reporters
 from sharegptvideo.training.scale import processes
+from sharegptvideo.training.stopping import CutOff, StopSignal
 from sharegptvideo.training.watching import Settings, Watch
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["look_on", "tell_failed_evaluations"]
 
 
-def look_on(trainer: Any, run: RunFolder, evaluator: Evaluator | None) -> None:
-    """Report the log, watch it, and evaluate as the recipe says.
+def look_on(trainer: Any, run: RunFolder, evaluator: Evaluator | None, stop: StopSignal) -> None:
+    """Report the log, watch it, and evaluate as the recipe says, until `stop` is asked for.
 
     Raises:
         UserError: the recipe has evaluations and there is no `evaluator`, or it finds a mistake.
@@ -51,7 +52,7 @@ def look_on(trainer: Any, run: RunFolder, evaluator: Evaluator | None) -> None:
         for row in rows:
             watching.tell(watching.watch.see_evaluation(row), row["step"])
 
-    trainer.add_callback(_Evaluating(trainer, run, evaluator, told))
+    trainer.add_callback(_Evaluating(trainer, run, evaluator, stop, told))
 
 
 def tell_failed_evaluations(run: RunFolder) -> None:
@@ -120,7 +121,8 @@ class _Evaluating(TrainerCallback):
     """Evaluates before the first step, every `every` steps and behind the last one.
 
     What is recorded for a step is not repeated after a resume; what was cut off or failed is. A
-    judge that is gone costs one evaluation, not the training.
+    judge that is gone costs one evaluation, not the training. A signal that stops the training
+    cuts off the one that runs.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class _Evaluating(TrainerCallback):
         trainer: Any,
         run: RunFolder,
         evaluator: Evaluator,
+        stop: StopSignal,
         told: Callable[[list[Row]], None],
     ) -> None:
         """`told` gets the rows of an evaluation that went well, in the first process.
@@ -145,19 +148,23 @@ class _Evaluating(TrainerCallback):
             )
         processes().first(evaluator.check)
         self._every = settings.every
-        self._trainer, self._run, self._evaluator, self._told = trainer, run, evaluator, told
+        self._trainer, self._run, self._evaluator = trainer, run, evaluator
+        self._stop, self._told = stop, told
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
-        if state.global_step == 0:
-            self._at(0, 0.0)
+        # After a resume: a signal may have cut off the one of the checkpoint's step.
+        self._if_due(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        self._if_due(state)
+
+    def _if_due(self, state: Any) -> None:
         step = state.global_step
         if step % self._every == 0 or step >= state.max_steps:
-            self._at(step, float(state.epoch))
+            self._at(step, float(state.epoch or 0.0))
 
     def _at(self, step: int, epoch: float) -> None:
-        if processes().is_first:
+        if processes().is_first and self._stop.number is None:
             with KeyedLog(self._run.path / EVALS, key=("task", "step")) as log:
                 keys = [f"{task}/{step}" for task in self._evaluator.tasks]
                 if not all(log.rows.get(key, {}).get("status") == "ok" for key in keys):
@@ -169,7 +176,10 @@ class _Evaluating(TrainerCallback):
         shutil.rmtree(out, ignore_errors=True)  # one that was cut off: maybe of other weights
         start = time.monotonic()
         try:
-            rows = self._answers(out, step)
+            with self._stop.cutting_off():
+                rows = self._answers(out, step)
+        except CutOff:
+            return  # asked again by the run that goes on
         except Exception as error:  # noqa: BLE001 - days of training are worth more than a figure
             reason = str(error) if isinstance(error, UserError) else _described(error)
             for task in self._evaluator.tasks:

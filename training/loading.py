@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from torch.utils.data import Dataset, get_worker_info
@@ -30,12 +33,45 @@ def loader_arguments(data: DataSource) -> dict[str, Any]:
     if data.workers == 0:
         return {}
     multiprocessing.set_forkserver_preload(_IMPORTS)
+    _start_server()
     return {
         "dataloader_num_workers": data.workers,
         "dataloader_prefetch_factor": data.prefetch,
         "dataloader_persistent_workers": True,
         "dataloader_multiprocessing_context": "forkserver",
     }
+
+
+def _start_server() -> None:
+    """Start the server of workers deaf to SIGTERM: schedulers send it to all of a job's processes.
+
+    The server ends with this process, whatever it hears.
+    """
+    resource_tracker.ensure_running()  # its start would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_sigterm_to_parent() -> None:
+    """End this worker on SIGTERM from its training, and on that of nobody else.
+
+    Not by a handler, in whose place torch puts one of its own.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        while True:
+            sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
+            parent = multiprocessing.parent_process()
+            if parent is None or sender == parent.pid:
+                os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +112,11 @@ class CheckedCollator:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # Unpickled in a worker that starts (and has its name, but not its parent yet): Ctrl-C is
-        # the training's to handle.
+        # Unpickled in a worker that starts (and has its name, but not its parent yet): Ctrl-C and
+        # SIGTERM are the training's to handle, which needs its workers until the step is done.
         if multiprocessing.current_process().name != "MainProcess":
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _leave_sigterm_to_parent()
 
     def __call__(self, rows: list[Any]) -> Any:
         failed = [row for row in rows if isinstance(row, _Failure)]

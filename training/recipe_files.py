@@ -29,6 +29,7 @@ from sharegptvideo.training.recipe import STAGES, Recipe
 __all__ = ["load_recipe", "load_steps", "maker_of", "recipe_names", "recipe_text"]
 
 _STEPS = "steps"
+_DEMO_MODELS = ("demo-out", "models")  # of `sharegptvideo demo` without --out
 
 
 def recipe_names() -> list[str]:
@@ -46,10 +47,12 @@ def recipe_names() -> list[str]:
 
 
 def maker_of(model: str) -> str | None:
-    """The recipe that comes with the package and writes to the folder `model`, if one does."""
+    """Return the command that makes the folder `model` as shipped recipes name it, or None."""
+    if Path(model).parts[:2] == _DEMO_MODELS:
+        return "sharegptvideo demo"
     for name in recipe_names():
         if any(step.output == model for step in load_steps(name)):
-            return name
+            return f"sharegptvideo train run {name}"
     return None
 
 

@@ -25,8 +25,9 @@ def run_sft(
 ) -> TrainResult:
     """Train on the answers of the recipe's rows and leave a whole model in `recipe.output`.
 
-    Run again after an interrupt, it goes on from the last checkpoint and ends with the same
-    weights to the bit (on one CPU); run again after the end, it does nothing.
+    Ctrl-C or SIGTERM stops it after the step it is in (of an evaluation: at once) with a
+    checkpoint, a second one without. Run again, it goes on from the last checkpoint and ends with
+    the same weights to the bit (on one CPU); run again after the end, it does nothing.
 
     Args:
         progress: called as `progress(done, total, what)`.
@@ -35,6 +36,8 @@ def run_sft(
 
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
+        Interrupted: a signal stopped it, as above; a KeyboardInterrupt. Before the first step is
+            prepared, and outside the main thread, signals do what they do elsewhere.
     """
     from trl.trainer.sft_config import SFTConfig
 
@@ -79,5 +82,5 @@ def run_sft(
         trainer.share(family, recipe.sharing)
         if not recipe.data.stream:
             use_features(trainer, recipe, run, dataset["video_path"], progress)
-        attach(trainer, run, progress, evaluator)
-        return complete(trainer, run, start)
+        stop = attach(trainer, run, progress, evaluator)
+        return complete(trainer, run, stop, start)

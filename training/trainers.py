@@ -19,7 +19,7 @@ from trl.trainer import dpo_trainer, utils
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from sharegptvideo.errors import UserError
+from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.modeling import quiet_transformers
 from sharegptvideo.storage import dumps, follow_umask, write_jsonl, write_text
 from sharegptvideo.training.cards import write_card
@@ -42,6 +42,7 @@ from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.scale import processes
 from sharegptvideo.training.scale.shards import prepare_shards, save_whole
 from sharegptvideo.training.sharing import share_clips
+from sharegptvideo.training.stopping import StopAfterStep, StopSignal
 from sharegptvideo.training.streaming import ByWindow, StreamedRows
 
 if TYPE_CHECKING:
@@ -277,11 +278,16 @@ def attach(
     run: RunFolder,
     progress: Callable[[int, int, str], None] | None,
     evaluator: Evaluator | None = None,
-) -> None:
-    """Record the run, look on, and keep transformers from printing to stdout."""
+) -> StopSignal:
+    """Record the run, look on, and keep transformers from printing to stdout.
+
+    Returns the signal that may stop the training, for `complete`.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Record(run, progress))
-    look_on(trainer, run, evaluator)
+    stop = StopSignal(run.tell)
+    look_on(trainer, run, evaluator, stop)
+    return stop
 
 
 @contextlib.contextmanager
@@ -311,15 +317,21 @@ def quiet_and_quick() -> Iterator[None]:
         trl_utils._use_triton, trl_dpo.hash_module = old, old_hash
 
 
-def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
+def complete(trainer: Any, run: RunFolder, stop: StopSignal, start: float) -> TrainResult:
     """Train from the last whole checkpoint on, save the model, draw the curves.
 
     Args:
+        stop: what `attach` returned.
         start: `time.monotonic()` of when the run began, for its seconds.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM in the training; its checkpoint is written.
     """
     group, checkpoint = processes(), run.last_checkpoint()
-    with worker_faults(run.recipe.data):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
+    if resumed is not None:
+        run.tell(f"resuming from step {resumed}")
+    _train(trainer, run, stop, checkpoint)
     staged = run.checkpoints / "final"
     group.first(lambda: shutil.rmtree(staged, ignore_errors=True))
     if run.recipe.lora:
@@ -338,6 +350,19 @@ def complete(trainer: Any, run: RunFolder, start: float) -> TrainResult:
         write_card(run, staged, log, evaluations, state.global_step, seconds)
         run.finish(staged, log, state.global_step, seconds)
     group.wait()
-    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
     result = run.result()
     return pushed(run, replace(result, resumed_from=resumed, already_done=False))
+
+
+def _train(trainer: Any, run: RunFolder, stop: StopSignal, checkpoint: Path | None) -> None:
+    last = StopAfterStep(stop)
+    trainer.add_callback(last)
+    with worker_faults(run.recipe.data), stop.caught():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        last.finish(trainer.state.global_step, trainer.state.max_steps)
+    except Interrupted:
+        # Loader workers end with their loader; at exit torch would give each of them five seconds.
+        trainer.callback_handler.train_dataloader = None
+        trainer.accelerator.free_memory()
+        raise

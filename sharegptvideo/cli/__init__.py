@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import warnings
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from sharegptvideo import __version__
 from sharegptvideo.cli import build, data, demo, doctor, leaderboard, train
 from sharegptvideo.cli import eval as eval_
-from sharegptvideo.errors import UserError
+from sharegptvideo.errors import Interrupted, UserError
 
 __all__ = ["app", "main"]
 
@@ -32,6 +33,10 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except Interrupted as error:
+            if os.environ.get("RANK", "0") == "0":  # the first process of a launch speaks for all
+                typer.echo(str(error), err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted; run the same command again to go on", err=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from sharegptvideo import __version__
 from sharegptvideo.demo.journal import Findings, Journal
 from sharegptvideo.demo.scales import scale_named
-from sharegptvideo.demo.stages import STEPS, Demo, Step
+from sharegptvideo.demo.stages import STEPS, Demo, Display, Step
 from sharegptvideo.storage import write_json
 
 __all__ = ["Watcher", "run_demo"]
@@ -24,6 +23,10 @@ class Watcher(Protocol):
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Inside the step."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """A line about the step, such as from where its training goes on."""
         ...
 
     def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
@@ -41,6 +44,7 @@ def run_demo(
 
     Raises:
         UserError: an unknown scale, or `out` holds something else.
+        Interrupted: Ctrl-C or SIGTERM in a training, which has written a checkpoint.
     """
     demo = Demo(out, scale_named(scale), seed)
     journal = Journal(out, {"version": __version__, "scale": scale, "seed": seed})
@@ -66,8 +70,8 @@ def _write_pages(demo: Demo, summary: dict[str, Any]) -> None:
 def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher | None) -> Findings:
     if watcher:
         watcher.begins(number, step)
-    progress: Callable[[int, int, str], None] | None = watcher.progress if watcher else None
-    findings, now = journal.run(step.name, lambda: step.work(demo, progress))
+    display = Display(watcher.progress, watcher.tell) if watcher else Display()
+    findings, now = journal.run(step.name, lambda: step.work(demo, display))
     if watcher:
         tells = step.tells(findings)
         watcher.ended(number, step, tells, journal.seconds(step.name), before=not now)

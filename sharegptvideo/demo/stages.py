@@ -10,9 +10,10 @@ from typing import Any
 from sharegptvideo.demo.journal import Findings
 from sharegptvideo.demo.scales import DemoScale
 
-__all__ = ["STEPS", "Demo", "Step"]
+__all__ = ["STEPS", "Demo", "Display", "Step"]
 
 Progress = Callable[[int, int, str], None]
+Tell = Callable[[str], None]
 TASKS = ("synthetic_qa", "synthetic_ood_qa")
 
 
@@ -44,16 +45,24 @@ class Demo:
 
 
 @dataclass(frozen=True, slots=True)
+class Display:
+    """Where a step reports: how far it is, and lines for the reader; None where nobody looks."""
+
+    progress: Progress | None = None
+    tell: Tell | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step: `work` does it, `tells` puts its findings in a line."""
 
     name: str
     title: str
-    work: Callable[[Demo, Progress | None], Findings]
+    work: Callable[[Demo, Display], Findings]
     tells: Callable[[Findings], str]
 
 
-def _world(demo: Demo, progress: Progress | None) -> Findings:
+def _world(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.synthetic import build_world
 
     report = build_world(
@@ -61,7 +70,7 @@ def _world(demo: Demo, progress: Progress | None) -> Findings:
         seed=demo.seed,
         sizes=demo.scale.world,
         faults=demo.scale.faults,
-        progress=progress,
+        progress=display.progress,
     )
     return {"faults": report["settings"]["faults"], **report["found"]}
 
@@ -76,7 +85,7 @@ def _tell_world(found: Findings) -> str:
     )
 
 
-def _start(demo: Demo, progress: Progress | None) -> Findings:  # noqa: ARG001 - a step's signature
+def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's signature
     from sharegptvideo.loading import read_rows
     from sharegptvideo.modeling import build_tiny, load_model
 
@@ -102,19 +111,19 @@ def _tell_start(found: Findings) -> str:
     )
 
 
-def _pretrain(demo: Demo, progress: Progress | None) -> Findings:
-    return _train(demo, "pretrain", "start", demo.world, progress)
+def _pretrain(demo: Demo, display: Display) -> Findings:
+    return _train(demo, "pretrain", "start", demo.world, display)
 
 
-def _sft(demo: Demo, progress: Progress | None) -> Findings:
-    return _train(demo, "sft", "pretrain", demo.world, progress)
+def _sft(demo: Demo, display: Display) -> Findings:
+    return _train(demo, "sft", "pretrain", demo.world, display)
 
 
-def _dpo(demo: Demo, progress: Progress | None) -> Findings:
-    return _train(demo, "dpo", "sft", demo.preferences, progress)
+def _dpo(demo: Demo, display: Display) -> Findings:
+    return _train(demo, "dpo", "sft", demo.preferences, display)
 
 
-def _train(demo: Demo, stage: str, model: str, source: Path, progress: Progress | None) -> Findings:
+def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -> Findings:
     from sharegptvideo.training import DpoRecipe, load_recipe, run_dpo, run_sft
 
     settings = (
@@ -125,10 +134,16 @@ def _train(demo: Demo, stage: str, model: str, source: Path, progress: Progress 
         f"seed={demo.seed}",
     )
     recipe = load_recipe(f"demo/{stage}", [*settings, *demo.scale.overrides.get(stage, ())])
+
+    def tell(text: str) -> None:
+        # Advice about a recipe's options is for those who write one.
+        if display.tell and not text.startswith("features: "):
+            display.tell(text)
+
     if isinstance(recipe, DpoRecipe):
-        result = run_dpo(recipe, progress=progress)
+        result = run_dpo(recipe, progress=display.progress, tell=tell)
     else:
-        result = run_sft(recipe, progress=progress)
+        result = run_sft(recipe, progress=display.progress, tell=tell)
     last = result.log[-1] if result.log else {}
     return {
         "rows": result.rows,
@@ -150,7 +165,7 @@ def _tell_training(found: Findings) -> str:
     return text
 
 
-def _candidates(demo: Demo, progress: Progress | None) -> Findings:
+def _candidates(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.loading import read_rows
     from sharegptvideo.pipeline import sample_candidates
 
@@ -162,7 +177,7 @@ def _candidates(demo: Demo, progress: Progress | None) -> Findings:
         k=demo.scale.candidates,
         seed=demo.seed,
         max_new_tokens=demo.scale.max_new_tokens,
-        progress=progress,
+        progress=display.progress,
     )
     return report.as_dict()
 
@@ -171,13 +186,13 @@ def _tell_candidates(found: Findings) -> str:
     return f"{found['n_candidates']} answers to {found['n_questions']} questions"
 
 
-def _rewards(demo: Demo, progress: Progress | None) -> Findings:
+def _rewards(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.demo.agreement import agreement_on_rewards
     from sharegptvideo.judging import open_judge
     from sharegptvideo.pipeline import score_candidates
 
     judge = open_judge("answer-match")
-    report = score_candidates(demo.preferences, judge, demo.preferences, progress=progress)
+    report = score_candidates(demo.preferences, judge, demo.preferences, progress=display.progress)
     return {**report.as_dict(), "agreement": agreement_on_rewards(demo.preferences, demo.world)}
 
 
@@ -189,7 +204,7 @@ def _tell_rewards(found: Findings) -> str:
     )
 
 
-def _pairs(demo: Demo, progress: Progress | None) -> Findings:  # noqa: ARG001 - a step's signature
+def _pairs(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's signature
     from sharegptvideo.pipeline import make_pairs
 
     return make_pairs(demo.preferences, demo.preferences, seed=demo.seed).as_dict()
@@ -206,7 +221,7 @@ def _tell_pairs(found: Findings) -> str:
     )
 
 
-def _evaluate(demo: Demo, progress: Progress | None) -> Findings:
+def _evaluate(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.demo.agreement import agreement_on_runs
     from sharegptvideo.demo.comparison import compare_models
     from sharegptvideo.demo.exact_judge import ExactStateJudge
@@ -223,7 +238,7 @@ def _evaluate(demo: Demo, progress: Progress | None) -> Findings:
             media=demo.world,
             batch_size=demo.scale.batch_size,
             max_new_tokens=demo.scale.max_new_tokens,
-            progress=_labelled(progress, name.upper()),
+            progress=_labelled(display.progress, name.upper()),
         )
         judge_predictions(
             demo.run(name) / "predictions.jsonl",
@@ -233,7 +248,7 @@ def _evaluate(demo: Demo, progress: Progress | None) -> Findings:
             data_dir=demo.world,
         )
     return {
-        **compare_models(demo.folder / "runs"),
+        **compare_models(demo.folder / "runs", demo.world),
         "agreement": agreement_on_runs([demo.run("sft"), demo.run("dpo")], demo.world),
     }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
-from worker_rows import Deaf, Dying, Unreadable
+from worker_rows import Deaf, Dying, Signalled, Unreadable
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.loading import (
@@ -58,6 +59,16 @@ def test_other_errors_stay_what_they_are() -> None:
 
 def test_workers_leave_ctrl_c_to_the_training() -> None:
     assert list(batches_of(loaded(Deaf()))) == [{"rows": [True, True]}]
+
+
+def test_workers_end_on_sigterm_of_the_training_alone() -> None:
+    """A scheduler sends it to all of a job; the training needs its workers to end its step."""
+    batches = iter(loaded(Signalled()))
+    assert next(batches) == {"rows": [0, 1]}
+    (worker,) = (one for one in multiprocessing.active_children() if one.daemon)
+    worker.terminate()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 def test_no_workers_need_no_arguments() -> None:

@@ -142,6 +142,7 @@ def test_kill_9_and_again(
     assert again.stdout.count("\n") == 1
     assert '"steps": 40' in again.stdout
     assert '"resumed_from": null' not in again.stdout
+    assert "resuming from step " in again.stderr
     assert "Warning" not in again.stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the other processes: the number of threads changes sums

@@ -137,3 +137,31 @@ def test_two_processes_are_one(
     assert losses(folder) == pytest.approx(losses(one), rel=bound)
     assert furthest(folder, one) <= bound
     assert sorted(f.name for f in folder.iterdir()) == sorted(f.name for f in one.iterdir())
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
+    launch: Callable[..., subprocess.Popen[str]], sft_recipe: Recipe, change: Callable[..., Any]
+) -> None:
+    """The second one gets it; the first one, that writes and speaks, has to learn of it."""
+    recipe = change(sft_recipe, save_every=10**6, optimisation={"max_steps": 10**6})
+    launcher = launch("cpu_2", recipe)
+    log = Path(recipe.output) / "log.jsonl"
+    while launcher.poll() is None and not (log.exists() and log.read_text()):
+        time.sleep(0.01)
+    assert launcher.poll() is None, launcher.communicate()[1]
+    second = [
+        child
+        for child in psutil.Process(launcher.pid).children()
+        if child.environ().get("RANK") == "1"
+    ]
+    assert len(second) == 1
+    second[0].terminate()
+    err = launcher.communicate()[1]
+    assert err.count("the same command goes on from there") == 1
+    (checkpoint,) = Path(recipe.output).glob("checkpoints/checkpoint-*")
+    step = checkpoint.name.rpartition("-")[2]
+    assert f"stopped at step {step} of 1000000; the same command goes on from there" in err
+    assert (checkpoint / COMPLETE).exists()
+    assert {path.name for path in checkpoint.glob("rng_state*")} == {
+        "rng_state_0.pth", "rng_state_1.pth",
+    }  # fmt: skip

@@ -7,11 +7,12 @@ fails ends them all: the launcher sees to that.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sharegptvideo.storage import read_json, write_json
 
@@ -49,6 +50,25 @@ class Processes:
         found = action() if self.is_first else None
         self.wait()
         return found
+
+    def largest(self, value: int) -> int:
+        """Return the largest `value` of all processes, each of which has to ask."""
+        if self.count == 1:
+            return value
+        import torch
+        import torch.distributed
+
+        values = torch.tensor(value)
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=_on_cpus())
+        return int(values)
+
+
+@functools.cache
+def _on_cpus() -> Any:
+    """All processes, talking by way of their CPUs: no GPU has to finish its work for an answer."""
+    import torch.distributed
+
+    return torch.distributed.new_group(backend="gloo")
 
 
 def rank_of_environment() -> int:
