@@ -115,7 +115,10 @@ def _base_name(recipe: Recipe) -> str:
 def _about(recipe: Recipe) -> str:
     method = _STAGES[recipe.stage]
     if isinstance(recipe, DpoRecipe):
-        method += f" (β {recipe.dpo.beta:g}, loss `{recipe.dpo.loss_type}`)"
+        method += f" (β {recipe.dpo.beta:g}, loss `{recipe.dpo.loss_type}`"
+        if recipe.dpo.sft_weight:
+            method += f" and {recipe.dpo.sft_weight:g} × cross-entropy of the chosen answers"
+        method += ")"
     how = " with low-rank adapters" if recipe.lora else ""
     return (
         f"A model that answers questions about videos: `{_base_name(recipe)}` after {method}{how} "

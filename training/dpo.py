@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.training.pushing import pushed
 from sharegptvideo.training.recipe import DpoRecipe
@@ -12,8 +12,16 @@ from sharegptvideo.training.running import RunFolder, TrainResult
 
 if TYPE_CHECKING:
     from sharegptvideo.training.evaluating import Evaluator
+    from sharegptvideo.training.recipe import Preference
 
-__all__ = ["run_dpo"]
+__all__ = ["loss_arguments", "run_dpo"]
+
+
+def loss_arguments(dpo: Preference) -> dict[str, Any]:
+    """Return TRL's names and weights of the parts of the loss."""
+    if not dpo.sft_weight:
+        return {"loss_type": [dpo.loss_type]}
+    return {"loss_type": [dpo.loss_type, "sft"], "loss_weights": [1.0, dpo.sft_weight]}
 
 
 def run_dpo(
@@ -31,6 +39,7 @@ def run_dpo(
 
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
+        Interrupted: Ctrl-C or SIGTERM stopped it, as in `run_sft`.
     """
     from trl.trainer.dpo_config import DPOConfig
 
@@ -39,7 +48,6 @@ def run_dpo(
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
     from sharegptvideo.training.lora import adapters
-        Interrupted: Ctrl-C or SIGTERM stopped it, as in `run_sft`.
     from sharegptvideo.training.reference import use_reference
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
@@ -68,7 +76,7 @@ def run_dpo(
             args=DPOConfig(
                 **trainer_arguments(recipe, run),
                 beta=recipe.dpo.beta,
-                loss_type=[recipe.dpo.loss_type],
+                **loss_arguments(recipe.dpo),
                 precompute_ref_log_probs=precomputed,
             ),
             data_collator=PreferenceCollator(

@@ -230,6 +230,8 @@ class SftRecipe(_Recipe):
 class Preference(_Strict):
     """The DPO loss: `beta` is the strength of the pull towards the reference model.
 
+    `sft_weight` adds that many times the cross-entropy of the chosen answers, a mean over their
+    tokens; it keeps them from becoming less likely together with the rejected ones.
     `reference`: `precomputed` takes its log-probabilities from a cache that is filled before the
     first step, kept in `reference_cache` (default: beside the data); `model` runs the reference
     model in every step. A pair of equal answers stops the training, or is listed and left out.
@@ -239,6 +241,7 @@ class Preference(_Strict):
     loss_type: Literal["sigmoid", "hinge", "ipo", "sigmoid_norm", "apo_zero", "apo_down"] = (
         "sigmoid"
     )
+    sft_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     reference: Literal["precomputed", "model"] = "precomputed"
     reference_cache: str | None = None
     equal_pairs: Literal["error", "skip"] = "error"

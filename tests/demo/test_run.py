@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,7 @@ def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny demo whose first run was killed without warning in the middle of a training."""
+    """A tiny demo whose first run was killed without warning in a training, its second by SIGTERM."""
     out = tmp_path_factory.mktemp("demo") / "out"
     first = subprocess.Popen(
         command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
@@ -47,11 +48,39 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not (out / "summary.json").exists()
-    second = run(out, "--json")
-    assert second.returncode == 0, second.stderr
-    assert second.stderr.count("done before") == 2  # world and model
-    assert json.loads(second.stdout) == read_json(out / "summary.json")
+    step = _stopped_in_a_training(out)
+    third = run(out, "--json")
+    assert third.returncode == 0, third.stderr
+    assert third.stderr.count("done before") == 2  # world and model
+    assert f"resuming from step {step}\n" in third.stderr
+    assert json.loads(third.stdout) == read_json(out / "summary.json")
     return out
+
+
+def _stopped_in_a_training(out: Path) -> str:
+    """Run the demo and send it SIGTERM at a training's first logged step; returns where it was."""
+    log = out / "models" / "pretrain" / "log.jsonl"
+    log.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        command(out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    while not log.exists() or not log.read_text():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.terminate()
+    said = process.communicate()[1]
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    last = re.fullmatch(
+        r"stopped at step (\d+) of \d+; the same command goes on from there",
+        said.splitlines()[-1],
+    )
+    assert last, said
+    return last[1]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from sharegptvideo.media import sample_frames
 from sharegptvideo.modeling import load_model
 from sharegptvideo.training import DpoRecipe, run_dpo
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator
+from sharegptvideo.training.dpo import loss_arguments
 from sharegptvideo.training.examples import preference_dataset
 from sharegptvideo.training.families import open_family
 from sharegptvideo.training.running import RunFolder
@@ -42,7 +43,7 @@ def trainer_of(recipe: DpoRecipe, policy: Any) -> tuple[VideoDPOTrainer, Any]:
     trainer = VideoDPOTrainer(
         model=policy,
         ref_model=load_model(recipe.model, dtype="float32"),
-        args=DPOConfig(**arguments, beta=recipe.dpo.beta, loss_type=[recipe.dpo.loss_type]),
+        args=DPOConfig(**arguments, beta=recipe.dpo.beta, **loss_arguments(recipe.dpo)),
         data_collator=PreferenceCollator(ClipCache(family.reader), 128, share=recipe.sharing.video),
         train_dataset=rows,
         processing_class=family.tokenizer,
@@ -65,11 +66,17 @@ def log_probability(model: Any, clip: torch.Tensor, prompt: list[int], answer: l
 
 
 @pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("towers_frozen", [True, False])
+@pytest.mark.parametrize(("towers_frozen", "sft_weight"), [(True, 0.0), (False, 0.0), (True, 0.5)])
 def test_loss_is_minus_log_sigmoid_of_the_reward_margin(
-    towers_frozen: bool, share: bool, dpo_recipe: DpoRecipe, change: Callable[..., Any]
+    towers_frozen: bool,
+    sft_weight: float,
+    share: bool,
+    dpo_recipe: DpoRecipe,
+    change: Callable[..., Any],
 ) -> None:
     """Mean over pairs of -log σ(β ((log π(c) - log ref(c)) - (log π(r) - log ref(r)))).
+
+    With `sft_weight` w, plus w times the mean over all tokens of chosen answers of -log π.
 
     The policy is the starting model with noise on its language model, and, where the towers
     learn, on the projector too, so that policy and reference see different features.
@@ -77,7 +84,7 @@ def test_loss_is_minus_log_sigmoid_of_the_reward_margin(
     recipe = change(
         dpo_recipe,
         freeze={"vision_tower": towers_frozen, "projector": towers_frozen},
-        dpo={"beta": 0.7},
+        dpo={"beta": 0.7, "sft_weight": sft_weight},
         sharing={"video": share},
     )
     policy, reference = (load_model(recipe.model, dtype="float32") for _ in range(2))
@@ -93,16 +100,19 @@ def test_loss_is_minus_log_sigmoid_of_the_reward_margin(
     loss = float(trainer.compute_loss(trainer.model, batch).detach())
 
     pixels = trainer.data_collator.clips.reader.pixels
-    expected, margins = 0.0, []
+    expected, margins, chosen, tokens = 0.0, [], 0.0, 0
     for row in rows:
         clip = pixels(sample_frames(row["video_path"], 4).frames)
+        sides = ("chosen_ids", "rejected_ids")
+        said = [log_probability(policy, clip, row["prompt_ids"], row[side]) for side in sides]
         ratios = [
-            log_probability(policy, clip, row["prompt_ids"], row[side])
-            - log_probability(reference, clip, row["prompt_ids"], row[side])
-            for side in ("chosen_ids", "rejected_ids")
+            value - log_probability(reference, clip, row["prompt_ids"], row[side])
+            for side, value in zip(sides, said, strict=True)
         ]
+        chosen, tokens = chosen + said[0], tokens + len(row["chosen_ids"])
         margins.append(0.7 * (ratios[0] - ratios[1]))
         expected += math.log1p(math.exp(-margins[-1])) / len(rows)
+    expected -= sft_weight * chosen / tokens
     assert len(rows) == 4
     assert max(margins) - min(margins) > 0.01, "the test needs pairs that differ"
     assert loss == pytest.approx(expected, abs=1e-5)
@@ -121,6 +131,7 @@ def test_gradients_are_those_of_plain_rows(
     for share in (True, False):
         recipe = change(
             dpo_recipe,
+            output=f"{dpo_recipe.output}-{'shared' if share else 'plain'}",
             freeze={"vision_tower": towers_frozen, "projector": towers_frozen},
             sharing={"video": share},
             dpo={"beta": 0.7},
