@@ -35,7 +35,7 @@ def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny demo whose first run was killed without warning in a training, its second by SIGTERM."""
+    """A tiny demo, killed without warning in a training, then stopped in it by SIGTERM."""
     out = tmp_path_factory.mktemp("demo") / "out"
     first = subprocess.Popen(
         command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
