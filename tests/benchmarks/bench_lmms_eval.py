@@ -8,25 +8,34 @@
 On a GPU the model has Video-LLaVA-7B's widths (--layers of its 32 layers) in bfloat16, where the
 answers of the two may differ by a last bit's consequences.
 lmms-eval's Video-LLaVA adapter is mended in this process (it raises a TypeError as it is) and told
-our prompt, so that the answers can be compared. Rounds alternate: lmms-eval answers the questions
-of one clip, then this harness all of them. Theirs is timed while it answers, nothing else; ours is
-the whole run: loading the model, decoding, answering, judging, results.json. The ratio is told in
-seconds of the clock and, since other programs may share the machine, of the processor too.
+our prompt, so that the answers can be compared. Each harness runs in a process of its own, which
+ends before the other begins: lmms-eval answers the questions on one clip a round, this harness all
+of them in every round. Theirs is timed while it answers, nothing else; ours is the whole run:
+loading the model, decoding, answering, judging, results.json.
+
+Prints a line of JSON for each harness as it ends: questions a second in each round and peak memory.
+Then a line that compares: the ratio in seconds of the clock and, since other programs may share the
+machine, of the processor, and how many answers are equal.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from child_runs import print_line, run_child, run_ways
+
+WAYS = ["theirs", "ours"]
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 TASK = "msvd_qa_official"
 GOAL = {"cpu": 10.0, "cuda": 15.0}
@@ -98,65 +107,102 @@ def time_ours(
     return seconds, {row["id"]: row["prediction"] for row in rows}
 
 
-def measure(
-    folder: Path, each: int, tokens: int, theirs_each: int, device: str, layers: int | None
-) -> dict[str, Any]:
-    """Alternate between both, a round for each clip."""
-    import os
-
-    import torch
-    from small_video_llava import SIZE, build_large, build_small, write_questions
+def build(folder: Path, each: int, device: str, layers: int | None) -> None:
+    """Write the questions and the model that both harnesses take."""
+    from small_video_llava import build_large, build_small, write_questions
 
     rows = write_questions(SHARED, folder, each)
     if layers:
-        model = build_large(rows, folder / "model", layers, device)
+        build_large(rows, folder / "model", layers, device)
     else:
-        model = build_small(rows, folder / "model")
+        build_small(rows, folder / "model")
+
+
+def one(way: str, options: Any) -> dict[str, Any]:
+    """Measure one harness in this process, a round for each clip."""
+    import torch
+    from child_runs import Peak
+
+    import_module("transformers.models.video_llava.modeling_video_llava")  # before the baseline
+
+    folder, device, model = options.work, options.device, options.work / "model"
+    peak = Peak(torch.device(device))
     os.environ["SHAREGPTVIDEO_DATA_DIR"] = str(folder)
     os.environ["SHAREGPTVIDEO_MEDIA"] = str(folder / "clips")
     os.environ["HF_HOME"] = str(folder / "hf")
-    theirs = open_theirs(model, device)
-    groups = requests(tokens)
-    # Imports and first calls are nobody's speed.
-    time_theirs(theirs, next(iter(groups.values()))[:1])
-    time_ours(model, folder, folder / "warm", tokens, device)
-    theirs_per_s: list[tuple[float, float]] = []
-    ours_per_s: list[tuple[float, float]] = []
-    same = asked = 0
-    for number, every in enumerate(groups.values()):
-        group = every[:theirs_each]
-        (clock, processor), their_answers = time_theirs(theirs, group)
-        theirs_per_s.append((len(group) / clock, len(group) / processor))
-        (clock, processor), ours = time_ours(model, folder, folder / f"run{number}", tokens, device)
-        ours_per_s.append((len(rows) / clock, len(rows) / processor))
-        same += sum(ours[key] == said for key, said in their_answers.items())
-        asked += len(their_answers)
-    medians = [
-        [statistics.median(rate[which] for rate in rates) for which in (0, 1)]
-        for rates in (theirs_per_s, ours_per_s)
-    ]
+    rates: list[tuple[float, float]] = []
+    answers: dict[str, str] = {}
+
+    def took(count: int, spent: tuple[float, float]) -> None:
+        rates.append((count / spent[0], count / spent[1]))
+
+    if way == "theirs":
+        theirs, groups = open_theirs(model, device), requests(options.tokens)
+        # Imports and first calls are nobody's speed.
+        time_theirs(theirs, next(iter(groups.values()))[:1])
+        peak.restart()
+        for every in groups.values():
+            group = every[: options.theirs or options.each]
+            spent, said = time_theirs(theirs, group)
+            took(len(group), spent)
+            answers |= said
+    else:
+        time_ours(model, folder, folder / "warm", options.tokens, device)
+        peak.restart()
+        for number in range(len(list((folder / "clips").iterdir()))):
+            out = folder / f"run{number}"
+            spent, answers = time_ours(model, folder, out, options.tokens, device)
+            took(len(answers), spent)
     return {
-        "clips": len(groups),
-        "questions": len(rows),
-        "video_tokens": SIZE.video_tokens,
-        "new_tokens": tokens,
-        "threads": torch.get_num_threads(),
-        "lmms_eval_per_s": [round(rate, 3) for rate, _ in theirs_per_s],
-        "ours_per_s": [round(rate, 3) for rate, _ in ours_per_s],
-        "lmms_eval_median_per_s": round(medians[0][0], 3),
-        "ours_median_per_s": round(medians[1][0], 3),
-        "ratio": round(medians[1][0] / medians[0][0], 1),
-        "ratio_by_processor_time": round(medians[1][1] / medians[0][1], 1),
+        "way": way,
         "device": device,
-        "layers": layers or SIZE.text_layers,
-        "goal": GOAL[device.partition(":")[0]],
-        "answers_equal": f"{same} of {asked}",
-        "different_answers": len(set(ours.values())),
+        "threads": torch.get_num_threads(),
+        "rounds": len(rates),
+        "per_s": [round(rate, 3) for rate, _ in rates],
+        "median_per_s": round(statistics.median(rate for rate, _ in rates), 4),
+        "median_per_processor_s": round(statistics.median(rate for _, rate in rates), 4),
+        **peak.figures(),
+        "different_answers": len(set(answers.values())),
+        "answers": answers,
     }
 
 
+def compared(found: dict[str, dict[str, Any]], device: str) -> dict[str, Any]:
+    """The ratio, and how many answers are equal, where both harnesses were measured."""
+    if set(WAYS) - set(found):
+        return {"ways": list(found)}
+    theirs, ours = found["theirs"], found["ours"]
+    said = theirs["answers"].items()
+    ratio = ours["median_per_s"] / theirs["median_per_s"]
+    processor = ours["median_per_processor_s"] / theirs["median_per_processor_s"]
+    goal = GOAL[device.partition(":")[0]]
+    return {
+        "lmms_eval_median_per_s": theirs["median_per_s"],
+        "ours_median_per_s": ours["median_per_s"],
+        "ratio": round(ratio, 1),
+        "ratio_by_processor_time": round(processor, 1),
+        "goal": goal,
+        "goal_met": ratio >= goal,
+        "peak_mib": {way: each["peak_mib"] for way, each in found.items()},
+        "answers_equal": f"{sum(ours['answers'][key] == one for key, one in said)} of {len(said)}",
+        "different_answers": ours["different_answers"],
+    }
+
+
+def measure(options: Any) -> int:
+    """Build what both take, run them, print; 1 where one of them failed."""
+    flags = [*sys.argv[1:], "--work", str(options.work)]
+    made = run_child([__file__, "--way", "build", *flags])
+    if made.failed:
+        print_line({"way": "build", "failed": made.failed})
+        return 1
+    found = run_ways(__file__, WAYS, flags)
+    print_line(compared(found, options.device))
+    return len(found) < len(WAYS)
+
+
 def main() -> int:
-    """Measure, print, and say by the exit code whether the goal is met."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description="Questions a second, against lmms-eval.")
     parser.add_argument("--each", type=int, default=24, help="questions on each clip")
     parser.add_argument(
@@ -169,28 +215,26 @@ def main() -> int:
     parser.add_argument(
         "--layers", type=int, help="take a 7B's widths with so many layers (default on a GPU: 32)"
     )
+    parser.add_argument("--way", choices=[*WAYS, "build"], help="one harness, in this process")
+    parser.add_argument("--work", type=Path, help="with --way: the folder of questions and model")
     chosen = parser.parse_args()
     if chosen.device != "cpu" and chosen.layers is None:
         chosen.layers = 32
-    try:
-        import lmms_eval  # noqa: F401 - is it there?
-    except ImportError:
+    if chosen.way == "build":
+        build(chosen.work, chosen.each, chosen.device, chosen.layers)
+        return 0
+    if chosen.way:
+        print_line(one(chosen.way, chosen))
+        return 0
+    if find_spec("lmms_eval") is None:
         print("no lmms-eval here: make test-peers, then .venv-peers/bin/python", sys.argv[0])
         return 2
     if not SHARED.is_dir():
         print(f"no {SHARED.parent.name}/{SHARED.name} beside the project: no clips")
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(
-            Path(folder),
-            chosen.each,
-            chosen.tokens,
-            chosen.theirs or chosen.each,
-            chosen.device,
-            chosen.layers,
-        )
-    print(json.dumps(figures, indent=2))
-    return 0 if figures["ratio"] >= figures["goal"] else 1
+        chosen.work = Path(folder)
+        return measure(chosen)
 
 
 if __name__ == "__main__":

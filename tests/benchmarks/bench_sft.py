@@ -4,15 +4,18 @@
 
 LLaVA-Hound's shape: 2,056 video tokens, three questions of 20 tokens with answers of 25 on each
 clip, towers frozen, projector and language model learning. Whole steps (forward, loss, backward,
-AdamW) on clips that are decoded already; both sides start from the same weights and see the same
-rows, in turns. Prints one JSON object: seconds a step, the ratio, how far the losses are apart,
-and the peak memory of a step of each in a process of its own.
+optimiser: AdamW on a CPU, SGD on a GPU) on clips that are decoded already, every clip another one.
+Each side (`trl`, `shared`) runs in a process of its own, from the same weights, on the same rows.
+
+Prints a line of JSON for each side as it ends: seconds a step, peak memory of its steps, how often
+a layer ran in a step (2 with checkpointing), the first losses, the spread of logits, and by how
+much the loss moves when rows get another batch's clips. Then a line that compares: the ratio, and
+how far the losses are apart.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 import tempfile
@@ -22,30 +25,35 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import torch
+from child_runs import Peak, print_line, run_ways
 from training_shapes import (
-    alternate,
-    child_peak,
+    SHAPES,
+    Setting,
+    default_shape,
+    device_name,
+    distinct_clips,
     no_tokenizer,
     on_device,
     open_setting,
-    print_peak,
+    recompute_layers,
     share,
     text,
-    video_rows,
+    timed,
 )
 
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 
 GOAL = 2.5
+WAYS = ["trl", "shared"]
 EACH, QUESTION, ANSWER = 3, 20, 25
 
 
-def questions(clips: int, video: int, folder: Path) -> list[dict[str, Any]]:
+def questions(clips: int, video: int, folder: Path, media: Path | None) -> list[dict[str, Any]]:
     """`EACH` rows on each of `clips` clips; answers differ by a few tokens."""
     draw = random.Random(0)
     rows = []
-    for path in video_rows(clips, draw, folder):
+    for path in distinct_clips(clips, folder / "clips", media):
         for _ in range(EACH):
             asked = text(QUESTION, draw)
             said = text(ANSWER + draw.randrange(-4, 5), draw)
@@ -62,23 +70,24 @@ def questions(clips: int, video: int, folder: Path) -> list[dict[str, Any]]:
 class Step:
     """A training step of one side on round `number`'s batch."""
 
-    def __init__(self, way: str, options: Any, folder: Path, setting: Any) -> None:
+    def __init__(self, way: str, options: Any, folder: Path, setting: Setting) -> None:
         from datasets import Dataset
         from trl import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer
 
         self.way, self.setting = way, setting
-        rows = questions(options.clips * options.batches, setting.reader.video_id, folder)
+        clips = options.clips * options.batches
+        rows = questions(clips, setting.reader.video_id, folder, options.media)
+        self.clips = len({row["video_path"] for row in rows})
         size = options.clips * EACH
         collate = SftCollator(ClipCache(setting.reader), 4096)
         self.batches = [collate(rows[at : at + size]) for at in range(0, len(rows), size)]
         self.trainer: Any = (VideoSFTTrainer if way == "shared" else SFTTrainer)(
-            model=setting.again(),
+            model=setting.model,
             args=SFTConfig(
                 output_dir=str(folder / way),
                 use_cpu=setting.device.type == "cpu",
                 bf16=False,
-                gradient_checkpointing=options.checkpointing,
                 max_length=None,
                 remove_unused_columns=False,
                 report_to=[],
@@ -95,80 +104,110 @@ class Step:
             self.optimizer: Any = torch.optim.SGD(learning, lr=1e-5)
         else:
             self.optimizer = torch.optim.AdamW(learning, lr=1e-5, fused=True)
-        self.losses: list[float] = []
 
-    def __call__(self, number: int) -> None:
-        self.trainer.model.train()
-        batch = on_device(self.batches[number % len(self.batches)], self.setting)
+    def loss(self, number: int, clips_of: int | None = None) -> torch.Tensor:
+        """Of round `number`'s batch, or of that batch with another one's clips."""
+        batch = dict(self.batches[number % len(self.batches)])
+        if clips_of is not None:
+            batch["clips"] = self.batches[clips_of % len(self.batches)]["clips"]
+        batch = on_device(batch, self.setting)
         if self.way != "shared":
             pixels = batch.pop("clips")["pixel_values_videos"]
             batch["pixel_values_videos"] = pixels[batch.pop("clip_of_row")]
             del batch["shared_layout"]
         count = (batch["labels"] != -100).sum()
-        loss = self.trainer.compute_loss(self.trainer.model, batch, num_items_in_batch=count)
-        loss.backward()
+        found: torch.Tensor = self.trainer.compute_loss(
+            self.trainer.model, batch, num_items_in_batch=count
+        )
+        return found
+
+    def __call__(self, number: int) -> None:
+        self.trainer.model.train()
+        self.loss(number).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.losses.append(float(loss.detach()))
 
 
-def open_model(options: Any) -> Any:
-    """Towers frozen, projector learning, as in the paper's SFT."""
-    setting = open_setting(options.device, options.layers)
+def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
+    """Measure one side in this process."""
+    place = torch.device(options.device)
+    peak = Peak(place)
+    setting = open_setting(options.shape, options.device, options.layers)
+    # Towers frozen, projector learning, as in the paper's SFT.
     setting.model.model.multi_modal_projector.requires_grad_(True)
-    return setting
-
-
-def measure(options: Any) -> dict[str, Any]:
-    """Time both sides in turns, then each one's memory by itself."""
-    with tempfile.TemporaryDirectory() as name, quiet_and_quick():
-        setting = open_model(options)
-        steps = {way: Step(way, options, Path(name), setting) for way in ("trl", "shared")}
-        seconds = alternate(dict(steps), options.rounds, setting.device)
-    peaks = {}
-    if not options.no_memory:
-        flags = ["--device", options.device, "--clips", str(options.clips)]
-        flags += ["--checkpointing"] if options.checkpointing else []
-        flags += ["--layers", str(options.layers)] if options.layers else []
-        peaks = {way: child_peak(__file__, ["--one", way, *flags]) for way in steps}
-    first, second = steps["trl"].losses[0], steps["shared"].losses[0]
+    step = Step(way, options, folder, setting)
+    passes = recompute_layers(step.trainer.model, options.checkpointing)
+    with torch.no_grad():
+        losses = [float(step.loss(number)) for number in range(options.batches)]
+        moved = float(step.loss(0, clips_of=1)) - losses[0]
+    passes()
+    peak.restart()
+    seconds = timed(step, options.rounds, place)
+    again = passes()
+    assert again == 1 + options.checkpointing, again
     return {
-        "device": options.device,
+        "way": way,
+        "device": device_name(place),
+        "shape": options.shape,
         "parameters_millions": round(setting.parameters / 1e6, 1),
         "clips_a_step": options.clips,
         "questions_a_clip": EACH,
+        "clips": step.clips,
         "gradient_checkpointing": options.checkpointing,
-        "seconds_a_step": {way: round(clock, 3) for way, (clock, _) in seconds.items()},
-        "processor_seconds": {way: round(spent, 3) for way, (_, spent) in seconds.items()},
-        "first_loss_apart": abs(first - second) / first,
-        "times_trl": round(seconds["trl"][0] / seconds["shared"][0], 2),
-        "times_trl_by_processor": round(seconds["trl"][1] / seconds["shared"][1], 2),
-        "goal": GOAL,
-        "peak_mib": peaks,
+        "layer_passes_a_step": again,
+        "optimizer": type(step.optimizer).__name__,
+        **seconds,
+        **peak.figures(),
+        "first_losses": [round(loss, 7) for loss in losses],
+        "other_clips_move_loss": round(moved, 5),
+        **setting.logits,
     }
+
+
+def compared(found: dict[str, Any]) -> dict[str, Any]:
+    """The ratio and the distance of losses, where both sides were measured."""
+    figures: dict[str, Any] = {
+        "ways": list(found),
+        "seconds_a_step": {way: each["seconds_a_step"] for way, each in found.items()},
+        "peak_mib": {way: each["peak_mib"] for way, each in found.items()},
+    }
+    if set(WAYS) <= set(found):
+        trl, shared = found["trl"], found["shared"]
+        losses = zip(trl["first_losses"], shared["first_losses"], strict=True)
+        figures |= {
+            "times_trl": round(trl["seconds_a_step"] / shared["seconds_a_step"], 2),
+            "times_trl_by_processor": round(
+                trl["processor_seconds"] / shared["processor_seconds"], 2
+            ),
+            "losses_apart": round(max(abs(a - b) for a, b in losses), 7),
+            "first_losses": trl["first_losses"],
+            "other_clips_move_loss": trl["other_clips_move_loss"],
+        }
+    return figures | {"goal": GOAL}
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--shape", choices=SHAPES, help="default: 7b on a GPU, else small")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", type=int, default=1, help="clips a step, three rows each")
     parser.add_argument("--batches", type=int, default=2, help="different batches")
-    parser.add_argument("--layers", type=int, help="of the 7B's 32 on a GPU")
+    parser.add_argument("--layers", type=int, help="of the shape's language model")
     parser.add_argument("--attention", choices=["split", "dense", "flex"], default="split")
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--one", help="one step of one side; prints its peak memory")
+    parser.add_argument("--media", type=Path, help="a folder of clips; default: the shared data")
+    parser.add_argument("--way", choices=WAYS, help="one side, in this process")
     options = parser.parse_args()
-    if options.one:
+    options.shape = options.shape or default_shape(options.device)
+    if options.way:
         with tempfile.TemporaryDirectory() as name, quiet_and_quick():
-            setting = open_model(options)
-            Step(options.one, options, Path(name), setting)(0)
-            print_peak(setting.device)
+            print_line(one(options.way, options, Path(name)))
         return 0
-    print(json.dumps(measure(options)))
-    return 0
+    found = run_ways(__file__, WAYS, sys.argv[1:])
+    print_line(compared(found))
+    return len(found) < len(WAYS)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,26 @@
 
     python tests/benchmarks/bench_training.py [STEPS]
 
-The model of the demo, random pixels, prompts and answers of the demo's lengths; one thread. The
-bare loop has forward, loss on the answer, backward, clipping and AdamW, and nothing else. Prints
-one JSON object with milliseconds of CPU time a step (other processes then count less).
+The model of the demo, random pixels, prompts and answers of the demo's lengths; one thread. No two
+pairs of DPO are about one clip, three questions of SFT are about each. The bare loop has forward,
+loss on the answer, backward, clipping and AdamW, and nothing else. Each way runs in a process of
+its own. Prints a line of JSON for each as it ends, with milliseconds of CPU time a step (other
+processes then count less) and peak memory, and one that compares.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 import torch
+from child_runs import Peak, print_line, run_ways
 from datasets import Dataset
 from torch.nn import functional
 
@@ -34,20 +39,22 @@ from sharegptvideo.training.trainers import (
     trainer_arguments,
 )
 
-CLIPS = 64
+WAYS = ["sft", "bare", "sft_plain", "dpo", "dpo_plain"]
+QUESTIONS = {"sft": 3, "dpo": 1}
 
 
 def collated(stage: str, family: Any, count: int, share: bool) -> tuple[Any, Dataset]:
     """A collator whose clips are noise, and `count` rows for it."""
     side, frames = family.model.config.vision_config.image_size, 8
     clips = ClipCache(family.reader)
-    for number in range(CLIPS):
+    each = QUESTIONS[stage]
+    for number in range(-(-count // each)):
         shape = (frames, 3, side, side)
         clips._clips[str(number)] = {"frames": torch.randint(0, 256, shape, dtype=torch.uint8)}
     video = family.reader.video_id
     prompt, answer = [1, 10, video, *range(11, 25)], [*range(30, 40), 2]
     length = len(prompt) + len(answer)
-    rows = [{"video_path": str(number % CLIPS), "length": length} for number in range(count)]
+    rows = [{"video_path": str(number // each), "length": length} for number in range(count)]
     if stage == "dpo":
         row = {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": answer[3:]}
         given = {"ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
@@ -58,13 +65,11 @@ def collated(stage: str, family: Any, count: int, share: bool) -> tuple[Any, Dat
     return SftCollator(clips, 320, share=share), Dataset.from_list([r | row for r in rows])
 
 
-def trainer_ms(
-    stage: str, start: Path, out: Path, steps: int, *, share: bool = True
-) -> tuple[float, list[Any]]:
-    """Milliseconds a step in the trainer; the batches it saw, in another order."""
+def trainer_ms(stage: str, start: Path, out: Path, steps: int, *, share: bool = True) -> float:
+    """Milliseconds a step in the trainer."""
     from trl import DPOConfig, SFTConfig
 
-    output = out / f"{stage}-{share}"
+    output = out / f"{stage}-{share}-{steps}"
     recipe = load_recipe(f"demo/{stage}", [f"model={start}", f"output={output}", "report_to=[]"])
     with quiet_and_quick():
         family = open_family(recipe)
@@ -93,8 +98,7 @@ def trainer_ms(
         begin = time.process_time()
         trainer.train()
         spent = time.process_time() - begin
-    batches = [collate([rows[i] for i in range(s, s + size)]) for s in range(0, size * steps, size)]
-    return 1000 * spent / steps, batches
+    return 1000 * spent / steps
 
 
 class _Given(VideoDPOTrainer):
@@ -102,8 +106,12 @@ class _Given(VideoDPOTrainer):
         return dataset
 
 
-def bare_ms(start: Path, batches: list[Any]) -> float:
-    """Milliseconds a step of SFT with nothing around it."""
+def bare_ms(start: Path, steps: int) -> float:
+    """Milliseconds a step of SFT with nothing around it, on the trainer's rows in their order."""
+    recipe = load_recipe("demo/sft", [f"model={start}", "output=none"])
+    size = recipe.optimisation.per_device_batch_size
+    collate, rows = collated("sft", open_family(recipe), size * steps, share=True)
+    batches = [collate([rows[i] for i in range(s, s + size)]) for s in range(0, size * steps, size)]
     model = load_model(str(start), dtype="float32").train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=True)
@@ -122,30 +130,39 @@ def bare_ms(start: Path, batches: list[Any]) -> float:
     return 1000 * (time.process_time() - begin) / len(batches)
 
 
+def one(way: str, steps: int, folder: Path) -> dict[str, Any]:
+    """Measure one way in this process."""
+    torch.set_num_threads(1)
+    peak = Peak(torch.device("cpu"))
+    start = build_tiny(["what colour is it"] * 3, folder / "start", seed=0)
+    stage, _, plain = way.partition("_")
+
+    def run(count: int) -> float:
+        if way == "bare":
+            return bare_ms(start, count)
+        return trainer_ms(stage, start, folder, count, share=not plain)
+
+    run(1)  # what torch and TRL load on first use
+    peak.restart()
+    return {"way": way, "steps": steps, "ms_a_step": round(run(steps), 1), **peak.figures()}
+
+
 def main() -> int:
     """Measure and print."""
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        start = build_tiny(["what colour is it"] * 3, out / "start", seed=0)
-        trainer_ms("sft", start, out / "warm", 1)  # what torch and TRL load on first use
-        sft, batches = trainer_ms("sft", start, out, steps)
-        bare = bare_ms(start, batches)
-        sft_plain, _ = trainer_ms("sft", start, out, steps, share=False)
-        dpo, _ = trainer_ms("dpo", start, out, steps)
-        dpo_plain, _ = trainer_ms("dpo", start, out, steps, share=False)
-    figures = {
-        "steps": steps,
-        "sft_ms": round(sft, 1),
-        "bare_ms": round(bare, 1),
-        "overhead": round(sft / bare - 1, 3),
-        "sft_plain_ms": round(sft_plain, 1),
-        "dpo_ms": round(dpo, 1),
-        "dpo_plain_ms": round(dpo_plain, 1),
-    }
-    print(json.dumps(figures))
-    return 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("steps", nargs="?", type=int, default=20)
+    parser.add_argument("--way", choices=WAYS, help="one way, in this process")
+    options = parser.parse_args()
+    if options.way:
+        with tempfile.TemporaryDirectory() as folder:
+            print_line(one(options.way, options.steps, Path(folder)))
+        return 0
+    found = run_ways(__file__, WAYS, sys.argv[1:])
+    figures: dict[str, Any] = {f"{way}_ms": each["ms_a_step"] for way, each in found.items()}
+    if {"sft", "bare"} <= set(found):
+        figures["overhead"] = round(figures["sft_ms"] / figures["bare_ms"] - 1, 3)
+    print_line({"steps": options.steps, **figures})
+    return len(found) < len(WAYS)
 
 
 if __name__ == "__main__":

@@ -1,131 +1,313 @@
-"""Models and rows of LLaVA-Hound's shape for benchmarks of training: 8 frames, 2,056 video tokens.
+"""Models, clips and rows of LLaVA-Hound's shape for benchmarks: 8 frames, 2,056 video tokens.
 
-On a CPU a model of about 23 million parameters, on a GPU one of Video-LLaVA-7B's shape with random
-weights in bfloat16. Both sides of a benchmark get the same rows, the same clips and the same
-optimiser; what differs is how often a clip's tokens pass.
+Three shapes: `small` (a language model of about 20 million parameters, for a CPU), `7b`
+(Video-LLaVA-7B's, random weights in bfloat16, for a GPU) and `tiny`, to rehearse a benchmark. All
+sides of a benchmark get the same rows, clips, weights and optimiser; what differs is how often a
+clip's tokens pass.
+
+Weights are drawn so wide that answers depend on their clip and logits spread: with near-uniform
+logits every way agrees with every other, right or wrong.
 """
 
 from __future__ import annotations
 
-import copy
-import json
+import math
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from sharegptvideo.modeling import ModelSize, VideoPixels, build_tiny
+from sharegptvideo.modeling import (
+    ModelSize,
+    VideoPixels,
+    build_tiny,
+    load_model,
+    quiet_transformers,
+    video_token_count,
+)
+from sharegptvideo.storage import sha256_file, write_json
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
 
 __all__ = [
-    "CPU_SIZE",
+    "SHAPES",
+    "SHARED",
+    "WORDS",
     "Setting",
-    "alternate",
-    "child_peak",
+    "build_shape",
+    "default_shape",
+    "device_name",
+    "distinct_clips",
     "no_tokenizer",
     "on_device",
     "open_setting",
-    "print_peak",
+    "open_shape",
+    "outline_7b",
+    "recompute_layers",
     "share",
+    "spread",
     "text",
-    "video_rows",
+    "timed",
+    "widen",
 ]
 
-CPU_SIZE = ModelSize(
-    frames=8,
-    image=224,
-    patch=14,
-    vision_hidden=128,
-    vision_layers=4,
-    vision_heads=4,
-    vision_mlp=512,
-    text_hidden=512,
-    text_layers=6,
-    text_heads=8,
-    text_mlp=1376,
-    positions=4096,
-)
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+WORDS = ("a", "man", "in", "red", "walks", "his", "dog", "along", "the", "river", "and", "looks")
+_WIDTH = 1.28  # what a layer multiplies its input's size by: 0.02 × √4096, the 7B's
+_LOGITS = 3.0  # standard deviation of a position's logits
+
+
+def _wide(size: ModelSize) -> ModelSize:
+    return replace(size, init_std=_WIDTH / math.sqrt(size.text_hidden), position_std=0.5)
+
+
+SHAPES = {
+    "tiny": _wide(
+        ModelSize(
+            frames=8,
+            image=16,
+            vision_hidden=32,
+            vision_layers=2,
+            vision_heads=2,
+            vision_mlp=64,
+            text_hidden=64,
+            text_layers=2,
+            text_heads=2,
+            text_mlp=128,
+            positions=1024,
+        )
+    ),
+    "small": _wide(
+        ModelSize(
+            frames=8,
+            image=224,
+            patch=14,
+            vision_hidden=128,
+            vision_layers=4,
+            vision_heads=4,
+            vision_mlp=512,
+            text_hidden=512,
+            text_layers=6,
+            text_heads=8,
+            text_mlp=1376,
+            positions=4096,
+        )
+    ),
+    "7b": ModelSize(
+        frames=8,
+        image=224,
+        patch=14,
+        vision_hidden=1024,
+        vision_layers=24,
+        vision_heads=16,
+        vision_mlp=4096,
+        text_hidden=4096,
+        text_layers=32,
+        text_heads=32,
+        text_mlp=11008,
+        vocabulary=32064,
+        positions=4096,
+        init_std=0.02,
+    ),
+}
+"""Sizes of models by name."""
 
 
 @dataclass
 class Setting:
-    """A model on its device, and what collators need."""
+    """A model on its device, and what collators need.
+
+    `logits` has the spread of its next-token distributions, as `spread` gives it.
+    """
 
     model: Any
     reader: VideoLlavaReader
     device: torch.device
     parameters: int
+    logits: dict[str, float]
 
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype  # type: ignore[no-any-return]
 
-    def again(self) -> Any:
-        """The same weights a second time."""
-        return copy.deepcopy(self.model)
+
+def default_shape(device: str) -> str:
+    """The shape that a device is measured with."""
+    return "7b" if device.startswith("cuda") else "small"
 
 
-def open_setting(device: str, layers: int | None = None) -> Setting:
-    """A model with frozen towers and projector, as LLaVA-Hound's DPO has them.
+def device_name(device: torch.device) -> str:
+    """A GPU's name, or `cpu` with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+def build_shape(shape: str, out: Path, *, device: str, layers: int | None = None) -> Path:
+    """Save a random model of a shape to `out` as `from_pretrained` loads it.
 
     Args:
-        layers: of a 7B's 32, for GPUs that hold fewer.
+        layers: of the language model, in place of the shape's.
     """
-    place = torch.device(device)
-    with tempfile.TemporaryDirectory() as folder:
-        path = build_tiny(["what is it"] * 3, Path(folder) / "model", seed=0, size=CPU_SIZE)
-        if place.type == "cpu":
-            from sharegptvideo.modeling import load_model
+    if shape != "7b":
+        size = SHAPES[shape]
+        size = replace(size, text_layers=layers or size.text_layers)
+        build_tiny([" ".join(WORDS)] * 3, out, seed=0, size=size)
+        model: Any = load_model(str(out), dtype="float32")
+        widen(model)
+    else:
+        outline_7b(out, layers)
+        model = _draw_7b(out, torch.device(device))
+    with quiet_transformers():
+        model.save_pretrained(out)
+    return out
 
-            model: Any = load_model(str(path), dtype="float32")
-        else:
-            model = _seven_billion(place, layers)
-    inner = model.model
-    for part in (inner.image_tower, inner.video_tower, inner.multi_modal_projector):
-        part.requires_grad_(False)
-    config = model.config
-    reader = VideoLlavaReader(
-        VideoPixels(), 8, pad_id=0, video_id=config.video_token_id, video_tokens=8 * 257
+
+def outline_7b(out: Path, layers: int | None) -> None:
+    """Everything of a 7B's checkpoint but its weights."""
+    import transformers
+
+    size = SHAPES["7b"]
+    build_tiny([" ".join(WORDS)] * 3, out, seed=0, size=replace(SHAPES["small"], text_layers=1))
+    (out / "model.safetensors").unlink()
+    config: Any = transformers.VideoLlavaConfig.from_pretrained(out)
+    config.vision_config.update(
+        {
+            "hidden_size": size.vision_hidden,
+            "intermediate_size": size.vision_mlp,
+            "num_hidden_layers": size.vision_layers,
+            "num_attention_heads": size.vision_heads,
+            "projection_dim": 768,
+        }
     )
-    language = [*inner.language_model.parameters(), *model.lm_head.parameters()]
-    return Setting(model, reader, place, sum(p.numel() for p in language))
-
-
-def _seven_billion(place: torch.device, layers: int | None) -> Any:
-    from transformers import (
-        CLIPVisionConfig,
-        LlamaConfig,
-        VideoLlavaConfig,
-        VideoLlavaForConditionalGeneration,
+    config.text_config.update(
+        {
+            "vocab_size": size.vocabulary,
+            "hidden_size": size.text_hidden,
+            "intermediate_size": size.text_mlp,
+            "num_hidden_layers": layers or size.text_layers,
+            "num_attention_heads": size.text_heads,
+            "num_key_value_heads": size.text_heads,
+            "head_dim": size.text_hidden // size.text_heads,
+            "initializer_range": size.init_std,
+        }
     )
+    config.vision_feature_layer = -2
+    write_json(out / "config.json", config.to_dict())
 
-    vision = CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=224,
-        patch_size=14,
-    )
-    words = LlamaConfig(vocab_size=32064, num_hidden_layers=layers or 32)
-    config = VideoLlavaConfig(vision_config=vision, text_config=words, pad_token_id=0)
+
+def _draw_7b(folder: Path, place: torch.device) -> Any:
+    """Draw a 7B's weights in bfloat16 where they are to lie."""
+    from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration
+
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with place:
-            return VideoLlavaForConditionalGeneration(config)
+            model = VideoLlavaForConditionalGeneration(VideoLlavaConfig.from_pretrained(folder))
     finally:
         torch.set_default_dtype(before)
+    for tower in (model.model.image_tower, model.model.video_tower):
+        torch.nn.init.normal_(tower.get_parameter("embeddings.position_embedding.weight"), std=0.5)
+    widen(model)
+    return model
+
+
+def widen(model: Any) -> None:
+    """Scale the head so that a position's logits have a standard deviation of about 3.
+
+    Behind the last norm a position has size √hidden, so its logits spread by √hidden × the
+    standard deviation of the head's weights.
+    """
+    head = model.lm_head.weight
+    with torch.no_grad():
+        head.mul_(_LOGITS / (head.float().std() * math.sqrt(head.shape[1])))
+
+
+@torch.no_grad()
+def spread(model: Any) -> dict[str, float]:
+    """How far next-token distributions are from uniform, over a text without a clip.
+
+    Raises:
+        AssertionError: logits so even that agreement between two ways would prove nothing.
+    """
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, model.lm_head.weight.shape[0], (1, 64), generator=draw)
+    hidden = model.model.language_model(input_ids=ids.to(model.device)).last_hidden_state
+    logits = model.lm_head(hidden).float()
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    found = {
+        "logits_std": logits.std(-1).mean(),
+        "entropy_nats": entropy.mean(),
+        "entropy_std": entropy.std(),
+    }
+    figures = {name: round(float(value), 3) for name, value in found.items()}
+    figures["uniform_nats"] = round(math.log(logits.shape[-1]), 3)
+    assert figures["logits_std"] > 1, figures
+    return figures
+
+
+def open_shape(shape: str, folder: Path, *, device: str, layers: int | None = None) -> Any:
+    """Draw a model of a shape on `device`; its tokenizer and processor go to `folder`."""
+    if shape == "7b":
+        outline_7b(folder, layers)
+        return _draw_7b(folder, torch.device(device))
+    build_shape(shape, folder, device=device, layers=layers)
+    model: Any = load_model(str(folder), dtype="float32")
+    return model.to(device)
+
+
+def open_setting(shape: str, device: str, layers: int | None = None) -> Setting:
+    """A model with frozen towers and projector, as LLaVA-Hound's DPO has them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "model"
+        model = open_shape(shape, folder, device=device, layers=layers)
+        pixels = VideoPixels.from_pretrained(str(folder))
+    inner = model.model
+    for part in (inner.image_tower, inner.video_tower, inner.multi_modal_projector):
+        part.requires_grad_(False)
+    config, frames = model.config, SHAPES[shape].frames
+    reader = VideoLlavaReader(
+        pixels,
+        frames,
+        pad_id=0,
+        video_id=config.video_token_id,
+        video_tokens=video_token_count(config, frames),
+    )
+    language = [*inner.language_model.parameters(), *model.lm_head.parameters()]
+    return Setting(
+        model, reader, torch.device(device), sum(p.numel() for p in language), spread(model)
+    )
+
+
+def recompute_layers(model: Any, wanted: bool) -> Callable[[], float]:
+    """Switch gradient checkpointing on where `wanted`; return a count of passes by a layer.
+
+    transformers' trainers switch it on in `train()`, which a benchmark of single steps never
+    calls. The count since the last call of it says whether layers do run again.
+    """
+    if wanted:
+        model.activation_checkpointing_enable()
+    layer = model.model.language_model.layers[0]
+    assert layer.gradient_checkpointing is wanted
+    outer, inner = [0], [0]
+    layer.register_forward_pre_hook(lambda *_: outer.__setitem__(0, outer[0] + 1))
+    # A hook of the layer itself stays outside what is computed again.
+    layer.input_layernorm.register_forward_pre_hook(lambda *_: inner.__setitem__(0, inner[0] + 1))
+
+    def passes() -> float:
+        found = inner[0] / outer[0]
+        outer[0] = inner[0] = 0
+        return found
+
+    return passes
 
 
 def share(trainer: Any, setting: Setting, way: Any) -> None:
@@ -160,77 +342,61 @@ def no_tokenizer() -> Any:
 
 def text(count: int, draw: random.Random) -> list[int]:
     """Token ids of `count` words."""
-    return [draw.randrange(260, 280) for _ in range(count)]
+    return [draw.randrange(10, 260) for _ in range(count)]
 
 
-def video_rows(count: int, draw: random.Random, folder: Path) -> list[str]:
-    """Paths of `count` clips: the real ones of the shared data, or of noise where it is absent."""
-    if SHARED.is_dir():
-        found = sorted(str(path) for path in (SHARED / "videos").iterdir())
-        return [found[number % len(found)] for number in range(count)]
-    import av
-    import numpy as np
+def distinct_clips(count: int, folder: Path, media: Path | None = None) -> list[str]:
+    """Paths of `count` different clips: those of `media`, then ones of the synthetic world.
 
-    paths = []
-    for number in range(count):
-        path = folder / f"noise{number}.mp4"
-        noise = np.random.default_rng(draw.randrange(1 << 30))
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=5)
-            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-            for _ in range(10):
-                picture = noise.integers(0, 256, (240, 320, 3), dtype=np.uint8)
-                for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                    container.mux(packet)
-            for packet in stream.encode():
-                container.mux(packet)
-        paths.append(str(path))
-    return paths
-
-
-def alternate(
-    ways: dict[str, Callable[[int], None]], rounds: int, device: torch.device
-) -> dict[str, tuple[float, float]]:
-    """Median seconds of each way by the clock and of the processor; they take turns.
-
-    A way is called with the number of the round; round 0 is not counted. Where other programs
-    share the machine, the processor's time says more.
+    Args:
+        folder: where clips are made.
+        media: searched for clips, all folders below it, too; default: the shared data, if there.
     """
-    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    from sharegptvideo.synthetic.render import render, write_mp4
+    from sharegptvideo.synthetic.state import sample_state, state_key
+
+    media = media or SHARED
+    files = [path for kind in ("*.mp4", "*.gif") for path in sorted(media.rglob(kind))]
+    real = {sha256_file(path): str(path) for path in reversed(files)}  # one of each content
+    found = list(reversed(real.values()))[:count]
+    folder.mkdir(parents=True, exist_ok=True)
+    draw, seen = random.Random(0), set()
+    while len(found) < count:
+        state = sample_state(draw, held_out=False)
+        if state_key(state) in seen:
+            continue
+        seen.add(state_key(state))
+        frames = render(state, np.random.default_rng(len(found)))
+        path = folder / f"made{len(found)}.mp4"
+        write_mp4(frames.repeat(3, axis=1).repeat(3, axis=2), path)  # 288×288, as clips are
+        found.append(str(path))
+    assert len(set(found)) == count
+    return found
+
+
+def timed(
+    step: Callable[[int], None], rounds: int, device: torch.device
+) -> dict[str, float | list[float]]:
+    """Seconds of `rounds` calls with the number of the round; round 0 is not counted.
+
+    `seconds_a_step` is the median by the clock, `seconds_range` the least and the most; where
+    other programs share the machine, `processor_seconds`, the median of the processor's, says more.
+    """
+    spent: list[tuple[float, float]] = []
     for number in range(rounds + 1):
-        for name, step in ways.items():
-            _wait(device)
-            start = time.perf_counter(), time.process_time()
-            step(number)
-            _wait(device)
-            if number:
-                clock, processor = time.perf_counter() - start[0], time.process_time() - start[1]
-                spent[name].append((clock, processor))
+        _wait(device)
+        start = time.perf_counter(), time.process_time()
+        step(number)
+        _wait(device)
+        spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    clock, processor = zip(*spent[1:], strict=True)
     return {
-        name: (statistics.median(c for c, _ in times), statistics.median(p for _, p in times))
-        for name, times in spent.items()
+        "seconds_a_step": round(statistics.median(clock), 4),
+        "seconds_range": [round(min(clock), 4), round(max(clock), 4)],
+        "processor_seconds": round(statistics.median(processor), 4),
     }
 
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def child_peak(script: str, arguments: list[str]) -> float:
-    """MiB at most of a run of `script` in a process of its own, which prints them last."""
-    done = subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True, check=True
-    )
-    return float(json.loads(done.stdout.strip().splitlines()[-1])["peak_mib"])
-
-
-def print_peak(device: torch.device) -> None:
-    """What `child_peak` reads: of the GPU where there is one, else of this process."""
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device) / 2**20
-    else:
-        # Not getrusage: its peak may be that of the process that started this one.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    print(json.dumps({"peak_mib": round(peak, 1)}))
