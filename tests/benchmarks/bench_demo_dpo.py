@@ -1,9 +1,10 @@
 """The demo's DPO with changed settings: what each gains and loses, on demos that are there.
 
-    python tests/benchmarks/bench_demo_dpo.py DEMO... --change "dpo.sft_weight=0" [--change ...]
+    python tests/benchmarks/bench_demo_dpo.py [DEMO...] [--change "dpo.sft_weight=0"] [--change ...]
 
-For each DEMO (a folder of `sharegptvideo demo`, such as those of bench_demo.py) and each change
-(`key=value` of the recipe demo/dpo, parted by blanks; "" changes nothing) it trains on the demo's
+For each DEMO (a folder of `sharegptvideo demo`; those of bench_demo.py unless given) and each
+change (`key=value` of the recipe demo/dpo, parted by blanks; unless given: no SFT term, and the SFT
+term alone) it trains on the demo's
 SFT model and pairs, answers the test questions, and prints a line: accuracy of SFT and of the
 changed DPO in % by the exact state, the paired difference with its 95 % interval, answers that
 contradict themselves, and questions right before and wrong after, in % of all; the same difference
@@ -29,18 +30,23 @@ from sharegptvideo.storage import read_json
 from sharegptvideo.training import DpoRecipe, load_recipe, run_dpo
 
 MAX_NEW_TOKENS = 32
+# With almost no β the preference has almost no gradient.
+DEFAULT = ("dpo.sft_weight=0", "dpo.beta=0.0001")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("demos", type=Path, nargs="+", metavar="DEMO")
+    parser.add_argument("demos", type=Path, nargs="*", metavar="DEMO")
     parser.add_argument("--change", action="append", default=[], metavar='"KEY=VALUE ..."')
     parser.add_argument("--rounds", type=int, default=1)
     chosen = parser.parse_args()
-    for demo in chosen.demos:
+    demos = chosen.demos or sorted(Path("bench-demo").glob("seed-*"))
+    if not demos:
+        parser.error("no demo given, and none in bench-demo; run bench_demo.py first")
+    for demo in demos:
         seed = int(read_json(demo / "demo.json")["seed"])
         _print(seed, "the demo's own", compare_models(demo / "runs", demo / "datasets" / "world"))
-        for change in chosen.change:
+        for change in chosen.change or DEFAULT:
             with tempfile.TemporaryDirectory() as folder:
                 found = _changed(demo, Path(folder), seed, change.split(), chosen.rounds)
             _print(seed, change or "nothing changed", found)
