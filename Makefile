@@ -19,7 +19,7 @@ DEMO_ARGS ?=
 # Tests share the machine's cores between processes; torch would take all of them in each.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
-LINTED := sharegptvideo eval training tests
+LINTED := sharegptvideo tests
 
 .PHONY: help setup demo test check lint types bench test-peers clean
 
@@ -31,7 +31,7 @@ help:
 	@echo "make bench       the measurements in tests/benchmarks"
 	@echo "make test-peers  comparisons with other projects (.venv-peers, several GB)"
 
-# Done once, and again when a dependency or the package map changes.
+# Done once, and again when pyproject.toml or a pin changes.
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -47,7 +47,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	    exit 1; \
 	fi; \
 	[ -x $(BIN)/python ] && $(BIN)/python -c '' || "$$found" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt setuptools
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt hatchling
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
 	    --no-build-isolation -e '.[dev]'
 	@touch $@
@@ -59,14 +59,8 @@ lint: setup
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/ruff format --check $(LINTED)
 
-# The installed package is what is checked: type checkers do not see through the editable map.
 types: setup
-	@rm -rf .typecheck build *.egg-info
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
-	    --target .typecheck .
-	@rm -rf build *.egg-info
-	cd .typecheck && ../$(BIN)/python -m mypy --strict --config-file ../pyproject.toml \
-	    --cache-dir ../.mypy_cache -p sharegptvideo
+	$(BIN)/python -m mypy --strict -p sharegptvideo
 
 test: lint types
 	$(PYTEST) -m "not gpu and not peers"
@@ -90,4 +84,4 @@ test-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m pytest -q -o addopts="" --strict-markers --import-mode=importlib tests/peers
 
 clean:
-	rm -rf .typecheck build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf dist .mypy_cache .ruff_cache .pytest_cache

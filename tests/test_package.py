@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 import tomllib
@@ -11,16 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fresh_python import run_python
 
 import sharegptvideo
+from sharegptvideo._shipped import shipped
+from sharegptvideo.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {
-    "sharegptvideo": "sharegptvideo",
-    "eval": "sharegptvideo.eval",
-    "training": "sharegptvideo.training",
-    "datasets_cards": "sharegptvideo.datasets_cards",
-}
+PACKAGE = ROOT / "sharegptvideo"
+BESIDE = ("eval", "training", "datasets_cards")
 HEAVY = (
     "torch",
     "transformers",
@@ -38,11 +38,9 @@ HEAVY = (
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Installed name and file of every module that ships."""
-    for folder, package in FOLDERS.items():
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT / folder).with_suffix("").parts
-            yield ".".join((package, *parts)).removesuffix(".__init__"), path
+    """Name and file of every module."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
 
 
 def ours_imported(path: Path) -> set[str]:
@@ -128,10 +126,10 @@ def test_version_is_the_projects() -> None:
     assert sharegptvideo.__version__ == project["version"]
 
 
-def test_every_package_is_listed() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    there = {name for name, path in modules() if path.name == "__init__.py"}
-    assert sorted(listed) == sorted(there)
+def test_code_lies_where_it_is_imported_from() -> None:
+    assert not [path for folder in BESIDE for path in (ROOT / folder).rglob("*.py")]
+    folders = {path.parent for _, path in modules()}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
 
 
 def test_pins_cover_what_is_asked_for() -> None:
@@ -150,24 +148,85 @@ def test_pins_cover_what_is_asked_for() -> None:
     assert names - {"sharegptvideo"} <= pinned
 
 
-@pytest.mark.slow
-def test_wheel_holds_every_file(tmp_path: Path) -> None:
-    """Built from a copy: setuptools leaves its working files beside the sources."""
-    import shutil
+LISTING = """
+import json
+import sharegptvideo
+from sharegptvideo.eval import list_tasks
+from sharegptvideo.eval.lmms_eval_tasks import folder
+from sharegptvideo.judging.protocol import load_protocol
+from sharegptvideo.publishing import templates_folder
+from sharegptvideo.training.recipe_files import recipe_names, recipe_text
+from sharegptvideo.training.scale import config_names, config_path
 
-    pytest.importorskip("setuptools", reason="builds without the network need setuptools here")
-    tree = tmp_path / "tree"
-    for folder in FOLDERS:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "-w", str(tmp_path), str(tree)], check=True, cwd=tmp_path)
+prompts = [("official", "caption"), ("caption-grounded", "caption"), ("caption-grounded", "frames")]
+listed = {
+    "eval/tasks/*": {task.name: task.model_dump_json() for task in list_tasks()},
+    "eval/prompts/*": {f"{p} {sees}": load_protocol(p, sees=sees).hash for p, sees in prompts},
+    "eval/lmms_eval_tasks/*": {file.stem: file.read_text() for file in folder().iterdir()},
+    "training/recipes/*/*": {name: recipe_text(name) for name in recipe_names()},
+    "training/accelerate/*": {name: config_path(name).read_text() for name in config_names()},
+    "datasets_cards/*": {file.stem: file.read_text() for file in templates_folder().iterdir()},
+}
+print(json.dumps([sharegptvideo.__file__, listed]))
+"""
+
+
+def listed_from(folder: Path, elsewhere: Path) -> dict[str, dict[str, str]]:
+    """What the package in `folder` lists: the names and contents of tasks, recipes and so on."""
+    place, listed = json.loads(run_python(LISTING, elsewhere, PYTHONPATH=str(folder)))
+    assert Path(place).parent == folder / "sharegptvideo"
+    return listed
+
+
+def run_pip(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", *arguments]
+    subprocess.run([*command, "--no-deps", "--no-build-isolation"], check=True)
+
+
+def names_in(wheel: Path) -> set[str]:
+    return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    return listed_from(ROOT, tmp_path_factory.mktemp("elsewhere"))
+
+
+def test_checkout_lists_the_files_beside_it(checkout: dict[str, dict[str, str]]) -> None:
+    for pattern, entries in checkout.items():
+        assert len(entries) == len([path for path in ROOT.glob(pattern) if path.is_file()]) > 2
+
+
+def test_wheel_ships_what_the_checkout_lists(
+    checkout: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """The wheel of the source distribution, too; nothing else is in either."""
+    pytest.importorskip("hatchling", reason="builds without the network need hatchling here")
+    run_pip("wheel", ROOT, "-w", tmp_path / "direct")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path]
+    subprocess.run(build, check=True, cwd=ROOT, capture_output=True)
+    (source,) = tmp_path.glob("*.tar.gz")
+    run_pip("wheel", source, "-w", tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
-    shipped = set(zipfile.ZipFile(wheel).namelist())
-    for folder, package in FOLDERS.items():
-        for path in (ROOT / folder).rglob("*"):
+    expected = set()
+    for folder in (PACKAGE, *(ROOT / name for name in BESIDE)):
+        inside = Path("sharegptvideo", "" if folder == PACKAGE else f"_shipped_files/{folder.name}")
+        for path in folder.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
-                inside = Path(*package.split(".")) / path.relative_to(ROOT / folder)
-                assert inside.as_posix() in shipped
+                expected.add((inside / path.relative_to(folder)).as_posix())
+    assert names_in(wheel) == names_in(next((tmp_path / "direct").glob("*.whl"))) == expected
+    run_pip("install", wheel, "--target", tmp_path / "installed")
+    assert listed_from(tmp_path / "installed", tmp_path) == checkout
+
+
+def test_editable_install_points_at_the_checkout(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="builds without the network need hatchling here")
+    run_pip("install", "--target", tmp_path, "-e", ROOT)
+    (pth,) = tmp_path.glob("*.pth")
+    assert Path(pth.read_text().strip()).samefile(ROOT)
+    assert not (tmp_path / "sharegptvideo").exists()
+
+
+def test_folder_that_does_not_ship() -> None:
+    with pytest.raises(UserError, match="eval/nothing: no such folder; install sharegptvideo"):
+        shipped("eval/nothing")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judging.base import JudgeItem
 from sharegptvideo.judging.quoting import cut, in_line, quoted
@@ -228,7 +228,7 @@ def load_protocol(
 
 @cache
 def _own(stem: str) -> Protocol:
-    file = resources.files(__package__) / "prompts" / f"{stem}.yaml"
+    file = shipped("eval/prompts") / f"{stem}.yaml"
     return _parse(f"prompts/{stem}.yaml", file.read_text(encoding="utf-8"))
 
 

@@ -35,7 +35,7 @@ def open_judge(
         spec: the judge.
         base_url: endpoint of `openai:` judges; default: OPENAI_BASE_URL.
         protocol: "caption-grounded" or "official": the prompt of `openai:` judges.
-        prompt_file: replaces the prompt's wording; its form is that of the files in `prompts`.
+        prompt_file: replaces the prompt's wording; its form is that of the files in `eval/prompts`.
         sees: "frames": `openai:` judges see frames of the clip instead of its caption.
         options: how fast, for how much money and with which cache `openai:` judges are asked.
 

@@ -7,6 +7,7 @@ the Hub reads, a card for each config, and `eval.yaml` for the test sets.
 
 from sharegptvideo.publishing.publishing import Published, publish
 from sharegptvideo.publishing.shards import SplitFiles, write_split
+from sharegptvideo.publishing.templates import templates_folder
 from sharegptvideo.publishing.writing import write_config
 
-__all__ = ["Published", "SplitFiles", "publish", "write_config", "write_split"]
+__all__ = ["Published", "SplitFiles", "publish", "templates_folder", "write_config", "write_split"]

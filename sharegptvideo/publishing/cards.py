@@ -1,6 +1,6 @@
 """The pages of a published repository: its front page, and a card for each config.
 
-The texts are the templates of `sharegptvideo.datasets_cards`; counts, splits, sources and the
+The texts are the templates of `datasets_cards`; counts, splits, sources and the
 example row are computed from the files that were written.
 """
 

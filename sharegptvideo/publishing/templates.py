@@ -1,19 +1,19 @@
-"""Card templates: those of `sharegptvideo.datasets_cards`, or one's own in their place."""
+"""Card templates: those of `datasets_cards`, or one's own in their place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import yaml
 
+from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import Config
 
-__all__ = ["PLACES", "CardTemplate", "card_template"]
+__all__ = ["PLACES", "CardTemplate", "card_template", "templates_folder"]
 
 PLACES = ("example", "origin", "splits", "rights")
 """What is filled in: an example row, where the rows come from, counts by split and by source."""
@@ -50,6 +50,11 @@ class CardTemplate:
         return Template(self.body).substitute(values)
 
 
+def templates_folder() -> Path:
+    """Return the folder with the package's templates, to copy one from."""
+    return shipped("datasets_cards")
+
+
 def card_template(config: Config, cards: Path | None) -> CardTemplate:
     """The template of a config: `cards/NAME.md` if it is there, else the package's.
 
@@ -61,7 +66,7 @@ def card_template(config: Config, cards: Path | None) -> CardTemplate:
         raise UserError(f"{cards}: no such folder; --cards is a folder with {name} and the like")
     own = cards is not None and (cards / name).is_file()
     if not own or cards is None:
-        text = files("sharegptvideo.datasets_cards").joinpath(name).read_text("utf-8")
+        text = (templates_folder() / name).read_text("utf-8")
         return _parsed(name, text, own=False)
     try:
         text = (cards / name).read_text("utf-8")

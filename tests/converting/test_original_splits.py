@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.publishing.templates import templates_folder
 from sharegptvideo.schema import CONFIGS
 from sharegptvideo.sources.original_sets import ORIGINAL_SETS, original_set, split_of_file
 
 
 def test_the_table_for_readers_is_the_one_in_code() -> None:
-    text = files("sharegptvideo.datasets_cards").joinpath("README.md").read_text("utf-8")
+    text = (templates_folder() / "README.md").read_text("utf-8")
     lines = re.findall(r"^\| `[\w-]+` \| (?:train|validation|test) \|.*", text, re.MULTILINE)
     found = [tuple(cell.strip(" `") for cell in line.split("|")[1:-1]) for line in lines]
     expected = []

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from string import Template
 
 import pytest
 import yaml
 
-from sharegptvideo.publishing.templates import PLACES
+from sharegptvideo.publishing.templates import PLACES, templates_folder
 from sharegptvideo.schema import CONFIGS
 
 SECTIONS = ["Columns", "How it was made", "Splits", "Licence", "Known limits", "Citation"]
 
 
 def _card(name: str) -> str:
-    return files("sharegptvideo.datasets_cards").joinpath(f"{name}.md").read_text("utf-8")
+    return (templates_folder() / f"{name}.md").read_text("utf-8")
 
 
 def test_no_card_without_a_config() -> None:
-    names = {path.name for path in files("sharegptvideo.datasets_cards").iterdir()}
-    cards = {name.removesuffix(".md") for name in names if name.endswith(".md")}
+    cards = {path.stem for path in templates_folder().glob("*.md")}
     assert cards - {"README"} == set(CONFIGS)
 
 

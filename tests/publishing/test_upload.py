@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.publishing import publish
 from sharegptvideo.publishing.cards import changelog_entries
+from sharegptvideo.publishing.templates import templates_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
 
@@ -293,7 +293,7 @@ def test_readme_of_the_cards(
     hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands that it shows, one after the other, with the rows that it speaks of."""
-    page = files("sharegptvideo.datasets_cards").joinpath("README.md").read_text("utf-8")
+    page = (templates_folder() / "README.md").read_text("utf-8")
     section = page.split("## Publish your own version\n")[1].split("\n## ")[0]
     shown = [line.split("  #")[0] for line in section.splitlines() if line.startswith("sharegpt")]
     assert len(shown) == 5
@@ -305,7 +305,7 @@ def test_readme_of_the_cards(
     ]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("my_cards").mkdir()
-    template = files("sharegptvideo.datasets_cards").joinpath("captions.md").read_text("utf-8")
+    template = (templates_folder() / "captions.md").read_text("utf-8")
     Path("my_cards", "captions.md").write_text(template)
     for line in shown:
         words = shlex.split(line)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from sharegptvideo.cli import app
 from sharegptvideo.training.scale import config_names, config_path
 
-FOLDER = Path(__file__).parents[2] / "training" / "scale"
+FOLDER = Path(__file__).parents[2] / "training" / "accelerate"
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 KINDS = {
     "cpu_2": ("MULTI_GPU", 2),

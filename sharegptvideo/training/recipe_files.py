@@ -16,34 +16,27 @@ import difflib
 import re
 import types
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.storage import parse_yaml
 from sharegptvideo.training.recipe import STAGES, Recipe
 
 __all__ = ["load_recipe", "load_steps", "maker_of", "recipe_names", "recipe_text"]
 
+_FOLDER = "training/recipes"
 _STEPS = "steps"
 _DEMO_MODELS = ("demo-out", "models")  # of `sharegptvideo demo` without --out
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package, as `train run` takes them."""
-    root = resources.files("sharegptvideo.training.recipes")
-    names = []
-    for group in root.iterdir():
-        if group.is_dir():
-            names += [
-                f"{group.name}/{file.name.removesuffix('.yaml')}"
-                for file in group.iterdir()
-                if file.name.endswith(".yaml")
-            ]
-    return sorted(names)
+    files = shipped(_FOLDER).glob("*/*.yaml")
+    return sorted(f"{file.parent.name}/{file.stem}" for file in files)
 
 
 def maker_of(model: str) -> str | None:
@@ -71,8 +64,7 @@ def recipe_text(name_or_file: str) -> str:
             raise UserError(f"recipe {file}: cannot be read ({cause})") from error
     if name_or_file not in recipe_names():
         raise unknown_name("recipe", name_or_file, recipe_names())
-    root = resources.files("sharegptvideo.training.recipes")
-    return root.joinpath(*f"{name_or_file}.yaml".split("/")).read_text(encoding="utf-8")
+    return (shipped(_FOLDER) / f"{name_or_file}.yaml").read_text(encoding="utf-8")
 
 
 def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
-from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo._shipped import shipped
+from sharegptvideo.errors import unknown_name
 
 __all__ = ["config_about", "config_names", "config_path"]
 
-_SUFFIX = ".yaml"
+_FOLDER = "training/accelerate"
 
 
 def config_names() -> list[str]:
     """Names that `train config` takes."""
-    folder = resources.files("sharegptvideo.training.scale")
-    return sorted(
-        file.name.removesuffix(_SUFFIX) for file in folder.iterdir() if file.name.endswith(_SUFFIX)
-    )
+    return sorted(file.stem for file in shipped(_FOLDER).glob("*.yaml"))
 
 
 def config_path(name: str) -> Path:
     """The file of a configuration, for `accelerate launch --config_file`.
 
     Raises:
-        UserError: there is none of that name, or the package lies in an archive.
+        UserError: there is none of that name.
     """
     if name not in config_names():
         raise unknown_name("configuration", name, config_names())
-    file = resources.files("sharegptvideo.training.scale").joinpath(f"{name}{_SUFFIX}")
-    if not isinstance(file, Path):
-        raise UserError("the package lies in an archive; install it as files")
-    return file
+    return shipped(_FOLDER) / f"{name}.yaml"
 
 
 def config_about(name: str) -> str:

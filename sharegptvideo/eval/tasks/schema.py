@@ -35,7 +35,7 @@ class JudgeWording(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt_file: Path
-    """Beside the task's file; the form is that of the files in sharegptvideo/judging/prompts."""
+    """Beside the task's file; the form is that of the files in eval/prompts."""
 
 
 class Task(BaseModel):

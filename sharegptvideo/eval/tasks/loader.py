@@ -1,29 +1,26 @@
-"""Finds and reads task files: those of this folder, and those of a folder of one's own.
+"""Finds and reads task files: those of `eval/tasks`, and those of a folder of one's own.
 
-A task may `include:` parts, files of the folder `parts/` beside it or of the one here, so that
+A task may `include:` parts, files of the folder `parts/` beside it or of the shipped one, so that
 what tasks share is said once. Of several parts a later one wins, and the task's own keys win over
 all of them.
 """
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval.tasks.schema import Task
 from sharegptvideo.storage import parse_yaml
 
 __all__ = ["list_tasks", "load_task", "parse_task", "task_names"]
 
+_FOLDER = "eval/tasks"
 _PARTS = "parts"
-
-
-def _shipped() -> Path:
-    return Path(str(files("sharegptvideo.eval.tasks")))
 
 
 def task_names(task_path: Path | None = None) -> tuple[str, ...]:
@@ -65,7 +62,7 @@ def parse_task(text: str, name: str, folder: Path | None = None) -> Task:
             itself.
     """
     where = f"task file {name}.yaml"
-    home = folder or _shipped()
+    home = folder or shipped(_FOLDER)
     data = _merged(_mapping(text, where), where, home, ())
     try:
         task = Task.model_validate(data)
@@ -80,7 +77,7 @@ def parse_task(text: str, name: str, folder: Path | None = None) -> Task:
 
 
 def _task_files(task_path: Path | None) -> dict[str, Path]:
-    found = {file.stem: file for file in _shipped().glob("*.yaml")}
+    found = {file.stem: file for file in shipped(_FOLDER).glob("*.yaml")}
     if task_path is None:
         return found
     if not task_path.is_dir():
@@ -128,7 +125,7 @@ def _merged(data: dict[str, Any], where: str, home: Path, chain: tuple[str, ...]
 
 
 def _part(name: str, home: Path, where: str) -> Path:
-    found = {file.stem: file for file in (_shipped() / _PARTS).glob("*.yaml")}
+    found = {file.stem: file for file in (shipped(_FOLDER) / _PARTS).glob("*.yaml")}
     found |= {file.stem: file for file in (home / _PARTS).glob("*.yaml")}
     if name not in found:
         raise UserError(f"{where}: {unknown_name('part', name, found)}")

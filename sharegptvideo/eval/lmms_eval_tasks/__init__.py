@@ -11,12 +11,13 @@ environment: see `Settings`. `predictions:` reads the sample logs, to judge the 
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
+
+from sharegptvideo._shipped import shipped
 
 __all__ = ["folder"]
 
 
 def folder() -> Path:
     """The folder to give to lmms-eval's `--include_path`."""
-    return Path(str(files("sharegptvideo.eval.lmms_eval_tasks")))
+    return shipped("eval/lmms_eval_tasks")

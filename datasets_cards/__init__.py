@@ -1,1 +1,0 @@
-"""One Markdown template for each config: the page that a published dataset shows."""
