@@ -89,7 +89,7 @@ def load_dataset(
             (FILE:LINE and cause), the Hub out of reach.
     """
     from sharegptvideo.builder import SharegptvideoBuilder
-    from sharegptvideo.registration import NAME, builder_hash
+    from sharegptvideo.registration import NAME, TABLES_KEY
     from sharegptvideo.sources.synthetic import cache_folder
 
     config = config_of(name)
@@ -98,7 +98,7 @@ def load_dataset(
         cache_dir=str(cache_folder() / "datasets"),
         dataset_name=NAME,
         config_name=name,
-        hash=builder_hash(),
+        hash=TABLES_KEY,
         data_dir=None if source is None else os.fspath(source),
         media=None if media is None else os.fspath(media),
         require_media=require_media,

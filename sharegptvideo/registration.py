@@ -8,19 +8,22 @@ order of the two imports does not matter, and `import sharegptvideo` stays light
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["NAME", "builder_hash", "register"]
+__all__ = ["NAME", "TABLES_KEY", "TABLES_VERSION", "register"]
 
 NAME = "sharegptvideo"
+TABLES_VERSION = 1
+"""Raise it when tests/golden/tables.json changes: tables cached under another are not read."""
+TABLES_KEY = f"tables-v{TABLES_VERSION}"
+"""The folder of cached tables in the cache of `datasets`, in place of its hash of a script."""
+
 _BUILDER = "sharegptvideo.builder"
 _TARGET = "datasets.load"
 
@@ -36,23 +39,12 @@ def register() -> None:
         sys.meta_path.insert(0, _Waiting())
 
 
-@functools.cache
-def builder_hash() -> str:
-    """A digest of the code that makes rows: tables cached by other code are not reused."""
-    folder = Path(__file__).parent
-    names = ["builder.py", "loading.py", "schema.py", "storage.py"]
-    digest = hashlib.sha256()
-    for path in [*(folder / name for name in names), *sorted((folder / "sources").glob("*.py"))]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _add_name(load: ModuleType) -> None:
     table = getattr(load, "_PACKAGED_DATASETS_MODULES", None)
     factory = getattr(load, "PackagedDatasetModuleFactory", None)
     if table is None or factory is None or NAME in table:
         return
-    table[NAME] = (_BUILDER, builder_hash())
+    table[NAME] = (_BUILDER, TABLES_KEY)
     list_files = factory.get_module
 
     @functools.wraps(list_files)

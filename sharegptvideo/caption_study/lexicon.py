@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sharegptvideo.caption_study.tokens import Block, Ints
-from sharegptvideo.storage import sha256_text
 
 __all__ = ["Aspect", "Group", "Lexicon", "Matcher", "built_in", "matcher"]
 
@@ -75,20 +74,11 @@ class Lexicon(BaseModel):
     aspects: dict[str, Aspect]
 
 
-def _text() -> str:
-    return (resources.files(__package__) / "lexicon.yaml").read_text(encoding="utf-8")
-
-
 @functools.cache
 def built_in() -> Lexicon:
     """The lexicon that ships with the package."""
-    return Lexicon.model_validate(yaml.safe_load(_text()))
-
-
-@functools.cache
-def built_in_hash() -> str:
-    """SHA-256 of the lexicon's file, first 16 hex digits."""
-    return sha256_text(_text())[:16]
+    text = (resources.files(__package__) / "lexicon.yaml").read_text(encoding="utf-8")
+    return Lexicon.model_validate(yaml.safe_load(text))
 
 
 @functools.cache

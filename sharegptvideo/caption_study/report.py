@@ -268,7 +268,7 @@ def _footer(figures: Mapping[str, Any]) -> str:
     skipped = figures["skipped_rows"]
     limit = figures["limit"]
     told = [
-        f"Lexicon version {lexicon['version']} ({lexicon['hash']}).",
+        f"Lexicon version {lexicon['version']}.",
         f"Splits: {figures['split']}." if figures["split"] else "",
         f"At most {limit:,} captions and questions of each config were read." if limit else "",
         f"{skipped:,} row{_s(skipped)} that break the schema were left out." if skipped else "",

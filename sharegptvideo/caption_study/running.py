@@ -130,10 +130,7 @@ def study(settings: Settings, progress: Progress | None = None) -> dict[str, Any
         **figures,
         "support": support,
         "rules": {
-            "lexicon": {
-                "version": lexicon.built_in().version,
-                "hash": lexicon.built_in_hash(),
-            },
+            "lexicon": {"version": lexicon.built_in().version},
             "opening_words": repetition.OPENING,
             "phrase_words": repetition.PHRASE,
             "segment_words": SEGMENT,

@@ -8,7 +8,10 @@ from typing import Any
 from sharegptvideo.judging.base import JudgeItem, Verdict
 from sharegptvideo.judging.normalise import plain
 
-__all__ = ["Exact"]
+__all__ = ["RULES_VERSION", "Exact"]
+
+RULES_VERSION = 1
+"""Raise it when tests/golden/exact.json changes."""
 
 
 class Exact:
@@ -18,7 +21,7 @@ class Exact:
 
     def describe(self) -> dict[str, Any]:
         """Name, kind and rule version."""
-        return {"name": self.name, "kind": "rules", "version": 1}
+        return {"name": self.name, "kind": "rules", "version": RULES_VERSION}
 
     def check(self) -> None:
         """Nothing can be missing."""

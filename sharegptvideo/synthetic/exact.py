@@ -12,7 +12,7 @@ from sharegptvideo.synthetic.state import SHAPES, ClipState, ObjectState
 __all__ = ["RULES_VERSION", "Check", "check_answer", "is_right"]
 
 RULES_VERSION = 2
-"""Raised by hand when a verdict changes; 1 read only the first yes or no of an answer."""
+"""Raise it when tests/golden/exact_state.json changes; 1 read only an answer's first yes or no."""
 
 _NUMBERS = {1: "one", 2: "two"}
 # Of these only one can hold of the same thing at the same time.

@@ -15,12 +15,13 @@ from sharegptvideo.synthetic.language import Faults, Question, ask, caption, dis
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
 from sharegptvideo.workers import worker_pool
 
-__all__ = ["SCALES", "SPLITS", "Sizes", "build_world", "load_questions"]
+__all__ = ["SCALES", "SPLITS", "WORLD_VERSION", "Sizes", "build_world", "load_questions"]
 
 Progress = Callable[[int, int, str], None]
 Split = Literal["train", "preference", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
-FORMAT = 5
+WORLD_VERSION = 5
+"""Raise it when tests/golden/world.json changes: worlds of other versions are then not reused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def build_world(
         sizes = SCALES[scale]
     faults = faults or Faults()
     settings = {
-        "format": FORMAT,
+        "format": WORLD_VERSION,
         "seed": seed,
         "sizes": asdict(sizes),
         "faults": {**faults.as_dict(), "contexts": list(faults.contexts)},

@@ -90,7 +90,7 @@ def write_card(
         load_code=_code(name, recipe, staged, adapters=adapters),
         limitations=_limitations(recipe, state, good),
         made_with=", ".join(f"{k} {v}" for k, v in state["versions"].items())
-        + f"; source {state['sittings'][-1]['source_sha256'][:12]}.",
+        + f"; training version {state['training_version']}.",
     )
     write_text(staged / "README.md", str(card))
 

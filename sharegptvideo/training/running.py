@@ -35,7 +35,7 @@ from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.pushing import check_push
 from sharegptvideo.training.recipe import Recipe, recipe_hash
-from sharegptvideo.training.records import environment, source_hash, versions
+from sharegptvideo.training.records import TRAINING_VERSION, environment, versions
 from sharegptvideo.training.scale import processes
 
 __all__ = ["COMPLETE", "RunFolder", "TrainResult"]
@@ -174,10 +174,16 @@ class RunFolder:
                     f"output {self.path}: {key.removesuffix('_sha256')} changed since this "
                     f"training began; remove the folder to start again"
                 )
+        begun_by = self.state.get("training_version", TRAINING_VERSION)
+        if begun_by != TRAINING_VERSION:
+            raise UserError(
+                f"output {self.path}: was begun by training version {begun_by}, this is version "
+                f"{TRAINING_VERSION}, whose steps would differ; remove the folder to start again"
+            )
+        unversioned = bool(self.state) and "training_version" not in self.state
         earlier = [one["text"] for one in self.state.get("warnings", [])]
         sitting = {
             "started": _now(),
-            "source_sha256": source_hash(),
             "versions": versions(),
             "environment": environment(processes().count),
         }
@@ -186,6 +192,7 @@ class RunFolder:
             stage=self.recipe.stage,
             model=self.recipe.model,
             recipe_sha256=self._hash,
+            training_version=TRAINING_VERSION,
             **made_of,
             rows=data.used,
             missing=data.missing,
@@ -201,6 +208,12 @@ class RunFolder:
         write_text(self.path / "recipe.yaml", text)
         for note in data.notes():
             self.tell(note)
+        if unversioned:
+            self.note(
+                f"begun by a package that recorded no training version; the steps from here on are "
+                f"those of version {TRAINING_VERSION}",
+                step=0,
+            )
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint; half-written ones are removed."""

@@ -19,6 +19,7 @@ from sharegptvideo.storage import read_json, write_json
 from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
 from sharegptvideo.training.cards import write_card
 from sharegptvideo.training.recipe import Hub, recipe_hash
+from sharegptvideo.training.records import TRAINING_VERSION
 from sharegptvideo.training.running import RunFolder
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def test_a_run_folder_says_what_it_was_made_with(dpo_recipe: DpoRecipe) -> None:
     assert state["versions"]["torch"] == torch.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", state["versions"]["sharegptvideo"])
     (sitting,) = state["sittings"]
-    assert re.fullmatch("[0-9a-f]{64}", sitting["source_sha256"])
+    assert state["training_version"] == TRAINING_VERSION
+    assert f"; training version {TRAINING_VERSION}." in head_and_body(Path(dpo_recipe.output))[1]
     assert sitting["environment"]["device"] == "cpu" or torch.cuda.is_available()
     assert sitting["environment"]["threads"] == torch.get_num_threads()
 
@@ -63,6 +65,31 @@ def test_each_sitting_is_recorded(sft_recipe: SftRecipe) -> None:
         run_recipe(sft_recipe, progress=stop)
     run_recipe(sft_recipe)
     assert len(read_json(Path(sft_recipe.output) / "run.json")["sittings"]) == 2
+
+
+def test_a_training_of_another_version(sft_recipe: SftRecipe) -> None:
+    """Of another version it is not gone on with; of the time before versions, with a note."""
+
+    def stop(done: int, _total: int, _what: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(sft_recipe, progress=stop)
+    record = Path(sft_recipe.output) / "run.json"
+    state = read_json(record)
+    write_json(record, state | {"training_version": TRAINING_VERSION + 1})
+    with pytest.raises(UserError, match=rf"begun by training version {TRAINING_VERSION + 1}, this"):
+        run_recipe(sft_recipe)
+
+    del state["training_version"]
+    state["sittings"][0]["source_sha256"] = "c" * 64
+    write_json(record, state)
+    told: list[str] = []
+    result = run_recipe(sft_recipe, tell=told.append)
+    (note,) = (text for text in told if "recorded no training version" in text)
+    assert note in result.notes
+    assert note in read_json(record)["notes"]
 
 
 # The card.
@@ -126,7 +153,7 @@ def test_evaluations_in_a_card(
     run.state = {
         "model_sha256": "a" * 64, "data_sha256": "b" * 64, "rows": 8, "missing": ["x", "y"],
         "cut": 1, "versions": {"sharegptvideo": "1.2.3"}, "warnings": [], "notes": [],
-        "sittings": [{"source_sha256": "c" * 64, "environment": {
+        "training_version": 1, "sittings": [{"environment": {
             "processes": 8, "devices": 8, "device": "H100"}}],
     }  # fmt: skip
     rows = [

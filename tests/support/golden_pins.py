@@ -1,0 +1,89 @@
+"""Everything whose identity is a version: where the version stands, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from golden import Pin
+from golden_answers import answer_match, exact, exact_state
+from golden_lexicon import lexicon
+from golden_rows import pictures, tables, world
+from golden_training import training
+
+__all__ = ["PINS"]
+
+
+def _constant(module: str, name: str) -> Callable[[], int]:
+    """Reads a constant when it is asked for, so that a test can change it."""
+    return lambda: int(getattr(import_module(module), name))
+
+
+def _lexicon_version() -> int:
+    from sharegptvideo.caption_study.lexicon import built_in
+
+    return built_in().version
+
+
+_RULES, _WORLD = "RULES_VERSION", "WORLD_VERSION"
+
+PINS = (
+    Pin(
+        "answer_match",
+        _RULES,
+        "sharegptvideo/judging/answer_match.py",
+        _constant("sharegptvideo.judging.answer_match", _RULES),
+        answer_match,
+    ),
+    Pin(
+        "exact",
+        _RULES,
+        "sharegptvideo/judging/exact.py",
+        _constant("sharegptvideo.judging.exact", _RULES),
+        exact,
+    ),
+    Pin(
+        "exact_state",
+        _RULES,
+        "sharegptvideo/synthetic/exact.py",
+        _constant("sharegptvideo.synthetic.exact", _RULES),
+        exact_state,
+    ),
+    Pin(
+        "lexicon",
+        "version",
+        "sharegptvideo/caption_study/lexicon.yaml",
+        _lexicon_version,
+        lexicon,
+    ),
+    Pin(
+        "tables",
+        "TABLES_VERSION",
+        "sharegptvideo/registration.py",
+        _constant("sharegptvideo.registration", "TABLES_VERSION"),
+        tables,
+    ),
+    Pin(
+        "world",
+        _WORLD,
+        "sharegptvideo/synthetic/world.py",
+        _constant("sharegptvideo.synthetic.world", _WORLD),
+        world,
+    ),
+    Pin(
+        "world_pictures",
+        _WORLD,
+        "sharegptvideo/synthetic/world.py",
+        _constant("sharegptvideo.synthetic.world", _WORLD),
+        pictures,
+        tolerance=3,  # levels of 255, for another build of the codec
+    ),
+    Pin(
+        "training",
+        "TRAINING_VERSION",
+        "training/records.py",
+        _constant("sharegptvideo.training.records", "TRAINING_VERSION"),
+        training,
+        tolerance=5e-4,  # for sums in another order, on another CPU; one step moves the loss more
+    ),
+)
