@@ -241,7 +241,8 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
         UserError: `FILE:LINE: cause` where the line is not a JSON object in UTF-8.
     """
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        # The end of the line is no part of the row, and would be in the cause of a broken one.
+        row = json.loads(line.rstrip(b"\r\n").decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{number}: {_not_utf8(line, error)}") from error
     except (ValueError, RecursionError) as error:

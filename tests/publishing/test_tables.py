@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sharegptvideo.errors import UserError
@@ -224,6 +224,7 @@ def test_any_lines(name: str, contents: list[list[str]]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200))
+@example(b'"')
 def test_any_bytes(content: bytes) -> None:
     same("qa", content)
 

@@ -136,8 +136,9 @@ def sft_recipe(release: Path, tiny: Path, tmp_path: Path) -> SftRecipe:
 
 @pytest.fixture
 def dpo_recipe(release: Path, tiny: Path, tmp_path: Path) -> DpoRecipe:
-    """Six steps of DPO on the four pairs, towers and projector frozen."""
-    recipe = load_recipe("demo/dpo", [*common(release, tiny, tmp_path / "dpo"), *SHORT])
+    """Six steps of plain DPO on the four pairs, towers and projector frozen."""
+    plain = "dpo.sft_weight=0"
+    recipe = load_recipe("demo/dpo", [*common(release, tiny, tmp_path / "dpo"), *SHORT, plain])
     assert isinstance(recipe, DpoRecipe)
     return recipe
 
