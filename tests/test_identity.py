@@ -131,11 +131,9 @@ def test_a_comment_changes_no_identity(tmp_path: Path) -> None:
     package = Path(str(sharegptvideo.__file__)).parent
     copy = tmp_path / "copy" / "sharegptvideo"
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(package, copy, ignore=ignored)
-    for name in ("eval", "training", "datasets_cards"):  # elsewhere, where they are mapped
-        folder = Path(str(__import__(f"sharegptvideo.{name}", fromlist=["x"]).__file__)).parent
-        shutil.copytree(folder, copy / name, ignore=ignored, dirs_exist_ok=True)
-    files = [file for end in ("py", "yaml") for file in copy.rglob(f"*.{end}")]
+    for name in ("sharegptvideo", "eval", "training", "datasets_cards"):
+        shutil.copytree(package.parent / name, copy.parent / name, ignore=ignored)
+    files = [file for end in ("py", "yaml") for file in copy.parent.rglob(f"*.{end}")]
     assert len(files) > 200
     for file in files:
         with file.open("a", encoding="utf-8") as opened:

@@ -86,7 +86,8 @@ def reversed_pair(
     False if all pairs agree; None if there is no pair to compare.
     """
     places = [_places(text, keys) for text in (reference, prediction)]
-    common = sorted(places[0].keys() & places[1].keys(), key=lambda s: places[0][s][0])
+    # By stem within a clause: a set's order changes from process to process.
+    common = sorted(places[0].keys() & places[1].keys(), key=lambda s: (places[0][s][0], s))
     compared = False
     for position, first in enumerate(common):
         for second in common[position + 1 :]:

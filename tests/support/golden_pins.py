@@ -81,7 +81,7 @@ PINS = (
     Pin(
         "training",
         "TRAINING_VERSION",
-        "training/records.py",
+        "sharegptvideo/training/records.py",
         _constant("sharegptvideo.training.records", "TRAINING_VERSION"),
         training,
         tolerance=5e-4,  # for sums in another order, on another CPU; one step moves the loss more
