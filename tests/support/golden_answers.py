@@ -1,11 +1,15 @@
 """Answers of every kind, with what the judges by rules say of them.
 
 Each question meets each answer: most are wrong in some way or other, and that is what a change of
-the rules moves.
+the rules moves. No list of answers has every word that the rules know, so the tables of words are
+pinned beside them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +175,9 @@ def answer_match(_: Path) -> dict[str, Any]:
         for question, reference in _SHORT
         for prediction in _SHORT_ANSWERS
     }
-    return _verdicts(AnswerMatch(), asked)
+    names = ("case", "details", "lexicon", "normalise", "order", "polar", "statement", "values")
+    words = _words(*(f"sharegptvideo.judging.{name}" for name in names))
+    return _verdicts(AnswerMatch(), asked) | words
 
 
 def exact(_: Path) -> dict[str, Any]:
@@ -204,6 +210,38 @@ def _verdicts(judge: Any, asked: dict[str, tuple[str, str, str, str | None]]) ->
         ]
         for found in judge.judge(items)
     }
+
+
+def _words(*modules: str) -> dict[str, str]:
+    """Size and digest of every table of words, numbers or patterns in some modules."""
+    found = {}
+    for module in modules:
+        home = module.rpartition(".")[2]
+        for name, value in vars(import_module(module)).items():
+            told = None if name.startswith("__") else _told(value)
+            if told is not None and isinstance(value, dict | list | tuple | set | frozenset):
+                digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+                found[f"{home}.{name}"] = f"{len(value)} entries, {digest}"
+            elif told is not None and isinstance(value, re.Pattern):
+                found[f"{home}.{name}"] = told
+    return found
+
+
+def _told(value: Any) -> str | None:
+    """A text that is the same for equal values, sets and dicts in any order; None for functions."""
+    if value is None or isinstance(value, str | int | float):
+        return repr(value)
+    if isinstance(value, re.Pattern):
+        return f"{value.pattern} {value.flags}"
+    parts = [*value.items()] if isinstance(value, dict) else value
+    if not isinstance(parts, list | tuple | set | frozenset):
+        return None
+    told = [_told(part) for part in parts]
+    if None in told:
+        return None
+    if isinstance(value, dict | set | frozenset):
+        told.sort(key=str)
+    return f"({', '.join(map(str, told))})"
 
 
 def _thing(shape: str, colour: str, size: str, motion: str, change: str, **new: str) -> Any:
@@ -284,6 +322,10 @@ _STATE_ANSWERS = [
     "The cross gets larger.",
     "It shrinks.",
     "Is the ring red?",
+    "The ring is red without a fence.",
+    "It is neither blue nor white.",
+    "It is false that the ring is red.",
+    "A lamp is missing.",
 ]
 
 
@@ -308,4 +350,4 @@ def exact_state(_: Path) -> dict[str, Any]:
             told = ["right" if found.right else "wrong", found.reason]
             case = f"{name}: {kind} of {about or 'the scene'} | {', '.join(accepted)} | {answer}"
             results[case] = [*told, "contradicts itself"] if found.contradicts else told
-    return results
+    return results | _words("sharegptvideo.synthetic.reading", "sharegptvideo.synthetic.exact")

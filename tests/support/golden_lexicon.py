@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.caption_study.lexicon import built_in, matcher
+from sharegptvideo.caption_study.lexicon import Group, built_in, matcher
 from sharegptvideo.caption_study.tokens import tokenise
 
 __all__ = ["lexicon"]
@@ -35,7 +36,12 @@ _CAPTIONS = [
 
 
 def lexicon(_: Path) -> dict[str, Any]:
-    """Marks by group, those of the lexicon's own examples included."""
+    """Marks by group, those of the lexicon's own examples included, and the words of each group."""
+    words = {
+        f"{aspect}.{name}": _words(group)
+        for aspect, held in built_in().aspects.items()
+        for name, group in held.groups.items()
+    }
     examples = {
         sentence: None
         for aspect in built_in().aspects.values()
@@ -44,9 +50,16 @@ def lexicon(_: Path) -> dict[str, Any]:
     }
     texts = [*_CAPTIONS, *(text for text in examples if text not in _CAPTIONS)]
     names = [".".join(name) for name in matcher().names]
-    return {
+    return words | {
         text: {name: count for name, count in zip(names, counts, strict=True) if count}
         for text, counts in zip(
             texts, matcher().counts(tokenise(texts), texts).tolist(), strict=True
         )
     }
+
+
+def _words(group: Group) -> str:
+    """How many words and phrases, and a digest of them whatever their order."""
+    told = [*map(sorted, (group.words, group.phrases, group.except_)), group.rule]
+    digest = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    return f"{len(group.words)} words, {len(group.phrases)} phrases, {digest}"
