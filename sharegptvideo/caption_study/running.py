@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sharegptvideo._concurrency import worker_pool
 from sharegptvideo._cores import available_cores
 from sharegptvideo.caption_study import duplicates, lexicon, repetition
 from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
@@ -21,7 +22,6 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of, read_rows
 from sharegptvideo.schema import CONFIGS, Config, QaRow
 from sharegptvideo.sources import ReadReport, Row, held_configs, open_source
-from sharegptvideo.workers import worker_pool
 
 __all__ = ["Progress", "Settings", "study"]
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sharegptvideo._concurrency import worker_pool
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.storage import read_json, write_json, write_jsonl
 from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
-from sharegptvideo.workers import worker_pool
 
 __all__ = ["SCALES", "SPLITS", "WORLD_VERSION", "Sizes", "build_world", "load_questions"]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from sharegptvideo._concurrency import worker_pool
 from sharegptvideo.errors import UserError
-from sharegptvideo.workers import worker_pool
 
 # Two workers are started by the first jobs; the last job would outlast the test.
 SCRIPT = """
 import sys, time
-from sharegptvideo.workers import worker_pool
+from sharegptvideo._concurrency import worker_pool
 
 if __name__ == "__main__":
     jobs = [0.01] * 20 + [0.1] * 600
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 # A worker that has answered once has begun; its next job would outlast the test.
 BUSY = """
 import time
-from sharegptvideo.workers import worker_pool
+from sharegptvideo._concurrency import worker_pool
 
 if __name__ == "__main__":
     with worker_pool(1) as pool:
