@@ -1,4 +1,4 @@
-"""A pool of processes that Ctrl-C and a killed parent leave nothing of, not even a traceback."""
+"""Work done at once: a pool of processes, and the type of what reports how far it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from typing import ParamSpec, TypeVar
 
 from sharegptvideo.errors import UserError
 
-__all__ = ["worker_pool"]
+__all__ = ["Progress", "worker_pool"]
+
+Progress = Callable[[int, int, str], None]
+"""`progress(done, total, what)`, called as the work goes on; a total of 0 means unknown."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

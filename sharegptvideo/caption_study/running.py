@@ -11,11 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sharegptvideo._concurrency import worker_pool
+from sharegptvideo._concurrency import Progress, worker_pool
 from sharegptvideo._cores import available_cores
 from sharegptvideo.caption_study import duplicates, lexicon, repetition
 from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
-from sharegptvideo.caption_study.duplicates import Progress
 from sharegptvideo.caption_study.support import Asked, SupportTotals, support_block
 from sharegptvideo.caption_study.totals import Totals
 from sharegptvideo.errors import UserError
@@ -23,7 +22,7 @@ from sharegptvideo.loading import config_of, read_rows
 from sharegptvideo.schema import CONFIGS, Config, QaRow
 from sharegptvideo.sources import ReadReport, Row, held_configs, open_source
 
-__all__ = ["Progress", "Settings", "study"]
+__all__ = ["Settings", "study"]
 
 _BLOCK = 1000
 _SHOWN = 2

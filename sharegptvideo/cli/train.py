@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.cli._common import (
     JsonOption,
-    Progress,
     make_world,
     note,
     print_figures,

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models import Model
 from sharegptvideo.eval.scoring import MISSING_CLIP
@@ -21,8 +22,6 @@ from sharegptvideo.eval.types import Answer, Question, Request, short_hash
 from sharegptvideo.storage import KeyedLog
 
 __all__ = ["answer_questions"]
-
-Progress = Callable[[int, int, str], None]
 
 
 def answer_questions(

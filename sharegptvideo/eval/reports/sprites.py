@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sharegptvideo._concurrency import Progress
+
 __all__ = ["Strip", "Wanted", "write_strips"]
 
-Progress = Callable[[int, int, str], None]
 Key = tuple[str, str]  # task and video
 
 LONGEST_SIDE = 160
