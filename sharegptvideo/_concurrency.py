@@ -1,4 +1,4 @@
-"""Work done at once: a pool of processes, and the type of what reports how far it is."""
+"""Work done at once: results in order and ahead of their reader, pools of processes, progress."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -17,13 +18,67 @@ from typing import ParamSpec, TypeVar
 
 from sharegptvideo.errors import UserError
 
-__all__ = ["Progress", "worker_pool"]
+__all__ = ["Progress", "ordered_map", "worker_pool"]
 
 Progress = Callable[[int, int, str], None]
 """`progress(done, total, what)`, called as the work goes on; a total of 0 means unknown."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def ordered_map(
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    *,
+    ahead: int,
+    workers: int = 1,
+    pool: Executor | None = None,
+    name: str = "ordered_map",
+) -> Generator[_Out, None, None]:
+    """Yield the result of `function` for each item, in order, while later ones are computed.
+
+    `items` is read in the caller's thread. An error, whether of `function` or of `items`, is
+    raised in its place, after the results before it. An error, Ctrl-C and `close` cancel what
+    has not begun; threads of its own are waited for, so that none outlives the iteration. An
+    exception in the body of a `for` loop does not close a generator: use `contextlib.closing`.
+
+    Args:
+        ahead: how many items are handed out beyond the one whose result is asked for; no more
+            results than that are kept.
+        workers: how many threads; they end with the iteration.
+        pool: use this instead, such as a `worker_pool`, and leave it open.
+        name: what the threads' names begin with.
+    """
+    executor = pool or ThreadPoolExecutor(workers, thread_name_prefix=name)
+    waiting: deque[Future[_Out]] = deque()
+    try:
+        for future in _submitted(executor, function, items):
+            waiting.append(future)
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        if pool is None:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(
+    executor: Executor, function: Callable[[_In], _Out], items: Iterable[_In]
+) -> Iterator[Future[_Out]]:
+    """Submit each item when asked for it; an error of `items` becomes the last future."""
+    try:
+        for item in items:
+            yield executor.submit(function, item)
+    except Exception as error:  # noqa: BLE001 - raised again in its place
+        failed: Future[_Out] = Future()
+        failed.set_exception(error)
+        yield failed
 
 
 @contextmanager

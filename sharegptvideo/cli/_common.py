@@ -6,12 +6,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._concurrency import Progress
 from sharegptvideo.storage import dumps
+
+if TYPE_CHECKING:
+    from sharegptvideo._concurrency import Progress
 
 __all__ = [
     "JsonOption",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._concurrency import Progress
 from sharegptvideo.cli._common import (
     JsonOption,
     make_world,
@@ -19,6 +18,7 @@ from sharegptvideo.cli._common import (
 )
 
 if TYPE_CHECKING:
+    from sharegptvideo._concurrency import Progress
     from sharegptvideo.eval import SampleEvaluation
     from sharegptvideo.training.recipe import Evaluation, Recipe
 
