@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -258,25 +258,55 @@ def test_a_consumer_that_stops_gives_up_what_has_not_begun() -> None:
     assert not threads_named("stops")
 
 
-@pytest.mark.parametrize("place", ["result", "items"])
-def test_an_interruption_gives_up_what_has_not_begun(place: str) -> None:
-    """Ctrl-C comes while the consumer waits for a result, or while it reads the items."""
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Interrupt the main thread once: the signal is repeated, as a wait may begin just after it."""
+    came: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        if not came:
+            came.append(number)
+            raise KeyboardInterrupt
+
+    def send() -> None:
+        while not came:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.01)
+
+    before = signal.signal(signal.SIGINT, handle)
+    yield send
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_a_result_is_awaited(ctrl_c: Callable[[], None]) -> None:
     work = Gate(0)
     all_read = threading.Event()
 
     def items() -> Iterator[int]:
         yield from range(5)
-        if place == "items":
-            raise KeyboardInterrupt
         all_read.set()
 
     def interrupted(item: int) -> int:
-        if place == "result" and item == 0:
-            assert all_read.wait(60)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert all_read.wait(60)
+        ctrl_c()
         return work(item)
 
     results = ordered_map(interrupted, items(), workers=1, ahead=8, name="interrupted")
+    with pytest.raises(KeyboardInterrupt), opened_when_given_up(work):
+        next(results)
+    assert set(work.begun) <= {0}
+    assert not threads_named("interrupted")
+
+
+def test_ctrl_c_while_the_items_are_read() -> None:
+    """It comes at once, not in its place: item 0 does not end before the rest is given up."""
+    work = Gate(0)
+
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise KeyboardInterrupt
+
+    results = ordered_map(work, items(), workers=1, ahead=8, name="interrupted")
     with pytest.raises(KeyboardInterrupt), opened_when_given_up(work):
         next(results)
     assert set(work.begun) <= {0}
