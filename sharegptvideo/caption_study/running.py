@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sharegptvideo._concurrency import Progress, worker_pool
+from sharegptvideo._concurrency import Progress, ordered_map, worker_pool
 from sharegptvideo._cores import available_cores
 from sharegptvideo.caption_study import duplicates, lexicon, repetition
 from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
@@ -263,22 +262,13 @@ def _pool(settings: Settings) -> Iterator[Executor | None]:
 def _map(
     pool: Executor | None, count: Callable[[_In], _Out], jobs: Iterable[_In]
 ) -> Iterator[_Out]:
-    """`map` in order that reads only a little ahead; a single block is counted in this process."""
+    """`map`, in processes; a single block is not worth the start of one."""
     jobs = iter(jobs)
     head = list(islice(jobs, 2))
+    jobs = chain(head, jobs)
     if pool is None or len(head) < 2:
-        for job in head:
-            yield count(job)
-        for job in jobs:
-            yield count(job)
-        return
-    waiting: deque[Future[_Out]] = deque(pool.submit(count, job) for job in head)
-    for job in jobs:
-        waiting.append(pool.submit(count, job))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        return map(count, jobs)
+    return ordered_map(count, jobs, ahead=_AHEAD, pool=pool)
 
 
 _AHEAD = 8
