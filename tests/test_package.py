@@ -99,7 +99,6 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
         may = (
             name.split(".")[1],
             "_concurrency",
-            "_cores",
             "_sqlite",
             "cache",
             "errors",

@@ -10,8 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sharegptvideo._concurrency import Progress, ordered_map, worker_pool
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import Progress, available_cores, ordered_map, worker_pool
 from sharegptvideo.caption_study import duplicates, lexicon, repetition
 from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
 from sharegptvideo.caption_study.support import Asked, SupportTotals, support_block

@@ -8,8 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sharegptvideo._concurrency import Progress
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import Progress, available_cores
 from sharegptvideo.downloading.disk import disk_errors
 from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
 from sharegptvideo.downloading.running import Outcome, run_plan

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharegptvideo._concurrency import Progress
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import Progress, available_cores
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import ClipFacts
 from sharegptvideo.media.finding import FoundClip, MediaFolder, list_clips

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sharegptvideo._concurrency import Progress
-from sharegptvideo._cores import limit_torch_threads
+from sharegptvideo._concurrency import Progress, limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.drawing import Decoding, choose, uniforms
 from sharegptvideo.modeling.loading import load_model, load_tokenizer

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from sharegptvideo._concurrency import ordered_map
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import available_cores, ordered_map
 from sharegptvideo.schema import Config
 from sharegptvideo.sources.base import Source
 from sharegptvideo.sources.columns import arrow_schema, converted_block, convertible
