@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._cores import SMALL_MODEL, given_cores, limit_torch_threads
+from sharegptvideo._concurrency import SMALL_MODEL, given_cores, limit_torch_threads
 from sharegptvideo.sources.synthetic import cache_folder
 
 __all__ = ["Finding", "core_figures", "examine"]

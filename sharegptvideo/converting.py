@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.shards import SplitFiles, write_split
@@ -30,7 +31,6 @@ from sharegptvideo.sources.video_chatgpt import video_chatgpt_entries, video_cha
 __all__ = ["Converted", "convert"]
 
 PathLike = str | os.PathLike[str]
-Progress = Callable[[int, int, str], None]
 
 _STEP = 1000
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.loading import config_of
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.index import MediaIndex
@@ -16,7 +16,6 @@ from sharegptvideo.sources.rows import source_of
 
 __all__ = ["Count", "Coverage", "cover"]
 
-Progress = Callable[[int, int, str], None]
 
 _STEP = 1000
 _THERE, _MISSING, _UNREADABLE, _AMBIGUOUS = "there", "missing", "unreadable", "ambiguous"

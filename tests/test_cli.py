@@ -235,10 +235,10 @@ def test_doctor_finds_this_environment_fit() -> None:
 def test_doctor_says_what_cores_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from sharegptvideo._cores import Cores
+    from sharegptvideo._concurrency import Cores
 
     monkeypatch.setattr("sharegptvideo.checkup.given_cores", lambda: Cores(64, 16, 1.5))
-    monkeypatch.setattr("sharegptvideo._cores.available_cores", lambda: 2)
+    monkeypatch.setattr("sharegptvideo._concurrency.available_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     told = json.loads(run("doctor", "--json").stdout)

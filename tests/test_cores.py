@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo import _cores
-from sharegptvideo._cores import SMALL_MODEL, Cores, given_cores
+from sharegptvideo import _concurrency
+from sharegptvideo._concurrency import SMALL_MODEL, Cores, given_cores
 
 V2 = "0::/user/job"
 V1 = "3:cpuset:/\n2:cpu,cpuacct:/docker/4e5c\n1:memory:/docker/4e5c"
@@ -91,7 +91,7 @@ def output(code: str, *arguments: object, **environment: str) -> Any:
 def test_a_mask_set_while_running_counts() -> None:
     code = """
 import json, os
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import available_cores
 before = available_cores()
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 print(json.dumps([before, available_cores()]))
@@ -108,9 +108,9 @@ def torch_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], Any]:
     def start(threads: int, cores: int) -> Callable[[], int]:
         now = [threads]
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setattr(_cores, "_set", None)
-        monkeypatch.setattr(_cores, "_sharing", 1)
-        monkeypatch.setattr(_cores, "available_cores", lambda: cores)
+        monkeypatch.setattr(_concurrency, "_threads_set", None)
+        monkeypatch.setattr(_concurrency, "_sharing", 1)
+        monkeypatch.setattr(_concurrency, "available_cores", lambda: cores)
         monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
         monkeypatch.setattr(torch, "set_num_threads", lambda count: now.__setitem__(0, count))
         return lambda: now[0]
@@ -120,20 +120,20 @@ def torch_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], Any]:
 
 def test_torch_gets_no_more_threads_than_cores(torch_threads: Callable[[int, int], Any]) -> None:
     now = torch_threads(16, 4)
-    assert _cores.limit_torch_threads() == now() == 4
-    assert _cores.limit_torch_threads(SMALL_MODEL - 1) == now() == 1
-    assert _cores.limit_torch_threads(SMALL_MODEL) == now() == 4  # as if none had been small
-    assert _cores.limit_torch_threads(SMALL_MODEL, processes=3) == now() == 1
-    assert _cores.limit_torch_threads(SMALL_MODEL) == now() == 1  # still shared by three
+    assert _concurrency.limit_torch_threads() == now() == 4
+    assert _concurrency.limit_torch_threads(SMALL_MODEL - 1) == now() == 1
+    assert _concurrency.limit_torch_threads(SMALL_MODEL) == now() == 4  # as if none had been small
+    assert _concurrency.limit_torch_threads(SMALL_MODEL, processes=3) == now() == 1
+    assert _concurrency.limit_torch_threads(SMALL_MODEL) == now() == 1  # still shared by three
 
 
 def test_fewer_threads_set_by_the_caller_stay(torch_threads: Callable[[int, int], Any]) -> None:
     import torch
 
     now = torch_threads(2, 4)
-    assert _cores.limit_torch_threads() == now() == 2
+    assert _concurrency.limit_torch_threads() == now() == 2
     torch.set_num_threads(3)
-    assert _cores.limit_torch_threads() == now() == 3
+    assert _concurrency.limit_torch_threads() == now() == 3
 
 
 @pytest.mark.parametrize("parameters", [None, 1000])
@@ -144,4 +144,4 @@ def test_omp_num_threads_counts_instead(
 ) -> None:
     now = torch_threads(16, 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "16")
-    assert _cores.limit_torch_threads(parameters) == now() == 16
+    assert _concurrency.limit_torch_threads(parameters) == now() == 16

@@ -5,6 +5,6 @@ page that shows them.
 """
 
 from sharegptvideo.caption_study.report import prepare_folder, write_report
-from sharegptvideo.caption_study.running import Progress, Settings, study
+from sharegptvideo.caption_study.running import Settings, study
 
-__all__ = ["Progress", "Settings", "prepare_folder", "study", "write_report"]
+__all__ = ["Settings", "prepare_folder", "study", "write_report"]

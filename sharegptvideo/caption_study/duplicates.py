@@ -10,12 +10,13 @@ bounded by the first figure. Groups are closed over chains: A near B near C is o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.caption_study.tokens import Block, Ints, Words, hashes, mixed
 
 __all__ = [
@@ -23,15 +24,12 @@ __all__ = [
     "ROWS",
     "SHINGLE",
     "THRESHOLD",
-    "Progress",
     "Shingles",
     "groups",
     "jaccard",
     "shingles",
 ]
 
-Progress = Callable[[int, int, str], None]
-"""`progress(done, total, what)`; a total of 0 means unknown."""
 
 SHINGLE = 3
 """Words of a run."""

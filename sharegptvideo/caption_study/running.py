@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import Progress, available_cores, ordered_map, worker_pool
 from sharegptvideo.caption_study import duplicates, lexicon, repetition
 from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
-from sharegptvideo.caption_study.duplicates import Progress
 from sharegptvideo.caption_study.support import Asked, SupportTotals, support_block
 from sharegptvideo.caption_study.totals import Totals
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of, read_rows
 from sharegptvideo.schema import CONFIGS, Config, QaRow
 from sharegptvideo.sources import ReadReport, Row, held_configs, open_source
-from sharegptvideo.workers import worker_pool
 
-__all__ = ["Progress", "Settings", "study"]
+__all__ = ["Settings", "study"]
 
 _BLOCK = 1000
 _SHOWN = 2
@@ -264,22 +261,13 @@ def _pool(settings: Settings) -> Iterator[Executor | None]:
 def _map(
     pool: Executor | None, count: Callable[[_In], _Out], jobs: Iterable[_In]
 ) -> Iterator[_Out]:
-    """`map` in order that reads only a little ahead; a single block is counted in this process."""
+    """`map`, in processes; a single block is not worth the start of one."""
     jobs = iter(jobs)
     head = list(islice(jobs, 2))
+    jobs = chain(head, jobs)
     if pool is None or len(head) < 2:
-        for job in head:
-            yield count(job)
-        for job in jobs:
-            yield count(job)
-        return
-    waiting: deque[Future[_Out]] = deque(pool.submit(count, job) for job in head)
-    for job in jobs:
-        waiting.append(pool.submit(count, job))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        return map(count, jobs)
+    return ordered_map(count, jobs, ahead=_AHEAD, pool=pool)
 
 
 _AHEAD = 8

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.caption_study.block import BlockFigures, WordFigures
-from sharegptvideo.caption_study.duplicates import Progress, Shingles, groups
+from sharegptvideo.caption_study.duplicates import Shingles, groups
 from sharegptvideo.caption_study.lexicon import matcher
 from sharegptvideo.caption_study.repetition import REPEATED
 from sharegptvideo.caption_study.tokens import Ints

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharegptvideo.storage import dumps
 
+if TYPE_CHECKING:
+    from sharegptvideo._concurrency import Progress
+
 __all__ = [
     "JsonOption",
-    "Progress",
     "ask",
     "make_world",
     "note",
@@ -24,8 +26,6 @@ __all__ = [
     "progress_bar",
 ]
 
-Progress = Callable[[int, int, str], None]
-"""`progress(done, total, what)`: one bar for each `what`; a total of 0 means unknown."""
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the final figures as one JSON object on stdout.")

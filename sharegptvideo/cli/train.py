@@ -10,7 +10,6 @@ import typer
 
 from sharegptvideo.cli._common import (
     JsonOption,
-    Progress,
     make_world,
     note,
     print_figures,
@@ -19,6 +18,7 @@ from sharegptvideo.cli._common import (
 )
 
 if TYPE_CHECKING:
+    from sharegptvideo._concurrency import Progress
     from sharegptvideo.eval import SampleEvaluation
     from sharegptvideo.training.recipe import Evaluation, Recipe
 

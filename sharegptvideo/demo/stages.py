@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.demo.journal import Findings
 from sharegptvideo.demo.scales import DemoScale
 
 __all__ = ["STEPS", "Demo", "Display", "Step"]
 
-Progress = Callable[[int, int, str], None]
 Tell = Callable[[str], None]
 TASKS = ("synthetic_qa", "synthetic_ood_qa")
 

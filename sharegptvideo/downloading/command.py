@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import Progress, available_cores
 from sharegptvideo.downloading.disk import disk_errors
 from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
-from sharegptvideo.downloading.running import Outcome, Progress, run_plan
+from sharegptvideo.downloading.running import Outcome, run_plan
 from sharegptvideo.downloading.sizes import shown_size
 from sharegptvideo.downloading.unpacking import Limits
 from sharegptvideo.errors import UserError

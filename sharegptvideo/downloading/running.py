@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.downloading.choosing import top_names
 from sharegptvideo.downloading.disk import DiskError, disk_errors
 from sharegptvideo.downloading.fetching import Stop, Stopped, digest_of, fetch
@@ -32,9 +32,8 @@ from sharegptvideo.downloading.unpacking import ArchiveError, Limits, Unpacked
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import KeyedLog, write_json
 
-__all__ = ["Outcome", "Progress", "run_plan"]
+__all__ = ["Outcome", "run_plan"]
 
-Progress = Callable[[int, int, str], None]
 _CONNECTIONS = 4
 # Between two looks at the progress while nothing ends.
 _LOOK_EVERY = 0.2

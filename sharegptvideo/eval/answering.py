@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from sharegptvideo._concurrency import Progress, ordered_map
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models import Model
 from sharegptvideo.eval.scoring import MISSING_CLIP
@@ -21,8 +22,6 @@ from sharegptvideo.eval.types import Answer, Question, Request, short_hash
 from sharegptvideo.storage import KeyedLog
 
 __all__ = ["answer_questions"]
-
-Progress = Callable[[int, int, str], None]
 
 
 def answer_questions(
@@ -150,19 +149,11 @@ def _decoded(
         for group in groups:
             yield group, _Clip()
         return
-    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
-    waiting: deque[tuple[list[Question], Future[_Clip]]] = deque()
-    try:
-        for group in groups:
-            waiting.append((group, pool.submit(_sample, group[0], frames)))
-            if len(waiting) > _AHEAD:
-                first, clip = waiting.popleft()
-                yield first, clip.result()
-        while waiting:
-            first, clip = waiting.popleft()
-            yield first, clip.result()
-    finally:  # an error or Ctrl-C does not wait for clips that nobody wants any more
-        pool.shutdown(wait=True, cancel_futures=True)
+
+    def decode(group: list[Question]) -> tuple[list[Question], _Clip]:
+        return group, _sample(group[0], frames)
+
+    yield from ordered_map(decode, groups, workers=_DECODERS, ahead=_AHEAD, name="decode")
 
 
 def _sample(question: Question, n: int) -> _Clip:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answering import answer_questions
 from sharegptvideo.eval.costs import estimate_answers, estimate_verdicts
@@ -31,7 +32,6 @@ from sharegptvideo.llm import EndpointOptions, Estimate
 
 __all__ = ["judge_predictions", "run_evaluation"]
 
-Progress = Callable[[int, int, str], None]
 PathLike = str | Path
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
 from sharegptvideo.storage import KeyedLog
 
 __all__ = ["item_of", "judge_answers", "unjudged"]
 
-Progress = Callable[[int, int, str], None]
 Row = dict[str, Any]
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import Progress, available_cores
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import ClipFacts
 from sharegptvideo.media.finding import FoundClip, MediaFolder, list_clips
@@ -28,9 +28,8 @@ from sharegptvideo.media.index_file import (
 )
 from sharegptvideo.media.opening import open_clips
 
-__all__ = ["Clip", "MediaIndex", "Progress", "index_media", "known_unreadable"]
+__all__ = ["Clip", "MediaIndex", "index_media", "known_unreadable"]
 
-Progress = Callable[[int, int, str], None]
 
 # A clip changed this recently may change again without a new time: file systems keep it to two
 # seconds at worst (FAT), four milliseconds mostly.

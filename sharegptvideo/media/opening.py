@@ -7,8 +7,8 @@ from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
+from sharegptvideo._concurrency import worker_pool
 from sharegptvideo.media.facts import ClipFacts, read_facts
-from sharegptvideo.workers import worker_pool
 
 __all__ = ["open_clips"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sharegptvideo._cores import limit_torch_threads
+from sharegptvideo._concurrency import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.hub import checkpoint_folder
 from sharegptvideo.modeling.loading import quiet_transformers

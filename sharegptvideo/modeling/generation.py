@@ -8,14 +8,14 @@ nearly all of it, runs once for all its questions, and a question once for all i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from sharegptvideo._cores import limit_torch_threads
+from sharegptvideo._concurrency import Progress, limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.drawing import Decoding, choose, uniforms
 from sharegptvideo.modeling.loading import load_model, load_tokenizer
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
 
 __all__ = ["VideoLanguageModel"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
 from sharegptvideo.pipeline.stage import (
-    Progress,
     Row,
     begin,
     finish,

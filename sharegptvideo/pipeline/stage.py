@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import dumps, read_json, read_jsonl, write_json
 
-__all__ = ["Progress", "Row", "begin", "finish", "latest_rows", "stage_file"]
+__all__ = ["Row", "begin", "finish", "latest_rows", "stage_file"]
 
 Row = dict[str, Any]
-
-Progress = Callable[[int, int, str], None]
-"""`progress(done, total, what)`, called as the work goes on."""
 
 
 def stage_file(path: Path, name: str) -> Path:

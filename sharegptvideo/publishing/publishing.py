@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.publishing.cards import changelog_entries, with_entry
@@ -22,7 +23,6 @@ from sharegptvideo.publishing.tree import (
     may_replace,
 )
 from sharegptvideo.publishing.upload import Uploaded, check_repo_id, look, upload
-from sharegptvideo.publishing.writing import Progress
 
 __all__ = ["Published", "publish"]
 

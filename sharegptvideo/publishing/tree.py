@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sharegptvideo import __version__
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.cards import card, front_page
@@ -21,7 +22,7 @@ from sharegptvideo.publishing.clips import CLIP, Clips
 from sharegptvideo.publishing.facts import ClipCount, ConfigFacts, facts_of
 from sharegptvideo.publishing.metadata import EVAL_FILE, eval_yaml, front_matter
 from sharegptvideo.publishing.templates import CardTemplate, card_template
-from sharegptvideo.publishing.writing import Progress, write_config
+from sharegptvideo.publishing.writing import write_config
 from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources import ReadReport, Source, held_configs, open_source
 from sharegptvideo.sources.parquet import ParquetSource

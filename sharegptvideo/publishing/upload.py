@@ -7,11 +7,11 @@ version, from it on the new one: readers never see half of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.publishing.tree import PAGE, Tree, is_ours
 from sharegptvideo.sources.hub import hub_errors
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote", "Uploaded", "check_repo_id", "look", "upload"]
 
-Progress = Callable[[int, int, str], None]
 
 _FIX = "nothing was published; run the same command again to go on"
 # A commit whose answer is lost may have been made.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.publishing.clips import CLIP, Clips
 from sharegptvideo.publishing.shards import GROUP_BYTES, SHARD_BYTES, SplitFiles, SplitWriter
 from sharegptvideo.schema import Config, features
@@ -16,12 +16,10 @@ from sharegptvideo.sources.tables import split_tables
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["Progress", "write_config"]
+__all__ = ["write_config"]
 
 # Clips are a hundred times the size of texts: a group of a few rows would only cost requests.
 _CLIP_GROUP_BYTES = 64 << 20
-
-Progress = Callable[[int, int, str], None]
 
 
 def write_config(

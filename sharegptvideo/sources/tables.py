@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import available_cores, ordered_map
 from sharegptvideo.schema import Config
 from sharegptvideo.sources.base import Source
 from sharegptvideo.sources.columns import arrow_schema, converted_block, convertible
@@ -86,13 +84,14 @@ def read_tables(
         UserError: `FILE:LINE: cause`, unless `on_error` is "skip".
     """
     files = list(files)
+    threads = available_cores()
     ids = Ids()
     for number, file in enumerate(files):
 
-        def work(first: int, block: bytes, name: str = file.name) -> _Block:
-            return _block(config, name, first, block, rule, label, on_error)
+        def work(numbered: tuple[int, bytes], name: str = file.name) -> _Block:
+            return _block(config, name, *numbered, rule, label, on_error)
 
-        for block in _mapped(work, _blocks(file)):
+        for block in ordered_map(work, _blocks(file), workers=threads, ahead=2 * threads):
             report.skipped += block.report.skipped
             if len(files) > 1:
                 _drop_repeated(block, ids, report)
@@ -101,24 +100,6 @@ def read_tables(
                 yield from _by_split(block)
         if number + 1 < len(files):
             ids.end_file()
-
-
-def _mapped(
-    work: Callable[[int, bytes], _Block], blocks: Iterable[tuple[int, bytes]]
-) -> Iterator[_Block]:
-    """`work` on each block in threads, results in order, a few blocks ahead of the reader."""
-    threads = available_cores()
-    waiting: deque[Future[_Block]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for first, block in blocks:
-            waiting.append(pool.submit(work, first, block))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _blocks(file: LineFile) -> Iterator[tuple[int, bytes]]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sharegptvideo._concurrency import Progress, worker_pool
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.storage import read_json, write_json, write_jsonl
 from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
-from sharegptvideo.workers import worker_pool
 
 __all__ = ["SCALES", "SPLITS", "WORLD_VERSION", "Sizes", "build_world", "load_questions"]
 
-Progress = Callable[[int, int, str], None]
 Split = Literal["train", "preference", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
 WORLD_VERSION = 5

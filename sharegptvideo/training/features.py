@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import torch
 from accelerate.utils import broadcast_object_list, send_to_device
 from torch.utils.data import DataLoader
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import video_token_count
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_features", "clip_bytes", "use_features", "visits", "worth"]
 
-Progress = Callable[[int, int, str], None]
 _SHARD_BYTES = 256 << 20
 _SHARD_SECONDS = 20.0  # what a kill costs at most
 _BATCH = 8

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.utils.data import DataLoader
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import KeyedLog, parse_row, writing_in
@@ -48,7 +49,6 @@ __all__ = [
 COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 """What a row carries, as TRL's DPOTrainer calls them."""
 
-Progress = Callable[[int, int, str], None]
 Pair = tuple[float, float]
 _WHAT = "reference log-probabilities"
 _FIX = "free some space there, or name another folder as dpo.reference_cache"

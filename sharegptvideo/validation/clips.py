@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.index import MediaIndex, index_media
 from sharegptvideo.validation.checks import Severity
@@ -19,7 +20,6 @@ from sharegptvideo.validation.videos import Use, Videos, name_key
 
 __all__ = ["check_media", "compare_sights"]
 
-Progress = Callable[[int, int, str], None]
 
 _STEP = 100
 _TOLD_S = 0.5

@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from sharegptvideo._cores import available_cores
+from sharegptvideo._concurrency import available_cores
 from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite, transaction
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.validation.looks import BITS, CELLS, Look, look_at

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.schema import Config
 from sharegptvideo.sources import Row, Source, open_source
 from sharegptvideo.sources.parquet import ParquetSource
@@ -17,7 +17,6 @@ from sharegptvideo.validation.videos import Videos, role_of
 
 __all__ = ["RowChecks"]
 
-Progress = Callable[[int, int, str], None]
 
 _STEP = 2000
 _ANSWERS = 4

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.schema import Config
@@ -22,7 +23,6 @@ from sharegptvideo.validation.videos import Role, Use, Videos, role_of
 __all__ = ["validate"]
 
 PathLike = str | os.PathLike[str]
-Progress = Callable[[int, int, str], None]
 
 # Of the release: about images alone, and read by no config.
 _ABOUT_IMAGES = frozenset({"image_caption_pretrain.jsonl"})

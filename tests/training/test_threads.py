@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharegptvideo import _cores
+from sharegptvideo import _concurrency
 from sharegptvideo.eval.models.hf import HfModel
 from sharegptvideo.eval.types import Question, Request
 from sharegptvideo.modeling import VideoLanguageModel
@@ -22,8 +22,8 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import torch
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(_cores, "available_cores", lambda: 3)
-    monkeypatch.setattr(_cores, "_set", None)
+    monkeypatch.setattr(_concurrency, "available_cores", lambda: 3)
+    monkeypatch.setattr(_concurrency, "_threads_set", None)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
@@ -45,7 +45,7 @@ def test_a_small_model_trains_in_one_thread(stage: str, request: pytest.FixtureR
 def test_a_larger_one_in_all(sft_recipe: SftRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(_cores, "SMALL_MODEL", 1000)
+    monkeypatch.setattr(_concurrency, "SMALL_MODEL", 1000)
     seen = set()
     run_recipe(sft_recipe, progress=lambda *_: seen.add(torch.get_num_threads()))
     assert seen == {3}

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, Progress, note, print_figures, progress_bar
+from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_bar
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
+    from sharegptvideo._concurrency import Progress
     from sharegptvideo.downloading import Limits, Plan
 
 __all__ = ["download"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.costs import estimate_verdicts
 from sharegptvideo.eval.integrity.attacks import Case, attacks_version, list_attacks
@@ -19,7 +20,6 @@ from sharegptvideo.storage import dumps, sha256_text, write_json
 
 __all__ = ["attack_judge"]
 
-Progress = Callable[[int, int, str], None]
 
 # A judge that fails on the controls cannot be measured by what it gives to the rest.
 _HONEST = 0.8

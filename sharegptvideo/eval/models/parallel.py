@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from sharegptvideo._cores import limit_torch_threads
+from sharegptvideo._concurrency import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models.hf import DEFAULT_ROWS, HfModel
 from sharegptvideo.eval.types import Answer, Question, Request

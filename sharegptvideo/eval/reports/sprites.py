@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sharegptvideo._concurrency import Progress, ordered_map
+
 __all__ = ["Strip", "Wanted", "write_strips"]
 
-Progress = Callable[[int, int, str], None]
 Key = tuple[str, str]  # task and video
 
 LONGEST_SIDE = 160
@@ -19,6 +20,7 @@ LONGEST_SIDE = 160
 
 _QUALITY = 72
 _DECODERS = 2
+_AHEAD = 8  # so that a slow clip does not stop the other decoder
 _FOLDER = "frames"
 
 
@@ -64,15 +66,18 @@ def write_strips(
     drawn: dict[tuple[str, int], Strip] = {}
     # Tasks may share clips.
     clips = dict.fromkeys((each.clip, each.n) for each in wanted.values())
-    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="frames")
-    try:
-        waiting = {pool.submit(_write, *each, folder): each for each in clips}
-        for done, future in enumerate(as_completed(waiting), start=1):
-            drawn[waiting[future]] = future.result()
+
+    def write(clip: tuple[str, int]) -> Strip:
+        return _write(*clip, folder)
+
+    # An error or Ctrl-C does not wait for the other clips.
+    with closing(
+        ordered_map(write, clips, workers=_DECODERS, ahead=_AHEAD, name="frames")
+    ) as strips:
+        for done, (clip, strip) in enumerate(zip(clips, strips, strict=True), start=1):
+            drawn[clip] = strip
             if progress:
-                progress(done, len(waiting), "clips shown")
-    finally:  # an error or Ctrl-C does not wait for the other clips
-        pool.shutdown(wait=True, cancel_futures=True)
+                progress(done, len(clips), "clips shown")
     _remove_others(folder, {strip.file for strip in drawn.values()})
     return {key: _compared(drawn[each.clip, each.n], each) for key, each in wanted.items()}
 

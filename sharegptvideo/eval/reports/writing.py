@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.reports.collecting import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.eval.reports.hub import hub_results
@@ -23,7 +24,6 @@ from sharegptvideo.storage import write_json, write_text, writing_in
 
 __all__ = ["write_report"]
 
-Progress = Callable[[int, int, str], None]
 PathLike = str | Path
 
 

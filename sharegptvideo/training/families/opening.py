@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sharegptvideo._cores import limit_torch_threads
+from sharegptvideo._concurrency import limit_torch_threads
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families.base import Family
