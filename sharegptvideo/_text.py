@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "and_more",
+    "byte_size",
     "duration",
     "few",
     "magnitude",
@@ -17,7 +18,6 @@ __all__ = [
     "points",
     "rough_duration",
     "shortened",
-    "size",
 ]
 
 _NONE = "–"
@@ -68,10 +68,10 @@ def and_more(
     return " ".join([", ".join(shown[:kept]), *shown[kept:]])
 
 
-def size(count: float) -> str:
+def byte_size(count: float) -> str:
     """Return a number of bytes with one decimal and a unit of ten.
 
-    >>> size(999), size(3_351), size(64e9)
+    >>> byte_size(999), byte_size(3_351), byte_size(64e9)
     ('999 B', '3.4 kB', '64.0 GB')
     """
     scaled, unit = _scaled(count, _BYTES, 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sharegptvideo import __version__
+from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.cards import card, front_page
@@ -92,9 +93,9 @@ def check_rows(folder: Path, configs: Sequence[Config], progress: Progress | Non
     )
     wrong = [finding for finding in report.findings if finding.severity == "error"]
     if wrong:
-        first, count = wrong[0], report.errors()
+        first = wrong[0]
         raise UserError(
-            f"{folder}: {count} error{'s' if count > 1 else ''}, first "
+            f"{folder}: {plural(report.errors(), 'error')}, first "
             f"{first.where or first.config}: {first.message} ({first.check}); "
             f"`sharegptvideo data validate {folder}` lists all; nothing was published",
             exit_code=1,
