@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import SMALL_MODEL, given_cores, limit_torch_threads
+from sharegptvideo._text import byte_size, plural
 from sharegptvideo.sources.synthetic import cache_folder
 
 __all__ = ["Finding", "core_figures", "examine"]
 
-_GIB = 1 << 30
-_DISK_NEEDED = 2 * _GIB  # the demo's output and what it decodes, with room to spare
+_DISK_NEEDED = 2_000_000_000  # the demo's output and what it decodes, with room to spare
 _EXTRAS = {
     "train": "train models",
     "eval": "run models, judge through endpoints",
@@ -97,7 +97,7 @@ def _cores() -> Finding:
     quota = "no quota" if figures["quota"] is None else f"quota {figures['quota']:g}"
     found = f"{available} of {figures['machine']} (affinity mask {figures['mask']}, {quota})"
     if threads is not None:
-        found += f"; torch: {threads} {'thread' if threads == 1 else 'threads'}"
+        found += f"; torch: {plural(threads, 'thread')}"
         if figures["omp_num_threads"]:
             found += f", OMP_NUM_THREADS is {figures['omp_num_threads']}"
         else:
@@ -237,6 +237,6 @@ def _cache() -> Iterator[Finding]:
         "disk",
         free >= _DISK_NEEDED,
         False,
-        f"{free / _GIB:.1f} GiB free at {folder}",
-        f"the demo wants {_DISK_NEEDED // _GIB} GiB; free some, or set SHAREGPTVIDEO_CACHE",
+        f"{byte_size(free)} free at {folder}",
+        f"the demo wants {byte_size(_DISK_NEEDED)}; free some, or set SHAREGPTVIDEO_CACHE",
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo._text import percent
 from sharegptvideo.pages.charts import Group, Line, Mark, Segment, legend, lines, rows, stacks
 from sharegptvideo.pages.svg import round_ticks
 
@@ -69,7 +70,7 @@ def growth(figures: Mapping[str, Any]) -> Markup:
 
 def aspects(figures: Mapping[str, Any]) -> Markup:
     """The share of each source's captions that speak of each aspect."""
-    groups = _aspect_groups(figures, "share", lambda value: f"{100 * value:.1f} %")
+    groups = _aspect_groups(figures, "share", percent)
     chart = rows(
         groups,
         says="Share of captions by aspect and source",

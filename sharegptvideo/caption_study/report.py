@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo._text import and_more, percent, plural
 from sharegptvideo.caption_study import drawings
 from sharegptvideo.caption_study.lexicon import built_in
 from sharegptvideo.errors import UserError
@@ -59,16 +60,12 @@ def _lead(figures: Mapping[str, Any]) -> str:
     twins = whole["near_duplicates"]["share"]
     sources = len(figures["by_source"])
     return (
-        f"{whole['captions']:,} caption{_s(whole['captions'])} of {whole['videos']:,} "
-        f"video{_s(whole['videos'])} from {sources} source{_s(sources)}: "
+        f"{plural(whole['captions'], 'caption')} of {plural(whole['videos'], 'video')} "
+        f"from {plural(sources, 'source')}: "
         f"{whole['length']['mean']:.0f} words on average, "
         f"{whole['vocabulary']['types']:,} different words, "
-        f"{twins:.1%} of the captions with a near-duplicate."
+        f"{percent(twins)} of the captions with a near-duplicate."
     )
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
 
 
 def _parts(figures: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -221,8 +218,7 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     rows: list[list[Cell]] = []
     for one in groups:
         texts = Markup("<br><br>").join(one["texts"])
-        more = f", and {one['captions'] - len(one['ids'])} more"
-        ids = ", ".join(one["ids"]) + (more if one["captions"] > len(one["ids"]) else "")
+        ids = and_more(one["ids"], total=one["captions"])
         rows.append([one["captions"], one["videos"], ", ".join(one["sources"]), ids, texts])
     return Table(("captions", "videos", "sources", "ids", "the first two"), rows)
 
@@ -263,6 +259,9 @@ def _support_table(head: str, found: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(columns, rows)
 
 
+_SKIPPED = ("row that breaks the schema was", "rows that break the schema were")
+
+
 def _footer(figures: Mapping[str, Any]) -> str:
     lexicon = figures["rules"]["lexicon"]
     skipped = figures["skipped_rows"]
@@ -271,7 +270,7 @@ def _footer(figures: Mapping[str, Any]) -> str:
         f"Lexicon version {lexicon['version']}.",
         f"Splits: {figures['split']}." if figures["split"] else "",
         f"At most {limit:,} captions and questions of each config were read." if limit else "",
-        f"{skipped:,} row{_s(skipped)} that break the schema were left out." if skipped else "",
+        f"{plural(skipped, *_SKIPPED)} left out." if skipped else "",
     ]
     return " ".join(part for part in told if part)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sharegptvideo._text import duration, percent, points
 from sharegptvideo.cli._common import JsonOption, note, print_json
-from sharegptvideo.eval.reports import format_share
 
 if TYPE_CHECKING:
     from sharegptvideo.demo.stages import Step
@@ -67,31 +67,31 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
         table.add_column(header, justify="right" if header else "left", no_wrap=bool(header))
     for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
         for found, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
-            low, high = (format_share(end, sign=True) for end in found["delta_ci95"])
+            low, high = (points(end, sign=True) for end in found["delta_ci95"])
             table.add_row(
                 f"{title}, {by}\n  {found['n_videos']} clips, {found['n_questions']} questions",
                 *(
-                    f"{format_share(found[model]['accuracy'])} ± {format_share(found[model]['se'])}"
+                    f"{points(found[model]['accuracy'])} ± {points(found[model]['se'])}"
                     for model in ("sft", "dpo")
                 ),
-                f"{format_share(found['delta'], sign=True)} [{low}, {high}]",
+                f"{points(found['delta'], sign=True)} [{low}, {high}]",
                 f"{found['p_value']:.2g}",
             )
     Console().print(table, highlight=False)
     for name, title in (("test", "Test"), ("out_of_domain", "Out of domain")):
         typer.echo(f"{title}: {_cost(summary[name])}")
     agreement = summary["judge_agreement"]
-    typer.echo(f"The judge agrees with the exact state on {agreement:.1%} of these answers.")
-    typer.echo(f"{summary['seconds']['total']:.0f} s. The page: {out / 'index.html'}")
+    typer.echo(f"The judge agrees with the exact state on {percent(agreement)} of these answers.")
+    typer.echo(f"{duration(summary['seconds']['total'])}. The page: {out / 'index.html'}")
 
 
 def _cost(found: dict[str, Any]) -> str:
     """Say what DPO lost, and how often the models contradict themselves."""
-    contradictions = (format_share(found["contradictions"][model]) for model in ("sft", "dpo"))
+    contradictions = (percent(found["contradictions"][model]) for model in ("sft", "dpo"))
     return (
-        f"DPO gained {format_share(found['gained']['share'])} % of the questions and lost "
-        f"{format_share(found['lost']['share'])} %;\n  answers that contradict themselves: "
-        f"SFT {next(contradictions)} %, DPO {next(contradictions)} %."
+        f"DPO gained {percent(found['gained']['share'])} of the questions and lost "
+        f"{percent(found['lost']['share'])};\n  answers that contradict themselves: "
+        f"SFT {next(contradictions)}, DPO {next(contradictions)}."
     )
 
 
@@ -117,7 +117,7 @@ class _Lines:
         note(f"      {text}")
 
     def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:  # noqa: ARG002 - one signature for both displays
-        note(f"      {tells}  ({'done before' if before else f'{seconds:.0f} s'})")
+        note(f"      {tells}  ({'done before' if before else duration(seconds)})")
 
 
 class _Bars:
@@ -167,7 +167,7 @@ class _Bars:
 
     def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
         self._bars.remove_task(self._task)
-        when = "done before" if before else f"{seconds:.0f} s"
+        when = "done before" if before else duration(seconds)
         self._bars.console.print(
             f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]"
             f"\n    {tells}",

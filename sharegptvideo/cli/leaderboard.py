@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sharegptvideo._text import plural
 from sharegptvideo.cli._common import JsonOption, note, print_json
 
 __all__ = ["leaderboard"]
@@ -28,7 +29,6 @@ def leaderboard(
         print_json(board)
         return
     for group in board["groups"]:
-        counts = ((len(group["rows"]), "run"), (len(group["columns"]), "task"))
-        told = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts)
-        note(f"{group['judge']['name']}: {told}")
+        counts = f"{plural(len(group['rows']), 'run')}, {plural(len(group['columns']), 'task')}"
+        note(f"{group['judge']['name']}: {counts}")
     typer.echo(out / "index.html")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._text import magnitude, percent, points
 from sharegptvideo.demo.journal import Findings
 from sharegptvideo.demo.scales import DemoScale
 
@@ -79,9 +80,9 @@ def _tell_world(found: Findings) -> str:
     rates = found["sft_faults"]
     return (
         f"{sum(found['clips'].values())} clips, {sum(found['questions'].values())} questions; "
-        f"SFT answers at fault: {rates['invented']:.0%} with invented details, "
-        f"{rates['yes_to_absent']:.0%} yes to absent things, "
-        f"{rates['no_to_present']:.0%} no to present ones"
+        f"SFT answers at fault: {percent(rates['invented'], 0)} with invented details, "
+        f"{percent(rates['yes_to_absent'], 0)} yes to absent things, "
+        f"{percent(rates['no_to_present'], 0)} no to present ones"
     )
 
 
@@ -106,7 +107,7 @@ def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's
 
 def _tell_start(found: Findings) -> str:
     return (
-        f"{found['parameters'] / 1e6:.1f} M random parameters, {found['vocabulary']} tokens of "
+        f"{magnitude(found['parameters'], 2)} random parameters, {found['vocabulary']} tokens of "
         f"text, {found['video_tokens']} positions a clip"
     )
 
@@ -161,7 +162,7 @@ def _tell_training(found: Findings) -> str:
         f"loss {found['loss_first']:.2f} → {found['loss_last']:.2f}"
     )
     if found["reward_accuracy"] is not None:
-        text += f", reward accuracy {found['reward_accuracy']:.0%}"
+        text += f", reward accuracy {percent(found['reward_accuracy'], 0)}"
     return text
 
 
@@ -200,7 +201,7 @@ def _tell_rewards(found: Findings) -> str:
     agreement = found["agreement"]
     return (
         f"{found['n_answers']} answers scored by caption; the judge agrees with the exact state "
-        f"on {agreement['share']:.1%} of {agreement['n']}"
+        f"on {percent(agreement['share'])} of {agreement['n']}"
     )
 
 
@@ -262,9 +263,11 @@ def _labelled(progress: Progress | None, label: str) -> Progress | None:
 def _tell_evaluation(found: Findings) -> str:
     test = found["test"]
     low, high = test["delta_ci95"]
+    sft, dpo = (percent(test[model]["accuracy"]) for model in ("sft", "dpo"))
     return (
-        f"unseen clips: SFT {test['sft']['accuracy']:.1%}, DPO {test['dpo']['accuracy']:.1%}, "
-        f"difference {100 * test['delta']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+        f"unseen clips: SFT {sft}, DPO {dpo}, difference "
+        f"{points(test['delta'], sign=True)} points "
+        f"[{points(low, sign=True)}, {points(high, sign=True)}]"
     )
 
 

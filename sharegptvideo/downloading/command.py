@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress, available_cores
+from sharegptvideo._text import byte_size
 from sharegptvideo.downloading.disk import disk_errors
 from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
 from sharegptvideo.downloading.running import Outcome, run_plan
-from sharegptvideo.downloading.sizes import shown_size
 from sharegptvideo.downloading.unpacking import Limits
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import KeyedLog
@@ -115,7 +115,7 @@ def _check_space(plan: Plan) -> None:
     needed = rows + archives
     if needed > free:
         raise UserError(
-            f"{plan.to}: {shown_size(needed)} are needed and {shown_size(free)} free; "
+            f"{plan.to}: {byte_size(needed)} are needed and {byte_size(free)} free; "
             "make room, choose another folder with --to, or leave out --media",
             exit_code=1,
         )

@@ -6,21 +6,9 @@ import re
 
 from sharegptvideo.errors import UserError
 
-__all__ = ["parse_size", "shown_size"]
+__all__ = ["parse_size"]
 
 _UNITS = "KMGT"
-
-
-def shown_size(size: int) -> str:
-    """A number of bytes with one decimal and a unit of ten.
-
-    >>> shown_size(3_351)
-    '3.4 kB'
-    """
-    for power in range(len(_UNITS), 0, -1):
-        if size >= 1000**power:
-            return f"{size / 1000**power:,.1f} {'kMGT'[power - 1]}B"
-    return f"{size} B"
 
 
 def parse_size(text: str, what: str = "size") -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sharegptvideo._text import shortened
 from sharegptvideo.errors import UserError
 from sharegptvideo.storage import KeyedLog, dumps, read_json, write_json
 
@@ -178,5 +179,4 @@ def _differences(there: Any, here: Any, where: str) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = dumps(value) if not isinstance(value, str) else value
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return shortened(value if isinstance(value, str) else dumps(value), 40)

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
+from sharegptvideo._text import shortened
+
 __all__ = ["FORMS", "Form", "UnreadableError", "read_object", "shown"]
 
 Form = Literal["json", "python-dict", "lines"]
@@ -49,7 +51,7 @@ def shown(value: object) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     text = json.dumps(value) if isinstance(value, str | int | float | None) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(text, 60)
 
 
 def _json(text: str, keys: Collection[str]) -> dict[str, Any]:  # noqa: ARG001 - one form's need

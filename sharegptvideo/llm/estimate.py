@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sharegptvideo._text import magnitude, rough_duration
 from sharegptvideo.llm.meter import dollars
 from sharegptvideo.llm.prices import Price
 
@@ -93,8 +94,8 @@ class Estimate:
             dated = f" at prices of {self.priced}" if self.priced and self.cost else ""
             money = f"about {dollars(self.cost)}{dated}"
         return (
-            f"{self.requests:,} requests{kept}, about {_short(self.tokens)} tokens,"
-            f" {money}, about {_span(self.seconds)}"
+            f"{self.requests:,} requests{kept}, about {magnitude(self.tokens, 2)} tokens,"
+            f" {money}, about {rough_duration(self.seconds)}"
         )
 
 
@@ -103,18 +104,3 @@ def price_of(size: Size, price: Price | None, *, batch: bool = False) -> float |
     if price is None:
         return None
     return price.of(*size.usual(price.image_tokens), batch=batch)
-
-
-def _short(number: float) -> str:
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= unit:
-            return f"{number / unit:.1f}{name}"
-    return f"{number:.0f}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sharegptvideo._text import shortened
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,8 +129,7 @@ def message_of(error: APIStatusError) -> str:
 
 def shorten(text: str) -> str:
     """One line of 160 characters at the most."""
-    line = " ".join(text.split())
-    return line if len(line) <= 160 else f"{line[:157]}..."
+    return shortened(" ".join(text.split()), 160)
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from sharegptvideo._text import few
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.errors import MediaError
 from sharegptvideo.media.pictures import is_picture
@@ -91,11 +92,8 @@ class MediaFolder:
         fits = exact or fits
         fits = [entry for entry in fits if entry.is_file] or fits
         if len(fits) > 1:
-            listed = " and ".join(sorted(entry.path for entry in fits)[:2])
-            more = f" and {len(fits) - 2} more" if len(fits) > 2 else ""
-            raise MediaError(
-                f"{self.root}: {stem!r} fits {listed}{more}; remove or rename all but one"
-            )
+            listed = " and ".join(few(sorted(entry.path for entry in fits), 2))
+            raise MediaError(f"{self.root}: {stem!r} fits {listed}; remove or rename all but one")
         return fits[0]
 
 

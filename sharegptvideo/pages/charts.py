@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sharegptvideo._text import percent
 from sharegptvideo.pages.svg import WIDTH, Scale, drawing, node, round_ticks, text
 
 __all__ = ["Group", "Line", "Mark", "Segment", "columns", "legend", "lines", "rows", "stacks"]
@@ -129,7 +130,7 @@ def stacks(
         for segment in segments:
             start, end = scale(done), scale(done + segment.share)
             done += segment.share
-            title = node("title", f"{name}, {segment.name}: {segment.share:.1%}")
+            title = node("title", f"{name}, {segment.name}: {percent(segment.share)}")
             size = {"x": start, "y": y, "width": max(round(end - start - 1, 2), 0), "height": 28}
             inside = [title, node("rect", kind=f"c-{segment.series}", **size)]
             if segment.share >= 0.05:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sharegptvideo._text import percent
+
 __all__ = ["Bar", "Cell", "Details", "Figure", "Part", "Section", "Table", "cell_text"]
 
 
@@ -118,7 +120,7 @@ def cell_text(cell: Cell) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, Bar):
-        return f"{100 * cell.share:.1f}\N{NO-BREAK SPACE}%"
+        return percent(cell.share, space="\N{NO-BREAK SPACE}")
     if isinstance(cell, str):
         return cell
     if isinstance(cell, float):

@@ -12,6 +12,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from sharegptvideo._text import byte_size, plural, shortened
 from sharegptvideo.errors import UserError
 from sharegptvideo.publishing.clips import CLIP
 from sharegptvideo.publishing.facts import ConfigFacts
@@ -57,7 +58,7 @@ def _example(facts: ConfigFacts) -> str:
 
 def _shortened(value: Any) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= _SHOWN else value[: _SHOWN - 1].rstrip() + "…"
+        return shortened(value, _SHOWN)
     if isinstance(value, list):
         return [_shortened(one) for one in value]
     return {k: _shortened(v) for k, v in value.items()} if isinstance(value, dict) else value
@@ -68,7 +69,7 @@ def _splits(facts: ConfigFacts) -> str:
     for name, split in facts.splits.items():
         lines.append(
             f"| {name} | {split.rows:,} | {split.videos:,} | {len(split.files)} "
-            f"| {_size(split.bytes)} |"
+            f"| {byte_size(split.bytes)} |"
         )
     return "\n".join(lines)
 
@@ -95,12 +96,11 @@ def front_page(
     first = configs[0]
     text = files("sharegptvideo.publishing").joinpath("repository.md").read_text("utf-8")
     rows = sum(facts.rows for facts in configs)
-    named = "config" if len(configs) == 1 else "configs"
     with_clips = any(facts.clips is not None for facts in configs)
     return Template(text).substitute(
         title=title,
-        lead=f"{rows:,} rows in {len(configs)} {named}, as Parquet: captions, questions and "
-        "preferences about videos, in the columns of the Python package `sharegptvideo`.",
+        lead=f"{rows:,} rows in {plural(len(configs), 'config')}, as Parquet: captions, questions "
+        "and preferences about videos, in the columns of the Python package `sharegptvideo`.",
         table="\n".join(_line(facts) for facts in configs),
         repo_id=repo_id,
         first=first.config.name,
@@ -121,22 +121,12 @@ def _line(facts: ConfigFacts) -> str:
     name = facts.config.name
     splits = facts.splits
     videos = sum(split.videos for split in splits.values())
-    size = _size(sum(split.bytes for split in splits.values()))
+    total = byte_size(sum(split.bytes for split in splits.values()))
     about = _cell(facts.template.title)
     return (
         f"| [`{name}`]({name}/README.md) | {about} | {', '.join(splits)} | {facts.rows:,} "
-        f"| {videos:,} | {size} |"
+        f"| {videos:,} | {total} |"
     )
-
-
-def _size(count: int) -> str:
-    """Bytes as a reader takes them: 3.4 kB, 12 MB."""
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.3g} {unit}" if unit != "B" else f"{count} B"
 
 
 _HEADING = "## Changelog\n"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sharegptvideo import __version__
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.cards import card, front_page
@@ -93,9 +94,9 @@ def check_rows(folder: Path, configs: Sequence[Config], progress: Progress | Non
     )
     wrong = [finding for finding in report.findings if finding.severity == "error"]
     if wrong:
-        first, count = wrong[0], report.errors()
+        first = wrong[0]
         raise UserError(
-            f"{folder}: {count} error{'s' if count > 1 else ''}, first "
+            f"{folder}: {plural(report.errors(), 'error')}, first "
             f"{first.where or first.config}: {first.message} ({first.check}); "
             f"`sharegptvideo data validate {folder}` lists all; nothing was published",
             exit_code=1,

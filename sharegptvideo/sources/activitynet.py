@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.originals import Entry, read_list, text_of, text_or_number
@@ -109,7 +110,7 @@ def answered(questions: Path, answers: Path) -> Iterator[Entry]:
     if left:
         raise UserError(
             f"{answers}: {len(left)} answers without a question in {questions.name} "
-            f"({', '.join(sorted(left)[:3])}); one split each?"
+            f"({and_more(sorted(left), 3)}); one split each?"
         )
 
 

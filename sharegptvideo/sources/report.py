@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sharegptvideo._text import few, plural
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.storage import read_json, write_json
 
@@ -86,9 +87,7 @@ class ReadReport:
 
 
 def _sentence(values: list[str], what: str, noun: str) -> str:
-    shown = "; ".join(values[:_LISTED])
-    more = f"; and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
-    return f"{len(values)} {noun}{'' if len(values) == 1 else 's'} {what}: {shown}{more}"
+    return f"{plural(len(values), noun)} {what}: {'; '.join(few(values, _LISTED))}"
 
 
 def on_error_of(value: str) -> OnError:

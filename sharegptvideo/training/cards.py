@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from sharegptvideo._text import percent, points, rough_duration
 from sharegptvideo.schema import CONFIGS
 from sharegptvideo.sources.hub import TEST_REPO, repo_of
 from sharegptvideo.storage import read_json, write_text
@@ -144,7 +145,7 @@ def _facts(recipe: Recipe, state: Row, steps: int, seconds: float) -> list[tuple
         ("seed", str(recipe.seed)),
         (
             "trained on",
-            f"{max(sitting['processes'], 1)} × {sitting['device']}, {_duration(seconds)}",
+            f"{max(sitting['processes'], 1)} × {sitting['device']}, {rough_duration(seconds)}",
         ),
     ]
 
@@ -157,7 +158,7 @@ def _training(log: Sequence[Row]) -> str:
     if "rewards/accuracies" in last:
         text += (
             f", the share of pairs in which the chosen answer has the higher reward to "
-            f"{last['rewards/accuracies']:.1%}, the margin to {last['rewards/margins']:.3f}"
+            f"{percent(last['rewards/accuracies'])}, the margin to {last['rewards/margins']:.3f}"
         )
     return f"{text} (means since the line before). All lines are in `log.jsonl`."
 
@@ -194,7 +195,7 @@ def _evaluation(row: Row) -> list[str]:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
+    return "" if value is None else points(value)
 
 
 def _last(rows: Sequence[Row]) -> list[Row]:
@@ -291,9 +292,3 @@ def _limitations(recipe: Recipe, state: Row, rows: Sequence[Row]) -> list[str]:
     warned = [one["text"] for one in state.get("warnings", [])]
     lines += [f"Noted in training: {text}." for text in warned if "evaluation at" not in text]
     return lines
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.recipe_files import maker_of
 
@@ -160,8 +161,8 @@ def check_room(recipe: Recipe, family: Family, rows: int) -> None:
         free += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if need > free:
         raise UserError(
-            f"output {recipe.output}: checkpoints and model take {need / 1e9:.1f} GB at their "
-            f"largest, {free / 1e9:.1f} GB are free at {folder}; free some space or give another "
+            f"output {recipe.output}: checkpoints and model take {byte_size(need)} at their "
+            f"largest, {byte_size(free)} are free at {folder}; free some space or give another "
             "output",
             exit_code=1,
         )
@@ -199,8 +200,8 @@ def memory_problem(recipe: Recipe) -> str | None:
         return None
     where = f"{torch.cuda.get_device_name()} has" if gpu else "there is no GPU here and memory has"
     return (
-        f"weights, gradients and optimiser take {held / 1e9:,.0f} GB, {where} "
-        f"{free / 1e9:,.0f} free; spread them over several GPUs (`sharegptvideo train config`), or "
+        f"weights, gradients and optimiser take {byte_size(held)}, {where} "
+        f"{byte_size(free)} free; spread them over several GPUs (`sharegptvideo train config`), or "
         "train adapters (lora)"
     )
 

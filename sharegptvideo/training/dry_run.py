@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._text import byte_size, percent
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.checks import lacking_packages, nearest_folder, not_made_yet
 from sharegptvideo.training.estimate import (
@@ -144,16 +145,16 @@ def _take(found: DryRun) -> None:
     found.disk = disk_bytes(recipe, shape, found.plan.steps)
     if found.disk > found.disk_free:
         found.problems.append(
-            f"output {recipe.output}: checkpoints and model take {found.disk / 1e9:.1f} GB at "
-            f"their largest, {found.disk_free / 1e9:.1f} GB are free; free some space or give "
+            f"output {recipe.output}: checkpoints and model take {byte_size(found.disk)} at "
+            f"their largest, {byte_size(found.disk_free)} are free; free some space or give "
             "another output"
         )
     if found.gpus:
         found.hours = found.plan.hours(found.gpus, found.utilisation)
         found.plain_hours = found.plan.hours(found.gpus, found.utilisation, plain=True)
         found.assumed.append(
-            f"{found.utilisation:.0%} of {found.gpus.gpu.teraflops:g} TFLOP/s a GPU in bf16 "
-            f"({found.gpus.gpu.source}); --utilisation changes it"
+            f"{percent(found.utilisation, 0)} of {found.gpus.gpu.teraflops:g} TFLOP/s a GPU in "
+            f"bf16 ({found.gpus.gpu.source}); --utilisation changes it"
         )
         if not recipe.optimisation.bf16:
             found.assumed.append("hours are for bf16; this recipe computes in float32, far slower")

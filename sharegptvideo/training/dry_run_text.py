@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from sharegptvideo._text import byte_size, magnitude, percent, rough_duration
 from sharegptvideo.training.dry_run import DryRun
 from sharegptvideo.training.estimate import Memory, Plan
 from sharegptvideo.training.recipe import DpoRecipe
@@ -55,13 +56,13 @@ def _facts(found: DryRun) -> Iterator[tuple[str, str]]:
         twice = " and the reference model in every step" if isinstance(recipe, DpoRecipe) else ""
         yield (
             "hours",
-            f"{_hours(found.hours)} on {found.gpus}; {_hours(found.plain_hours)} with every row by "
-            f"itself{twice}",
+            f"{rough_duration(3600 * found.hours)} on {found.gpus}; "
+            f"{rough_duration(3600 * found.plain_hours)} with every row by itself{twice}",
         )
     if found.features:
         yield "features", found.features
     if found.disk is not None:
-        yield "disk", f"{_gb(found.disk)} at the most, {_gb(found.disk_free)} free"
+        yield "disk", f"{byte_size(found.disk)} at the most, {byte_size(found.disk_free)} free"
 
 
 def _data(data: Survey) -> Iterator[tuple[str, str]]:
@@ -82,8 +83,8 @@ def _model(shape: ModelShape) -> str:
     share = shape.trainable / shape.parameters
     adapters = " as adapters" if shape.adapters else ""
     return (
-        f"{shape.kind}, {_count(shape.parameters)} parameters, {_count(shape.trainable)} of them "
-        f"learn{adapters} ({share:.1%})"
+        f"{shape.kind}, {magnitude(shape.parameters)} parameters, {magnitude(shape.trainable)} "
+        f"of them learn{adapters} ({percent(share)})"
     )
 
 
@@ -125,19 +126,5 @@ def _activations(way: Memory) -> str:
     )
 
 
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.3g}"
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:,.3g} GB"
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.3g} M"
-
-
-def _hours(hours: float) -> str:
-    if hours < 0.1:
-        return f"{hours * 60:.1f} min" if hours * 60 >= 0.1 else "seconds"
-    return f"{hours:,.1f} h"
+def _gib(memory: int) -> str:
+    return f"{memory / _GIB:.3g}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from sharegptvideo._text import percent, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import answering
 from sharegptvideo.storage import KeyedLog
@@ -72,8 +73,8 @@ def _in_a_line(rows: list[Row]) -> str:
     shares = []
     for row in rows:
         ends = row["ci95"]
-        interval = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
-        value = "unknown" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %"
+        interval = f" [{points(ends[0])}, {points(ends[1])}]" if ends else ""
+        value = "unknown" if row["accuracy"] is None else percent(row["accuracy"])
         shares.append(f"{row['task']} {value}{interval}")
     return f"step {first['step']} (epoch {first['epoch']:.2f}): {', '.join(shares)}"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.prompts import Message, conversation
 from sharegptvideo.storage import dumps
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataReport",
-    "listed",
     "messages_of",
     "preference_dataset",
     "preference_example",
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
-_LISTED = 5
 
 
 @dataclass(slots=True)
@@ -53,10 +52,12 @@ class DataReport:
         notes = []
         if self.missing:
             notes.append(
-                f"{len(self.missing)} rows without a clip left out: {listed(self.missing)}"
+                f"{len(self.missing)} rows without a clip left out: {and_more(self.missing)}"
             )
         if self.equal:
-            notes.append(f"{len(self.equal)} pairs of equal answers left out: {listed(self.equal)}")
+            notes.append(
+                f"{len(self.equal)} pairs of equal answers left out: {and_more(self.equal)}"
+            )
         if self.cut:
             notes.append(f"{self.cut} of {self.used} rows cut to max_length")
         return notes
@@ -104,7 +105,7 @@ def preference_dataset(
     if report.equal and equal_pairs == "error":
         raise UserError(
             f"data {data.name}: {len(report.equal)} pairs whose chosen and rejected answers are "
-            f"equal teach nothing: {listed(report.equal)}; mend them or set dpo.equal_pairs=skip"
+            f"equal teach nothing: {and_more(report.equal)}; mend them or set dpo.equal_pairs=skip"
         )
     return dataset, report
 
@@ -165,7 +166,7 @@ def _dataset(
     if too_long:
         raise UserError(
             f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
-            f"answer behind their clip and prompt: {listed(too_long)}"
+            f"answer behind their clip and prompt: {and_more(too_long)}"
         )
     if not examples:
         raise UserError(f"data {data.name} ({data.split}): no rows to train on")
@@ -201,12 +202,6 @@ def refuse_missing(data: DataSource, report: DataReport) -> None:
     if report.missing and data.missing_media == "error":
         raise UserError(
             f"data {data.name}: {len(report.missing)} rows have no clip under media "
-            f"{data.media}: {listed(report.missing)}; add the clips or set "
+            f"{data.media}: {and_more(report.missing)}; add the clips or set "
             f"data.missing_media=skip"
         )
-
-
-def listed(names: list[str]) -> str:
-    """The first few of `names`, and how many more there are."""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

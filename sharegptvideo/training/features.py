@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list, send_to_device
 from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._text import byte_size
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import video_token_count
@@ -110,7 +111,7 @@ def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | No
     if size is None or not recipe.freeze.vision_tower:
         return None
     often = f"each of {clips:,} clips is seen {seen:.1f} times"
-    room = f"{_bytes(clips * size)} in {_folder(recipe)}"
+    room = f"{byte_size(clips * size)} in {_folder(recipe)}"
     if recipe.features.enabled:
         pays = "it is computed once" if seen >= 2 else "the cache pays in later runs only"
         return f"{often}; {pays}; {room}"
@@ -155,14 +156,6 @@ def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
     return int(video_token_count(config, frames) * width * (2 if bf16 else 4))
 
 
-def _bytes(size: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
 def _folder(recipe: Recipe) -> Path:
     folder = recipe.features.folder
     return Path(folder).expanduser() if folder else cache_folder() / "features"
@@ -195,7 +188,7 @@ def _fill(
     what = "vision features"
     if missing:
         _check_room(store.folder, len(missing), size)
-        what += f" ({len(missing):,} clips x {_bytes(size)} = {_bytes(len(missing) * size)})"
+        what += f" ({len(missing):,} clips x {byte_size(size)} = {byte_size(len(missing) * size)})"
     if missing and progress and first:
         progress(0, len(missing), what)
     held: dict[str, torch.Tensor] = {}
@@ -226,9 +219,9 @@ def _check_room(folder: Path, clips: int, size: int) -> None:
     free = shutil.disk_usage(nearest_folder(folder)).free
     if clips * size > free:
         raise UserError(
-            f"features.folder {folder}: {clips:,} clips of {_bytes(size)} take "
-            f"{_bytes(clips * size)}, and {_bytes(free)} are free; free some space, name another "
-            "folder or set features.enabled=false",
+            f"features.folder {folder}: {clips:,} clips of {byte_size(size)} take "
+            f"{byte_size(clips * size)}, and {byte_size(free)} are free; free some space, name "
+            "another folder or set features.enabled=false",
             exit_code=1,
         )
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import MediaPaths
 from sharegptvideo.sources import ReadReport, Row
 from sharegptvideo.training.examples import (
     DataReport,
-    listed,
     preference_example,
     refuse_missing,
     sft_example,
@@ -138,13 +138,13 @@ class Look:
         if self._report.equal and self._equal == "error":
             raise UserError(
                 f"data {self._data.name}: {len(self._report.equal)} pairs whose chosen and "
-                f"rejected answers are equal teach nothing: {listed(self._report.equal)}; mend "
+                f"rejected answers are equal teach nothing: {and_more(self._report.equal)}; mend "
                 f"them or set dpo.equal_pairs=skip"
             )
         if self._too_long:
             raise UserError(
                 f"optimisation.max_length {self._max_length}: {len(self._too_long)} rows have no "
-                f"room for an answer behind their clip and prompt: {listed(self._too_long)}"
+                f"room for an answer behind their clip and prompt: {and_more(self._too_long)}"
             )
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError
 from sharegptvideo.training.examples import messages_of
@@ -137,22 +138,17 @@ def survey(
         _measure(recipe, family, sample, found)
     data = recipe.data
     if found.missing and data.missing_media == "error":
+        names = and_more(found.missing_names, total=found.missing)
         found.problems.append(
-            f"{found.missing} rows have no clip under media {data.media} ({_some(found, 'missing')}"
-            "); add the clips or set data.missing_media=skip"
+            f"{found.missing} rows have no clip under media {data.media} ({names}); add the clips "
+            "or set data.missing_media=skip"
         )
     if found.equal and isinstance(recipe, DpoRecipe) and recipe.dpo.equal_pairs == "error":
+        names = and_more(found.equal_names, total=found.equal)
         found.problems.append(
-            f"{found.equal} pairs of equal answers ({_some(found, 'equal')}); mend them or set "
-            "dpo.equal_pairs=skip"
+            f"{found.equal} pairs of equal answers ({names}); mend them or set dpo.equal_pairs=skip"
         )
     return found
-
-
-def _some(found: Survey, what: str) -> str:
-    names, count = getattr(found, f"{what}_names"), getattr(found, what)
-    more = f" and {count - len(names)} more" if count > len(names) else ""
-    return ", ".join(names) + more
 
 
 def _rows(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._text import few, percent
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.index import MediaIndex, index_media
 from sharegptvideo.validation.checks import Severity
@@ -180,12 +181,11 @@ def _note_matches(use: Use, matches: list[Match], tally: _Tally, note: NoteUse) 
         tally.known_by_name += 1
         return
     other, match = others[0]
-    more = f", and {len(others) - 1} more" if len(others) > 1 else ""
     note(
         "leak-sight",
         use,
         f"{use.video} ({use.told_rows}) shows what {other.video} of {other.config} shows: "
-        f"{_told(match)}{more}",
+        f"{'; '.join(few([_told(match)], 1, total=len(others)))}",
         severity=None if match.sure else "warning",
     )
 
@@ -199,6 +199,6 @@ def _told(match: Match) -> str:
         shift = f", from {-match.seconds:g} s before it"
     turned = ", mirrored" if match.mirrored else ""
     return (
-        f"{100 * match.alike:.0f} % of {match.overlap} samples alike, "
-        f"{100 * match.distance:.0f} % of signs differ{shift}{turned}"
+        f"{percent(match.alike, 0)} of {match.overlap} samples alike, "
+        f"{percent(match.distance, 0)} of signs differ{shift}{turned}"
     )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 from sharegptvideo.pages import Section, Table, write_page
 from sharegptvideo.storage import write_json
 from sharegptvideo.validation.checks import CHECKS
-from sharegptvideo.validation.report import LISTED, Finding, Report, number
+from sharegptvideo.validation.report import LISTED, Finding, Report
 
 __all__ = ["write_report"]
 
@@ -40,15 +41,15 @@ def _title(report: Report) -> str:
     errors, warnings = report.errors(), report.warnings
     if not errors and not warnings:
         return "Nothing found amiss"
-    return f"{number(errors, 'error')}, {number(warnings, 'warning')}"
+    return f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
 
 
 def _lead(report: Report) -> str:
     rows = sum(sum(splits.values()) for splits in report.rows.values())
-    configs = number(len(report.rows), "dataset")
+    configs = plural(len(report.rows), "dataset")
     left = len(report.skipped)
-    ran = "all checks ran" if not left else f"{number(left, 'check')} did not run"
-    return f"{number(rows, 'good row')} of {configs} about {number(report.videos, 'video')}; {ran}."
+    ran = "all checks ran" if not left else f"{plural(left, 'check')} did not run"
+    return f"{plural(rows, 'good row')} of {configs} about {plural(report.videos, 'video')}; {ran}."
 
 
 def _mark(severity: str, text: str) -> Markup:
@@ -63,13 +64,13 @@ def _checks(report: Report) -> Section:
         if name in report.skipped:
             state: Markup | str = f"not run: {report.skipped[name]}"
         elif errors:
-            state = _mark("error", number(errors, "error"))
+            state = _mark("error", plural(errors, "error"))
         elif warnings:
-            state = _mark("warning", number(warnings, "warning"))
+            state = _mark("warning", plural(warnings, "warning"))
         else:
             state = _mark("good", "none")
         if errors and warnings and name not in report.skipped:
-            state = Markup("{} {}").format(state, _mark("warning", number(warnings, "warning")))
+            state = Markup("{} {}").format(state, _mark("warning", plural(warnings, "warning")))
         rows.append([name, check.about, state])
     return Section("Checks", Table(["Check", "Looks for", "Found"], rows))
 
@@ -82,7 +83,7 @@ def _findings(report: Report) -> list[Section]:
         if not listed:
             continue
         count = report.count(name)
-        told = f"{number(count, 'finding')}; " if count > len(listed) else ""
+        told = f"{plural(count, 'finding')}; " if count > len(listed) else ""
         caption = f"{told}up to {LISTED} are listed of each dataset and split" if told else ""
         table = Table(
             ["Where", "What", "Dataset", "Id", ""],

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sharegptvideo._text import plural
 from sharegptvideo.validation.checks import CHECKS, Severity
 
-__all__ = ["LISTED", "Finding", "Report", "number"]
+__all__ = ["LISTED", "Finding", "Report"]
 
 LISTED = 20
 """Findings that are listed for each check, config and split; the others are counted."""
@@ -30,11 +31,6 @@ class Finding:
     split: str | None = None
     id: str | None = None
     where: str | None = None
-
-
-def number(count: int, noun: str) -> str:
-    """A count with its noun: `1 row`, `2,000 rows`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 _Key = tuple[str, str | None, str | None]
@@ -111,9 +107,9 @@ class Report:
         """All of it in one line."""
         rows = sum(sum(splits.values()) for splits in self.rows.values())
         return (
-            f"{number(self.errors(), 'error')}, {number(self.warnings, 'warning')}; "
-            f"{number(rows, 'good row')} of {number(len(self.rows), 'dataset')}, "
-            f"{number(self.videos, 'video')}"
+            f"{plural(self.errors(), 'error')}, {plural(self.warnings, 'warning')}; "
+            f"{plural(rows, 'good row')} of {plural(len(self.rows), 'dataset')}, "
+            f"{plural(self.videos, 'video')}"
         )
 
     def sorted_findings(self) -> list[Finding]:

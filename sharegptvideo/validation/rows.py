@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._text import few
 from sharegptvideo.schema import Config
 from sharegptvideo.sources import Row, Source, open_source
 from sharegptvideo.sources.parquet import ParquetSource
@@ -12,7 +13,7 @@ from sharegptvideo.validation.checks import Severity
 from sharegptvideo.validation.reading import Places, Problem, ReadRow, read_config
 from sharegptvideo.validation.repeats import Repeats
 from sharegptvideo.validation.report import Report
-from sharegptvideo.validation.texts import row_findings, shortened
+from sharegptvideo.validation.texts import excerpt, row_findings
 from sharegptvideo.validation.videos import Videos, role_of
 
 __all__ = ["RowChecks"]
@@ -106,14 +107,10 @@ class RowChecks:
             if group[0] in listed:
                 asked = listed[group[0]]
                 answers = [
-                    f"{shortened(listed[row]['answer'])} at {where(row)}"
-                    for row in group[:_ANSWERS]
+                    f"{excerpt(listed[row]['answer'])} at {where(row)}" for row in group[:_ANSWERS]
                 ]
-                if len(group) > _ANSWERS:
-                    answers.append(f"and {len(group) - _ANSWERS} more")
-                message = (
-                    f"{shortened(asked['question'])} on {asked['video']}: {'; '.join(answers)}"
-                )
+                told = "; ".join(few(answers, _ANSWERS, total=len(group)))
+                message = f"{excerpt(asked['question'])} on {asked['video']}: {told}"
             self._note("conflicting-answers", message, group[0], listed)
 
     def _note(

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sharegptvideo._text import shortened
 from sharegptvideo.schema import Config, PreferenceRow
 from sharegptvideo.validation.checks import Severity
 
-__all__ = ["MAX_CHARS", "row_findings", "shortened"]
+__all__ = ["MAX_CHARS", "excerpt", "row_findings"]
 
 MAX_CHARS = 8000
 """Longer texts are told of. A context of 4,096 tokens less the 2,056 of eight frames in
@@ -26,10 +27,9 @@ _WORD = re.compile(r"[^\W_]")
 _SHOWN = 60
 
 
-def shortened(text: str) -> str:
+def excerpt(text: str) -> str:
     """A text as it fits into a message: on one line, cut, quoted."""
-    line = " ".join(text.split())
-    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…")
+    return repr(shortened(" ".join(text.split()), _SHOWN))
 
 
 def row_findings(
@@ -50,7 +50,7 @@ def row_findings(
         if len(text) > max_chars:
             yield "long-text", f"{name!r} has {len(text):,} characters", None
         if text and not _WORD.search(text):
-            yield "no-words", f"{name!r} is {shortened(text)}", None
+            yield "no-words", f"{name!r} is {excerpt(text)}", None
         # A quick look first: few texts have more than printable characters.
         if "\ufffd" in text or not text.isprintable():
             odd = _ODD.search(text)
@@ -107,7 +107,7 @@ def _raw_texts(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
 
 def _pair(row: Mapping[str, Any]) -> Iterator[Found]:
     if " ".join(row["chosen"].split()).casefold() == " ".join(row["rejected"].split()).casefold():
-        yield "equal-sides", f"both are {shortened(row['chosen'])}", None
+        yield "equal-sides", f"both are {excerpt(row['chosen'])}", None
     chosen, rejected = row["chosen_score"], row["rejected_score"]
     if chosen is None or rejected is None:
         return

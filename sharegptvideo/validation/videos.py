@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sharegptvideo._text import plural
 from sharegptvideo.sources.rows import SETS
 
 __all__ = ["Role", "Use", "Videos", "name_key", "role_of"]
@@ -65,7 +66,7 @@ class Use:
     @property
     def told_rows(self) -> str:
         """How many rows, in words."""
-        return f"{self.rows:,} row{'' if self.rows == 1 else 's'}"
+        return plural(self.rows, "row")
 
 
 @dataclass(slots=True)

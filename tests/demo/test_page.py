@@ -338,8 +338,6 @@ def test_words_for_every_verdict() -> None:
     assert words.verdict({"delta": 0.3, "delta_ci95": None}) == "unclear"
     assert words.p_value(0.00001) == "< 0.0001"
     assert words.p_value(0.0484) == "0.048"
-    assert words.duration(377.8) == "6 min 18 s"
-    assert words.duration(119.7) == "2 min 0 s"
     assert words.points(-0.0625) == "−6.2"
 
 

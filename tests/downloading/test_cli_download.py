@@ -20,8 +20,9 @@ from archives import tar_gz
 from hub_server import HubServer
 from typer.testing import CliRunner
 
+from sharegptvideo._text import byte_size
 from sharegptvideo.cli import app
-from sharegptvideo.downloading.sizes import parse_size, shown_size
+from sharegptvideo.downloading.sizes import parse_size
 from sharegptvideo.errors import UserError
 from sharegptvideo.sources.hub import TRAIN_REPO
 
@@ -86,7 +87,7 @@ def test_plan_figures_and_a_second_time(tmp_path: Path, contents: Files) -> None
     lines = [re.sub(" +", " ", line) for line in done.stderr.splitlines()]
     assert lines[0] == "what files size to download"
     assert lines[2] == "clips of train_300k 2 120.9 kB 120.9 kB"
-    assert lines[3] == f"in all 4 {shown_size(size)} {shown_size(size)}"
+    assert lines[3] == f"in all 4 {byte_size(size)} {byte_size(size)}"
     assert "over 64.0 GB or 5,000,000 entries, or 100 times its size, is refused" in lines[4]
     again = _invoke("qa", "--to", tmp_path, "--media", "--json")
     assert again.exit_code == 0
@@ -246,8 +247,3 @@ def test_sizes(text: str, size: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(UserError, match="is no size"):
         parse_size(text)
-
-
-def test_sizes_are_shown_with_a_unit_of_ten() -> None:
-    shown = [shown_size(size) for size in (0, 999, 1000, 3_351, 64_000_000_000, 2_500_000_000_000)]
-    assert shown == ["0 B", "999 B", "1.0 kB", "3.4 kB", "64.0 GB", "2.5 TB"]

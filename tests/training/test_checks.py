@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_dpo, run_sft
 from sharegptvideo.training.checks import full_disk_told, machine_problems
@@ -170,7 +171,7 @@ def test_no_room_for_the_checkpoints(
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: free)
     with pytest.raises(UserError) as caught:
         run_sft(sft_recipe)
-    assert f"take {need / 1e9:.1f} GB at their largest" in one_line(caught)
+    assert f"take {byte_size(need)} at their largest" in one_line(caught)
     assert caught.value.exit_code == 1
     log = Path(sft_recipe.output) / "log.jsonl"
     assert not log.exists()

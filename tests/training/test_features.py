@@ -220,7 +220,7 @@ def test_an_interrupted_fill_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         run_sft(recipe, progress=stop)
-    assert labels[0] == "vision features (4 clips x 2.56 KB = 10.2 KB)", "told before it is filled"
+    assert labels[0] == "vision features (4 clips x 2.6 kB = 10.2 kB)", "told before it is filled"
     files = sorted(folder.rglob("*.safetensors"))
     assert len(files) == 2
     files[0].write_bytes(files[0].read_bytes()[:-1])
@@ -254,7 +254,7 @@ def test_a_disk_without_room_is_found_before_anything_is_computed(
         "disk_usage",
         lambda path: usage._replace(free=10_000) if Path(path) == folder else usage,
     )
-    with pytest.raises(UserError, match=r"4 clips of 2\.56 KB take 10\.2 KB, and 10 KB are free"):
+    with pytest.raises(UserError, match=r"4 clips of 2\.6 kB take 10\.2 kB, and 10\.0 kB are free"):
         run_sft(recipe)
     assert decoded == []
 
@@ -293,7 +293,7 @@ def test_what_it_takes_and_when_it_pays(
     assert visits(recipe, examples=24, rows_of_clip=1.0, processes=4) == 2.0
 
     kept, off = recipe, change(recipe, features={"enabled": False})
-    assert "it is computed once; 4.21 GB in" in str(worth(kept, 3.0, 1000, 4_210_688))
+    assert "it is computed once; 4.2 GB in" in str(worth(kept, 3.0, 1000, 4_210_688))
     assert "pays in later runs only" in str(worth(kept, 1.0, 1000, 4_210_688))
     assert "features.enabled=true would" in str(worth(off, 3.0, 1000, 4_210_688))
     assert worth(off, 1.0, 1000, 4_210_688) is None
@@ -305,7 +305,7 @@ def test_a_run_notes_what_the_cache_does(recipe: SftRecipe) -> None:
     """4 clips, 6 steps of 2 of 8 rows: 1.5 passes, so the cache is for later runs."""
     assert run_sft(recipe).notes == [
         "features: each of 4 clips is seen 1.5 times; the cache pays in later runs only; "
-        f"10.2 KB in {recipe.features.folder}"
+        f"10.2 kB in {recipe.features.folder}"
     ]
 
 
@@ -313,7 +313,7 @@ def test_a_dry_run_says_the_same(recipe: SftRecipe, change: Change) -> None:
     found = dry_run(recipe)
     assert found.features == (
         "each of 4 clips is seen 1.5 times; the cache pays in later runs only; "
-        f"10.2 KB in {recipe.features.folder}"
+        f"10.2 kB in {recipe.features.folder}"
     )
     assert found.problems == []
     learns = dry_run(change(recipe, freeze={"vision_tower": False}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharegptvideo._text import byte_size
 from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_bar
 from sharegptvideo.errors import UserError
 
@@ -113,8 +114,6 @@ def _confirm(plan: Plan, limits: Limits, yes: bool) -> bool:
 
 
 def _show(plan: Plan, limits: Limits) -> None:
-    from sharegptvideo.downloading.sizes import shown_size
-
     parts: dict[str, list[int]] = {}
     for item in plan.items:
         part = parts.setdefault(item.what, [0, 0, 0])
@@ -122,10 +121,10 @@ def _show(plan: Plan, limits: Limits) -> None:
         part[1] += item.remote.size
         part[2] += item.to_fetch
     rows = [
-        (what, f"{files}", shown_size(size), shown_size(missing))
+        (what, f"{files}", byte_size(size), byte_size(missing))
         for what, (files, size, missing) in parts.items()
     ]
-    rows.append(("in all", f"{len(plan.items)}", shown_size(plan.size), shown_size(plan.to_fetch)))
+    rows.append(("in all", f"{len(plan.items)}", byte_size(plan.size), byte_size(plan.to_fetch)))
     head = ("what", "files", "size", "to download")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(4)]
     for row in [head, *rows]:
@@ -135,7 +134,7 @@ def _show(plan: Plan, limits: Limits) -> None:
     if any(item.is_archive for item in plan.open):
         note(
             "Archives are unpacked, which takes at least their size on the disk, then removed. One "
-            f"that holds over {shown_size(limits.max_bytes)} or {limits.max_entries:,} entries, "
+            f"that holds over {byte_size(limits.max_bytes)} or {limits.max_entries:,} entries, "
             f"or {limits.max_ratio} times its size, is refused."
         )
     _remarks(plan)

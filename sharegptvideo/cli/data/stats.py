@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sharegptvideo._text import percent, plural
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 
 __all__ = ["stats"]
@@ -58,9 +59,8 @@ def stats(
         write_report(figures, out)
         note(f"wrote {out / 'stats.json'} and {out / 'index.html'}")
     if figures["skipped_rows"]:
-        count = figures["skipped_rows"]
-        told = "row that breaks the schema was" if count == 1 else "rows that break the schema were"
-        note(f"{count:,} {told} left out")
+        nouns = ("row that breaks the schema was", "rows that break the schema were")
+        note(f"{plural(figures['skipped_rows'], *nouns)} left out")
     if as_json:
         print_json(figures)
     else:
@@ -79,7 +79,7 @@ def _print(figures: Mapping[str, Any]) -> None:
         table.add_row(what, *(show(part) for _, part in parts))
     for aspect in figures["whole"]["aspects"]:
         shares = (part["aspects"][aspect]["share"] for _, part in parts)
-        table.add_row(f"speak of {aspect}", *map(_percent, shares))
+        table.add_row(f"speak of {aspect}", *map(percent, shares))
     print_table(table)
     asked = {name: one for name, one in figures["support"].items() if one["questions"]}
     if asked:
@@ -88,12 +88,8 @@ def _print(figures: Mapping[str, Any]) -> None:
             table.add_column(head, justify="right")
         for name, one in asked.items():
             shares = (one[key] for key in ("mean", "full", "none", "chance"))
-            table.add_row(name, f"{one['questions']:,}", *map(_percent, shares))
+            table.add_row(name, f"{one['questions']:,}", *map(percent, shares))
         print_table(table)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def _ratio(part: Mapping[str, Any]) -> str:
@@ -108,7 +104,7 @@ _LINES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("    5 % to 95 %", lambda part: f"{part['length']['p5']:.0f}–{part['length']['p95']:.0f}"),
     ("different words", lambda part: f"{part['vocabulary']['types']:,}"),
     ("type-token ratio in 1,000 words", _ratio),
-    ("captions that repeat four words", lambda part: _percent(part["repeated"]["4"]["captions"])),
-    ("with a shared opening", lambda part: _percent(part["shared_openings"])),
-    ("with a near-duplicate", lambda part: _percent(part["near_duplicates"]["share"])),
+    ("captions that repeat four words", lambda part: percent(part["repeated"]["4"]["captions"])),
+    ("with a shared opening", lambda part: percent(part["shared_openings"])),
+    ("with a near-duplicate", lambda part: percent(part["near_duplicates"]["share"])),
 )

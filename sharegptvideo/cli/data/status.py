@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sharegptvideo._text import few, percent
 from sharegptvideo.cli._common import (
     JsonOption,
     make_world,
@@ -180,10 +181,8 @@ def _print(index: MediaIndex, found: list[Coverage]) -> None:
 
 
 def _print_list(what: str, lines: list[str]) -> None:
-    for line in lines[:_LISTED]:
+    for line in few(lines, _LISTED, where=_WHERE[what]):
         typer.echo(f"{what}  {line}")
-    if len(lines) > _LISTED:
-        typer.echo(f"{what}  and {len(lines) - _LISTED} more ({_WHERE[what]})")
 
 
 _WHERE = {"missing": "--missing FILE lists all", "unreadable": "--json", "ambiguous": "--json"}
@@ -191,6 +190,6 @@ _WHERE = {"missing": "--missing FILE lists all", "unreadable": "--json", "ambigu
 
 def _cells(count: Count, rare: list[str]) -> list[str]:
     asked = count.rows - count.no_video
-    share = f"{100 * count.there / asked:.1f} %" if asked else ""
+    share = percent(count.there / asked) if asked else ""
     numbers = [count.missing, count.unreadable, *(getattr(count, name) for name in rare)]
     return [str(count.rows), str(count.there), share, *map(str, numbers)]

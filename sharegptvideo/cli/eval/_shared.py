@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from sharegptvideo._text import and_more, percent, plural, points
 from sharegptvideo.cli._common import note, print_json, print_table
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.reports import format_estimate, format_interval, format_share
+from sharegptvideo.eval.reports import format_estimate, format_interval
 
 __all__ = [
     "DataOption",
@@ -110,7 +111,7 @@ def show_results(results: Mapping[str, Any], out: Path, names: list[str], *, as_
                 name,
                 str(task["n"]),
                 str(task["n_failed"]),
-                format_share(task["coverage"]),
+                points(task["coverage"]),
                 format_estimate(task["accuracy"], share=True),
                 format_interval(task["accuracy"]["ci95"]),
                 format_estimate(task["score"], share=False),
@@ -130,20 +131,19 @@ _SHOWN = 10
 
 
 def _note_problems(name: str, task: Mapping[str, Any]) -> None:
-    for key, what in (
-        ("missing_clips", "clip{} missing"),
-        ("missing_predictions", "question{} without a prediction"),
-        ("foreign_predictions", "prediction{} without a question"),
+    for key, noun, what in (
+        ("missing_clips", "clip", "missing"),
+        ("missing_predictions", "question", "without a prediction"),
+        ("foreign_predictions", "prediction", "without a question"),
     ):
         names = task.get(key, [])
         if names:
-            more = f" and {len(names) - _SHOWN} more (results.json)" if len(names) > _SHOWN else ""
-            counted = what.format("" if len(names) == 1 else "s")
-            note(f"{name}: {len(names)} {counted}: {', '.join(names[:_SHOWN])}{more}")
+            listed = and_more(names, _SHOWN, where="results.json")
+            note(f"{name}: {plural(len(names), noun)} {what}: {listed}")
     if "panel" in task:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(
-            f"{name}: the panel agrees on {format_share(shared)} % of the answers"
+            f"{name}: the panel agrees on {percent(shared)} of the answers"
             + ("" if kappa is None else f" (Fleiss' kappa {kappa:.2f})")
         )
     for key, what in (("failures", "failed"), ("unscored", "unscored")):

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from sharegptvideo._text import points
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table
 from sharegptvideo.cli.eval._shared import figures_table
-from sharegptvideo.eval.reports import format_share
 
 __all__ = ["agreement"]
 
@@ -63,7 +63,7 @@ def agreement(
         typer.echo(
             f"score {row['score']:g} of the first ({row['n']}): "
             f"{row['mean_score']['value']:.2f} from the second, "
-            f"{format_share(row['share_right']['value'])} right"
+            f"{points(row['share_right']['value'])} right"
         )
 
 
@@ -74,10 +74,10 @@ def _cells(task: Mapping[str, Any]) -> list[str]:
     return [
         str(task["n"]),
         str(task["n_clusters"]),
-        format_share(first["value"]),
-        format_share(second["value"]),
-        format_share(task["shift"]["value"], sign=True),
-        format_share(task["agreement"]["value"]),
+        points(first["value"]),
+        points(second["value"]),
+        points(task["shift"]["value"], sign=True),
+        points(task["agreement"]["value"]),
         *(_with_interval(task.get(name)) for name in ("kappa", "pearson", "spearman")),
     ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sharegptvideo._text import points
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
@@ -19,7 +20,6 @@ from sharegptvideo.cli.eval._shared import (
     figures_table,
     judge_name,
 )
-from sharegptvideo.eval.reports import format_share
 
 if TYPE_CHECKING:
     from sharegptvideo.llm import EndpointOptions
@@ -118,7 +118,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     score, won = row["score"], row["won"]
     return (
         f"{row['n_scored']}/{row['n']}",
-        format_share(row["right"]),
+        points(row["right"]),
         "–" if score is None else f"{score:.2f}",
         "–" if won is None else f"{won:+.2f}",
     )

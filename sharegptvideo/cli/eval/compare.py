@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from sharegptvideo._text import points
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table
 from sharegptvideo.cli.eval._shared import figures_table
-from sharegptvideo.eval.reports import format_share
 
 __all__ = ["compare"]
 
@@ -48,10 +48,10 @@ def compare(
             name,
             str(task["n"]),
             str(task["n_clusters"]),
-            format_share(task["first_accuracy"]),
-            format_share(task["second_accuracy"]),
-            format_share(task["delta"], sign=True),
-            " … ".join(format_share(end, sign=True) for end in task["ci95"] or ()) or "–",
+            points(task["first_accuracy"]),
+            points(task["second_accuracy"]),
+            points(task["delta"], sign=True),
+            " … ".join(points(end, sign=True) for end in task["ci95"] or ()) or "–",
             *("–" if task[key] is None else f"{task[key]:.2g}" for key in ("p_value", "p_holm")),
         )
         for key, why in (

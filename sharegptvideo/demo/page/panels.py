@@ -8,9 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo._text import duration, plural
 from sharegptvideo.demo.page.facts import FAULTS, PARTS, KindFigures
 from sharegptvideo.demo.page.record import MODELS
-from sharegptvideo.demo.page.words import duration, interval, minus, percent, points
+from sharegptvideo.demo.page.words import interval, minus, percent, points
+from sharegptvideo.eval.reports import format_estimate
 from sharegptvideo.eval.statistics import Estimate
 from sharegptvideo.pages.charts import Group, Line, Mark, Segment, columns, lines, rows, stacks
 from sharegptvideo.pages.svg import round_ticks
@@ -93,9 +95,7 @@ def accuracy(found: Mapping[tuple[str, str], Mapping[str, Any]], name: str) -> M
 
 
 def _mark(series: str, name: str, found: Estimate) -> Mark:
-    says = "–" if found.value is None else f"{100 * found.value:.1f}"
-    if found.se:
-        says += f" ± {100 * found.se:.1f}"
+    says = format_estimate({"value": found.value, "se": found.se or None}, share=True)
     # Where all answers agree the formula gives no width, which is not certainty: no whisker then.
     ends = found.ci95 if found.se else None
     return Mark(series, name, found.value or 0.0, ends, says)
@@ -141,7 +141,7 @@ def kinds(figures: Sequence[KindFigures], name: str) -> Markup:
     """Accuracy of both models by type of question."""
     groups = [
         Group(
-            f"{found.kind}, {found.n} question{'s' if found.n != 1 else ''}",
+            f"{found.kind}, {plural(found.n, 'question')}",
             [
                 *(_mark(model, model.upper(), found.accuracy[model]) for model in MODELS),
                 _mark("taught", "guess", Estimate(found.chance, None, None, found.n, 0)),
@@ -280,7 +280,7 @@ def histogram(report: Mapping[str, Any]) -> Markup:
         (
             str(score),
             float(counted.get(score, 0)),
-            f"{counted.get(score, 0):,} ({100 * counted.get(score, 0) / total:.0f} %)",
+            f"{counted.get(score, 0):,} ({percent(counted.get(score, 0) / total, 0)})",
             "good" if score >= threshold else "poor",
         )
         for score in range(1, 6)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from sharegptvideo import _text
 from sharegptvideo.eval.statistics import Estimate
 
 __all__ = [
-    "duration",
     "explained",
     "headline",
     "interval",
@@ -31,12 +31,12 @@ def minus(words: str) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as per cent with its sign, the two kept on one line."""
-    return "–" if value is None else f"{100 * value:.{digits}f}\u00a0%"
+    return _text.percent(value, digits, space="\N{NO-BREAK SPACE}")
 
 
 def points(value: float | None) -> str:
     """A difference of shares in percentage points, always with its sign."""
-    return "–" if value is None else minus(f"{100 * value:+.1f}")
+    return minus(_text.points(value, sign=True))
 
 
 def interval(ends: tuple[float, float] | list[float] | None) -> str:
@@ -49,14 +49,6 @@ def p_value(value: float | None) -> str:
     if value is None:
         return "–"
     return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader would say them."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
 
 
 def verdict(figures: Figures) -> Literal["above", "below", "unclear"]:

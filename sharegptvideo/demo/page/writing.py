@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sharegptvideo._text import duration
 from sharegptvideo.demo.comparison import SETS
 from sharegptvideo.demo.page import panels, words
 from sharegptvideo.demo.page.clips import WANTED, choose_clips, frame_strip
@@ -65,7 +66,7 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
         points=words.points,
         interval=words.interval,
         p_value=words.p_value,
-        duration=words.duration,
+        duration=duration,
     )
     template = environment.from_string(_asset("page.html"))
     context = {

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._text import percent, plural, points
 from sharegptvideo.eval.leaderboard.board import Board, collect_runs
 from sharegptvideo.eval.leaderboard.tables import (
     board_csv,
@@ -15,7 +16,6 @@ from sharegptvideo.eval.leaderboard.tables import (
     board_markdown,
     judge_about,
 )
-from sharegptvideo.eval.reports import format_share
 from sharegptvideo.storage import write_json, write_text
 
 __all__ = ["render_page", "write_leaderboard"]
@@ -43,7 +43,7 @@ def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
     """The page for what `collect_runs` returns. Works without its script, which only sorts."""
     groups = board["groups"]
     runs = sum(len(group["rows"]) for group in groups)
-    lead = f"{_count(runs, 'row')} under {_count(len(groups), 'judge')}."
+    lead = f"{plural(runs, 'row')} under {plural(len(groups), 'judge')}."
     if len(groups) > 1:
         lead += " Figures of different judges are in tables of their own: do not compare across."
     parts = {
@@ -65,10 +65,6 @@ def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
 
 def _asset(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8").strip("\n") + "\n"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _group(group: Mapping[str, Any]) -> str:
@@ -146,15 +142,15 @@ def _figure(estimate: Mapping[str, Any], *, best: bool) -> str:
     if estimate["value"] is None:
         return '<span class="none">no verdict</span>'
     se = estimate["se"]
-    error = "" if se is None else f' <span class="se">± {100 * se:.1f}</span>'
+    error = "" if se is None else f' <span class="se">± {points(se)}</span>'
     kind = "figure best" if best else "figure"
-    return f'<div class="{kind}"><b>{format_share(estimate["value"])}</b>{error}</div>'
+    return f'<div class="{kind}"><b>{points(estimate["value"])}</b>{error}</div>'
 
 
 def _cell(cell: Mapping[str, Any], column: Mapping[str, Any], *, best: bool) -> str:
     parts = [_figure(cell["accuracy"], best=best), _scale(cell["accuracy"])]
     ci95, score = cell["accuracy"]["ci95"], cell["score"]["value"]
-    told = [f"{format_share(ci95[0])} to {format_share(ci95[1])}"] if ci95 else []
+    told = [f"{points(ci95[0])} to {points(ci95[1])}"] if ci95 else []
     told += [f"score {score:.2f}"] if score is not None else []
     if told:
         parts.append(f'<div class="sub">{" · ".join(told)}</div>')
@@ -166,8 +162,8 @@ def _cell(cell: Mapping[str, Any], column: Mapping[str, Any], *, best: bool) -> 
     if cell["n_unscored"]:
         low, high = cell["accuracy_bounds"]
         text = (
-            f"{cell['n_unscored']:,} unscored: {format_share(low)} to {format_share(high)},"
-            f" coverage {format_share(cell['coverage'])} %"
+            f"{cell['n_unscored']:,} unscored: {points(low)} to {points(high)},"
+            f" coverage {percent(cell['coverage'])}"
         )
         parts.append(f'<div><span class="flag">{text}</span></div>')
     return "".join(parts)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models.sample_logs import (
     LogLine,
@@ -178,12 +179,8 @@ def _parse(where: str, row: dict[str, Any]) -> tuple[_Key, Answer]:
 
 
 def _told_twice(name: str, twice: Mapping[str, Sequence[int]]) -> str:
-    shown = ", ".join(f"{i} (lines {_join(at)})" for i, at in list(twice.items())[:_SHOWN])
-    more = f" and {len(twice) - _SHOWN} more" if len(twice) > _SHOWN else ""
+    ids = [f"{one} (lines {', '.join(map(str, lines))})" for one, lines in twice.items()]
     return (
-        f"{name}: {len(twice)} ids have more than one prediction: {shown}{more}; keep one line each"
+        f"{name}: {len(ids)} ids have more than one prediction: {and_more(ids, _SHOWN)}; "
+        "keep one line each"
     )
-
-
-def _join(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))

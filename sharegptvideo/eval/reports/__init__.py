@@ -3,8 +3,7 @@
 from sharegptvideo.eval.reports.text import (
     format_estimate,
     format_interval,
-    format_share,
     markdown_table,
 )
 
-__all__ = ["format_estimate", "format_interval", "format_share", "markdown_table"]
+__all__ = ["format_estimate", "format_interval", "markdown_table"]

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
+from sharegptvideo._text import percent, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.reports.collecting import MIN_COVERAGE, Run
 from sharegptvideo.eval.reports.tables import judge_text
-from sharegptvideo.eval.reports.text import format_share
 
 __all__ = ["HubResults", "hub_results"]
 
@@ -69,7 +69,7 @@ def _unfit(run: Run, task: str, figures: dict[str, Any]) -> str:
     if run.about["tasks"][task]["config"] != task:
         return "a task of one's own has no place in the data set's eval.yaml"
     if figures["accuracy"]["value"] is None or figures["coverage"] < MIN_COVERAGE:
-        return f"coverage {format_share(figures['coverage'])} %, under {100 * MIN_COVERAGE:.0f} %"
+        return f"coverage {percent(figures['coverage'])}, under {percent(MIN_COVERAGE, 0)}"
     return ""
 
 
@@ -77,10 +77,10 @@ def _notes(run: Run, task: str, figures: dict[str, Any]) -> str:
     ends = figures["accuracy"]["ci95"]
     parts = ["accuracy in %"]
     if ends:
-        parts.append(f"95 % interval {format_share(ends[0])} to {format_share(ends[1])} by video")
+        parts.append(f"95 % interval {points(ends[0])} to {points(ends[1])} by video")
     parts += [
         f"{figures['n']} questions on {figures['clusters']} videos",
-        f"coverage {format_share(figures['coverage'])} %",
+        f"coverage {percent(figures['coverage'])}",
         f"task version {run.about['tasks'][task]['version']}",
         f"judge {judge_text(run, task)}",
     ]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from sharegptvideo._text import plural, points
 from sharegptvideo.eval.reports.collecting import Run, Sample
 from sharegptvideo.eval.reports.samples import Against
 from sharegptvideo.eval.reports.tables import judge_text, mixed_models, tasks_by_judge
-from sharegptvideo.eval.reports.text import format_estimate, format_interval, format_share
+from sharegptvideo.eval.reports.text import format_estimate, format_interval
 from sharegptvideo.pages import Details, Section, Table, write_page
 from sharegptvideo.pages.parts import Cell, Part
 from sharegptvideo.storage import write_text
@@ -37,7 +38,7 @@ def write_run_page(
         Section("Samples", [Markup(_asset("viewer.html"))]),
     ]
     write_text(out / _SCRIPT, _asset(_SCRIPT))
-    lead = f"{_count(len(samples), 'task')}, {_count(n, 'sample')}, judged by {_judges(run)}."
+    lead = f"{plural(len(samples), 'task')}, {plural(n, 'sample')}, judged by {_judges(run)}."
     return write_page(
         out / "index.html",
         title=f"{run.model}: every answer and its verdict",
@@ -52,10 +53,6 @@ def write_run_page(
 
 def _asset(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _judges(run: Run) -> str:
@@ -74,7 +71,7 @@ def _figures(run: Run) -> list[Part]:
                 figures["clusters"],
                 figures["n_failed"],
                 figures["n_unscored"],
-                format_share(figures["coverage"]),
+                points(figures["coverage"]),
                 _unbroken(format_estimate(figures["accuracy"], share=True)),
                 _unbroken(format_interval(figures["accuracy"]["ci95"])),
                 _unbroken(format_interval(figures["accuracy_bounds"])),

@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from sharegptvideo._text import points
 from sharegptvideo.eval.reports.collecting import Run
 from sharegptvideo.eval.reports.text import (
-    format_share,
     markdown_table,
     tex_escape,
     tex_estimate,
@@ -162,7 +162,7 @@ def latex_text(run: Run) -> str:
             tex_escape(task),
             f"{figures['n']:,}",
             f"{figures['clusters']:,}",
-            format_share(figures["coverage"]),
+            points(figures["coverage"]),
             tex_estimate(figures["accuracy"], share=True),
             tex_interval(figures["accuracy"]["ci95"]),
             tex_estimate(figures["score"], share=False),

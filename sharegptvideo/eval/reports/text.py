@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sharegptvideo._text import points
+
 __all__ = [
     "format_estimate",
     "format_interval",
-    "format_share",
     "markdown_cell",
     "markdown_table",
     "tex_escape",
@@ -31,13 +32,6 @@ _COLUMNS = (
 )
 
 
-def format_share(value: float | None, *, sign: bool = False) -> str:
-    """A share in [0, 1] as per cent, one digit: 0.4875 gives `48.8`; `sign` is for differences."""
-    if value is None:
-        return _NONE
-    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-
-
 def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
     """`value ± standard error`, of a share as per cent; without the error where it is unknown."""
     value, se = estimate["value"], estimate["se"]
@@ -53,7 +47,7 @@ def format_interval(ends: Sequence[float] | None) -> str:
     if ends is None:
         return _NONE
     low, high = ends
-    return f"{format_share(low)} to {format_share(high)}"
+    return f"{points(low)} to {points(high)}"
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
@@ -75,7 +69,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
                 format_interval(task["accuracy"]["ci95"]),
                 format_interval(bounds),
                 format_estimate(task["score"], share=False),
-                format_share(task["paper_accuracy"]),
+                points(task["paper_accuracy"]),
             )
         )
     about = f"Model {markdown_cell(results['model'])}, judged by {markdown_cell(results['judge'])}."

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks.schema import AnnotationFiles, Task
 from sharegptvideo.eval.types import Question
@@ -52,7 +53,7 @@ def load_questions(
     if twice:
         raise UserError(
             f"task {task.name}: {len(twice)} ids occur more than once in {data_dir or 'its source'}"
-            f" ({', '.join(twice[:3])}); answers are kept by id, so mend the file"
+            f" ({and_more(twice, 3)}); answers are kept by id, so mend the file"
         )
     return questions
 
