@@ -16,6 +16,7 @@ from sharegptvideo.storage import KeyedLog, dumps, read_json, write_json
 
 __all__ = ["RunDir", "RunKind", "differences", "folder_lock"]
 
+_LOCK = ".lock"
 _MOST_CHANGES = 6
 _MOST_CHARACTERS = 40
 _ABSENT = object()
@@ -66,7 +67,8 @@ class RunKind:
             return dict(contents)
         if path.exists() and not path.is_dir():
             raise UserError(f"{self.prefix}{path}: {path} is a file; {self.fix}")
-        if self.foreign and path.is_dir() and any(path.glob(self.foreign)):
+        others = path.glob(self.foreign) if self.foreign and path.is_dir() else ()
+        if any(other.name != _LOCK or not self.locked for other in others):
             raise UserError(f"{self.prefix}{path}: not empty and not a {self.name}; {self.fix}")
         return None
 
@@ -118,7 +120,7 @@ class RunDir:
             if self.kind.locked:
                 _make(path, self.kind.fix)
                 busy = f"{path}: another process is writing to this run; wait for it"
-                opened.enter_context(folder_lock(path / ".lock", busy))
+                opened.enter_context(folder_lock(path / _LOCK, busy))
                 there = self._checked(here)  # another process may have begun and ended meanwhile
             self.settings = here if there is None else self.merged(there, here)
             self._write(None)
