@@ -8,12 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.errors import UserError
+from sharegptvideo._runs import RunDir, RunKind
 from sharegptvideo.storage import read_json, write_json
 
 __all__ = ["Findings", "Journal"]
 
 Findings = dict[str, Any]
+
+_DEMO = RunKind(
+    name="demo",
+    other="a demo with other settings",
+    fix_mix="give another --out or remove the folder",
+    file="demo.json",
+)
 
 
 class Journal:
@@ -25,19 +32,7 @@ class Journal:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._steps = folder / "steps"
-        path = folder / "demo.json"
-        if path.exists():
-            found = read_json(path)
-            if found != settings:
-                what = [key for key in settings if found.get(key) != settings[key]]
-                raise UserError(
-                    f"{folder}: holds a demo with other settings ({', '.join(what) or 'format'}); "
-                    "give another --out, or remove the folder"
-                )
-        else:
-            if folder.exists() and any(folder.iterdir()):
-                raise UserError(f"{folder}: not empty and not a demo; give another --out")
-            write_json(path, settings)
+        RunDir(folder, settings, _DEMO)
 
     def findings(self, name: str) -> Findings | None:
         """What the finished step `name` found, or None."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress, available_cores
+from sharegptvideo._runs import folder_lock
 from sharegptvideo._text import byte_size
 from sharegptvideo.downloading.disk import disk_errors
 from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
@@ -92,18 +93,11 @@ def _journal(root: Path) -> Iterator[KeyedLog]:
 
 @contextlib.contextmanager
 def _only_us(root: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system lets go of it when a process dies."""
-    import fcntl
-
-    with disk_errors(root):
-        file = (work_folder(root) / "lock").open("w")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{root}: another download is at work there; wait for it", exit_code=1
-            ) from error
+    """Hold the folder's lock."""
+    busy = f"{root}: another download is at work there; wait for it"
+    with contextlib.ExitStack() as held:
+        with disk_errors(root):
+            held.enter_context(folder_lock(work_folder(root) / "lock", busy))
         yield
 
 

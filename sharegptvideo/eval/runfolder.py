@@ -9,17 +9,14 @@ results.json       the figures, written when all is judged
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from sharegptvideo._text import shortened
+from sharegptvideo._runs import RunDir, RunKind, differences
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog, dumps, read_json, write_json
+from sharegptvideo.storage import read_json, write_json
 
 __all__ = ["RunFolder", "package_versions", "read_run"]
 
@@ -58,11 +55,14 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return read_json(path / "run.json"), read_json(path / "results.json")
 
 
-class RunFolder:
-    """An open run folder; a context manager that lets no second process write into it."""
+# Recorded, but free to change between two sittings of one run.
+_MAY_CHANGE = frozenset({"base_url", "endpoint", "file_hash", "spec"})
+# Not recorded by earlier versions, whose runs may be gone on with.
+_ADDED = frozenset({"task_hash"})
 
-    predictions: KeyedLog
-    judgements: KeyedLog
+
+class RunFolder(RunDir):
+    """An open run folder; a context manager that lets no second process write into it."""
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
         """Open `path` for the run that `run` describes, or go on with it.
@@ -71,112 +71,44 @@ class RunFolder:
             UserError: the folder holds another run (says what differs), or something else, or
                 another process is writing to it.
         """
-        self.path = path
-        now: dict[str, Any] = json.loads(dumps(run))  # as it will be read back
-        earlier = self._earlier()
-        if earlier is not None:
-            changes = _changes(earlier, now)
-            if changes:
-                raise UserError(
-                    f"{path} holds another run: {'; '.join(changes)}. Take another --out"
-                    " (to judge its answers anew: eval judge --predictions"
-                    f" {path / 'predictions.jsonl'})"
-                )
-            now["tasks"] = earlier["tasks"] | now["tasks"]
-        _make(path)
-        self._lock = _lock(path)
-        self.run = now
-        write_json(path / "run.json", now)
-        self.predictions = KeyedLog(path / "predictions.jsonl", key=("task", "id"))
-        self.judgements = KeyedLog(path / "judgements.jsonl", key=("task", "id"))
+        kind = RunKind(
+            fix_mix="give another --out (to judge its answers anew: eval judge --predictions"
+            f" {path / 'predictions.jsonl'})",
+            required=frozenset({"model", "tasks"}),
+            foreign="*.jsonl",
+            locked=True,
+        )
+        super().__init__(path, run, kind, may_change=_MAY_CHANGE)
+        self.predictions = self.log("predictions", key=("task", "id"))
+        self.judgements = self.log("judgements", key=("task", "id"))
 
-    def _earlier(self) -> dict[str, Any] | None:
-        if (self.path / "run.json").is_file():
-            earlier = read_json(self.path / "run.json")
-            if not isinstance(earlier, dict) or not {"model", "tasks"} <= earlier.keys():
-                raise UserError(
-                    f"{self.path}: its run.json is not of an evaluation; take another --out"
-                )
-            return earlier
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.glob("*.jsonl"))):
-            raise UserError(
-                f"{self.path}: is there already and is no run folder; take another --out"
-            )
-        return None
+    def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+        """Return what differs in the model and in the tasks of both; else in the judge."""
+        pairs = {
+            name: (there["tasks"][name], task)
+            for name, task in here["tasks"].items()
+            if name in there["tasks"]
+        }
+        pairs = {"model": (there["model"], here["model"])} | dict(sorted(pairs.items()))
+        found = [
+            change
+            for name, (one, other) in pairs.items()
+            for change in differences(one, other, name, may_change=self.may_change, added=_ADDED)
+        ]
+        return found or list(differences(there["judge"], here["judge"], "judge"))
+
+    def merged(self, there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings of this command, with the tasks of earlier ones."""
+        return here | {"tasks": there["tasks"] | here["tasks"]}
 
     def write_results(self, tasks: Mapping[str, Any]) -> dict[str, Any]:
         """Write results.json, keeping the tasks of earlier commands, and return its contents."""
         file = self.path / "results.json"
         earlier = read_json(file)["tasks"] if file.is_file() else {}
         results = {
-            "model": self.run["model"]["spec"],
-            "judge": self.run["judge"],
+            "model": self.settings["model"]["spec"],
+            "judge": self.settings["judge"],
             "tasks": {**earlier, **tasks},
         }
         write_json(file, results)
         return results
-
-    def __enter__(self) -> RunFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.predictions.close()
-        self.judgements.close()
-        self._lock.close()
-
-
-def _make(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:  # the command line says more about that
-            raise
-        raise UserError(f"{path}: cannot be made ({error.strerror}); mend --out") from error
-
-
-def _lock(path: Path) -> Any:
-    """Hold `RUN/.lock` while the run lasts; the system lets go of it when a process dies."""
-    import fcntl
-
-    file = (path / ".lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise UserError(
-            f"{path}: another process is writing to this run; wait for it", exit_code=1
-        ) from error
-    return file
-
-
-# Recorded, but free to change between two sittings of one run.
-_FREE = frozenset({"base_url", "endpoint", "file_hash", "spec"})
-# Not recorded by earlier versions, whose runs may be gone on with.
-_ADDED = frozenset({"task_hash"})
-
-
-def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    changes = list(_differences(earlier["model"], now["model"], "model"))
-    for name in sorted(earlier["tasks"].keys() & now["tasks"].keys()):
-        changes += _differences(earlier["tasks"][name], now["tasks"][name], name)
-    if not changes and earlier["judge"] != now["judge"]:
-        changes.append(f"judge {earlier['judge']} there, {now['judge']} here")
-    return changes
-
-
-def _differences(there: Any, here: Any, where: str) -> Iterator[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in sorted(there.keys() | here.keys()):
-            if name not in _FREE and (name in there or name not in _ADDED):
-                yield from _differences(there.get(name), here.get(name), f"{where}.{name}")
-    elif there != here:
-        yield f"{where} {_short(there)} there, {_short(here)} here"
-
-
-def _short(value: Any) -> str:
-    return shortened(value if isinstance(value, str) else dumps(value), 40)

@@ -12,8 +12,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError, sample_frames
 from sharegptvideo.pipeline.answering import Answerer, Drawing, LocalModel, ServedModel
-from sharegptvideo.pipeline.stage import Row, begin, finish
-from sharegptvideo.storage import KeyedLog
+from sharegptvideo.pipeline.stage import Row, begin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,8 +106,8 @@ def sample_candidates(
     questions = _questions(rows)
     answerer = _open(model, frames, base_url, endpoint)
     drawing = Drawing(k, temperature, top_p, max_new_tokens, seed)
-    begin(out / "candidates.json", answerer.settings() | asdict(drawing))
-    with KeyedLog(out / "candidates.jsonl") as log:
+    with begin(out / "candidates.json", answerer.settings() | asdict(drawing)) as run:
+        log = run.log("candidates")
         waiting = [row for row in questions if not _is_done(row, log.rows.get(row["id"]))]
         answerer.begin([row["question"] for row in waiting], drawing)
         clips = _Clips(answerer.frames)
@@ -120,8 +119,8 @@ def sample_candidates(
                 done = len(questions) - len(waiting) + min(start + step, len(waiting))
                 progress(done, len(questions), "candidates")
         report = _report([log.rows[row["id"]] for row in questions])
-    report.refused = answerer.refused() or None
-    finish(out / "candidates.json", report.as_dict())
+        report.refused = answerer.refused() or None
+        run.finish(report.as_dict())
     return report
 
 

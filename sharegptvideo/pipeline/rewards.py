@@ -12,7 +12,6 @@ from sharegptvideo.judging import Judge, JudgeItem, Verdict
 from sharegptvideo.pipeline.stage import (
     Row,
     begin,
-    finish,
     latest_rows,
     stage_file,
 )
@@ -74,11 +73,11 @@ def score_candidates(
     if not items:
         raise UserError(f"{file}: no candidates; run `sharegptvideo build candidates` first")
     judge.check()
-    begin(out / "rewards.json", {"judge": judge.describe()})
-    with KeyedLog(out / "rewards.jsonl") as log:
+    with begin(out / "rewards.json", {"judge": judge.describe()}) as run:
+        log = run.log("rewards")
         n_judged = _score(items, judge, log, progress)
         report = _report([log.rows[item_id] for item_id in items], n_judged)
-    finish(out / "rewards.json", report.as_dict())
+        run.finish(report.as_dict())
     return report
 
 

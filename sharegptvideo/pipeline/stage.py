@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._runs import RunDir, RunKind
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import dumps, read_json, read_jsonl, write_json
+from sharegptvideo.storage import read_jsonl
 
-__all__ = ["Row", "begin", "finish", "latest_rows", "stage_file"]
+__all__ = ["Row", "begin", "latest_rows", "stage_file"]
 
 Row = dict[str, Any]
 
@@ -23,8 +25,8 @@ def stage_file(path: Path, name: str) -> Path:
     step = Path(name).stem
     if not file.is_file():
         raise UserError(f"{file}: not found; make it with `sharegptvideo build {step}`")
-    notes = file.with_suffix(".json")
-    if file.name == name and notes.is_file() and _notes(notes).get("report") is None:
+    notes = replace(_STEP, file=f"{step}.json")
+    if file.name == name and not notes.is_finished(file.parent):
         raise UserError(
             f"{file} is not finished; run `sharegptvideo build {step} --out {file.parent}` "
             "again, with the options it had"
@@ -46,34 +48,21 @@ def latest_rows(path: Path) -> dict[str, Row]:
     return rows
 
 
-def begin(notes: Path, settings: Row) -> None:
+def begin(notes: Path, settings: Row) -> RunDir:
     """Write a step's settings beside its results, or check that they are the ones there.
+
+    The step counts as finished once the folder's `finish` has written its report.
 
     Raises:
         UserError: results made with other settings lie there; names those that differ.
     """
-    if notes.exists():
-        there = _notes(notes)["settings"]
-        changed = [
-            f"{name} {dumps(there.get(name))} there, {dumps(settings.get(name))} now"
-            for name in sorted(there.keys() | settings.keys())
-            if there.get(name) != settings.get(name)
-        ]
-        if changed:
-            raise UserError(
-                f"{notes.parent} holds results of other settings ({'; '.join(changed)}); "
-                "use another --out, or the settings there"
-            )
-    write_json(notes, {"settings": settings, "report": None})
+    # Several steps share a folder, each with its notes: what else lies there is not foreign.
+    return RunDir(notes.parent, settings, replace(_STEP, file=notes.name))
 
 
-def finish(notes: Path, report: Row) -> None:
-    """Write the final report beside the settings: from here on the step counts as finished."""
-    write_json(notes, {"settings": _notes(notes)["settings"], "report": report})
-
-
-def _notes(path: Path) -> Row:
-    notes = read_json(path)
-    if not isinstance(notes, dict) or not isinstance(notes.get("settings"), dict):
-        raise UserError(f"{path}: not the notes of this step; use another --out")
-    return notes
+_STEP = RunKind(
+    name="build step",
+    other="results of other settings",
+    section="settings",
+    foreign=None,
+)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharegptvideo._concurrency import Progress, worker_pool
-from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo._runs import RunKind, differences
+from sharegptvideo.errors import unknown_name
 from sharegptvideo.storage import read_json, write_json, write_jsonl
 from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
@@ -38,6 +39,8 @@ SCALES: dict[str, Sizes] = {
     "tiny": Sizes(train=240, preference=60, test=40, out_of_domain=20),
     "small": Sizes(train=1800, preference=400, test=300, out_of_domain=150),
 }
+
+_WORLD = RunKind(other="a world of other settings", fix_mix="choose another folder")
 
 _PROMPTS = (
     "Describe the video in detail.",
@@ -94,8 +97,8 @@ def build_world(
     report_path = out / "world.json"
     if report_path.exists():
         report: dict[str, Any] = read_json(report_path)
-        if report["settings"] != settings:
-            raise UserError(f"{out}: holds a world of other settings; choose another folder")
+        if changes := list(differences(report["settings"], settings)):
+            _WORLD.refuse(out, changes)
         return report
     clips = list(_plan(seed, sizes, faults))
     _render_all(clips, out, seed, workers, progress)

@@ -12,6 +12,7 @@ from sharegptvideo.schema import CONFIGS
 from sharegptvideo.storage import dumps, sha256_text
 
 __all__ = [
+    "NOT_HASHED",
     "STAGES",
     "DataSource",
     "DpoRecipe",
@@ -276,7 +277,10 @@ STAGES: dict[str, type[SftRecipe] | type[DpoRecipe]] = {
 """The kind of recipe of each stage."""
 
 
+NOT_HASHED = frozenset({"output", "report_to", "push_to_hub"})
+"""Fields that say where results go; they may change when a training is continued."""
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe, without where its results go."""
-    places = {"output", "report_to", "push_to_hub"}
-    return sha256_text(dumps(recipe.model_dump(mode="json", exclude=places)))
+    return sha256_text(dumps(recipe.model_dump(mode="json", exclude=set(NOT_HASHED))))

@@ -20,10 +20,12 @@ from typing import Any
 
 import yaml
 
+from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import checkpoint_folder, weights_hash
 from sharegptvideo.storage import (
     follow_umask,
+    parse_yaml,
     read_json,
     read_jsonl,
     write_json,
@@ -34,7 +36,7 @@ from sharegptvideo.training.checks import check_machine, check_output
 from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.pushing import check_push
-from sharegptvideo.training.recipe import Recipe, recipe_hash
+from sharegptvideo.training.recipe import NOT_HASHED, Recipe, recipe_hash
 from sharegptvideo.training.records import TRAINING_VERSION, environment, versions
 from sharegptvideo.training.scale import processes
 
@@ -42,6 +44,15 @@ __all__ = ["COMPLETE", "RunFolder", "TrainResult"]
 
 COMPLETE = "complete"
 """File that marks a checkpoint as whole; one without it was being written when the end came."""
+
+_TRAINING = RunKind(
+    name="training",
+    other="a training by another recipe",
+    fix="give another output",
+    fix_mix="give another output or remove the folder",
+    foreign="[!.]*",
+    prefix="output ",
+)
 
 _PROCESSOR_FILES = (
     "processor_config.json",
@@ -97,20 +108,24 @@ class RunFolder:
         self.log = self.path / "log.jsonl"
         self._record = self.path / "run.json"
         self._hash = recipe_hash(recipe)
-        self.state: dict[str, Any] = {}
-        if self._record.exists():
-            self.state = read_json(self._record)
-            if self.state.get("recipe_sha256") != self._hash:
-                raise UserError(
-                    f"output {self.path}: holds a training by another recipe (see its "
-                    f"recipe.yaml); give another output or remove the folder"
-                )
-        elif self.path.is_dir() and any(f.name[0] != "." for f in self.path.iterdir()):
-            raise UserError(f"output {self.path}: exists and is no training; give another output")
+        self.state: dict[str, Any] = _TRAINING.read(self.path) or {}
+        if self.state and self.state.get("recipe_sha256") != self._hash:
+            _TRAINING.refuse(self.path, self._changes())
         if not self.finished:
             check_output(self.path)
             check_machine(recipe)
             check_push(recipe.push_to_hub)
+
+    def _changes(self) -> list[str]:
+        """What differs between the recipe of the folder and this one."""
+        file = self.path / "recipe.yaml"
+        there = parse_yaml(str(file), file.read_text(encoding="utf-8")) if file.is_file() else None
+        here = self.recipe.model_dump(mode="json")
+        changes = differences(there, here, may_change=NOT_HASHED) if isinstance(there, dict) else ()
+        # A recipe that was edited in the folder may be the one that is asked for.
+        return list(changes) or list(
+            differences(self.state.get("recipe_sha256"), self._hash, "recipe_sha256")
+        )
 
     @property
     def finished(self) -> bool:

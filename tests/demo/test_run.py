@@ -184,7 +184,7 @@ def test_done_twice_it_does_nothing_the_second_time(demo: Path) -> None:
 def test_another_seed_in_the_same_folder_is_refused(demo: Path) -> None:
     other = run(demo, "--seed", "1")
     assert other.returncode == 2
-    assert "other settings (seed)" in other.stderr
+    assert "other settings: seed 0 there, 1 here" in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
 
 

@@ -302,7 +302,7 @@ def test_a_folder_of_something_else_is_left_alone(
     out = tmp_path / "notes"
     out.mkdir()
     write_jsonl(out / "predictions.jsonl", [{"mine": 1}])
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not empty and not a run folder"):
         run(model, small_release, out)
     assert [p.name for p in out.iterdir()] == ["predictions.jsonl"]
 

@@ -164,7 +164,7 @@ def test_changed_question_is_drawn_again_the_rest_is_not(
 def test_settings_are_not_mixed(rows: list[dict[str, Any]], model: Path, tmp_path: Path) -> None:
     draw(rows[:1], model, tmp_path / "out")
     before = (tmp_path / "out" / "candidates.jsonl").read_bytes()
-    with pytest.raises(UserError, match=r"temperature 1\.0 there, 0\.5 now"):
+    with pytest.raises(UserError, match=r"temperature 1\.0 there, 0\.5 here"):
         draw(rows[:1], model, tmp_path / "out", temperature=0.5)
     other = build_tiny(["Other words."], tmp_path / "other", seed=9, size="tiny")
     with pytest.raises(UserError, match="weights_sha256"):

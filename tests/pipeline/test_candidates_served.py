@@ -212,7 +212,7 @@ def test_the_command(
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     for more, cause in (
         ([], "endpoint"),
-        (["--base-url", chat_server.url, "--frames", "3"], "frames 2 there, 3 now"),
+        (["--base-url", chat_server.url, "--frames", "3"], "frames 2 there, 3 here"),
         (["--base-url", chat_server.url, "--batch-api"], "--batch-api is for verdicts"),
     ):
         result = CliRunner().invoke(app, [*words, *more])

@@ -140,11 +140,11 @@ def test_another_recipe_or_folder_is_not_overwritten(
     sft_recipe: SftRecipe, tmp_path: Path, change: Callable[..., Any]
 ) -> None:
     run_sft(sft_recipe)
-    with pytest.raises(UserError, match="another recipe"):
+    with pytest.raises(UserError, match=r"another recipe: seed 0 there, 9 here\. "):
         run_sft(change(sft_recipe, seed=9))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="is no training"):
+    with pytest.raises(UserError, match="not empty and not a training"):
         run_sft(change(sft_recipe, output=str(tmp_path / "mine")))
 
 

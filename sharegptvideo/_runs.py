@@ -1,0 +1,264 @@
+"""A folder that keeps its settings beside its results and refuses results of other settings."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.storage import KeyedLog, dumps, read_json, write_json
+
+__all__ = ["RunDir", "RunKind", "differences", "folder_lock"]
+
+_LOCK = ".lock"
+_MOST_CHANGES = 6
+_MOST_CHARACTERS = 40
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class RunKind:
+    """How a kind of run folder is named in errors, and how its settings lie in it.
+
+    Attributes:
+        name: ends the sentence "not empty and not a ...".
+        other: ends the sentence "holds ...", where the settings differ.
+        fix: what to do about a folder that holds something else.
+        fix_mix: what to do about a folder of other settings.
+        file: the name of the file with the settings.
+        section: the key of that file with the settings, beside "report"; None: it has only them.
+        required: keys without which the file was written by something else.
+        foreign: pattern of the files that a folder without settings may not have; None: any may.
+        locked: whether one process at a time may open the folder.
+        prefix: begins each error, such as with the option that names the folder.
+    """
+
+    name: str = "run folder"
+    other: str = "another run"
+    fix: str = "give another --out"
+    fix_mix: str = "give another --out, or the settings there"
+    file: str = "run.json"
+    section: str | None = None
+    required: frozenset[str] = frozenset()
+    foreign: str | None = "*"
+    locked: bool = False
+    prefix: str = ""
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """Return the contents of the settings' file in `path`, or None where it may be made.
+
+        Raises:
+            UserError: `path` is a file or holds something else.
+        """
+        file = path / self.file
+        if file.is_file():
+            contents = read_json(file)
+            whole = isinstance(contents, dict) and self.required <= contents.keys()
+            if not whole or (self.section and not isinstance(contents.get(self.section), dict)):
+                raise UserError(
+                    f"{self.prefix}{file}: not the settings of a {self.name}; {self.fix}"
+                )
+            return dict(contents)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{self.prefix}{path}: {path} is a file; {self.fix}")
+        others = path.glob(self.foreign) if self.foreign and path.is_dir() else ()
+        if any(other.name != _LOCK or not self.locked for other in others):
+            raise UserError(f"{self.prefix}{path}: not empty and not a {self.name}; {self.fix}")
+        return None
+
+    def is_finished(self, path: Path) -> bool:
+        """Return whether the results in `path` are whole: those without settings count as such."""
+        contents = self.read(path)
+        return contents is None or contents.get("report") is not None
+
+    def refuse(self, path: Path, changes: Collection[str]) -> NoReturn:
+        """Raise the error for a folder of other settings, `changes` as `differences` gives them."""
+        shown = "; ".join(list(changes)[:_MOST_CHANGES])
+        if len(changes) > _MOST_CHANGES:
+            shown += f"; and {len(changes) - _MOST_CHANGES} more"
+        raise UserError(
+            f"{self.prefix}{path}: holds {self.other}: {shown}. To go on, {self.fix_mix}"
+        )
+
+
+class RunDir:
+    """An open run folder, made where it is missing; a context manager that closes its logs.
+
+    Subclasses whose settings grow, such as by a task, override `changes` and `merged`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        kind: RunKind | None = None,
+        *,
+        may_change: Collection[str] = (),
+    ) -> None:
+        """Open `path` for results of `settings`, new or to be continued.
+
+        Settings named in `may_change`, at any depth, may differ from those in the folder; the
+        file then has the new ones.
+
+        Raises:
+            UserError: the folder holds results of other settings (names them) or something else,
+                cannot be made, or is open in another process.
+        """
+        self.path = path
+        self.kind = kind or RunKind()
+        self.may_change = may_change
+        self._logs: list[KeyedLog] = []
+        here: dict[str, Any] = json.loads(dumps(settings))  # as it will be read back
+        with contextlib.ExitStack() as opened:
+            there = self._checked(here)  # before anything is made: a refused folder stays as it is
+            if self.kind.locked:
+                _make(path, self.kind.fix)
+                busy = f"{path}: another process is writing to this run; wait for it"
+                opened.enter_context(folder_lock(path / _LOCK, busy))
+                there = self._checked(here)  # another process may have begun and ended meanwhile
+            self.settings = here if there is None else self.merged(there, here)
+            self._write(None)
+            self._opened = opened.pop_all()
+
+    def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+        """Return a phrase for each setting that may not differ and does."""
+        return list(differences(there, here, may_change=self.may_change))
+
+    def merged(self, there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+        """Return what to keep, given settings that go together."""
+        del there
+        return here
+
+    def log(self, name: str, key: str | tuple[str, ...] = "id") -> KeyedLog:
+        """Open `NAME.jsonl` in the folder; it is closed with the folder."""
+        log = self._opened.enter_context(KeyedLog(self.path / f"{name}.jsonl", key=key))
+        self._logs.append(log)
+        return log
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Write the report beside the settings: from here on the results count as finished.
+
+        The logs are closed, and so on the disk, before.
+        """
+        for log in self._logs:
+            log.close()
+        self._write(report)
+
+    def _checked(self, here: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the settings in the folder, None in a new one; refuse those that differ."""
+        contents = self.kind.read(self.path)
+        if contents is None:
+            return None
+        there: dict[str, Any] = contents[self.kind.section] if self.kind.section else contents
+        changes = self.changes(there, here)
+        if changes:
+            self.kind.refuse(self.path, changes)
+        return there
+
+    def _write(self, report: Mapping[str, Any] | None) -> None:
+        file, section = self.path / self.kind.file, self.kind.section
+        contents = {section: self.settings, "report": report} if section else self.settings
+        if not file.is_file() or read_json(file) != contents:
+            write_json(file, contents)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._opened.close()
+
+
+def differences(
+    there: Any,
+    here: Any,
+    where: str = "",
+    *,
+    may_change: Collection[str] = (),
+    added: Collection[str] = (),
+) -> Iterator[str]:
+    """Yield "NAME VALUE there, VALUE here" for each setting that differs, by its dotted name.
+
+    Args:
+        there: the settings in a folder.
+        here: those asked for.
+        where: the name of both, before the dot.
+        may_change: keys that are left out, at any depth.
+        added: keys that are left out where they are absent there, recorded since.
+
+    >>> list(differences({"judge": {"version": 1}}, {"judge": {"version": 2}}))
+    ['judge.version 1 there, 2 here']
+    """
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in sorted(there.keys() | here.keys()):
+            if name not in may_change and (name in there or name not in added):
+                yield from differences(
+                    there.get(name, _ABSENT),
+                    here.get(name, _ABSENT),
+                    f"{where}.{name}" if where else name,
+                    may_change=may_change,
+                    added=added,
+                )
+    # A setting that is absent says as much as one without a value.
+    elif (None if there is _ABSENT else there) != (None if here is _ABSENT else here):
+        yield f"{where} {' there, '.join(_shown(there, here))} here"
+
+
+def _shown(there: Any, here: Any) -> tuple[str, str]:
+    """Two values that differ, each short, from where they differ if they begin alike."""
+    texts = [value if isinstance(value, str) else _dumped(value) for value in (there, here)]
+    if texts[0] == texts[1]:  # such as "1" and 1
+        texts = [_dumped(there), _dumped(here)]
+    pairs = enumerate(zip(*texts, strict=False))
+    alike = next((i for i, (one, other) in pairs if one != other), min(map(len, texts)))
+    if max(map(len, texts)) > _MOST_CHARACTERS and alike > _MOST_CHARACTERS // 2:
+        start = alike - 10
+        texts = [f"...{text[start:]}" for text in texts]
+    first, second = (
+        text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 3]}..."
+        for text in texts
+    )
+    return first, second
+
+
+def _dumped(value: Any) -> str:
+    return "absent" if value is _ABSENT else dumps(value)
+
+
+@contextlib.contextmanager
+def folder_lock(file: Path, busy: str) -> Iterator[None]:
+    """Hold the lock `file`; the system releases it when the process dies.
+
+    Raises:
+        UserError: another process holds it; `busy` is the message.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(busy, exit_code=1) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make(path: Path, fix: str) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # the command line says more about that
+            raise
+        raise UserError(f"{path}: cannot be made ({error.strerror}); {fix}") from error
