@@ -16,10 +16,10 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
 from sharegptvideo import schema
+from sharegptvideo._io import writing_in
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import MediaPaths, config_of, media_paths, rows_of
 from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_source
-from sharegptvideo.storage import writing_in
 from sharegptvideo.typed_rows import TypedRows
 
 __all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sharegptvideo._io import writing_in
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import writing_in
 
 if TYPE_CHECKING:
     from datasets import Features

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import sharegptvideo
 from sharegptvideo import cli
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import _common
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import write_jsonl
 
 GROUPS = {"data", "build", "eval", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}

@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo._io import write_json
 from sharegptvideo.caption_study import drawings
 from sharegptvideo.caption_study.lexicon import built_in
 from sharegptvideo.errors import UserError
 from sharegptvideo.pages import Bar, Cell, Details, Figure, Part, Section, Table, write_page
-from sharegptvideo.storage import write_json
 
 __all__ = ["prepare_folder", "write_report"]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo.storage import dumps
+from sharegptvideo._io import dumps
 
 __all__ = [
     "JsonOption",

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sharegptvideo._cores import available_cores
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.downloading.disk import disk_errors
 from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
 from sharegptvideo.downloading.running import Outcome, Progress, run_plan
 from sharegptvideo.downloading.sizes import shown_size
 from sharegptvideo.downloading.unpacking import Limits
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["download"]
 

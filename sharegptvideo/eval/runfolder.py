@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sharegptvideo._io import KeyedLog, dumps, read_json, write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog, dumps, read_json, write_json
 
 __all__ = ["RunFolder", "package_versions", "read_run"]
 

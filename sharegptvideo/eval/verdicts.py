@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["item_of", "judge_answers", "unjudged"]
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sharegptvideo._io import parse_yaml, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judging.base import JudgeItem
 from sharegptvideo.judging.quoting import cut, in_line, quoted
 from sharegptvideo.judging.reading import Form, UnreadableError, read_object, shown
-from sharegptvideo.storage import parse_yaml, sha256_text
 
 __all__ = ["PROTOCOLS", "Protocol", "ReplyKeys", "UnreadableError", "load_protocol"]
 

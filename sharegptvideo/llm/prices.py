@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sharegptvideo._io import parse_yaml
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import parse_yaml
 
 __all__ = ["Price", "find_price"]
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError, sample_frames
 from sharegptvideo.pipeline.answering import Answerer, Drawing, LocalModel, ServedModel
 from sharegptvideo.pipeline.stage import Progress, Row, begin, finish
-from sharegptvideo.storage import KeyedLog
 
 if TYPE_CHECKING:
     import numpy as np

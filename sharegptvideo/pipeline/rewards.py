@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
 from sharegptvideo.pipeline.stage import (
@@ -16,7 +17,6 @@ from sharegptvideo.pipeline.stage import (
     latest_rows,
     stage_file,
 )
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["RewardsReport", "score_candidates"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import dumps, read_json, read_jsonl, write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import dumps, read_json, read_jsonl, write_json
 
 __all__ = ["Progress", "Row", "begin", "finish", "latest_rows", "stage_file"]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sharegptvideo import __version__
+from sharegptvideo._io import read_json, write_text
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.cards import card, front_page
@@ -26,7 +27,6 @@ from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources import ReadReport, Source, held_configs, open_source
 from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.release import ReleaseSource
-from sharegptvideo.storage import read_json, write_text
 from sharegptvideo.validation import CHECKS, SCHEMA_CHECKS, validate
 
 __all__ = ["PAGE", "Tree", "build_tree", "check_rows", "chosen_configs", "is_ours", "may_replace"]

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from sharegptvideo._io import numbered_lines, open_lines, parse_row
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.report import OnError, ReadReport, refuse
 from sharegptvideo.sources.rows import RowError, convert
 from sharegptvideo.sources.splits import SplitRule
-from sharegptvideo.storage import numbered_lines, open_lines, parse_row
 
 __all__ = [
     "FOLDER",

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.storage import read_json, write_json, write_jsonl
 from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
 from sharegptvideo.workers import worker_pool
@@ -107,7 +107,7 @@ def build_world(
 
 def load_questions(world: Path) -> dict[str, dict[str, Any]]:
     """By question id, what `exact.check_answer` needs, for all splits of a world on disk."""
-    from sharegptvideo.storage import read_jsonl
+    from sharegptvideo._io import read_jsonl
 
     return {
         question["id"]: {**question, "state": row["state"]}

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sharegptvideo.storage import follow_umask, writing_in
+from sharegptvideo._io import follow_umask, writing_in
 from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader
 
 __all__ = ["FeatureReader", "FeatureStore"]

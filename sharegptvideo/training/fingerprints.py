@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._io import dumps, sha256_file
 from sharegptvideo.media import MediaError
 from sharegptvideo.modeling import checkpoint_folder
-from sharegptvideo.storage import dumps, sha256_file
 
 if TYPE_CHECKING:
     import torch

@@ -21,9 +21,9 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from sharegptvideo._io import parse_yaml
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.storage import parse_yaml
 from sharegptvideo.training.recipe import STAGES, Recipe
 
 __all__ = ["load_recipe", "load_steps", "maker_of", "recipe_names", "recipe_text"]

@@ -27,9 +27,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.utils.data import DataLoader
 
+from sharegptvideo._io import KeyedLog, parse_row, writing_in
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog, parse_row, writing_in
 from sharegptvideo.training.fingerprints import clip_fingerprint, digest, settings_fingerprint
 
 if TYPE_CHECKING:

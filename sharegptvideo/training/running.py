@@ -20,9 +20,7 @@ from typing import Any
 
 import yaml
 
-from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import checkpoint_folder, weights_hash
-from sharegptvideo.storage import (
+from sharegptvideo._io import (
     follow_umask,
     read_json,
     read_jsonl,
@@ -30,6 +28,8 @@ from sharegptvideo.storage import (
     write_jsonl,
     write_text,
 )
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling import checkpoint_folder, weights_hash
 from sharegptvideo.training.checks import check_machine, check_output
 from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from sharegptvideo._io import write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.pages import Section, Table, write_page
-from sharegptvideo.storage import write_json
 from sharegptvideo.validation.checks import CHECKS
 from sharegptvideo.validation.report import LISTED, Finding, Report, number
 

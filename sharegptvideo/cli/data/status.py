@@ -121,7 +121,7 @@ def _folder(data_dir: str | None) -> Path:
 
 
 def _write_missing(path: Path, found: list[Coverage]) -> None:
-    from sharegptvideo.storage import write_text
+    from sharegptvideo._io import write_text
 
     videos = dict.fromkeys(video for coverage in found for video in coverage.missing)
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sharegptvideo._io import read_json, read_jsonl, write_text
 from sharegptvideo.demo.comparison import SETS
 from sharegptvideo.demo.page import panels, words
 from sharegptvideo.demo.page.clips import WANTED, choose_clips, frame_strip
@@ -31,7 +32,6 @@ from sharegptvideo.demo.page.record import (
     read_example,
 )
 from sharegptvideo.media import MediaFolder
-from sharegptvideo.storage import read_json, read_jsonl, write_text
 
 __all__ = ["write_page"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import write_json
 
 __all__ = ["save_agreement"]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import write_json, write_text, writing_in
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.reports.collecting import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.eval.reports.hub import hub_results
@@ -19,7 +20,6 @@ from sharegptvideo.eval.reports.tables import (
     mixed_models,
     report_json,
 )
-from sharegptvideo.storage import write_json, write_text, writing_in
 
 __all__ = ["write_report"]
 

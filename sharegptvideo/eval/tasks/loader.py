@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sharegptvideo._io import parse_yaml
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval.tasks.schema import Task
-from sharegptvideo.storage import parse_yaml
 
 __all__ = ["list_tasks", "load_task", "parse_task", "task_names"]
 
