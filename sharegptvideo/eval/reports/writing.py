@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import write_json, write_text, writing_in
+from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.reports.collecting import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.eval.reports.hub import hub_results
@@ -79,7 +79,7 @@ def write_report(
         )
     report = report_json(first) | {"notes": _notes(first, shown)}
     files = ["report.json", "report.csv", "report.md", "report.tex"]
-    with writing_in(folder, "give another --out"):
+    with os_errors(folder, "give another --out"):
         if samples:
             strips = write_strips(_wanted(first, shown), folder, progress=progress)
             report["notes"] += _clip_notes(strips, shown)
