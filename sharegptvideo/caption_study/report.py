@@ -8,10 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sharegptvideo._io import write_json
+from sharegptvideo._io import os_errors, write_json
 from sharegptvideo.caption_study import drawings
 from sharegptvideo.caption_study.lexicon import built_in
-from sharegptvideo.errors import UserError
 from sharegptvideo.pages import Bar, Cell, Details, Figure, Part, Section, Table, write_page
 
 __all__ = ["prepare_folder", "write_report"]
@@ -25,10 +24,8 @@ def prepare_folder(out: Path) -> None:
     Raises:
         UserError: it cannot be made.
     """
-    try:
+    with os_errors(out, "give another --out", action="made"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: no folder can be made there ({error.strerror})") from error
 
 
 def write_report(figures: Mapping[str, Any], out: Path) -> None:
@@ -37,7 +34,7 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
     Raises:
         UserError: a file cannot be written; the other one and older ones stay as they are.
     """
-    try:
+    with os_errors(out, "nothing half-written was left; free some space or give another --out"):
         write_json(out / "stats.json", figures)
         write_page(
             out / "index.html",
@@ -47,11 +44,6 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
             kicker=f"sharegptvideo data stats · {figures['config']}",
             footer=_footer(figures),
         )
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot be written ({error.strerror}); nothing half-written was left",
-            exit_code=1,
-        ) from error
 
 
 def _lead(figures: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ results.json       the figures, written when all is judged
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sharegptvideo._io import KeyedLog, dumps, read_json, write_json
+from sharegptvideo._io import KeyedLog, dumps, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
 __all__ = ["RunFolder", "package_versions", "read_run"]
@@ -130,12 +129,8 @@ class RunFolder:
 
 
 def _make(path: Path) -> None:
-    try:
+    with os_errors(path, "give another --out", action="made"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:  # the command line says more about that
-            raise
-        raise UserError(f"{path}: cannot be made ({error.strerror}); mend --out") from error
 
 
 def _lock(path: Path) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sharegptvideo import __version__
-from sharegptvideo._io import read_json, write_text
+from sharegptvideo._io import os_errors, read_json, write_text
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.cards import card, front_page
@@ -137,19 +137,18 @@ def build_tree(
     shutil.rmtree(partial, ignore_errors=True)
     report = ReadReport()
     try:
-        written = [
-            _write(folder, config, template, partial, origin, media, report, progress)
-            for config, template in zip(configs, templates, strict=True)
-        ]
-        facts = [one for one in written if one is not None]
-        if not facts:
-            raise UserError(f"{folder}: no rows to publish")
-        _write_pages(partial, facts, repo_id, title, changelog)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})", exit_code=1) from error
+        with os_errors(out):
+            written = [
+                _write(folder, config, template, partial, origin, media, report, progress)
+                for config, template in zip(configs, templates, strict=True)
+            ]
+            facts = [one for one in written if one is not None]
+            if not facts:
+                raise UserError(f"{folder}: no rows to publish")
+            _write_pages(partial, facts, repo_id, title, changelog)
+            if out.exists():
+                shutil.rmtree(out)
+            partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Tree(out, [_moved(one, partial, out) for one in facts], report)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sharegptvideo._io import os_error_words
+
 __all__ = ["Strip", "Wanted", "write_strips"]
 
 Progress = Callable[[int, int, str], None]
@@ -94,7 +96,7 @@ def _write(clip: str, n: int, folder: Path) -> Strip:
     except OSError as error:
         if error.filename is None or not str(error.filename).startswith(clip):
             raise
-        return Strip(error=f"{clip}: cannot be read ({error.strerror})")
+        return Strip(error=f"{clip}: cannot be read ({os_error_words(error)})")
     return _read(file)
 
 
