@@ -122,6 +122,22 @@ def test_mistake_of_the_user_is_one_line(tmp_path: Path) -> None:
             "error: the disk is full at pairs.jsonl; free some space and run the same command "
             "again",
         ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            1,
+            "error: the disk is full; free some space and run the same command again",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "pairs.jsonl"),
+            1,
+            "error: pairs.jsonl: cannot be used (Read-only file system); name a place on another "
+            "disk",
+        ),
+        (
+            OSError(errno.ENOENT, "No such file or directory", "pairs.jsonl"),
+            1,
+            "error: pairs.jsonl: cannot be used (No such file or directory)",
+        ),
     ],
 )
 def test_what_ends_a_command_early(

@@ -24,7 +24,7 @@ def prepare_folder(out: Path) -> None:
     Raises:
         UserError: it cannot be made.
     """
-    with os_errors(out, "give another --out", action="made"):
+    with os_errors(out, "free some space or give another --out", action="made"):
         out.mkdir(parents=True, exist_ok=True)
 
 

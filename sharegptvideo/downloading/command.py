@@ -99,8 +99,9 @@ def _only_us(root: Path) -> Iterator[None]:
         file = (work_folder(root) / "lock").open("w")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            with disk_errors(root):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise UserError(
                 f"{root}: another download is at work there; wait for it", exit_code=1
             ) from error

@@ -22,13 +22,15 @@ class DiskError(UserError):
 
 @contextlib.contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn the system's errors below `root` into one line with the fix.
+    """Turn the system's errors below `root` into one line with the fix; a taken lock passes.
 
     Raises:
         DiskError: the disk is full, or `root` may not be written to, or whatever it says.
     """
     try:
         yield
+    except BlockingIOError:
+        raise
     except OSError as error:
         where, words = error.filename or root, os_error_words(error)
         if error.errno in FULL_DISK:

@@ -129,7 +129,7 @@ class RunFolder:
 
 
 def _make(path: Path) -> None:
-    with os_errors(path, "give another --out", action="made"):
+    with os_errors(path, "free some space or give another --out", action="made"):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -137,14 +137,15 @@ def _lock(path: Path) -> Any:
     """Hold `RUN/.lock` while the run lasts; the system lets go of it when a process dies."""
     import fcntl
 
-    file = (path / ".lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise UserError(
-            f"{path}: another process is writing to this run; wait for it", exit_code=1
-        ) from error
+    with os_errors(path, "give another --out"), contextlib.ExitStack() as closed:
+        file = closed.enter_context((path / ".lock").open("w"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{path}: another process is writing to this run; wait for it", exit_code=1
+            ) from error
+        closed.pop_all()
     return file
 
 

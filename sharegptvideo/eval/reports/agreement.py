@@ -26,7 +26,7 @@ def save_agreement(found: Mapping[str, Any], out: Path) -> list[Path]:
         raise UserError(
             "the plot needs matplotlib: pip install matplotlib, or leave out --out"
         ) from error
-    with os_errors(out, "give another --out", action="made"):
+    with os_errors(out, "free some space or give another --out", action="made"):
         out.mkdir(parents=True, exist_ok=True)
     write_json(out / "agreement.json", found)
     figure = Figure(figsize=(10, 4.2), layout="constrained")

@@ -79,7 +79,7 @@ def write_report(
         )
     report = report_json(first) | {"notes": _notes(first, shown)}
     files = ["report.json", "report.csv", "report.md", "report.tex"]
-    with os_errors(folder, "give another --out"):
+    with os_errors(folder, "free some space or give another --out"):
         if samples:
             strips = write_strips(_wanted(first, shown), folder, progress=progress)
             report["notes"] += _clip_notes(strips, shown)
