@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from sharegptvideo._io import KeyedLog, dumps, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog, dumps, read_json, write_json
 
 __all__ = ["RunDir", "RunKind", "differences", "folder_lock"]
 
@@ -245,10 +244,11 @@ def folder_lock(file: Path, busy: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(file, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(busy, exit_code=1) from error
+    with os_errors(file, "use a folder on a file system that has locks"):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(busy, exit_code=1) from error
     try:
         yield
     finally:
@@ -256,9 +256,5 @@ def folder_lock(file: Path, busy: str) -> Iterator[None]:
 
 
 def _make(path: Path, fix: str) -> None:
-    try:
+    with os_errors(path, f"free some space or {fix}", action="made"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:  # the command line says more about that
-            raise
-        raise UserError(f"{path}: cannot be made ({error.strerror}); {fix}") from error

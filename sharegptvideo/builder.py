@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
@@ -16,10 +17,10 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
 from sharegptvideo import schema
+from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import MediaPaths, config_of, media_paths, rows_of
 from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_source
-from sharegptvideo.storage import writing_in
 from sharegptvideo.typed_rows import TypedRows
 
 __all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]
@@ -74,7 +75,8 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.report = ReadReport()
-        with writing_in(kwargs.get("cache_dir") or "the cache of datasets", _CACHE_FIX):
+        folder = kwargs.get("cache_dir")
+        with os_errors(Path(folder) if folder else "the cache of datasets", _CACHE_FIX):
             super().__init__(*args, **kwargs)
 
     def _create_builder_config(
@@ -128,7 +130,7 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
             UserError: a row that breaks the schema, a cache that is full or may not be
                 written, and the rest of `load_dataset`'s.
         """
-        with writing_in(self._cache_dir_root, _CACHE_FIX):
+        with os_errors(Path(self._cache_dir_root), _CACHE_FIX):
             try:
                 super().download_and_prepare(*args, **kwargs)
             except DatasetGenerationError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import SMALL_MODEL, given_cores, limit_torch_threads
+from sharegptvideo._io import os_error_words
 from sharegptvideo._text import byte_size, plural
 from sharegptvideo.sources.synthetic import cache_folder
 
@@ -229,7 +230,7 @@ def _cache() -> Iterator[Finding]:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        yield Finding("cache", False, True, f"{folder}: {error.strerror}", mend)
+        yield Finding("cache", False, True, f"{folder}: {os_error_words(error)}", mend)
         return
     yield Finding("cache", True, True, f"{folder} is writable", mend)
     free = shutil.disk_usage(folder).free

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.shards import SplitFiles, write_split
@@ -208,13 +209,11 @@ def _names(original: OriginalSet, mapping: PathLike | None) -> dict[str, str] | 
 def _publish(part: SplitFiles, config: Config, split: str, folder: Path) -> SplitFiles:
     """Move the shards of a split to their place; those that were there go."""
     place = folder / config.name
-    try:
+    with os_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         for old in place.glob(f"{split}-*.parquet"):
             old.unlink()
         files = tuple(path.replace(place / path.name) for path in part.files)
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror})", exit_code=1) from error
     return SplitFiles(files, part.rows, part.bytes, part.data_bytes, part.videos)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import writing_in
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -92,7 +92,7 @@ def _mapped_table(table: Any, turn: Any, features: Features) -> Any:
     # Clips stay where they are: `map` would decode them, and write them once more.
     clips = [CLIP] if CLIP in table.column_names else []
     rows = table.remove_columns(clips)
-    with writing_in("the cache of the view", "make room beside the table that it is made of"):
+    with os_errors("the cache of the view", "make room beside the table that it is made of"):
         view = rows.map(turn, remove_columns=rows.column_names, features=features)
     return concatenate_datasets([view, table.select_columns(clips)], axis=1) if clips else view
 

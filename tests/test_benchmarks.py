@@ -13,7 +13,7 @@ import pytest
 from child_runs import run_child, run_ways
 from training_shapes import distinct_clips, open_setting, recompute_layers
 
-from sharegptvideo.storage import sha256_file
+from sharegptvideo._io import sha256_file
 
 
 def _script(folder: Path, text: str) -> str:

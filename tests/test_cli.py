@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import sharegptvideo
 from sharegptvideo import cli
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import _common
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import write_jsonl
 
 GROUPS = {"data", "build", "eval", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}
@@ -121,6 +121,22 @@ def test_mistake_of_the_user_is_one_line(tmp_path: Path) -> None:
             1,
             "error: the disk is full at pairs.jsonl; free some space and run the same command "
             "again",
+        ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            1,
+            "error: the disk is full; free some space and run the same command again",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "pairs.jsonl"),
+            1,
+            "error: pairs.jsonl: cannot be used (Read-only file system); name a place on another "
+            "disk",
+        ),
+        (
+            OSError(errno.ENOENT, "No such file or directory", "pairs.jsonl"),
+            1,
+            "error: pairs.jsonl: cannot be used (No such file or directory)",
         ),
     ],
 )

@@ -14,12 +14,12 @@ from golden import FOLDER, Pin, compare, renew
 from golden_pins import PINS
 
 import sharegptvideo
+from sharegptvideo._io import write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.comparison import compare_runs
 from sharegptvideo.eval.runfolder import RunFolder
 from sharegptvideo.judging import open_judge
 from sharegptvideo.pipeline.stage import begin
-from sharegptvideo.storage import write_json
 
 FORMER = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "0f" * 8}
 IDENTITIES = """

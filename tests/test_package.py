@@ -96,7 +96,7 @@ def test_imports_point_one_way(name: str, path: Path) -> None:
     if name in ("sharegptvideo._text", "sharegptvideo.schema"):
         assert not used
     if below(name, "media", "llm"):
-        ground = ("_concurrency", "_sqlite", "_text", "cache", "errors", "storage")
+        ground = ("_concurrency", "_io", "_sqlite", "_text", "cache", "errors")
         may = (name.split(".")[1], *ground)
         assert not {other for other in used if not below(other, *may)}
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind, differences, folder_lock
 from sharegptvideo.demo.journal import Journal
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import read_json, write_json
 
 SETTINGS: dict[str, Any] = {"model": {"name": "a", "endpoint": "http://x"}, "frames": 8}
 LOCKED = RunKind(locked=True)

@@ -8,12 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._text import and_more, percent, plural
 from sharegptvideo.caption_study import drawings
 from sharegptvideo.caption_study.lexicon import built_in
-from sharegptvideo.errors import UserError
 from sharegptvideo.pages import Bar, Cell, Details, Figure, Part, Section, Table, write_page
-from sharegptvideo.storage import write_json
 
 __all__ = ["prepare_folder", "write_report"]
 
@@ -26,10 +25,8 @@ def prepare_folder(out: Path) -> None:
     Raises:
         UserError: it cannot be made.
     """
-    try:
+    with os_errors(out, "free some space or give another --out", action="made"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: no folder can be made there ({error.strerror})") from error
 
 
 def write_report(figures: Mapping[str, Any], out: Path) -> None:
@@ -38,7 +35,7 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
     Raises:
         UserError: a file cannot be written; the other one and older ones stay as they are.
     """
-    try:
+    with os_errors(out, "nothing half-written was left; free some space or give another --out"):
         write_json(out / "stats.json", figures)
         write_page(
             out / "index.html",
@@ -48,11 +45,6 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
             kicker=f"sharegptvideo data stats · {figures['config']}",
             footer=_footer(figures),
         )
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot be written ({error.strerror}); nothing half-written was left",
-            exit_code=1,
-        ) from error
 
 
 def _lead(figures: Mapping[str, Any]) -> str:

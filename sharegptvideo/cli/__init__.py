@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import warnings
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from sharegptvideo import __version__
+from sharegptvideo._io import FULL_DISK, os_error_line
 from sharegptvideo.cli import build, data, demo, doctor, leaderboard, train
 from sharegptvideo.cli import eval as eval_
 from sharegptvideo.errors import Interrupted, UserError
@@ -42,14 +42,19 @@ class _Group(TyperGroup):
             typer.echo("interrupted; run the same command again to go on", err=True)
             raise typer.Exit(130) from error
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            line = _os_error_line(error)
+            if line is None:
                 raise
-            where = f" at {error.filename}" if error.filename else ""
-            typer.echo(
-                f"error: the disk is full{where}; free some space and run the same command again",
-                err=True,
-            )
+            typer.echo(f"error: {line}", err=True)
             raise typer.Exit(1) from error
+
+
+def _os_error_line(error: OSError) -> str | None:
+    """Return one line for what a file system refuses, None for a fault that is ours."""
+    if error.errno in FULL_DISK:
+        where = f" at {error.filename}" if error.filename else ""
+        return f"the disk is full{where}; free some space and run the same command again"
+    return os_error_line(error, error.filename, action="used") if error.filename else None
 
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo.storage import dumps
+from sharegptvideo._io import dumps
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress

@@ -63,8 +63,8 @@ def cp(
 
     Example: sharegptvideo train cp demo/sft my_sft.yaml
     """
+    from sharegptvideo._io import write_text
     from sharegptvideo.errors import UserError
-    from sharegptvideo.storage import write_text
     from sharegptvideo.training import recipe_names, recipe_text
 
     if name not in recipe_names():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.storage import read_jsonl
+from sharegptvideo._io import read_jsonl
 from sharegptvideo.synthetic import is_right, load_questions
 
 __all__ = ["agreement_on_rewards", "agreement_on_runs"]

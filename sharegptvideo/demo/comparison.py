@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.eval.comparison import compare_runs
-from sharegptvideo.storage import read_json, read_jsonl
 from sharegptvideo.synthetic import KINDS, load_questions
 from sharegptvideo.synthetic.reading import read_answer
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import sha256_file
 from sharegptvideo.judging import JudgeItem, Verdict
-from sharegptvideo.storage import sha256_file
 from sharegptvideo.synthetic import check_answer, load_questions
 from sharegptvideo.synthetic.exact import RULES_VERSION
 

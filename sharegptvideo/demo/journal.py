@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind
-from sharegptvideo.storage import read_json, write_json
 
 __all__ = ["Findings", "Journal"]
 

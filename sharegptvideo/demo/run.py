@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sharegptvideo import __version__
+from sharegptvideo._io import write_json
 from sharegptvideo.demo.journal import Findings, Journal
 from sharegptvideo.demo.scales import scale_named
 from sharegptvideo.demo.stages import STEPS, Demo, Display, Step
-from sharegptvideo.storage import write_json
 
 __all__ = ["Watcher", "run_demo"]
 

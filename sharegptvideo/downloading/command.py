@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress, available_cores
+from sharegptvideo._io import KeyedLog
 from sharegptvideo._runs import folder_lock
 from sharegptvideo._text import byte_size
 from sharegptvideo.downloading.disk import disk_errors
@@ -16,7 +17,6 @@ from sharegptvideo.downloading.planning import Plan, make_plan, work_folder
 from sharegptvideo.downloading.running import Outcome, run_plan
 from sharegptvideo.downloading.unpacking import Limits
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["download"]
 

@@ -7,12 +7,10 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from sharegptvideo._io import FULL_DISK, NO_RIGHTS, os_error_words
 from sharegptvideo.errors import UserError
 
 __all__ = ["DiskError", "disk_errors", "safe_parts"]
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class DiskError(UserError):
@@ -24,21 +22,23 @@ class DiskError(UserError):
 
 @contextlib.contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn the system's errors below `root` into one line with the fix.
+    """Turn the system's errors below `root` into one line with the fix; a taken lock passes.
 
     Raises:
         DiskError: the disk is full, or `root` may not be written to, or whatever it says.
     """
     try:
         yield
+    except BlockingIOError:
+        raise
     except OSError as error:
-        where = error.filename or root
-        if error.errno in _FULL:
+        where, words = error.filename or root, os_error_words(error)
+        if error.errno in FULL_DISK:
             fix = "free some space and run the same command again, it goes on where it stopped"
-            raise DiskError(f"{root}: the disk is full ({error.strerror}); {fix}") from error
-        if error.errno in _FORBIDDEN:
+            raise DiskError(f"{root}: the disk is full ({words}); {fix}") from error
+        if error.errno in NO_RIGHTS:
             raise DiskError(
-                f"{where}: no right to write there ({error.strerror}); "
+                f"{where}: no right to write there ({words}); "
                 "choose another folder with --to, or mend its rights"
             ) from error
         if error.errno == errno.EXDEV:
@@ -50,7 +50,7 @@ def disk_errors(root: Path) -> Iterator[None]:
                 f"{where}: a file stands where a folder is needed; move it away, "
                 "or choose another folder with --to"
             ) from error
-        raise DiskError(f"{where}: {error.strerror or error}") from error
+        raise DiskError(f"{where}: {words}") from error
 
 
 def safe_parts(name: str) -> tuple[str, ...] | None:

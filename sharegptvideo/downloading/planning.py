@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.downloading.choosing import Choice, archive_name, choose
 from sharegptvideo.downloading.disk import safe_parts
 from sharegptvideo.downloading.fetching import RemoteFile, patiently
 from sharegptvideo.errors import UserError
 from sharegptvideo.sources.hub import hub_errors
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["MARKER", "WORK", "Item", "Plan", "State", "make_plan", "work_folder"]
 

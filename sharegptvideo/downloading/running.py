@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog, write_json
 from sharegptvideo.downloading.choosing import top_names
 from sharegptvideo.downloading.disk import DiskError, disk_errors
 from sharegptvideo.downloading.fetching import Stop, Stopped, digest_of, fetch
@@ -30,7 +31,6 @@ from sharegptvideo.downloading.planning import (
 )
 from sharegptvideo.downloading.unpacking import ArchiveError, Limits, Unpacked
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog, write_json
 
 __all__ = ["Outcome", "run_plan"]
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import os_error_words
 from sharegptvideo.downloading.disk import safe_parts
 from sharegptvideo.errors import UserError
 
@@ -107,7 +108,7 @@ def unpack(
             if error.errno not in _BAD_NAMES:
                 raise
             raise ArchiveError(
-                f"{label}: an entry's name is not possible here ({error.strerror})"
+                f"{label}: an entry's name is not possible here ({os_error_words(error)})"
             ) from error
 
 

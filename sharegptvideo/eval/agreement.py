@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.runfolder import read_run
 from sharegptvideo.eval.statistics import (
@@ -24,7 +25,6 @@ from sharegptvideo.eval.statistics import (
     paired_difference,
     resampled_weights,
 )
-from sharegptvideo.storage import read_jsonl
 
 __all__ = ["compare_judges", "kappa", "pearson", "ranks"]
 

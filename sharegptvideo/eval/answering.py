@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharegptvideo._concurrency import Progress, ordered_map
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models import Model
 from sharegptvideo.eval.scoring import MISSING_CLIP
 from sharegptvideo.eval.tasks import Task
 from sharegptvideo.eval.types import Answer, Question, Request, short_hash
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["answer_questions"]
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.runfolder import read_run
 from sharegptvideo.eval.statistics import (
@@ -14,7 +15,6 @@ from sharegptvideo.eval.statistics import (
     minimum_detectable_difference,
     paired_difference,
 )
-from sharegptvideo.storage import read_jsonl
 
 __all__ = ["compare_runs", "read_outcomes"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.eval.models import Model
 from sharegptvideo.eval.tasks import Task
 from sharegptvideo.eval.types import Question
@@ -12,7 +13,6 @@ from sharegptvideo.eval.verdicts import unjudged
 from sharegptvideo.judging import Judge
 from sharegptvideo.judging.base import Costly
 from sharegptvideo.llm import Estimate
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["estimate_answers", "estimate_verdicts"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.runner import run_evaluation
 from sharegptvideo.eval.tasks import (
@@ -17,7 +18,6 @@ from sharegptvideo.eval.tasks import (
     media_folder,
 )
 from sharegptvideo.judging import open_judge
-from sharegptvideo.storage import read_json, read_jsonl
 
 if TYPE_CHECKING:
     from sharegptvideo.modeling import GeneralVideoModel, VideoLanguageModel

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind, differences
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import read_json, write_json
 
 __all__ = ["RunFolder", "package_versions", "read_run"]
 

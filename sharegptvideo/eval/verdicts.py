@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["item_of", "judge_answers", "unjudged"]
 

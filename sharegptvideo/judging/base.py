@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from sharegptvideo.storage import dumps, sha256_text
+from sharegptvideo._io import dumps, sha256_text
 
 if TYPE_CHECKING:
     from sharegptvideo.llm import Estimate

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
 from sharegptvideo.judging.base import Costly, Judge, JudgeItem, Verdict, scale_of
 from sharegptvideo.llm import Estimate
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["Panel"]
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sharegptvideo._io import parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judging.base import JudgeItem
 from sharegptvideo.judging.quoting import cut, in_line, quoted
 from sharegptvideo.judging.reading import Form, UnreadableError, read_object, shown
-from sharegptvideo.storage import parse_yaml, sha256_text
 
 __all__ = ["PROTOCOLS", "Protocol", "ReplyKeys", "UnreadableError", "load_protocol"]
 
@@ -215,7 +215,7 @@ def load_protocol(
             )
         stem = name.replace("-", "_") + ("_frames" if sees == "frames" else "")
         return _own(stem)
-    found = _parse(str(file), _read(file))
+    found = _parse(str(file), read_text(file, "name another prompt_file"))
     if found.protocol != name:
         raise UserError(
             f"{file}: words the protocol {found.protocol}, and the task's is {name}; give the file"
@@ -230,15 +230,6 @@ def load_protocol(
 def _own(stem: str) -> Protocol:
     file = shipped("eval/prompts") / f"{stem}.yaml"
     return _parse(f"prompts/{stem}.yaml", file.read_text(encoding="utf-8"))
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); mend prompt_file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8; save it as UTF-8") from error
 
 
 def _parse(where: str, text: str) -> Protocol:

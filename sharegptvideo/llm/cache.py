@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import os_errors
 from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
@@ -154,8 +155,7 @@ class ReplyCache:
     def _told(self) -> Iterator[None]:
         fix = "remove it, or go on with --no-cache"
         try:
-            yield
+            with os_errors(self.file, fix, action="opened"):
+                yield
         except sqlite3.Error as error:
             raise UserError(f"{self.file}: cannot be used as cache ({error}); {fix}") from error
-        except OSError as error:
-            raise UserError(f"{self.file}: cannot be opened ({error.strerror}); {fix}") from error

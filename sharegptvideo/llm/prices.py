@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import parse_yaml
 
 __all__ = ["Price", "find_price"]
 
@@ -94,12 +94,7 @@ def _builtin() -> _Table:
 
 
 def _read(file: Path) -> _Table:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); mend --prices") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text (byte {error.start})") from error
+    text = read_text(file, "name another file as --prices")
     try:
         return _Table.model_validate(parse_yaml(str(file), text))
     except ValidationError as error:

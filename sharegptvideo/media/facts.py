@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from sharegptvideo._io import os_error_words
 from sharegptvideo.media.errors import MediaError
 from sharegptvideo.media.pictures import is_picture, natural_order
 
@@ -53,7 +54,7 @@ def read_facts(path: Path) -> ClipFacts:
     except MediaError as error:
         return ClipFacts(size, error=str(error).removeprefix(f"{path}: "))
     except OSError as error:
-        return ClipFacts(size, error=f"cannot be opened ({error.strerror})")
+        return ClipFacts(size, error=f"cannot be opened ({os_error_words(error)})")
     except Exception as error:  # noqa: BLE001 - decoders meet strange bytes; one clip stops no run
         cause = " ".join(str(error).split()) or "no cause given"
         return ClipFacts(size, error=f"cannot be read ({type(error).__name__}: {cause})")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from sharegptvideo._io import os_errors
 from sharegptvideo._text import few
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.errors import MediaError
@@ -149,7 +150,7 @@ def _walk(
     seen: set[tuple[int, int]],
     unchanged: Callable[[str, os.stat_result], bool],
 ) -> Iterator[tuple[FoundClip, os.stat_result | None]]:
-    try:
+    with os_errors(folder, action="listed"):
         status = os.stat(folder)  # noqa: PTH116 - a Path each for 100,000 folders costs seconds
         if (status.st_dev, status.st_ino) in seen:
             return  # a link back up, or a second way to the same folder
@@ -159,8 +160,6 @@ def _walk(
             yield FoundClip(path, above[:-1], False), status
             return
         folders, videos, pictures = _list(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
     if pictures and above and not folders and not videos:
         yield FoundClip(path, above[:-1], False), status
         return

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress, available_cores
+from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import ClipFacts
 from sharegptvideo.media.finding import FoundClip, MediaFolder, list_clips
@@ -227,10 +228,8 @@ class _Scan:
 
 def _status(root: Path, path: str) -> os.stat_result:
     name = f"{root}/{path}"
-    try:
+    with os_errors(name, "run again", action="read"):
         return os.stat(name)  # noqa: PTH116 - as in `finding`: a Path each costs seconds
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror}); run again") from error
 
 
 class _Writer:

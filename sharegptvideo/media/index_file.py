@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sharegptvideo._io import os_error_words
 from sharegptvideo._sqlite import (
     Layout,
     OtherFileError,
@@ -224,7 +225,7 @@ def open_index(root: Path, *, seeded: bool = True) -> IndexFile:
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotWriteError(cached, error.strerror) from error
+        raise CannotWriteError(cached, os_error_words(error)) from error
     index = IndexFile(cached)
     if seeded:
         # One that cannot be read is no loss: the clips are opened anew.
@@ -247,7 +248,7 @@ def _has_mark(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(100)
     except OSError as error:
-        raise CannotWriteError(path, error.strerror) from error
+        raise CannotWriteError(path, os_error_words(error)) from error
     return head[:16] == _MAGIC and int.from_bytes(head[68:72], "big") == _APPLICATION
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._io import os_errors
 from sharegptvideo.media.errors import MediaError
 from sharegptvideo.media.picking import spread
 
@@ -37,11 +38,11 @@ def sample_folder(folder: Path, name: str, n: int) -> tuple[npt.NDArray[np.uint8
     """
     import numpy as np
 
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted((e.name for e in entries if is_picture(e.name)), key=natural_order)
-    except OSError as error:
-        raise MediaError(f"{name}: cannot be opened ({error.strerror})") from error
+    with (
+        os_errors(folder, action="opened", raises=MediaError, exit_code=1),
+        os.scandir(folder) as entries,
+    ):
+        names = sorted((e.name for e in entries if is_picture(e.name)), key=natural_order)
     if not names:
         kinds = ", ".join(_SUFFIXES)
         raise MediaError(f"{name}: the folder holds no frames (pictures named *{kinds})")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from sharegptvideo._io import os_errors
 from sharegptvideo.media.container_end import is_cut_short, why_unreadable
 from sharegptvideo.media.errors import MediaError, MediaWarning
 from sharegptvideo.media.picking import Picker, spread
@@ -59,10 +60,8 @@ class _Clip:
         """A fresh file object. Python's own, so that no file name is taken for a URL or pattern."""
         if isinstance(self.source, bytes):
             return io.BytesIO(self.source)
-        try:
+        with os_errors(self.source, action="opened", raises=MediaError, exit_code=1):
             return self.source.open("rb")
-        except OSError as error:
-            raise MediaError(f"{self.name}: cannot be opened ({error.strerror})") from error
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:

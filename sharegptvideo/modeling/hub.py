@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import read_json
 
 __all__ = ["ADAPTER_CONFIG", "CONFIG", "adapter_base", "checkpoint_folder"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._io import sha256_file
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.hub import CONFIG, adapter_base, checkpoint_folder
-from sharegptvideo.storage import sha256_file
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.hub import checkpoint_folder
-from sharegptvideo.storage import read_json
 
 __all__ = ["CLIP_MEAN", "CLIP_STD", "Frames", "VideoPixels"]
 

@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from sharegptvideo._io import sha256_file
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.hub import checkpoint_folder
 from sharegptvideo.modeling.loading import model_type, quiet_transformers
-from sharegptvideo.storage import sha256_file
 
 __all__ = [
     "FOLDER_FPS",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._io import follow_umask, write_json
 from sharegptvideo.errors import unknown_name
 from sharegptvideo.modeling.loading import quiet_transformers
 from sharegptvideo.modeling.pixels import CLIP_MEAN, CLIP_STD
 from sharegptvideo.modeling.prompts import CHAT_TEMPLATE
-from sharegptvideo.storage import follow_umask, write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,8 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sharegptvideo._io import write_text
 from sharegptvideo.pages.parts import Bar, Details, Figure, Section, Table, cell_text
-from sharegptvideo.storage import write_text
 
 __all__ = ["page_text", "write_page"]
 

@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sharegptvideo._io import sha256_file, write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.pipeline.stage import Row, latest_rows, stage_file
-from sharegptvideo.storage import sha256_file, write_json, write_jsonl
 
 __all__ = ["CAUSES", "PAIRS_FILE", "PairsReport", "make_pairs", "pair_of"]
 

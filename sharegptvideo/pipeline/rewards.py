@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
 from sharegptvideo.judging import Judge, JudgeItem, Verdict
 from sharegptvideo.pipeline.stage import (
@@ -15,7 +16,6 @@ from sharegptvideo.pipeline.stage import (
     latest_rows,
     stage_file,
 )
-from sharegptvideo.storage import KeyedLog
 
 __all__ = ["RewardsReport", "score_candidates"]
 

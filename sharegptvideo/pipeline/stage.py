@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_jsonl
 from sharegptvideo._runs import RunDir, RunKind
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import read_jsonl
 
 __all__ = ["Row", "begin", "latest_rows", "stage_file"]
 

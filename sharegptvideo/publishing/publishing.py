@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import os_errors
 from sharegptvideo.cache import cache_folder
-from sharegptvideo.errors import UserError
 from sharegptvideo.publishing.cards import changelog_entries, with_entry
 from sharegptvideo.publishing.tree import (
     PAGE,
@@ -132,10 +132,9 @@ def _place(repo_id: str, dry_run: PathLike | None) -> Iterator[Path]:
         return
     out = cache_folder() / "publish" / repo_id.replace("/", "--")
     try:
-        # Left by a killed run; the same rows make the same files, so nothing is lost with it.
-        shutil.rmtree(out, ignore_errors=True)
-        yield out
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})", exit_code=1) from error
+        with os_errors(out):
+            # Left by a killed run; the same rows make the same files, so nothing is lost with it.
+            shutil.rmtree(out, ignore_errors=True)
+            yield out
     finally:
         shutil.rmtree(out, ignore_errors=True)

@@ -14,11 +14,12 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import Config, features
 from sharegptvideo.sources.columns import arrow_schema
@@ -137,7 +138,7 @@ class SplitWriter:
         self._videos: set[int] = set()
 
     def __enter__(self) -> SplitWriter:
-        with _writing(self.folder):
+        with os_errors(self.folder):
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial.mkdir(parents=True)
         return self
@@ -178,7 +179,7 @@ class SplitWriter:
 
     def close(self) -> SplitFiles:
         """Finish the last shard and give all of them their names."""
-        with _writing(self.folder):
+        with os_errors(self.folder):
             self._write_group()
             self._end_shard()
             for old in self.folder.glob(f"{self.split}-*.parquet"):
@@ -200,7 +201,7 @@ class SplitWriter:
             return
         group = pa.concat_tables(self._waiting).combine_chunks()
         size, self._waiting, self._waiting_bytes = self._waiting_bytes, [], 0
-        with _writing(self.folder):
+        with os_errors(self.folder):
             if self._writer is None:
                 self._parts.append(self._partial / f"{len(self._parts):05d}.parquet")
                 self._writer = _parquet_writer(self._parts[-1], self._schema)
@@ -264,13 +265,3 @@ def _value_bytes(column: pa.ChunkedArray) -> NDArray[np.int64]:
         sizes: NDArray[np.int64] = np.diff(so_far[ends])
         return sizes
     return np.full(len(column), 8, dtype=np.int64)
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turns what the system refuses into one line."""
-    try:
-        yield
-    except OSError as error:
-        cause = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
-        raise UserError(f"{folder}: cannot be written ({cause})", exit_code=1) from error

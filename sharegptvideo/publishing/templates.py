@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sharegptvideo._io import read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import Config
@@ -68,11 +69,7 @@ def card_template(config: Config, cards: Path | None) -> CardTemplate:
     if not own or cards is None:
         text = (templates_folder() / name).read_text("utf-8")
         return _parsed(name, text, own=False)
-    try:
-        text = (cards / name).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{cards / name}: cannot be read ({error})") from error
-    return _parsed(str(cards / name), text, own=True)
+    return _parsed(str(cards / name), read_text(cards / name), own=True)
 
 
 def _parsed(where: str, text: str, *, own: bool) -> CardTemplate:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sharegptvideo import __version__
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import os_errors, read_json, write_text
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import config_of
@@ -28,7 +29,6 @@ from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources import ReadReport, Source, held_configs, open_source
 from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.release import ReleaseSource
-from sharegptvideo.storage import read_json, write_text
 from sharegptvideo.validation import CHECKS, SCHEMA_CHECKS, validate
 
 __all__ = ["PAGE", "Tree", "build_tree", "check_rows", "chosen_configs", "is_ours", "may_replace"]
@@ -139,19 +139,18 @@ def build_tree(
     shutil.rmtree(partial, ignore_errors=True)
     report = ReadReport()
     try:
-        written = [
-            _write(folder, config, template, partial, origin, media, report, progress)
-            for config, template in zip(configs, templates, strict=True)
-        ]
-        facts = [one for one in written if one is not None]
-        if not facts:
-            raise UserError(f"{folder}: no rows to publish")
-        _write_pages(partial, facts, repo_id, title, changelog)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})", exit_code=1) from error
+        with os_errors(out):
+            written = [
+                _write(folder, config, template, partial, origin, media, report, progress)
+                for config, template in zip(configs, templates, strict=True)
+            ]
+            facts = [one for one in written if one is not None]
+            if not facts:
+                raise UserError(f"{folder}: no rows to publish")
+            _write_pages(partial, facts, repo_id, title, changelog)
+            if out.exists():
+                shutil.rmtree(out)
+            partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Tree(out, [_moved(one, partial, out) for one in facts], report)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources.base import Row, Source
@@ -73,12 +74,10 @@ def open_source(
 
         return ReleaseSource(world_folder())
     root = Path(source).expanduser()
-    try:
+    with os_errors(root, action="read"):
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
         return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
-    except PermissionError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def held_configs(root: str | os.PathLike[str]) -> list[Config]:

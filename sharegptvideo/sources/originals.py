@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from sharegptvideo._io import numbered_lines, open_lines, read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.rows import RowError
-from sharegptvideo.storage import numbered_lines, open_lines, read_json
 
 __all__ = [
     "Entry",

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import numbered_lines, open_lines, parse_row
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.schema import Config
 from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.originals import Entry, OnBad, fail, read_list, read_table
 from sharegptvideo.sources.rows import RowError, check, convert
-from sharegptvideo.storage import numbered_lines, open_lines, parse_row
 
 __all__ = ["PLAIN_SUFFIXES", "file_entries", "plain_entries", "plain_row", "read_plain"]
 

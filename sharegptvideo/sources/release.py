@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from sharegptvideo._io import numbered_lines, open_lines, os_error_words, os_errors, parse_row
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import CONFIGS, Config
 from sharegptvideo.sources.base import Row
 from sharegptvideo.sources.report import OnError, ReadReport, refuse
 from sharegptvideo.sources.rows import RowError, convert
 from sharegptvideo.sources.splits import SplitRule
-from sharegptvideo.storage import numbered_lines, open_lines, parse_row
 
 __all__ = [
     "FOLDER",
@@ -102,11 +102,9 @@ class ReleaseSource:
 
 def _line_files(base: Path, pattern: str) -> list[Path]:
     """The files of a pattern, plain or packed (`.gz`); of a file in both forms the plain one."""
-    try:
+    with os_errors(base, action="read"):
         found = {path for path in base.glob(pattern) if path.is_file()}
         packed = {path for path in base.glob(f"{pattern}.gz") if path.is_file()}
-    except PermissionError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
     return sorted(found | {path for path in packed if path.with_suffix("") not in found})
 
 
@@ -119,7 +117,7 @@ def _check_rights(folder: Path) -> None:
     try:
         os.scandir(folder).close()
     except PermissionError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+        raise UserError(f"{folder}: cannot be listed ({os_error_words(error)})") from error
     except OSError:
         return  # absent, or a file: so says the error that follows
 

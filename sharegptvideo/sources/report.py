@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo._text import few, plural
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.storage import read_json, write_json
 
 __all__ = ["DataWarning", "OnError", "ReadReport", "on_error_of", "refuse"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import read_json
 
 __all__ = ["SPLITS_FILE", "VALIDATION_SHARE", "SplitRule", "stem_of"]
 

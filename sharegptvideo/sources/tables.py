@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from sharegptvideo._concurrency import available_cores, ordered_map
+from sharegptvideo._io import numbered_lines
 from sharegptvideo.schema import Config
 from sharegptvideo.sources.base import Source
 from sharegptvideo.sources.columns import arrow_schema, converted_block, convertible
@@ -21,7 +22,6 @@ from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.release import Ids, LineFile, ReleaseSource, converted, subject
 from sharegptvideo.sources.report import OnError, ReadReport
 from sharegptvideo.sources.splits import SplitRule
-from sharegptvideo.storage import numbered_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa

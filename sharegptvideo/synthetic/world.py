@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharegptvideo._concurrency import Progress, worker_pool
+from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.storage import read_json, write_json, write_jsonl
 from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
 
@@ -109,7 +109,7 @@ def build_world(
 
 def load_questions(world: Path) -> dict[str, dict[str, Any]]:
     """By question id, what `exact.check_answer` needs, for all splits of a world on disk."""
-    from sharegptvideo.storage import read_jsonl
+    from sharegptvideo._io import read_jsonl
 
     return {
         question["id"]: {**question, "state": row["state"]}

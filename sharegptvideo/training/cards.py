@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from sharegptvideo._io import read_json, write_text
 from sharegptvideo._text import percent, points, rough_duration
 from sharegptvideo.schema import CONFIGS
 from sharegptvideo.sources.hub import TEST_REPO, repo_of
-from sharegptvideo.storage import read_json, write_text
 from sharegptvideo.training.recipe import DpoRecipe, Recipe
 
 if TYPE_CHECKING:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._io import FULL_DISK, full_disk_errors, os_error_words
 from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.recipe_files import maker_of
@@ -24,17 +23,13 @@ __all__ = [
     "check_machine",
     "check_output",
     "check_room",
-    "full_disk_told",
+    "full_disk_in_training",
     "lacking_packages",
     "machine_problems",
     "memory_problem",
     "nearest_folder",
     "not_made_yet",
 ]
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# safetensors and torch put the system's words into errors of their own, which are no OSErrors.
-_FULL_WORDS = (*(os.strerror(code).lower() for code in _FULL), "failed writing file")
 
 
 def nearest_folder(path: Path) -> Path:
@@ -60,15 +55,16 @@ def check_output(output: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".writable"):
             pass
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL_DISK:
             raise UserError(
                 f"output {output}: the disk of {there} is full; free some space or give another "
                 "output",
                 exit_code=1,
             ) from error
+        cause = os_error_words(error)
         raise UserError(
-            f"output {output}: {there} cannot be written to ({error.strerror}); mend its rights "
-            "or give another output"
+            f"output {output}: {there} cannot be written to ({cause}); mend its rights or give "
+            "another output"
         ) from error
 
 
@@ -206,34 +202,13 @@ def memory_problem(recipe: Recipe) -> str | None:
     )
 
 
-@contextlib.contextmanager
-def full_disk_told(output: Path) -> Iterator[None]:
+def full_disk_in_training(output: Path) -> contextlib.AbstractContextManager[None]:
     """Turn a disk that fills up inside the block into one line.
 
     Raises:
         UserError: the disk is full; the same command goes on once there is room.
     """
-    try:
-        yield
-    except UserError:
-        raise  # told already
-    except Exception as error:
-        # Whatever the library that wrote made of it: the system's words are in it.
-        if not _is_full(error):
-            raise
-        raise UserError(
-            f"output {output}: the disk is full; free some space and run the same command again, "
-            "it goes on from the last whole checkpoint",
-            exit_code=1,
-        ) from error
-
-
-def _is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        words = str(error).lower()
-        if not isinstance(error, OSError) and any(w in words for w in _FULL_WORDS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    fix = (
+        "free some space and run the same command again, it goes on from the last whole checkpoint"
+    )
+    return full_disk_errors(f"output {output}", fix)

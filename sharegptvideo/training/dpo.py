@@ -43,7 +43,7 @@ def run_dpo(
     """
     from trl.trainer.dpo_config import DPOConfig
 
-    from sharegptvideo.training.checks import check_room, full_disk_told
+    from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
@@ -64,7 +64,7 @@ def run_dpo(
     precomputed = recipe.dpo.reference == "precomputed"
     start, length = time.monotonic(), recipe.optimisation.max_length
 
-    with quiet_and_quick(), full_disk_told(run.path):
+    with quiet_and_quick(), full_disk_in_training(run.path):
         family = open_family(recipe)
         dataset, report = training_rows(recipe, family, run)
         run.start(report)

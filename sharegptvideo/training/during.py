@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from sharegptvideo._io import KeyedLog
 from sharegptvideo._text import percent, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import answering
-from sharegptvideo.storage import KeyedLog
 from sharegptvideo.training.evaluating import EVALS, Evaluator, Row, read_evaluations
 from sharegptvideo.training.recipe import DpoRecipe
 from sharegptvideo.training.reporting import report_evaluation, reporters

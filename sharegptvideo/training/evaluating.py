@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sharegptvideo.storage import read_jsonl
+from sharegptvideo._io import read_jsonl
 
 if TYPE_CHECKING:
     from sharegptvideo.modeling import GeneralVideoModel, VideoLanguageModel

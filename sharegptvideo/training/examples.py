@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from sharegptvideo._io import dumps
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling.prompts import Message, conversation
-from sharegptvideo.storage import dumps
 from sharegptvideo.training.recipe import DataSource
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sharegptvideo.storage import follow_umask, writing_in
+from sharegptvideo._io import follow_umask, os_errors
 from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader
 
 __all__ = ["FeatureReader", "FeatureStore"]
@@ -71,7 +71,7 @@ class FeatureStore:
             UserError: the disk is full, or the folder may not be written.
         """
         name = f"{uuid.uuid4().hex}.safetensors"
-        with writing_in(self.folder, _FIX):
+        with os_errors(self.folder, _FIX):
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = self.folder / f".{name}.tmp"
             try:

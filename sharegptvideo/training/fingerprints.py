@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._io import dumps, os_errors, sha256_file
 from sharegptvideo.media import MediaError
 from sharegptvideo.modeling import checkpoint_folder
-from sharegptvideo.storage import dumps, sha256_file
 
 if TYPE_CHECKING:
     import torch
@@ -39,13 +39,11 @@ def clip_fingerprint(path: str) -> str:
     Raises:
         MediaError: nothing there.
     """
-    try:
+    with os_errors(path, action="read", raises=MediaError, exit_code=1):
         if not os.path.isdir(path):  # noqa: PTH112 - os alone: called for every clip
             return digest(_facts(os.path.basename(path), os.stat(path)))  # noqa: PTH116, PTH119
         with os.scandir(path) as entries:
             facts = sorted(_facts(entry.name, entry.stat()) for entry in entries)
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
     return digest(Path(path).name, *facts)
 
 

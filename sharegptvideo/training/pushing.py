@@ -63,8 +63,8 @@ def push_model(
     """
     from huggingface_hub import HfApi
 
+    from sharegptvideo._io import read_json
     from sharegptvideo.sources.hub import hub_errors
-    from sharegptvideo.storage import read_json
     from sharegptvideo.training.recipe import Hub
 
     root = Path(folder)

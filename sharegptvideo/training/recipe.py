@@ -7,9 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sharegptvideo._io import dumps, sha256_text
 from sharegptvideo.errors import unknown_name
 from sharegptvideo.schema import CONFIGS
-from sharegptvideo.storage import dumps, sha256_text
 
 __all__ = [
     "NOT_HASHED",

@@ -21,9 +21,9 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.storage import parse_yaml
 from sharegptvideo.training.recipe import STAGES, Recipe
 
 __all__ = ["load_recipe", "load_steps", "maker_of", "recipe_names", "recipe_text"]
@@ -57,11 +57,7 @@ def recipe_text(name_or_file: str) -> str:
     """
     file = Path(name_or_file)
     if file.suffix in {".yaml", ".yml"} or file.is_file():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UserError(f"recipe {file}: cannot be read ({cause})") from error
+        return read_text(file, "name a recipe of `train ls`, or a file with one")
     if name_or_file not in recipe_names():
         raise unknown_name("recipe", name_or_file, recipe_names())
     return (shipped(_FOLDER) / f"{name_or_file}.yaml").read_text(encoding="utf-8")

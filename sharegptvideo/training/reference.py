@@ -28,9 +28,9 @@ from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog, os_errors, parse_row
 from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import KeyedLog, parse_row, writing_in
 from sharegptvideo.training.fingerprints import clip_fingerprint, digest, settings_fingerprint
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class ReferenceCache:
         Raises:
             UserError: the disk is full, or the folder may not be written.
         """
-        with writing_in(self.folder, _FIX):
+        with os_errors(self.folder, _FIX):
             name = f"{self._key}.{uuid.uuid4().hex[:8]}.part.jsonl"
             own: dict[str, Pair] = {}  # another run that ends first removes our file
             with KeyedLog(self.folder / name, "key") as log:

@@ -20,10 +20,7 @@ from typing import Any
 
 import yaml
 
-from sharegptvideo._runs import RunKind, differences
-from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import checkpoint_folder, weights_hash
-from sharegptvideo.storage import (
+from sharegptvideo._io import (
     follow_umask,
     parse_yaml,
     read_json,
@@ -32,6 +29,9 @@ from sharegptvideo.storage import (
     write_jsonl,
     write_text,
 )
+from sharegptvideo._runs import RunKind, differences
+from sharegptvideo.errors import UserError
+from sharegptvideo.modeling import checkpoint_folder, weights_hash
 from sharegptvideo.training.checks import check_machine, check_output
 from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport

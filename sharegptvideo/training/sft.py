@@ -41,7 +41,7 @@ def run_sft(
     """
     from trl.trainer.sft_config import SFTConfig
 
-    from sharegptvideo.training.checks import check_room, full_disk_told
+    from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.features import use_features
@@ -61,7 +61,7 @@ def run_sft(
         return pushed(run, run.result())
     start, length = time.monotonic(), recipe.optimisation.max_length
 
-    with quiet_and_quick(), full_disk_told(run.path):
+    with quiet_and_quick(), full_disk_in_training(run.path):
         family = open_family(recipe)
         dataset, report = training_rows(recipe, family, run)
         run.start(report)

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from sharegptvideo._io import read_json, replacing, write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.loading import MediaPaths, config_of
 from sharegptvideo.sources import ReadReport, Row
 from sharegptvideo.sources.columns import arrow_schema, checked_batch
 from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.rows import check
-from sharegptvideo.storage import read_json, replacing, write_json
 from sharegptvideo.training.examples import (
     DataReport,
     preference_example,

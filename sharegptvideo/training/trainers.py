@@ -19,9 +19,9 @@ from trl.trainer import dpo_trainer, utils
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
+from sharegptvideo._io import dumps, follow_umask, write_jsonl, write_text
 from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.modeling import quiet_transformers
-from sharegptvideo.storage import dumps, follow_umask, write_jsonl, write_text
 from sharegptvideo.training.cards import write_card
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
 from sharegptvideo.training.during import look_on, tell_failed_evaluations

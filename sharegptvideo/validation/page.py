@@ -6,10 +6,9 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._text import plural
-from sharegptvideo.errors import UserError
 from sharegptvideo.pages import Section, Table, write_page
-from sharegptvideo.storage import write_json
 from sharegptvideo.validation.checks import CHECKS
 from sharegptvideo.validation.report import LISTED, Finding, Report
 
@@ -23,7 +22,7 @@ def write_report(report: Report, out: Path) -> Path:
         UserError: the folder cannot be written, or the disk is full.
     """
     page = out / "index.html"
-    try:
+    with os_errors(out):
         write_json(out / "report.json", report.as_dict())
         write_page(
             page,
@@ -32,8 +31,6 @@ def write_report(report: Report, out: Path) -> Path:
             lead=_lead(report),
             sections=[_checks(report), *_findings(report), _rows(report), *_facts(report)],
         )
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})", exit_code=1) from error
     return page
 
 

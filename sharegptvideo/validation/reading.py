@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sharegptvideo._io import numbered_lines, parse_row
 from sharegptvideo.errors import UserError
 from sharegptvideo.schema import Config
 from sharegptvideo.sources.base import Source
@@ -19,7 +20,6 @@ from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.release import ReleaseSource
 from sharegptvideo.sources.rows import RowError, check, convert
 from sharegptvideo.sources.splits import SplitRule
-from sharegptvideo.storage import numbered_lines, parse_row
 
 __all__ = ["Places", "Problem", "ReadRow", "read_config"]
 

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.storage import read_json
+from sharegptvideo._io import read_json
 
 PAPER = 8.1
 MEAN, CONTRADICTIONS, LOST = 15.0, 2.0, 3.0

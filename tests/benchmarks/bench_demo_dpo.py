@@ -20,13 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json
 from sharegptvideo.demo.comparison import SETS, compare_models
 from sharegptvideo.demo.exact_judge import ExactStateJudge
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.judging import open_judge
 from sharegptvideo.loading import read_rows
 from sharegptvideo.pipeline import make_pairs, sample_candidates, score_candidates
-from sharegptvideo.storage import read_json
 from sharegptvideo.training import DpoRecipe, load_recipe, run_dpo
 
 MAX_NEW_TOKENS = 32

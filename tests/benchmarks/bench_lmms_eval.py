@@ -88,8 +88,8 @@ def time_ours(
     model: Path, folder: Path, out: Path, tokens: int, device: str
 ) -> tuple[tuple[float, float], dict[str, str]]:
     """(seconds of clock and processor, answers by id)."""
+    from sharegptvideo._io import read_jsonl
     from sharegptvideo.eval import run_evaluation
-    from sharegptvideo.storage import read_jsonl
 
     start = time.perf_counter(), time.process_time()
     run_evaluation(

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.eval import judge_predictions
-from sharegptvideo.storage import write_json, write_jsonl
 
 LIMIT_S = 10.0
 VIDEOS = 2990

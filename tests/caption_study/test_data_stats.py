@@ -195,7 +195,9 @@ def test_an_out_that_is_a_file_is_told_before_the_work(
     shown = stats(made, "--out", tmp_path / "file")
     assert shown.exit_code == 2
     assert shown.stderr.startswith("error: ")
-    assert "no folder can be made there" in shown.stderr
+    assert (
+        "file: cannot be made (File exists); free some space or give another --out" in shown.stderr
+    )
     assert "captions:" not in shown.stderr
 
 

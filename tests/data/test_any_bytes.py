@@ -21,6 +21,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sharegptvideo import read_rows
+from sharegptvideo._io import KeyedLog, dumps, parse_row, read_json, read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models.predictions import PredictionsModel
 from sharegptvideo.eval.tasks.loader import parse_task
@@ -35,7 +36,6 @@ from sharegptvideo.sources.columns import (
     convertible,
 )
 from sharegptvideo.sources.rows import RowError, check, convert
-from sharegptvideo.storage import KeyedLog, dumps, parse_row, read_json, read_jsonl
 from sharegptvideo.training import load_recipe
 
 Row = dict[str, Any]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.demo.agreement import agreement_on_rewards, agreement_on_runs
 from sharegptvideo.demo.comparison import compare_models
 from sharegptvideo.demo.exact_judge import ExactStateJudge
@@ -16,7 +17,6 @@ from sharegptvideo.eval import run_evaluation
 from sharegptvideo.judging import open_judge
 from sharegptvideo.loading import read_rows
 from sharegptvideo.pipeline import make_pairs, score_candidates
-from sharegptvideo.storage import write_json, write_jsonl
 from sharegptvideo.synthetic import Sizes, build_world
 
 TASKS = ("synthetic_qa", "synthetic_ood_qa")
@@ -111,7 +111,7 @@ def _write_models(folder: Path) -> None:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    from sharegptvideo.storage import read_json
+    from sharegptvideo._io import read_json
 
     world = folder / "datasets" / "world"
     runs = [folder / "runs" / "sft", folder / "runs" / "dpo"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sharegptvideo._io import read_json
 from sharegptvideo.demo.comparison import blind_guess
 from sharegptvideo.demo.page import words, write_page
 from sharegptvideo.demo.page.clips import choose_clips
@@ -25,7 +26,6 @@ from sharegptvideo.demo.page.facts import (
 )
 from sharegptvideo.demo.page.record import Answer, Case
 from sharegptvideo.pages.svg import Scale, round_ticks
-from sharegptvideo.storage import read_json
 from sharegptvideo.synthetic.render import SIDE
 from sharegptvideo.synthetic.state import ClipState, ObjectState
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sharegptvideo import load_dataset
-from sharegptvideo.storage import read_json, read_jsonl
+from sharegptvideo._io import read_json, read_jsonl
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 STEPS = ["world", "model", "pretrain", "sft", "candidates", "rewards", "pairs", "dpo", "evaluate"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sharegptvideo.storage import write_jsonl
+from sharegptvideo._io import write_jsonl
 
 COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255)}
 NAMES = {"a": "red", "b": "green", "c": "blue"}

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.agreement import compare_judges, kappa, pearson, ranks
-from sharegptvideo.storage import write_json, write_jsonl
 
 Verdict = tuple[bool | None, float | None]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.integrity import (
@@ -22,7 +23,6 @@ from sharegptvideo.eval.integrity import (
 )
 from sharegptvideo.eval.types import Question
 from sharegptvideo.judging import AnswerMatch, JudgeItem, Verdict, open_judge
-from sharegptvideo.storage import read_json, read_jsonl
 
 CASES = [
     Case("1", "v1", "What is it?", "a dog", "a cat", "A dog runs."),

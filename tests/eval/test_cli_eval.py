@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import compare_runs
-from sharegptvideo.storage import read_jsonl, write_jsonl
 
 
 def call(*words: str | Path) -> Any:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.judging import JudgeItem, Verdict
 from sharegptvideo.judging.openai_judge import OpenAIJudge
 from sharegptvideo.llm import ChatClient
-from sharegptvideo.storage import read_json, read_jsonl, write_jsonl
 
 ITEM = JudgeItem("1", "t", "v", "What is it?", "a dog", "A dog.", "A dog runs.")
 GOOD = '{"explanation": "right", "score": 4}'

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
 from sharegptvideo.judging import JudgeItem, open_judge
 from sharegptvideo.judging.protocol import load_protocol
-from sharegptvideo.storage import read_json, read_jsonl, write_jsonl
 
 GOOD = '{"explanation": "seen", "score": 4}'
 

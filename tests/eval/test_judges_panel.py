@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
 from sharegptvideo.eval.panels import fleiss_kappa, member_agreement
 from sharegptvideo.judging import JudgeItem, Panel, Verdict, open_judge, scale_of
 from sharegptvideo.llm import EndpointError
-from sharegptvideo.storage import read_json, read_jsonl, write_jsonl
 
 Vote = tuple[bool, float] | None
 

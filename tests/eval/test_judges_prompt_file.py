@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sharegptvideo._io import read_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
 from sharegptvideo.judging import JudgeItem, open_judge
 from sharegptvideo.judging.protocol import Protocol, UnreadableError, load_protocol
-from sharegptvideo.storage import read_json, write_jsonl
 
 # The shape of a public benchmark's prompt (its wording here is made up): texts in their places,
 # and a reply that is a Python dictionary.

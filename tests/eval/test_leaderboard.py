@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.leaderboard import collect_runs, render_page, write_leaderboard
 from sharegptvideo.eval.leaderboard.tables import board_latex, board_markdown
 from sharegptvideo.eval.reports import format_estimate, markdown_table
 from sharegptvideo.eval.scoring import score_task
-from sharegptvideo.storage import read_json, write_json, write_jsonl
 
 RULES = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "a" * 16}
 ENDPOINT = {

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
+from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, list_tasks, load_task
 from sharegptvideo.eval.lmms_eval_tasks import documents, figures, folder
 from sharegptvideo.eval.lmms_eval_tasks.settings import Settings
 from sharegptvideo.eval.models import open_model
-from sharegptvideo.storage import write_json, write_jsonl
 
 TASK = "msvd_qa_official"
 QUESTIONS = [

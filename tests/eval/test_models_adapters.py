@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models import open_model
 from sharegptvideo.eval.types import Question, Request
-from sharegptvideo.storage import write_jsonl
 
 
 def question(row_id: str, task: str = "msvd_qa") -> Question:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.eval.tasks import load_questions, load_task
 from sharegptvideo.modeling import build_tiny
-from sharegptvideo.storage import write_jsonl
 
 ROOT = Path(__file__).parents[2]
 READMES = (ROOT / "eval" / "README.md", ROOT / "sharegptvideo" / "judging" / "README.md")

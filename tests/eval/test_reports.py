@@ -14,6 +14,7 @@ from PIL import Image
 from report_pages import read_page, with_judge
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
@@ -22,7 +23,6 @@ from sharegptvideo.eval.reports.hub import hub_results
 from sharegptvideo.eval.reports.samples import CHUNK
 from sharegptvideo.eval.reports.tables import latex_text, markdown_text
 from sharegptvideo.eval.reports.writing import write_report
-from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl
 
 Row = dict[str, Any]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser
 
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.eval import judge_predictions
 from sharegptvideo.eval.reports.samples import CHUNK
 from sharegptvideo.eval.reports.writing import write_report
-from sharegptvideo.storage import write_jsonl
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 

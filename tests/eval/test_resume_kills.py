@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo.storage import read_jsonl, write_jsonl
+from sharegptvideo._io import read_jsonl, write_jsonl
 
 KILLS = 50
 VIDEOS, QUESTIONS = 8, 6

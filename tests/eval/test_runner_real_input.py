@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.sources.msvd import read_msvd
 from sharegptvideo.sources.tgif import read_tgif_frameqa
-from sharegptvideo.storage import read_jsonl, write_jsonl
 
 # Questions in the miniature release, counted by hand.
 ASKED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.eval.types import short_hash
 from sharegptvideo.judging import JudgeItem, Verdict
-from sharegptvideo.storage import read_jsonl, write_jsonl
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -314,6 +315,24 @@ def test_a_second_writer_is_refused(model: Any, small_release: Any, tmp_path: Pa
         with pytest.raises(UserError, match="another process"):
             run(model, small_release, tmp_path / "run")
     run(model, small_release, tmp_path / "run")
+
+
+def test_a_disk_without_locks_is_not_another_process(
+    model: Any, small_release: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(UserError, match=r"run: cannot be written \(No locks available\)"):
+        run(model, small_release, tmp_path / "run")
+
+
+def test_a_run_folder_that_cannot_be_made(model: Any, small_release: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be made \(Not a directory\).*--out") as caught:
+        run(model, small_release, tmp_path / "file" / "run")
+    assert caught.value.exit_code == 2
 
 
 def test_answers_of_a_run_judged_anew(model: Any, small_release: Any, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import compare_runs, judge_predictions
 from sharegptvideo.eval.tasks import list_tasks, load_questions, load_task, parse_task, task_names
-from sharegptvideo.storage import read_json, write_json, write_jsonl
 
 TASK = """
 name: {name}

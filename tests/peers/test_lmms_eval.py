@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from small_video_llava import build_small, write_questions
 
+from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.eval.lmms_eval_tasks import figures, folder
 from sharegptvideo.modeling import ModelSize
-from sharegptvideo.storage import read_json, read_jsonl
 
 pytestmark = pytest.mark.peers
 pytest.importorskip("lmms_eval", reason="lmms-eval is not installed here (make test-peers)")

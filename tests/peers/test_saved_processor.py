@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sharegptvideo._io import read_json
 from sharegptvideo.modeling import (
     VideoPixels,
     build_tiny,
@@ -17,7 +18,6 @@ from sharegptvideo.modeling import (
     expand_video,
     load_tokenizer,
 )
-from sharegptvideo.storage import read_json
 
 pytestmark = pytest.mark.peers
 pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")

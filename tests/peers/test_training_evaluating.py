@@ -8,8 +8,8 @@ import pytest
 from modern_release import build_release
 from tiny_video_models import build
 
+from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.eval import SampleEvaluation
-from sharegptvideo.storage import read_jsonl, write_jsonl
 from sharegptvideo.training import load_recipe, run_recipe
 from sharegptvideo.training.evaluating import read_evaluations
 

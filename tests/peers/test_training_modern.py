@@ -13,13 +13,13 @@ import torch
 from modern_release import build_release
 from tiny_video_models import build
 
+from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models import open_model
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.modeling import ClipTimes, GeneralVideoModel, conversation, render_question
 from sharegptvideo.modeling.processors import clip_metadata
-from sharegptvideo.storage import read_jsonl
 from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_names, run_recipe
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from sharegptvideo import load_dataset
+from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.modeling import build_tiny
-from sharegptvideo.storage import read_jsonl, write_jsonl
 
 
 def run(*words: str) -> Any:

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.llm import EndpointOptions
 from sharegptvideo.media import sample_frames
 from sharegptvideo.pipeline import sample_candidates
-from sharegptvideo.storage import write_jsonl
 
 QUESTIONS = ("What is it?", "Does it move?")
 

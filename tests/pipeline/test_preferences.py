@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharegptvideo import load_dataset
+from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.pipeline import PAIRS_FILE, make_pairs
 from sharegptvideo.pipeline.preferences import CAUSES, pair_of
-from sharegptvideo.storage import write_json, write_jsonl
 
 Item = dict[str, Any]
 

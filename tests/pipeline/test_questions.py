@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.pipeline import read_questions, with_captions
 from sharegptvideo.sources import DataWarning
-from sharegptvideo.storage import write_jsonl
 
 
 def talk(name: str, question: str, answer: str) -> dict[str, object]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.judging import AnswerMatch, JudgeItem, Verdict
 from sharegptvideo.pipeline import make_pairs, score_candidates
-from sharegptvideo.storage import write_jsonl
 
 
 class ShortIsGood:

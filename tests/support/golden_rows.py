@@ -8,8 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.schema import CONFIGS, features
-from sharegptvideo.storage import read_json, read_jsonl, write_jsonl
 
 __all__ = ["pictures", "tables", "world"]
 

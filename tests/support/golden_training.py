@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sharegptvideo.storage import read_jsonl, write_jsonl
+from sharegptvideo._io import read_jsonl, write_jsonl
 
 __all__ = ["training"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from training_shapes import WORDS, distinct_clips
 
-from sharegptvideo.storage import write_jsonl
+from sharegptvideo._io import write_jsonl
 
 __all__ = ["QUESTIONS_A_CLIP", "write_release"]
 

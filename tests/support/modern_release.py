@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from sharegptvideo.storage import write_jsonl
+from sharegptvideo._io import write_jsonl
 
 __all__ = ["build_release"]
 

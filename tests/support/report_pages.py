@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.storage import read_json, read_jsonl, write_json, write_jsonl
+from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 
 __all__ = ["read_page", "with_judge"]
 

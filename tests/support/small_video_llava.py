@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo.modeling import ModelSize, build_tiny
-from sharegptvideo.storage import read_json, write_json
 
 __all__ = ["SIZE", "build_large", "build_small", "write_questions"]
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sharegptvideo._io import sha256_file, write_json
 from sharegptvideo.modeling import (
     ModelSize,
     VideoPixels,
@@ -32,7 +33,6 @@ from sharegptvideo.modeling import (
     quiet_transformers,
     video_token_count,
 )
-from sharegptvideo.storage import sha256_file, write_json
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
 
 __all__ = [

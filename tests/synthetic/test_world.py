@@ -10,8 +10,8 @@ import av
 import pytest
 
 from sharegptvideo import load_dataset
+from sharegptvideo._io import read_json, read_jsonl, sha256_file
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import read_json, read_jsonl, sha256_file
 from sharegptvideo.synthetic import (
     KINDS,
     ClipState,

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
+from sharegptvideo._io import write_jsonl
 from sharegptvideo.modeling import build_tiny
-from sharegptvideo.storage import write_jsonl
 from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe
 
 COLOURS = {

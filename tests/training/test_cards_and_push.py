@@ -12,10 +12,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import VideoLanguageModel
-from sharegptvideo.storage import read_json, write_json
 from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
 from sharegptvideo.training.cards import write_card
 from sharegptvideo.training.recipe import Hub, recipe_hash

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_dpo, run_sft
-from sharegptvideo.training.checks import full_disk_told, machine_problems
+from sharegptvideo.training.checks import full_disk_in_training, machine_problems
 from sharegptvideo.training.families import open_family
 
 Change = Callable[..., Any]
@@ -212,13 +212,13 @@ def test_a_disk_that_fills_up_while_it_trains(
 
 
 def test_other_errors_pass_a_full_disk_by() -> None:
-    with pytest.raises(ValueError, match="no disk"), full_disk_told(Path("out")):
+    with pytest.raises(ValueError, match="no disk"), full_disk_in_training(Path("out")):
         raise ValueError("no disk in this")
-    with pytest.raises(UserError, match="told already"), full_disk_told(Path("out")):
+    with pytest.raises(UserError, match="told already"), full_disk_in_training(Path("out")):
         raise UserError("told already") from OSError(28, "No space left on device")
     with (
         pytest.raises(UserError, match="output out: the disk is full"),
-        full_disk_told(Path("out")),
+        full_disk_in_training(Path("out")),
     ):
         raise RuntimeError("I/O error: No space left on device (os error 28)")
 

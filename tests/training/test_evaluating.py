@@ -18,10 +18,10 @@ import pytest
 import torch
 import yaml
 
+from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import SampleEvaluation, run_evaluation
 from sharegptvideo.modeling import VideoLanguageModel, answering, load_model
-from sharegptvideo.storage import read_json, read_jsonl, write_jsonl
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.curves import draw_accuracy
 from sharegptvideo.training.evaluating import read_evaluations

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from sharegptvideo._io import follow_umask, write_jsonl, write_text
 from sharegptvideo.modeling import build_tiny
-from sharegptvideo.storage import follow_umask, write_jsonl, write_text
 from sharegptvideo.synthetic.render import write_mp4
 from sharegptvideo.training import Recipe, SftRecipe, merge_adapters, run_recipe
 from sharegptvideo.training.feature_store import FeatureStore

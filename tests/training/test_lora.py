@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models import open_model
 from sharegptvideo.media import sample_frames
 from sharegptvideo.modeling import VideoLanguageModel, load_model
-from sharegptvideo.storage import read_json
 from sharegptvideo.training import (
     DpoRecipe,
     Recipe,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from sharegptvideo._io import write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import VideoPixels
-from sharegptvideo.storage import write_json
 
 
 def test_a_pixel_is_rescaled_and_normalised() -> None:

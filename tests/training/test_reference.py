@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 
+from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import build_tiny, load_model
-from sharegptvideo.storage import read_jsonl, write_jsonl
 from sharegptvideo.training import DpoRecipe, run_dpo
 from sharegptvideo.training.recipe import Lora
 from sharegptvideo.training.reference import (

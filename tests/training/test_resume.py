@@ -15,9 +15,9 @@ import pytest
 import torch
 import yaml
 
+from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import build_tiny
-from sharegptvideo.storage import read_json
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, TrainResult, run_recipe
 from sharegptvideo.training.running import COMPLETE, RunFolder
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import Interrupted
-from sharegptvideo.storage import read_jsonl
 from sharegptvideo.training import Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.evaluating import read_evaluations
 from sharegptvideo.training.recipe import Evaluation

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sharegptvideo import _concurrency
+from sharegptvideo._io import read_json
 from sharegptvideo.eval.models.hf import HfModel
 from sharegptvideo.eval.types import Question, Request
 from sharegptvideo.modeling import VideoLanguageModel
-from sharegptvideo.storage import read_json
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_recipe
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import (
     ModelSize,
@@ -16,7 +17,6 @@ from sharegptvideo.modeling import (
     load_model,
     weights_hash,
 )
-from sharegptvideo.storage import read_json, write_json
 
 SMALL = ModelSize(
     frames=2, image=8, patch=4, vision_hidden=8, vision_layers=1, vision_heads=1, vision_mlp=8,

@@ -22,7 +22,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from sharegptvideo.storage import read_json, read_jsonl
+from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.training import Recipe, run_recipe
 from sharegptvideo.training.running import COMPLETE
 from sharegptvideo.training.scale import config_path

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo.storage import read_json, write_jsonl
+from sharegptvideo._io import read_json, write_jsonl
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_recipe
 from sharegptvideo.training.watching import Settings, Watch
 

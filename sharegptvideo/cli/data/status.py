@@ -122,13 +122,11 @@ def _folder(data_dir: str | None) -> Path:
 
 
 def _write_missing(path: Path, found: list[Coverage]) -> None:
-    from sharegptvideo.storage import write_text
+    from sharegptvideo._io import os_errors, write_text
 
     videos = dict.fromkeys(video for coverage in found for video in coverage.missing)
-    try:
+    with os_errors(path):
         write_text(path, "".join(f"{video}\n" for video in videos))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})", exit_code=1) from error
     note(f"{path}: {len(videos)} missing videos")
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.demo.comparison import MODELS, SETS
 from sharegptvideo.loading import read_rows
-from sharegptvideo.storage import read_json, read_jsonl
 from sharegptvideo.synthetic import load_questions
 
 __all__ = ["MODELS", "Answer", "Case", "Example", "read_accuracies", "read_cases", "read_example"]

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sharegptvideo._io import read_json, read_jsonl, write_text
 from sharegptvideo._text import duration
 from sharegptvideo.demo.comparison import SETS
 from sharegptvideo.demo.page import panels, words
@@ -32,7 +33,6 @@ from sharegptvideo.demo.page.record import (
     read_example,
 )
 from sharegptvideo.media import MediaFolder
-from sharegptvideo.storage import read_json, read_jsonl, write_text
 
 __all__ = ["write_page"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import dumps, sha256_text, write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.costs import estimate_verdicts
 from sharegptvideo.eval.integrity.attacks import Case, attacks_version, list_attacks
@@ -16,7 +17,6 @@ from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import judge_answers
 from sharegptvideo.judging import Judge, Panel
 from sharegptvideo.llm import EndpointOptions
-from sharegptvideo.storage import dumps, sha256_text, write_json
 
 __all__ = ["attack_judge"]
 

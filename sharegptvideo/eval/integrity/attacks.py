@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sharegptvideo._io import parse_yaml
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.types import Question
 from sharegptvideo.judging.normalise import plain
-from sharegptvideo.storage import parse_yaml
 
 __all__ = ["Attack", "Case", "attacks_version", "cases_of", "list_attacks", "own_cases"]
 

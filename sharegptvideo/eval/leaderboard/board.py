@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import dumps, read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.reports.collecting import MIN_COVERAGE, answering_models
 from sharegptvideo.eval.runfolder import read_run
-from sharegptvideo.storage import dumps, read_jsonl
 
 __all__ = ["Board", "collect_runs"]
 

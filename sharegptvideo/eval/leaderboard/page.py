@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import write_json, write_text
 from sharegptvideo._text import percent, plural, points
 from sharegptvideo.eval.leaderboard.board import Board, collect_runs
 from sharegptvideo.eval.leaderboard.tables import (
@@ -16,7 +17,6 @@ from sharegptvideo.eval.leaderboard.tables import (
     board_markdown,
     judge_about,
 )
-from sharegptvideo.storage import write_json, write_text
 
 __all__ = ["render_page", "write_leaderboard"]
 

@@ -15,12 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.lmms_eval_tasks.documents import cannot_be_asked, task_questions
 from sharegptvideo.eval.lmms_eval_tasks.settings import Settings
 from sharegptvideo.eval.models.sample_logs import ID_FIELD, model_name
 from sharegptvideo.eval.runner import judge_predictions
-from sharegptvideo.storage import write_json, write_jsonl
 
 __all__ = [
     "FIGURES",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json, read_jsonl, sha256_file, sha256_text
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.models.sample_logs import (
@@ -16,7 +17,6 @@ from sharegptvideo.eval.models.sample_logs import (
     parse_log_line,
 )
 from sharegptvideo.eval.types import Answer, Question, Request
-from sharegptvideo.storage import read_json, read_jsonl, sha256_file, sha256_text
 
 __all__ = ["PredictionsModel"]
 

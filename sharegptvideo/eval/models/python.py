@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import sha256_file
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.types import Answer, Question, Request
-from sharegptvideo.storage import sha256_file
 
 __all__ = ["PythonModel"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.types import Question
-from sharegptvideo.storage import read_json
 
 __all__ = [
     "ID_FIELD",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import os_errors, write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.storage import write_json
 
 __all__ = ["save_agreement"]
 
@@ -26,10 +26,8 @@ def save_agreement(found: Mapping[str, Any], out: Path) -> list[Path]:
         raise UserError(
             "the plot needs matplotlib: pip install matplotlib, or leave out --out"
         ) from error
-    try:
+    with os_errors(out, "free some space or give another --out", action="made"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror}); mend --out") from error
     write_json(out / "agreement.json", found)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)

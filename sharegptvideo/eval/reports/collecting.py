@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.runfolder import read_run
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
 from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import item_of
-from sharegptvideo.storage import read_jsonl
 
 __all__ = [
     "MIN_COVERAGE",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from sharegptvideo._io import write_text
 from sharegptvideo._text import plural, points
 from sharegptvideo.eval.reports.collecting import Run, Sample
 from sharegptvideo.eval.reports.samples import Against
@@ -15,7 +16,6 @@ from sharegptvideo.eval.reports.tables import judge_text, mixed_models, tasks_by
 from sharegptvideo.eval.reports.text import format_estimate, format_interval
 from sharegptvideo.pages import Details, Section, Table, write_page
 from sharegptvideo.pages.parts import Cell, Part
-from sharegptvideo.storage import write_text
 
 __all__ = ["write_run_page"]
 

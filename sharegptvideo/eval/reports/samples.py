@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._io import dumps, write_text
 from sharegptvideo.eval.reports.collecting import Run, Sample, outcome
 from sharegptvideo.eval.reports.sprites import Strip
-from sharegptvideo.storage import dumps, write_text
 
 __all__ = ["CHUNK", "Against", "write_samples"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress, ordered_map
+from sharegptvideo._io import os_error_words
 
 __all__ = ["Strip", "Wanted", "write_strips"]
 
@@ -99,7 +100,7 @@ def _write(clip: str, n: int, folder: Path) -> Strip:
     except OSError as error:
         if error.filename is None or not str(error.filename).startswith(clip):
             raise
-        return Strip(error=f"{clip}: cannot be read ({error.strerror})")
+        return Strip(error=f"{clip}: cannot be read ({os_error_words(error)})")
     return _read(file)
 
 

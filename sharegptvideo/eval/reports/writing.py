@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.reports.collecting import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.eval.reports.hub import hub_results
@@ -20,7 +21,6 @@ from sharegptvideo.eval.reports.tables import (
     mixed_models,
     report_json,
 )
-from sharegptvideo.storage import write_json, write_text, writing_in
 
 __all__ = ["write_report"]
 
@@ -79,7 +79,7 @@ def write_report(
         )
     report = report_json(first) | {"notes": _notes(first, shown)}
     files = ["report.json", "report.csv", "report.md", "report.tex"]
-    with writing_in(folder, "give another --out"):
+    with os_errors(folder, "free some space or give another --out"):
         if samples:
             strips = write_strips(_wanted(first, shown), folder, progress=progress)
             report["notes"] += _clip_notes(strips, shown)

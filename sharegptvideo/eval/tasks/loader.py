@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval.tasks.schema import Task
-from sharegptvideo.storage import parse_yaml
 
 __all__ = ["list_tasks", "load_task", "parse_task", "task_names"]
 
@@ -41,7 +41,7 @@ def load_task(name: str, task_path: Path | None = None) -> Task:
     found = _task_files(task_path)
     if name not in found:
         raise unknown_name("task", name, found)
-    return parse_task(_read(found[name]), name, found[name].parent)
+    return parse_task(read_text(found[name]), name, found[name].parent)
 
 
 def list_tasks(task_path: Path | None = None) -> list[Task]:
@@ -94,14 +94,6 @@ def _task_files(task_path: Path | None) -> dict[str, Path]:
     return found | own
 
 
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"task file {file}: cannot be read ({cause})") from error
-
-
 def _mapping(text: str, where: str) -> dict[str, Any]:
     data = parse_yaml(where, text)
     if not isinstance(data, dict):
@@ -120,7 +112,7 @@ def _merged(data: dict[str, Any], where: str, home: Path, chain: tuple[str, ...]
             raise UserError(f"{where}: includes itself ({' > '.join([*chain, part])})")
         file = _part(part, home, where)
         below = f"{where}, part {part}"
-        merged |= _merged(_mapping(_read(file), below), below, home, (*chain, part))
+        merged |= _merged(_mapping(read_text(file), below), below, home, (*chain, part))
     return merged | data
 
 

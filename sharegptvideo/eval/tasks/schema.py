@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from sharegptvideo._io import dumps
 from sharegptvideo.errors import unknown_name
 from sharegptvideo.eval.types import short_hash
 from sharegptvideo.schema import CONFIGS
-from sharegptvideo.storage import dumps
 
 __all__ = ["AnnotationFiles", "JudgeWording", "Task"]
 

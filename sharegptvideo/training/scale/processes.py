@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sharegptvideo.storage import read_json, write_json
+from sharegptvideo._io import read_json, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset

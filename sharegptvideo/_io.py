@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSONL by line number, append-only keyed logs."""
+"""Read and write files: atomic writes, JSONL by line number, append-only logs, clear OS errors."""
 
 from __future__ import annotations
 
@@ -17,27 +17,35 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from sharegptvideo.errors import UserError
 
 __all__ = [
+    "FULL_DISK",
+    "NO_RIGHTS",
+    "Action",
     "KeyedLog",
     "dumps",
     "follow_umask",
+    "full_disk_errors",
+    "is_full_disk",
     "numbered_lines",
     "open_lines",
+    "os_error_line",
+    "os_error_words",
+    "os_errors",
     "parse_row",
     "parse_yaml",
     "read_json",
     "read_jsonl",
+    "read_text",
     "replacing",
     "sha256_file",
     "sha256_text",
     "write_json",
     "write_jsonl",
     "write_text",
-    "writing_in",
 ]
 
 Row = dict[str, Any]
@@ -66,40 +74,194 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     # Not by `tempfile`, whose files nobody else may read: this one gets the mode of any new file.
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    with _blamed_on(path):
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:  # Ctrl-C too: nothing half-written stays, then it goes its way
+    except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it goes its way
         temporary.unlink(missing_ok=True)
+        # What is refused to an open file has no name, else it is the temporary one's.
+        if (
+            isinstance(error, OSError)
+            and error.errno in _FIXES
+            and error.filename in {None, str(temporary)}
+        ):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
 @contextlib.contextmanager
-def writing_in(folder: Path | str, fix: str) -> Iterator[None]:
-    """Tell what keeps others' code from writing in `folder` in one line, `fix` at its end.
+def _blamed_on(path: Path) -> Iterator[None]:
+    """Name `path` in an OSError in place of a temporary file, or of no file at all."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+# What free space cures: a full disk, a quota that is used up, a limit on the size of files.
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_RIGHTS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# The errors that a file system gives, each with the fix that is shown where the caller names none;
+# empty where the system's words say enough. Others, such as a network's, are not translated.
+_FIXES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "",
+    errno.EACCES: "change its permissions or name another place",
+    errno.EPERM: "change its permissions or name another place",
+    errno.EROFS: "name a place on another disk",
+    errno.ENOENT: "",
+    errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EISDIR: "a folder stands where a file is needed",
+    errno.EEXIST: "move it away or name another place",
+    errno.ENOTEMPTY: "move it away or name another place",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EINVAL: "the file system there does not support this; name another place",
+    errno.EILSEQ: "the file system there does not take this name; use another",
+    errno.ELOOP: "its links lead back to themselves; remove one",
+    errno.EXDEV: "name a place on the same disk",
+    errno.EBUSY: "another process uses it; wait for its end",
+    errno.ETXTBSY: "another process uses it; wait for its end",
+    errno.ENOLCK: "the file system there has no locks; name a place on another disk",
+    errno.EOPNOTSUPP: "the file system there does not support this; name another place",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "raise the limit on open files (sysctl fs.file-max)",
+    errno.ENXIO: "",
+    errno.ENODEV: "",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount the network folder again",
+}
+# safetensors and torch put the system's words into errors of their own, which are no OSErrors.
+_FULL_WORDS = (*(os.strerror(code).lower() for code in FULL_DISK), "failed writing file")
+
+Action = Literal["written", "made", "read", "opened", "listed", "used"]
+
+
+@contextlib.contextmanager
+def os_errors(
+    place: Path | str,
+    hint: str = "",
+    *,
+    action: Action = "written",
+    raises: type[UserError] = UserError,
+    exit_code: int | None = None,
+) -> Iterator[None]:
+    """Turn what the file system refuses inside the block into one line: place, cause, fix.
+
+    Errors that are none of a file system, such as a lost connection, pass.
+
+    Args:
+        place: the path that the block is about, or a phrase where none is known. Of a folder,
+            the line names the file in it that was refused, if it is more than a temporary one.
+        hint: the fix, such as "give another --out"; by default one that goes with the cause.
+        action: what could not be done with the place.
+        raises: the kind of error to raise.
+        exit_code: by default 1 where writing failed, 2 where a name that was given is wrong.
 
     Raises:
-        UserError: the disk is full (over a quota or a limit too), or may not be written.
+        UserError: the file system refused something, or the disk is full.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(f"{folder}: the disk is full; {fix}", exit_code=1) from error
-        if error.errno in _FORBIDDEN:
-            where = error.filename or folder
-            cause = f"cannot be written ({error.strerror})"
-            raise UserError(f"{where}: {cause}; {fix}", exit_code=1) from error
-        raise
+        line = os_error_line(error, place, hint, action)
+        if line is None:
+            raise
+        if exit_code is None:
+            exit_code = 1 if action == "written" or error.errno in FULL_DISK else 2
+        raise raises(line, exit_code=exit_code) from error
 
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# Where a folder belongs, a file may stand.
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+def os_error_line(
+    error: OSError, place: Path | str, hint: str = "", action: Action = "written"
+) -> str | None:
+    """Return the line that `os_errors` raises, or None if no file system gave the error.
+
+    >>> os_error_line(FileNotFoundError(errno.ENOENT, "", "a.yaml"), "a.yaml", action="read")
+    'a.yaml: cannot be read (No such file or directory)'
+    """
+    if error.errno not in _FIXES:
+        return None
+    # A limit on the size of files has no fix of its own: then the system's words say more.
+    if error.errno in FULL_DISK and (hint or _FIXES[error.errno]):
+        return f"{place}: the disk is full; {hint or _FIXES[error.errno]}"
+    refused, related = _refused(error, place)
+    if not related:  # neither the action nor the hint is about that file
+        hint, action = "", "used"
+    fix = hint or _FIXES[error.errno]
+    return f"{refused}: cannot be {action} ({os_error_words(error)})" + (f"; {fix}" if fix else "")
+
+
+def _refused(error: OSError, place: Path | str) -> tuple[Path | str, bool]:
+    """Which file to name in a line about `place`, and whether it belongs to that place."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return place, True
+    file = Path(error.filename)
+    if isinstance(place, str):
+        return file, True
+    there, here = file.absolute(), place.absolute()
+    if there == here or there in here.parents or _is_unfinished(there, here):
+        return place, True
+    inside = here in there.parents
+    return (place if inside and error.errno in FULL_DISK else file), inside
+
+
+def _is_unfinished(file: Path, place: Path) -> bool:
+    """Whether a file is, or lies in, what is hidden in or beside a place until it is whole."""
+    if place in file.parents:
+        return any(part.startswith(".") for part in file.relative_to(place).parts)
+    if place.parent in file.parents:
+        return file.relative_to(place.parent).parts[0].startswith(f".{place.name}.")
+    return False
+
+
+def os_error_words(error: OSError) -> str:
+    """Return an OSError's cause in the system's words; libraries put sentences in their place.
+
+    >>> os_error_words(OSError(errno.EFBIG, "Error writing bytes to file. Detail: [errno 27]"))
+    'File too large'
+    """
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    lines = str(error.strerror or error).split("\n")
+    return lines[0] or type(error).__name__
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, whatever the library that wrote made of it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return True
+        words = str(error).lower()
+        if not isinstance(error, OSError) and any(w in words for w in _FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextlib.contextmanager
+def full_disk_errors(place: Path | str, hint: str) -> Iterator[None]:
+    """Turn a disk that fills up inside the block into one line; all other errors pass.
+
+    For blocks in which libraries write, whose errors hold the system's words but are no OSErrors.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        yield
+    except UserError:
+        raise  # a line already
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        raise UserError(f"{place}: the disk is full; {hint}", exit_code=1) from error
 
 
 def follow_umask(files: Iterable[Path]) -> None:
@@ -143,16 +305,28 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
     return count
 
 
+def read_text(path: Path, hint: str = "") -> str:
+    """Read a text in UTF-8; a mark of byte order before it is skipped.
+
+    Raises:
+        UserError: the file cannot be read, `hint` says what to do then, or is not UTF-8.
+    """
+    with os_errors(path, hint, action="read"):
+        content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: {_not_utf8(content, error)}") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; a mark of byte order before it is skipped.
 
     Raises:
         UserError: the file is missing or is not JSON; says which and, if broken, the line.
     """
-    try:
+    with os_errors(path, action="read"):
         content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -185,12 +359,10 @@ def open_lines(path: Path) -> IO[bytes]:
     Raises:
         UserError: the file cannot be opened.
     """
-    try:
+    with os_errors(path, action="read"):
         file = path.open("rb")
         if file.peek(2)[:2] != _GZIP:
             return file
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     # In blocks of a size of ours: `GzipFile` itself is slow to give single lines.
     return io.BufferedReader(_Unpacked(file), 1 << 16)
 
@@ -225,7 +397,7 @@ def numbered_lines(path: Path | str, lines: Iterable[bytes]) -> Iterator[tuple[i
         cause = f"damaged gzip data ({error}); fetch the file again"
         raise _unreadable(path, number, cause) from error
     except OSError as error:
-        raise _unreadable(path, number, f"cannot be read ({error.strerror})") from error
+        raise _unreadable(path, number, f"cannot be read ({os_error_words(error)})") from error
 
 
 def _unreadable(path: Path | str, number: int, cause: str) -> UserError:
@@ -345,9 +517,10 @@ class KeyedLog:
     def append(self, row: Row) -> None:
         """Add one row; it counts as done from here on."""
         line = (dumps(row) + "\n").encode()
-        written = self._file.write(line)
-        if written != len(line):
-            raise OSError(f"{self.path}: the disk took only {written} of {len(line)} bytes")
+        with _blamed_on(self.path):
+            written = self._file.write(line)
+        if written != len(line):  # what a disk does that is nearly full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self.rows[self.key_of(row)] = row
 
     def __contains__(self, key: object) -> bool:
