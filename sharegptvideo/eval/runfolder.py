@@ -84,15 +84,12 @@ class RunFolder(RunDir):
 
     def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         """Return what differs in the model and in the tasks of both; else in the judge."""
-        pairs = {
-            name: (there["tasks"][name], task)
-            for name, task in here["tasks"].items()
-            if name in there["tasks"]
-        }
-        pairs = {"model": (there["model"], here["model"])} | dict(sorted(pairs.items()))
+        both = sorted(there["tasks"].keys() & here["tasks"].keys())
+        pairs = [("model", there["model"], here["model"])]
+        pairs += [(name, there["tasks"][name], here["tasks"][name]) for name in both]
         found = [
             change
-            for name, (one, other) in pairs.items()
+            for name, one, other in pairs
             for change in differences(one, other, name, may_change=self.may_change, added=_ADDED)
         ]
         return found or list(differences(there["judge"], here["judge"], "judge"))
