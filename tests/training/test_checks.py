@@ -281,5 +281,5 @@ def test_a_model_larger_than_the_machine(
     with pytest.raises(UserError) as caught:
         run_sft(change(sft_recipe, model=str(folder)))
     text = one_line(caught)
-    assert "weights, gradients and optimiser take 39,58" in text  # 16 bytes × 2 × 3 × 48 × 2³³
+    assert "weights, gradients and optimiser take 39.6 TB" in text  # 16 bytes × 2 × 3 × 48 × 2³³
     assert "train adapters (lora)" in text

@@ -82,7 +82,7 @@ def test_what_a_gpu_has_free(
     gpus.free = 1000
     problem = memory_problem(sft_recipe)
     assert problem is not None
-    assert f"{NAME} has 0 B free" in problem
+    assert f"{NAME} has 1.3 kB free" in problem
 
 
 def test_a_part_that_a_gpu_does_not_hold_is_halved(gpus: SimpleNamespace) -> None:
