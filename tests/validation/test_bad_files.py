@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from faulty_rows import qa, told
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sharegptvideo.schema import CONFIGS
