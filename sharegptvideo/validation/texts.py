@@ -99,8 +99,8 @@ def _raw_texts(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
         if isinstance(value, str) and "<" in value:
             yield name, value, name in {"prompt", "question"}
     for turns, key in ((raw.get("conversations"), "value"), (raw.get("messages"), "content")):
-        for number, turn in enumerate(turns or (), start=1):
-            value = turn.get(key)
+        for number, turn in enumerate(turns if isinstance(turns, list) else (), start=1):
+            value = turn.get(key) if isinstance(turn, Mapping) else None
             if isinstance(value, str) and "<" in value:
                 yield f"turn {number}", value, number == 1
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from faulty_rows import qa, told
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sharegptvideo.schema import CONFIGS
@@ -124,6 +124,8 @@ _TALK = st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt"]), "value
 
 @settings(max_examples=100, deadline=None)
 @given(raw=st.dictionaries(_FIELDS, _TEXT | _JSON | st.lists(_TALK, max_size=3)))
+@example(raw={"id": "a", "video": "b", "prompt": "c", "caption": "d", "messages": "e"})
+@example(raw={"id": "a", "video": "b", "prompt": "c", "caption": "d", "messages": ["e", 1]})
 def test_any_row_that_is_read_can_be_checked(raw: dict[str, Any]) -> None:
     for config in CONFIGS.values():
         try:
