@@ -1,7 +1,7 @@
 """The `datasets` builder behind `load_dataset` and the registered name "sharegptvideo".
 
 Only imported once `datasets` is needed. Map-style and streaming read through
-`loading.rows_of`, like everything else.
+`media_paths.rows_of`, like everything else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from datasets.fingerprint import Hasher
 from sharegptvideo import schema
 from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import MediaPaths, config_of, media_paths, rows_of
+from sharegptvideo.media_paths import MediaPaths, media_paths, rows_of
 from sharegptvideo.sources import ReadReport, Row, Source, on_error_of, open_source
 from sharegptvideo.typed_rows import TypedRows
 
@@ -47,7 +47,10 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
     def open(self, *, streaming: bool = False) -> Source:
         """The source that the options name."""
         return open_source(
-            config_of(self.name), self.data_dir, revision=self.hub_revision, streaming=streaming
+            schema.config_of(self.name),
+            self.data_dir,
+            revision=self.hub_revision,
+            streaming=streaming,
         )
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
@@ -60,7 +63,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
         if custom_features is not None:
             raise UserError("features= is fixed by the config; use Dataset.cast on what is loaded")
         del config_kwargs  # all that matters of them is in the source and `on_error`
-        key = [*self.open().fingerprint(config_of(self.name)), on_error_of(self.on_error)]
+        key = [*self.open().fingerprint(schema.config_of(self.name)), on_error_of(self.on_error)]
         return f"{self.name}-{Hasher.hash(key)}"
 
 
@@ -82,7 +85,7 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
     def _create_builder_config(
         self, config_name: str | None = None, **config_kwargs: Any
     ) -> tuple[SharegptvideoConfig, str]:
-        config_of(config_name or "default")  # our error, with the nearest names
+        schema.config_of(config_name or "default")  # our error, with the nearest names
         config_kwargs.pop("data_files", None)  # an empty list, see `registration`
         created: tuple[SharegptvideoConfig, str] = super()._create_builder_config(
             config_name, **config_kwargs
@@ -90,13 +93,13 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
         return created
 
     def _info(self) -> datasets.DatasetInfo:
-        config = config_of(self.config.name)
+        config = schema.config_of(self.config.name)
         return datasets.DatasetInfo(
             description=config.description, features=schema.features(config.name)
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        config = config_of(self.config.name)
+        config = schema.config_of(self.config.name)
         streaming = bool(dl_manager.is_streaming)
         source = self.config.open(streaming=streaming)
         media = media_paths(self.config.media, self.config.require_media) if streaming else None
@@ -110,7 +113,7 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
     def _generate_examples(
         self, source: Source, split: str, media: MediaPaths | None
     ) -> Iterator[tuple[Key, Row]]:
-        config = config_of(self.config.name)
+        config = schema.config_of(self.config.name)
         report = ReadReport()
         try:
             rows = rows_of(config, source, split, media, self.config.on_error, report)

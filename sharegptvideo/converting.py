@@ -12,9 +12,8 @@ from pathlib import Path
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.shards import SplitFiles, write_split
-from sharegptvideo.schema import Config
+from sharegptvideo.schema import Config, config_of
 from sharegptvideo.sources import OnError, ReadReport, Row, on_error_of
 from sharegptvideo.sources.activitynet import activitynet_row, answered, answers_beside
 from sharegptvideo.sources.caption_files import read_captions

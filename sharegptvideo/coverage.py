@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo.loading import config_of
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.index import MediaIndex
-from sharegptvideo.schema import Config
+from sharegptvideo.schema import Config, config_of
 from sharegptvideo.sources import ReadReport, Row, on_error_of, open_source
 from sharegptvideo.sources.rows import source_of
 

@@ -12,10 +12,13 @@ import types
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
 
+from sharegptvideo.errors import unknown_name
+
 if TYPE_CHECKING:
     from datasets import Features
 
 __all__ = [
+    "CLIP",
     "CONFIGS",
     "VIDEO_PATH",
     "CaptionRow",
@@ -26,11 +29,15 @@ __all__ = [
     "SftRow",
     "TaskRow",
     "columns",
+    "config_of",
     "features",
 ]
 
 VIDEO_PATH = "video_path"
 """The column that `media=` adds: a file or a frame folder, null where it is absent."""
+
+CLIP = "clip"
+"""The column that holds a published clip: `datasets.Video`, null where the clip is absent."""
 
 
 class Message(TypedDict):
@@ -225,6 +232,17 @@ CONFIGS: dict[str, Config] = _table(
     ),
 )
 """Every config by its name, training sets first."""
+
+
+def config_of(name: str) -> Config:
+    """A config by name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in CONFIGS:
+        raise unknown_name("dataset", name, CONFIGS)
+    return CONFIGS[name]
 
 
 def features(name: str, *, media: bool = False) -> Features:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
+from sharegptvideo.schema import CLIP
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -65,8 +66,6 @@ def as_trl(dataset: Data) -> Data:
 def _mapped(dataset: Any) -> Any:
     from datasets import Dataset
 
-    from sharegptvideo.publishing.clips import CLIP
-
     names = dataset.column_names
     if names is None:  # a stream whose features nobody knows yet
         names = list(next(iter(dataset), {}))
@@ -82,8 +81,6 @@ def _mapped(dataset: Any) -> Any:
 
 def _mapped_table(table: Any, turn: Any, features: Features) -> Any:
     from datasets import Dataset, concatenate_datasets
-
-    from sharegptvideo.publishing.clips import CLIP
 
     if not len(table):
         # `map` gives a table without rows back without its columns.

@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it loads, which way imports point, what it ships."""
+"""The package as a whole: what importing it loads, what it makes public, what it ships."""
 
 from __future__ import annotations
 
@@ -43,23 +43,6 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
 
 
-def ours_imported(path: Path) -> set[str]:
-    """Modules of ours that a file imports anywhere in it, `TYPE_CHECKING` blocks included."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names |= {node.module or ""}
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.startswith("sharegptvideo.")}
-
-
-def below(name: str, *packages: str) -> bool:
-    return any(f"{name}.".startswith(f"sharegptvideo.{package}.") for package in packages)
-
-
 def loaded_by(code: str) -> list[str]:
     """Which heavy packages a fresh interpreter has loaded after `code`."""
     check = f"{code}\nimport sys\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
@@ -84,21 +67,6 @@ def test_importing_loads_nothing_heavy(code: str) -> None:
 
 def test_importing_leaves_registered_name_to_first_use() -> None:
     assert "datasets" in loaded_by("import datasets, sharegptvideo")
-
-
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value))
-def test_imports_point_one_way(name: str, path: Path) -> None:
-    used = ours_imported(path)
-    if not below(name, "cli", "demo", "__main__"):
-        assert not {other for other in used if below(other, "cli", "demo")}
-        others = [side for side in ("eval", "training") if not below(name, side)]
-        assert not {other for other in used if below(other, *others)}
-    if name in ("sharegptvideo._text", "sharegptvideo.schema"):
-        assert not used
-    if below(name, "media", "llm"):
-        ground = ("_concurrency", "_io", "_sqlite", "_text", "cache", "errors")
-        may = (name.split(".")[1], *ground)
-        assert not {other for other in used if not below(other, *may)}
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value))

@@ -16,8 +16,8 @@ from sharegptvideo.caption_study.block import SEGMENT, BlockTexts, count_block
 from sharegptvideo.caption_study.support import Asked, SupportTotals, support_block
 from sharegptvideo.caption_study.totals import Totals
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import config_of, read_rows
-from sharegptvideo.schema import CONFIGS, Config, QaRow
+from sharegptvideo.loading import read_rows
+from sharegptvideo.schema import CONFIGS, Config, QaRow, config_of
 from sharegptvideo.sources import ReadReport, Row, held_configs, open_source
 
 __all__ = ["Settings", "study"]

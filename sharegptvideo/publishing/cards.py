@@ -14,8 +14,8 @@ from typing import Any
 
 from sharegptvideo._text import byte_size, plural, shortened
 from sharegptvideo.errors import UserError
-from sharegptvideo.publishing.clips import CLIP
 from sharegptvideo.publishing.facts import ConfigFacts
+from sharegptvideo.schema import CLIP
 
 __all__ = ["card", "changelog_entries", "front_page", "with_entry"]
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.media import MediaError, MediaFolder
 from sharegptvideo.media.pictures import is_picture, natural_order
+from sharegptvideo.schema import CLIP
 from sharegptvideo.sources import ReadReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CLIP", "FRAMES_PER_SECOND", "Clips"]
-
-CLIP = "clip"
-"""The column that holds a clip: `datasets.Video`, null where the clip is absent."""
+__all__ = ["FRAMES_PER_SECOND", "Clips"]
 
 FRAMES_PER_SECOND = 2
 """What the release's frame folders were sampled at."""

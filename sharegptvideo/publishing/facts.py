@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.publishing.clips import CLIP
 from sharegptvideo.publishing.shards import SplitFiles
 from sharegptvideo.publishing.templates import CardTemplate
-from sharegptvideo.schema import Config, features
+from sharegptvideo.schema import CLIP, Config, features
 
 if TYPE_CHECKING:
     from datasets import Features

@@ -18,14 +18,13 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, read_json, write_text
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import config_of
 from sharegptvideo.publishing.cards import card, front_page
-from sharegptvideo.publishing.clips import CLIP, Clips
+from sharegptvideo.publishing.clips import Clips
 from sharegptvideo.publishing.facts import ClipCount, ConfigFacts, facts_of
 from sharegptvideo.publishing.metadata import EVAL_FILE, eval_yaml, front_matter
 from sharegptvideo.publishing.templates import CardTemplate, card_template
 from sharegptvideo.publishing.writing import write_config
-from sharegptvideo.schema import CONFIGS, Config
+from sharegptvideo.schema import CLIP, CONFIGS, Config, config_of
 from sharegptvideo.sources import ReadReport, Source, held_configs, open_source
 from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.release import ReleaseSource

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo.publishing.clips import CLIP, Clips
+from sharegptvideo.publishing.clips import Clips
 from sharegptvideo.publishing.shards import GROUP_BYTES, SHARD_BYTES, SplitFiles, SplitWriter
-from sharegptvideo.schema import Config, features
+from sharegptvideo.schema import CLIP, Config, features
 from sharegptvideo.sources import OnError, ReadReport, Source
 from sharegptvideo.sources.tables import split_tables
 

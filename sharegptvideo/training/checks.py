@@ -17,11 +17,12 @@ from sharegptvideo.training.recipe_files import maker_of
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipe import Recipe
+    from sharegptvideo.training.recipe import Hub, Recipe
 
 __all__ = [
     "check_machine",
     "check_output",
+    "check_push",
     "check_room",
     "full_disk_in_training",
     "lacking_packages",
@@ -134,6 +135,34 @@ def check_machine(recipe: Recipe) -> None:
         raise UserError(f"recipe for {recipe.output}: {'; '.join(problems)}")
 
 
+def check_push(hub: Hub | None) -> None:
+    """Find out, before the first step, what would keep the model from the Hub at the end.
+
+    Raises:
+        UserError: a name that cannot be, or no token.
+    """
+    if hub is None:
+        return
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported all the same
+        validate_repo_id,
+    )
+
+    try:
+        validate_repo_id(hub.repo)
+    except HFValidationError as error:
+        cause = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"push_to_hub.repo {hub.repo!r}: {cause}") from error
+    if hub.repo.count("/") != 1:
+        raise UserError(f"push_to_hub.repo {hub.repo!r}: OWNER/NAME is needed, as in alice/my-dpo")
+    if get_token() is None:
+        raise UserError(
+            "push_to_hub: needs a token of the Hub; set HF_TOKEN to one that may write there, or "
+            "run `hf auth login`"
+        )
+
+
 def check_room(recipe: Recipe, family: Family, rows: int) -> None:
     """Make sure that checkpoints and model have room on the disk.
 
@@ -174,9 +203,8 @@ def memory_problem(recipe: Recipe) -> str | None:
 
     from sharegptvideo.modeling import outline
     from sharegptvideo.modeling.memory import free_bytes
-    from sharegptvideo.training.dry_run import bare_family
     from sharegptvideo.training.estimate import ADAMW_BYTES
-    from sharegptvideo.training.families import Family
+    from sharegptvideo.training.families import Family, bare_family
     from sharegptvideo.training.shapes import shape_of
 
     if any(os.environ.get(f"ACCELERATE_USE_{way}") == "true" for way in ("FSDP", "DEEPSPEED")):

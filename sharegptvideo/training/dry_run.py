@@ -19,7 +19,7 @@ from sharegptvideo.training.estimate import (
     memory_of,
     plan_of,
 )
-from sharegptvideo.training.families import Family, open_family
+from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.hardware import Gpus, local_gpus
 from sharegptvideo.training.recipe import Recipe
 from sharegptvideo.training.recipe_files import load_steps, maker_of, recipe_names
@@ -29,7 +29,7 @@ from sharegptvideo.training.survey import Survey, published, survey
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["DryRun", "bare_family", "clip_positions", "dry_run", "dry_run_steps"]
+__all__ = ["DryRun", "clip_positions", "dry_run", "dry_run_steps"]
 
 _LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
 _VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
@@ -258,23 +258,6 @@ def _published_config() -> PretrainedConfig:
 
 def _dtype(recipe: Recipe) -> Any:
     return Family.weights_dtype(recipe)
-
-
-def bare_family(model: Any) -> Family:
-    """A family of a model alone, without the tokenizer and processor that may not be here.
-
-    Raises:
-        KeyError: an architecture that no family here trains.
-    """
-    from sharegptvideo.training.families.general import PARTS, GeneralFamily
-    from sharegptvideo.training.families.video_llava import VideoLlavaFamily
-
-    kind = model.config.model_type
-    bare: Any = object.__new__(VideoLlavaFamily if kind == "video_llava" else GeneralFamily)
-    if kind != "video_llava":
-        bare._tower, bare._projector = PARTS[kind]
-    bare.model = model
-    return bare  # type: ignore[no-any-return]  # one of the two families
 
 
 def clip_positions(config: Any, frames: int) -> float:

@@ -7,44 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.training.checks import check_push
 from sharegptvideo.training.scale import processes
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipe import Hub
     from sharegptvideo.training.running import RunFolder, TrainResult
 
-__all__ = ["check_push", "push_model", "pushed"]
+__all__ = ["push_model", "pushed"]
 
 _LOCAL = (".*", "run.json", "recipe.yaml", "checkpoints/*", "evaluations/*", "wandb/*")
 """Not pushed: paths of this machine, answers to test sets. The recipe is in the card."""
-
-
-def check_push(hub: Hub | None) -> None:
-    """Find out, before the first step, what would keep the model from the Hub at the end.
-
-    Raises:
-        UserError: a name that cannot be, or no token.
-    """
-    if hub is None:
-        return
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported all the same
-        validate_repo_id,
-    )
-
-    try:
-        validate_repo_id(hub.repo)
-    except HFValidationError as error:
-        cause = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"push_to_hub.repo {hub.repo!r}: {cause}") from error
-    if hub.repo.count("/") != 1:
-        raise UserError(f"push_to_hub.repo {hub.repo!r}: OWNER/NAME is needed, as in alice/my-dpo")
-    if get_token() is None:
-        raise UserError(
-            "push_to_hub: needs a token of the Hub; set HF_TOKEN to one that may write there, or "
-            "run `hf auth login`"
-        )
 
 
 def push_model(

@@ -32,10 +32,9 @@ from sharegptvideo._io import (
 from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import checkpoint_folder, weights_hash
-from sharegptvideo.training.checks import check_machine, check_output
+from sharegptvideo.training.checks import check_machine, check_output, check_push
 from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
-from sharegptvideo.training.pushing import check_push
 from sharegptvideo.training.recipe import NOT_HASHED, Recipe, recipe_hash
 from sharegptvideo.training.records import TRAINING_VERSION, environment, versions
 from sharegptvideo.training.scale import processes

@@ -11,7 +11,7 @@ import numpy as np
 
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import MediaPaths
+from sharegptvideo.media_paths import MediaPaths
 from sharegptvideo.sources import ReadReport, Row
 from sharegptvideo.training.examples import (
     DataReport,

@@ -27,7 +27,8 @@ from torch.utils.data import Dataset, Sampler
 
 from sharegptvideo._io import read_json, replacing, write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import MediaPaths, config_of
+from sharegptvideo.media_paths import MediaPaths
+from sharegptvideo.schema import config_of
 from sharegptvideo.sources import ReadReport, Row
 from sharegptvideo.sources.columns import arrow_schema, checked_batch
 from sharegptvideo.sources.parquet import ParquetSource

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import config_of
-from sharegptvideo.schema import Config
+from sharegptvideo.schema import Config, config_of
 from sharegptvideo.sources import held_configs, open_source
 from sharegptvideo.sources.parquet import ParquetSource
 from sharegptvideo.sources.release import FOLDER, ReleaseSource

@@ -30,9 +30,9 @@ def make(folder: Path, rows: int) -> None:
     """Parquet, clips and a tiny model."""
     import pyarrow as pa
 
-    from sharegptvideo.loading import config_of
     from sharegptvideo.modeling import build_tiny
     from sharegptvideo.publishing.shards import SplitWriter
+    from sharegptvideo.schema import config_of
     from sharegptvideo.sources.columns import arrow_schema
 
     build_tiny([" ".join(WORDS)] * 3, folder / "model", seed=0, size="tiny")

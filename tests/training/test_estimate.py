@@ -20,7 +20,7 @@ from transformers import (
 from sharegptvideo.errors import UserError
 from sharegptvideo.modeling import outline
 from sharegptvideo.training import SftRecipe, load_recipe, load_steps, run_recipe
-from sharegptvideo.training.dry_run import bare_family, clip_positions, dry_run, dry_run_steps
+from sharegptvideo.training.dry_run import clip_positions, dry_run, dry_run_steps
 from sharegptvideo.training.dry_run_text import dry_run_figures, dry_run_lines
 from sharegptvideo.training.estimate import (
     activation_bytes,
@@ -30,7 +30,7 @@ from sharegptvideo.training.estimate import (
     projected_hours,
     steps_of,
 )
-from sharegptvideo.training.families import Family, open_family
+from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaFamily
 from sharegptvideo.training.hardware import GPUS, parse_gpus
 from sharegptvideo.training.shapes import ModelShape, shape_of

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import config_of, read_rows
+from sharegptvideo.loading import read_rows
 from sharegptvideo.publishing.shards import SplitWriter
+from sharegptvideo.schema import config_of
 from sharegptvideo.sources.columns import arrow_schema
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.examples import sft_dataset

@@ -72,7 +72,8 @@ def show(
     """
     import warnings
 
-    from sharegptvideo.loading import config_of, read_rows
+    from sharegptvideo.loading import read_rows
+    from sharegptvideo.schema import config_of
     from sharegptvideo.sources import DataWarning, ReadReport
 
     config = config_of(name)

@@ -97,7 +97,7 @@ def status(
 
 def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
     """The configs asked for, each once, or all that the source holds."""
-    from sharegptvideo.loading import config_of
+    from sharegptvideo.schema import config_of
     from sharegptvideo.sources import held_configs, open_source
 
     if names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharegptvideo._concurrency import limit_torch_threads
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sharegptvideo.training.families.base import Family
     from sharegptvideo.training.recipe import Recipe
 
-__all__ = ["open_family"]
+__all__ = ["bare_family", "open_family"]
 
 
 def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
@@ -38,6 +38,23 @@ def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
     if weights:
         _take_cores(family.model.num_parameters())
     return family
+
+
+def bare_family(model: Any) -> Family:
+    """A family of a model alone, without the tokenizer and processor that may not be here.
+
+    Raises:
+        KeyError: an architecture that no family here trains.
+    """
+    from sharegptvideo.training.families.general import PARTS, GeneralFamily
+    from sharegptvideo.training.families.video_llava import VideoLlavaFamily
+
+    kind = model.config.model_type
+    bare: Any = object.__new__(VideoLlavaFamily if kind == "video_llava" else GeneralFamily)
+    if kind != "video_llava":
+        bare._tower, bare._projector = PARTS[kind]
+    bare.model = model
+    return bare  # type: ignore[no-any-return]  # one of the two families
 
 
 def _take_cores(parameters: int) -> None:

@@ -1,0 +1,250 @@
+"""Which way imports point: the graph of the package's modules, drawn from their source."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections import deque
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOP = "sharegptvideo"
+GROUND = frozenset(
+    f"{TOP}.{name}"
+    for name in ("_concurrency", "_io", "_runs", "_shipped", "_sqlite", "_text", "errors")
+)
+SERVES_ONE = {
+    "builder": "moves to data/ with loading, which alone opens it",
+    "checkup": "moves into cli/doctor",
+    "converting": "moves to data/convert",
+    "coverage": "moves to data/ with `data status`",
+    "registration": "moves to data/ with loading",
+    "typed_rows": "moves to data/ with builder",
+    "views": "moves to data/ as trl",
+}
+"""Loose modules that one package imports, each with the move that ends it."""
+
+Graph = Mapping[str, set[str]]
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """The file of every module below `root`, by the module's name."""
+    files = sorted((root / TOP).rglob("*.py"))
+    return {
+        ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in files
+    }
+
+
+def imports(file: Path) -> list[tuple[str, str, str]]:
+    """All imports of ours in a file, those for types and in functions included.
+
+    Each is a module, the name that is taken from it ("" for the module itself), and the name
+    that it has in the file.
+    """
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, "", alias.asname or alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found += [
+                (str(node.module), alias.name, alias.asname or alias.name) for alias in node.names
+            ]
+    return [one for one in found if f"{one[0]}.".startswith(f"{TOP}.")]
+
+
+def import_graph(root: Path) -> dict[str, set[str]]:
+    """For every module below `root`, the modules that it imports.
+
+    A name that a package re-exports is an import of the submodule that defines it. That importing
+    a submodule also runs the packages above it is not counted.
+    """
+    files = modules(root)
+    imported = {name: imports(file) for name, file in files.items()}
+
+    def defining(module: str, name: str) -> str:
+        if f"{module}.{name}" in files:  # a submodule
+            return f"{module}.{name}"
+        if files[module].name == "__init__.py":
+            for source, original, here in imported[module]:
+                if here == name:
+                    return defining(source, original)
+        return module
+
+    return {
+        module: {defining(source, name) for source, name, _ in found} - {module}
+        for module, found in imported.items()
+    }
+
+
+def package_of(module: str) -> str:
+    """The package one level down that a module is in; a loose module stands for itself."""
+    return ".".join(module.split(".")[:2])
+
+
+def packages(graph: Graph) -> dict[str, set[str]]:
+    """The same graph between packages one level down."""
+    found: dict[str, set[str]] = {}
+    for module, used in graph.items():
+        package = package_of(module)
+        found.setdefault(package, set()).update(map(package_of, used))
+        found[package].discard(package)
+    return found
+
+
+def way_back(graph: Graph, start: str) -> list[str]:
+    """The shortest way along arrows from a node to itself, both ends included, or []."""
+    before: dict[str, str] = {}
+    queue = deque([start])
+    while queue:
+        node = queue.popleft()
+        for following in sorted(graph[node]):
+            if following == start:
+                way = [start, node]
+                while way[-1] != start:
+                    way.append(before[way[-1]])
+                return way[::-1]
+            if following not in before:
+                before[following] = node
+                queue.append(following)
+    return []
+
+
+def shortest_cycle(graph: Graph) -> list[str]:
+    """The shortest cycle, its first node again at the end, or []."""
+    return min(filter(None, (way_back(graph, node) for node in sorted(graph))), key=len, default=[])
+
+
+def arrows(graph: Graph, way: list[str]) -> list[str]:
+    """For each step between two packages, the imports that make it: `importer -> imported`."""
+    return [
+        f"{module} -> {other}"
+        for package, following in pairwise(way)
+        for module, used in sorted(graph.items())
+        if package_of(module) == package
+        for other in sorted(used)
+        if package_of(other) == following
+    ]
+
+
+def loose_modules(files: Mapping[str, Path]) -> list[str]:
+    """Modules at the package's top that are no package, the ground and `__main__` apart."""
+    return [
+        name
+        for name, file in files.items()
+        if file.parent.name == TOP
+        and name.startswith(f"{TOP}.")
+        and name != f"{TOP}.__main__"
+        and name not in GROUND
+    ]
+
+
+def below(name: str, *parts: str) -> bool:
+    return any(f"{name}.".startswith(f"{TOP}.{part}.") for part in parts)
+
+
+@functools.cache
+def ours() -> dict[str, set[str]]:
+    return import_graph(ROOT)
+
+
+def test_no_cycle_between_modules() -> None:
+    assert " -> ".join(shortest_cycle(ours())) == ""
+
+
+def test_no_cycle_between_packages() -> None:
+    way = shortest_cycle(packages(ours()))
+    assert not way, f"{' -> '.join(way)}, by {'; '.join(arrows(ours(), way))}"
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_ground_imports_only_ground(name: str) -> None:
+    assert ours()[name] <= GROUND
+
+
+@pytest.mark.parametrize("name", list(modules(ROOT)))
+def test_imports_point_one_way(name: str) -> None:
+    used = ours()[name]
+    if not below(name, "cli", "demo", "__main__"):
+        assert not {other for other in used if below(other, "cli", "demo")}
+        others = [side for side in ("eval", "training") if not below(name, side)]
+        assert not {other for other in used if below(other, *others)}
+    if name == "sharegptvideo.schema":
+        assert used <= GROUND
+    if below(name, "media", "llm"):
+        may = (name.split(".")[1], "_concurrency", "_io", "_sqlite", "_text", "cache", "errors")
+        assert not {other for other in used if not below(other, *may)}
+
+
+def test_loose_modules_serve_two_packages() -> None:
+    """Loose modules count as one package, and so does the top's own `__init__`."""
+    files = modules(ROOT)
+    loose = loose_modules(files)
+    users: dict[str, set[str]] = {name: set() for name in loose}
+    for module, used in ours().items():
+        user = TOP if module in loose else package_of(module)
+        for name in used & users.keys():
+            users[name].add(user)
+    serve_one = {name.removeprefix(f"{TOP}.") for name in loose if len(users[name]) < 2}
+    assert serve_one == set(SERVES_ONE), "a module moves to its one user; the list only shrinks"
+
+
+SMALL = {
+    "__init__": f"from {TOP}.first import one",
+    "first/__init__": f"from {TOP}.first.one import one, helper as renamed",
+    "first/one": "one = helper = 1",
+    "first/two": f"def late():\n    from {TOP}.second import far, three",
+    "second/__init__": f"from {TOP}.second.three import far",
+    "second/three": "far = 3",
+}
+
+
+def graph_of(root: Path, sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """The graph of a package with these files."""
+    for name, source in sources.items():
+        file = root / TOP / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source)
+    return import_graph(root)
+
+
+def short(names: Iterable[str]) -> list[str]:
+    return [name.removeprefix(f"{TOP}.") for name in names]
+
+
+def test_reexported_name_is_an_import_of_its_module(tmp_path: Path) -> None:
+    graph = graph_of(tmp_path, SMALL | {"second/three": f"from {TOP}.first import renamed"})
+    assert short(graph[f"{TOP}.second.three"]) == ["first.one"]
+    assert short(graph[f"{TOP}.first.two"]) == ["second.three"]
+    assert shortest_cycle(graph) == [], "second/three imports a name of first, not first/two"
+
+
+def test_cycle_between_packages_names_both_arrows(tmp_path: Path) -> None:
+    graph = graph_of(tmp_path, SMALL | {"second/three": f"from {TOP}.first import renamed"})
+    way = shortest_cycle(packages(graph))
+    assert short(way) == ["first", "second", "first"]
+    assert arrows(graph, way) == [
+        f"{TOP}.first.two -> {TOP}.second.three",
+        f"{TOP}.second.three -> {TOP}.first.one",
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"import {TOP}.first.two",
+        f"from {TOP}.first import two",
+        f"from {TOP}.first.two import late as later",
+        f"def inner():\n    import {TOP}.first.two as two",
+        f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from {TOP}.first import two",
+    ],
+)
+def test_cycle_between_modules_is_named(tmp_path: Path, source: str) -> None:
+    assert shortest_cycle(graph_of(tmp_path, SMALL)) == []
+    found = shortest_cycle(graph_of(tmp_path, SMALL | {"second/three": source}))
+    assert short(found) == ["first.two", "second.three", "first.two"]
