@@ -26,7 +26,7 @@ from sharegptvideo.eval.statistics import (
     resampled_weights,
 )
 
-__all__ = ["compare_judges", "kappa", "pearson", "ranks"]
+__all__ = ["compare_judges", "kappa"]
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -224,6 +224,8 @@ def _figures(pairs: _Pairs) -> dict[str, Any]:
 
 
 def _score_figures(pairs: _Pairs, both: NDArray[np.bool_]) -> dict[str, Any]:
+    from scipy.stats import rankdata
+
     x, y = pairs.score[0][both], pairs.score[1][both]
     right = pairs.correct[1][both]
     videos = [video for video, kept in zip(pairs.videos, both, strict=True) if kept]
@@ -232,7 +234,7 @@ def _score_figures(pairs: _Pairs, both: NDArray[np.bool_]) -> dict[str, Any]:
         "n_with_scores": len(x),
         "pearson": draw.figure(_pearson_terms(x, y), _pearson),
         # Ranks of the whole sample: a draw changes weights, not what stands above what.
-        "spearman": draw.figure(_pearson_terms(ranks(x), ranks(y)), _pearson),
+        "spearman": draw.figure(_pearson_terms(rankdata(x), rankdata(y)), _pearson),
         "calibration": _calibration(x, y, right, videos),
     }
 
@@ -318,18 +320,6 @@ def _pearson(sums: Array) -> Array:
     spread = (xx - x * x) * (yy - y * y)
     # A side without variation leaves rounding errors, not zero.
     return np.asarray((xy - x * y) / np.sqrt(np.where(spread > 1e-12, spread, np.nan)))
-
-
-def pearson(x: Array, y: Array) -> float | None:
-    """Pearson's correlation of two arrays of n; None where a side does not vary."""
-    return _known(_pearson(_pearson_terms(x, y).sum(axis=0, keepdims=True))[0])
-
-
-def ranks(x: Array) -> Array:
-    """Ranks from 1, ties sharing their mean: Pearson's of these is Spearman's."""
-    _, where, counts = np.unique(x, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[where], dtype=np.float64)
 
 
 def kappa(a: Array, b: Array) -> float | None:

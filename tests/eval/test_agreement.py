@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.agreement import compare_judges, kappa, pearson, ranks
+from sharegptvideo.eval.agreement import compare_judges, kappa
 
 Verdict = tuple[bool | None, float | None]
 
@@ -64,15 +64,25 @@ def test_kappa_by_hand() -> None:
     assert kappa(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(-1.0)
 
 
-def test_correlations_against_scipy() -> None:
+def test_correlations_against_scipy(tmp_path: Path) -> None:
+    """One answer a video with two scores from 1 to 5, so with many ties."""
     from scipy import stats
 
     generator = np.random.default_rng(0)
     x = generator.integers(1, 6, 300).astype(float)
     y = np.clip(x + generator.integers(-1, 2, 300), 1, 5)
-    assert pearson(x, y) == pytest.approx(stats.pearsonr(x, y)[0])
-    assert pearson(ranks(x), ranks(y)) == pytest.approx(stats.spearmanr(x, y)[0])
-    assert pearson(np.ones(4), np.arange(4.0)) is None
+    runs = [
+        make_run(
+            tmp_path / name,
+            {f"v{n}_1": (score > 2, score) for n, score in enumerate(scores.tolist())},
+        )
+        for name, scores in (("a", x), ("b", y), ("level", np.ones(300)))
+    ]
+    found = compare_judges(runs[0], runs[1])["all"]
+    assert found["pearson"]["value"] == pytest.approx(stats.pearsonr(x, y)[0])
+    assert found["spearman"]["value"] == pytest.approx(stats.spearmanr(x, y)[0])
+    level = compare_judges(runs[2], runs[0])["all"]
+    assert (level["pearson"]["value"], level["spearman"]["value"]) == (None, None)
 
 
 def test_figures_of_two_runs_by_hand(tmp_path: Path) -> None:
