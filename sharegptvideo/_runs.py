@@ -244,7 +244,7 @@ def folder_lock(file: Path, busy: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(file, blocking=False)
-    with os_errors(file, "use a folder on a file system that has locks"):
+    with os_errors(file.parent, "use a folder on a file system that has locks"):
         try:
             lock.acquire()
         except Timeout as error:

@@ -87,7 +87,7 @@ def test_a_price_table_that_is_none_says_where(tmp_path: Path, text: str, cause:
 
 
 def test_a_missing_price_table_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="mend --prices"):
+    with pytest.raises(UserError, match="name another file as --prices"):
         find_price(OPENAI, "m", tmp_path / "none.yaml")
 
 
