@@ -163,4 +163,4 @@ def test_a_whole_test_set_of_predictions(
     assert figures["accuracy"]["value"] == pytest.approx(right / count, abs=1e-12)
     assert figures["missing_predictions"] == absent
     assert f"{len(absent):,} questions without a prediction: {absent[0]}, " in said
-    assert f"and {len(absent) - 10} more" in said
+    assert f"and {len(absent) - 10:,} more" in said
