@@ -258,7 +258,7 @@ def full_disk_errors(place: Path | str, hint: str) -> Iterator[None]:
         yield
     except UserError:
         raise  # a line already
-    except Exception as error:
+    except Exception as error:  # each library has its own kinds; others than a full disk pass
         if not is_full_disk(error):
             raise
         raise UserError(f"{place}: the disk is full; {hint}", exit_code=1) from error

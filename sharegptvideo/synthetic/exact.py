@@ -59,7 +59,7 @@ def check_answer(question: Mapping[str, Any], answer: str, *, ignore_things: boo
 
 
 def _contradiction(question: Mapping[str, Any], reading: Reading) -> str | None:
-    """What is both asserted and denied, whatever the clip shows."""
+    """Return what is both asserted and denied, whatever the clip shows; None if nothing is."""
     said = _polarities(question, reading) if question["kind"] == "presence" else reading.polarities
     if len(said) == 2:
         return "both yes and no"
@@ -74,7 +74,7 @@ def _contradiction(question: Mapping[str, Any], reading: Reading) -> str | None:
 
 
 def _clash(claims: Sequence[Claim]) -> str | None:
-    """Two values of which one excludes the other, of one thing and without an order in time."""
+    """Return two values of one thing of which one excludes the other, stated without an order."""
     for number, one in enumerate(claims):
         for other in claims[number + 1 :]:
             if not one.holds or not other.holds or one.value == other.value:
@@ -93,7 +93,7 @@ def _clash(claims: Sequence[Claim]) -> str | None:
 
 
 def _denies(denial: Mention, asserted: Mention) -> bool:
-    """Whether there being no `denial` means that there is no `asserted`."""
+    """Return whether there is no `asserted` where there is no `denial`."""
     return (
         not denial.holds
         and denial.noun in (asserted.noun, "object")
@@ -103,7 +103,7 @@ def _denies(denial: Mention, asserted: Mention) -> bool:
 
 
 def _polarities(question: Mapping[str, Any], reading: Reading) -> set[bool]:
-    """Every yes and no to a question of presence, said or meant by what is told of the thing."""
+    """Return every yes and no to a question of presence, in words or implied by a mention."""
     said = {*reading.polarities, *reading.bare}
     *colours, noun = question["about"].split()
     asked = Mention(noun, tuple(colours), (), holds=True)
@@ -116,7 +116,7 @@ def _polarities(question: Mapping[str, Any], reading: Reading) -> set[bool]:
 
 
 def _unexpected(question: Mapping[str, Any], reading: Reading) -> str | None:
-    """Why the answer does not state what is expected; None where it does."""
+    """Return why the answer does not state what is expected; None where it does."""
     expected: Mapping[str, Sequence[Sequence[str]]] = question["expected"]
     if question["kind"] == "presence":
         return _not_answered(question, reading)
@@ -133,7 +133,10 @@ def _unexpected(question: Mapping[str, Any], reading: Reading) -> str | None:
 
 
 def _not_answered(question: Mapping[str, Any], reading: Reading) -> str | None:
-    """Why a question of presence is not answered: no yes or no in words, or about another thing."""
+    """Return why a question of presence is not answered; None where it is.
+
+    The answer has no yes or no in words, says the opposite, or is about another thing.
+    """
     wanted = question["expected"]["polarity"][0][0]
     if not reading.polarities:
         return "says neither yes nor no"
@@ -141,20 +144,20 @@ def _not_answered(question: Mapping[str, Any], reading: Reading) -> str | None:
         return f'says the opposite of "{wanted}"'
     *colours, noun = question["about"].split()
     asked = Mention(noun, tuple(colours), (), holds=True)
-    told = [mention for mention in reading.mentions if mention.holds == (wanted == "yes")]
+    mentions = [mention for mention in reading.mentions if mention.holds == (wanted == "yes")]
     if wanted == "yes":
-        about = any(m.noun == noun and set(m.colours) <= {*colours} for m in told)
-        about |= any(_denies(replace(asked, holds=False), mention) for mention in told)
+        about = any(m.noun == noun and set(m.colours) <= {*colours} for m in mentions)
+        about |= any(_denies(replace(asked, holds=False), mention) for mention in mentions)
     else:
-        about = any(_denies(mention, asked) for mention in told)
-    if told and not about:
+        about = any(_denies(mention, asked) for mention in mentions)
+    if mentions and not about:
         return f"is about another thing than {question['about']}"
     denied = [c.value for c in reading.claims if not c.holds and c.value not in colours]
     return f'denies "{denied[0]}", which was not asked about' if denied else None
 
 
 def _stated(question: Mapping[str, Any], reading: Reading, attribute: str) -> Iterator[str]:
-    """The values asserted of what was asked about; repeats in a row count once."""
+    """Yield the values asserted of what was asked about; repeats in a row count once."""
     if attribute == "shape":
         values = [mention.noun for mention in reading.mentions if mention.holds]
         values = [noun for noun in values if noun in SHAPES]
@@ -175,7 +178,7 @@ def _stated(question: Mapping[str, Any], reading: Reading, attribute: str) -> It
 def _false_claims(
     question: Mapping[str, Any], state: ClipState, reading: Reading, *, ignore_things: bool
 ) -> Iterator[str]:
-    """Everything that the answer claims and the clip does not bear out."""
+    """Yield everything that the answer claims and the clip does not show."""
     for mention in reading.mentions:
         thing = mention.noun not in SHAPES and mention.noun != "object"
         if thing and ignore_things:
@@ -206,7 +209,7 @@ def _sizes(item: ObjectState) -> set[str]:
 
 
 def _is_true(claim: Claim, state: ClipState, about: str | None) -> bool:
-    """Whether the value holds, at any time of the clip, of its subject or of what was asked."""
+    """Return whether the value holds of its subject, or of what was asked, at any time."""
     if claim.attribute in ("count", "number"):
         return claim.value == _NUMBERS[len(state.objects)]
     if claim.attribute == "background":

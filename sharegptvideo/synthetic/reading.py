@@ -47,7 +47,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that an answer says, in the order of time that it tells.
+    """All that an answer says, in the order of time that it gives.
 
     `polarities` holds every yes (True) and no (False) that is said as a word of its own; `bare`
     the same of clauses that repeat nothing ("there is not", "it does"); `in_order` is whether
@@ -271,7 +271,7 @@ class _ClauseReader:
         self.subject, self.about = subject, about
         self.number: str | None = None
         self._pending: list[tuple[str, str]] = []  # colours and sizes of the noun that follows
-        self._source = False  # after "from": what held before the value told last
+        self._source = False  # after "from": what held before the last value
 
     def take(self, place: int, word: str) -> None:
         """Read the word at `place`."""
