@@ -43,9 +43,9 @@ def loader_arguments(data: DataSource) -> dict[str, Any]:
 
 
 def _start_server() -> None:
-    """Start the server of workers deaf to SIGTERM: schedulers send it to all of a job's processes.
+    """Start the server of workers with SIGTERM blocked, which schedulers send to all of a job.
 
-    The server ends with this process, whatever it hears.
+    The server ends with this process in any case.
     """
     resource_tracker.ensure_running()  # its start would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -69,7 +69,7 @@ def _leave_sigterm_to_parent() -> None:
             sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
             parent = multiprocessing.parent_process()
             if parent is None or sender == parent.pid:
-                os._exit(0)
+                os._exit(0)  # a loader's worker, a process of its own: nothing in it is kept
 
     threading.Thread(target=wait, daemon=True).start()
 
