@@ -79,8 +79,11 @@ class RunFolder(RunDir):
             locked=True,
         )
         super().__init__(path, run, kind, may_change=_MAY_CHANGE)
-        self.predictions = self.log("predictions", key=("task", "id"))
-        self.judgements = self.log("judgements", key=("task", "id"))
+        with contextlib.ExitStack() as opened:
+            opened.push(self)  # a log that cannot be read must not keep the folder locked
+            self.predictions = self.log("predictions", key=("task", "id"))
+            self.judgements = self.log("judgements", key=("task", "id"))
+            opened.pop_all()
 
     def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         """Return what differs in the model and in the tasks of both; else in the judge."""

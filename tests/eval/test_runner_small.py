@@ -317,6 +317,22 @@ def test_a_second_writer_is_refused(model: Any, small_release: Any, tmp_path: Pa
     run(model, small_release, tmp_path / "run")
 
 
+def test_a_log_that_cannot_be_read_leaves_no_lock(
+    model: Any, small_release: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run(model, small_release, out)
+    log = (out / "judgements.jsonl").read_text()
+    (out / "judgements.jsonl").write_text("no JSON\n" + log)
+    kept = []  # an error that is kept holds on to what was open where it was raised
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"judgements\.jsonl:1: not JSON") as caught:
+            run(model, small_release, out)
+        kept.append(caught.value)
+    (out / "judgements.jsonl").write_text(log)
+    run(model, small_release, out)
+
+
 def test_a_disk_without_locks_is_not_another_process(
     model: Any, small_release: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
