@@ -4,8 +4,9 @@
 
 Runs (or goes on with, or just reads) one demo a seed in OUT/seed-N, `--jobs` at a time, and prints,
 for both test sets, each seed's accuracy of SFT and DPO by the exact state with the paired
-difference and its 95 % interval clustered by video, the difference by the judge of captions, the
-answers of DPO that contradict themselves, and the questions right with SFT and wrong with DPO, in
+difference and its 95 % interval clustered by video, the difference by the judge of captions and, as
+a measure that reads nothing, by letter-for-letter equality with the reference, the answers of DPO
+that contradict themselves, and the questions right with SFT and wrong with DPO, in
 % of all; then mean, spread and worst over the seeds, and whether the marks are met: every gain at
 least the paper's 8.1 points with its interval above zero, contradictions under 2 %, losses at most
 3 %, a mean gain of at least 15 points. SFT in the same run is the baseline.
@@ -22,7 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import read_json
+from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo.demo.comparison import SETS
+from sharegptvideo.synthetic import load_questions
 
 PAPER = 8.1
 MEAN, CONTRADICTIONS, LOST = 15.0, 2.0, 3.0
@@ -59,6 +62,17 @@ def _demo(folder: Path, seed: int, scale: str) -> Summary:
     command += ["--seed", str(seed), "--scale", scale]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found: Summary = read_json(folder / "summary.json")
+    questions = load_questions(folder / "datasets" / "world")
+    for name, task in SETS.items():
+        equal = {
+            model: [
+                row["prediction"] == questions[row["id"]]["answer"]
+                for _, row in read_jsonl(folder / "runs" / model / "predictions.jsonl")
+                if row["task"] == task
+            ]
+            for model in ("sft", "dpo")
+        }
+        found[name]["equal"] = statistics.mean(equal["dpo"]) - statistics.mean(equal["sft"])
     return found
 
 
@@ -66,7 +80,7 @@ def _print_set(name: str, summaries: Sequence[Summary]) -> None:
     print(f"\n{name}: % of the questions, by the exact state")
     print(
         f"{'seed':>4} {'SFT':>12} {'DPO':>12} {'difference':>22} {'p':>9} {'judge':>6} "
-        f"{'contradict':>10} {'lost':>5} {'pairs':>6}"
+        f"{'equal':>6} {'contradict':>10} {'lost':>5} {'pairs':>6}"
     )
     for summary in summaries:
         found = summary[name]
@@ -78,8 +92,9 @@ def _print_set(name: str, summaries: Sequence[Summary]) -> None:
         print(
             f"{summary['seed']:>4} {' '.join(models)} "
             f"{100 * found['delta']:+7.1f} [{low:+5.1f}, {high:+5.1f}] {found['p_value']:9.1e} "
-            f"{100 * found['judged']['delta']:+6.1f} {100 * found['contradictions']['dpo']:10.1f} "
-            f"{100 * found['lost']['share']:5.1f} {summary['pairs']:>6}"
+            f"{100 * found['judged']['delta']:+6.1f} {100 * found['equal']:+6.1f} "
+            f"{100 * found['contradictions']['dpo']:10.1f} {100 * found['lost']['share']:5.1f} "
+            f"{summary['pairs']:>6}"
         )
     gains = [100 * summary[name]["delta"] for summary in summaries]
     judged = [100 * summary[name]["judged"]["delta"] for summary in summaries]
@@ -94,7 +109,12 @@ def _print_set(name: str, summaries: Sequence[Summary]) -> None:
         f"{max(gains):+.1f}; {sum(gain >= PAPER for gain in gains)} of {n} at the mark, interval "
         f"above zero in {above} of {n}"
     )
-    print(f"gain by the judge of captions: mean {statistics.mean(judged):+.1f}")
+    equal = [100 * summary[name]["equal"] for summary in summaries]
+    apart = max(abs(one - other) for one, other in zip(gains, equal, strict=True))
+    print(
+        f"gain by the judge of captions: mean {statistics.mean(judged):+.1f}; by equality with the "
+        f"reference: mean {statistics.mean(equal):+.1f}, at most {apart:.1f} from the exact state's"
+    )
     print(
         f"contradictions: mean {statistics.mean(contradictions):.1f}, worst "
         f"{max(contradictions):.1f} (mark under {CONTRADICTIONS:g}), met in "
