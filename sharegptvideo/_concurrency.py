@@ -203,7 +203,7 @@ class Cores:
 
     @property
     def available(self) -> int:
-        """How many threads or processes can run at once, at least 1; part of a core counts."""
+        """Return how many threads or processes run at once, at least 1; part of a core counts."""
         return min(self.mask, max(1, math.ceil(self.quota or self.mask)))
 
 
@@ -257,7 +257,7 @@ def limit_torch_threads(parameters: int | None = None, *, processes: int | None 
 
 
 def _quotas(mount: Path, membership: Path) -> Iterator[float]:
-    """Each quota on the process's groups and the groups above them, in cores."""
+    """Yield each quota on the process's groups and the groups above them, in cores."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -274,7 +274,7 @@ def _quotas(mount: Path, membership: Path) -> Iterator[float]:
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """A group's folder and those above it.
+    """Yield a group's folder and those above it.
 
     In a container the path can be the host's, of which only the mount itself is to be seen.
     """

@@ -213,7 +213,7 @@ def _refused(error: OSError, place: Path | str) -> tuple[Path | str, bool]:
 
 
 def _is_unfinished(file: Path, place: Path) -> bool:
-    """Whether a file is, or lies in, what is hidden in or beside a place until it is whole."""
+    """Return whether a file is, or lies in, a temporary one of a place, hidden until whole."""
     if place in file.parents:
         return any(part.startswith(".") for part in file.relative_to(place).parts)
     if place.parent in file.parents:
@@ -234,7 +234,7 @@ def os_error_words(error: OSError) -> str:
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error, whatever the library that wrote made of it."""
+    """Return whether a full disk caused an error, also one of a library's own kind."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL_DISK:
             return True

@@ -113,12 +113,12 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another process held the file for too long."""
+    """Return whether another process held the file for too long."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _is_made(connection: sqlite3.Connection, layout: Layout) -> bool:
-    """Whether the tables are there; False where there are none at all.
+    """Return whether the tables are there; False where there are none at all.
 
     In a transaction, or another process may make them between two of the questions.
     """

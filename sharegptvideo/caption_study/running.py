@@ -261,7 +261,7 @@ def _pool(settings: Settings) -> Iterator[Executor | None]:
 def _map(
     pool: Executor | None, count: Callable[[_In], _Out], jobs: Iterable[_In]
 ) -> Iterator[_Out]:
-    """`map`, in processes; a single block is not worth the start of one."""
+    """Map in processes, or here where a single block is not worth the start of one."""
     jobs = iter(jobs)
     head = list(islice(jobs, 2))
     jobs = chain(head, jobs)

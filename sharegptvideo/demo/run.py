@@ -26,7 +26,7 @@ class Watcher(Protocol):
         ...
 
     def tell(self, text: str) -> None:
-        """A line about the step, such as from where its training goes on."""
+        """Show a line about the step, such as where its training goes on from."""
         ...
 
     def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:

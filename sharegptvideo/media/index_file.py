@@ -243,7 +243,7 @@ def _seed(index: IndexFile, source: Path) -> None:
 
 
 def _has_mark(path: Path) -> bool:
-    """Whether a file that SQLite cannot read begins as an index of ours, and may be remade."""
+    """Return whether a file that SQLite cannot read begins as our index, and may be remade."""
     try:
         with path.open("rb") as file:
             head = file.read(100)

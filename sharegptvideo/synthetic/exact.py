@@ -29,7 +29,7 @@ class Check:
 
 
 def is_right(question: Mapping[str, Any], answer: str) -> bool:
-    """Whether `answer` states what `question` expects and nothing false; see `check_answer`."""
+    """Return whether `answer` states what `question` expects and nothing false."""
     return check_answer(question, answer).right
 
 

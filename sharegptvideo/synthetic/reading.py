@@ -197,7 +197,7 @@ def read_answer(answer: str, about: str | None = None) -> Reading:
 
 
 def _goes_on(clause: _Clause, before: _Clause) -> bool:
-    """Whether a clause is the rest of a list in the denied clause before it."""
+    """Return whether a clause is the rest of a list in the denied clause before it."""
     if not before.denied or clause.begins_sentence or not clause.words or clause.opens == "but":
         return False
     starts = clause.words[0] in _VALUES or clause.words[0] in _NOUNS or clause.words[0] in _GOES_ON
@@ -235,7 +235,7 @@ def _clauses(answer: str) -> Iterator[_Clause]:
 
 
 def _interjections(clause: _Clause) -> Iterator[bool]:
-    """A yes, or a no that belongs to no noun, at the beginning; it is taken off the clause."""
+    """Yield each leading yes, and no that belongs to no noun, and take it off the clause."""
     words = clause.words
     while words and (words[0] in _YES or words[0] in _NO):
         if words[0] in _NO:
@@ -332,7 +332,7 @@ class _ClauseReader:
 
 
 def _value(word: str, before: str, after: str, words: Sequence[str]) -> tuple[str, str] | None:
-    """The attribute and value of a word, unless it means something else where it stands."""
+    """Return a word's attribute and value; None where it means something else in its place."""
     found = _VALUES.get(word)
     if found is None:
         return None
@@ -352,7 +352,7 @@ def _value(word: str, before: str, after: str, words: Sequence[str]) -> tuple[st
 
 
 def _noun_follows(words: Sequence[str], place: int) -> bool:
-    """Whether a noun comes next, other colours and sizes between them at most."""
+    """Return whether a noun comes next, with at most colours and sizes in between."""
     for word in words[place + 1 :]:
         if word in _NOUNS:
             return True
@@ -407,7 +407,7 @@ def _in_time(clauses: Sequence[_Clause]) -> Iterable[_Clause]:
 
 
 def _leaves_open(words: Sequence[str]) -> bool:
-    """Whether "or" stands between two values: neither is claimed to hold."""
+    """Return whether "or" stands between two values, so that neither is claimed to hold."""
     for place, word in enumerate(words):
         denied = any(w in _NEGATORS for w in words[:place])
         if word == "or" and not denied and _kinds(words[:place]) & _kinds(words[place:]):

@@ -88,7 +88,7 @@ def lacking_packages(recipe: Recipe) -> list[str]:
 
 
 def not_made_yet(model: str, command: str) -> str:
-    """The line for a model that `command` makes and has not made."""
+    """Return the line for a model that is missing and that `command` makes."""
     return f"model {model}: not there yet; `{command}` makes it, or give model=FOLDER"
 
 

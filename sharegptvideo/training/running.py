@@ -116,7 +116,7 @@ class RunFolder:
             check_push(recipe.push_to_hub)
 
     def _changes(self) -> list[str]:
-        """What differs between the recipe of the folder and this one."""
+        """Return what differs between the recipe of the folder and this one."""
         file = self.path / "recipe.yaml"
         there = parse_yaml(str(file), file.read_text(encoding="utf-8")) if file.is_file() else None
         here = self.recipe.model_dump(mode="json")

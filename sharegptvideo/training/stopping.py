@@ -26,12 +26,12 @@ class CutOff(KeyboardInterrupt):
 class StopSignal:
     """The signal that asked a training to stop, if one did.
 
-    The first signal is noted, and whoever runs the steps ends after the one it is in. The second
+    The first signal is noted, and the training ends after the step it is in. The second
     one raises `Interrupted` wherever the training is.
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
-        """`tell` gets a line when the first signal comes."""
+        """Watch for signals; `tell` is called with a line when the first one comes."""
         self.number: int | None = None
         self._tell = tell
         self._cuts_off = False
@@ -110,5 +110,5 @@ class StopAfterStep(TrainerCallback):
             )
 
     def _agreed(self) -> int:
-        """The signal that all processes stop for, 0 for none."""
+        """Return the signal that all processes stop for, 0 for none."""
         return processes().largest(self._signal.number or 0)

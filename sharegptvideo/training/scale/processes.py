@@ -65,7 +65,7 @@ class Processes:
 
 @functools.cache
 def _on_cpus() -> Any:
-    """All processes, talking by way of their CPUs: no GPU has to finish its work for an answer."""
+    """Return the group of all processes over their CPUs: no GPU is waited for."""
     import torch.distributed
 
     return torch.distributed.new_group(backend="gloo")
