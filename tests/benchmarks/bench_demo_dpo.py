@@ -67,26 +67,22 @@ def _changed(
         assert isinstance(recipe, DpoRecipe)
         run_dpo(recipe)
         model = trained
-    runs = out / "runs"
-    runs.mkdir()
-    for name in ("sft", "sft-exact"):
-        (runs / name).symlink_to((demo / "runs" / name).resolve(), target_is_directory=True)
+    runs, tasks = out / "runs", tuple(SETS.values())
     run_evaluation(
         f"hf:{model}",
-        tuple(SETS.values()),
+        tasks,
         "answer-match",
         runs / "dpo",
         data_dir=world,
         media=world,
         max_new_tokens=MAX_NEW_TOKENS,
     )
-    judge_predictions(
-        runs / "dpo" / "predictions.jsonl",
-        tuple(SETS.values()),
-        ExactStateJudge(world),
-        runs / "dpo-exact",
-        data_dir=world,
-    )
+    # SFT's answers are judged anew: a demo may be older than the rules.
+    sft = demo / "runs" / "sft" / "predictions.jsonl"
+    judge_predictions(sft, tasks, "answer-match", runs / "sft", data_dir=world)
+    exact = ExactStateJudge(world)
+    for name, file in (("sft", sft), ("dpo", runs / "dpo" / "predictions.jsonl")):
+        judge_predictions(file, tasks, exact, runs / f"{name}-exact", data_dir=world)
     return compare_models(runs, world)
 
 
