@@ -6,11 +6,11 @@
 Importing this package also makes `datasets.load_dataset("sharegptvideo", NAME, ...)` work.
 """
 
-from sharegptvideo.loading import list_datasets, load_dataset, read_rows
-from sharegptvideo.registration import register as _register
-from sharegptvideo.views import as_trl
+from sharegptvideo._shipped import __version__
+from sharegptvideo.data.load import list_datasets, load_dataset, read_rows
+from sharegptvideo.data.registration import register as _register
+from sharegptvideo.data.trl import as_trl
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "as_trl", "list_datasets", "load_dataset", "read_rows"]
 
 _register()

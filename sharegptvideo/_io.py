@@ -26,6 +26,7 @@ __all__ = [
     "NO_RIGHTS",
     "Action",
     "KeyedLog",
+    "cache_folder",
     "dumps",
     "follow_umask",
     "full_disk_errors",
@@ -49,6 +50,18 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: `SHAREGPTVIDEO_CACHE`, or the user's cache.
+
+    Without the variable it is `sharegptvideo` below `XDG_CACHE_HOME` or `~/.cache`.
+    """
+    own = os.environ.get("SHAREGPTVIDEO_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sharegptvideo"
 
 
 def dumps(value: object) -> str:

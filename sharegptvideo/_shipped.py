@@ -1,4 +1,4 @@
-"""The folders of tasks, prompts, recipes and cards that people read and change.
+"""The package's version, and its folders of tasks, prompts, recipes and cards.
 
 They lie at the top of the checkout, beside the package. A wheel carries copies inside the package:
 `pyproject.toml` says which folders, under `tool.hatch.build.targets.wheel`.
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sharegptvideo.errors import UserError
 
-__all__ = ["shipped"]
+__all__ = ["__version__", "shipped"]
+
+__version__ = "0.1.0"
 
 _PACKAGE = Path(__file__).parent
 _COPIES = _PACKAGE / "_shipped_files"

@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_client import use_hub
-from hub_server import HubServer
+
+from tests.support.hub_client import use_hub
+from tests.support.hub_server import HubServer
+
+pytest_plugins = [
+    "tests.support.demo_fixtures",
+    "tests.support.eval_fixtures",
+    "tests.support.training_fixtures",
+]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all processes that
 # they start with them; what these do on Ctrl-C is tested.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from child_runs import run_child, run_ways
-from training_shapes import distinct_clips, open_setting, recompute_layers
 
 from sharegptvideo._io import sha256_file
+from tests.support.child_runs import run_child, run_ways
+from tests.support.training_shapes import distinct_clips, open_setting, recompute_layers
 
 
 def _script(folder: Path, text: str) -> str:

@@ -146,7 +146,7 @@ def test_what_ends_a_command_early(
     def fails(*_: Any, **__: Any) -> None:
         raise trouble
 
-    monkeypatch.setattr("sharegptvideo.pipeline.make_pairs", fails)
+    monkeypatch.setattr("sharegptvideo.build.make_pairs", fails)
     result = run("build", "preferences", "--input", "loop", "--out", "pairs")
     assert result.exit_code == code
     assert result.stderr == f"{line}\n"
@@ -156,14 +156,14 @@ def test_faults_of_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) ->
     def fails(*_: Any, **__: Any) -> None:
         raise OSError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("sharegptvideo.pipeline.make_pairs", fails)
+    monkeypatch.setattr("sharegptvideo.build.make_pairs", fails)
     result = run("build", "preferences", "--input", "loop", "--out", "pairs")
     assert isinstance(result.exception, PermissionError)
 
 
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys, sharegptvideo.pipeline as pipeline\n"
+        "import os, signal, sys, sharegptvideo.build as pipeline\n"
         "pipeline.make_pairs = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.argv = ['sharegptvideo', 'build', 'preferences', '--input', 'a', '--out', 'b']\n"
         "from sharegptvideo.cli import main\n"
@@ -207,7 +207,7 @@ def test_our_warnings_are_one_line_each(tmp_path: Path) -> None:
         [{"id": "a", "video": "a", "conversations": talk}],
     )
     code = (
-        "import sys, sharegptvideo.pipeline as pipeline\n"
+        "import sys, sharegptvideo.build as pipeline\n"
         "from sharegptvideo.cli import main\n"
         "from sharegptvideo.errors import UserError\n"
         "def fails(*_, **__): raise UserError('no such model')\n"
@@ -253,7 +253,7 @@ def test_doctor_says_what_cores_are_given(monkeypatch: pytest.MonkeyPatch) -> No
 
     from sharegptvideo._concurrency import Cores
 
-    monkeypatch.setattr("sharegptvideo.checkup.given_cores", lambda: Cores(64, 16, 1.5))
+    monkeypatch.setattr("sharegptvideo.cli.doctor.given_cores", lambda: Cores(64, 16, 1.5))
     monkeypatch.setattr("sharegptvideo._concurrency.available_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fresh_python import run_python
-from golden import FOLDER, Pin, compare, renew
-from golden_pins import PINS
 
 import sharegptvideo
 from sharegptvideo._io import write_json
+from sharegptvideo.build.stage import begin
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.comparison import compare_runs
-from sharegptvideo.eval.runfolder import RunFolder
-from sharegptvideo.judging import open_judge
-from sharegptvideo.pipeline.stage import begin
+from sharegptvideo.eval.run_dir import RunFolder
+from sharegptvideo.judges import open_judge
+from tests.support.fresh_python import run_python
+from tests.support.golden import FOLDER, Pin, compare, renew
+from tests.support.golden_pins import PINS
 
 FORMER = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "0f" * 8}
 IDENTITIES = """
 import json
-from sharegptvideo import registration
-from sharegptvideo.caption_study.lexicon import built_in
-from sharegptvideo.judging import open_judge
+from sharegptvideo.data import registration
+from sharegptvideo.data.stats.lexicon import built_in
+from sharegptvideo.judges import open_judge
 from sharegptvideo.synthetic import exact, world
-from sharegptvideo.sources import synthetic
+from sharegptvideo.data.sources import synthetic
 from sharegptvideo.training.records import TRAINING_VERSION
 
 world.build_world = lambda out, **_: None
@@ -105,8 +105,8 @@ def test_another_result_needs_a_higher_version(tmp_path: Path) -> None:
 def test_a_pin_notices_a_change_of_the_code(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sharegptvideo.judging import answer_match
-    from sharegptvideo.sources import release
+    from sharegptvideo.data.sources import release
+    from sharegptvideo.judges.rules import answer_match
 
     (pin,) = (pin for pin in PINS if pin.name == name)
     monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "cache"))
@@ -142,7 +142,7 @@ def test_a_comment_changes_no_identity(tmp_path: Path) -> None:
         json.loads(run_python(IDENTITIES, tmp_path, PYTHONPATH=str(path)))
         for path in (package.parent, copy.parent)
     ]
-    assert found[1][0] == str(copy / "registration.py")
+    assert found[1][0] == str(copy / "data" / "registration.py")
     assert found[0][1:] == found[1][1:]
     assert found[0][1] == {"name": "answer-match", "kind": "rules", "version": 2}
 

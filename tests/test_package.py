@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fresh_python import run_python
 
 import sharegptvideo
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError
+from tests.support.fresh_python import run_python
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sharegptvideo"
@@ -57,8 +57,8 @@ def loaded_by(code: str) -> list[str]:
     [
         "import sharegptvideo",
         "import sharegptvideo.cli",
-        "import sharegptvideo.pipeline",
-        "import sharegptvideo.modeling, sharegptvideo.eval, sharegptvideo.training",
+        "import sharegptvideo.build",
+        "import sharegptvideo.models, sharegptvideo.eval, sharegptvideo.training",
     ],
 )
 def test_importing_loads_nothing_heavy(code: str) -> None:
@@ -122,8 +122,8 @@ import json
 import sharegptvideo
 from sharegptvideo.eval import list_tasks
 from sharegptvideo.eval.lmms_eval_tasks import folder
-from sharegptvideo.judging.protocol import load_protocol
-from sharegptvideo.publishing import templates_folder
+from sharegptvideo.judges.protocol import load_protocol
+from sharegptvideo.data.publish import templates_folder
 from sharegptvideo.training.recipe_files import recipe_names, recipe_text
 from sharegptvideo.training.scale import config_names, config_path
 

@@ -29,8 +29,8 @@ LAYOUT = Layout(("CREATE TABLE IF NOT EXISTS t (x)",), version=3, application=7)
 
 
 def keep_reply(folder: Path, number: int) -> None:
-    from sharegptvideo.llm import Reply
-    from sharegptvideo.llm.cache import ReplyCache, request_key
+    from sharegptvideo.endpoint import Reply
+    from sharegptvideo.endpoint.cache import ReplyCache, request_key
 
     cache = ReplyCache(folder / "replies.sqlite")
     cache.put(request_key("e", {"n": number}), Reply("yes", "m", None, "stop", 12, 2), [])
@@ -47,7 +47,7 @@ def write_index(folder: Path, number: int) -> None:
 
 
 def open_looks(folder: Path, number: int) -> None:  # noqa: ARG001 - as the others
-    from sharegptvideo.validation.look_store import LookStore
+    from sharegptvideo.data.validate.fingerprint_cache import LookStore
 
     os.environ["SHAREGPTVIDEO_CACHE"] = str(folder)
     with LookStore(1) as store:

@@ -56,7 +56,7 @@ _bars: list[Any] = []  # those on the screen
 def make_world(source: str | None, progress: Progress) -> None:
     """Where `source` is the built-in world, build it now: whoever reads it has no bar to show."""
     if source == "synthetic":
-        from sharegptvideo.sources.synthetic import world_folder
+        from sharegptvideo.data.sources.synthetic import world_folder
 
         world_folder(progress)
 

@@ -11,7 +11,7 @@ from sharegptvideo.cli._common import JsonOption, make_world, note, print_figure
 from sharegptvideo.cli.eval._endpoint import asks_endpoints
 
 if TYPE_CHECKING:
-    from sharegptvideo.llm import EndpointOptions
+    from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["app"]
 
@@ -64,7 +64,7 @@ def candidates(
 
     Example: [bold]sharegptvideo build candidates --input world --model sft --out loop[/bold]
     """
-    from sharegptvideo.pipeline import read_questions, sample_candidates
+    from sharegptvideo.build import read_questions, sample_candidates
 
     with progress_bar() as progress:
         make_world(source, progress)
@@ -111,8 +111,8 @@ def rewards(
 
     Example: [bold]sharegptvideo build rewards --input loop --judge answer-match --out loop[/bold]
     """
-    from sharegptvideo.judging import open_judge
-    from sharegptvideo.pipeline import score_candidates
+    from sharegptvideo.build import score_candidates
+    from sharegptvideo.judges import open_judge
 
     with progress_bar() as progress:
         report = score_candidates(
@@ -139,7 +139,7 @@ def preferences(
 
     Example: [bold]sharegptvideo build preferences --input loop --out pairs[/bold]
     """
-    from sharegptvideo.pipeline import PAIRS_FILE, make_pairs
+    from sharegptvideo.build import PAIRS_FILE, make_pairs
 
     report = make_pairs(rewards, out, seed=seed, threshold=threshold)
     note(f"pairs: {out / PAIRS_FILE}; report: {out / 'preferences.json'}")

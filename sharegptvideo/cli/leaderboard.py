@@ -22,7 +22,7 @@ def leaderboard(
 
     Example: [bold]sharegptvideo leaderboard runs/sft runs/dpo --out board[/bold]
     """
-    from sharegptvideo.eval.leaderboard import write_leaderboard
+    from sharegptvideo.reports.leaderboard import write_leaderboard
 
     board = write_leaderboard(runs, out)
     if json:

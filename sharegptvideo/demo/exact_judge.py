@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import sha256_file
-from sharegptvideo.judging import JudgeItem, Verdict
+from sharegptvideo.judges import JudgeItem, Verdict
 from sharegptvideo.synthetic import check_answer, load_questions
 from sharegptvideo.synthetic.exact import RULES_VERSION
 

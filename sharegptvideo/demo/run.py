@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from sharegptvideo import __version__
 from sharegptvideo._io import write_json
+from sharegptvideo._shipped import __version__
 from sharegptvideo.demo.journal import Findings, Journal
 from sharegptvideo.demo.scales import scale_named
 from sharegptvideo.demo.stages import STEPS, Demo, Display, Step
@@ -59,8 +59,8 @@ def run_demo(
 
 def _write_pages(demo: Demo, summary: dict[str, Any]) -> None:
     """The leaderboard of the four runs, then the page, which links it."""
-    from sharegptvideo.demo.page import write_page
-    from sharegptvideo.eval.leaderboard import write_leaderboard
+    from sharegptvideo.reports.demo import write_page
+    from sharegptvideo.reports.leaderboard import write_leaderboard
 
     names = ("sft", "dpo", "sft-exact", "dpo-exact")
     write_leaderboard([demo.run(name) for name in names], demo.folder / "leaderboard")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.modeling.tiny import ModelSize
+from sharegptvideo.models.tiny import ModelSize
 from sharegptvideo.synthetic import SCALES as WORLDS
 from sharegptvideo.synthetic import Faults, Sizes
 

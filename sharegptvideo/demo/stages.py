@@ -87,8 +87,8 @@ def _tell_world(found: Findings) -> str:
 
 
 def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's signature
-    from sharegptvideo.loading import read_rows
-    from sharegptvideo.modeling import build_tiny, load_model
+    from sharegptvideo.data.load import read_rows
+    from sharegptvideo.models import build_tiny, load_model
 
     texts: list[str] = []
     for row in read_rows("captions", source=demo.world):
@@ -167,8 +167,8 @@ def _tell_training(found: Findings) -> str:
 
 
 def _candidates(demo: Demo, display: Display) -> Findings:
-    from sharegptvideo.loading import read_rows
-    from sharegptvideo.pipeline import sample_candidates
+    from sharegptvideo.build import sample_candidates
+    from sharegptvideo.data.load import read_rows
 
     rows = read_rows("qa", source=demo.world, split="train", media=demo.world)
     report = sample_candidates(
@@ -188,9 +188,9 @@ def _tell_candidates(found: Findings) -> str:
 
 
 def _rewards(demo: Demo, display: Display) -> Findings:
+    from sharegptvideo.build import score_candidates
     from sharegptvideo.demo.agreement import agreement_on_rewards
-    from sharegptvideo.judging import open_judge
-    from sharegptvideo.pipeline import score_candidates
+    from sharegptvideo.judges import open_judge
 
     judge = open_judge("answer-match")
     report = score_candidates(demo.preferences, judge, demo.preferences, progress=display.progress)
@@ -206,7 +206,7 @@ def _tell_rewards(found: Findings) -> str:
 
 
 def _pairs(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's signature
-    from sharegptvideo.pipeline import make_pairs
+    from sharegptvideo.build import make_pairs
 
     return make_pairs(demo.preferences, demo.preferences, seed=demo.seed).as_dict()
 
@@ -224,9 +224,9 @@ def _tell_pairs(found: Findings) -> str:
 
 def _evaluate(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.demo.agreement import agreement_on_runs
-    from sharegptvideo.demo.comparison import compare_models
     from sharegptvideo.demo.exact_judge import ExactStateJudge
     from sharegptvideo.eval import judge_predictions, run_evaluation
+    from sharegptvideo.reports.demo.comparison import compare_models
 
     exact = ExactStateJudge(demo.world)
     for name in ("sft", "dpo"):

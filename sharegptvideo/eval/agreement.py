@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.runfolder import read_run
+from sharegptvideo.eval.run_dir import read_run
 from sharegptvideo.eval.statistics import (
     Estimate,
     clustered_mean,

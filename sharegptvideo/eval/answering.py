@@ -16,10 +16,10 @@ from typing import Any
 from sharegptvideo._concurrency import Progress, ordered_map
 from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.models import Model
 from sharegptvideo.eval.scoring import MISSING_CLIP
 from sharegptvideo.eval.tasks import Task
-from sharegptvideo.eval.types import Answer, Question, Request, short_hash
+from sharegptvideo.models.adapters import Model
+from sharegptvideo.models.types import Answer, Question, Request, short_hash
 
 __all__ = ["answer_questions"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.runfolder import read_run
+from sharegptvideo.eval.run_dir import read_run
 from sharegptvideo.eval.statistics import (
     bootstrap_interval,
     holm,

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from sharegptvideo._io import KeyedLog
-from sharegptvideo.eval.models import Model
+from sharegptvideo.endpoint import Estimate
 from sharegptvideo.eval.tasks import Task
-from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import unjudged
-from sharegptvideo.judging import Judge
-from sharegptvideo.judging.base import Costly
-from sharegptvideo.llm import Estimate
+from sharegptvideo.judges import Judge
+from sharegptvideo.judges.base import Costly
+from sharegptvideo.models.adapters import Model
+from sharegptvideo.models.types import Question
 
 __all__ = ["estimate_answers", "estimate_verdicts"]
 

@@ -17,10 +17,10 @@ from sharegptvideo.eval.tasks import (
     load_task,
     media_folder,
 )
-from sharegptvideo.judging import open_judge
+from sharegptvideo.judges import open_judge
 
 if TYPE_CHECKING:
-    from sharegptvideo.modeling import GeneralVideoModel, VideoLanguageModel
+    from sharegptvideo.models import GeneralVideoModel, VideoLanguageModel
 
 __all__ = ["SampleEvaluation", "Settings"]
 
@@ -136,7 +136,7 @@ class SampleEvaluation:
         Raises:
             UserError: the judge cannot be reached, or nothing can be answered.
         """
-        from sharegptvideo.eval.models.live import LiveModel
+        from sharegptvideo.models.adapters.in_memory import LiveModel
 
         results = run_evaluation(
             LiveModel(model, name, rows=self._batch_size),

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answering import answer_questions
 from sharegptvideo.eval.costs import estimate_answers, estimate_verdicts
-from sharegptvideo.eval.models import Model, open_model
 from sharegptvideo.eval.panels import member_agreement
-from sharegptvideo.eval.runfolder import RunFolder, package_versions
+from sharegptvideo.eval.run_dir import RunFolder, package_versions
 from sharegptvideo.eval.scoring import score_task
 from sharegptvideo.eval.tasks import (
     Task,
@@ -25,10 +25,10 @@ from sharegptvideo.eval.tasks import (
     load_task,
     media_folder,
 )
-from sharegptvideo.eval.types import Question
 from sharegptvideo.eval.verdicts import judge_answers
-from sharegptvideo.judging import Judge, Panel, open_judge, scale_of
-from sharegptvideo.llm import EndpointOptions, Estimate
+from sharegptvideo.judges import Judge, Panel, open_judge, scale_of
+from sharegptvideo.models.adapters import Model, open_model
+from sharegptvideo.models.types import Question
 
 __all__ = ["judge_predictions", "run_evaluation"]
 

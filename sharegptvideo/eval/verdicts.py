@@ -7,8 +7,8 @@ from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog
-from sharegptvideo.eval.types import Question
-from sharegptvideo.judging import Judge, JudgeItem, Verdict
+from sharegptvideo.judges import Judge, JudgeItem, Verdict
+from sharegptvideo.models.types import Question
 
 __all__ = ["item_of", "judge_answers", "unjudged"]
 

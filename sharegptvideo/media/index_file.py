@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharegptvideo._io import os_error_words
+from sharegptvideo._io import cache_folder, os_error_words
 from sharegptvideo._sqlite import (
     Layout,
     OtherFileError,
@@ -24,7 +24,6 @@ from sharegptvideo._sqlite import (
     open_sqlite,
     transaction,
 )
-from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import ClipFacts
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         recipe_names,
         recipe_text,
     )
-    from sharegptvideo.training.running import TrainResult
+    from sharegptvideo.training.run_dir import TrainResult
     from sharegptvideo.training.sft import run_sft
 
 __all__ = [
@@ -46,7 +46,7 @@ _HOME = {
     "Evaluator": "evaluating",
     "Recipe": "recipe",
     "SftRecipe": "recipe",
-    "TrainResult": "running",
+    "TrainResult": "run_dir",
     "load_recipe": "recipe_files",
     "load_steps": "recipe_files",
     "merge_adapters": "lora",

@@ -11,14 +11,14 @@ import yaml
 
 from sharegptvideo._io import read_json, write_text
 from sharegptvideo._text import percent, points, rough_duration
-from sharegptvideo.schema import CONFIGS
-from sharegptvideo.sources.hub import TEST_REPO, repo_of
+from sharegptvideo.data.schema import CONFIGS
+from sharegptvideo.data.sources.hub import TEST_REPO, repo_of
 from sharegptvideo.training.recipe import DpoRecipe, Recipe
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-    from sharegptvideo.training.running import RunFolder
+    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = ["write_card"]
 
@@ -262,7 +262,7 @@ def _code(name: str, recipe: Recipe, staged: Path, *, adapters: bool) -> str:
     return "\n".join(
         [
             "from sharegptvideo.media import sample_frames",
-            f"from sharegptvideo.modeling import {kind}",
+            f"from sharegptvideo.models import {kind}",
             "",
             f'model = {kind}.from_pretrained("{name}")',
             frames.replace("'", '"'),

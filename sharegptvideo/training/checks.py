@@ -201,8 +201,8 @@ def memory_problem(recipe: Recipe) -> str | None:
     """
     import torch
 
-    from sharegptvideo.modeling import outline
-    from sharegptvideo.modeling.memory import free_bytes
+    from sharegptvideo.models import outline
+    from sharegptvideo.models.memory import free_bytes
     from sharegptvideo.training.estimate import ADAMW_BYTES
     from sharegptvideo.training.families import Family, bare_family
     from sharegptvideo.training.shapes import shape_of

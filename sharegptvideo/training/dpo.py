@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.training.pushing import pushed
 from sharegptvideo.training.recipe import DpoRecipe
-from sharegptvideo.training.running import RunFolder, TrainResult
+from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
 if TYPE_CHECKING:
     from sharegptvideo.training.evaluating import Evaluator

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sharegptvideo._text import byte_size, percent
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.checks import lacking_packages, nearest_folder, not_made_yet
+from sharegptvideo.training.dataset_stats import Survey, published, survey
 from sharegptvideo.training.estimate import (
     UTILISATION,
     Memory,
@@ -24,7 +25,6 @@ from sharegptvideo.training.hardware import Gpus, local_gpus
 from sharegptvideo.training.recipe import Recipe
 from sharegptvideo.training.recipe_files import load_steps, maker_of, recipe_names
 from sharegptvideo.training.shapes import ModelShape, shape_of
-from sharegptvideo.training.survey import Survey, published, survey
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -185,7 +185,7 @@ def _model(
     recipe: Recipe, made: Mapping[str, str], found: DryRun
 ) -> tuple[Family | None, ModelShape | None, float]:
     """The family without weights (None: not here), its shape, positions of a clip."""
-    from sharegptvideo.modeling import checkpoint_folder, outline
+    from sharegptvideo.models import checkpoint_folder, outline
 
     origin = _origin(recipe, made, found)
     try:
@@ -262,7 +262,7 @@ def _dtype(recipe: Recipe) -> Any:
 
 def clip_positions(config: Any, frames: int) -> float:
     """Positions of a clip; for Qwen-VL, whose clips differ, those of the release's frame size."""
-    from sharegptvideo.modeling import video_token_count
+    from sharegptvideo.models import video_token_count
 
     vision = config.vision_config
     if config.model_type == "video_llava":

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from sharegptvideo._text import byte_size, magnitude, percent, rough_duration
+from sharegptvideo.training.dataset_stats import Survey
 from sharegptvideo.training.dry_run import DryRun
 from sharegptvideo.training.estimate import Memory, Plan
 from sharegptvideo.training.recipe import DpoRecipe
 from sharegptvideo.training.shapes import ModelShape
-from sharegptvideo.training.survey import Survey
 
 __all__ = ["dry_run_figures", "dry_run_lines"]
 

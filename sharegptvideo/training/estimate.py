@@ -12,10 +12,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sharegptvideo.training.dataset_stats import Survey
 from sharegptvideo.training.hardware import Gpus
 from sharegptvideo.training.recipe import DpoRecipe, Recipe
 from sharegptvideo.training.shapes import ModelShape
-from sharegptvideo.training.survey import Survey
 
 __all__ = [
     "ADAMW_BYTES",

@@ -1,7 +1,7 @@
 """Evaluations while a training runs: every so many steps the model answers and is judged.
 
 Who asks and judges is handed in (`Evaluator`): this package and `sharegptvideo.eval` know of each
-other only what `sharegptvideo.modeling` says. What comes out is in the run's folder:
+other only what `sharegptvideo.models` says. What comes out is in the run's folder:
 
     evals.jsonl               a line for each task and step
     evaluations/step-000100/  the run folder of one evaluation: questions, answers, verdicts
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sharegptvideo._io import read_jsonl
 
 if TYPE_CHECKING:
-    from sharegptvideo.modeling import GeneralVideoModel, VideoLanguageModel
+    from sharegptvideo.models import GeneralVideoModel, VideoLanguageModel
 
 __all__ = ["EVALS", "Evaluator", "Row", "last_accuracies", "read_evaluations"]
 

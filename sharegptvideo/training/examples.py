@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sharegptvideo._io import dumps
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling.prompts import Message, conversation
+from sharegptvideo.models.prompts import Message, conversation
 from sharegptvideo.training.recipe import DataSource
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ def _dataset(
 
 
 def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
-    from sharegptvideo.loading import read_rows
-    from sharegptvideo.sources.report import DataWarning
+    from sharegptvideo.data.load import read_rows
+    from sharegptvideo.data.sources.report import DataWarning
 
     rows: Iterable[Row] = read_rows(
         data.name,

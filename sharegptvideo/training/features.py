@@ -24,10 +24,10 @@ from accelerate.utils import broadcast_object_list, send_to_device
 from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import cache_folder
 from sharegptvideo._text import byte_size
-from sharegptvideo.cache import cache_folder
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import video_token_count
+from sharegptvideo.models import video_token_count
 from sharegptvideo.training.checks import nearest_folder
 from sharegptvideo.training.collators import ClipCache
 from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
@@ -37,7 +37,7 @@ from sharegptvideo.training.reference import starting_model
 if TYPE_CHECKING:
     from sharegptvideo.training.families import ClipReader, TowerFamily
     from sharegptvideo.training.recipe import Recipe
-    from sharegptvideo.training.running import RunFolder
+    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = ["check_features", "clip_bytes", "use_features", "visits", "worth"]
 

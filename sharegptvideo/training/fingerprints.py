@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sharegptvideo._io import dumps, os_errors, sha256_file
 from sharegptvideo.media import MediaError
-from sharegptvideo.modeling import checkpoint_folder
+from sharegptvideo.models import checkpoint_folder
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,8 @@ import torch
 
 from sharegptvideo._io import follow_umask, read_json, write_json
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.modeling import checkpoint_folder, quiet_transformers
-from sharegptvideo.modeling.hub import ADAPTER_CONFIG, adapter_base
+from sharegptvideo.models import checkpoint_folder, quiet_transformers
+from sharegptvideo.models.hub import ADAPTER_CONFIG, adapter_base
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipe import Recipe

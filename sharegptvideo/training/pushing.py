@@ -11,7 +11,7 @@ from sharegptvideo.training.checks import check_push
 from sharegptvideo.training.scale import processes
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.running import RunFolder, TrainResult
+    from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
 __all__ = ["push_model", "pushed"]
 
@@ -36,7 +36,7 @@ def push_model(
     from huggingface_hub import HfApi
 
     from sharegptvideo._io import read_json
-    from sharegptvideo.sources.hub import hub_errors
+    from sharegptvideo.data.sources.hub import hub_errors
     from sharegptvideo.training.recipe import Hub
 
     root = Path(folder)

@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sharegptvideo._io import dumps, sha256_text
+from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.schema import CONFIGS
 
 __all__ = [
     "NOT_HASHED",

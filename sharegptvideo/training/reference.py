@@ -28,14 +28,13 @@ from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import KeyedLog, os_errors, parse_row
-from sharegptvideo.cache import cache_folder
+from sharegptvideo._io import KeyedLog, cache_folder, os_errors, parse_row
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.fingerprints import clip_fingerprint, digest, settings_fingerprint
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipe import DpoRecipe
-    from sharegptvideo.training.running import RunFolder
+    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = [
     "COLUMNS",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from sharegptvideo.training.running import RunFolder
+    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = ["PROJECT", "report_evaluation", "reporters"]
 

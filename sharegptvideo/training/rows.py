@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipe import Recipe
-    from sharegptvideo.training.running import RunFolder
+    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = ["training_rows"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharegptvideo._text import and_more
+from sharegptvideo.data.media_paths import MediaPaths
+from sharegptvideo.data.sources import ReadReport, Row
 from sharegptvideo.errors import UserError
-from sharegptvideo.media_paths import MediaPaths
-from sharegptvideo.sources import ReadReport, Row
 from sharegptvideo.training.examples import (
     DataReport,
     preference_example,

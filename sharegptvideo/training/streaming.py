@@ -26,13 +26,13 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from sharegptvideo._io import read_json, replacing, write_json
+from sharegptvideo.data.media_paths import MediaPaths
+from sharegptvideo.data.schema import config_of
+from sharegptvideo.data.sources import ReadReport, Row
+from sharegptvideo.data.sources.columns import arrow_schema, checked_batch
+from sharegptvideo.data.sources.parquet import ParquetSource
+from sharegptvideo.data.sources.rows import check
 from sharegptvideo.errors import UserError
-from sharegptvideo.media_paths import MediaPaths
-from sharegptvideo.schema import config_of
-from sharegptvideo.sources import ReadReport, Row
-from sharegptvideo.sources.columns import arrow_schema, checked_batch
-from sharegptvideo.sources.parquet import ParquetSource
-from sharegptvideo.sources.rows import check
 from sharegptvideo.training.examples import (
     DataReport,
     preference_example,

@@ -21,29 +21,29 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from sharegptvideo._io import dumps, follow_umask, write_jsonl, write_text
 from sharegptvideo.errors import Interrupted, UserError
-from sharegptvideo.modeling import quiet_transformers
+from sharegptvideo.models import quiet_transformers
+from sharegptvideo.training.callbacks import look_on, tell_failed_evaluations
 from sharegptvideo.training.cards import write_card
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
-from sharegptvideo.training.during import look_on, tell_failed_evaluations
 from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.evaluating import read_evaluations
-from sharegptvideo.training.loading import (
-    CheckedCollator,
-    CheckedRows,
-    batches_of,
-    loader_arguments,
-    worker_faults,
-)
 from sharegptvideo.training.lora import has_adapters, load_adapters, save_adapted
 from sharegptvideo.training.pushing import pushed
 from sharegptvideo.training.reporting import PROJECT
-from sharegptvideo.training.running import COMPLETE, RunFolder, TrainResult
+from sharegptvideo.training.run_dir import COMPLETE, RunFolder, TrainResult
 from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.scale import processes
 from sharegptvideo.training.scale.shards import prepare_shards, save_whole
 from sharegptvideo.training.sharing import share_clips
 from sharegptvideo.training.stopping import StopAfterStep, StopSignal
 from sharegptvideo.training.streaming import ByWindow, StreamedRows
+from sharegptvideo.training.workers import (
+    CheckedCollator,
+    CheckedRows,
+    batches_of,
+    loader_arguments,
+    worker_faults,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

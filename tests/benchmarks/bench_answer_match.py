@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from sharegptvideo.judging import AnswerMatch, JudgeItem
+from sharegptvideo.judges import AnswerMatch, JudgeItem
 
 LIMIT_S = 5.0
 DEFAULT = (

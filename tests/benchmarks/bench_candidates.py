@@ -23,14 +23,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import torch
-from child_runs import Peak, print_line, run_ways
-from training_shapes import SHAPES, default_shape, device_name, open_shape, spread, timed
 
-from sharegptvideo.modeling import (
+from sharegptvideo.models import (
     VideoLanguageModel,
     VideoPixels,
     conversation,
@@ -38,6 +36,15 @@ from sharegptvideo.modeling import (
     expand_video,
     load_tokenizer,
     video_token_count,
+)
+from tests.support.child_runs import Peak, print_line, run_ways
+from tests.support.training_shapes import (
+    SHAPES,
+    default_shape,
+    device_name,
+    open_shape,
+    spread,
+    timed,
 )
 
 GOAL = 5.0

@@ -25,12 +25,11 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from made_captions import made_rows
-from plain_study import minhash, plain_study
-
-from sharegptvideo.caption_study import Settings, study
+from sharegptvideo.data.stats import Settings, study
+from tests.support.made_captions import made_rows
+from tests.support.plain_study import minhash, plain_study
 
 LIMIT_S = 120.0
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

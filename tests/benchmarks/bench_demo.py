@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import read_json, read_jsonl
-from sharegptvideo.demo.comparison import SETS
+from sharegptvideo.reports.demo.comparison import SETS
 from sharegptvideo.synthetic import load_questions
 
 PAPER = 8.1

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import read_json
-from sharegptvideo.demo.comparison import SETS, compare_models
+from sharegptvideo.build import make_pairs, sample_candidates, score_candidates
+from sharegptvideo.data.load import read_rows
 from sharegptvideo.demo.exact_judge import ExactStateJudge
 from sharegptvideo.eval import judge_predictions, run_evaluation
-from sharegptvideo.judging import open_judge
-from sharegptvideo.loading import read_rows
-from sharegptvideo.pipeline import make_pairs, sample_candidates, score_candidates
+from sharegptvideo.judges import open_judge
+from sharegptvideo.reports.demo.comparison import SETS, compare_models
 from sharegptvideo.training import DpoRecipe, load_recipe, run_dpo
 
 MAX_NEW_TOKENS = 32

@@ -23,16 +23,16 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from archives import tar_gz
-from hub_server import HubServer
+from tests.support.archives import tar_gz
+from tests.support.hub_server import HubServer
 
 REPO = "ShareGPTVideo/train_video_and_instruction"
 ROWS = "video_instruction/train/qa/qa.jsonl"
 OURS = """
 import sys
-from sharegptvideo.downloading import download
+from sharegptvideo.data.download import download
 download("qa", sys.argv[1], media=True)
 """
 SCRIPT = """

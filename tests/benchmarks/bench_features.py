@@ -25,11 +25,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from child_runs import Peak, print_line, run_ways
-from training_shapes import (
+
+from sharegptvideo.training.collators import ClipCache, SftCollator
+from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
+from sharegptvideo.training.fingerprints import clip_fingerprint
+from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
+from tests.support.child_runs import Peak, print_line, run_ways
+from tests.support.training_shapes import (
     SHAPES,
     Setting,
     default_shape,
@@ -43,11 +48,6 @@ from training_shapes import (
     text,
     timed,
 )
-
-from sharegptvideo.training.collators import ClipCache, SftCollator
-from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
-from sharegptvideo.training.fingerprints import clip_fingerprint
-from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 
 QUESTION, ANSWER = 70, 30
 WAYS = ["fill", "clips", "features"]

@@ -28,14 +28,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import bench_dpo
 import bench_recipes
 import bench_sft
 import torch
-from child_runs import print_line, run_child
-from training_shapes import SHAPES, default_shape
+
+from tests.support.child_runs import print_line, run_child
+from tests.support.training_shapes import SHAPES, default_shape
 
 HERE = Path(__file__).parent
 LEAST = 5.0  # seconds: in less, no part gets as far as its first step

@@ -37,7 +37,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sharegptvideo.llm import CallFailedError, ChatClient, EndpointOptions, in_parallel
+from sharegptvideo.endpoint import CallFailedError, ChatClient, EndpointOptions, in_parallel
 
 LATENCY_S, STALL_S = 0.2, 30.0
 FAULTS = ("429", "500", "cut", "garbage", "stall")

@@ -28,9 +28,12 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from clip_copies import (
+from sharegptvideo.data.validate.copies import Gallery
+from sharegptvideo.data.validate.fingerprint import MIRROR, Look, look_at
+from sharegptvideo.synthetic.world import Sizes, build_world
+from tests.support.clip_copies import (
     BEYOND,
     CHANGES,
     Change,
@@ -40,10 +43,6 @@ from clip_copies import (
     letterboxed,
     mirrored,
 )
-
-from sharegptvideo.synthetic.world import Sizes, build_world
-from sharegptvideo.validation.looks import MIRROR, Look, look_at
-from sharegptvideo.validation.sight import Gallery
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 HALVES = {"first half": Change(trim=(0.0, 0.48)), "second half": Change(trim=(0.52, 1.0))}

@@ -31,9 +31,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from child_runs import print_line, run_child, run_ways
+from tests.support.child_runs import print_line, run_child, run_ways
 
 WAYS = ["theirs", "ours"]
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -44,7 +44,8 @@ GOAL = {"cpu": 10.0, "cuda": 15.0}
 def open_theirs(model: Path, device: str) -> Any:
     """lmms-eval's adapter on a device, mended, with our prompt."""
     from lmms_eval.models.simple.video_llava import VideoLLaVA
-    from lmms_eval_cli import mend_video_llava
+
+    from tests.support.lmms_eval_cli import mend_video_llava
 
     mend_video_llava()
     theirs = VideoLLaVA(
@@ -109,7 +110,7 @@ def time_ours(
 
 def build(folder: Path, each: int, device: str, layers: int | None) -> None:
     """Write the questions and the model that both harnesses take."""
-    from small_video_llava import build_large, build_small, write_questions
+    from tests.support.small_video_llava import build_large, build_small, write_questions
 
     rows = write_questions(SHARED, folder, each)
     if layers:
@@ -121,7 +122,8 @@ def build(folder: Path, each: int, device: str, layers: int | None) -> None:
 def one(way: str, options: Any) -> dict[str, Any]:
     """Measure one harness in this process, a round for each clip."""
     import torch
-    from child_runs import Peak
+
+    from tests.support.child_runs import Peak
 
     import_module("transformers.models.video_llava.modeling_video_llava")  # before the baseline
 

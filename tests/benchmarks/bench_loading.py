@@ -21,12 +21,12 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from sharegptvideo.modeling import VideoPixels, build_tiny
+from sharegptvideo.models import VideoPixels, build_tiny
 from sharegptvideo.training import load_recipe
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.families import open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
-from sharegptvideo.training.loading import CheckedCollator
+from sharegptvideo.training.workers import CheckedCollator
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 BATCH, BATCHES = 4, 15

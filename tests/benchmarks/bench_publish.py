@@ -67,9 +67,9 @@ def generate(path: Path, rows: int) -> None:
 
 PUBLISH = """
 from pathlib import Path
-from sharegptvideo.publishing.writing import write_config
-from sharegptvideo.schema import CONFIGS
-from sharegptvideo.sources import open_source
+from sharegptvideo.data.publish.writing import write_config
+from sharegptvideo.data.schema import CONFIGS
+from sharegptvideo.data.sources import open_source
 config = CONFIGS["captions"]
 done = write_config(open_source(config, RELEASE), config, Path(OUT))
 print({split: files.rows for split, files in done.items()})
@@ -77,9 +77,9 @@ print({split: files.rows for split, files in done.items()})
 
 BASELINE = """
 import datasets
-from sharegptvideo.schema import CONFIGS, features
-from sharegptvideo.sources.rows import convert
-from sharegptvideo.sources.splits import SplitRule
+from sharegptvideo.data.schema import CONFIGS, features
+from sharegptvideo.data.sources.rows import convert
+from sharegptvideo.data.sources.splits import SplitRule
 config, rule, ids = CONFIGS["captions"], SplitRule(), set()
 def row(raw):
     made = convert(config, raw, "release")
@@ -134,9 +134,9 @@ STREAMS = {
         ' split="train", streaming=True)',
     ),
     "datasets_json_map": (
-        DATASETS + "from sharegptvideo.schema import CONFIGS\n"
-        "from sharegptvideo.sources.rows import convert\n"
-        "from sharegptvideo.sources.splits import SplitRule\n"
+        DATASETS + "from sharegptvideo.data.schema import CONFIGS\n"
+        "from sharegptvideo.data.sources.rows import convert\n"
+        "from sharegptvideo.data.sources.splits import SplitRule\n"
         'config, rule = CONFIGS["captions"], SplitRule()',
         'datasets.load_dataset("json", data_files=JSONL, split="train", streaming=True)'
         '.map(lambda raw: convert(config, raw, "release"), remove_columns=["conversations"])'

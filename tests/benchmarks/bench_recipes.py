@@ -32,15 +32,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from child_runs import Outcome, Peak, print_line, run_child
-from made_release import write_release
-from training_shapes import SHAPES, build_shape, default_shape, device_name, outline_7b
 
 from sharegptvideo.training import load_recipe
 from sharegptvideo.training.recipe import Recipe
+from tests.support.child_runs import Outcome, Peak, print_line, run_child
+from tests.support.made_release import write_release
+from tests.support.training_shapes import (
+    SHAPES,
+    build_shape,
+    default_shape,
+    device_name,
+    outline_7b,
+)
 
 RECIPES = ["llava_hound/dpo", "llava_hound/sft", "llava_hound/dpo_lora"]
 ACCUMULATION = 4

@@ -20,14 +20,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from child_runs import Peak, print_line, run_child
-from made_release import write_release
-from training_shapes import SHAPES, build_shape, default_shape
 
 from sharegptvideo.training import trainers as _  # noqa: F401 - into the baseline of memory
+from tests.support.child_runs import Peak, print_line, run_child
+from tests.support.made_release import write_release
+from tests.support.training_shapes import SHAPES, build_shape, default_shape
 
 WAYS = {"model": "model", "precomputed": "precomputed", "found": "precomputed"}
 

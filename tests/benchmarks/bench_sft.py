@@ -22,11 +22,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from child_runs import Peak, print_line, run_ways
-from training_shapes import (
+
+from sharegptvideo.training.collators import ClipCache, SftCollator
+from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
+from tests.support.child_runs import Peak, print_line, run_ways
+from tests.support.training_shapes import (
     SHAPES,
     Setting,
     default_shape,
@@ -40,9 +43,6 @@ from training_shapes import (
     text,
     timed,
 )
-
-from sharegptvideo.training.collators import ClipCache, SftCollator
-from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 
 GOAL = 2.5
 WAYS = ["trl", "shared"]

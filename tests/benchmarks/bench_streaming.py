@@ -30,10 +30,10 @@ def make(folder: Path, rows: int) -> None:
     """Parquet, clips and a tiny model."""
     import pyarrow as pa
 
-    from sharegptvideo.modeling import build_tiny
-    from sharegptvideo.publishing.shards import SplitWriter
-    from sharegptvideo.schema import config_of
-    from sharegptvideo.sources.columns import arrow_schema
+    from sharegptvideo.data.publish.shards import SplitWriter
+    from sharegptvideo.data.schema import config_of
+    from sharegptvideo.data.sources.columns import arrow_schema
+    from sharegptvideo.models import build_tiny
 
     build_tiny([" ".join(WORDS)] * 3, folder / "model", seed=0, size="tiny")
     clip = folder / "one.mp4"

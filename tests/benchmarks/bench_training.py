@@ -18,19 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from child_runs import Peak, print_line, run_ways
 from datasets import Dataset
 from torch.nn import functional
 
-from sharegptvideo.modeling import build_tiny, load_model
+from sharegptvideo.models import build_tiny, load_model
 from sharegptvideo.training import load_recipe
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.running import RunFolder
+from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
@@ -38,6 +37,7 @@ from sharegptvideo.training.trainers import (
     quiet_and_quick,
     trainer_arguments,
 )
+from tests.support.child_runs import Peak, print_line, run_ways
 
 WAYS = ["sft", "bare", "sft_plain", "dpo", "dpo_plain"]
 QUESTIONS = {"sft": 3, "dpo": 1}

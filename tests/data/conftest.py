@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fresh_python import run_python
+
+from tests.support.fresh_python import run_python
 
 Write = Callable[..., Path]
 

@@ -16,27 +16,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawing import ANY_LINES, LINES, ROWS, SHARD_ROWS, TEXTS, VALUES, as_json, spoilt
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sharegptvideo import read_rows
 from sharegptvideo._io import KeyedLog, dumps, parse_row, read_json, read_jsonl
-from sharegptvideo.errors import UserError
-from sharegptvideo.eval.models.predictions import PredictionsModel
-from sharegptvideo.eval.tasks.loader import parse_task
-from sharegptvideo.judging.protocol import PROTOCOLS, UnreadableError, load_protocol
-from sharegptvideo.media import MediaError, MediaFolder
-from sharegptvideo.schema import CONFIGS
-from sharegptvideo.sources import DataWarning, SplitRule
-from sharegptvideo.sources.columns import (
+from sharegptvideo.data.schema import CONFIGS
+from sharegptvideo.data.sources import DataWarning, SplitRule
+from sharegptvideo.data.sources.columns import (
     arrow_schema,
     checked_batch,
     converted_block,
     convertible,
 )
-from sharegptvideo.sources.rows import RowError, check, convert
+from sharegptvideo.data.sources.rows import RowError, check, convert
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.tasks.loader import parse_task
+from sharegptvideo.judges.protocol import PROTOCOLS, UnreadableError, load_protocol
+from sharegptvideo.media import MediaError, MediaFolder
+from sharegptvideo.models.adapters.predictions import PredictionsModel
 from sharegptvideo.training import load_recipe
+from tests.support.drawing import ANY_LINES, LINES, ROWS, SHARD_ROWS, TEXTS, VALUES, as_json, spoilt
 
 Row = dict[str, Any]
 

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sharegptvideo import load_dataset, read_rows
+from sharegptvideo.data.sources import DataWarning, ReadReport
 from sharegptvideo.errors import UserError
-from sharegptvideo.sources import DataWarning, ReadReport
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]

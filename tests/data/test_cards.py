@@ -8,8 +8,8 @@ from string import Template
 import pytest
 import yaml
 
-from sharegptvideo.publishing.templates import PLACES, templates_folder
-from sharegptvideo.schema import CONFIGS
+from sharegptvideo.data.publish.templates import PLACES, templates_folder
+from sharegptvideo.data.schema import CONFIGS
 
 SECTIONS = ["Columns", "How it was made", "Splits", "Licence", "Known limits", "Citation"]
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sharegptvideo.cli import app
-from sharegptvideo.schema import CONFIGS
+from sharegptvideo.data.schema import CONFIGS
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]

@@ -10,12 +10,12 @@ from typing import Any
 
 import datasets
 import pytest
-from hub_server import HubServer
 
 from sharegptvideo import load_dataset, read_rows
+from sharegptvideo.data.sources import DataWarning
+from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO
 from sharegptvideo.errors import UserError
-from sharegptvideo.sources import DataWarning
-from sharegptvideo.sources.hub import TEST_REPO, TRAIN_REPO
+from tests.support.hub_server import HubServer
 
 Python = Callable[..., str]
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from sharegptvideo import load_dataset, read_rows
+from sharegptvideo.data.schema import CONFIGS, features
+from sharegptvideo.data.sources import DataWarning, ReadReport
 from sharegptvideo.errors import UserError
-from sharegptvideo.schema import CONFIGS, features
-from sharegptvideo.sources import DataWarning, ReadReport
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 
 
-@pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
+@pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 @pytest.mark.parametrize("name", ["captions", "qa", "sft", "preferences", "tgif_qa"])
 def test_table_stream_and_plain_rows_are_the_same(shared_data: Path, name: str) -> None:
     source = shared_data / "release"

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sharegptvideo import load_dataset, read_rows
+from sharegptvideo.data.sources import DataWarning, ReadReport
 from sharegptvideo.errors import UserError
-from sharegptvideo.sources import DataWarning, ReadReport
 
 NAMES = ("captions", "preferences", "sft")
 
@@ -28,7 +28,7 @@ def shards(shared_data: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
+@pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 def test_rows_come_back(shards: Path, shared_data: Path) -> None:
     for name in NAMES:
         rows = list(read_rows(name, shared_data / "release"))
@@ -37,7 +37,7 @@ def test_rows_come_back(shards: Path, shared_data: Path) -> None:
         assert list(load_dataset(name, source=shards, streaming=True)) == rows
 
 
-@pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
+@pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 def test_split_without_files_is_an_error(shards: Path) -> None:
     with pytest.raises(UserError, match=r"captions has no split 'validation' here \(found: train"):
         list(read_rows("captions", shards, "validation"))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sharegptvideo import list_datasets, read_rows
+from sharegptvideo.data.sources import DataWarning, ReadReport
 from sharegptvideo.errors import UserError
-from sharegptvideo.sources import DataWarning, ReadReport
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]

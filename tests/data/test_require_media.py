@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from sharegptvideo import load_dataset, read_rows
+from sharegptvideo.data.schema import features
+from sharegptvideo.data.sources import DataWarning, ReadReport
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.index import index_media
-from sharegptvideo.schema import features
-from sharegptvideo.sources import DataWarning, ReadReport
 
 Python = Callable[..., str]
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 
-pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 
 
 @pytest.fixture

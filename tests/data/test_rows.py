@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo.schema import CONFIGS
-from sharegptvideo.sources.rows import RowError, convert, source_of
+from sharegptvideo.data.schema import CONFIGS
+from sharegptvideo.data.sources.rows import RowError, convert, source_of
 
 
 def turns(*pairs: tuple[str, Any]) -> list[dict[str, Any]]:

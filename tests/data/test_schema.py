@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from datasets import List, Value
 
-from sharegptvideo.schema import CONFIGS, features
+from sharegptvideo.data.schema import CONFIGS, features
 
 TASK = "id video question answer caption? question_type?"
 TASKS = (

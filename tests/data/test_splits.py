@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sharegptvideo import read_rows
+from sharegptvideo.data.sources import SplitRule
 from sharegptvideo.errors import UserError
-from sharegptvideo.sources import SplitRule
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]

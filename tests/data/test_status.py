@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sharegptvideo.cli import app
-from sharegptvideo.coverage import Count, cover
+from sharegptvideo.data.media_availability import Count, cover
 from sharegptvideo.media.index import index_media
 
 Row = Callable[..., dict[str, Any]]
@@ -88,7 +88,7 @@ def test_configs_without_a_source_column(rows: Path, media: Path) -> None:
     assert cover("msvd_qa", rows, index).by_source == {"MSVD": Count(rows=2, there=1, missing=1)}
 
 
-@pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
+@pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 def test_rows_that_are_counted_as_there_are_those_that_require_media_keeps(
     rows: Path, media: Path
 ) -> None:

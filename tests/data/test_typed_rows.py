@@ -8,9 +8,9 @@ import datasets
 import pytest
 
 from sharegptvideo import load_dataset, read_rows
-from sharegptvideo.schema import features
+from sharegptvideo.data.schema import features
 
-pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.sources.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 
 
 @pytest.mark.parametrize("name", ["captions", "sft", "preferences"])

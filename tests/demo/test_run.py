@@ -129,7 +129,7 @@ def test_accuracy_is_that_of_the_exact_states(demo: Path) -> None:
 
 @pytest.mark.slow
 def test_everything_it_leaves_can_be_used(demo: Path) -> None:
-    from sharegptvideo.modeling import VideoLanguageModel
+    from sharegptvideo.models import VideoLanguageModel
 
     world, pairs = demo / "datasets" / "world", demo / "datasets" / "preferences"
     assert len(load_dataset("captions", source=world)) == 300

@@ -16,8 +16,8 @@ from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answering import answer_questions
 from sharegptvideo.eval.tasks import load_task
-from sharegptvideo.eval.types import Answer, Question, Request
 from sharegptvideo.media import MediaError, SampledFrames
+from sharegptvideo.models.types import Answer, Question, Request
 
 
 class Decoder:

@@ -21,8 +21,8 @@ from sharegptvideo.eval.integrity import (
     list_attacks,
     own_cases,
 )
-from sharegptvideo.eval.types import Question
-from sharegptvideo.judging import AnswerMatch, JudgeItem, Verdict, open_judge
+from sharegptvideo.judges import AnswerMatch, JudgeItem, Verdict, open_judge
+from sharegptvideo.models.types import Question
 
 CASES = [
     Case("1", "v1", "What is it?", "a dog", "a cat", "A dog runs."),

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from sharegptvideo._io import read_jsonl, write_json, write_jsonl
 from sharegptvideo.cli import app
+from sharegptvideo.endpoint import BudgetError, EndpointOptions
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
-from sharegptvideo.llm import BudgetError, EndpointOptions
 
 QUESTIONS = 40
 # The server counts 3 tokens of an answer: $0.003 a call. It may be 2,048: $2.048 at the most.

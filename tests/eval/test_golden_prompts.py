@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sharegptvideo.eval.tasks import list_tasks
-from sharegptvideo.judging import JudgeItem
-from sharegptvideo.judging.protocol import PROTOCOLS, Protocol, load_protocol
-from sharegptvideo.modeling.prompts import CHAT_TEMPLATE, conversation
+from sharegptvideo.judges import JudgeItem
+from sharegptvideo.judges.protocol import PROTOCOLS, Protocol, load_protocol
+from sharegptvideo.models.prompts import CHAT_TEMPLATE, conversation
 
 GOLDEN = Path(__file__).parent / "golden"
 RENEW = os.environ.get("SHAREGPTVIDEO_RENEW_GOLDEN") == "1"

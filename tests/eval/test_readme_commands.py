@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.eval.tasks import load_questions, load_task
-from sharegptvideo.modeling import build_tiny
+from sharegptvideo.models import build_tiny
 
 ROOT = Path(__file__).parents[2]
-READMES = (ROOT / "eval" / "README.md", ROOT / "sharegptvideo" / "judging" / "README.md")
+READMES = (ROOT / "eval" / "README.md", ROOT / "sharegptvideo" / "judges" / "README.md")
 SERVER = "http://localhost:8000/v1"
 # What this machine need not have, and what stands for another program's output.
 ELSEWHERE = ("cuda:0", "logs/MODEL")

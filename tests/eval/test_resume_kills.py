@@ -27,10 +27,10 @@ AT_ONCE = 8  # requests that model and judge have under way
 _STARTER = """
 import os, sys
 import datasets, openai, sharegptvideo.eval, sharegptvideo.eval.runner
-from sharegptvideo.eval.models.openai import OpenAIModel
-from sharegptvideo.judging.openai_judge import OpenAIJudge
-from sharegptvideo.llm import EndpointOptions
-import sharegptvideo.loading, sharegptvideo.media, openai.types.chat, scipy.stats
+from sharegptvideo.models.adapters.openai import OpenAIModel
+from sharegptvideo.judges.llm import OpenAIJudge
+from sharegptvideo.endpoint import EndpointOptions
+import sharegptvideo.data.load, sharegptvideo.media, openai.types.chat, scipy.stats
 url, data, out, at_once = sys.argv[1:]
 # Without the cache: the run folder alone has to keep what was answered.
 endpoint = EndpointOptions(concurrency=int(at_once), cache=False)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.cli import app
-from sharegptvideo.sources.msvd import read_msvd
-from sharegptvideo.sources.tgif import read_tgif_frameqa
+from sharegptvideo.data.sources.msvd import read_msvd
+from sharegptvideo.data.sources.tgif import read_tgif_frameqa
 
 # Questions in the miniature release, counted by hand.
 ASKED = {
@@ -35,7 +35,7 @@ def call(*words: str | Path) -> tuple[dict[str, Any], str]:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Video-LLaVA: 4 frames of 16×16 pixels."""
-    from sharegptvideo.modeling import build_tiny
+    from sharegptvideo.models import build_tiny
 
     texts = ["What is the baby doing? The baby is turning pages.", "A cat in a sink."]
     return build_tiny(texts, tmp_path_factory.mktemp("checkpoint"), seed=0, size="tiny")

@@ -14,8 +14,8 @@ import pytest
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
-from sharegptvideo.eval.types import short_hash
-from sharegptvideo.judging import JudgeItem, Verdict
+from sharegptvideo.judges import JudgeItem, Verdict
+from sharegptvideo.models.types import short_hash
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

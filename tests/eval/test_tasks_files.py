@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from sharegptvideo.data.schema import CONFIGS
+from sharegptvideo.data.sources.msvd import read_msvd, read_msvd_mapping
+from sharegptvideo.data.sources.tgif import read_tgif_frameqa
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks import (
     list_tasks,
@@ -18,9 +21,6 @@ from sharegptvideo.eval.tasks import (
     parse_task,
     task_names,
 )
-from sharegptvideo.schema import CONFIGS
-from sharegptvideo.sources.msvd import read_msvd, read_msvd_mapping
-from sharegptvideo.sources.tgif import read_tgif_frameqa
 
 
 def test_every_file_is_a_task_and_every_test_set_has_one() -> None:

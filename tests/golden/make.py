@@ -10,10 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from golden import renew
-from golden_pins import PINS
+from tests.support.golden import renew
+from tests.support.golden_pins import PINS
 
 
 def main(names: list[str]) -> int:

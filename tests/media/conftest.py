@@ -11,7 +11,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from media_trees import aged, frames
+
+from tests.support.media_trees import aged, frames
 
 Image = npt.NDArray[np.uint8]
 

@@ -11,12 +11,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from media_trees import LONG_AGO, aged, cut, facts, frames, size_of
 from PIL import Image
 
 from sharegptvideo.media import MediaFolder, sample_frames
 from sharegptvideo.media.facts import ClipFacts
 from sharegptvideo.media.index import Clip, index_media, known_unreadable
+from tests.support.media_trees import LONG_AGO, aged, cut, facts, frames, size_of
 
 
 def test_facts_of_each_clip(media: Path) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from media_trees import facts, frames
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.index import index_media, known_unreadable
 from sharegptvideo.media.index_file import INDEX_NAME, cached_path
+from tests.support.media_trees import facts, frames
 
 KILLED = """
 import os, signal, sys

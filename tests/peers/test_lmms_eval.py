@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_video_llava import build_small, write_questions
 
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.eval.lmms_eval_tasks import figures, folder
-from sharegptvideo.modeling import ModelSize
+from sharegptvideo.models import ModelSize
+from tests.support.small_video_llava import build_small, write_questions
 
 pytestmark = pytest.mark.peers
 pytest.importorskip("lmms_eval", reason="lmms-eval is not installed here (make test-peers)")
@@ -61,7 +61,8 @@ def _settings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """lmms-eval's own Video-LLaVA can read a clip while the test lasts."""
     from lmms_eval.models.simple import video_llava
-    from lmms_eval_cli import mend_video_llava
+
+    from tests.support.lmms_eval_cli import mend_video_llava
 
     monkeypatch.setattr(video_llava, "read_video", video_llava.read_video)
     mend_video_llava()

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_video_models import ARCHITECTURES, build
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.models import open_model
-from sharegptvideo.eval.types import Question, Request
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.modeling import ClipTimes, GeneralVideoModel
-from sharegptvideo.modeling.pixels import Frames
+from sharegptvideo.models import ClipTimes, GeneralVideoModel
+from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models.pixels import Frames
+from sharegptvideo.models.types import Question, Request
+from tests.support.tiny_video_models import ARCHITECTURES, build
 
 pytestmark = pytest.mark.peers
 pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sharegptvideo._io import read_json
-from sharegptvideo.modeling import (
+from sharegptvideo.models import (
     VideoPixels,
     build_tiny,
     conversation,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from modern_release import build_release
-from tiny_video_models import build
 
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.eval import SampleEvaluation
 from sharegptvideo.training import load_recipe, run_recipe
 from sharegptvideo.training.evaluating import read_evaluations
+from tests.support.modern_release import build_release
+from tests.support.tiny_video_models import build
 
 pytestmark = pytest.mark.peers
 pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")

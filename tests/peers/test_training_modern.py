@@ -10,27 +10,27 @@ from typing import Any
 
 import pytest
 import torch
-from modern_release import build_release
-from tiny_video_models import build
 
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.models import open_model
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.modeling import ClipTimes, GeneralVideoModel, conversation, render_question
-from sharegptvideo.modeling.processors import clip_metadata
+from sharegptvideo.models import ClipTimes, GeneralVideoModel, conversation, render_question
+from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models.processors import clip_metadata
 from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_names, run_recipe
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.running import RunFolder
+from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
     quiet_and_quick,
     trainer_arguments,
 )
+from tests.support.modern_release import build_release
+from tests.support.tiny_video_models import build
 
 pytestmark = pytest.mark.peers
 pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")

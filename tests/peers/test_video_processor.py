@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling import VideoPixels
+from sharegptvideo.models import VideoPixels
 
 pytestmark = pytest.mark.peers
 pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")

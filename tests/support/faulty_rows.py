@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sharegptvideo.validation import Report
+from sharegptvideo.data.validate import Report
 
 Row = dict[str, Any]
 

@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.judging import AnswerMatch, JudgeItem
-from sharegptvideo.judging.exact import Exact
+from sharegptvideo.judges import AnswerMatch, JudgeItem
+from sharegptvideo.judges.exact import Exact
 from sharegptvideo.synthetic import check_answer
 
 __all__ = ["answer_match", "exact", "exact_state"]
@@ -176,7 +176,7 @@ def answer_match(_: Path) -> dict[str, Any]:
         for prediction in _SHORT_ANSWERS
     }
     names = ("case", "details", "lexicon", "normalise", "order", "polar", "statement", "values")
-    words = _words(*(f"sharegptvideo.judging.{name}" for name in names))
+    words = _words(*(f"sharegptvideo.judges.rules.{name}" for name in names))
     return _verdicts(AnswerMatch(), asked) | words
 
 

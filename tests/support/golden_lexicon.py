@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.caption_study.lexicon import Group, built_in, matcher
-from sharegptvideo.caption_study.tokens import tokenise
+from sharegptvideo.data.stats.lexicon import Group, built_in, matcher
+from sharegptvideo.data.stats.tokens import tokenise
 
 __all__ = ["lexicon"]
 

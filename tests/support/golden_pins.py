@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-from golden import Pin
-from golden_answers import answer_match, exact, exact_state
-from golden_lexicon import lexicon
-from golden_rows import pictures, tables, world
-from golden_training import training
+from tests.support.golden import Pin
+from tests.support.golden_answers import answer_match, exact, exact_state
+from tests.support.golden_lexicon import lexicon
+from tests.support.golden_rows import pictures, tables, world
+from tests.support.golden_training import training
 
 __all__ = ["PINS"]
 
@@ -20,7 +20,7 @@ def _constant(module: str, name: str) -> Callable[[], int]:
 
 
 def _lexicon_version() -> int:
-    from sharegptvideo.caption_study.lexicon import built_in
+    from sharegptvideo.data.stats.lexicon import built_in
 
     return built_in().version
 
@@ -31,15 +31,15 @@ PINS = (
     Pin(
         "answer_match",
         _RULES,
-        "sharegptvideo/judging/answer_match.py",
-        _constant("sharegptvideo.judging.answer_match", _RULES),
+        "sharegptvideo/judges/rules/answer_match.py",
+        _constant("sharegptvideo.judges.rules.answer_match", _RULES),
         answer_match,
     ),
     Pin(
         "exact",
         _RULES,
-        "sharegptvideo/judging/exact.py",
-        _constant("sharegptvideo.judging.exact", _RULES),
+        "sharegptvideo/judges/exact.py",
+        _constant("sharegptvideo.judges.exact", _RULES),
         exact,
     ),
     Pin(
@@ -52,15 +52,15 @@ PINS = (
     Pin(
         "lexicon",
         "version",
-        "sharegptvideo/caption_study/lexicon.yaml",
+        "sharegptvideo/data/stats/lexicon.yaml",
         _lexicon_version,
         lexicon,
     ),
     Pin(
         "tables",
         "TABLES_VERSION",
-        "sharegptvideo/registration.py",
-        _constant("sharegptvideo.registration", "TABLES_VERSION"),
+        "sharegptvideo/data/registration.py",
+        _constant("sharegptvideo.data.registration", "TABLES_VERSION"),
         tables,
     ),
     Pin(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
-from sharegptvideo.schema import CONFIGS, features
+from sharegptvideo.data.schema import CONFIGS, features
 
 __all__ = ["pictures", "tables", "world"]
 
@@ -111,7 +111,7 @@ def _table(name: str, split: str, source: Path) -> tuple[list[Row], Row]:
     import warnings
 
     from sharegptvideo import load_dataset
-    from sharegptvideo.sources import DataWarning, ReadReport
+    from sharegptvideo.data.sources import DataWarning, ReadReport
 
     report = ReadReport()
     with warnings.catch_warnings():

@@ -44,7 +44,7 @@ _LOGGED = (
 
 def training(scratch: Path) -> dict[str, Any]:
     """What the two steps log, and the rows that they were made of."""
-    from sharegptvideo.modeling import build_tiny
+    from sharegptvideo.models import build_tiny
     from sharegptvideo.training import load_recipe, run_recipe
 
     source = _release(scratch / "release")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from hub_server import HubServer
+    from tests.support.hub_server import HubServer
 
 __all__ = ["use_hub"]
 

@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_faults import Fault, Kind
-from hub_repos import Blob, RefusedError
+from tests.support.hub_faults import Fault, Kind
+from tests.support.hub_repos import Blob, RefusedError
 
 if TYPE_CHECKING:
-    from hub_server import HubServer
+    from tests.support.hub_server import HubServer
 
 __all__ = ["Answer", "HubHandler", "Request", "Route", "Transfer", "as_json"]
 
@@ -94,7 +94,7 @@ class HubHandler(BaseHTTPRequestHandler):
         """Keeps the tests quiet."""
 
     def _serve(self) -> None:
-        from hub_routes import HUB_ROUTES, STORAGE_ROUTES
+        from tests.support.hub_routes import HUB_ROUTES, STORAGE_ROUTES
 
         parts = urlsplit(self.path)
         path = unquote(parts.path)

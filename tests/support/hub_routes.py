@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from hub_http import Answer, Request, Route, as_json
-from hub_repos import Blob, Commit, RefusedError, Repo, card_errors, is_lfs
+from tests.support.hub_http import Answer, Request, Route, as_json
+from tests.support.hub_repos import Blob, Commit, RefusedError, Repo, card_errors, is_lfs
 
 __all__ = ["HUB_ROUTES", "STORAGE_ROUTES"]
 

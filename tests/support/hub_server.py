@@ -24,9 +24,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from hub_faults import Faults
-from hub_http import HubHandler, Transfer
-from hub_repos import ATTRIBUTES, Blob, Commit, RefusedError, Repo, is_lfs
+from tests.support.hub_faults import Faults
+from tests.support.hub_http import HubHandler, Transfer
+from tests.support.hub_repos import ATTRIBUTES, Blob, Commit, RefusedError, Repo, is_lfs
 
 __all__ = ["HubServer", "Transfer"]
 

@@ -6,9 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from training_shapes import WORDS, distinct_clips
-
 from sharegptvideo._io import write_jsonl
+from tests.support.training_shapes import WORDS, distinct_clips
 
 __all__ = ["QUESTIONS_A_CLIP", "write_release"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import read_json, write_json
-from sharegptvideo.modeling import ModelSize, build_tiny
+from sharegptvideo.models import ModelSize, build_tiny
 
 __all__ = ["SIZE", "build_large", "build_small", "write_questions"]
 

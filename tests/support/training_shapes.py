@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from sharegptvideo._io import sha256_file, write_json
-from sharegptvideo.modeling import (
+from sharegptvideo.models import (
     ModelSize,
     VideoPixels,
     build_tiny,

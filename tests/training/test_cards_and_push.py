@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 from sharegptvideo._io import read_json, write_json
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import VideoLanguageModel
+from sharegptvideo.models import VideoLanguageModel
 from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
 from sharegptvideo.training.cards import write_card
 from sharegptvideo.training.recipe import Hub, recipe_hash
 from sharegptvideo.training.records import TRAINING_VERSION
-from sharegptvideo.training.running import RunFolder
+from sharegptvideo.training.run_dir import RunFolder
 
 if TYPE_CHECKING:
-    from hub_server import HubServer
+    from tests.support.hub_server import HubServer
 
 REPO = "tester/my-dpo"
 

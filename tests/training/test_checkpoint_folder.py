@@ -11,7 +11,7 @@ from pathlib import Path
 _CODE = """
 import sys
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import checkpoint_folder
+from sharegptvideo.models import checkpoint_folder
 for name in sys.argv[1:]:
     try:
         print(checkpoint_folder(name))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sharegptvideo.media import MediaError, sample_frames
-from sharegptvideo.modeling import VideoPixels
+from sharegptvideo.models import VideoPixels
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
 

@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from shared_decoders import FIELDS, plain_decoder, rows_of
 from trl.trainer import utils
 from trl.trainer.utils import add_fused_lm_head
 
-from sharegptvideo.checkup import examine
+from sharegptvideo.cli.doctor import examine
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.models.parallel import device_names
-from sharegptvideo.modeling import VideoLanguageModel, load_model
-from sharegptvideo.modeling.memory import free_bytes, in_parts
+from sharegptvideo.models import VideoLanguageModel, load_model
+from sharegptvideo.models.adapters.parallel import device_names
+from sharegptvideo.models.memory import free_bytes, in_parts
 from sharegptvideo.training import SftRecipe
 from sharegptvideo.training.checks import memory_problem
 from sharegptvideo.training.hardware import local_gpus
 from sharegptvideo.training.records import environment
-from sharegptvideo.training.running import RunFolder
+from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import quiet_and_quick, trainer_arguments
+from tests.support.shared_decoders import FIELDS, plain_decoder, rows_of
 
 NAME = "NVIDIA A100-SXM4-80GB"
 

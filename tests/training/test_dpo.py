@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling import load_model
+from sharegptvideo.models import load_model
 from sharegptvideo.training import DpoRecipe, run_dpo
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator
 from sharegptvideo.training.dpo import loss_arguments
 from sharegptvideo.training.examples import preference_dataset
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.running import RunFolder
+from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     quiet_and_quick,

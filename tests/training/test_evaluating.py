@@ -21,14 +21,14 @@ import yaml
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import SampleEvaluation, run_evaluation
-from sharegptvideo.modeling import VideoLanguageModel, answering, load_model
+from sharegptvideo.models import VideoLanguageModel, answering, load_model
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.curves import draw_accuracy
 from sharegptvideo.training.evaluating import read_evaluations
 from sharegptvideo.training.recipe import Evaluation, Lora
 
 if TYPE_CHECKING:
-    from tests.conftest import ChatServer  # type: ignore[import-not-found]  # a fixture's type
+    from tests.conftest import ChatServer
 
 COLOURS = ("red", "green", "blue", "white")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sharegptvideo._io import follow_umask, write_jsonl, write_text
-from sharegptvideo.modeling import build_tiny
+from sharegptvideo.models import build_tiny
 from sharegptvideo.synthetic.render import write_mp4
 from sharegptvideo.training import Recipe, SftRecipe, merge_adapters, run_recipe
 from sharegptvideo.training.feature_store import FeatureStore

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
-from worker_rows import Deaf, Dying, Signalled, Unreadable
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.loading import (
+from sharegptvideo.training.recipe import DataSource
+from sharegptvideo.training.workers import (
     CheckedCollator,
     CheckedRows,
     batches_of,
     loader_arguments,
     worker_faults,
 )
-from sharegptvideo.training.recipe import DataSource
+from tests.support.worker_rows import Deaf, Dying, Signalled, Unreadable
 
 DATA = DataSource(name="qa", workers=1)
 

@@ -12,9 +12,9 @@ import torch
 
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.models import open_model
 from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling import VideoLanguageModel, load_model
+from sharegptvideo.models import VideoLanguageModel, load_model
+from sharegptvideo.models.adapters import open_model
 from sharegptvideo.training import (
     DpoRecipe,
     Recipe,

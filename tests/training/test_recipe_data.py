@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from sharegptvideo.data.load import load_dataset, read_rows
+from sharegptvideo.data.sources import DataWarning
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import load_dataset, read_rows
-from sharegptvideo.sources import DataWarning
 from sharegptvideo.training import SftRecipe
 from sharegptvideo.training.examples import DataReport, sft_dataset
 from sharegptvideo.training.families import Family, open_family

@@ -16,7 +16,7 @@ import yaml
 
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import build_tiny, load_model
+from sharegptvideo.models import build_tiny, load_model
 from sharegptvideo.training import DpoRecipe, run_dpo
 from sharegptvideo.training.recipe import Lora
 from sharegptvideo.training.reference import (
@@ -26,7 +26,7 @@ from sharegptvideo.training.reference import (
     reference_cache,
     use_reference,
 )
-from sharegptvideo.training.running import RunFolder
+from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
 
 Change = Callable[..., Any]

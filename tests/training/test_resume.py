@@ -17,9 +17,9 @@ import yaml
 
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.modeling import build_tiny
+from sharegptvideo.models import build_tiny
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, TrainResult, run_recipe
-from sharegptvideo.training.running import COMPLETE, RunFolder
+from sharegptvideo.training.run_dir import COMPLETE, RunFolder
 
 
 def interrupt_at(step: int) -> Callable[[int, int, str], None]:

@@ -12,7 +12,7 @@ import torch
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling import VideoLanguageModel, load_model, weights_hash
+from sharegptvideo.models import VideoLanguageModel, load_model, weights_hash
 from sharegptvideo.training import SftRecipe, run_sft
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.examples import sft_dataset

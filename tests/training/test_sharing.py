@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared_decoders import DECODERS, FIELDS, decoders, relative, rows_of
 from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.sharing import Attention, share_clips, shared_layout
+from tests.support.shared_decoders import DECODERS, FIELDS, decoders, relative, rows_of
 
 # Beginnings and the lengths of what follows each: pairs, one alone, several.
 CLIPS = [(50, (7, 9)), (61, (3, 20)), (40, (5,)), (33, (2, 8, 4))]
@@ -188,7 +188,7 @@ def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
-    from sharegptvideo.training.running import RunFolder
+    from sharegptvideo.training.run_dir import RunFolder
     from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick, trainer_arguments
 
     found = []

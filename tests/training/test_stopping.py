@@ -20,7 +20,7 @@ from sharegptvideo.errors import Interrupted
 from sharegptvideo.training import Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.evaluating import read_evaluations
 from sharegptvideo.training.recipe import Evaluation
-from sharegptvideo.training.running import COMPLETE
+from sharegptvideo.training.run_dir import COMPLETE
 from sharegptvideo.training.stopping import CutOff, StopSignal
 
 Change = Callable[..., Any]

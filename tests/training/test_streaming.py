@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from sharegptvideo.data.load import read_rows
+from sharegptvideo.data.publish.shards import SplitWriter
+from sharegptvideo.data.schema import config_of
+from sharegptvideo.data.sources.columns import arrow_schema
 from sharegptvideo.errors import UserError
-from sharegptvideo.loading import read_rows
-from sharegptvideo.publishing.shards import SplitWriter
-from sharegptvideo.schema import config_of
-from sharegptvideo.sources.columns import arrow_schema
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.examples import sft_dataset
 from sharegptvideo.training.families import open_family

@@ -10,9 +10,9 @@ import pytest
 
 from sharegptvideo import _concurrency
 from sharegptvideo._io import read_json
-from sharegptvideo.eval.models.hf import HfModel
-from sharegptvideo.eval.types import Question, Request
-from sharegptvideo.modeling import VideoLanguageModel
+from sharegptvideo.models import VideoLanguageModel
+from sharegptvideo.models.adapters.hf import HfModel
+from sharegptvideo.models.types import Question, Request
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_recipe
 
 

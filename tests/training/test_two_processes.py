@@ -24,10 +24,10 @@ from safetensors.torch import load_file
 
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.training import Recipe, run_recipe
-from sharegptvideo.training.running import COMPLETE
+from sharegptvideo.training.run_dir import COMPLETE
 from sharegptvideo.training.scale import config_path
 
-SUPPORT = Path(__file__).parents[1] / "support"
+ROOT = Path(__file__).parents[2]
 STEPS = 6
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def launch(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path]),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
-    from sharegptvideo.converting import Converted
+    from sharegptvideo.data.convert import Converted
 
 __all__ = ["convert"]
 
@@ -74,7 +74,7 @@ def convert(
     Example: sharegptvideo data convert plain my.csv --config qa --split train
     --column video=clip --to DIR
     """
-    from sharegptvideo.converting import convert as run
+    from sharegptvideo.data.convert import convert as run
 
     with progress_bar() as progress:
         done = run(

@@ -15,7 +15,7 @@ from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
-    from sharegptvideo.downloading import Limits, Plan
+    from sharegptvideo.data.download import Limits, Plan
 
 __all__ = ["download"]
 
@@ -55,10 +55,11 @@ def download(
 
     Example: sharegptvideo data download msvd_qa --to data --media
     """
-    from sharegptvideo import downloading
-    from sharegptvideo.downloading.sizes import parse_size
+    from sharegptvideo.data.download import Limits
+    from sharegptvideo.data.download import download as download_files
+    from sharegptvideo.data.download.sizes import parse_size
 
-    limits = downloading.Limits(max_bytes=parse_size(max_bytes, "--max-bytes"))
+    limits = Limits(max_bytes=parse_size(max_bytes, "--max-bytes"))
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
@@ -67,7 +68,7 @@ def download(
                 bars.append(stack.enter_context(progress_bar()))
             bars[0](count, total, what)
 
-        plan, done = downloading.download(
+        plan, done = download_files(
             name,
             to,
             media=media,

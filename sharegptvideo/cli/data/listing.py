@@ -24,7 +24,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     Example: sharegptvideo data list
     """
-    from sharegptvideo.schema import CONFIGS
+    from sharegptvideo.data.schema import CONFIGS
 
     if as_json:
         print_json(
@@ -72,9 +72,9 @@ def show(
     """
     import warnings
 
-    from sharegptvideo.loading import read_rows
-    from sharegptvideo.schema import config_of
-    from sharegptvideo.sources import DataWarning, ReadReport
+    from sharegptvideo.data.load import read_rows
+    from sharegptvideo.data.schema import config_of
+    from sharegptvideo.data.sources import DataWarning, ReadReport
 
     config = config_of(name)
     split = split or config.splits[0]

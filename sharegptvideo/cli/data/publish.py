@@ -10,7 +10,7 @@ import typer
 from sharegptvideo.cli._common import JsonOption, note, print_figures, progress_bar
 
 if TYPE_CHECKING:
-    from sharegptvideo.publishing import Published
+    from sharegptvideo.data.publish import Published
 
 __all__ = ["publish"]
 
@@ -71,10 +71,10 @@ def publish(
 
     Example: sharegptvideo data publish path/to/release --repo-id alice/my-captions --dry-run out
     """
-    from sharegptvideo import publishing
+    from sharegptvideo.data.publish import publish as publish_folder
 
     with progress_bar() as progress:
-        done = publishing.publish(
+        done = publish_folder(
             folder,
             repo_id,
             dry_run=dry_run,

@@ -45,8 +45,9 @@ def stats(
     """
     import warnings
 
-    from sharegptvideo.caption_study import Settings, prepare_folder, study, write_report
-    from sharegptvideo.sources import DataWarning
+    from sharegptvideo.data.sources import DataWarning
+    from sharegptvideo.data.stats import Settings, study
+    from sharegptvideo.reports.captions import prepare_folder, write_report
 
     settings = Settings(folder, config, split, limit, on_error, workers)
     if out is not None:

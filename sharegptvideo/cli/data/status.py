@@ -19,7 +19,7 @@ from sharegptvideo.cli._common import (
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
-    from sharegptvideo.coverage import Count, Coverage
+    from sharegptvideo.data.media_availability import Count, Coverage
     from sharegptvideo.media.index import MediaIndex
 
 __all__ = ["status"]
@@ -67,9 +67,9 @@ def status(
     """
     import warnings
 
-    from sharegptvideo.coverage import cover
+    from sharegptvideo.data.media_availability import cover
+    from sharegptvideo.data.sources import DataWarning
     from sharegptvideo.media.index import index_media
-    from sharegptvideo.sources import DataWarning
 
     configs = _configs(names, data_dir)
     if media is None and data_dir is None:
@@ -97,8 +97,8 @@ def status(
 
 def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
     """The configs asked for, each once, or all that the source holds."""
-    from sharegptvideo.schema import config_of
-    from sharegptvideo.sources import held_configs, open_source
+    from sharegptvideo.data.schema import config_of
+    from sharegptvideo.data.sources import held_configs, open_source
 
     if names:
         configs = [config_of(name) for name in dict.fromkeys(names)]
@@ -114,7 +114,7 @@ def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
 def _folder(data_dir: str | None) -> Path:
     """Where the videos are if --media does not say: beside the rows."""
     if data_dir == "synthetic":
-        from sharegptvideo.sources.synthetic import world_folder
+        from sharegptvideo.data.sources.synthetic import world_folder
 
         return world_folder()
     assert data_dir is not None  # refused above

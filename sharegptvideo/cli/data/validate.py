@@ -10,11 +10,11 @@ import typer
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from sharegptvideo.validation import Report
+    from sharegptvideo.data.validate import Report
 
 __all__ = ["validate"]
 
-_MAX_CHARS = 8000  # that of `sharegptvideo.validation`; a test holds the two together
+_MAX_CHARS = 8000  # that of `sharegptvideo.data.validate`; a test holds the two together
 
 
 def validate(
@@ -57,11 +57,11 @@ def validate(
 
     Example: sharegptvideo data validate path/to/release --media path/to/media --out report
     """
-    from sharegptvideo import validation
-    from sharegptvideo.validation.page import write_report
+    from sharegptvideo.data.validate import validate as validate_folder
+    from sharegptvideo.reports.validation import write_report
 
     with progress_bar() as progress:
-        report = validation.validate(
+        report = validate_folder(
             folder,
             configs=config or (),
             media=media or (),

@@ -108,7 +108,7 @@ def _endpoint_options(
     Raises:
         UserError: one of them is no such number, or two exclude each other.
     """
-    from sharegptvideo.llm import EndpointOptions
+    from sharegptvideo.endpoint import EndpointOptions
 
     confirm: Callable[[str], bool] | None = None
     if yes:

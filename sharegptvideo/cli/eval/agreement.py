@@ -36,7 +36,7 @@ def agreement(
     [bold]sharegptvideo eval agreement runs/dpo runs/dpo-exact --out agreement[/bold]
     """
     from sharegptvideo.eval.agreement import compare_judges
-    from sharegptvideo.eval.reports.agreement import save_agreement
+    from sharegptvideo.reports.agreement import save_agreement
 
     found = compare_judges(first, second)
     if out is not None:

@@ -22,7 +22,7 @@ from sharegptvideo.cli.eval._shared import (
 )
 
 if TYPE_CHECKING:
-    from sharegptvideo.llm import EndpointOptions
+    from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["attack"]
 
@@ -62,7 +62,7 @@ def attack(
     """
     from sharegptvideo.eval.integrity import attack_judge, cases_of, own_cases
     from sharegptvideo.eval.tasks import load_questions, load_task
-    from sharegptvideo.judging import open_judge
+    from sharegptvideo.judges import open_judge
 
     cases = own_cases()[:limit]
     if task is not None:

@@ -26,7 +26,7 @@ from sharegptvideo.cli.eval._shared import (
 )
 
 if TYPE_CHECKING:
-    from sharegptvideo.llm import EndpointOptions
+    from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["judge"]
 

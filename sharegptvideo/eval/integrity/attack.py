@@ -9,14 +9,14 @@ from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps, sha256_text, write_json
+from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.costs import estimate_verdicts
 from sharegptvideo.eval.integrity.attacks import Case, attacks_version, list_attacks
-from sharegptvideo.eval.runfolder import RunFolder, package_versions
-from sharegptvideo.eval.types import Question
+from sharegptvideo.eval.run_dir import RunFolder, package_versions
 from sharegptvideo.eval.verdicts import judge_answers
-from sharegptvideo.judging import Judge, Panel
-from sharegptvideo.llm import EndpointOptions
+from sharegptvideo.judges import Judge, Panel
+from sharegptvideo.models.types import Question
 
 __all__ = ["attack_judge"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._text import and_more
+from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks.schema import AnnotationFiles, Task
-from sharegptvideo.eval.types import Question
-from sharegptvideo.schema import CONFIGS
+from sharegptvideo.models.types import Question
 
 __all__ = ["chosen_questions", "load_questions", "media_folder"]
 
@@ -87,11 +87,11 @@ def _annotation_files(
 def _read_annotations(
     task: Task, reader: str, questions: Path, mapping: Path | None
 ) -> Iterator[Row]:
-    from sharegptvideo.sources.activitynet import read_activitynet
-    from sharegptvideo.sources.msrvtt import read_msrvtt
-    from sharegptvideo.sources.msvd import read_msvd
-    from sharegptvideo.sources.plain import read_plain
-    from sharegptvideo.sources.tgif import read_tgif_frameqa
+    from sharegptvideo.data.sources.activitynet import read_activitynet
+    from sharegptvideo.data.sources.msrvtt import read_msrvtt
+    from sharegptvideo.data.sources.msvd import read_msvd
+    from sharegptvideo.data.sources.plain import read_plain
+    from sharegptvideo.data.sources.tgif import read_tgif_frameqa
 
     match reader:
         case "msvd":
@@ -107,7 +107,7 @@ def _read_annotations(
 
 
 def _read_rows(task: Task, data_dir: Path | None) -> Iterator[Row]:
-    from sharegptvideo.loading import read_rows
+    from sharegptvideo.data.load import read_rows
 
     accepted = task.annotations.questions if task.annotations else ()
     files = f", or its annotations ({', '.join(accepted)})" if accepted else ""
@@ -135,7 +135,7 @@ def media_folder(task: Task, data_dir: Path | None, media: Path | None) -> Path 
         return media or data_dir
     if not task.config.startswith("synthetic"):
         return None
-    from sharegptvideo.sources.synthetic import world_folder
+    from sharegptvideo.data.sources.synthetic import world_folder
 
     return world_folder()
 

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sharegptvideo._io import dumps
+from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.eval.types import short_hash
-from sharegptvideo.schema import CONFIGS
+from sharegptvideo.models.types import short_hash
 
 __all__ = ["AnnotationFiles", "JudgeWording", "Task"]
 

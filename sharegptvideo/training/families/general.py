@@ -17,7 +17,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.media.picking import spread
-from sharegptvideo.modeling import (
+from sharegptvideo.models import (
     check_whole,
     checkpoint_folder,
     conversation,
@@ -25,8 +25,8 @@ from sharegptvideo.modeling import (
     outline,
     quiet_transformers,
 )
-from sharegptvideo.modeling.loading import REPORTED
-from sharegptvideo.modeling.processors import clip_metadata
+from sharegptvideo.models.checkpoints import REPORTED
+from sharegptvideo.models.processors import clip_metadata
 from sharegptvideo.training.families.base import Clip, ClipReader, Family
 from sharegptvideo.training.families.conversations import Conversations
 

@@ -23,7 +23,7 @@ def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
     Raises:
         UserError: no such model, or one of an architecture that no family here trains.
     """
-    from sharegptvideo.modeling import model_type
+    from sharegptvideo.models import model_type
 
     kind = model_type(recipe.model)
     family: Family

@@ -11,8 +11,8 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sharegptvideo.media import sample_frames
-from sharegptvideo.modeling import VideoPixels, load_model, load_tokenizer, video_token_count
-from sharegptvideo.modeling.prompts import encode, expand_video
+from sharegptvideo.models import VideoPixels, load_model, load_tokenizer, video_token_count
+from sharegptvideo.models.prompts import encode, expand_video
 from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader, TowerFamily
 from sharegptvideo.training.fingerprints import digest, module_fingerprint
 
@@ -85,7 +85,7 @@ class VideoLlavaFamily(TowerFamily):
         self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """See `sharegptvideo.modeling.prompts.encode`."""
+        """See `sharegptvideo.models.prompts.encode`."""
         return encode(self.tokenizer, [dict(message) for message in messages])
 
     def freeze(self, parts: Freeze) -> None:

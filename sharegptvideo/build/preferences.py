@@ -1,0 +1,170 @@
+"""Preference pairs from scored answers, by the paper's rule (arXiv 2404.01258, section 3.3)."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sharegptvideo._io import sha256_file, write_json, write_jsonl
+from sharegptvideo.build.stage import Row, latest_rows, stage_file
+from sharegptvideo.errors import UserError
+
+__all__ = ["CAUSES", "PAIRS_FILE", "PairsReport", "make_pairs", "pair_of"]
+
+PAIRS_FILE = Path("video_instruction/train/dpo/sft_dpo.jsonl")
+"""Where the pairs lie under the output folder: as in the release, so `load_dataset` reads them."""
+
+CAUSES = ("all_acceptable", "all_unacceptable", "too_few_scored", "no_candidates")
+"""Why an item gives no pair. Too few scored: under two different answers with a score."""
+
+
+@dataclass(slots=True)
+class PairsReport:
+    """What `make_pairs` did.
+
+    `histogram` counts answers by score, bin "3" holding 3 <= score < 4, over all answers drawn
+    (an answer drawn twice counts twice), as do the means. `duplicates_removed` counts draws that
+    repeat another answer of their item but for case, punctuation and spaces; `empty_removed`
+    those without a word.
+    """
+
+    seed: int
+    threshold: float
+    n_items: int = 0
+    n_pairs: int = 0
+    without_pair: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    n_answers: int = 0
+    n_unscored: int = 0
+    duplicates_removed: int = 0
+    empty_removed: int = 0
+    histogram: dict[str, int] = field(default_factory=dict)
+    mean_score: float | None = None
+    share_acceptable: float | None = None
+    mean_chosen: float | None = None
+    mean_rejected: float | None = None
+    rewards_sha256: str = ""
+
+    def as_dict(self) -> Row:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+
+def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.0) -> PairsReport:
+    """Make one preference pair of each item that has both kinds of answer.
+
+    An answer with score >= `threshold` is acceptable, any other unacceptable; one of each, drawn at
+    random, make the pair. The draw depends on `seed` and the item's id only, so that more items,
+    or fewer, leave the other pairs as they are.
+
+    Writes under `out`, each whole or not at all: `PAIRS_FILE` (columns of the config
+    `preferences`), `preferences.json` (the report), `items_without_pair.jsonl` (id, video, cause)
+    and `splits.json` (no pair is held out for validation).
+
+    Args:
+        rewards: the file that `score_candidates` wrote, or its folder.
+        out: the folder to write.
+        seed: of the draw.
+        threshold: the lowest acceptable score.
+
+    Raises:
+        UserError: no such file, a broken line, or no item at all.
+    """
+    file = stage_file(rewards, "rewards.jsonl")
+    items = latest_rows(file)
+    if not items:
+        raise UserError(f"{file}: no scored items; run `sharegptvideo build rewards` first")
+    report = PairsReport(seed=seed, threshold=threshold, n_items=len(items))
+    pairs: list[Row] = []
+    without: list[Row] = []
+    for item in items.values():
+        found = pair_of(item, seed=seed, threshold=threshold)
+        if isinstance(found, str):
+            report.without_pair[found] += 1
+            without.append({"id": item["id"], "video": item["video"], "cause": found})
+        else:
+            pairs.append(found)
+    _count(report, list(items.values()))
+    report.n_pairs = len(pairs)
+    report.mean_chosen = _mean([float(pair["chosen_score"]) for pair in pairs])
+    report.mean_rejected = _mean([float(pair["rejected_score"]) for pair in pairs])
+    report.rewards_sha256 = sha256_file(file)
+    write_jsonl(out / PAIRS_FILE, pairs)
+    # The items were taken from one split already: all pairs are for training.
+    write_json(out / "splits.json", {"validation": []})
+    write_jsonl(out / "items_without_pair.jsonl", without)
+    write_json(out / "preferences.json", report.as_dict())
+    return report
+
+
+def pair_of(item: Row, *, seed: int, threshold: float = 3.0) -> Row | str:
+    """The pair of one scored item, or the cause (one of `CAUSES`) why it has none.
+
+    Of answers that are the same but for case, punctuation and spaces, the first scored one stands
+    for all; answers without a word are left out.
+    """
+    if not item["answers"]:
+        return "no_candidates"
+    distinct: dict[str, Row] = {}
+    for answer in item["answers"]:
+        text = _same_text(answer["text"])
+        if text and answer["score"] is not None:
+            distinct.setdefault(text, answer)
+    if len(distinct) < 2:
+        return "too_few_scored"
+    acceptable = [answer for answer in distinct.values() if answer["score"] >= threshold]
+    unacceptable = [answer for answer in distinct.values() if answer["score"] < threshold]
+    if not unacceptable:
+        return "all_acceptable"
+    if not acceptable:
+        return "all_unacceptable"
+    # A string seeds through SHA-512, the same on every machine and version of Python.
+    draw = random.Random(f"{seed}/{item['id']}")
+    chosen, rejected = draw.choice(acceptable), draw.choice(unacceptable)
+    return {
+        "id": item["id"],
+        "video": item["video"],
+        "source": item["source"],
+        "prompt": item["question"],
+        "chosen": chosen["text"],
+        "rejected": rejected["text"],
+        "chosen_score": float(chosen["score"]),
+        "rejected_score": float(rejected["score"]),
+        "answer": item["answer"],
+        "caption": item["caption"],
+    }
+
+
+def _same_text(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _count(report: PairsReport, items: list[Row]) -> None:
+    scores: list[float] = []
+    for item in items:
+        seen: set[str] = set()
+        for answer in item["answers"]:
+            copies = int(answer["copies"])
+            report.n_answers += copies
+            text = _same_text(answer["text"])
+            if not text:
+                report.empty_removed += copies
+            else:
+                report.duplicates_removed += copies - (text not in seen)
+                seen.add(text)
+            if answer["score"] is None:
+                report.n_unscored += copies
+            else:
+                scores += [float(answer["score"])] * copies
+    bins = Counter(math.floor(score) for score in scores)
+    low, high = min([1, *bins]), max([5, *bins])
+    report.histogram = {str(score): bins[score] for score in range(low, high + 1)}
+    report.mean_score = _mean(scores)
+    report.share_acceptable = _mean([float(score >= report.threshold) for score in scores])
+
+
+def _mean(values: list[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

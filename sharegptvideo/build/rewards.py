@@ -1,0 +1,181 @@
+"""Scores for candidate answers, by a judge that reads texts only: the caption is the video."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog
+from sharegptvideo.build.stage import (
+    Row,
+    begin,
+    latest_rows,
+    stage_file,
+)
+from sharegptvideo.errors import UserError
+from sharegptvideo.judges import Judge, JudgeItem, Verdict
+
+__all__ = ["RewardsReport", "score_candidates"]
+
+
+@dataclass(slots=True)
+class RewardsReport:
+    """What `score_candidates` holds when it ends.
+
+    `n_failed` items have no candidates (see the first step); `n_judged` are the judgements asked
+    for in this run; `reasons` counts the unscored answers by reason; `tokens` is what the
+    judgements in the file cost.
+    """
+
+    n_items: int = 0
+    n_failed: int = 0
+    n_answers: int = 0
+    n_distinct: int = 0
+    n_judged: int = 0
+    n_scored: int = 0
+    n_unscored: int = 0
+    mean_score: float | None = None
+    tokens: int = 0
+    reasons: dict[str, int] | None = None
+
+    def as_dict(self) -> Row:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+
+def score_candidates(
+    candidates: Path, judge: Judge, out: Path, *, progress: Progress | None = None
+) -> RewardsReport:
+    """Score every candidate answer; resumable.
+
+    The judge is given caption, question, reference and answer. Answers of one question that are
+    equal to the letter are judged once. An answer that the judge cannot score stays, with its
+    reason and without a score. The next run asks again only where no reply came (an endpoint that
+    was down), never where one came that could not be read.
+
+    Writes `out/rewards.jsonl`, one row an item: id, video, source, question, answer, caption,
+    error (why there are no candidates, or null), answers [{text, copies, status, score, reason,
+    reply, judge, tokens}]; and the judge's description, then the report, in `out/rewards.json`.
+
+    Args:
+        candidates: the file that `sample_candidates` wrote, or its folder.
+        judge: gives the scores, 1 to 5 by the paper.
+        out: the folder to write.
+        progress: called with answers judged, answers to judge, "rewards".
+
+    Raises:
+        UserError: a broken input, a judge that cannot work, or results of another judge in `out`.
+    """
+    file = stage_file(candidates, "candidates.jsonl")
+    items = latest_rows(file)
+    if not items:
+        raise UserError(f"{file}: no candidates; run `sharegptvideo build candidates` first")
+    judge.check()
+    with begin(out / "rewards.json", {"judge": judge.describe()}) as run:
+        log = run.log("rewards")
+        n_judged = _score(items, judge, log, progress)
+        report = _report([log.rows[item_id] for item_id in items], n_judged)
+        run.finish(report.as_dict())
+    return report
+
+
+def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progress | None) -> int:
+    """Bring the log up to date with `items`; returns the number of judgements asked for."""
+    rows: dict[str, Row] = {}
+    for item_id, item in items.items():
+        old = log.rows.get(item_id)
+        row = _row(item, old)
+        if _open(row):
+            rows[item_id] = row
+        elif row != old:
+            log.append(row)
+    asked = [_judge_item(row, index) for row in rows.values() for index in _open(row)]
+    pending = {item.id for item in asked}
+    left = {item_id: len(_open(row)) for item_id, row in rows.items()}
+    started: dict[str, Row] = {}
+    try:
+        for done, verdict in enumerate(judge.judge(asked) if asked else (), start=1):
+            pending.remove(verdict.id)
+            item_id, _, index = verdict.id.rpartition("#")
+            row = started.setdefault(item_id, rows[item_id])
+            _enter(row["answers"][int(index)], verdict)
+            left[item_id] -= 1
+            if not left[item_id]:
+                log.append(started.pop(item_id))
+            if progress:
+                progress(done, len(asked), "rewards")
+    finally:
+        for row in started.values():  # stopped half-way through an item: what was judged is kept
+            log.append(row)
+    if pending:
+        raise RuntimeError(f"judge {judge.name} gave no verdict for {len(pending)} of {len(asked)}")
+    return len(asked)
+
+
+def _row(item: Row, old: Row | None) -> Row:
+    """The row of an item, with the verdicts that an earlier row holds on the same texts."""
+    texts: Counter[str] = Counter(item["candidates"])
+    row = {
+        name: item[name] for name in ("id", "video", "source", "question", "answer", "caption")
+    } | {"error": item["error"], "answers": []}
+    same = old is not None and all(
+        old[name] == row[name] for name in ("question", "answer", "caption")
+    )
+    known = {answer["text"]: answer for answer in old["answers"]} if old and same else {}
+    for text, copies in texts.items():
+        blank = {"text": text, "copies": copies, "status": None, "score": None, "reason": None}
+        blank |= {"reply": None, "judge": None, "tokens": 0}
+        row["answers"].append(known.get(text, blank) | {"copies": copies})
+    return row
+
+
+def _open(row: Row) -> list[int]:
+    """The answers to ask about: never judged, or unscored without a reply."""
+    return [
+        index
+        for index, answer in enumerate(row["answers"])
+        if answer["status"] != "scored" and answer["reply"] is None
+    ]
+
+
+def _judge_item(row: Row, index: int) -> JudgeItem:
+    return JudgeItem(
+        id=f"{row['id']}#{index}",
+        task="preferences",
+        video=row["video"],
+        question=row["question"],
+        reference=row["answer"],
+        prediction=row["answers"][index]["text"],
+        caption=row["caption"],
+    )
+
+
+def _enter(answer: Row, verdict: Verdict) -> None:
+    answer["status"] = verdict.status
+    answer["score"] = verdict.score
+    answer["reason"] = verdict.reason
+    answer["reply"] = verdict.reply
+    answer["judge"] = verdict.judge
+    answer["tokens"] = verdict.tokens
+
+
+def _report(rows: list[Row], n_judged: int) -> RewardsReport:
+    answers = [answer for row in rows for answer in row["answers"]]
+    scored = [answer for answer in answers if answer["score"] is not None]
+    weight = sum(answer["copies"] for answer in scored)
+    total = sum(answer["copies"] * answer["score"] for answer in scored)
+    unscored = [answer for answer in answers if answer["score"] is None]
+    return RewardsReport(
+        n_items=len(rows),
+        n_failed=sum(row["error"] is not None for row in rows),
+        n_answers=sum(answer["copies"] for answer in answers),
+        n_distinct=len(answers),
+        n_judged=n_judged,
+        n_scored=len(scored),
+        n_unscored=len(unscored),
+        mean_score=total / weight if weight else None,
+        tokens=sum(answer["tokens"] for answer in answers),
+        reasons=dict(Counter(str(answer["reason"]) for answer in unscored)),
+    )

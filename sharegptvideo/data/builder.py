@@ -1,0 +1,197 @@
+"""The `datasets` builder behind `load_dataset` and the registered name "sharegptvideo".
+
+Only imported once `datasets` is needed. Map-style and streaming read through
+`media_paths.rows_of`, like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+from datasets.builder import Key
+from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
+
+from sharegptvideo._io import os_errors
+from sharegptvideo.data import schema
+from sharegptvideo.data.media_paths import MediaPaths, media_paths, rows_of
+from sharegptvideo.data.sources import ReadReport, Row, Source, on_error_of, open_source
+from sharegptvideo.data.typed_rows import TypedRows
+from sharegptvideo.errors import UserError
+
+__all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]
+
+_CACHE_FIX = "make room, or name another place: SHAREGPTVIDEO_CACHE, cache_dir= in datasets"
+
+
+@dataclass
+class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # datasets is untyped
+    """What can be passed beside the name: `data_dir` is the source (None: the Hub).
+
+    `hub_revision` is the revision on the Hub; `datasets` keeps `revision` for itself and does
+    not hand it to builders of this kind.
+    """
+
+    media: str | None = None
+    require_media: bool = False
+    on_error: str = "raise"
+    hub_revision: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharegptvideoConfig) and vars(self) == vars(other)
+
+    def open(self, *, streaming: bool = False) -> Source:
+        """The source that the options name."""
+        return open_source(
+            schema.config_of(self.name),
+            self.data_dir,
+            revision=self.hub_revision,
+            streaming=streaming,
+        )
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """The name of the cached table: it changes with the files' fingerprints.
+
+        `media` takes no part: paths are looked up each time and never cached, and neither is
+        what `require_media` leaves out.
+        """
+        media_paths(self.media, self.require_media)  # refused now, not after the table is made
+        if custom_features is not None:
+            raise UserError("features= is fixed by the config; use Dataset.cast on what is loaded")
+        del config_kwargs  # all that matters of them is in the source and `on_error`
+        key = [*self.open().fingerprint(schema.config_of(self.name)), on_error_of(self.on_error)]
+        return f"{self.name}-{Hasher.hash(key)}"
+
+
+class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # as above
+    """Tables and streams of every config; `report` lists what the last reading left out."""
+
+    BUILDER_CONFIG_CLASS = SharegptvideoConfig
+    BUILDER_CONFIGS: ClassVar[list[SharegptvideoConfig]] = [
+        SharegptvideoConfig(name=config.name, description=config.description)
+        for config in schema.CONFIGS.values()
+    ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.report = ReadReport()
+        folder = kwargs.get("cache_dir")
+        with os_errors(Path(folder) if folder else "the cache of datasets", _CACHE_FIX):
+            super().__init__(*args, **kwargs)
+
+    def _create_builder_config(
+        self, config_name: str | None = None, **config_kwargs: Any
+    ) -> tuple[SharegptvideoConfig, str]:
+        schema.config_of(config_name or "default")  # our error, with the nearest names
+        config_kwargs.pop("data_files", None)  # an empty list, see `registration`
+        created: tuple[SharegptvideoConfig, str] = super()._create_builder_config(
+            config_name, **config_kwargs
+        )
+        return created
+
+    def _info(self) -> datasets.DatasetInfo:
+        config = schema.config_of(self.config.name)
+        return datasets.DatasetInfo(
+            description=config.description, features=schema.features(config.name)
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        config = schema.config_of(self.config.name)
+        streaming = bool(dl_manager.is_streaming)
+        source = self.config.open(streaming=streaming)
+        media = media_paths(self.config.media, self.config.require_media) if streaming else None
+        return [
+            datasets.SplitGenerator(
+                name=split, gen_kwargs={"source": source, "split": split, "media": media}
+            )
+            for split in source.splits(config)
+        ]
+
+    def _generate_examples(
+        self, source: Source, split: str, media: MediaPaths | None
+    ) -> Iterator[tuple[Key, Row]]:
+        config = schema.config_of(self.config.name)
+        report = ReadReport()
+        try:
+            rows = rows_of(config, source, split, media, self.config.on_error, report)
+            for number, row in enumerate(rows):
+                yield Key(0, number), row
+        finally:
+            self.report.merge(report)
+            if not self._preparing:
+                report.warn()
+
+    _preparing = False
+
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Write the table unless it is cached.
+
+        Raises:
+            UserError: a row that breaks the schema, a cache that is full or may not be
+                written, and the rest of `load_dataset`'s.
+        """
+        with os_errors(Path(self._cache_dir_root), _CACHE_FIX):
+            try:
+                super().download_and_prepare(*args, **kwargs)
+            except DatasetGenerationError as error:
+                # What the user can mend, or a full disk, is not the table's fault.
+                if isinstance(error.__cause__, UserError | OSError):
+                    raise error.__cause__ from None
+                raise
+        self.report = ReadReport.load(self._output_dir)
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        self.report = ReadReport()
+        self._preparing = True
+        try:
+            super()._download_and_prepare(*args, **kwargs)
+        finally:
+            self._preparing = False
+        self.report.save(self._output_dir)
+
+    def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """The table of a split, or of all; warns of what was left out when it was written."""
+        dataset = super().as_dataset(*args, **kwargs)
+        self.report.warn()
+        return dataset
+
+    def _build_single_dataset(self, split: Any, in_memory: bool = False) -> datasets.Dataset:
+        info = self.info.splits.get(str(split))
+        if info is not None and info.num_examples == 0:
+            # `datasets` has no instruction for a table without rows.
+            empty: dict[str, list[Any]] = {name: [] for name in self.info.features}
+            dataset = datasets.Dataset.from_dict(
+                empty, features=self.info.features, split=datasets.NamedSplit(str(split))
+            )
+        else:
+            dataset = super()._build_single_dataset(split, in_memory=in_memory)
+        media = media_paths(self.config.media, self.config.require_media)
+        return dataset if media is None else self._with_paths(dataset, media)
+
+    def _with_paths(self, dataset: datasets.Dataset, media: MediaPaths) -> datasets.Dataset:
+        report = ReadReport()
+        videos = list(dataset["video"])
+        paths = [media.find(video, report) for video in videos]
+        kept = [
+            number
+            for number, (video, path) in enumerate(zip(videos, paths, strict=True))
+            if media.keeps(video, path)
+        ]
+        if len(kept) < len(videos):
+            left = sorted(set(range(len(videos))) - set(kept))
+            report.without_media += dataset.select(left)["id"]
+        self.report.merge(report)
+        dataset = dataset.add_column(schema.VIDEO_PATH, paths, feature=datasets.Value("string"))
+        return dataset.select(kept) if len(kept) < len(videos) else dataset
+
+    def _as_streaming_dataset_single(
+        self, splits_generator: datasets.SplitGenerator, decode_num_threads: int | None = None
+    ) -> datasets.IterableDataset:
+        del decode_num_threads  # nothing here is decoded
+        info = self.info.copy()
+        info.features = schema.features(self.config.name, media=bool(self.config.media))
+        rows = TypedRows(self._get_examples_iterable_for_split(splits_generator), info.features)
+        return datasets.IterableDataset(rows, info=info, split=splits_generator.name)

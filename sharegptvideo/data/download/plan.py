@@ -1,0 +1,220 @@
+"""What a download will do, found out before it does anything: files, sizes, what is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from sharegptvideo._io import KeyedLog
+from sharegptvideo.data.download.disk import safe_parts
+from sharegptvideo.data.download.fetch import RemoteFile, patiently
+from sharegptvideo.data.download.select import Choice, archive_name, choose
+from sharegptvideo.data.sources.hub import hub_errors
+from sharegptvideo.errors import UserError
+
+__all__ = ["MARKER", "WORK", "Item", "Plan", "State", "make_plan", "work_folder"]
+
+WORK = ".sharegptvideo"
+"""The folder below `--to` with the journal and what is under way; readers of media skip it."""
+
+MARKER = ".archive.json"
+"""The file in an unpacked folder that says which archive it came from."""
+
+
+class State(Enum):
+    """What has to be done for one file."""
+
+    DONE = "done"
+    """In its place and known to be right: nothing."""
+    CHECK = "check"
+    """A file of the right size lies in its place, not from us: hash it, then take it over."""
+    FETCH = "fetch"
+    """Not there, or only in part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file of the plan. `here` is how many of its bytes need no more fetching."""
+
+    remote: RemoteFile
+    what: str
+    target: Path
+    state: State
+    here: int
+    is_archive: bool
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes that have yet to come."""
+        return 0 if self.state is State.DONE else self.remote.size - self.here
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All files of a download, with remarks for the user in `notes`."""
+
+    to: Path
+    items: tuple[Item, ...]
+    commits: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def open(self) -> list[Item]:
+        """The items that are not done."""
+        return [item for item in self.items if item.state is not State.DONE]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files as the Hub has them."""
+        return sum(item.remote.size for item in self.items)
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes that have yet to come."""
+        return sum(item.to_fetch for item in self.items)
+
+
+def work_folder(to: Path) -> Path:
+    """Where the download keeps its own files below `to`."""
+    return to / WORK
+
+
+def make_plan(
+    name: str, to: Path, journal: KeyedLog, *, media: bool, only: str | None, revision: str | None
+) -> Plan:
+    """List the repositories at one commit each, and compare with what lies in `to`.
+
+    Raises:
+        UserError: unknown name or source, the Hub cannot be reached, a file that the name
+            needs is not there, or a file of the user's is in the way.
+    """
+    choices, notes = choose(name, media=media, only=only)
+    listing = _Listing(revision)
+    items: dict[str, Item] = {}
+    for choice in choices:
+        files = [file for file in listing.of(choice.repo) if choice.takes(file.path)]
+        if not files and not choice.is_media:
+            raise UserError(
+                f"{choice.repo}: no {choice.pattern} on the Hub for {choice.what}", exit_code=1
+            )
+        if not files:
+            notes.append(f"{choice.repo} has no {choice.pattern}: no {choice.what}")
+        for file in files:
+            items.setdefault(file.path, _item(file, choice, to, journal))
+    return Plan(to, tuple(items.values()), dict(listing.commits), tuple(notes))
+
+
+@dataclass(slots=True)
+class _Listing:
+    """The files of a repository, asked for once."""
+
+    revision: str | None
+    commits: dict[str, str] = field(default_factory=dict)
+    _files: dict[str, list[RemoteFile]] = field(default_factory=dict)
+
+    def of(self, repo: str) -> list[RemoteFile]:
+        if repo not in self._files:
+            with hub_errors(repo, self.revision, _FIX):
+                self._files[repo] = sorted(self._ask(repo), key=_natural)
+        return self._files[repo]
+
+    def _ask(self, repo: str) -> Iterator[RemoteFile]:
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        api = HfApi()
+        commit = patiently(lambda: api.dataset_info(repo, revision=self.revision)).sha
+        if commit is None:
+            raise UserError(f"{repo}: the Hub names no commit", exit_code=1)
+        self.commits[repo] = commit
+        for entry in api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"):
+            if isinstance(entry, RepoFile):
+                if not safe_parts(entry.path):
+                    raise UserError(f"{repo}: refused, {entry.path!r} leads outside", exit_code=1)
+                digest = (
+                    f"git:{entry.blob_id}" if entry.lfs is None else f"sha256:{entry.lfs.sha256}"
+                )
+                yield RemoteFile(repo, commit, entry.path, entry.size, digest)
+
+
+_FIX = "see that this machine has a network, and run the same command again"
+
+
+def _natural(file: RemoteFile) -> list[str | int]:
+    """In the order of people: chunk_2 before chunk_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.path)]
+
+
+def _item(file: RemoteFile, choice: Choice, to: Path, journal: KeyedLog) -> Item:
+    inside = archive_name(file.path) if choice.is_media else None
+    target = to / (inside or file.path)
+    if inside is None:
+        state, here = _file_state(file, target, to, journal)
+    else:
+        state, here = _folder_state(file, target, to)
+    return Item(file, choice.what, target, state, here, is_archive=inside is not None)
+
+
+def _file_state(file: RemoteFile, target: Path, to: Path, journal: KeyedLog) -> tuple[State, int]:
+    if not target.exists():
+        return State.FETCH, _partial(file, to)
+    stat = target.stat()
+    known = journal.rows.get(file.path, {})
+    if (known.get("size"), known.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):  # from us
+        if known.get("digest") == file.digest:
+            return State.DONE, file.size
+        return State.FETCH, _partial(file, to)
+    if target.is_file() and stat.st_size == file.size:
+        return State.CHECK, file.size
+    raise in_the_way(target, file)
+
+
+def _folder_state(file: RemoteFile, target: Path, to: Path) -> tuple[State, int]:
+    if target.exists():
+        marker = read_marker(target)
+        if marker is None:
+            raise in_the_way(target, file)
+        digest, top = marker
+        if digest == file.digest and count_top(target) >= top:
+            return State.DONE, file.size
+    own = to / file.path
+    if own.is_file() and own.stat().st_size == file.size:
+        return State.CHECK, file.size
+    return State.FETCH, _partial(file, to)
+
+
+def in_the_way(target: Path, file: RemoteFile) -> UserError:
+    """The error for what lies where a file of the Hub belongs and is not from a download."""
+    return UserError(
+        f"{target}: is there, but is not {file.path} of {file.repo} as the Hub has it; "
+        "move it away, or choose another folder with --to"
+    )
+
+
+def _partial(file: RemoteFile, to: Path) -> int:
+    part = work_folder(to) / file.part_name
+    return min(part.stat().st_size, file.size) if part.exists() else 0
+
+
+def read_marker(folder: Path) -> tuple[str, int] | None:
+    """The digest of the archive that a folder came from, and how many entries were right in it.
+
+    None where there is no sound marker.
+    """
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(marker, dict):
+        return None
+    digest, top = marker.get("digest"), marker.get("top")
+    return (digest, top) if isinstance(digest, str) and isinstance(top, int) else None
+
+
+def count_top(folder: Path) -> int:
+    """Entries right below a folder, without the marker: enough to see that clips were removed."""
+    return sum(1 for path in folder.iterdir() if path.name != MARKER)

@@ -1,0 +1,311 @@
+"""Unpack a tar archive that nobody vouches for: nothing outside its folder, nothing without end.
+
+Refused, with the entry's name: absolute paths, `..`, links that lead out of the folder, devices,
+pipes and other special entries, entries below a link. Unpacking stops at `Limits`. An archive
+that is cut off or damaged is an error even where tar would take what came before for the whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo._io import os_error_words
+from sharegptvideo.data.download.disk import safe_parts
+from sharegptvideo.errors import UserError
+
+__all__ = ["ArchiveError", "Limits", "Unpacked", "unpack"]
+
+_CHUNK = 1 << 16
+_GZIP = b"\x1f\x8b"
+# Names, links and times of one entry take a few hundred bytes. tarfile reads such headers into
+# memory whole and searches them with patterns that are quadratic in some Python versions.
+_HEADER_BYTES = 16 << 10
+# Small archives of empty files compress far better than any frames; they harm nobody.
+_RATIO_FROM = 64 << 20
+_BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
+
+Tick = Callable[[int, int], None]
+"""`tick(entries, bytes of the archive read)`, called after each entry."""
+
+
+class ArchiveError(UserError):
+    """An archive that cannot or must not be unpacked: which, where in it, and why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where unpacking one archive stops.
+
+    `max_bytes` counts what is written, `max_entries` files, folders and links, and `max_ratio`
+    is bytes unpacked to bytes of the archive, minded from 64 MiB on. Frames are JPEG files,
+    which gzip cannot shrink: the release's chunks lie far below all three.
+    """
+
+    max_bytes: int = 64_000_000_000
+    max_entries: int = 5_000_000
+    max_ratio: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What came out of an archive: entries (folders included), bytes of its files, and where."""
+
+    entries: int
+    bytes: int
+    folder: Path
+
+
+def unpack(
+    archive: Path,
+    into: Path,
+    limits: Limits | None = None,
+    *,
+    drop: frozenset[str] = frozenset(),
+    label: str | None = None,
+    tick: Tick | None = None,
+) -> Unpacked:
+    """Unpack a `.tar` or `.tar.gz` into a folder that is made here.
+
+    Where all that the archive holds is one folder with a name in `drop`, that folder is the
+    result, else `into` is. `label` is what messages call the archive, by default its path.
+    Owners, rights and times of the archive are not taken over. A name that comes twice keeps
+    its last content, as with tar. What was written stays after an error; the caller removes it.
+
+    Raises:
+        ArchiveError: the archive is cut off, damaged or no tar; an entry is refused; a limit
+            is reached. The message names the archive, and the entry where one is to blame.
+        OSError: the disk's own errors, FileExistsError where `into` is there already.
+    """
+    into.mkdir(parents=True)
+    limits = limits or Limits()
+    label = label or str(archive)
+    with archive.open("rb") as raw:
+        packed = raw.read(2) == _GZIP
+        raw.seek(0)
+        stream = gzip.GzipFile(fileobj=raw) if packed else raw
+        guard = _Guard(label, stream, raw, limits.max_ratio)
+        try:
+            return _Unpacking(label, into, limits, guard).run(drop, tick)
+        except EOFError as error:
+            raise ArchiveError(
+                f"{label}: cut off (it ends before its end mark); nothing of it is kept"
+            ) from error
+        except (zlib.error, gzip.BadGzipFile, tarfile.TarError, ValueError) as error:
+            raise ArchiveError(f"{label}: damaged or not a tar archive ({error})") from error
+        except OSError as error:
+            if error.errno not in _BAD_NAMES:
+                raise
+            raise ArchiveError(
+                f"{label}: an entry's name is not possible here ({os_error_words(error)})"
+            ) from error
+
+
+@dataclass(slots=True)
+class _Guard:
+    """What tarfile reads from: forward only, a bounded header at a time, with the ratio minded."""
+
+    label: str
+    stream: gzip.GzipFile | io.BufferedReader
+    raw: io.BufferedReader
+    max_ratio: int
+    at: int = 0
+    header_left: int | None = None
+    last: bytes = b""
+
+    def read(self, size: int) -> bytes:
+        if self.header_left is not None:
+            self.header_left -= size
+            if size < 0 or self.header_left < 0:
+                raise ArchiveError(
+                    f"{self.label}: an entry's header is over {_HEADER_BYTES:,} bytes"
+                )
+        self.last = self.stream.read(size)
+        self.at += len(self.last)
+        self._mind_ratio()
+        return self.last
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        if whence != os.SEEK_SET or position < self.at:
+            raise ArchiveError(f"{self.label}: damaged (an entry with a negative size)")
+        while self.at < position:
+            got = self.stream.read(min(_CHUNK, position - self.at))
+            if not got:
+                break
+            self.at += len(got)
+            self._mind_ratio()
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def _mind_ratio(self) -> None:
+        if self.at > _RATIO_FROM and self.at > self.max_ratio * self.raw.tell():
+            raise ArchiveError(
+                f"{self.label}: unpacks to over {self.max_ratio} times its size; "
+                "stopped, such an archive is made to fill disks"
+            )
+
+
+@dataclass(slots=True)
+class _Unpacking:
+    label: str
+    root: Path
+    limits: Limits
+    guard: _Guard
+    entries: int = 0
+    bytes: int = 0
+    folders: set[tuple[str, ...]] = field(default_factory=lambda: {()})
+    links: set[tuple[str, ...]] = field(default_factory=set)
+    tops: set[str] = field(default_factory=set)
+
+    def run(self, drop: frozenset[str], tick: Tick | None) -> Unpacked:
+        self.guard.header_left = _HEADER_BYTES
+        tar = tarfile.TarFile(fileobj=_as_file(self.guard), mode="r")
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # else a million entries stay in memory
+            self.guard.header_left = None
+            self._take(member)
+            self.guard.header_left = _HEADER_BYTES
+            if tick is not None:
+                tick(self.entries, self.guard.raw.tell())
+        self._check_end()
+        folder = self.root
+        if len(self.tops) == 1 and self.tops & drop and (min(self.tops),) in self.folders:
+            folder = self.root / min(self.tops)
+        for parts in sorted(self.links):  # again: a later link may have turned an earlier one
+            target = self.root.joinpath(*parts).readlink()
+            self._check_link(folder, parts, str(target))
+        return Unpacked(self.entries, self.bytes, folder)
+
+    def _take(self, member: tarfile.TarInfo) -> None:
+        parts = safe_parts(member.name)
+        if parts is None:
+            raise self._refused(member.name, "its path leads outside the folder")
+        if member.isdir():
+            self._make_folders(parts)
+            return
+        if not parts:
+            raise self._refused(member.name, "a file without a name")
+        self._make_folders(parts[:-1])
+        self.tops.add(parts[0])
+        self._count(member.name)
+        if member.isreg() and not member.issparse():
+            self._write(member, self._vacant(parts, member.name))
+        elif member.issym():
+            self._check_link(self.root, parts, member.linkname)
+            Path(self._vacant(parts, member.name)).symlink_to(member.linkname)
+            self.links.add(parts)
+        elif member.islnk():
+            self._link(member, parts)
+        else:
+            raise self._refused(member.name, "a device, pipe or other special entry")
+
+    def _write(self, member: tarfile.TarInfo, target: str) -> None:
+        left = member.size
+        if self.bytes + left > self.limits.max_bytes:
+            raise ArchiveError(
+                f"{self.label}: unpacks to over {self.limits.max_bytes:,} bytes; stopped. "
+                "If that is right for this archive, raise --max-bytes"
+            )
+        self.bytes += left
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        with open(os.open(target, flags, 0o666), "wb", buffering=0) as file:  # noqa: PTH123  # of a descriptor
+            while left:
+                content = self.guard.read(min(_CHUNK, left))
+                if not content:
+                    raise EOFError
+                left -= len(content)
+                _write_all(file, content)
+
+    def _link(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
+        """A second name of a file that came before; never of a link, never through one."""
+        source = safe_parts(member.linkname)
+        if not source or source[:-1] not in self.folders:
+            raise self._refused(member.name, f"links to {member.linkname!r}, outside the archive")
+        path = self._path(source)
+        if os.path.islink(path) or not os.path.isfile(path):  # noqa: PTH113, PTH114  # quick
+            raise self._refused(member.name, f"links to {member.linkname!r}, not a file before it")
+        if source != parts:
+            os.link(path, self._vacant(parts, member.name))
+
+    def _check_link(self, folder: Path, parts: tuple[str, ...], target: str) -> None:
+        # realpath and not Path.resolve: links in a circle are an error there, in some versions.
+        root = os.path.realpath(folder)
+        found = os.path.realpath(self.root.joinpath(*parts[:-1], target))
+        inside = Path(found).is_relative_to(root)
+        if not target or target.startswith("/") or not inside:
+            raise self._refused("/".join(parts), f"links to {target!r}, outside the folder")
+        if Path(found).is_symlink():  # what is left of a circle
+            raise self._refused("/".join(parts), f"links to {target!r}, in a circle")
+
+    def _make_folders(self, parts: tuple[str, ...]) -> None:
+        """Make a folder and those above it; what we did not make as a folder is never entered."""
+        if parts in self.folders:
+            return
+        self._make_folders(parts[:-1])
+        self._count("/".join(parts))
+        try:
+            os.mkdir(self._path(parts))  # noqa: PTH102  # a million times
+        except FileExistsError:
+            raise self._refused("/".join(parts), "both a folder and something else") from None
+        self.folders.add(parts)
+        self.tops.add(parts[0])
+
+    def _vacant(self, parts: tuple[str, ...], name: str) -> str:
+        """The path of a new entry; what has the name already makes room, a folder excepted."""
+        path = self._path(parts)
+        if os.path.lexists(path):
+            if parts in self.folders:
+                raise self._refused(name, "both a folder and something else")
+            os.unlink(path)  # noqa: PTH108  # as above
+            self.links.discard(parts)
+        return path
+
+    def _count(self, name: str) -> None:
+        self.entries += 1
+        if self.entries > self.limits.max_entries:
+            raise ArchiveError(
+                f"{self.label}: over {self.limits.max_entries:,} entries (at {name!r}); stopped"
+            )
+
+    def _check_end(self) -> None:
+        """tarfile takes a broken header for the end; only a block of zeros is one."""
+        end = self.guard.last
+        if end != bytes(tarfile.BLOCKSIZE):
+            cause = "a broken header" if len(end) == tarfile.BLOCKSIZE else "no end mark, cut off?"
+            raise ArchiveError(f"{self.label}: damaged at byte {self.guard.at:,} ({cause})")
+        self.guard.header_left = None
+        while rest := self.guard.read(_CHUNK):  # reads on to the checksum of the gzip stream
+            if rest.strip(b"\0"):
+                raise ArchiveError(f"{self.label}: more data after the end of the archive")
+
+    def _path(self, parts: tuple[str, ...]) -> str:
+        return os.path.join(self.root, *parts)  # noqa: PTH118  # a million times
+
+    def _refused(self, name: str, why: str) -> ArchiveError:
+        return ArchiveError(f"{self.label}: refused, {name!r} is not safe ({why})")
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    written = file.write(content)
+    while written < len(content):  # a disk that is nearly full takes a part, then says so
+        more = file.write(content[written:])
+        if not more:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written += more
+
+
+def _as_file(guard: _Guard) -> Any:
+    return guard  # tarfile needs read, seek and tell; its stub asks for more

@@ -1,0 +1,249 @@
+"""The files of a published repository, in a folder: whole, or not there.
+
+README.md                              front page: what is in it, how to load it, changelog
+<config>/README.md                     the config's card
+<config>/<split>-00000-of-00003.parquet
+eval.yaml                              where there are test sets
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import os_errors, read_json, write_text
+from sharegptvideo._shipped import __version__
+from sharegptvideo._text import plural
+from sharegptvideo.data.publish.cards import card, front_page
+from sharegptvideo.data.publish.clips import Clips
+from sharegptvideo.data.publish.facts import ClipCount, ConfigFacts, facts_of
+from sharegptvideo.data.publish.metadata import EVAL_FILE, eval_yaml, front_matter
+from sharegptvideo.data.publish.templates import CardTemplate, card_template
+from sharegptvideo.data.publish.writing import write_config
+from sharegptvideo.data.schema import CLIP, CONFIGS, Config, config_of
+from sharegptvideo.data.sources import ReadReport, Source, held_configs, open_source
+from sharegptvideo.data.sources.parquet import ParquetSource
+from sharegptvideo.data.sources.release import ReleaseSource
+from sharegptvideo.data.validate import CHECKS, SCHEMA_CHECKS, validate
+from sharegptvideo.errors import UserError
+
+__all__ = ["PAGE", "Tree", "build_tree", "check_rows", "chosen_configs", "is_ours", "may_replace"]
+
+PAGE = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A repository's files in the folder `root`, and the facts its pages tell.
+
+    `report` lists the videos whose clips were not found, and the repeated rows left out.
+    """
+
+    root: Path
+    configs: list[ConfigFacts]
+    report: ReadReport
+
+    @property
+    def files(self) -> list[Path]:
+        """All files, pages first."""
+        found = [path for path in self.root.rglob("*") if path.is_file()]
+        return sorted(found, key=lambda path: (path.suffix == ".parquet", path))
+
+    @property
+    def rows(self) -> int:
+        """Rows of all configs."""
+        return sum(facts.rows for facts in self.configs)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path in a repository is one that a tree has: what a new version replaces."""
+    if path in (PAGE, EVAL_FILE):
+        return True
+    folder, _, name = path.partition("/")
+    return folder in CONFIGS and (name == PAGE or ("/" not in name and name.endswith(".parquet")))
+
+
+def chosen_configs(folder: Path, names: Sequence[str]) -> list[Config]:
+    """The configs to publish: those named, or all that the folder has.
+
+    Raises:
+        UserError: unknown name, or one that the folder does not have.
+    """
+    asked = [config_of(name) for name in names]
+    held = held_configs(folder)
+    for config in asked:
+        if config not in held:
+            there = ", ".join(one.name for one in held)
+            raise UserError(f"{folder}: nothing of {config.name!r} (it has {there})")
+    return asked or held
+
+
+def check_rows(folder: Path, configs: Sequence[Config], progress: Progress | None) -> None:
+    """Run those checks of `data validate` that a row must pass to be loaded as it is.
+
+    Raises:
+        UserError: there are errors; tells how many and the first.
+    """
+    names = [config.name for config in configs]
+    report = validate(
+        folder, configs=names, ignore=CHECKS.keys() - SCHEMA_CHECKS, progress=progress
+    )
+    wrong = [finding for finding in report.findings if finding.severity == "error"]
+    if wrong:
+        first = wrong[0]
+        raise UserError(
+            f"{folder}: {plural(report.errors(), 'error')}, first "
+            f"{first.where or first.config}: {first.message} ({first.check}); "
+            f"`sharegptvideo data validate {folder}` lists all; nothing was published",
+            exit_code=1,
+        )
+
+
+def build_tree(
+    folder: Path,
+    out: Path,
+    *,
+    configs: Sequence[Config],
+    repo_id: str,
+    title: str,
+    changelog: Sequence[str],
+    origin: str | None = None,
+    media: Path | None = None,
+    cards: Path | None = None,
+    progress: Progress | None = None,
+) -> Tree:
+    """Write the tree of a repository to `out`, which is replaced when all of it is there.
+
+    Args:
+        folder: a release, a world, or Parquet; rows are read strictly.
+        out: absent, empty, or a tree of an earlier time (`may_replace`).
+        configs: what to publish, the default config first.
+        repo_id: OWNER/NAME, for the pages.
+        title: the front page's.
+        changelog: entries, newest first.
+        origin: where the rows come from, for the cards; told from the folder if None.
+        media: the folder with the clips, to put them into the rows.
+        cards: a folder with card templates of one's own, in place of the package's.
+        progress: told rows and files now and then.
+
+    Raises:
+        UserError: a row breaks the schema, no rows at all, or a folder cannot be written.
+    """
+    may_replace(out)
+    templates = [card_template(config, cards) for config in configs]
+    partial = out.parent / f".{out.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    report = ReadReport()
+    try:
+        with os_errors(out):
+            written = [
+                _write(folder, config, template, partial, origin, media, report, progress)
+                for config, template in zip(configs, templates, strict=True)
+            ]
+            facts = [one for one in written if one is not None]
+            if not facts:
+                raise UserError(f"{folder}: no rows to publish")
+            _write_pages(partial, facts, repo_id, title, changelog)
+            if out.exists():
+                shutil.rmtree(out)
+            partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Tree(out, [_moved(one, partial, out) for one in facts], report)
+
+
+def may_replace(out: Path) -> None:
+    """Whether a tree may take the place of what is at `out`.
+
+    Raises:
+        UserError: a file, or a folder with anything that no tree has.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out}: a file; name a folder")
+    for path in sorted(out.rglob("*")):
+        if path.is_file() and not is_ours(path.relative_to(out).as_posix()):
+            raise UserError(
+                f"{out}: holds {path.relative_to(out)}, which is no part of a published tree; "
+                "name a new folder"
+            )
+    if any(out.iterdir()) and not (out / PAGE).is_file():
+        raise UserError(f"{out}: no published tree, it has no {PAGE}; name a new folder")
+
+
+def _write(
+    folder: Path,
+    config: Config,
+    template: CardTemplate,
+    out: Path,
+    origin: str | None,
+    media: Path | None,
+    report: ReadReport,
+    progress: Progress | None,
+) -> ConfigFacts | None:
+    source = open_source(config, folder)
+    clips = None if media is None else Clips(media, report)
+    splits = write_config(source, config, out, report=report, clips=clips, progress=progress)
+    if not splits:
+        return None
+    count = None if clips is None else ClipCount(clips.rows_with, clips.rows_without)
+    text = _origin(folder, source, origin)
+    # The world's test sets have cards of their own; its other rows borrow the release's.
+    released = (isinstance(source, ReleaseSource) and source.label == "release") or (
+        config.name.startswith("synthetic")
+    )
+    left = tuple(name for name in _left(source, config) if clips is None or name != CLIP)
+    return facts_of(config, template, splits, text, released=released, left=left, clips=count)
+
+
+def _left(source: Source, config: Config) -> tuple[str, ...]:
+    """Columns beside those of the schema; clips of an earlier version are among them."""
+    import pyarrow.parquet as pq
+
+    if not isinstance(source, ParquetSource):
+        return ()  # in the release they are fields that it does not list
+    paths = [path for split in source.splits(config) for path in source.paths(config, split)]
+    names = dict.fromkeys(name for path in paths for name in pq.read_schema(path).names)
+    return tuple(name for name in names if name not in config.columns)
+
+
+def _origin(folder: Path, source: Source, told: str | None) -> str:
+    """A sentence for the card that says where the rows of this version come from."""
+    by = f"Written by sharegptvideo {__version__}"
+    if told is not None:
+        return f"{by} from {told.strip().rstrip('.')}."
+    if not isinstance(source, ReleaseSource):
+        return f"{by} from Parquet files, which carry no record of where their rows come from."
+    if source.label != "synthetic":
+        return f"{by} from a copy of the release's files."
+    world = folder / "world.json"
+    if not world.exists():
+        return f"{by} from a synthetic world."
+    settings = read_json(world)["settings"]
+    sizes = ", ".join(f"{name} {count}" for name, count in settings["sizes"].items())
+    return f"{by} from the synthetic world with seed {settings['seed']} and sizes {sizes}."
+
+
+def _write_pages(
+    out: Path, facts: Sequence[ConfigFacts], repo_id: str, title: str, changelog: Sequence[str]
+) -> None:
+    for one in facts:
+        write_text(out / one.config.name / PAGE, card(one))
+    page = front_page(facts, repo_id=repo_id, title=title, changelog=changelog)
+    write_text(out / PAGE, front_matter(facts, repo_id=repo_id, title=title) + page)
+    benchmark = eval_yaml(facts, title=title)
+    if benchmark is not None:
+        write_text(out / EVAL_FILE, benchmark)
+
+
+def _moved(facts: ConfigFacts, old: Path, new: Path) -> ConfigFacts:
+    """The facts with the files' paths in their final folder."""
+    splits = {
+        name: replace(split, files=tuple(new / path.relative_to(old) for path in split.files))
+        for name, split in facts.splits.items()
+    }
+    return replace(facts, splits=splits)

@@ -1,0 +1,103 @@
+"""Where rows come from: the release on disk or on the Hub, Parquet, the synthetic world.
+
+`open_source` finds out which; what it gives back reads rows and says what a cache key needs.
+
+| `source=` | rows come from |
+| --- | --- |
+| None | the Hub (`synthetic_qa` and `synthetic_ood_qa`: the synthetic world) |
+| "synthetic" | a tiny synthetic world, built once in the cache folder |
+| a folder with `<config>/<split>-*.parquet` | Parquet made by this package |
+| any other folder | the release layout, `video_instruction/...`; worlds of `build_world` too |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sharegptvideo._io import os_errors
+from sharegptvideo.data.schema import CONFIGS, Config
+from sharegptvideo.data.sources.base import Row, Source
+from sharegptvideo.data.sources.report import DataWarning, OnError, ReadReport, on_error_of
+from sharegptvideo.data.sources.splits import SPLITS_FILE, VALIDATION_SHARE, SplitRule
+from sharegptvideo.errors import UserError
+
+__all__ = [
+    "SPLITS_FILE",
+    "VALIDATION_SHARE",
+    "DataWarning",
+    "OnError",
+    "ReadReport",
+    "Row",
+    "Source",
+    "SplitRule",
+    "held_configs",
+    "on_error_of",
+    "open_source",
+]
+
+_EMBEDDED = frozenset({"synthetic_qa", "synthetic_ood_qa"})
+
+
+def open_source(
+    config: Config,
+    source: str | os.PathLike[str] | None,
+    *,
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Source:
+    """The source that `source` means for a config (see the table above).
+
+    `revision` is a branch, tag or commit on the Hub. `streaming` reads from the Hub without
+    downloading; other sources are read line by line in any case.
+
+    Raises:
+        UserError: no such folder; `revision` with a source that is not the Hub.
+    """
+    from sharegptvideo.data.sources.hub import HubSource
+    from sharegptvideo.data.sources.parquet import ParquetSource
+    from sharegptvideo.data.sources.release import ReleaseSource
+
+    if source is None and config.name in _EMBEDDED:
+        source = "synthetic"
+    if source is None:
+        if not config.released:
+            raise UserError(
+                f"{config.name} is not in the release; make it from the original files with "
+                "`sharegptvideo data convert` and pass that folder as source="
+            )
+        return HubSource(revision, streaming)
+    if revision is not None:
+        raise UserError("revision= is for the Hub; leave it out with source=")
+    if source == "synthetic":
+        from sharegptvideo.data.sources.synthetic import world_folder
+
+        return ReleaseSource(world_folder())
+    root = Path(source).expanduser()
+    with os_errors(root, action="read"):
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
+        return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
+
+
+def held_configs(root: str | os.PathLike[str]) -> list[Config]:
+    """The configs that a folder has files of, in the order of `CONFIGS`.
+
+    Raises:
+        UserError: no such folder, or it holds no config; says what was looked for.
+    """
+    found = [config for config in CONFIGS.values() if _holds(config, root)]
+    if not found:
+        raise UserError(
+            f"{root}: neither video_instruction/ as in the release nor CONFIG/SPLIT-*.parquet; "
+            "is this the folder with the data?"
+        )
+    return found
+
+
+def _holds(config: Config, root: str | os.PathLike[str]) -> bool:
+    source = open_source(config, root)
+    try:
+        return bool(source.splits(config))
+    except UserError:
+        return False

@@ -1,0 +1,180 @@
+"""Rows of one's own: JSONL, a JSON list, CSV or TSV, with columns called as in the schema."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo._io import numbered_lines, open_lines, parse_row
+from sharegptvideo.data.schema import Config
+from sharegptvideo.data.sources.base import Row
+from sharegptvideo.data.sources.originals import Entry, OnBad, fail, read_list, read_table
+from sharegptvideo.data.sources.rows import RowError, check, convert
+from sharegptvideo.errors import UserError, unknown_name
+
+__all__ = ["PLAIN_SUFFIXES", "file_entries", "plain_entries", "plain_row", "read_plain"]
+
+PLAIN_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+"""The endings that tell how a file is read; all but `.json` may be packed (`.gz`)."""
+
+_SOURCE = "plain"
+_FLOATS = frozenset({"chosen_score", "rejected_score"})
+_LISTS = frozenset({"messages", "conversations"})
+
+
+def read_plain(
+    path: Path, config: Config, columns: Mapping[str, str] | None = None
+) -> Iterator[Row]:
+    """Yield schema rows of a config from a file of one's own.
+
+    Args:
+        path: a file that ends in one of `PLAIN_SUFFIXES`; tables have a heading, `"` encloses
+            values, and an empty value is null.
+        config: what the rows are.
+        columns: column of the schema → what the file calls it. Others are found by their name,
+            whatever its case, `-` and spaces for `_`.
+
+    An absent `id` is made of the file's name and the row's number; an absent `source` is read
+    from the video's path, else "plain". Columns outside the schema are left. `conversations`
+    as in the release stand for question and answer.
+
+    Raises:
+        UserError: `FILE:LINE: cause` for a row that breaks the schema; a column that the file
+            does not have, with the nearest names.
+    """
+    for where, entry in plain_entries(path, config, columns):
+        try:
+            yield plain_row(entry, config)
+        except RowError as error:
+            raise UserError(f"{where}: {error}") from error
+
+
+def plain_entries(
+    path: Path,
+    config: Config,
+    columns: Mapping[str, str] | None = None,
+    on_bad: OnBad = fail,
+) -> Iterator[Entry]:
+    """The entries of a file, with columns renamed to the schema's and ids made where absent.
+
+    Raises:
+        UserError: the file cannot be read, or has no column for one that the config needs.
+    """
+    given = dict(columns or {})
+    for ours in given:
+        if ours not in config.columns:
+            raise unknown_name(f"column of {config.name}", ours, config.columns)
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for number, (where, entry) in enumerate(file_entries(path, on_bad), start=1):
+        names = tuple(entry)
+        if names not in found:
+            # Lines of JSON may each have other columns; most have the first line's.
+            found[names] = _matched(where, names, config, given)
+        row = {ours: entry[theirs] for ours, theirs in found[names].items()}
+        if row.get("id") in (None, ""):
+            row["id"] = f"{path.name.split('.')[0]}-{number}"
+        yield where, row
+
+
+def plain_row(entry: Mapping[str, Any], config: Config) -> Row:
+    """An entry of `plain_entries` as a schema row.
+
+    Raises:
+        RowError: it breaks the schema.
+    """
+    row = {name: _value(name, value) for name, value in entry.items()}
+    if "messages" in row:
+        return check(config, {**row, "id": str(row["id"])})
+    return convert(config, row, _SOURCE)
+
+
+def file_entries(path: Path, on_bad: OnBad = fail) -> Iterator[Entry]:
+    """The entries of a JSONL, JSON, CSV or TSV file as they are; an empty value of a table is None.
+
+    Raises:
+        UserError: the name has none of `PLAIN_SUFFIXES`, or the file cannot be read.
+    """
+    name = path.name.lower()
+    if name.endswith((".jsonl", ".jsonl.gz")):
+        return _json_lines(path, on_bad)
+    if name.endswith(".json"):
+        return read_list(path, on_bad)
+    if name.endswith((".csv", ".csv.gz")):
+        return _table(path, ",", on_bad)
+    if name.endswith((".tsv", ".tsv.gz")):
+        return _table(path, "\t", on_bad)
+    raise UserError(f"{path}: a name that ends in {', '.join(PLAIN_SUFFIXES)} is needed")
+
+
+def _json_lines(path: Path, on_bad: OnBad) -> Iterator[Entry]:
+    with open_lines(path) as file:
+        for number, line in numbered_lines(path, file):
+            try:
+                row = parse_row(path, number, line)
+            except UserError as error:
+                on_bad(str(error))
+            else:
+                yield f"{path}:{number}", row
+
+
+def _table(path: Path, delimiter: str, on_bad: OnBad) -> Iterator[Entry]:
+    for where, entry in read_table(path, delimiter, on_bad=on_bad):
+        yield where, {name: None if value == "" else value for name, value in entry.items()}
+
+
+def _matched(
+    where: str, names: tuple[str, ...], config: Config, given: Mapping[str, str]
+) -> dict[str, str]:
+    """Our column → the file's, for all that the file has."""
+    for ours, theirs in given.items():
+        if theirs not in names:
+            raise UserError(
+                f"{where}: no column {theirs!r} for {ours!r}{_nearest(theirs, names)} "
+                f"(columns: {', '.join(names)})"
+            )
+    alike = {_plain(name): name for name in reversed(names)}
+    wanted = [*config.columns, "conversations"]
+    found = {name: alike[_plain(name)] for name in wanted if _plain(name) in alike}
+    found.update(given)
+    needed = [name for name in config.columns if name not in config.nullable]
+    absent = [name for name in needed if name not in found and name not in ("id", "source")]
+    if absent and "conversations" not in found:
+        name = absent[0]
+        raise UserError(
+            f"{where}: no column {name!r}{_nearest(name, names)}; say which it is with "
+            f"--column {name}=NAME (columns: {', '.join(names)})"
+        )
+    return found
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    by_key = {_plain(other): other for other in names}
+    near = difflib.get_close_matches(_plain(name), by_key, n=1, cutoff=0.5)
+    # `video` in `video_file` is a hint, `id` in `video` is not.
+    near += [key for key in by_key if len(key) > 2 and (key in _plain(name) or _plain(name) in key)]
+    return f", the nearest is {by_key[near[0]]!r}" if near else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+
+
+def _value(name: str, value: Any) -> Any:
+    """What a table holds as text: numbers and lists by what the column is."""
+    if not isinstance(value, str):
+        return value
+    if name in _FLOATS:
+        try:
+            return float(value)
+        except ValueError:
+            raise RowError(f"{name!r} is {value[:40]!r} where a number belongs") from None
+    if name in _LISTS:
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise RowError(f"{name!r} is no JSON list") from None
+    return value

@@ -1,0 +1,193 @@
+"""How much of a question's answer its caption supports, word by word.
+
+The caption is what the reward model reads in place of the video (it never sees the frames), so an
+answer that the caption does not support cannot be rewarded for being right. What is asked of the
+caption are the answer's key words: those that carry content and that the question does not give
+away, as `sharegptvideo.judges` defines them, weighted as there; synonyms and kinds count ("dog"
+for "animal"), a key that the caption only denies does not. Of a "yes", it is the question's own
+content words; of a "no", nothing: what a caption leaves out, it does not deny.
+
+Chance: the same answer against the caption of another video, since common words are in most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sharegptvideo.judges.rules.case import Case, make_case, recall
+from sharegptvideo.judges.rules.details import GENERIC_STEMS
+from sharegptvideo.judges.rules.normalise import parse
+from sharegptvideo.judges.rules.polar import polarity_of_reference
+
+__all__ = [
+    "QUESTIONS",
+    "Asked",
+    "Support",
+    "SupportTotals",
+    "question_kind",
+    "support",
+    "support_block",
+]
+
+_FULL = 0.99
+
+QUESTIONS = ("what", "who", "where", "when", "why", "which", "how many", "how", "yes or no")
+"""Kinds of question by their wording; any other is "other"."""
+
+
+class Asked(NamedTuple):
+    """A question with its answer, the caption it is held against, and where it comes from."""
+
+    source: str
+    video: str
+    question: str
+    answer: str
+    caption: str
+
+
+class Support(NamedTuple):
+    """The share of an answer's key words in the caption; None where there is none to look for.
+
+    `polarity` is True for a "yes", False for a "no", None for any other answer.
+    """
+
+    share: float | None
+    polarity: bool | None
+
+
+class Supported(NamedTuple):
+    """`Support` of one question, with its kind and chance (None: no other video in its block)."""
+
+    source: str
+    kind: str
+    share: float | None
+    polarity: bool | None
+    chance: float | None
+
+
+def support(question: str, answer: str, caption: str) -> Support:
+    """Find the answer's key words in the caption."""
+    if not parse(answer).tokens:
+        return Support(None, None)
+    case = make_case(question, answer, caption, None)
+    polarity = polarity_of_reference(case)
+    keys = case.keys
+    if polarity is not None:
+        keys = _asserted(case) if polarity else frozenset()
+    return Support(recall(case, keys)[0] if keys else None, polarity)
+
+
+def _asserted(case: Case) -> frozenset[str]:
+    return (case.question.stems | case.reference.stems) - GENERIC_STEMS
+
+
+def question_kind(question: str, polarity: bool | None) -> str:
+    """One of `QUESTIONS`, or "other"."""
+    if polarity is not None:
+        return "yes or no"
+    words = [token.word for token in parse(question).tokens]
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if word == "how" and after == "many":
+            return "how many"
+        if word in QUESTIONS:
+            return word
+    return "other"
+
+
+def support_block(asked: Sequence[Asked]) -> list[Supported]:
+    """The support of each question, and by chance: against a caption half a block further on."""
+    found = []
+    for number, one in enumerate(asked):
+        share, polarity = support(one.question, one.answer, one.caption)
+        other = _other(asked, number)
+        chance = support(one.question, one.answer, other).share if other is not None else None
+        kind = question_kind(one.question, polarity)
+        found.append(Supported(one.source, kind, share, polarity, chance))
+    return found
+
+
+def _other(asked: Sequence[Asked], number: int) -> str | None:
+    size = len(asked)
+    for step in range(size):
+        other = asked[(number + size // 2 + step) % size]
+        if other.video != asked[number].video:
+            return other.caption
+    return None
+
+
+@dataclass(slots=True)
+class _Sums:
+    rows: int = 0
+    full: int = 0
+    none: int = 0
+    total: float = 0.0
+    chance_rows: int = 0
+    chance: float = 0.0
+
+    def add(self, found: Supported) -> None:
+        if found.share is None:
+            return
+        self.rows += 1
+        self.total += found.share
+        self.full += found.share >= _FULL
+        self.none += found.share == 0
+        if found.chance is not None:
+            self.chance_rows += 1
+            self.chance += found.chance
+
+    def figures(self) -> dict[str, Any]:
+        rows = self.rows
+        if not rows:
+            return {"questions": 0}
+        return {
+            "questions": rows,
+            "mean": self.total / rows,
+            "full": self.full / rows,
+            "part": (rows - self.full - self.none) / rows,
+            "none": self.none / rows,
+            "chance": self.chance / self.chance_rows if self.chance_rows else None,
+        }
+
+
+@dataclass(slots=True)
+class SupportTotals:
+    """Sums over the questions of one config."""
+
+    without_caption: int = 0
+    _left: Counter[str] = field(default_factory=Counter)
+    _whole: _Sums = field(default_factory=_Sums)
+    _sources: dict[str, _Sums] = field(default_factory=dict)
+    _kinds: dict[str, _Sums] = field(default_factory=dict)
+
+    def add(self, found: Sequence[Supported]) -> None:
+        """Add a block."""
+        for one in found:
+            if one.share is None:
+                self._left["answered_no" if one.polarity is False else "without_key_words"] += 1
+                continue
+            for sums in (
+                self._whole,
+                self._sources.setdefault(one.source, _Sums()),
+                self._kinds.setdefault(one.kind, _Sums()),
+            ):
+                sums.add(one)
+
+    def figures(self) -> dict[str, Any]:
+        """Shares in [0, 1] as JSON values; what could not be measured is counted."""
+        return {
+            **self._whole.figures(),
+            "not_measured": {
+                "without_caption": self.without_caption,
+                "answered_no": self._left["answered_no"],
+                "without_key_words": self._left["without_key_words"],
+            },
+            "by_source": {name: self._sources[name].figures() for name in sorted(self._sources)},
+            "by_question": {
+                kind: self._kinds[kind].figures()
+                for kind in (*QUESTIONS, "other")
+                if kind in self._kinds
+            },
+        }

@@ -1,0 +1,196 @@
+"""Captions that say nearly the same: MinHash and banding find them, exact Jaccard confirms them.
+
+Two captions are near-duplicates where the sets of their runs of three words overlap by a Jaccard
+index of at least 0.7. MinHash (Broder 1997) with banding (Leskovec, Rajaraman, Ullman, Mining of
+Massive Datasets, 3.4) proposes pairs: 150 hash functions in 30 bands of 5 find a pair of Jaccard
+J with probability 1 - (1 - J^5)^30: 0.996 at 0.7, 0.99999 at 0.8, 0.61 at 0.5. The index of each
+proposed pair is then computed from the sets, so what is reported is no estimate; what is missed is
+bounded by the first figure. Groups are closed over chains: A near B near C is one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo.data.stats.tokens import Block, Ints, Words, hashes, mixed
+
+__all__ = [
+    "BANDS",
+    "ROWS",
+    "SHINGLE",
+    "THRESHOLD",
+    "Shingles",
+    "groups",
+    "jaccard",
+    "shingles",
+]
+
+
+SHINGLE = 3
+"""Words of a run."""
+
+THRESHOLD = 0.7
+"""Jaccard index from which two captions are near-duplicates."""
+
+BANDS, ROWS = 30, 5
+
+_PAIRS = 1 << 13
+# How far apart in a bucket two captions may stand and still be compared, so that captions of one
+# mould cannot make the work quadratic. Within a bucket they stand by the next band's key, the
+# nearest beside each other, and groups are closed over chains: a larger bucket of true duplicates
+# is one group all the same.
+_REACH = 8
+
+_RANDOM = (mixed(np.arange(1, 2 * BANDS * ROWS + 1, dtype=np.uint64)) >> np.uint64(32)).astype(
+    np.uint32
+)
+_FACTORS, _OFFSETS = _RANDOM[: BANDS * ROWS] | np.uint32(1), _RANDOM[BANDS * ROWS :]
+
+
+@dataclass(frozen=True, slots=True)
+class Shingles:
+    """The sets and band keys of captions.
+
+    Attributes:
+        values: uint32 (sum of sizes,), the set of each caption, sorted.
+        sizes: int64 (captions,).
+        bands: uint32 (captions, BANDS); two that agree by chance cost a comparison, no more.
+    """
+
+    values: NDArray[np.uint32]
+    sizes: Ints
+    bands: NDArray[np.uint32]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Shingles]) -> Shingles:
+        """Those of all parts, in order."""
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+            np.concatenate([part.bands for part in parts]),
+        )
+
+
+def shingles(block: Block) -> Shingles:
+    """The sets of word runs of a block's captions, and their band keys.
+
+    A caption of one or two words has the run of these; those without words have one set.
+    """
+    size = len(block.starts) - 1
+    values, places = hashes(block, SHINGLE)
+    captions = block.captions[places]
+    lone = np.flatnonzero(block.lengths < SHINGLE)
+    if len(lone):
+        captions = np.concatenate([captions, lone])
+        values = np.concatenate([values, _of_few(block, lone)])
+    short = values >> np.uint64(32)
+    keys = np.unique((captions.astype(np.uint64) << np.uint64(32)) | short)
+    owner = (keys >> np.uint64(32)).astype(np.int64)
+    sizes = np.bincount(owner, minlength=size)
+    kept = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    starts = np.concatenate(([0], np.cumsum(sizes)))[:-1]
+    return Shingles(kept, sizes, _bands(kept, starts))
+
+
+def _of_few(block: Block, lone: Ints) -> Words:
+    word = block.keys[block.ids]
+    totals = np.zeros(len(lone), np.uint64)
+    for step in range(SHINGLE - 1):
+        there = block.lengths[lone] > step
+        totals[there] = mixed(totals[there]) + word[block.starts[lone[there]] + step]
+    return mixed(totals)
+
+
+def _bands(values: NDArray[np.uint32], starts: Ints) -> NDArray[np.uint32]:
+    keys = np.empty((len(starts), BANDS), np.uint32)
+    for band in range(BANDS):
+        total = np.full(len(starts), band, np.uint64)
+        for number in range(band * ROWS, (band + 1) * ROWS):
+            # Linear permutations (Broder et al. 1998) of 32 bits, which are hashes already.
+            hashed = values * _FACTORS[number] + _OFFSETS[number]
+            total = mixed(total + np.minimum.reduceat(hashed, starts))
+        keys[:, band] = total >> np.uint64(32)
+    return keys
+
+
+def groups(found: Shingles, progress: Progress | None = None) -> Ints:
+    """Which group each caption is in: the place of the group's first caption, int64 (captions,).
+
+    A caption without near-duplicate is a group of its own.
+    """
+    forest = _Forest(len(found.sizes))
+    ends = np.cumsum(found.sizes)
+    for band in range(BANDS):
+        if progress:
+            progress(band + 1, BANDS, "near-duplicates")
+        order = np.lexsort((found.bands[:, (band + 1) % BANDS], found.bands[:, band]))
+        keys = found.bands[order, band]
+        for step in range(1, min(_REACH, len(order))):
+            same = np.flatnonzero(keys[step:] == keys[:-step])
+            if not len(same):
+                break
+            left, right = order[same], order[same + step]
+            apart = forest.roots(left) != forest.roots(right)
+            left, right = left[apart], right[apart]
+            near = jaccard(found.values, ends, found.sizes, left, right) >= THRESHOLD
+            forest.join(left[near], right[near])
+    return forest.roots(np.arange(len(found.sizes)))
+
+
+def jaccard(
+    values: NDArray[np.uint32], ends: Ints, sizes: Ints, left: Ints, right: Ints
+) -> NDArray[np.float64]:
+    """Shared over all members of the sets `left[i]` and `right[i]`, float64 (pairs,)."""
+    parts = [
+        _jaccard(values, ends, sizes, left[at : at + _PAIRS], right[at : at + _PAIRS])
+        for at in range(0, len(left), _PAIRS)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _jaccard(
+    values: NDArray[np.uint32], ends: Ints, sizes: Ints, left: Ints, right: Ints
+) -> NDArray[np.float64]:
+    members = np.concatenate([left, right])
+    counts = sizes[members]
+    pair = np.repeat(np.tile(np.arange(len(left)), 2), counts)
+    inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = values[np.repeat(ends[members] - counts, counts) + inside]
+    # Both halves are sorted already, and the stable sort merges what it finds sorted.
+    keys = np.sort((pair.astype(np.uint64) << np.uint64(32)) | taken, kind="stable")
+    twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
+    shared = np.bincount(twice.astype(np.int64), minlength=len(left))
+    return np.asarray(shared / (sizes[left] + sizes[right] - shared), np.float64)
+
+
+class _Forest:
+    """Groups that grow together; a group's root is its first member."""
+
+    def __init__(self, size: int) -> None:
+        self.parent = np.arange(size)
+
+    def roots(self, members: Ints) -> Ints:
+        """The roots of some members."""
+        found = self.parent[members]
+        while True:
+            above = self.parent[found]
+            if np.array_equal(above, found):
+                return found
+            found = above
+
+    def join(self, left: Ints, right: Ints) -> None:
+        """Bring the groups of each pair together."""
+        for pair in zip(left.tolist(), right.tolist(), strict=True):
+            a, b = sorted(self._root(one) for one in pair)
+            self.parent[b] = a
+
+    def _root(self, one: int) -> int:
+        while (above := int(self.parent[one])) != one:
+            self.parent[one] = self.parent[above]
+            one = above
+        return one

@@ -1,0 +1,264 @@
+"""Chat completions from an OpenAI-compatible server; what was asked before comes from the cache."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sharegptvideo.endpoint.batches import Batches
+from sharegptvideo.endpoint.cache import ReplyCache, request_key
+from sharegptvideo.endpoint.endpoint import Endpoint
+from sharegptvideo.endpoint.estimate import Estimate, measure, price_of
+from sharegptvideo.endpoint.faults import CallFailedError, EndpointError
+from sharegptvideo.endpoint.options import EndpointOptions
+from sharegptvideo.endpoint.parallel import in_parallel
+from sharegptvideo.endpoint.replies import Message, Reply
+from sharegptvideo.endpoint.transport import Sender
+from sharegptvideo.errors import unknown_name
+
+__all__ = ["ChatClient"]
+
+T = TypeVar("T")
+
+_HELLO: tuple[Message, ...] = ({"role": "user", "content": "Hi"},)
+# After so many calls in a row that failed to the last attempt, the server counts as gone.
+_PATIENCE = 12
+# Seconds an answer mostly takes, before one has been seen.
+_USUAL_SECONDS = 2.0
+
+
+class ChatClient:
+    """Calls one model of one endpoint; for many tasks of one event loop at a time.
+
+    Whoever ends the loop calls `close` in it first (`in_parallel(..., finish=client.close)`).
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        options: EndpointOptions | None = None,
+        attempts: int = 6,
+        first_wait: float = 1.0,
+        timeout: float = 180.0,
+    ) -> None:
+        """Contacts nothing yet, and needs no endpoint until `check` or `complete`.
+
+        Args:
+            model: the name the server knows it by.
+            base_url: default: OPENAI_BASE_URL.
+            options: speed, money, cache; default: the usual ones, without a cache.
+            attempts: tries per call in all.
+            first_wait: seconds before the second try; doubles with each.
+            timeout: seconds for one try.
+        """
+        self.model = model
+        self.options = options or EndpointOptions(cache=False)
+        self._sender = Sender(
+            model,
+            base_url,
+            self.options,
+            attempts=attempts,
+            first_wait=first_wait,
+            timeout=timeout,
+        )
+        file = self.options.cache_file
+        self._cache = ReplyCache(file) if file else None
+        self._failures = 0
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint; see `find_endpoint`."""
+        return self._sender.endpoint
+
+    @property
+    def refused(self) -> set[str]:
+        """Names of parameters that the server refuses, and that are therefore left out."""
+        return self._sender.refused
+
+    @property
+    def width(self) -> int:
+        """How many calls to have ready: some wait in line, so that no slot is ever empty."""
+        return 2 * self.options.concurrency
+
+    def check(self) -> None:
+        """Find out whether the endpoint answers and knows the model, for a token at the most.
+
+        Raises:
+            UserError: no endpoint is set, or (as EndpointError) it does not answer, refuses the
+                key, or does not know the model; money is limited and the price is not known.
+        """
+        self._sender.require_price()
+        known = self._at_once(self._models)
+        if known is not None and self.model in known:
+            return
+        hello = self._body(_HELLO, None, 0.0, 1)
+        try:
+            self._at_once(functools.partial(self._sender.send, hello))
+        except EndpointError as error:
+            if known and getattr(error.__cause__, "status_code", None) == 404:
+                nearest = unknown_name("model", self.model, known)
+                raise EndpointError(f"{self.endpoint.base_url}: {nearest}") from error
+            raise
+        except CallFailedError:
+            # It answered, and did not say that the model is unknown: calls may go well.
+            return
+
+    def _at_once(self, call: Callable[[], Awaitable[T]]) -> T:
+        found = in_parallel(lambda function: function(), [call], width=1, finish=self.close)
+        ((_, result),) = found
+        return result
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop; the next call opens new ones."""
+        await self._sender.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    async def _models(self) -> list[str] | None:
+        """Names of the served models; None where the server does not list them."""
+        import openai
+
+        try:
+            page = await self._sender.open().with_options(timeout=20).models.list()
+            return [model.id for model in page.data or ()]
+        except openai.APIConnectionError as error:
+            raise self._sender.unreachable(error) from error
+        except openai.APIStatusError as error:
+            if error.status_code in {401, 403}:
+                raise self._sender.hopeless(error) from error
+            return None
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError):
+            # What came is no list of models; many servers have none.
+            return None
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        response_format: Mapping[str, Any] | None = None,
+        temperature: float = 0.0,
+        max_tokens: int = 512,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Reply:
+        """One completion, from the cache where the same was asked before.
+
+        What is drawn (at another temperature than 0) is kept by its `seed`; without one it is new
+        each time. All parameters but the messages are left out if the server refuses them;
+        `refused` then names them.
+
+        Raises:
+            CallFailedError: this call failed, after all attempts where they could help.
+            EndpointError: no call can succeed, or none has for a long time; the money is spent.
+        """
+        body = self._body(messages, response_format, temperature, max_tokens)
+        drawn = {"top_p": top_p, "seed": seed}
+        body |= {name: value for name, value in drawn.items() if value is not None}
+        key = self._key(body)
+        if self._cache is not None and key is not None:
+            found = self._cache.get(key)
+            if found is not None:
+                reply, refused = found
+                self.refused.update(refused)
+                self.options.meter.hit()
+                return reply
+        try:
+            reply = await self._sender.send(body)
+        except CallFailedError as error:
+            self._failures += 1
+            if self._failures >= _PATIENCE:
+                raise EndpointError(
+                    f"{self.endpoint.base_url}: {self._failures} calls in a row failed, the last"
+                    f" with: {error}; run the same command again to go on"
+                ) from error
+            raise
+        self._failures = 0
+        if self._cache is not None and key is not None:
+            self._cache.put(key, reply, self.refused)
+        return reply
+
+    def _body(
+        self,
+        messages: Sequence[Message],
+        response_format: Mapping[str, Any] | None,
+        temperature: float,
+        max_tokens: int,
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [dict(message) for message in messages],
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+        }
+        if response_format is not None:
+            body["response_format"] = dict(response_format)
+        return body
+
+    def _key(self, body: Mapping[str, Any]) -> str | None:
+        """What the cache knows a request by; None for what is drawn, and new each time."""
+        if self._cache is None or (body["temperature"] != 0 and "seed" not in body):
+            return None
+        return request_key(self.endpoint.base_url, body)
+
+    def estimate(
+        self,
+        requests: Iterable[Sequence[Message]],
+        *,
+        response_format: Mapping[str, Any] | None = None,
+        max_tokens: int = 512,
+    ) -> Estimate:
+        """What greedy requests will take together; sends nothing.
+
+        Raises:
+            UserError: no endpoint is set, the table of prices cannot be read.
+        """
+        price, options = self._sender.price, self.options
+        asked, cached, tokens = 0, 0, 0.0
+        cost: float | None = 0.0 if price else None
+        for messages in requests:
+            body = self._body(messages, response_format, 0.0, max_tokens)
+            key = self._key(body)
+            if self._cache is not None and key is not None and self._cache.get(key) is not None:
+                cached += 1
+                continue
+            size = measure(body)
+            asked += 1
+            tokens += sum(size.usual(price.image_tokens if price else 0))
+            if cost is not None:
+                cost += price_of(size, price, batch=options.batch_api) or 0.0
+        if self._cache is not None:
+            self._cache.close()
+        seconds = max(
+            asked * _USUAL_SECONDS / options.concurrency,
+            asked * 60 / options.rpm if options.rpm else 0.0,
+            tokens * 60 / options.tpm if options.tpm else 0.0,
+        )
+        return Estimate(asked, cached, tokens, cost, seconds, price.date if price else None)
+
+    def prefetch(
+        self,
+        requests: Iterable[Sequence[Message]],
+        *,
+        response_format: Mapping[str, Any] | None = None,
+        max_tokens: int = 512,
+    ) -> None:
+        """With `batch_api`, have requests answered in batches; else nothing.
+
+        Afterwards `complete` finds the answers in the cache. Blocks until they are there, hours
+        maybe; killed, the next call goes on with the batches that were sent off. What a batch
+        could not answer is left to `complete`.
+
+        Raises:
+            EndpointError: the endpoint takes no batches, or gave one up; the money is spent.
+        """
+        if not self.options.batch_api or self._cache is None:
+            return
+        bodies = {}
+        for messages in requests:
+            body = self._body(messages, response_format, 0.0, max_tokens)
+            bodies[request_key(self.endpoint.base_url, body)] = body
+        batches = Batches(self._sender, self._cache)
+        self._at_once(functools.partial(batches.answer, bodies))

@@ -1,0 +1,288 @@
+"""One request to one endpoint, patiently: slots, limits a minute, money, retries.
+
+Retried, with a wait that doubles and is never shorter than the server's Retry-After: connections
+that break, time-outs, 408, 409, 425, 429, 5xx, and replies that are no chat completion. Given up
+at once: what would end every further call the same way (`what_never_mends`). A parameter that the
+server refuses (400, 422) is left out from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from sharegptvideo.endpoint.adaptive_concurrency import Gate
+from sharegptvideo.endpoint.endpoint import Endpoint, find_endpoint, hide_key
+from sharegptvideo.endpoint.estimate import Size, measure
+from sharegptvideo.endpoint.faults import (
+    LONGEST_WAIT,
+    CallFailedError,
+    EndpointError,
+    NoCompletionError,
+    connection_cause,
+    is_overload,
+    is_passing,
+    is_timeout,
+    message_of,
+    refused_parameter,
+    retry_after,
+    shorten,
+    what_never_mends,
+)
+from sharegptvideo.endpoint.options import EndpointOptions
+from sharegptvideo.endpoint.prices import Price, find_price
+from sharegptvideo.endpoint.rate_limit import Pace
+from sharegptvideo.endpoint.replies import Reply, read_reply
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+__all__ = ["Sender"]
+
+T = TypeVar("T")
+# Weight of the newest answer in what answers mostly take.
+_NEWEST = 0.05
+
+
+class Sender:
+    """Sends requests for one model; for many tasks of one event loop at a time."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None,
+        options: EndpointOptions,
+        *,
+        attempts: int,
+        first_wait: float,
+        timeout: float,
+    ) -> None:
+        self.model = model
+        self.options = options
+        self.refused: set[str] = set()
+        self.first_wait = first_wait
+        self._base_url = base_url
+        self._attempts = attempts
+        self._timeout = timeout
+        self._client: AsyncOpenAI | None = None
+        self._endpoint: Endpoint | None = None
+        self._price: Price | None = None
+        self._gate = Gate(options.concurrency)
+        self._pace = Pace(options.rpm, options.tpm)
+        self._not_before = 0.0
+        self._answered = False
+        self._usual: float | None = None
+        self._gone: EndpointError | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """See `find_endpoint`; the same as long as connections are open."""
+        return self._endpoint or find_endpoint(self._base_url)
+
+    @property
+    def price(self) -> Price | None:
+        """See `find_price`; the same as long as connections are open."""
+        if self._endpoint is not None:
+            return self._price
+        return find_price(self.endpoint.base_url, self.model, self.options.prices)
+
+    def require_price(self) -> None:
+        """See that a limit of money can be kept.
+
+        Raises:
+            EndpointError: there is a limit, and no price for this model.
+        """
+        if self.options.max_cost is not None and self.price is None:
+            host = urlsplit(self.endpoint.base_url).hostname
+            raise EndpointError(
+                f"--max-cost needs a price for {self.model!r} at {host}, which the table lacks:"
+                " write date: YYYY-MM-DD and"
+                f" hosts: {{'{host}': {{'{self.model}': {{prompt: 1.0, completion: 2.0}}}}}}"
+                " (US dollars per million tokens) into a file and give --prices FILE"
+            )
+
+    def open(self) -> AsyncOpenAI:
+        """The connections of the running event loop."""
+        from openai import AsyncOpenAI
+
+        if self._client is None:
+            endpoint, price = self.endpoint, self.price
+            self._endpoint, self._price = endpoint, price
+            self._client = AsyncOpenAI(
+                api_key=endpoint.api_key,
+                base_url=endpoint.base_url,
+                timeout=self._timeout,
+                max_retries=0,  # retried here, where Retry-After holds for all calls
+            )
+        return self._client
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop; the next call opens new ones."""
+        self._gone = self._endpoint = None
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def send(self, body: Mapping[str, Any]) -> Reply:
+        """The answer to a request.
+
+        Raises:
+            CallFailedError: this call failed, after all attempts where they could help.
+            EndpointError: no call can succeed.
+        """
+        size = measure(body)
+
+        async def once() -> Reply:
+            self.open()
+            async with self._gate.slot():
+                if self._gone is not None:  # calls that stood in line need not find out again
+                    raise self._gone
+                return await self._once(body, size)
+
+        return await self.patiently(once)
+
+    async def patiently(self, once: Callable[[], Awaitable[T]]) -> T:
+        """What `once` gives, called again after errors that may pass.
+
+        Raises:
+            CallFailedError: it failed for good, or too often.
+            EndpointError: no call can succeed.
+        """
+        import openai
+
+        cause, attempt = "", 0
+        while attempt < self._attempts:
+            try:
+                return await once()
+            except _RefusedError:
+                continue
+            except openai.APIStatusError as error:
+                cause, wait = self._judge_status(error)
+            except openai.APIConnectionError as error:
+                cause, wait = connection_cause(error), 0.0
+            except NoCompletionError as error:
+                cause, wait = str(error), 0.0
+            attempt += 1
+            if attempt < self._attempts:
+                await asyncio.sleep(self._pause(attempt, wait))
+        raise CallFailedError(f"{cause} ({self._attempts} attempts)")
+
+    async def _once(self, body: Mapping[str, Any], size: Size) -> Reply:
+        """One try, with a slot held: waits for its turn, sets money aside, sends."""
+        import openai
+
+        sent = self.as_sent(body)
+        price, meter = self.price, self.options.meter
+        images = price.image_tokens if price else 0
+        prompt, answer = size.usual(images)
+        guess = prompt + answer if self._usual is None else prompt + self._usual
+        await self._wait_turn()
+        await self._pace.turn(guess)
+        aside = price.of(*size.most(images)) if price else 0.0
+        await meter.reserve(aside, self.options.max_cost)
+        # What breaks off on the way may have been computed, and so be billed: counted as asked.
+        tokens, cost, counted = prompt, price.of(prompt, 0) if price else 0.0, 0
+        start, overload = time.monotonic(), False
+        try:
+            reply = await self._post(sent)
+            if reply.tokens:
+                tokens = reply.tokens
+                answer = reply.completion_tokens
+            else:  # the server does not count: as many as such texts mostly have
+                answer = len(reply.text.encode("utf-8", "surrogatepass")) / 4
+                tokens = prompt + answer
+            cost, counted = price.of(tokens - answer, answer) if price else 0.0, 1
+            self._learn_usual(answer)
+            return reply
+        except openai.APIStatusError as error:
+            tokens, cost, overload = 0, 0.0, is_overload(error)
+            name = refused_parameter(error, sent)
+            if name is None:
+                raise
+            self.refused.add(name)
+            raise _RefusedError from error
+        except openai.APIConnectionError as error:
+            overload = is_timeout(error)
+            if "refused" in connection_cause(error):
+                tokens, cost = 0, 0.0
+            raise
+        finally:
+            meter.settle(aside, cost, round(tokens) if counted else 0, requests=counted)
+            self._pace.correct(guess, tokens)
+            self._gate.note(time.monotonic() - start, refused=overload)
+
+    def _learn_usual(self, answer: float) -> None:
+        self._usual = answer + (1 - _NEWEST) * ((self._usual or answer) - answer)
+
+    async def _post(self, body: Mapping[str, Any]) -> Reply:
+        from openai import APIResponseValidationError
+
+        try:
+            # As plain JSON: building the client's own objects takes longer than all the rest.
+            found: Any = await self.open().post("/chat/completions", cast_to=object, body=body)
+            if isinstance(found, str):  # some servers do not say that what they send is JSON
+                found = json.loads(found)
+        except (APIResponseValidationError, ValueError) as error:
+            raise NoCompletionError("the reply is no chat completion") from error
+        reply = read_reply(found, self.model)
+        self._answered = True
+        return reply
+
+    def as_sent(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A request without what the server is known to refuse."""
+        sent = {name: value for name, value in body.items() if name not in self.refused}
+        if "max_tokens" in self.refused and "max_completion_tokens" not in self.refused:
+            sent["max_completion_tokens"] = body["max_tokens"]
+        return sent
+
+    def _judge_status(self, error: APIStatusError) -> tuple[str, float]:
+        """(cause, seconds the server asks to wait) of what can be tried again; raises the rest."""
+        cause = f"HTTP {error.status_code}: {self.words_of(error)}"
+        if what_never_mends(error) is not None:
+            # A key that was good a moment ago is refused for what this text says.
+            if error.status_code == 403 and self._answered:
+                raise CallFailedError(cause) from error
+            self._gone = self.hopeless(error)
+            raise self._gone from error
+        if not is_passing(error):
+            raise CallFailedError(cause) from error
+        return cause, retry_after(error)
+
+    def _pause(self, attempt: int, asked: float) -> float:
+        """Seconds to wait; a server's Retry-After holds back all other calls as well."""
+        if asked:
+            self._not_before = max(self._not_before, time.monotonic() + asked)
+        own = self.first_wait * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
+        return float(min(max(own, asked), LONGEST_WAIT))
+
+    async def _wait_turn(self) -> None:
+        while (left := self._not_before - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, LONGEST_WAIT))
+
+    def words_of(self, error: APIStatusError) -> str:
+        """What the server said, on one line, without the key, which some servers repeat."""
+        return shorten(hide_key(message_of(error), self.endpoint))
+
+    def hopeless(self, error: APIStatusError) -> EndpointError:
+        """The error that ends the work, with how to mend it."""
+        address, said = self.endpoint.base_url, self.words_of(error)
+        mend = what_never_mends(error) or "the endpoint cannot be used"
+        if error.status_code in {404, 410}:
+            mend = mend.replace("no such model", f"no model {self.model!r}")
+        return EndpointError(f"{address}: HTTP {error.status_code} ({said}); {mend}")
+
+    def unreachable(self, error: Exception) -> EndpointError:
+        """The error that says that nobody answers."""
+        return EndpointError(
+            f"{self.endpoint.base_url}: {connection_cause(error)}; start the server or mend"
+            " --base-url or OPENAI_BASE_URL"
+        )
+
+
+class _RefusedError(Exception):
+    """A parameter was refused and is left out from now on: the same call again, at once."""

@@ -1,6 +1,0 @@
-"""A leaderboard of runs: one static page, and the same figures as JSON."""
-
-from sharegptvideo.eval.leaderboard.board import Board, collect_runs
-from sharegptvideo.eval.leaderboard.page import render_page, write_leaderboard
-
-__all__ = ["Board", "collect_runs", "render_page", "write_leaderboard"]

@@ -1,0 +1,206 @@
+"""`openai:NAME`: a language model behind an OpenAI-compatible endpoint as the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from sharegptvideo.endpoint import (
+    CallFailedError,
+    ChatClient,
+    EndpointOptions,
+    Estimate,
+    Message,
+    Reply,
+    in_parallel,
+)
+from sharegptvideo.endpoint.pictures import LONGEST_SIDE, QUALITY, with_pictures
+from sharegptvideo.errors import UserError
+from sharegptvideo.judges.base import JudgeItem, Verdict
+from sharegptvideo.judges.frames import ClipPictures
+from sharegptvideo.judges.protocol import UnreadableError, load_protocol
+from sharegptvideo.media import MediaError
+
+__all__ = ["OpenAIJudge"]
+
+_MAX_TOKENS = 2048
+_SEEING = {"sees": "frames", "jpeg": {"quality": QUALITY, "longest_side": LONGEST_SIDE}}
+_QUOTED = 4000  # characters of an unreadable reply that it is shown again
+
+
+class OpenAIJudge:
+    """Asks for one verdict an item; a reply that cannot be read is asked for once more."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        protocol: str = "caption-grounded",
+        prompt_file: Path | None = None,
+        sees: Literal["frames"] | None = None,
+        options: EndpointOptions | None = None,
+        client: ChatClient | None = None,
+    ) -> None:
+        """`client` replaces the one made from `model`, `base_url` and `options`.
+
+        For `protocol`, `prompt_file` and `sees` see `load_protocol`.
+
+        Raises:
+            UserError: a prompt file that cannot be used; frames by the Batch API.
+        """
+        self.name = f"openai:{model}"
+        self._protocol = load_protocol(protocol, prompt_file, sees=sees)
+        self.needs_frames = self._protocol.sees == "frames"
+        self.scale = (self._protocol.lowest, self._protocol.highest)
+        self._pictures = ClipPictures(self._protocol.frames or 1)
+        self._client = client or ChatClient(model, base_url=base_url, options=options)
+        if self.needs_frames and self._client.options.batch_api:
+            raise UserError("a judge that sees frames cannot use the Batch API, which takes texts")
+
+    def describe(self) -> dict[str, Any]:
+        """Name, kind, model asked for, prompt version and hash, decoding, endpoint.
+
+        Raises:
+            UserError: no endpoint is set.
+        """
+        return {
+            "name": self.name,
+            "kind": "openai",
+            **self._about(),
+            "temperature": 0,
+            "max_tokens": _MAX_TOKENS,
+            **(_SEEING if self.needs_frames else {}),
+            "endpoint": self._client.endpoint.base_url,
+        }
+
+    def check(self) -> None:
+        """Contact the endpoint; see `ChatClient.check`."""
+        self._client.check()
+
+    def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
+        """Yield verdicts as they come.
+
+        An item is unscored where the call failed (no reply kept: worth asking again) or where the
+        second reply could not be read either (both kept, in the order of their coming).
+
+        Raises:
+            UserError: the endpoint cannot be used, or is gone; the verdicts so far are out.
+        """
+        self._client.prefetch(
+            (self._protocol.messages(item) for item in items),
+            response_format=self._protocol.response_format(),
+            max_tokens=_MAX_TOKENS,
+        )
+        found = in_parallel(self._verdict, items, width=self._client.width, finish=self._finish)
+        for _, verdict in found:
+            yield verdict
+
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+        """What asking about `items` will take, without repairs; see `ChatClient.estimate`."""
+        return self._client.estimate(
+            (self._asked(item) for item in items),
+            response_format=self._protocol.response_format(),
+            max_tokens=_MAX_TOKENS,
+        )
+
+    def _asked(self, item: JudgeItem) -> list[dict[str, Any]]:
+        """The messages about an item, with empty places for the pictures."""
+        messages: list[dict[str, Any]] = [*self._protocol.messages(item)]
+        if self.needs_frames:
+            empty = [""] * (self._protocol.frames or 1)
+            messages[-1]["content"] = with_pictures(messages[-1]["content"], empty)
+        return messages
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "model": self._client.model,
+            "protocol": self._protocol.protocol,
+            "prompt_version": self._protocol.version,
+            "prompt_hash": self._protocol.hash,
+        }
+
+    async def _finish(self) -> None:
+        self._pictures.clear()
+        await self._client.close()
+
+    async def _verdict(self, item: JudgeItem) -> Verdict:
+        messages: list[dict[str, Any]] = [*self._protocol.messages(item)]
+        seen: dict[str, Any] = {"answer_cut": True} if self._protocol.is_cut(item) else {}
+        if self.needs_frames:
+            if item.clip is None:
+                return self._make(item, [], f"the clip {item.video} is missing", seen)
+            try:
+                pictures = await self._pictures.of(item.clip)
+            except MediaError as error:
+                return self._make(item, [], f"the clip cannot be shown: {error}", seen)
+            messages[-1]["content"] = with_pictures(messages[-1]["content"], pictures.urls)
+            seen["frame_indices"] = pictures.indices
+        return await self._ask(item, messages, seen)
+
+    async def _ask(
+        self, item: JudgeItem, messages: list[dict[str, Any]], seen: dict[str, Any]
+    ) -> Verdict:
+        """Ask for the verdict, and where the reply cannot be read, once more."""
+        replies: list[Reply] = []
+        problem = ""
+        for _ in range(2):
+            try:
+                reply = await self._client.complete(
+                    cast(list[Message], messages),  # pictures make a content a list
+                    response_format=self._protocol.response_format(),
+                    max_tokens=_MAX_TOKENS,
+                )
+            except CallFailedError as error:
+                problem = f"the call failed: {error}"
+                break
+            replies.append(reply)
+            try:
+                found = self._protocol.read(reply.text)
+            except UnreadableError as error:
+                problem = f"the reply cannot be read: {error}"
+                if reply.finish_reason == "length":
+                    problem = f"the reply was cut off at {_MAX_TOKENS} tokens"
+                messages = [
+                    *messages,
+                    {"role": "assistant", "content": _repeatable(reply.text)},
+                    {"role": "user", "content": self._protocol.ask_again(str(error))},
+                ]
+                continue
+            return self._make(item, replies, found, seen)
+        return self._make(item, replies, problem, seen)
+
+    def _make(
+        self,
+        item: JudgeItem,
+        replies: Sequence[Reply],
+        found: tuple[bool, int, str | None] | str,
+        seen: Mapping[str, Any],
+    ) -> Verdict:
+        """The verdict, from what was read or from the cause of its lack."""
+        last = replies[-1] if replies else None
+        about = self._about() | {
+            "answered_by": last.model if last else None,
+            "fingerprint": last.fingerprint if last else None,
+            **seen,
+        }
+        if self._client.refused:
+            about["left_out"] = sorted(self._client.refused)
+        correct, score, reason = (None, None, found) if isinstance(found, str) else found
+        return Verdict(
+            id=item.id,
+            status="unscored" if correct is None else "scored",
+            correct=correct,
+            score=None if score is None else float(score),
+            reason=reason,
+            reply="\n---\n".join(reply.text for reply in replies) if replies else None,
+            judge=about,
+            tokens=sum(reply.tokens for reply in replies),
+            repaired=correct is not None and len(replies) > 1,
+        )
+
+
+def _repeatable(reply: str) -> str:
+    """A reply as a turn of the conversation: no server takes half a surrogate pair or no text."""
+    return reply[:_QUOTED].encode("utf-8", "replace").decode() or "(nothing)"

@@ -1,0 +1,90 @@
+"""Open a judge by the name that users type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.judges.base import Judge
+from sharegptvideo.judges.exact import Exact
+from sharegptvideo.judges.rules.answer_match import AnswerMatch
+
+if TYPE_CHECKING:
+    from sharegptvideo.endpoint import EndpointOptions
+
+__all__ = ["JUDGES", "open_judge"]
+
+JUDGES = ("answer-match", "exact", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
+
+
+def open_judge(
+    spec: str,
+    *,
+    base_url: str | None = None,
+    protocol: str = "caption-grounded",
+    prompt_file: Path | None = None,
+    sees: Literal["frames"] | None = None,
+    options: EndpointOptions | None = None,
+) -> Judge:
+    """Open `exact`, `answer-match`, `openai:NAME`, or several of them as `panel:JUDGE,JUDGE,...`.
+
+    Nothing is contacted until `check` or `judge` is called.
+
+    Args:
+        spec: the judge.
+        base_url: endpoint of `openai:` judges; default: OPENAI_BASE_URL.
+        protocol: "caption-grounded" or "official": the prompt of `openai:` judges.
+        prompt_file: replaces the prompt's wording; its form is that of the files in `eval/prompts`.
+        sees: "frames": `openai:` judges see frames of the clip instead of its caption.
+        options: how fast, for how much money and with which cache `openai:` judges are asked.
+
+    Raises:
+        UserError: no judge of that name (names the nearest), a prompt file that cannot be used,
+            or frames for a judge that reads texts.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "panel":
+        from sharegptvideo.judges.panel import Panel
+
+        members = [part.strip() for part in name.split(",") if part.strip()]
+        for member in members:
+            if member.startswith("panel:"):
+                raise UserError(f"judge {spec!r}: a panel cannot sit in a panel")
+        return Panel(
+            [
+                open_judge(
+                    member,
+                    base_url=base_url,
+                    protocol=protocol,
+                    prompt_file=prompt_file,
+                    sees=sees,
+                    options=options,
+                )
+                for member in members
+            ]
+        )
+    if kind == "openai":
+        if not name:
+            raise UserError(f"judge {spec!r} names no model; write openai:NAME")
+        from sharegptvideo.judges.llm import OpenAIJudge
+
+        return OpenAIJudge(
+            name,
+            base_url=base_url,
+            protocol=protocol,
+            prompt_file=prompt_file,
+            sees=sees,
+            options=options,
+        )
+    if spec not in _RULES:
+        raise unknown_name("judge", spec, JUDGES)
+    if sees == "frames":
+        raise UserError(f"judge {spec} reads texts only; frames need openai:NAME")
+    return _RULES[spec]()
+
+
+_RULES: dict[str, type[Exact] | type[AnswerMatch]] = {
+    Exact.name: Exact,
+    AnswerMatch.name: AnswerMatch,
+}

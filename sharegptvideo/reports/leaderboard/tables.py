@@ -1,0 +1,156 @@
+"""The leaderboard as CSV, Markdown and LaTeX: a table for every judge, as on the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from sharegptvideo.reports.run.text import (
+    format_estimate,
+    format_interval,
+    markdown_cell,
+    tex_escape,
+    tex_estimate,
+    tex_interval,
+)
+
+__all__ = ["board_csv", "board_latex", "board_markdown", "judge_about", "judge_line"]
+
+Group = Mapping[str, Any]
+
+_MARK = "*"
+_MARKED = "not ranked: a part of the task's questions, or coverage under 99 %"
+
+
+def judge_line(judge: Mapping[str, Any]) -> str:
+    """A judge's name and description in one line: `answer-match · kind rules · version 1`."""
+    about = judge_about(judge)
+    return f"{judge['name']} · {about}" if about else str(judge["name"])
+
+
+def judge_about(judge: Mapping[str, Any]) -> str:
+    """A judge's description without its name; first the models that in fact answered."""
+    answered = judge.get("answered_by")
+    parts = [f"answered by {', '.join(answered)}"] if answered else []
+    for key, value in judge.items():
+        if key == "members":
+            value = ", ".join(str(member.get("name")) for member in value)
+        if key not in ("name", "answered_by"):
+            parts.append(f"{key.replace('_', ' ')} {value}")
+    return " · ".join(parts)
+
+
+def board_csv(board: Mapping[str, Any]) -> str:
+    """A row for every run and task, with its judge; shares from 0 to 1."""
+    rows = []
+    for group in board["groups"]:
+        columns = {column["id"]: column for column in group["columns"]}
+        for row in group["rows"]:
+            for name, cell in row["cells"].items():
+                low, high = cell["accuracy"]["ci95"] or (None, None)
+                rows.append(
+                    {
+                        "judge": judge_line(group["judge"]),
+                        "model": row["model"],
+                        "run": row["run"],
+                        "task": columns[name]["task"],
+                        "task_version": columns[name]["version"],
+                        "protocol": columns[name]["protocol"],
+                        "n": cell["n"],
+                        "n_failed": cell["n_failed"],
+                        "n_unscored": cell["n_unscored"],
+                        "coverage": cell["coverage"],
+                        "clusters": cell["clusters"],
+                        "ranked": cell["ranked"],
+                        "accuracy": cell["accuracy"]["value"],
+                        "accuracy_se": cell["accuracy"]["se"],
+                        "accuracy_ci95_low": low,
+                        "accuracy_ci95_high": high,
+                        "score": cell["score"]["value"],
+                        "score_se": cell["score"]["se"],
+                    }
+                )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def board_markdown(board: Mapping[str, Any]) -> str:
+    """A heading and a table of accuracies (%, ± standard error) for every judge."""
+    parts = []
+    for group in board["groups"]:
+        columns = group["columns"]
+        heads = [f"{column['id']} ({column['n']:,})" for column in columns]
+        lines = [
+            ["model", *heads, *(["mean"] if len(columns) > 1 else [])],
+            ["---", *["---:"] * (len(columns) + (len(columns) > 1))],
+        ]
+        for row in group["rows"]:
+            cells = [_cell(row, column["id"], latex=False) for column in columns]
+            lines.append([row["model"], *cells, *_mean(group, row, latex=False)])
+        table = "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
+        parts.append(f"## Judge: {' '.join(judge_line(group['judge']).split())}\n\n{table}\n")
+    return (
+        "\n".join(parts)
+        + f"\n± is one standard error, by video; in brackets: 95 % interval. {_MARK} {_MARKED}.\n"
+    )
+
+
+def board_latex(board: Mapping[str, Any]) -> str:
+    """A `table` in the style of booktabs for every judge, who is named in its caption."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for group in board["groups"]:
+        columns = group["columns"]
+        heads = [tex_escape(column["id"]) for column in columns]
+        lines = []
+        for row in group["rows"]:
+            cells = [_cell(row, column["id"], latex=True) for column in columns]
+            line = [tex_escape(row["model"]), *cells, *_mean(group, row, latex=True)]
+            lines.append(" & ".join(line) + r" \\")
+        titles = ["Model", *heads, *(["Mean"] if len(columns) > 1 else [])]
+        body = "\n".join(lines)
+        judge = tex_escape(judge_line(group["judge"]))
+        parts.append(
+            f"""\\begin{{table}}
+\\centering
+\\begin{{tabular}}{{l{"r" * (len(titles) - 1)}}}
+\\toprule
+{" & ".join(titles)} \\\\
+\\midrule
+{body}
+\\bottomrule
+\\end{{tabular}}
+\\caption{{Accuracy in \\%, $\\pm$ one standard error clustered by video
+(in brackets: 95\\% interval). Judge: {judge}.
+{_MARK} {tex_escape(_MARKED)}.}}
+\\end{{table}}"""
+        )
+    return "\n".join(parts) + "\n"
+
+
+def _cell(row: Mapping[str, Any], column: str, *, latex: bool) -> str:
+    cell = row["cells"].get(column)
+    if cell is None:
+        return "--" if latex else "–"
+    return _text(cell["accuracy"], latex=latex) + ("" if cell["ranked"] else _MARK)
+
+
+def _mean(group: Group, row: Mapping[str, Any], *, latex: bool) -> list[str]:
+    if len(group["columns"]) < 2:
+        return []
+    if row["mean"] is None:
+        return ["--" if latex else "–"]
+    return [_text(row["mean"], latex=latex)]
+
+
+def _text(estimate: Mapping[str, Any], *, latex: bool) -> str:
+    """An accuracy with its standard error, or where that is unknown with its interval."""
+    text = (tex_estimate if latex else format_estimate)(estimate, share=True)
+    ends = estimate.get("ci95")
+    if estimate["se"] is not None or ends is None:
+        return text
+    return f"{text} ({(tex_interval if latex else format_interval)(ends)})"

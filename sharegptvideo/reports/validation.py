@@ -1,0 +1,132 @@
+"""The report as a page, and beside it as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markupsafe import Markup, escape
+
+from sharegptvideo._io import os_errors, write_json
+from sharegptvideo._text import plural
+from sharegptvideo.data.validate.checks import CHECKS
+from sharegptvideo.data.validate.report import LISTED, Finding, Report
+from sharegptvideo.reports import Section, Table, write_page
+
+__all__ = ["write_report"]
+
+
+def write_report(report: Report, out: Path) -> Path:
+    """Write `report.json` and `index.html` to a folder; returns the page's path.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    page = out / "index.html"
+    with os_errors(out):
+        write_json(out / "report.json", report.as_dict())
+        write_page(
+            page,
+            kicker=f"data validate · {report.folder}",
+            title=_title(report),
+            lead=_lead(report),
+            sections=[_checks(report), *_findings(report), _rows(report), *_facts(report)],
+        )
+    return page
+
+
+def _title(report: Report) -> str:
+    errors, warnings = report.errors(), report.warnings
+    if not errors and not warnings:
+        return "Nothing found amiss"
+    return f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
+
+
+def _lead(report: Report) -> str:
+    rows = sum(sum(splits.values()) for splits in report.rows.values())
+    configs = plural(len(report.rows), "dataset")
+    left = len(report.skipped)
+    ran = "all checks ran" if not left else f"{plural(left, 'check')} did not run"
+    return f"{plural(rows, 'good row')} of {configs} about {plural(report.videos, 'video')}; {ran}."
+
+
+def _mark(severity: str, text: str) -> Markup:
+    kind = {"error": "bad", "warning": "warn"}.get(severity, "good")
+    return Markup('<span class="mark {}">{}</span>').format(kind, text)
+
+
+def _checks(report: Report) -> Section:
+    rows = []
+    for name, check in CHECKS.items():
+        errors, warnings = report.count(name, "error"), report.count(name, "warning")
+        if name in report.skipped:
+            state: Markup | str = f"not run: {report.skipped[name]}"
+        elif errors:
+            state = _mark("error", plural(errors, "error"))
+        elif warnings:
+            state = _mark("warning", plural(warnings, "warning"))
+        else:
+            state = _mark("good", "none")
+        if errors and warnings and name not in report.skipped:
+            state = Markup("{} {}").format(state, _mark("warning", plural(warnings, "warning")))
+        rows.append([name, check.about, state])
+    return Section("Checks", Table(["Check", "Looks for", "Found"], rows))
+
+
+def _findings(report: Report) -> list[Section]:
+    sections = []
+    findings = report.sorted_findings()
+    for name in CHECKS:
+        listed = [finding for finding in findings if finding.check == name]
+        if not listed:
+            continue
+        count = report.count(name)
+        told = f"{plural(count, 'finding')}; " if count > len(listed) else ""
+        caption = f"{told}up to {LISTED} are listed of each dataset and split" if told else ""
+        table = Table(
+            ["Where", "What", "Dataset", "Id", ""],
+            [_row(one, report.folder.rstrip("/")) for one in listed],
+            caption,
+        )
+        sections.append(
+            Section(name, [f"{CHECKS[name].about[:1].upper()}{CHECKS[name].about[1:]}.", table])
+        )
+    return sections
+
+
+def _row(finding: Finding, folder: str) -> list[str | None]:
+    where = "/".join(part for part in (finding.config, finding.split) if part)
+    # The folder is named above the title; here it would fill the columns.
+    place = (finding.where or "").replace(f"{folder}/", "")
+    return [
+        Markup("<code>{}</code>").format(place) if place else None,
+        finding.message.replace(f"{folder}/", ""),
+        where or None,
+        finding.id,
+        _mark(finding.severity, finding.severity),
+    ]
+
+
+def _rows(report: Report) -> Section:
+    rows: list[list[str | int]] = [
+        [config, split, count]
+        for config, splits in report.rows.items()
+        for split, count in splits.items()
+    ]
+    return Section("Rows that keep to the schema", Table(["Dataset", "Split", "Rows"], rows))
+
+
+def _facts(report: Report) -> list[Section]:
+    names = {"media": "Media", "sight": "Clips compared by sight"}
+    return [
+        Section(names[key], Markup("<p>{}</p>").format(Markup("<br>").join(_lines(figures))))
+        for key, figures in report.facts.items()
+    ]
+
+
+def _lines(figures: dict[str, object]) -> list[Markup]:
+    return [
+        escape(
+            f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}"
+        )
+        for name, value in figures.items()
+    ]

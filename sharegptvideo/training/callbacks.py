@@ -1,0 +1,210 @@
+"""All that looks on while a training runs: reports, early warnings, evaluations."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from sharegptvideo._io import KeyedLog
+from sharegptvideo._text import percent, points
+from sharegptvideo.errors import UserError
+from sharegptvideo.models import answering
+from sharegptvideo.training.dpo_diagnostics import Settings, Watch
+from sharegptvideo.training.evaluating import EVALS, Evaluator, Row, read_evaluations
+from sharegptvideo.training.recipe import DpoRecipe
+from sharegptvideo.training.reporting import report_evaluation, reporters
+from sharegptvideo.training.scale import processes
+from sharegptvideo.training.stopping import CutOff, StopSignal
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.run_dir import RunFolder
+
+__all__ = ["look_on", "tell_failed_evaluations"]
+
+
+def look_on(trainer: Any, run: RunFolder, evaluator: Evaluator | None, stop: StopSignal) -> None:
+    """Report the log, watch it, and evaluate as the recipe says, until `stop` is asked for.
+
+    Raises:
+        UserError: the recipe has evaluations and there is no `evaluator`, or it finds a mistake.
+    """
+    checkpoint = run.last_checkpoint()
+    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
+    sinks = reporters(run, done) if processes().is_first else []
+    watching = _Watching(trainer, run)
+    for callback in (*sinks, watching):
+        trainer.add_callback(callback)
+    if run.recipe.eval is None:
+        return
+    if evaluator is None:
+        raise UserError(
+            "eval: nobody here asks and judges; give run_recipe "
+            "evaluator=sharegptvideo.eval.SampleEvaluation.of(recipe.eval), or leave eval out"
+        )
+
+    def told(rows: list[Row]) -> None:
+        report_evaluation(sinks, trainer, rows)
+        run.tell(_in_a_line(rows))
+        for row in rows:
+            watching.tell(watching.watch.see_evaluation(row), row["step"])
+
+    trainer.add_callback(_Evaluating(trainer, run, evaluator, stop, told))
+
+
+def tell_failed_evaluations(run: RunFolder) -> None:
+    """Say at the end how many evaluations are missing from the curve."""
+    rows = read_evaluations(run.path)
+    steps = {row["step"] for row in rows}
+    failed = sorted({row["step"] for row in rows if row["status"] == "failed"})
+    if failed:
+        run.note(
+            f"{len(failed)} of {len(steps)} evaluations failed (at step "
+            f"{', '.join(map(str, failed))}) and are missing from the curve; evals.jsonl says why"
+        )
+
+
+def _in_a_line(rows: list[Row]) -> str:
+    first = rows[0]
+    shares = []
+    for row in rows:
+        ends = row["ci95"]
+        interval = f" [{points(ends[0])}, {points(ends[1])}]" if ends else ""
+        value = "unknown" if row["accuracy"] is None else percent(row["accuracy"])
+        shares.append(f"{row['task']} {value}{interval}")
+    return f"step {first['step']} (epoch {first['epoch']:.2f}): {', '.join(shares)}"
+
+
+class _Watching(TrainerCallback):
+    """Shows the log to a `Watch`, and what it finds to the run."""
+
+    def __init__(self, trainer: Any, run: RunFolder) -> None:
+        self._trainer, self._run = trainer, run
+        self.watch = Watch(None)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        recipe = self._run.recipe
+        if not state.is_world_process_zero:
+            return
+        settings = None
+        if isinstance(recipe, DpoRecipe):
+            o = recipe.optimisation
+            each = o.per_device_batch_size * o.gradient_accumulation
+            settings = Settings(
+                beta=recipe.dpo.beta,
+                pairs=each * self._trainer.accelerator.num_processes,
+                warmup=int(o.warmup_ratio * state.max_steps),
+                steps=state.max_steps,
+            )
+        self.watch = Watch(settings)
+        # After a resume: what was seen before is known, and what was told is not told again.
+        self._run.rewind(state.global_step)
+        for entry in state.log_history:
+            self.watch.see(entry)
+        for row in read_evaluations(self._run.path):
+            if row["step"] <= state.global_step and row["status"] == "ok":
+                self.watch.see_evaluation(row)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        if state.is_world_process_zero:
+            self.tell(self.watch.see(state.log_history[-1]), state.global_step)
+
+    def tell(self, texts: list[str], step: int) -> None:
+        for text in texts:
+            self._run.note(text, step=step)
+
+
+class _Evaluating(TrainerCallback):
+    """Evaluates before the first step, every `every` steps and behind the last one.
+
+    What is recorded for a step is not repeated after a resume; what was cut off or failed is. A
+    judge that is gone costs one evaluation, not the training. A signal that stops the training
+    cuts off the one that runs.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        run: RunFolder,
+        evaluator: Evaluator,
+        stop: StopSignal,
+        told: Callable[[list[Row]], None],
+    ) -> None:
+        """`told` gets the rows of an evaluation that went well, in the first process.
+
+        Raises:
+            UserError: what `Evaluator.check` finds; weights that are spread over devices.
+        """
+        settings = run.recipe.eval
+        assert settings is not None  # who builds this has looked
+        plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+        if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+            raise UserError(
+                "eval: the weights are spread over several devices (FSDP, ZeRO-3), where none can "
+                "answer alone; leave eval out, or train with DDP or ZeRO-2"
+            )
+        processes().first(evaluator.check)
+        self._every = settings.every
+        self._trainer, self._run, self._evaluator = trainer, run, evaluator
+        self._stop, self._told = stop, told
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        # After a resume: a signal may have cut off the one of the checkpoint's step.
+        self._if_due(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        self._if_due(state)
+
+    def _if_due(self, state: Any) -> None:
+        step = state.global_step
+        if step % self._every == 0 or step >= state.max_steps:
+            self._at(step, float(state.epoch or 0.0))
+
+    def _at(self, step: int, epoch: float) -> None:
+        if processes().is_first and self._stop.number is None:
+            with KeyedLog(self._run.path / EVALS, key=("task", "step")) as log:
+                keys = [f"{task}/{step}" for task in self._evaluator.tasks]
+                if not all(log.rows.get(key, {}).get("status") == "ok" for key in keys):
+                    self._record(log, step, epoch)
+        processes().wait()
+
+    def _record(self, log: KeyedLog, step: int, epoch: float) -> None:
+        out = self._run.path / "evaluations" / f"step-{step:06d}"
+        shutil.rmtree(out, ignore_errors=True)  # one that was cut off: maybe of other weights
+        start = time.monotonic()
+        try:
+            with self._stop.cutting_off():
+                rows = self._answers(out, step)
+        except CutOff:
+            return  # asked again by the run that goes on
+        except Exception as error:  # noqa: BLE001 - days of training are worth more than a figure
+            reason = str(error) if isinstance(error, UserError) else _described(error)
+            for task in self._evaluator.tasks:
+                failed = {"task": task, "judge": self._evaluator.judge, "reason": reason}
+                log.append({"step": step, "epoch": epoch, "status": "failed", **failed})
+            self._run.note(f"evaluation at step {step} failed: {reason}", step=step)
+            return
+        seconds = round(time.monotonic() - start, 2)
+        rows = [{"step": step, "epoch": epoch, "status": "ok", **row} for row in rows]
+        for row in rows:
+            log.append({**row, "seconds": seconds})
+        self._told(rows)
+
+    def _answers(self, out: Path, step: int) -> list[Row]:
+        trainer = self._trainer
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        name = f"{self._run.path.name} at step {step}"
+        with (
+            trainer.accelerator.autocast(),
+            answering(model, self._run.recipe.model) as answerer,
+        ):
+            return self._evaluator.evaluate(answerer, out, name)
+
+
+def _described(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,264 @@
+"""What a recipe's data will come to: rows, clips, lengths; nothing is decoded."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sharegptvideo._text import and_more
+from sharegptvideo.errors import UserError
+from sharegptvideo.media import MediaError
+from sharegptvideo.training.examples import messages_of
+from sharegptvideo.training.recipe import DpoRecipe, Recipe
+
+if TYPE_CHECKING:
+    from sharegptvideo.training.families import Family
+
+__all__ = ["Lengths", "Survey", "published", "survey"]
+
+_SAMPLE = 2_000
+_LETTERS_A_TOKEN = 4.0  # of English prose in Llama's vocabulary
+_TEMPLATE = 12  # tokens of roles and marks around a question and its answer
+_TELL_EVERY = 2_000
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Mean tokens of a row: its prompt, and each answer to it (one, or chosen and rejected)."""
+
+    prompt: float
+    answers: tuple[float, ...]
+
+    @property
+    def text(self) -> float:
+        """Prompt and answers together."""
+        return self.prompt + sum(self.answers)
+
+
+@dataclass(slots=True)
+class Survey:
+    """Rows of a recipe's data.
+
+    Attributes:
+        rows: that will be trained on; clips: that they are about. Rows that stop the run are
+            counted too, those that it skips are not.
+        missing, equal: rows without a clip, pairs of equal answers; the first names of each.
+        cut: rows that lose their end to `max_length`; scaled up where a sample was tokenised.
+        video_tokens: mean positions of a clip.
+        assumed: what was taken for granted, a line each.
+        problems: what would stop the run, a line each.
+    """
+
+    rows: int
+    clips: int
+    lengths: Lengths
+    video_tokens: float
+    missing: int = 0
+    missing_names: list[str] = field(default_factory=list)
+    equal: int = 0
+    equal_names: list[str] = field(default_factory=list)
+    cut: int | None = None
+    assumed: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def rows_a_clip(self) -> float:
+        """Mean rows about one clip."""
+        return self.rows / max(self.clips, 1)
+
+    def figures(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+# Rows and clips of the release's training files as its card and paper count them, and mean
+# tokens of prompt and answers as in the miniature of the release; for planning before a download.
+_PUBLISHED: dict[tuple[str, str | None], tuple[int, int, Lengths]] = {
+    ("captions", None): (900_000, 900_000, Lengths(30, (200,))),
+    ("qa", None): (900_000, 300_000, Lengths(30, (35,))),
+    ("sft", "video_caption_300k.jsonl"): (300_000, 300_000, Lengths(30, (200,))),
+    ("sft", "video_240k_caption_15k.jsonl"): (255_000, 95_000, Lengths(30, (45,))),
+    ("preferences", None): (17_000, 17_000, Lengths(40, (30, 30))),
+}
+
+
+def published(recipe: Recipe, video_tokens: float) -> Survey | None:
+    """The release's own counts, where a recipe's data are the release's and are not here."""
+    known = _PUBLISHED.get((recipe.data.name, recipe.data.files))
+    if known is None:
+        return None
+    rows, clips, lengths = known
+    return Survey(
+        rows=min(rows, recipe.data.limit or rows),
+        clips=min(clips, recipe.data.limit or clips),
+        lengths=lengths,
+        video_tokens=video_tokens,
+        assumed=[f"the data are not here: {rows:,} rows on {clips:,} clips, as published"],
+    )
+
+
+def survey(
+    recipe: Recipe,
+    family: Family | None,
+    video_tokens: float,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Survey:
+    """Read all rows, look for their clips, tokenise a sample.
+
+    Args:
+        family: opened without weights; None estimates tokens from letters.
+        video_tokens: positions of a clip where the family cannot tell them.
+        progress: `progress(done, 0, what)`.
+
+    Raises:
+        UserError: the rows cannot be read.
+    """
+    found = Survey(0, 0, Lengths(0, ()), video_tokens)
+    clips: Counter[str] = Counter()
+    sample: list[Row] = []
+    draw = random.Random(0)
+    for row in _rows(recipe, found, progress):
+        clips[str(row.get("video"))] += 1
+        found.rows += 1
+        if len(sample) < _SAMPLE:
+            sample.append(row)
+        elif (place := draw.randrange(found.rows)) < _SAMPLE:
+            sample[place] = row
+    found.clips = len(clips)
+    if not found.rows:
+        found.problems.append(f"data {recipe.data.name} ({recipe.data.split}): no rows to train on")
+    else:
+        _measure(recipe, family, sample, found)
+    data = recipe.data
+    if found.missing and data.missing_media == "error":
+        names = and_more(found.missing_names, total=found.missing)
+        found.problems.append(
+            f"{found.missing} rows have no clip under media {data.media} ({names}); add the clips "
+            "or set data.missing_media=skip"
+        )
+    if found.equal and isinstance(recipe, DpoRecipe) and recipe.dpo.equal_pairs == "error":
+        names = and_more(found.equal_names, total=found.equal)
+        found.problems.append(
+            f"{found.equal} pairs of equal answers ({names}); mend them or set dpo.equal_pairs=skip"
+        )
+    return found
+
+
+def _rows(
+    recipe: Recipe, found: Survey, progress: Callable[[int, int, str], None] | None
+) -> Iterator[Row]:
+    """Rows that the run trains on, or will once what stops it is mended; those are counted."""
+    from sharegptvideo.data.load import read_rows
+    from sharegptvideo.data.sources.report import DataWarning
+
+    data = recipe.data
+    try:
+        rows = read_rows(data.name, data.source, data.split, media=data.media, files=data.files)
+        placed = data.media is not None
+    except UserError as error:
+        if data.media is None:
+            raise
+        rows = read_rows(data.name, data.source, data.split, files=data.files)
+        placed = False
+        found.problems.append(f"clips: {error}")
+    if data.media is None:
+        found.problems.append("clips: data.media names no folder with the clips")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # clips that are missing are counted here
+        for number, row in enumerate(islice(rows, data.limit), 1):
+            if progress and number % _TELL_EVERY == 0:
+                progress(number, 0, "reading rows")
+            if not row.get("video") or (placed and not row.get("video_path")):
+                found.missing += 1
+                _note(found.missing_names, row)
+                skipped = data.missing_media == "skip"
+            elif isinstance(recipe, DpoRecipe) and row["chosen"].strip() == row["rejected"].strip():
+                found.equal += 1
+                _note(found.equal_names, row)
+                skipped = recipe.dpo.equal_pairs == "skip"
+            else:
+                skipped = False
+            if not skipped:
+                yield row
+        del rows  # a reader that is left at a limit warns too, when it goes
+
+
+def _note(names: list[str], row: Row) -> None:
+    if len(names) < 5:
+        names.append(str(row["id"]))
+
+
+def _measure(recipe: Recipe, family: Family | None, sample: list[Row], found: Survey) -> None:
+    """Mean lengths of the sample, and how many rows of all are cut."""
+    measured, videos = [], []
+    for row in sample:
+        measured.append(_lengths(recipe, family, row))
+        videos.append(_video_tokens(family, row, found))
+    count, sides = len(sample), range(len(measured[0].answers))
+    found.lengths = Lengths(
+        sum(one.prompt for one in measured) / count,
+        tuple(sum(one.answers[side] for one in measured) / count for side in sides),
+    )
+    found.video_tokens = sum(videos) / count
+    limit = recipe.optimisation.max_length
+    cut = sum(
+        one.prompt + max(one.answers) + video > limit
+        for one, video in zip(measured, videos, strict=True)
+    )
+    found.cut = round(cut * found.rows / count)
+    if count < found.rows:
+        found.assumed.append(f"lengths and cut rows from a sample of {count:,} rows")
+    if family is None:
+        found.assumed.append(
+            f"no tokenizer here: a token for {_LETTERS_A_TOKEN:g} letters, {_TEMPLATE} a row"
+        )
+    full = sum(one.prompt + video >= limit for one, video in zip(measured, videos, strict=True))
+    if full:
+        found.problems.append(
+            f"optimisation.max_length {limit}: no room for an answer behind the clip's "
+            f"{found.video_tokens:.0f} positions and the prompt in {full} of {count} rows"
+        )
+
+
+def _lengths(recipe: Recipe, family: Family | None, row: Row) -> Lengths:
+    from sharegptvideo.models import conversation
+
+    if isinstance(recipe, DpoRecipe):
+        talks = [conversation(row["prompt"], row[side]) for side in ("chosen", "rejected")]
+    else:
+        talks = [messages_of(row)]
+    prompts, answers = [], []
+    for talk in talks:
+        if family is None:
+            said = sum(len(turn["content"]) for turn in talk if turn["role"] == "assistant")
+            asked = sum(len(turn["content"]) for turn in talk if turn["role"] != "assistant")
+            prompts.append(asked / _LETTERS_A_TOKEN + _TEMPLATE)
+            answers.append(said / _LETTERS_A_TOKEN + 1)
+        else:
+            ids, spoken = family.encode(talk)
+            prompts.append(float(len(ids) - 1 - sum(spoken)))  # the clip's one token is not text
+            answers.append(float(sum(spoken)))
+    return Lengths(max(prompts), tuple(answers))
+
+
+def _video_tokens(family: Family | None, row: Row, found: Survey) -> float:
+    path = row.get("video_path")
+    if family is None:
+        return found.video_tokens
+    if family.reader.video_tokens:
+        return float(family.reader.video_tokens)
+    if not path:
+        return found.video_tokens
+    try:
+        return float(family.reader.count(path))
+    except MediaError as error:
+        if len(found.problems) < 5:
+            found.problems.append(f"clip of row {row['id']}: {error}")
+        return found.video_tokens

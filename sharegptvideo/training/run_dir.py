@@ -1,0 +1,273 @@
+"""The folder of a training: what it was made of, how far it is, and when it is done.
+
+    OUT/recipe.yaml   the resolved recipe          OUT/log.jsonl   one line per logged step
+    OUT/run.json      hashes, versions, status     OUT/loss.png    the curves
+    OUT/evals.jsonl   one line per evaluation      OUT/accuracy.png, OUT/evaluations/  likewise
+    OUT/tensorboard/  event files                  OUT/README.md   the model's card
+    OUT/checkpoints/  while it runs                OUT/*           the model, once it is done
+
+`run.json` says "finished" last of all, so a folder is either whole or goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sharegptvideo._io import (
+    follow_umask,
+    parse_yaml,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from sharegptvideo._runs import RunKind, differences
+from sharegptvideo.errors import UserError
+from sharegptvideo.models import checkpoint_folder, weights_hash
+from sharegptvideo.training.checks import check_machine, check_output, check_push
+from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
+from sharegptvideo.training.examples import DataReport
+from sharegptvideo.training.recipe import NOT_HASHED, Recipe, recipe_hash
+from sharegptvideo.training.records import TRAINING_VERSION, environment, versions
+from sharegptvideo.training.scale import processes
+
+__all__ = ["COMPLETE", "RunFolder", "TrainResult"]
+
+COMPLETE = "complete"
+"""File that marks a checkpoint as whole; one without it was being written when the end came."""
+
+_TRAINING = RunKind(
+    name="training",
+    other="a training by another recipe",
+    fix="give another output",
+    fix_mix="give another output or remove the folder",
+    foreign="[!.]*",
+    prefix="output ",
+)
+
+_PROCESSOR_FILES = (
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "preprocessor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a training ended. `log` has the logged steps; `already_done` if nothing was to do.
+
+    `accuracy` is the last evaluation's, by task; `pushed` where the model is on the Hub.
+    """
+
+    output: Path
+    stage: str
+    steps: int
+    rows: int
+    seconds: float
+    loss: float | None
+    resumed_from: int | None = None
+    already_done: bool = False
+    notes: list[str] = field(default_factory=list)
+    accuracy: dict[str, float | None] = field(default_factory=dict)
+    pushed: str | None = None
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """The figures for `--json`: all but the log."""
+        figures = asdict(self)
+        del figures["log"]
+        return {**figures, "output": str(self.output)}
+
+
+class RunFolder:
+    """Opens the output folder of a recipe: new, to be continued, or finished.
+
+    Raises:
+        UserError: the folder belongs to another recipe or holds something else; or where the
+            model is to be pushed cannot be.
+    """
+
+    def __init__(self, recipe: Recipe, tell: Callable[[str], None] | None = None) -> None:
+        """`tell` gets each note as it is made."""
+        self.recipe = recipe
+        self._tell = tell
+        self.path = Path(recipe.output)
+        self.checkpoints = self.path / "checkpoints"
+        self.rows = self.checkpoints / "rows"
+        self.log = self.path / "log.jsonl"
+        self._record = self.path / "run.json"
+        self._hash = recipe_hash(recipe)
+        self.state: dict[str, Any] = _TRAINING.read(self.path) or {}
+        if self.state and self.state.get("recipe_sha256") != self._hash:
+            _TRAINING.refuse(self.path, self._changes())
+        if not self.finished:
+            check_output(self.path)
+            check_machine(recipe)
+            check_push(recipe.push_to_hub)
+
+    def _changes(self) -> list[str]:
+        """Return what differs between the recipe of the folder and this one."""
+        file = self.path / "recipe.yaml"
+        there = parse_yaml(str(file), file.read_text(encoding="utf-8")) if file.is_file() else None
+        here = self.recipe.model_dump(mode="json")
+        changes = differences(there, here, may_change=NOT_HASHED) if isinstance(there, dict) else ()
+        # A recipe that was edited in the folder may be the one that is asked for.
+        return list(changes) or list(
+            differences(self.state.get("recipe_sha256"), self._hash, "recipe_sha256")
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is there already."""
+        return self.state.get("status") == "finished"
+
+    def result(self) -> TrainResult:
+        """What the finished run reported."""
+        self.state = read_json(self._record)  # one process has written it for all
+        log = [row for _, row in read_jsonl(self.log)]
+        known = {key: self.state[key] for key in ("steps", "rows", "seconds", "loss", "notes")}
+        known |= {key: self.state[key] for key in ("accuracy", "pushed") if key in self.state}
+        return TrainResult(self.path, self.recipe.stage, **known, already_done=True, log=log)
+
+    def note(self, text: str, *, step: int | None = None) -> None:
+        """Tell a line now and keep it in run.json; `step` is when it was found, if in a step."""
+        if text not in self.state["notes"]:
+            self.state["notes"].append(text)
+            if step is not None:
+                self.state.setdefault("warnings", []).append({"step": step, "text": text})
+            write_json(self._record, self.state)
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """Tell a line now, without keeping it."""
+        if self._tell:
+            self._tell(text)
+
+    def rewind(self, step: int) -> None:
+        """Forget what was noted in steps behind `step`: a resumed training will do them again."""
+        warnings = self.state.get("warnings", [])
+        self.state["warnings"] = [one for one in warnings if one["step"] <= step]
+        gone = {one["text"] for one in warnings if one["step"] > step}
+        self.state["notes"] = [text for text in self.state["notes"] if text not in gone]
+        write_json(self._record, self.state)
+
+    def keep(self, **facts: Any) -> None:
+        """Add to run.json."""
+        self.state.update(facts)
+        write_json(self._record, self.state)
+
+    def start(self, data: DataReport) -> None:
+        """Write down what the training is made of, or make sure that it is still the same.
+
+        One process does so for all.
+
+        Raises:
+            UserError: the data or the starting model changed since the training began.
+        """
+        processes().first(lambda: self._start(data))
+        self.state = read_json(self._record)
+
+    def _start(self, data: DataReport) -> None:
+        made_of = {
+            "model_sha256": weights_hash(self.recipe.model),
+            "data_sha256": data.sha256,
+        }
+        for key, value in made_of.items():
+            if self.state.get(key, value) != value:
+                raise UserError(
+                    f"output {self.path}: {key.removesuffix('_sha256')} changed since this "
+                    f"training began; remove the folder to start again"
+                )
+        begun_by = self.state.get("training_version", TRAINING_VERSION)
+        if begun_by != TRAINING_VERSION:
+            raise UserError(
+                f"output {self.path}: was begun by training version {begun_by}, this is version "
+                f"{TRAINING_VERSION}, whose steps would differ; remove the folder to start again"
+            )
+        unversioned = bool(self.state) and "training_version" not in self.state
+        earlier = [one["text"] for one in self.state.get("warnings", [])]
+        sitting = {
+            "started": _now(),
+            "versions": versions(),
+            "environment": environment(processes().count),
+        }
+        self.state.update(
+            status="training",
+            stage=self.recipe.stage,
+            model=self.recipe.model,
+            recipe_sha256=self._hash,
+            training_version=TRAINING_VERSION,
+            **made_of,
+            rows=data.used,
+            missing=data.missing,
+            cut=data.cut,
+            notes=[*data.notes(), *earlier],
+            seeds={"training": self.recipe.seed}
+            | ({"evaluation": self.recipe.eval.seed} if self.recipe.eval else {}),
+            versions=sitting["versions"],
+            sittings=[*self.state.get("sittings", []), sitting],
+        )
+        write_json(self._record, self.state)
+        text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
+        write_text(self.path / "recipe.yaml", text)
+        for note in data.notes():
+            self.tell(note)
+        if unversioned:
+            self.note(
+                f"begun by a package that recorded no training version; the steps from here on are "
+                f"those of version {TRAINING_VERSION}",
+                step=0,
+            )
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; half-written ones are removed."""
+        whole: list[tuple[int, Path]] = []
+        for folder in self.checkpoints.glob("checkpoint-*"):
+            if (folder / COMPLETE).exists():
+                whole.append((int(folder.name.rpartition("-")[2]), folder))
+            elif processes().is_first:
+                shutil.rmtree(folder)
+        processes().wait()
+        return max(whole)[1] if whole else None
+
+    def finish(self, staged: Path, log: list[dict[str, Any]], steps: int, seconds: float) -> None:
+        """Move the saved model into place, copy the processor's config, say that it is done."""
+        _copy_processor(self.recipe.model, staged)
+        follow_umask(staged.iterdir())
+        for file in sorted(staged.iterdir()):
+            file.replace(self.path / file.name)
+        staged.rmdir()
+        write_jsonl(self.log, log)
+        losses = [row["loss"] for row in log if "loss" in row]
+        self.state.update(
+            status="finished",
+            steps=steps,
+            seconds=round(self.state.get("seconds", 0.0) + seconds, 2),
+            loss=losses[-1] if losses else None,
+            accuracy=last_accuracies(read_evaluations(self.path)),
+            weights_sha256=weights_hash(self.path),
+            finished=_now(),
+        )
+        write_json(self._record, self.state)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def _copy_processor(model: str, to: Path) -> None:
+    folder = checkpoint_folder(model)
+    for name in _PROCESSOR_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, to / name)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,234 @@
+"""Drawing candidates with a tiny random model and clips written here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from sharegptvideo.build import sample_candidates
+from sharegptvideo.errors import UserError
+from sharegptvideo.media import sample_frames
+from sharegptvideo.models import VideoLanguageModel, build_tiny
+
+QUESTIONS = ("What colour is it?", "Does it move?", "How many are there?")
+
+
+def write_clip(path: Path, seed: int, frames: int = 12) -> Path:
+    noise = np.random.default_rng(seed).integers(0, 256, (frames, 48, 64, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for picture in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    texts = [*QUESTIONS, "It is a red ball that rolls to the left.", "Yes.", "Two."]
+    return build_tiny(texts, tmp_path_factory.mktemp("model") / "tiny", seed=0, size="tiny")
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Three questions on each of four clips, the clips' questions mixed."""
+    folder = tmp_path_factory.mktemp("clips")
+    clips = [write_clip(folder / f"clip{n}.mp4", seed=n) for n in range(4)]
+    return [
+        {
+            "id": f"{clip.stem}_{number}",
+            "video": clip.stem,
+            "source": "release",
+            "question": question,
+            "answer": "Red.",
+            "caption": f"About {clip.stem}.",
+            "video_path": str(clip),
+        }
+        for number, question in enumerate(QUESTIONS)
+        for clip in clips
+    ]
+
+
+def lines_of(folder: Path) -> dict[str, Any]:
+    lines = (folder / "candidates.jsonl").read_text().splitlines()
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def draw(rows: Any, model: Path, out: Path, **options: Any) -> Any:
+    return sample_candidates(rows, model, out, **{"max_new_tokens": 8, "batch_size": 24} | options)
+
+
+def test_rows_hold_the_models_answers_and_the_frames_shown(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int, str]] = []
+    report = draw(rows, model, tmp_path, seed=3, progress=lambda *now: seen.append(now))
+    assert (report.n_questions, report.n_videos, report.n_failed) == (12, 4, 0)
+    assert report.n_candidates == 72
+    assert seen == [(4, 12, "candidates"), (8, 12, "candidates"), (12, 12, "candidates")]
+    made = lines_of(tmp_path)
+    assert set(made) == {row["id"] for row in rows}
+    loaded = VideoLanguageModel.from_pretrained(str(model))
+    for row in (rows[0], rows[7]):
+        frames, indices = sample_frames(row["video_path"], loaded.frames)
+        (expected,) = loaded.generate(
+            [(frames, row["question"])],
+            max_new_tokens=8,
+            do_sample=True,
+            temperature=1.0,
+            top_p=0.95,
+            num_return_sequences=6,
+            seed=3,
+        )
+        assert made[row["id"]]["candidates"] == expected
+        assert made[row["id"]]["frame_indices"] == list(indices)
+        assert made[row["id"]]["caption"] == row["caption"]
+    assert len({text for row in made.values() for text in row["candidates"]}) > 36
+
+
+def test_each_clip_is_decoded_once(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counted(video: str, n: int) -> Any:
+        opened.append(video)
+        return sample_frames(video, n)
+
+    monkeypatch.setattr("sharegptvideo.build.candidates.sample_frames", counted)
+    draw(rows, model, tmp_path, batch_size=12)
+    assert sorted(opened) == sorted({row["video_path"] for row in rows})
+
+
+def test_same_seed_same_candidates_other_seed_others(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    for name, seed, batch in (("a", 1, 24), ("b", 1, 6), ("c", 2, 24)):
+        draw(rows[:4], model, tmp_path / name, seed=seed, batch_size=batch)
+    drawn = {name: lines_of(tmp_path / name) for name in "abc"}
+    assert drawn["a"] == drawn["b"]
+    assert all(drawn["a"][i]["candidates"] != drawn["c"][i]["candidates"] for i in drawn["a"])
+
+
+def test_bad_clips_are_kept_as_failed_and_tried_again(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("not a video")
+    changed = [dict(row) for row in rows[:3]]
+    changed[0]["video_path"] = None
+    changed[1]["video_path"] = str(broken)
+    report = draw(changed, model, tmp_path / "out")
+    assert (report.n_questions, report.n_failed, report.n_candidates) == (3, 2, 6)
+    made = lines_of(tmp_path / "out")
+    assert made["clip0_0"]["error"] == "no media found for clip0"
+    assert "broken.mp4" in made["clip1_0"]["error"]
+    assert made["clip0_0"]["candidates"] == made["clip1_0"]["candidates"] == []
+    before = made["clip2_0"]
+    assert draw(rows[:3], model, tmp_path / "out").n_failed == 0
+    draw(rows[:3], model, tmp_path / "whole")
+    assert lines_of(tmp_path / "out") == lines_of(tmp_path / "whole")
+    assert lines_of(tmp_path / "out")["clip2_0"] == before
+
+
+def test_a_question_too_long_for_the_model_fails_alone(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    long = dict(rows[0]) | {"id": "long", "question": "What colour is it? " * 5000}
+    report = draw([long, *rows[:2]], model, tmp_path)
+    assert (report.n_failed, report.n_candidates) == (1, 12)
+    assert "positions" in lines_of(tmp_path)["long"]["error"]
+
+
+def test_changed_question_is_drawn_again_the_rest_is_not(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    draw(rows[:2], model, tmp_path)
+    size = len((tmp_path / "candidates.jsonl").read_text().splitlines())
+    draw([dict(rows[0]) | {"question": "Why?"}, rows[1]], model, tmp_path)
+    assert lines_of(tmp_path)[rows[0]["id"]]["question"] == "Why?"
+    assert len((tmp_path / "candidates.jsonl").read_text().splitlines()) == size + 1
+
+
+def test_settings_are_not_mixed(rows: list[dict[str, Any]], model: Path, tmp_path: Path) -> None:
+    draw(rows[:1], model, tmp_path / "out")
+    before = (tmp_path / "out" / "candidates.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"temperature 1\.0 there, 0\.5 here"):
+        draw(rows[:1], model, tmp_path / "out", temperature=0.5)
+    other = build_tiny(["Other words."], tmp_path / "other", seed=9, size="tiny")
+    with pytest.raises(UserError, match="weights_sha256"):
+        draw(rows[:1], other, tmp_path / "out")
+    assert (tmp_path / "out" / "candidates.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"temperature": 0.0}, "temperature 0.0"),
+        ({"top_p": 1.5}, "top_p 1.5"),
+    ],
+)
+def test_settings_out_of_range(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        draw(rows[:1], model, tmp_path / "out", **change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unusable_rows(rows: list[dict[str, Any]], model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="comes twice"):
+        draw([rows[0], rows[0]], model, tmp_path / "out")
+    with pytest.raises(UserError, match=r"row 1 \(x\): no question"):
+        draw([dict(rows[0]) | {"id": "x", "question": ""}], model, tmp_path / "out")
+    with pytest.raises(UserError, match="no questions"):
+        draw([], model, tmp_path / "out")
+    with pytest.raises(UserError, match="no checkpoint"):
+        draw(rows[:1], tmp_path / "absent", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_killed_run_ends_like_an_unbroken_one(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    """The process gets SIGKILL once a tenth of the questions are on disk."""
+    rows = [row | {"id": f"{row['id']}_{n}"} for row in rows for n in range(5)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    script = f"""
+import json
+from pathlib import Path
+from sharegptvideo.build import sample_candidates
+rows = json.loads(Path({str(tmp_path / "rows.json")!r}).read_text())
+sample_candidates(
+    rows, {str(model)!r}, Path({str(tmp_path / "out")!r}), max_new_tokens=8, batch_size=6
+)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ)
+    log = tmp_path / "out" / "candidates.jsonl"
+    while process.poll() is None:
+        if log.exists() and log.read_bytes().count(b"\n") >= 6:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.001)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert 6 <= log.read_bytes().count(b"\n") < 60
+    with log.open("a") as file:
+        file.write('{"id": "torn line')
+    draw(rows, model, tmp_path / "out", batch_size=6)
+    draw(rows, model, tmp_path / "whole", batch_size=6)
+    assert lines_of(tmp_path / "out") == lines_of(tmp_path / "whole")

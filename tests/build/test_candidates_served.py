@@ -1,0 +1,241 @@
+"""Candidates through a served model: a chat server on loopback that sees pictures and seeds."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sharegptvideo._io import write_jsonl
+from sharegptvideo.build import sample_candidates
+from sharegptvideo.cli import app
+from sharegptvideo.endpoint import EndpointOptions
+from sharegptvideo.errors import UserError
+from sharegptvideo.media import sample_frames
+
+QUESTIONS = ("What is it?", "Does it move?")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips of noise in the release layout, two questions each."""
+    root = tmp_path_factory.mktemp("world")
+    (root / "videos").mkdir()
+    rows = []
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+        with av.open(str(root / "videos" / f"clip{number}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=8)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for picture in noise:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            container.mux(stream.encode())
+        for at, question in enumerate(QUESTIONS):
+            turns = [
+                {"from": "human", "value": f"<video>\n{question}"},
+                {"from": "gpt", "value": "A ball."},
+            ]
+            rows.append(
+                {"id": f"clip{number}_{at}", "video": f"clip{number}", "conversations": turns}
+            )
+    write_jsonl(root / "video_instruction" / "train" / "qa" / "video_qa.jsonl", rows)
+    captions = root / "video_instruction" / "train" / "pretrain"
+    write_jsonl(captions / "video_caption_pretrain.jsonl", [])
+    return root
+
+
+def rows_of(world: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"clip{number}_{at}",
+            "video": f"clip{number}",
+            "source": "release",
+            "question": question,
+            "answer": "A ball.",
+            "video_path": str(world / "videos" / f"clip{number}.mp4"),
+        }
+        for number in range(3)
+        for at, question in enumerate(QUESTIONS)
+    ]
+
+
+def echo(body: dict[str, Any]) -> str:
+    """The question and the seed, so that an answer tells what it was asked."""
+    return f"{body['messages'][0]['content'][-1]['text']} {body.get('seed')}"
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()]
+
+
+def draw(world: Path, server: Any, out: Path, **options: Any) -> Any:
+    given = {"base_url": server.url, "k": 3, "max_new_tokens": 9, "frames": 4} | options
+    return sample_candidates(rows_of(world), "openai:seer", out, **given)
+
+
+def test_pictures_question_and_a_seed_for_each_answer(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    chat_server.answer, chat_server.models = echo, ["seer"]
+    report = draw(world, chat_server, tmp_path, temperature=0.7, top_p=0.9, seed=5)
+    assert (report.n_questions, report.n_failed, report.n_candidates) == (6, 0, 18)
+    assert len(chat_server.requests) == 18
+    seeds = {body["seed"] for body in chat_server.requests}
+    assert len(seeds) == 3
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    sent = {"model": "seer", "temperature": 0.7, "top_p": 0.9, "max_tokens": 9}
+    assert all(body | sent == body for body in chat_server.requests)
+    made = lines_of(tmp_path)
+    assert [row["id"] for row in made] == [row["id"] for row in rows_of(world)]
+    for row in made:
+        assert {text.removeprefix(row["question"]) for text in row["candidates"]} == {
+            f" {seed}" for seed in seeds
+        }
+    # The frames that were sent are those of the clip.
+    clip, indices = sample_frames(rows_of(world)[0]["video_path"], 4)
+    assert made[0]["frame_indices"] == list(indices)
+
+    def shows_the_clip(body: dict[str, Any]) -> bool:
+        *pictures, text = body["messages"][0]["content"]
+        assert len(pictures) == 4
+        data = base64.b64decode(pictures[1]["image_url"]["url"].split(",")[1])
+        seen = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float)
+        asks = text == {"type": "text", "text": QUESTIONS[0]}
+        return asks and np.abs(seen - clip[1]).mean() < 25 < np.abs(seen - clip[0]).mean()
+
+    # Requests arrive in any order.
+    assert sum(map(shows_the_clip, chat_server.requests)) == len(seeds)
+    notes = json.loads((tmp_path / "candidates.json").read_text())
+    assert notes["settings"]["model"] == "openai:seer"
+    assert notes["settings"]["frames"] == 4
+    assert notes["report"]["n_candidates"] == 18
+
+
+def test_same_seed_from_the_cache_other_seed_asked(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    chat_server.answer, chat_server.models = echo, ["seer"]
+    options = EndpointOptions(cache=tmp_path / "replies.sqlite")
+    for name, seed, asked in (("a", 1, 18), ("b", 1, 0), ("c", 2, 18)):
+        before = len(chat_server.requests)
+        draw(world, chat_server, tmp_path / name, seed=seed, endpoint=options)
+        assert len(chat_server.requests) - before == asked
+    assert lines_of(tmp_path / "a") == lines_of(tmp_path / "b") != lines_of(tmp_path / "c")
+
+
+def test_what_was_answered_is_kept_when_the_endpoint_goes(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    """The key is taken back after ten answers; the next run asks for the rest alone."""
+    chat_server.models = ["seer"]
+    answered = 0
+
+    def until_ten(body: dict[str, Any]) -> str | tuple[int, dict[str, str], str]:
+        nonlocal answered
+        answered += 1
+        if answered > 10:
+            return 401, {}, json.dumps({"error": {"message": "bad key"}})
+        return echo(body)
+
+    chat_server.answer = until_ten
+    # No cache: what is kept is what is in the file.
+    options = EndpointOptions(cache=False, concurrency=1)
+    with pytest.raises(UserError, match="bad key"):
+        draw(world, chat_server, tmp_path / "out", endpoint=options)
+    kept = lines_of(tmp_path / "out")
+    assert len(kept) == 3
+    assert all(len(row["candidates"]) == 3 for row in kept)
+    chat_server.answer = echo
+    before = len(chat_server.requests)
+    assert draw(world, chat_server, tmp_path / "out", endpoint=options).n_candidates == 18
+    assert len(chat_server.requests) - before == 9
+    draw(world, chat_server, tmp_path / "whole", endpoint=options)
+    assert lines_of(tmp_path / "out") == lines_of(tmp_path / "whole")
+    # All there: the server is not even greeted.
+    before = len(chat_server.requests)
+    chat_server.models = None
+    draw(world, chat_server, tmp_path / "out", endpoint=options)
+    assert len(chat_server.requests) == before
+
+
+def test_a_call_that_fails_leaves_its_question_alone_without_answers(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    chat_server.models = ["seer"]
+
+    def choosy(body: dict[str, Any]) -> str | tuple[int, dict[str, str], str]:
+        text = echo(body)
+        if text.startswith(QUESTIONS[1]):
+            return 413, {}, json.dumps({"error": {"message": "too many pictures"}})
+        return text
+
+    chat_server.answer = choosy
+    report = draw(world, chat_server, tmp_path)
+    assert (report.n_failed, report.n_candidates) == (3, 9)
+    assert all("too many pictures" in cause for cause in report.failures)
+    chat_server.answer = echo
+    assert draw(world, chat_server, tmp_path).n_failed == 0
+
+
+def test_a_seed_that_is_refused_is_left_out_and_told(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    chat_server.models = ["seer"]
+
+    def without_seed(body: dict[str, Any]) -> str | tuple[int, dict[str, str], str]:
+        if "seed" in body:
+            return 400, {}, json.dumps({"error": {"message": "Unknown parameter: 'seed'"}})
+        return f"answer {len(chat_server.requests)}"
+
+    chat_server.answer = without_seed
+    report = draw(world, chat_server, tmp_path)
+    assert report.refused == ["seed"]
+    assert report.n_candidates == 18
+    assert all(len(set(row["candidates"])) == 3 for row in lines_of(tmp_path))
+
+
+def test_the_command(
+    world: Path, chat_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat_server.answer, chat_server.models = echo, ["seer"]
+    words = ["build", "candidates", "--input", str(world), "--model", "openai:seer", "-k", "2"]
+    words += ["--out", str(tmp_path / "loop"), "--frames", "2", "--split", "train+validation"]
+    result = CliRunner().invoke(app, [*words, "--json", "--base-url", chat_server.url])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["n_candidates"] == 12
+    assert "ahead: 12 requests" in result.stderr
+    assert {len(row["candidates"]) for row in lines_of(tmp_path / "loop")} == {2}
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    for more, cause in (
+        ([], "endpoint"),
+        (["--base-url", chat_server.url, "--frames", "3"], "frames 2 there, 3 here"),
+        (["--base-url", chat_server.url, "--batch-api"], "--batch-api is for verdicts"),
+    ):
+        result = CliRunner().invoke(app, [*words, *more])
+        assert result.exit_code == 2
+        assert cause in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("openai:", {}, "name the served model"),
+        ("openai:seer", {"frames": 0}, "frames is 0"),
+        ("folder", {"frames": 8}, "are for served models"),
+        ("folder", {"base_url": "http://127.0.0.1:9/v1"}, "are for served models"),
+    ],
+)
+def test_what_does_not_go_together(
+    world: Path, tmp_path: Path, model: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        sample_candidates(rows_of(world), model, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,192 @@
+"""Scoring candidates: once for equal texts, resumable, nothing dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharegptvideo._io import write_jsonl
+from sharegptvideo.build import make_pairs, score_candidates
+from sharegptvideo.errors import UserError
+from sharegptvideo.judges import AnswerMatch, JudgeItem, Verdict
+
+
+class ShortIsGood:
+    """Scores by the number of words, backwards, so that order shows; `plan` breaks some."""
+
+    name = "short"
+
+    def __init__(self, plan: dict[str, str] | None = None, stop_after: int | None = None) -> None:
+        self.plan = plan or {}
+        self.stop_after = stop_after
+        self.asked: list[JudgeItem] = []
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def check(self) -> None:
+        pass
+
+    def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
+        for number, item in enumerate(reversed(items)):
+            if number == self.stop_after:
+                raise KeyboardInterrupt
+            self.asked.append(item)
+            trouble = self.plan.get(item.prediction)
+            if trouble:
+                reply = "no idea" if trouble == "unreadable" else None
+                yield Verdict(item.id, "unscored", None, None, trouble, reply, {}, 7)
+            else:
+                score = float(max(1, 6 - len(item.prediction.split())))
+                yield Verdict(item.id, "scored", score >= 3, score, "words", None, {}, 10)
+
+
+def question(name: str, *texts: str, error: str | None = None) -> dict[str, Any]:
+    return {
+        "id": name,
+        "video": f"v{name}",
+        "source": "release",
+        "question": f"Question {name}?",
+        "answer": "A ball.",
+        "caption": "A ball rolls.",
+        "frame_indices": [0],
+        "candidates": list(texts),
+        "error": error,
+    }
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Path:
+    rows = [
+        question("1", "a ball", "a ball", "a big red ball", "A ball"),
+        question("2", "yes", "no it is not"),
+        question("3", error="no media found for v3"),
+    ]
+    write_jsonl(tmp_path / "candidates.jsonl", rows)
+    return tmp_path
+
+
+def rows_of(folder: Path) -> dict[str, Any]:
+    lines = (folder / "rewards.jsonl").read_text().splitlines()
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def test_equal_texts_are_judged_once_and_verdicts_land_on_their_answers(loop: Path) -> None:
+    judge = ShortIsGood()
+    report = score_candidates(loop, judge, loop)
+    assert sorted(item.prediction for item in judge.asked) == [
+        "A ball",
+        "a ball",
+        "a big red ball",
+        "no it is not",
+        "yes",
+    ]
+    assert len({item.id for item in judge.asked}) == 5
+    rows = rows_of(loop)
+    assert [(a["text"], a["copies"], a["score"]) for a in rows["1"]["answers"]] == [
+        ("a ball", 2, 4.0),
+        ("a big red ball", 1, 2.0),
+        ("A ball", 1, 4.0),
+    ]
+    assert [a["score"] for a in rows["2"]["answers"]] == [5.0, 2.0]
+    assert rows["3"]["answers"] == []
+    assert rows["3"]["error"] == "no media found for v3"
+    assert (report.n_items, report.n_failed, report.n_answers, report.n_distinct) == (3, 1, 6, 5)
+    assert (report.n_judged, report.n_scored, report.n_unscored) == (5, 5, 0)
+    assert report.mean_score == pytest.approx((4 * 2 + 2 + 4 + 5 + 2) / 6)
+    assert report.tokens == 50
+
+
+def test_judge_gets_caption_question_reference_and_answer(loop: Path) -> None:
+    judge = ShortIsGood()
+    score_candidates(loop, judge, loop)
+    (item,) = (item for item in judge.asked if item.prediction == "yes")
+    assert (item.question, item.reference) == ("Question 2?", "A ball.")
+    assert (item.caption, item.video) == ("A ball rolls.", "v2")
+
+
+def test_second_run_asks_nothing(loop: Path) -> None:
+    first = score_candidates(loop, ShortIsGood(), loop)
+    before = (loop / "rewards.jsonl").read_bytes()
+    judge = ShortIsGood()
+    second = score_candidates(loop, judge, loop)
+    assert judge.asked == []
+    assert (loop / "rewards.jsonl").read_bytes() == before
+    assert second.as_dict() | {"n_judged": 5} == first.as_dict()
+
+
+def test_interrupted_run_asks_the_rest_only(loop: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        score_candidates(loop, ShortIsGood(stop_after=3), loop)
+    with pytest.raises(UserError, match="not finished"):
+        make_pairs(loop, loop / "pairs")
+    judge = ShortIsGood()
+    report = score_candidates(loop, judge, loop)
+    assert sorted(item.prediction for item in judge.asked) == ["a ball", "a big red ball"]
+    assert report.n_scored == 5
+
+
+def test_unscored_stay_and_only_those_without_reply_are_asked_again(loop: Path) -> None:
+    plan = {"yes": "unreadable", "no it is not": "endpoint down"}
+    report = score_candidates(loop, ShortIsGood(plan), loop)
+    assert (report.n_scored, report.n_unscored) == (3, 2)
+    assert report.reasons == {"unreadable": 1, "endpoint down": 1}
+    judge = ShortIsGood(plan)
+    score_candidates(loop, judge, loop)
+    assert [item.prediction for item in judge.asked] == ["no it is not"]
+    judge = ShortIsGood()
+    report = score_candidates(loop, judge, loop)
+    assert [item.prediction for item in judge.asked] == ["no it is not"]
+    assert (report.n_scored, report.n_unscored, report.n_failed) == (4, 1, 1)
+
+
+def test_new_candidates_and_texts_are_judged_old_ones_are_not(loop: Path) -> None:
+    score_candidates(loop, ShortIsGood(), loop)
+    rows = [
+        question("1", "a ball", "a cat"),
+        question("2", "yes") | {"caption": "Another caption."},
+        question("3", "found"),
+    ]
+    write_jsonl(loop / "candidates.jsonl", rows)
+    judge = ShortIsGood()
+    report = score_candidates(loop, judge, loop)
+    # A new caption is new evidence: "yes" of question 2 is judged again.
+    assert sorted(item.prediction for item in judge.asked) == ["a cat", "found", "yes"]
+    assert (report.n_failed, report.n_distinct) == (0, 4)
+
+
+def test_another_judge_is_refused(loop: Path) -> None:
+    score_candidates(loop, ShortIsGood(), loop)
+    before = (loop / "rewards.jsonl").read_bytes()
+    with pytest.raises(UserError, match="other settings"):
+        score_candidates(loop, AnswerMatch(), loop)
+    assert (loop / "rewards.jsonl").read_bytes() == before
+
+
+def test_judge_that_forgets_an_item_is_a_fault(loop: Path) -> None:
+    class Forgets(ShortIsGood):
+        def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
+            yield from super().judge(items[1:])
+
+    with pytest.raises(RuntimeError, match="no verdict for 1 of 5"):
+        score_candidates(loop, Forgets(), loop)
+
+
+def test_embedded_judge_tells_right_from_wrong(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "candidates.jsonl", [question("1", "a ball", "a green cat")])
+    score_candidates(tmp_path, AnswerMatch(), tmp_path)
+    right, wrong = rows_of(tmp_path)["1"]["answers"]
+    assert wrong["score"] < 3 <= right["score"]
+
+
+def test_missing_or_empty_input(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="build candidates"):
+        score_candidates(tmp_path, ShortIsGood(), tmp_path / "out")
+    (tmp_path / "candidates.jsonl").write_text("")
+    with pytest.raises(UserError, match="no candidates"):
+        score_candidates(tmp_path, ShortIsGood(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

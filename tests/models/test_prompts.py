@@ -1,0 +1,74 @@
+"""The conversation format, and which tokens count as the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.models import conversation, encode, expand_video, load_tokenizer
+
+
+def test_the_format_is_video_llavas(tiny: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny))
+    ids, spoken = encode(tokenizer, conversation("What is it?", "It is red."))
+    assert tokenizer.decode(ids) == "<s>USER: <video>\nWhat is it? ASSISTANT: It is red.</s>"
+    answer = [i for i, said in zip(ids, spoken, strict=True) if said]
+    assert tokenizer.decode(answer) == " It is red.</s>"
+
+
+def test_the_prompt_is_where_the_answer_begins(tiny: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny))
+    prompt, none_spoken = encode(tokenizer, conversation("What is it?"))
+    whole, spoken = encode(tokenizer, conversation("What is it?", "It is red."))
+    assert not any(none_spoken)
+    assert whole[: len(prompt)] == prompt
+    assert spoken.index(True) == len(prompt)
+
+
+def test_every_answer_of_a_longer_talk_counts(tiny: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny))
+    messages = [
+        {"role": "system", "content": "Be short."},
+        *conversation("What is it?", "Red."),
+        *conversation("Sure?", "Yes."),
+    ]
+    ids, spoken = encode(tokenizer, messages)
+    text = "<s>Be short. USER: <video>\nWhat is it? ASSISTANT: Red.</s>USER: Sure? ASSISTANT: Yes."
+    assert tokenizer.decode(ids) == text + "</s>"
+    answers = [i for i, said in zip(ids, spoken, strict=True) if said]
+    assert tokenizer.decode(answers) == " Red.</s> Yes.</s>"
+
+
+def test_any_text_comes_back(tiny: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny))
+    text = "Zoë's 犬 says ☂ \t\n twice — 100 %"
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_frequent_words_are_one_token(tiny: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny))
+    for word in (" picture", " colour", " brighter", "USER", " ASSISTANT", ":"):
+        assert len(tokenizer(word, add_special_tokens=False)["input_ids"]) == 1, word
+
+
+def test_the_clip_takes_its_positions() -> None:
+    ids, spoken = expand_video([1, 9, 2, 3], [False, False, False, True], video_token=9, count=3)
+    assert ids == [1, 9, 9, 9, 2, 3]
+    assert spoken == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize(
+    ("messages", "cause"),
+    [
+        (conversation("Where is <video>?"), "may not stand in a text"),
+        ([{"role": "assistant", "content": "Hm."}], "no conversation"),
+        ([{"role": "tool", "content": "Hm."}], "no conversation"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(
+    messages: list[dict[str, str]], cause: str, tiny: Path
+) -> None:
+    with pytest.raises(UserError, match=cause):
+        encode(load_tokenizer(str(tiny)), messages)

@@ -1,0 +1,327 @@
+"""The leaderboard: who may be ranked with whom, and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharegptvideo._io import read_json, write_json, write_jsonl
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.scoring import score_task
+from sharegptvideo.reports.leaderboard import collect_runs, render_page, write_leaderboard
+from sharegptvideo.reports.leaderboard.tables import board_latex, board_markdown
+from sharegptvideo.reports.run import format_estimate, markdown_table
+
+RULES = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "a" * 16}
+ENDPOINT = {
+    "name": "openai:gpt",
+    "kind": "openai",
+    "model": "gpt",
+    "protocol": "official",
+    "prompt_version": 1,
+    "prompt_hash": "p",
+    "endpoint": "http://one/v1",
+}
+
+
+def figures(right: int, n: int, *, unscored: int = 0, failed: int = 0) -> dict[str, Any]:
+    """Figures of a task of `n` questions, three a video, the first `right` of them right."""
+    rows = [{"id": str(i), "video": f"v{i // 3}"} for i in range(n)]
+    predictions: dict[str, dict[str, Any]] = {str(i): {"status": "ok"} for i in range(n - failed)}
+    verdicts = {
+        str(i): {"status": "scored", "correct": i < right, "score": 5 if i < right else 1}
+        for i in range(n - failed - unscored)
+    }
+    return score_task(rows, predictions, verdicts)
+
+
+def make_run(
+    path: Path,
+    tasks: dict[str, dict[str, Any]],
+    *,
+    model: str = "m",
+    judge: dict[str, Any] = RULES,
+    version: int = 1,
+    answered: str | None = None,
+) -> Path:
+    """A finished run folder with these figures."""
+    about = {"version": version, "protocol": "official", "judge": judge}
+    write_json(
+        path / "run.json",
+        {
+            "model": {"spec": f"hf:/home/someone/{model}", "kind": "hf", "name": model},
+            "judge": judge["name"],
+            "tasks": dict.fromkeys(tasks, about),
+        },
+    )
+    write_json(path / "results.json", {"model": model, "judge": judge["name"], "tasks": tasks})
+    told = {"answered_by": answered} if answered else {}
+    write_jsonl(
+        path / "judgements.jsonl",
+        ({"id": "0", "task": name, "judge": told} for name in tasks),
+    )
+    return path
+
+
+class Page(HTMLParser):
+    """Counts tags and collects texts; finds what a page would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in {"meta", "link", "img", "br"}:
+            self.open.append(tag)
+        self.loads += [v or "" for k, v in attrs if k in {"src", "href"}]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_better_runs_come_first_and_the_mean_counts_all_tasks(tmp_path: Path) -> None:
+    low = make_run(tmp_path / "a", {"t": figures(30, 90), "u": figures(60, 90)}, model="low")
+    high = make_run(tmp_path / "b", {"t": figures(60, 90), "u": figures(45, 90)}, model="high")
+    (group,) = collect_runs([low, high])["groups"]
+    assert [row["model"] for row in group["rows"]] == ["high", "low"]
+    mean = group["rows"][0]["mean"]
+    errors = [group["rows"][0]["cells"][name]["accuracy"]["se"] for name in ("t", "u")]
+    assert mean["value"] == pytest.approx((60 / 90 + 45 / 90) / 2)
+    assert mean["se"] == pytest.approx((errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2)
+
+
+def test_judges_are_never_in_one_table(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "rules", {"t": figures(9, 30)}),
+        make_run(tmp_path / "newer", {"t": figures(9, 30)}, judge={**RULES, "hash": "b" * 16}),
+        make_run(tmp_path / "march", {"t": figures(9, 30)}, judge=ENDPOINT, answered="gpt-0301"),
+        make_run(tmp_path / "june", {"t": figures(9, 30)}, judge=ENDPOINT, answered="gpt-0613"),
+        make_run(
+            tmp_path / "elsewhere",
+            {"t": figures(9, 30)},
+            judge={**ENDPOINT, "endpoint": "http://two/v1"},
+            answered="gpt-0613",
+        ),
+    ]
+    board = collect_runs(runs)
+    named = [[row["run"] for row in group["rows"]] for group in board["groups"]]
+    assert named == [["rules"], ["newer"], ["march"], ["june", "elsewhere"]]
+    assert board["groups"][3]["judge"]["answered_by"] == ["gpt-0613"]
+    assert "Figures of different judges are in tables of their own" in render_page(board)
+
+
+def test_another_task_version_or_prompt_is_another_column(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "one", {"t": figures(9, 30)}, judge=ENDPOINT),
+        make_run(tmp_path / "two", {"t": figures(9, 30)}, judge=ENDPOINT, version=2),
+        make_run(tmp_path / "three", {"t": figures(9, 30)}, judge={**ENDPOINT, "prompt_hash": "q"}),
+    ]
+    (group,) = collect_runs(runs)["groups"]
+    assert [column["id"] for column in group["columns"]] == ["t", "t (2)", "t (3)"]
+    assert [list(row["cells"]) for row in group["rows"]] == [["t"], ["t (2)"], ["t (3)"]]
+
+
+def test_a_part_of_a_task_or_low_coverage_is_marked_and_not_ranked(tmp_path: Path) -> None:
+    whole = make_run(tmp_path / "whole", {"t": figures(30, 300)}, model="whole")
+    other = make_run(tmp_path / "other", {"t": figures(60, 300)}, model="other")
+    part = make_run(tmp_path / "part", {"t": figures(29, 30)}, model="part")
+    blind = make_run(tmp_path / "blind", {"t": figures(90, 300, unscored=100)}, model="blind")
+    board = collect_runs([part, blind, whole, other])
+    (group,) = board["groups"]
+    assert [row["model"] for row in group["rows"]] == ["other", "whole", "part", "blind"]
+    assert [row["cells"]["t"]["ranked"] for row in group["rows"]] == [True, True, False, False]
+    page = render_page(board)
+    assert "fewer questions: 30 of 300" in page
+    assert "100 unscored: 30.0 to 63.3, coverage 66.7 %" in page
+    assert page.count('class="figure best"') == 1
+    assert re.search(r'class="figure best"><b>20\.0</b>', page)
+
+
+def test_a_missing_task_leaves_no_mean(tmp_path: Path) -> None:
+    both = make_run(tmp_path / "both", {"t": figures(9, 30), "u": figures(9, 30)})
+    one = make_run(tmp_path / "one", {"t": figures(9, 30)})
+    board = collect_runs([one, both])
+    (group,) = board["groups"]
+    assert [row["mean"] is None for row in group["rows"]] == [False, True]
+    page = render_page(board)
+    assert "not all tasks" in page
+    assert "not run" in page
+
+
+def test_the_page_loads_nothing_and_is_well_formed(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"t": figures(9, 30, failed=4), "u": figures(0, 30)})
+    write_leaderboard([run], tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert page.loads == []
+    assert page.tags.count("table") == 1
+    assert "http" not in re.sub(r"<!--.*?-->", "", text)
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "4 failed, counted as wrong" in text
+    assert "someone" not in text
+    board = json.loads((tmp_path / "out" / "leaderboard.json").read_text(encoding="utf-8"))
+    assert board == collect_runs([run])
+    assert "someone" not in json.dumps(board)
+
+
+def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script> & {{script}} {{'
+    run = make_run(
+        tmp_path / "run", {evil: figures(9, 30)}, model=evil, judge={**RULES, "name": evil}
+    )
+    text = render_page(collect_runs([run]))
+    page = Page(text)
+    assert page.tags.count("script") == 1
+    assert text.count("{{script}}") >= 3
+    assert any(evil in part for part in page.texts)
+
+
+def test_one_video_has_a_figure_without_an_interval(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"t": figures(1, 3)})
+    page = render_page(collect_runs([run]))
+    assert "<b>33.3</b></div>" in page
+    assert 'class="scale"' not in page
+
+
+@pytest.mark.parametrize("what", ["none", "twice", "empty", "unfinished"])
+def test_what_cannot_be_shown_is_said_before_anything_is_written(tmp_path: Path, what: str) -> None:
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)})
+    (tmp_path / "empty").mkdir()
+    unfinished = make_run(tmp_path / "unfinished", {"t": figures(9, 30)})
+    (unfinished / "results.json").unlink()
+    runs, message = {
+        "none": ([], "no run given"),
+        "twice": ([run, tmp_path / "empty" / ".." / "run"], "given twice"),
+        "empty": ([run, tmp_path / "empty"], "no run folder"),
+        "unfinished": ([run, unfinished], "finish it"),
+    }[what]
+    with pytest.raises(UserError, match=message):
+        write_leaderboard(runs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_the_page(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from sharegptvideo.cli import app
+
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)})
+    out = tmp_path / "out"
+    found = CliRunner().invoke(app, ["leaderboard", str(run), "--out", str(out)])
+    assert found.exit_code == 0, found.output
+    assert found.stdout.strip() == str(out / "index.html")
+    found = CliRunner().invoke(app, ["leaderboard", str(run), "--out", str(out), "--json"])
+    assert json.loads(found.stdout) == json.loads((out / "leaderboard.json").read_text())
+    found = CliRunner().invoke(app, ["leaderboard", str(tmp_path), "--out", str(out)])
+    assert found.exit_code == 2
+    assert "no run folder" in found.stderr
+
+
+def test_markdown_has_a_row_a_task_and_survives_odd_names() -> None:
+    results = {
+        "model": "hf:a|b\nc",
+        "judge": "exact",
+        "tasks": {"t": figures(9, 30), "u|v": figures(0, 3, unscored=3)},
+    }
+    text = markdown_table(results)
+    lines = text.splitlines()
+    assert lines[0] == "Model hf:a\\|b c, judged by exact."
+    assert lines[4].startswith("| t | 30 | 10 | 0 | 0 | 30.0 ± ")
+    assert lines[5].startswith("| u\\|v | 3 | 1 | 0 | 3 | – | – | 0.0 to 100.0 | – |")
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:]}) == 1
+
+
+def test_estimates_read_as_per_cent_or_score() -> None:
+    assert format_estimate({"value": 0.4875, "se": 0.0123}, share=True) == "48.8 ± 1.2"
+    assert format_estimate({"value": 3.456, "se": None}, share=False) == "3.46"
+    assert format_estimate({"value": None, "se": None}, share=True) == "–"
+
+
+def test_the_tables_have_the_page_s_groups_and_marks(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", {"t": figures(30, 90), "u": figures(60, 90)}, model="low_1"),
+        make_run(tmp_path / "b", {"t": figures(60, 90), "u": figures(3, 9)}, model="x|y"),
+        make_run(tmp_path / "c", {"t": figures(45, 90)}, judge=ENDPOINT, answered="gpt-0613"),
+    ]
+    out = tmp_path / "out"
+    board = write_leaderboard(runs, out)
+    rows = list(csv.DictReader((out / "leaderboard.csv").open(encoding="utf-8")))
+    assert [(row["model"], row["task"], row["ranked"]) for row in rows] == [
+        ("low_1", "t", "True"),
+        ("low_1", "u", "True"),
+        ("x|y", "t", "True"),
+        ("x|y", "u", "False"),
+        ("m", "t", "True"),
+    ]
+    assert float(rows[0]["accuracy"]) == pytest.approx(1 / 3)
+    assert "answered by gpt-0613" in rows[4]["judge"]
+    assert "answer-match" in rows[0]["judge"]
+    text = (out / "leaderboard.md").read_text(encoding="utf-8")
+    assert text.count("## Judge: ") == len(board["groups"]) == 2
+    first, second = text.split("## Judge: ")[1:]
+    assert "| low_1 | 33.3 ± " in first
+    assert re.search(r"\| x\\\|y \| 66\.7 ± \S+ \| 33\.3 ± \S+\* \| – \|", first)
+    assert "| m | 50.0 ± " in second
+    tex = (out / "leaderboard.tex").read_text(encoding="utf-8")
+    assert tex.count("\\begin{table}") == tex.count("\\end{table}") == 2
+    assert "low\\_1 & $33.3 \\pm " in tex
+    assert "Model & t & u & Mean \\\\" in tex
+    assert "Judge: openai:gpt · answered by gpt-0613" in tex
+
+
+def test_a_panel_s_members_are_named_one_by_one(tmp_path: Path) -> None:
+    members = [{"name": "openai:a"}, {"name": "exact"}]
+    judge = {"name": "panel:openai:a,exact", "kind": "panel", "members": members}
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)}, judge=judge)
+    told = [
+        {"name": "openai:a", "judge": {"answered_by": f"a-{n}"}} | {"status": "scored"}
+        for n in (2, 1)
+    ]
+    write_jsonl(
+        run / "judgements.jsonl",
+        (
+            {"id": str(n), "task": "t", "judge": {"answered_by": "a, exact", "members": [member]}}
+            for n, member in enumerate(told)
+        ),
+    )
+    (group,) = collect_runs([run])["groups"]
+    assert group["judge"]["answered_by"] == ["a-1", "a-2"]
+    page = render_page({"groups": [group]})
+    assert "members openai:a, exact" in page
+
+
+def test_none_right_is_told_with_its_interval(tmp_path: Path) -> None:
+    """0 of 18 on six videos: no spread was seen, so an interval stands for the error."""
+    run = make_run(tmp_path / "a", {"t": figures(0, 18)}, model="wrong")
+    board = collect_runs([run])
+    (row,) = board["groups"][0]["rows"]
+    low, high = row["cells"]["t"]["accuracy"]["ci95"]
+    assert (low, f"{100 * high:.1f}") == (0, "52.4")
+    assert "| wrong | 0.0 (0.0 to 52.4) |" in board_markdown(board)
+    assert "wrong & 0.0 (0.0--52.4)" in board_latex(board)
+    assert "0.0 to 52.4" in render_page(board)
+
+
+def test_a_changed_task_file_has_a_column_of_its_own(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, {"t": figures(9, 30)}, model=name) for name in ("a", "b")]
+    about = read_json(runs[1] / "run.json")
+    about["tasks"]["t"]["task_hash"] = "other"
+    write_json(runs[1] / "run.json", about)
+    (group,) = collect_runs(runs)["groups"]
+    assert [column["id"] for column in group["columns"]] == ["t", "t (2)"]

@@ -1,0 +1,1 @@
+"""Servers, small models and made data that several tests use."""

@@ -1,0 +1,165 @@
+"""A few rendered clips in the release layout, and a model small enough to train in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from sharegptvideo._io import write_jsonl
+from sharegptvideo.models import build_tiny
+from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe
+
+COLOURS = {
+    "red": (200, 30, 30),
+    "green": (30, 200, 30),
+    "blue": (30, 30, 200),
+    "white": (230, 230, 230),
+}
+
+
+def write_clip(path: Path, colour: tuple[int, int, int], frames: int = 6) -> None:
+    """A 48×32 H.264 clip of one colour, a little brighter in every frame."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for number in range(frames):
+            picture = np.full((32, 48, 3), colour, dtype=np.uint8) + np.uint8(3 * number)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips with captions, SFT rows and preference pairs, as the release has them."""
+    root = tmp_path_factory.mktemp("release")
+    train = root / "video_instruction" / "train"
+    captions, talks, pairs = [], [], []
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        stem = f"clip_{name}"
+        write_clip(root / "videos" / f"{stem}.mp4", colour)
+        caption = f"The whole picture is {name} and grows a little brighter."
+        question, answer = "What colour is the picture?", f"It is {name}."
+        other = list(COLOURS)[(number + 1) % len(COLOURS)]
+        captions.append(talk(stem, f"{stem}_c", "Describe the video.", caption))
+        talks.append(talk(stem, f"{stem}_0", question, answer))
+        talks.append(talk(stem, f"{stem}_1", f"Is it {name} or {other}?", f"It is {name}, sir."))
+        pairs.append(
+            {
+                "id": f"{stem}_p",
+                "video": stem,
+                "prompt": question,
+                "answer": answer,
+                "chosen": answer,
+                "chosen_score": 5,
+                "rejected": f"It is {other}.",
+                "rejected_score": 1,
+            }
+        )
+    write_jsonl(train / "pretrain" / "video_caption_pretrain.jsonl", captions)
+    write_jsonl(train / "sft" / "video_240k_caption_15k.jsonl", talks)
+    write_jsonl(train / "dpo" / "sft_dpo_17k.jsonl", pairs)
+    return root
+
+
+def talk(video: str, key: str, question: str, answer: str) -> dict[str, object]:
+    return {
+        "id": key,
+        "video": video,
+        "conversations": [
+            {"from": "human", "value": f"<video>\n{question}"},
+            {"from": "gpt", "value": answer},
+        ],
+    }
+
+
+TEXTS = [
+    "What colour is the picture? It is red. It is green. It is blue. It is white.",
+    "Describe the video. The whole picture is red and grows a little brighter.",
+    "Is it red or green? It is green, sir. Is it blue or white?",
+] * 3
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of the smallest size: 4 frames of 16×16, 20 video tokens."""
+    return build_tiny(TEXTS, tmp_path_factory.mktemp("tiny") / "model", seed=3, size="tiny")
+
+
+@pytest.fixture(name="talk")
+def _talk() -> Callable[[str, str, str, str], dict[str, object]]:
+    return talk
+
+
+@pytest.fixture
+def colours() -> dict[str, tuple[int, int, int]]:
+    return COLOURS
+
+
+@pytest.fixture
+def change() -> Callable[..., Any]:
+    """`change(recipe, field=value)`: a recipe with fields changed; a dict changes those below."""
+
+    def changed(recipe: Any, **fields: Any) -> Any:
+        update = {
+            key: getattr(recipe, key).model_copy(update=value) if isinstance(value, dict) else value
+            for key, value in fields.items()
+        }
+        return recipe.model_copy(update=update)
+
+    return changed
+
+
+SHORT = (
+    "frames=4",
+    "optimisation.per_device_batch_size=2",
+    "optimisation.max_length=128",
+    "log_every=1",
+    "data.split=train+validation",
+)
+
+
+@pytest.fixture
+def sft_recipe(release: Path, tiny: Path, tmp_path: Path) -> SftRecipe:
+    """Six steps of SFT on the eight rows, towers and all."""
+    recipe = load_recipe("demo/sft", [*common(release, tiny, tmp_path / "sft"), *SHORT])
+    assert isinstance(recipe, SftRecipe)
+    return recipe
+
+
+@pytest.fixture
+def dpo_recipe(release: Path, tiny: Path, tmp_path: Path) -> DpoRecipe:
+    """Six steps of plain DPO on the four pairs, towers and projector frozen."""
+    plain = "dpo.sft_weight=0"
+    recipe = load_recipe("demo/dpo", [*common(release, tiny, tmp_path / "dpo"), *SHORT, plain])
+    assert isinstance(recipe, DpoRecipe)
+    return recipe
+
+
+@pytest.fixture
+def pointed_at(release: Path, tiny: Path) -> Callable[..., list[str]]:
+    """`pointed_at(output, steps=n)`: overrides that let any shipped recipe run here."""
+
+    def overrides(output: Path, steps: int) -> list[str]:
+        return common(release, tiny, output, steps)
+
+    return overrides
+
+
+def common(release: Path, model: Path, output: Path, steps: int = 6) -> list[str]:
+    """Overrides that point a recipe at the fixtures and stop it after `steps`."""
+    return [
+        f"model={model}",
+        f"output={output}",
+        f"data.source={release}",
+        f"data.media={release}",
+        "optimisation.epochs=null",
+        f"optimisation.max_steps={steps}",
+    ]
