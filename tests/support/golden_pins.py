@@ -82,7 +82,7 @@ PINS = (
         "training",
         "TRAINING_VERSION",
         "sharegptvideo/training/records.py",
-        _constant("sharegptvideo.training.records", "TRAINING_VERSION"),
+        _constant("sharegptvideo.training.run_dir", "TRAINING_VERSION"),
         training,
         tolerance=5e-4,  # for sums in another order, on another CPU; one step moves the loss more
     ),
