@@ -81,7 +81,7 @@ PINS = (
     Pin(
         "training",
         "TRAINING_VERSION",
-        "sharegptvideo/training/records.py",
+        "sharegptvideo/training/run_dir.py",
         _constant("sharegptvideo.training.run_dir", "TRAINING_VERSION"),
         training,
         tolerance=5e-4,  # for sums in another order, on another CPU; one step moves the loss more
