@@ -20,13 +20,13 @@ from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.hub import checkpoint_folder
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "Frames", "VideoPixels"]
+__all__ = ["CLIP_MEAN", "CLIP_STD", "Frames", "VideoPixels", "authors_processor"]
 
 Frames = npt.NDArray[np.uint8]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_BICUBIC = 3  # PIL's number, which processor configs carry
+_BILINEAR, _BICUBIC = 2, 3  # PIL's numbers, which processor configs carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class VideoPixels:
         crop_height, crop_width: size in pixels of what comes out.
         mean, std: per RGB channel, of values in 0..1.
         rescale_factor: what a uint8 value is multiplied by before mean and std.
+        bilinear: resize as LLaVA-Hound's authors did, linearly, without antialiasing and without
+            rounding back to uint8; else as transformers' Video-LLaVA.
     """
 
     shortest_edge: int = 224
@@ -46,6 +48,7 @@ class VideoPixels:
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
     rescale_factor: float = 1 / 255
+    bilinear: bool = False
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> VideoPixels:
@@ -59,11 +62,15 @@ class VideoPixels:
         crop = crop if isinstance(crop, dict) else {"height": crop, "width": crop}
         steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
         off = [step for step in steps if config.get(step) is False]
-        if off or config.get("resample", _BICUBIC) != _BICUBIC or "height" in size:
+        antialias = bool(config.get("antialias", True))
+        kinds = {(_BICUBIC, True): False, (_BILINEAR, False): True}
+        bilinear = kinds.get((config.get("resample", _BICUBIC), antialias))
+        if off or bilinear is None or "height" in size:
             raise UserError(
-                f"processor config: only bicubic resizing of the shortest edge, centre crop, "
-                f"rescaling and normalising are supported (got size={size}, "
-                f"resample={config.get('resample')}, off: {', '.join(off) or 'nothing'})"
+                "processor config: only bicubic resizing of the shortest edge (or bilinear without "
+                "antialiasing), centre crop, rescaling and normalising are supported (got "
+                f"size={size}, resample={config.get('resample')}, antialias={antialias}, "
+                f"off: {', '.join(off) or 'nothing'})"
             )
         return cls(
             shortest_edge=int(size.get("shortest_edge", 224)),
@@ -72,6 +79,7 @@ class VideoPixels:
             mean=tuple(config.get("image_mean") or CLIP_MEAN),
             std=tuple(config.get("image_std") or CLIP_STD),
             rescale_factor=float(config.get("rescale_factor", 1 / 255)),
+            bilinear=bilinear,
         )
 
     @classmethod
@@ -126,7 +134,9 @@ class VideoPixels:
         long = int(self.shortest_edge * long / short)
         size = (long, self.shortest_edge) if width <= height else (self.shortest_edge, long)
         if size == (height, width):
-            return video
+            return video.float() if self.bilinear else video
+        if self.bilinear:
+            return functional.interpolate(video.float(), size=size, mode="bilinear")
         # uint8 in, uint8 out: torch's own kernel, which is what torchvision calls on a CPU.
         return functional.interpolate(video, size=size, mode="bicubic", antialias=True)
 
@@ -137,5 +147,38 @@ class VideoPixels:
             sides = (right // 2, (right + 1) // 2, down // 2, (down + 1) // 2)
             video = functional.pad(video, sides)
             height, width = video.shape[-2:]
-        top, left = int((height - self.crop_height) / 2.0), int((width - self.crop_width) / 2.0)
+        nearest = round if self.bilinear else int
+        top = nearest((height - self.crop_height) / 2.0)
+        left = nearest((width - self.crop_width) / 2.0)
         return video[..., top : top + self.crop_height, left : left + self.crop_width]
+
+
+def authors_processor(image: int, patch: int) -> dict[str, Any]:
+    """Return the processor config of LLaVA-Hound: bilinear, no antialiasing.
+
+    The authors normalise first and resize then. Both are linear and a pixel's weights add up to
+    one, so the order changes no value beyond rounding.
+
+    Args:
+        image, patch: sides in pixels.
+    """
+    common: dict[str, Any] = {
+        "antialias": False,
+        "crop_size": {"height": image, "width": image},
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(CLIP_MEAN),
+        "image_std": list(CLIP_STD),
+        "resample": _BILINEAR,
+        "rescale_factor": 1 / 255,
+        "size": {"shortest_edge": image},
+    }
+    return {
+        "image_processor": dict(common),
+        "image_token": "<image>",
+        "patch_size": patch,
+        "video_processor": dict(common),
+        "video_token": "<video>",
+    }

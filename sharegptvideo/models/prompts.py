@@ -10,7 +10,16 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["CHAT_TEMPLATE", "conversation", "encode", "expand_video", "video_token_count"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "VICUNA_SYSTEM",
+    "VICUNA_V1",
+    "conversation",
+    "encode",
+    "expand_video",
+    "template_with_system",
+    "video_token_count",
+]
 
 # Saved with the tokenizer. "USER: <video>\nquestion ASSISTANT: answer</s>", with nothing between
 # turns but a space, as Vicuna-based Video-LLaVA was trained.
@@ -32,6 +41,24 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
+
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions."
+)
+"""The system sentence of Vicuna v1, which LLaVA-Hound was trained with and asked with."""
+
+
+def template_with_system(system: str) -> str:
+    """Return the chat template that begins with `system`, unless a conversation has its own."""
+    quoted = system.replace("\\", "\\\\").replace("'", "\\'")
+    return (
+        "{% if messages[0]['role'] != 'system' %}{{ '" + quoted + " ' }}{% endif %}" + CHAT_TEMPLATE
+    )
+
+
+VICUNA_V1 = template_with_system(VICUNA_SYSTEM)
+"""The chat template of `llava_hound` checkpoints."""
 
 Message = dict[str, Any]
 

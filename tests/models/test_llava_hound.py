@@ -127,10 +127,16 @@ def tower(frames: torch.Tensor, w: Weights, name: str, temporal: bool) -> torch.
     return x[:, 1:]
 
 
-def reference(ids: list[int], w: Weights, clip: Any = None, image: Any = None) -> torch.Tensor:
+def reference(
+    ids: list[int],
+    w: Weights,
+    clip: Any = None,
+    image: Any = None,
+    marks: tuple[int, int] = (IMAGE, VIDEO),
+) -> torch.Tensor:
     """Logits of one row, length×vocabulary, from the weights alone."""
     x = w["model.language_model.embed_tokens.weight"][ids].clone()
-    for frames, mark, name in ((clip, VIDEO, "video"), (image, IMAGE, "image")):
+    for frames, mark, name in ((clip, marks[1], "video"), (image, marks[0], "image")):
         if frames is not None:
             seen = tower(frames, w, f"model.{name}_tower", temporal=name == "video")
             seen = linear(seen, w, "model.multi_modal_projector.linear_1")

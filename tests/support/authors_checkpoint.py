@@ -1,0 +1,187 @@
+"""A tiny checkpoint in the authors' layout: `llava_llama`, towers inside, `tokenizer.model`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from sharegptvideo._io import write_json
+
+__all__ = ["ADDED", "TOWER", "TOWERS", "VOCABULARY", "train_sentencepiece", "write_authors"]
+
+VOCABULARY = 400
+ADDED = ("<im_patch>", "<im_start>", "<im_end>")
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+    "projection_dim": 32,
+    "hidden_act": "quick_gelu",
+}
+TOWERS = {"image": TOWER, "video": TOWER | {"add_time_attn": True, "num_frames": 4}}
+TEXTS = (
+    "A chat between a curious user and an artificial intelligence assistant.",
+    "The assistant gives helpful, detailed, and polite answers to the user's questions.",
+    "What happens in the video, and in what order? A red square moves left, then turns blue.",
+    "How many objects are there? There are two: a circle and a square. USER: ASSISTANT:",
+)
+
+
+def train_sentencepiece(out: Path) -> None:
+    """Write a BPE model with bytes as Llama's is: `<unk>`, `<s>`, `</s>`, a space in front."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 5),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=VOCABULARY,
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=True,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        hard_vocab_limit=True,
+        minloglevel=2,
+    )
+    out.write_bytes(model.getvalue())
+
+
+def authors_weights(seed: int = 0, hidden: int = 48, layers: int = 2) -> dict[str, torch.Tensor]:
+    """Draw all weights under the authors' names."""
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, torch.Tensor] = {}
+
+    def draw(name: str, *shape: int) -> None:
+        weights[name] = torch.randn(*shape, generator=generator) * 0.3
+
+    def linear(name: str, rows: int, columns: int) -> None:
+        draw(f"{name}.weight", rows, columns)
+        draw(f"{name}.bias", rows)
+
+    def norm(name: str, width: int) -> None:
+        draw(f"{name}.weight", width)
+        draw(f"{name}.bias", width)
+
+    width, mlp = 32, 64
+    for kind in ("image", "video"):
+        at = f"model.{kind}_tower.{kind}_tower"
+        draw(f"{at}.embeddings.class_embedding", width)
+        draw(f"{at}.embeddings.patch_embedding.weight", width, 3, 14, 14)
+        draw(f"{at}.embeddings.position_embedding.weight", 5, width)
+        weights[f"{at}.embeddings.position_ids"] = torch.arange(5)[None]
+        norm(f"{at}.pre_layrnorm", width)
+        norm(f"{at}.post_layernorm", width)
+        for layer in range(3):
+            here = f"{at}.encoder.layers.{layer}"
+            attentions = ["self_attn"] + ["temporal_attn"] * (kind == "video")
+            for attention in attentions:
+                for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+                    linear(f"{here}.{attention}.{part}", width, width)
+            norm(f"{here}.layer_norm1", width)
+            norm(f"{here}.layer_norm2", width)
+            linear(f"{here}.mlp.fc1", mlp, width)
+            linear(f"{here}.mlp.fc2", width, mlp)
+            if kind == "video":
+                draw(f"{here}.temporal_embedding", 1, 4, width)
+                norm(f"{here}.temporal_layer_norm1", width)
+    linear("model.mm_projector.0", hidden, width)
+    linear("model.mm_projector.2", hidden, hidden)
+    vocabulary = VOCABULARY + len(ADDED)
+    draw("model.embed_tokens.weight", vocabulary, hidden)
+    draw("lm_head.weight", vocabulary, hidden)
+    draw("model.norm.weight", hidden)
+    for layer in range(layers):
+        here = f"model.layers.{layer}"
+        for part in "qkvo":
+            draw(f"{here}.self_attn.{part}_proj.weight", hidden, hidden)
+        draw(f"{here}.mlp.gate_proj.weight", 96, hidden)
+        draw(f"{here}.mlp.up_proj.weight", 96, hidden)
+        draw(f"{here}.mlp.down_proj.weight", hidden, 96)
+        draw(f"{here}.input_layernorm.weight", hidden)
+        draw(f"{here}.post_attention_layernorm.weight", hidden)
+        weights[f"{here}.self_attn.rotary_emb.inv_freq"] = torch.ones(6)
+    return weights
+
+
+def write_authors(
+    out: Path, *, shards: int = 2, binary: bool = False, weights: Any = None
+) -> dict[str, torch.Tensor]:
+    """Write the checkpoint to `out` in so many shards; returns its weights."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = authors_weights() if weights is None else weights
+    write_json(
+        out / "config.json",
+        {
+            "architectures": ["LlavaLlamaForCausalLM"],
+            "model_type": "llava_llama",
+            "mm_image_tower": "LanguageBind/LanguageBind_Image",
+            "mm_video_tower": "LanguageBind/LanguageBind_Video_merge",
+            "mm_projector_type": "mlp2x_gelu",
+            "mm_hidden_size": 32,
+            "mm_vision_select_layer": -2,
+            "mm_vision_select_feature": "patch",
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "hidden_act": "silu",
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-6,
+            "vocab_size": VOCABULARY + len(ADDED),
+            "tie_word_embeddings": False,
+            "torch_dtype": "float32",
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
+    )
+    train_sentencepiece(out / "tokenizer.model")
+    write_json(out / "added_tokens.json", {t: VOCABULARY + n for n, t in enumerate(ADDED)})
+    write_json(
+        out / "special_tokens_map.json",
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"},
+    )
+    write_json(
+        out / "tokenizer_config.json",
+        {
+            "tokenizer_class": "LlamaTokenizer",
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "legacy": False,
+            "model_max_length": 2048,
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "pad_token": "<unk>",
+            "padding_side": "right",
+        },
+    )
+    names = sorted(weights)
+    index = {}
+    kind, suffix = ("pytorch_model", "bin") if binary else ("model", "safetensors")
+    for number in range(shards):
+        file = f"{kind}-{number + 1:05d}-of-{shards:05d}.{suffix}"
+        if shards == 1:
+            file = f"{kind}.{suffix}"
+        part = {name: weights[name] for name in names[number::shards]}
+        if binary:
+            torch.save(part, out / file)
+        else:
+            save_file(part, out / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(part, file)
+    if shards > 1:
+        write_json(out / f"{kind}.{suffix}.index.json", {"metadata": {}, "weight_map": index})
+    write_json(out / "towers.json", TOWERS)
+    return weights
