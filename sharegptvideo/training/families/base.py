@@ -70,7 +70,7 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """Return token ids of a conversation on one clip (one token), and those the assistant says."""
+        """Return token ids of a conversation on one clip (one token), and the assistant mask."""
 
     @abc.abstractmethod
     def freeze(self, parts: Freeze) -> None:
