@@ -14,7 +14,7 @@ from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError
 from sharegptvideo.training.examples import messages_of
-from sharegptvideo.training.recipe import DpoRecipe, Recipe
+from sharegptvideo.training.recipes import DpoRecipe, Recipe
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families import Family

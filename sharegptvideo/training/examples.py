@@ -13,7 +13,7 @@ from sharegptvideo._io import dumps
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.prompts import Message, conversation
-from sharegptvideo.training.recipe import DataSource
+from sharegptvideo.training.recipes import DataSource
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,7 +10,7 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from sharegptvideo.training.recipe import SftRecipe
+    from sharegptvideo.training.recipes import SftRecipe
 
 __all__ = ["flat_length", "pack", "packed"]
 

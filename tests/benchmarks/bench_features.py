@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from sharegptvideo.training.collators import ClipCache, SftCollator
-from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
-from sharegptvideo.training.fingerprints import clip_fingerprint
+from sharegptvideo.training.precompute.features import FeatureReader, FeatureStore
+from sharegptvideo.training.precompute.fingerprints import clip_fingerprint
 from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 from tests.support.child_runs import Peak, print_line, run_ways
 from tests.support.training_shapes import (

@@ -13,9 +13,14 @@ import torch
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_dpo, run_recipe, run_sft
-from sharegptvideo.training.dry_run import dry_run
-from sharegptvideo.training.feature_store import FeatureStore
-from sharegptvideo.training.features import check_features, clip_bytes, visits, worth
+from sharegptvideo.training.plan import dry_run
+from sharegptvideo.training.precompute.features import (
+    FeatureStore,
+    check_features,
+    clip_bytes,
+    visits,
+    worth,
+)
 from sharegptvideo.training.trainers import quiet_and_quick
 
 Change = Callable[..., Any]
@@ -206,8 +211,8 @@ def test_an_interrupted_fill_goes_on(
     decoded: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sharegptvideo.training.features._BATCH", 1)
-    monkeypatch.setattr("sharegptvideo.training.features._SHARD_BYTES", 1)
+    monkeypatch.setattr("sharegptvideo.training.precompute.features._BATCH", 1)
+    monkeypatch.setattr("sharegptvideo.training.precompute.features._SHARD_BYTES", 1)
     whole = run_sft(change(recipe, output=f"{recipe.output}-whole"))
     folder = Path(str(recipe.features.folder))
     shutil.rmtree(folder)

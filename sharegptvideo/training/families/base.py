@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sharegptvideo.training.recipe import Freeze, Recipe
+    from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["FEATURES", "Clip", "ClipReader", "Family", "TowerFamily"]
 

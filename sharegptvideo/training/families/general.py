@@ -31,7 +31,7 @@ from sharegptvideo.training.families.base import Clip, ClipReader, Family
 from sharegptvideo.training.families.conversations import Conversations
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipe import Freeze, Recipe
+    from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["PARTS", "GeneralFamily", "GeneralReader"]
 

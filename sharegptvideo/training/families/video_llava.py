@@ -14,10 +14,10 @@ from sharegptvideo.media import sample_frames
 from sharegptvideo.models import VideoPixels, load_model, load_tokenizer, video_token_count
 from sharegptvideo.models.prompts import encode, expand_video
 from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader, TowerFamily
-from sharegptvideo.training.fingerprints import digest, module_fingerprint
+from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipe import Freeze, Recipe
+    from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["VideoLlavaFamily", "VideoLlavaReader"]
 
