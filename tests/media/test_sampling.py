@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import sharegptvideo.media.video as video_module
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import SampledFrames, sample_frames
-from sharegptvideo.media.picking import spread, upright
+from sharegptvideo.media.video import spread, upright
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mp4": ("a.mp4", {}),
