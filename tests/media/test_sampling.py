@@ -249,7 +249,7 @@ def test_result_is_a_named_tuple_of_writable_frames(tmp_path: Path, write_clip: 
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_asking_for_no_frames_is_an_error(tmp_path: Path, n: int) -> None:
-    with pytest.raises(UserError, match="1 or more"):
+    with pytest.raises(UserError, match="must be at least 1, got"):
         sample_frames(tmp_path, n)
 
 
