@@ -15,7 +15,16 @@ ROOT = Path(__file__).parents[1]
 TOP = "sharegptvideo"
 GROUND = frozenset(
     f"{TOP}.{name}"
-    for name in ("_concurrency", "_io", "_runs", "_shipped", "_sqlite", "_text", "errors")
+    for name in (
+        "_concurrency",
+        "_imports",
+        "_io",
+        "_runs",
+        "_shipped",
+        "_sqlite",
+        "_text",
+        "errors",
+    )
 )
 ORDER = (
     {"__main__", "cli", "demo", "study"},

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from sharegptvideo import __version__
 from sharegptvideo._io import FULL_DISK, os_error_line
-from sharegptvideo.cli import build, data, demo, doctor, leaderboard, train
+from sharegptvideo.cli import build, data, demo, doctor, leaderboard, model, train
 from sharegptvideo.cli import eval as eval_
 from sharegptvideo.errors import Interrupted, UserError
 
@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 
 
 # As the work goes: typer would list plain commands before groups.
-_ORDER = ("demo", "data", "build", "train", "eval", "leaderboard", "doctor")
+_ORDER = ("demo", "data", "model", "build", "train", "eval", "leaderboard", "doctor")
 
 
 class _Group(TyperGroup):
@@ -93,6 +93,7 @@ def root(
 # Every module below imports what is heavy inside its commands, so that help comes at once.
 app.command()(demo.demo)
 app.add_typer(data.app, name="data", help="Get, convert, check, study and publish the datasets.")
+app.add_typer(model.app, name="model", help="Convert the authors' checkpoints; look at one.")
 app.add_typer(
     build.app,
     name="build",

@@ -5,7 +5,12 @@ Importing this package is light; torch and transformers come in with the first n
 
 from __future__ import annotations
 
+import functools
+import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from sharegptvideo._imports import after_import
 
 if TYPE_CHECKING:
     from sharegptvideo.models.checkpoints import (
@@ -87,6 +92,26 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+def _register_on_use(module: Any) -> None:
+    """Make LLaVA-Hound known to transformers' `Auto...` classes, before one first reads a config.
+
+    Not at once: this runs in the middle of transformers' own imports.
+    """
+
+    def registering(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            importlib.import_module(f"{__name__}.llava_hound")
+            return call(*args, **kwargs)
+
+        return wrapped
+
+    for name in ("from_pretrained", "for_model"):
+        call = getattr(module.AutoConfig, name)
+        setattr(module.AutoConfig, name, staticmethod(registering(call)))
+
+
+after_import("transformers.models.auto.configuration_auto", _register_on_use)
