@@ -11,7 +11,6 @@ from sharegptvideo.data.publish.clips import Clips
 from sharegptvideo.data.publish.shards import GROUP_BYTES, SHARD_BYTES, SplitFiles, SplitWriter
 from sharegptvideo.data.schema import CLIP, Config, features
 from sharegptvideo.data.sources import OnError, ReadReport, Source
-from sharegptvideo.data.sources.tables import split_tables
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -57,7 +56,7 @@ def write_config(
                 columns=_columns(config, clips),
             )
             writers[split] = stack.enter_context(writer)
-        for split, table in split_tables(source, config, on_error, found):
+        for split, table in source.tables(config, source.splits(config), on_error, found):
             for piece in [table] if clips is None else clips.added(table):
                 writers[split].append(piece)
             rows += table.num_rows
