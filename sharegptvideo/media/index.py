@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,6 @@ __all__ = ["Clip", "MediaIndex", "index_media", "known_unreadable"]
 _SETTLED_NS = 2_000_000_000
 # What a kill costs at most, in seconds of work.
 _COMMIT_S = 1.0
-_STEP = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +104,7 @@ def index_media(
     workers: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> MediaIndex:
     """Bring the index of a media folder up to date, and give it.
 
@@ -118,6 +118,7 @@ def index_media(
             one, a script that calls this needs the usual `if __name__ == "__main__"`.
         fresh: open every clip, changed or not.
         progress: called with (done, total, what); a total of 0 means unknown.
+        now: the clock, in seconds, by which the index is committed about once a second.
 
     Raises:
         UserError: no such folder, a folder below it that cannot be listed, a full disk.
@@ -130,10 +131,10 @@ def index_media(
     tell = progress or (lambda _done, _total, _what: None)
     count = workers or available_cores()
     try:
-        return _update(open_index(folder), folder, count, fresh, tell)
+        return _update(open_index(folder), folder, count, fresh, tell, now)
     except DamagedIndexError as error:
         error.path.unlink(missing_ok=True)
-        return _update(open_index(folder, seeded=False), folder, count, True, tell)
+        return _update(open_index(folder, seeded=False), folder, count, True, tell, now)
 
 
 def known_unreadable(root: Path) -> dict[str, Stored]:
@@ -157,13 +158,18 @@ def known_unreadable(root: Path) -> dict[str, Stored]:
 
 
 def _update(
-    index: IndexFile, root: Path, workers: int, fresh: bool, progress: Progress
+    index: IndexFile,
+    root: Path,
+    workers: int,
+    fresh: bool,
+    progress: Progress,
+    now: Callable[[], float],
 ) -> MediaIndex:
     try:
         stored = index.stored()
         scan = _Scan(root, {} if fresh else stored, progress)
         errors = scan.errors
-        writer = _Writer(index, scan)
+        writer = _Writer(index, scan, now)
         total = len(scan.changed)
         try:
             # Closed here: an error's traceback would keep the workers busy.
@@ -172,8 +178,7 @@ def _update(
                     writer.add(path, facts)
                     if facts.error is not None:
                         errors[path] = facts.error
-                    if writer.done % _STEP == 0 or writer.done == total:
-                        progress(writer.done, total, "clips opened")
+                    progress(writer.done, total, "clips opened")
         finally:
             writer.flush()  # also when interrupted: what was opened need not be again
         gone = stored.keys() - scan.paths
@@ -196,7 +201,7 @@ class _Scan:
         self._stored = stored
         for clip, status in list_clips(root, self._still_frames):
             self._add(clip, status or _status(root, clip.path))
-            if len(self.found) % _STEP == 0:
+            if len(self.found) % 1000 == 0:
                 progress(len(self.found), 0, "clips listed")
         progress(len(self.found), len(self.found), "clips listed")
 
@@ -235,21 +240,22 @@ def _status(root: Path, path: str) -> os.stat_result:
 class _Writer:
     """Collects what was opened and commits it about once a second."""
 
-    def __init__(self, index: IndexFile, scan: _Scan) -> None:
+    def __init__(self, index: IndexFile, scan: _Scan, now: Callable[[], float]) -> None:
         self.done = 0
+        self._now = now
         self._index = index
         self._changed = scan.changed
         self._waiting: list[tuple[str, bool, int, bool, ClipFacts]] = []
-        self._last = time.monotonic()
+        self._last = self._now()
 
     def add(self, path: str, facts: ClipFacts) -> None:
         self.done += 1
         self._waiting.append((path, *self._changed[path], facts))
-        if time.monotonic() - self._last >= _COMMIT_S:
+        if self._now() - self._last >= _COMMIT_S:
             self.flush()
 
     def flush(self) -> None:
         if self._waiting:
             self._index.write(self._waiting)
             self._waiting = []
-        self._last = time.monotonic()
+        self._last = self._now()

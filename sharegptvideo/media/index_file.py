@@ -43,7 +43,6 @@ INDEX_NAME = "media_index.sqlite"
 _MAGIC = b"SQLite format 3\0"
 # "sgvm", at the place that SQLite keeps for the kind of a file.
 _APPLICATION = 0x7367766D
-_WAIT_S = 60.0
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS clips (
@@ -105,12 +104,14 @@ class IndexFile:
         UserError: the file is something else.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, wait_s: float = 60.0) -> None:
+        """Open the file, or make it; where another process writes it, wait for so many seconds."""
         self.path = path
+        self._wait_s = wait_s
         try:
             with self._told():
                 self._base = open_sqlite(
-                    path, _LAYOUT, create=create, must_write=create, wait_s=_WAIT_S
+                    path, _LAYOUT, create=create, must_write=create, wait_s=wait_s
                 )
         except OtherVersionError as error:
             raise DamagedIndexError(path, "of another version") from error
@@ -179,7 +180,7 @@ class IndexFile:
                 raise CannotWriteError(self.path, error) from error
             cause = f"cannot be written ({error}); free some space"
             if is_busy(error):
-                cause = f"written by another process for {_WAIT_S:.0f} s; wait for its end"
+                cause = f"written by another process for {self._wait_s:g} s; wait for its end"
             raise UserError(
                 f"{self.path}: {cause} and run again, what was finished is kept", exit_code=1
             ) from error
