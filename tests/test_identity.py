@@ -29,7 +29,7 @@ from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.judges import open_judge
 from sharegptvideo.synthetic import exact, world
 from sharegptvideo.data.sources import synthetic
-from sharegptvideo.training.records import TRAINING_VERSION
+from sharegptvideo.training.run_dir import TRAINING_VERSION
 
 world.build_world = lambda out, **_: None
 print(json.dumps([

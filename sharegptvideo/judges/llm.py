@@ -15,7 +15,7 @@ from sharegptvideo.endpoint import (
     Reply,
     in_parallel,
 )
-from sharegptvideo.endpoint.pictures import LONGEST_SIDE, QUALITY, with_pictures
+from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, with_pictures
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges.base import JudgeItem, Verdict
 from sharegptvideo.judges.frames import ClipPictures

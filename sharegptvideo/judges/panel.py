@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import KeyedLog
-from sharegptvideo.endpoint import Estimate
+from sharegptvideo.endpoint import BudgetError, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges.base import Costly, Judge, JudgeItem, Verdict, scale_of
 
@@ -189,7 +189,7 @@ class _Asking:
             if found is not None:
                 failed = failed or found
                 # At the limit of money, what the others are at is paid for: they run into it too.
-                if not getattr(found, "lets_others_finish", False):
+                if not isinstance(found, BudgetError):
                     self._stop.set()
         if failed is not None:
             raise failed
