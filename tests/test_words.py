@@ -34,7 +34,6 @@ DIRTY = frozenset(
         "eval/tasks",
         "judges",
         "judges/rules",
-        "media",
         "models",
         "models/adapters",
         "reports",
