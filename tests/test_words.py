@@ -29,7 +29,6 @@ DIRTY = frozenset(
         "data/validate",
         "demo",
         "eval",
-        "judges",
         "models",
         "models/adapters",
         "reports",
