@@ -36,12 +36,12 @@ def remote(
     file = RemoteFile(REPO, commit, request.param, len(content), digest)
 
     def run(stop: Stop | None = None) -> int:
-        """Fetch and compare; gives the sum of what `advance` was told."""
-        told: list[int] = []
+        """Fetch and compare; gives the sum of what `advance` was called with."""
+        counts: list[int] = []
         part = tmp_path / "part"
-        fetch(file, part, advance=told.append, stop=stop or Stop())
+        fetch(file, part, advance=counts.append, stop=stop or Stop())
         assert part.read_bytes() == content
-        return sum(told)
+        return sum(counts)
 
     return file, run
 
@@ -83,7 +83,7 @@ def test_waits_as_long_as_the_server_asks(
 ) -> None:
     waits: list[float] = []
 
-    class Patient(Stop):
+    class Recorded(Stop):
         def wait(self, timeout: float | None = None) -> bool:
             waits.append(timeout or 0.0)
             return False
@@ -93,7 +93,7 @@ def test_waits_as_long_as_the_server_asks(
     hub_server.faults.add(r"/a\.", status=429, headers={"RateLimit": '"resolvers";r=0;t=21'})
     hub_server.faults.add(r"/a\.", status=503, times=2)
     hub_server.faults.add(r"/a\.", status=429, retry_after=99_999)
-    remote[1](Patient())
+    remote[1](Recorded())
     assert waits == [7, 21, 8, 16, 600]
 
 
@@ -120,7 +120,7 @@ def test_server_that_cannot_resume_and_always_cuts(
     assert len(_starts(hub_server)) == 9
 
 
-def test_nobody_answers(remote: Case, hub_server: HubServer) -> None:
+def test_no_answer(remote: Case, hub_server: HubServer) -> None:
     fault = hub_server.faults.add(r"/a\.", "drop", times=99)
     with pytest.raises(UserError, match=r"the Hub cannot be reached \(RemoteProtocolError\); run"):
         remote[1]()
