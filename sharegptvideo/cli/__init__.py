@@ -23,7 +23,7 @@ _ORDER = ("demo", "data", "build", "train", "eval", "leaderboard", "doctor")
 
 
 class _Group(TyperGroup):
-    """Turns what a user can mend into one line on stderr and an exit code."""
+    """The group that turns a user's error into one line on stderr and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         return sorted(self.commands, key=_ORDER.index)
@@ -111,7 +111,7 @@ def _warning_line(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Our own warnings are for the user: one line, without the place in the code."""
+    """Format our own warnings for the user: one line, without the place in the code."""
     if category.__module__.startswith("sharegptvideo."):
         return f"warning: {message}\n"
     return _python_format(message, category, filename, lineno, line)

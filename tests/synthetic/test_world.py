@@ -80,7 +80,7 @@ def test_another_world_in_the_same_folder_is_refused(world: Path) -> None:
 
 def test_unknown_scale_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean tiny"):
-        build_world(tmp_path, scale="tny")
+        build_world(tmp_path, sizes="tny")
 
 
 def test_clips_are_h264_of_the_stated_length(world: Path) -> None:
