@@ -95,7 +95,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it goes its way
+    except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it is raised on
         temporary.unlink(missing_ok=True)
         # What is refused to an open file has no name, else it is the temporary one's.
         if (

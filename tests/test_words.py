@@ -51,7 +51,7 @@ DIRTY = frozenset(
 NAMES = {
     "found": "what was found, such as `rows` or `paths`",
     "told": "`reported`, or what it is",
-    "tell": "`notify` or `report`",
+    "tell": "`report`",
     "look": "`fingerprint`, `copy`, or what it is",
     "looks": "`fingerprints`, `copies`, or what they are",
     "sight": "`fingerprint`",

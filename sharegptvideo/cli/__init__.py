@@ -35,7 +35,7 @@ class _Group(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except Interrupted as error:
-            if os.environ.get("RANK", "0") == "0":  # the first process of a launch speaks for all
+            if os.environ.get("RANK", "0") == "0":  # the first process of a launch reports for all
                 typer.echo(str(error), err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:

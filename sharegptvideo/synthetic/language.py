@@ -9,7 +9,7 @@ from typing import Any
 
 from sharegptvideo.synthetic.state import COLOURS, SHAPES, ClipState, ObjectState
 
-__all__ = ["INVENTED", "KINDS", "Faults", "Question", "ask", "caption", "distil"]
+__all__ = ["INVENTED", "KINDS", "Faults", "Question", "caption", "distil", "draw_questions"]
 
 KINDS = (
     "colour",
@@ -139,7 +139,7 @@ def _describe(item: ObjectState, rng: random.Random) -> str:
     return f"{first} {rng.choice(ends[item.change])}"
 
 
-def ask(state: ClipState, rng: random.Random, count: int) -> list[Question]:
+def draw_questions(state: ClipState, rng: random.Random, count: int) -> list[Question]:
     """Draw `count` different questions, in random order.
 
     One is of presence (of something there or not, evenly) and, where something changes, at

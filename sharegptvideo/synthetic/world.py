@@ -13,7 +13,7 @@ from sharegptvideo._concurrency import Progress, worker_pool
 from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
+from sharegptvideo.synthetic.language import Faults, Question, caption, distil, draw_questions
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
 
 __all__ = ["SCALES", "SPLITS", "WORLD_VERSION", "Sizes", "build_world", "load_questions"]
@@ -133,7 +133,7 @@ def _plan(seed: int, sizes: Sizes, faults: Faults) -> Iterator[_Clip]:
             while state_key(state) in seen:
                 state = sample_state(rng, held_out=split == "out_of_domain")
             seen.add(state_key(state))
-            questions = ask(state, rng, sizes.questions)
+            questions = draw_questions(state, rng, sizes.questions)
             yield _Clip(
                 split=split,
                 stem=f"synthetic_{split}_{number:05d}",
