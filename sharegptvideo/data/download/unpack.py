@@ -123,8 +123,8 @@ def safe_parts(name: str) -> tuple[str, ...] | None:
     return None if ".." in parts else parts
 
 
-@dataclass(slots=True)
-class _Guard:
+@dataclass(eq=False)
+class _Guard(io.IOBase):
     """The file that tarfile reads: forward only, a bounded header at a time, the ratio checked."""
 
     label: str
@@ -148,6 +148,8 @@ class _Guard:
         return self.last
 
     def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        if (position, whence) == (0, os.SEEK_CUR):  # asked for the position
+            return self.at
         if whence != os.SEEK_SET or position < self.at:
             raise ArchiveError(f"{self.label}: damaged (an entry with a negative size)")
         while self.at < position:
@@ -156,9 +158,6 @@ class _Guard:
                 break
             self.at += len(got)
             self._check_ratio()
-        return self.at
-
-    def tell(self) -> int:
         return self.at
 
     def _check_ratio(self) -> None:
@@ -319,4 +318,4 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
 
 
 def _as_file(guard: _Guard) -> Any:
-    return guard  # tarfile needs read, seek and tell; its stub asks for more
+    return guard  # tarfile needs read and seek; its stub asks for more
