@@ -31,7 +31,6 @@ DIRTY = frozenset(
         "eval/integrity",
         "eval/lmms_eval_tasks",
         "eval/tasks",
-        "judges",
         "judges/rules",
         "models",
         "models/adapters",
