@@ -16,7 +16,7 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sharegptvideo.media.index_file import Stored
+    from sharegptvideo.media.index import Stored
 
 __all__ = ["MediaPaths", "PathLike", "check_split", "media_paths", "rows_of", "tables_of"]
 

@@ -29,9 +29,17 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PART_BYTES", "Block", "LineFile", "file_parts", "read_blocks", "read_tables"]
+__all__ = [
+    "BLOCK_BYTES",
+    "PART_BYTES",
+    "Block",
+    "LineFile",
+    "file_parts",
+    "read_blocks",
+    "read_tables",
+]
 
-_BLOCK = 2 << 20
+BLOCK_BYTES = 2 << 20
 _FIRST_BLOCK = 1 << 16  # the first rows of a slow file come before megabytes of it
 PART_BYTES = 16 << 20
 """What one of several readers of a file takes at a time."""
@@ -225,7 +233,7 @@ def _blocks(file: LineFile) -> Iterator[tuple[int, int, bytes]]:
     """Whole lines of a file with the place of their first byte and the number of the first."""
     start, first, size = 0, 1, _FIRST_BLOCK
     with file.open() as lines:
-        while block := _next_block(file, lines, min(size, _BLOCK)):
+        while block := _next_block(file, lines, min(size, BLOCK_BYTES)):
             length = len(block)
             if not block.endswith(b"\n"):
                 block += b"\n"  # the last line may lack its end
