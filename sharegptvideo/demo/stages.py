@@ -107,8 +107,8 @@ def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's
 
 def _describe_start(findings: Findings) -> str:
     return (
-        f"{magnitude(findings['parameters'], 2)} random parameters, {findings['vocabulary']} tokens "
-        f"of text, {findings['video_tokens']} positions a clip"
+        f"{magnitude(findings['parameters'], 2)} random parameters, "
+        f"{findings['vocabulary']} tokens of text, {findings['video_tokens']} positions a clip"
     )
 
 
