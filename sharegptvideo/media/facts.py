@@ -10,7 +10,10 @@ from sharegptvideo._io import os_error_words
 from sharegptvideo.media.errors import MediaError
 from sharegptvideo.media.pictures import is_picture, natural_order
 
-__all__ = ["ClipFacts", "read_facts"]
+__all__ = ["FOLDER_FPS", "ClipFacts", "read_facts"]
+
+FOLDER_FPS = 2
+"""Frames a second of a folder of pictures, which does not say its rate; the release's have this."""
 
 
 class ClipFacts(NamedTuple):

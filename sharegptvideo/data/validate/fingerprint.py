@@ -26,13 +26,13 @@ import numpy.typing as npt
 
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.picking import orientation, upright
+from sharegptvideo.media.facts import FOLDER_FPS
 from sharegptvideo.media.pictures import is_picture, natural_order
 from sharegptvideo.media.video import timed_frames
 
 __all__ = [
     "BITS",
     "CELLS",
-    "FOLDER_FPS",
     "MIRROR",
     "VIDEO_FPS",
     "Look",
@@ -47,8 +47,6 @@ BITS = 256
 CELLS = 4
 VIDEO_FPS = 8
 """Samples a second of a video file."""
-FOLDER_FPS = 2
-"""Pictures a second of a frame folder, as the release says."""
 
 _SIDE = 128
 _SMALL = 32
