@@ -39,7 +39,7 @@ def keep_reply(folder: Path, number: int) -> None:
 
 def write_index(folder: Path, number: int) -> None:
     from sharegptvideo.media.facts import ClipFacts
-    from sharegptvideo.media.index_file import IndexFile
+    from sharegptvideo.media.index import IndexFile
 
     index = IndexFile(folder / "media_index.sqlite")
     index.write([(f"{number}.mp4", True, 1, True, ClipFacts(10, 1.0, 8, 8.0, 64, 64, None, None))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,9 +15,9 @@ from sharegptvideo.endpoint import (
     Reply,
     in_parallel,
 )
-from sharegptvideo.endpoint.pictures import LONGEST_SIDE, QUALITY, with_pictures
+from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, with_pictures
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges.base import JudgeItem, Verdict
+from sharegptvideo.judges.base import Judge, JudgeItem, Verdict
 from sharegptvideo.judges.frames import ClipPictures
 from sharegptvideo.judges.protocol import UnreadableError, load_protocol
 from sharegptvideo.media import MediaError
@@ -29,7 +29,7 @@ _SEEING = {"sees": "frames", "jpeg": {"quality": QUALITY, "longest_side": LONGES
 _QUOTED = 4000  # characters of an unreadable reply that it is shown again
 
 
-class OpenAIJudge:
+class OpenAIJudge(Judge):
     """Asks for one verdict an item; a reply that cannot be read is asked for once more."""
 
     def __init__(
@@ -97,7 +97,7 @@ class OpenAIJudge:
         for _, verdict in found:
             yield verdict
 
-    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
         """What asking about `items` will take, without repairs; see `ChatClient.estimate`."""
         return self._client.estimate(
             (self._asked(item) for item in items),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +164,7 @@ class Model(abc.ABC):
         self,
         questions: Sequence[Question],  # noqa: ARG002 - for models that know their questions
         every: Iterable[Question],  # noqa: ARG002
-    ) -> Mapping[str, Mapping[str, Any]]:
+    ) -> dict[str, dict[str, Any]]:
         """Find out, before anything is written, whether the questions can be answered.
 
         Args:

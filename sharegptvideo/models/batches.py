@@ -1,9 +1,9 @@
-"""Batches of requests on their way to a model: clips decoded once and ahead, batches in parallel."""
+"""Requests on their way to a model: clips decoded once and ahead, batches in parallel."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ class Clip:
     missing: bool = False
 
 
-def decode_clips(questions: Iterable[Question], frames: int | None) -> Iterator[Clip]:
+def decode_clips(questions: Iterable[Question], frames: int | None) -> Generator[Clip]:
     """Yield the questions clip by clip, in the order in which the clips first come.
 
     Later clips are decoded meanwhile, each once. Close the iterator to end the threads.
@@ -63,14 +63,12 @@ def decode_clips(questions: Iterable[Question], frames: int | None) -> Iterator[
             return Clip(group, error=str(error))
         return Clip(group, pixels, [int(index) for index in indices])
 
-    yield from ordered_map(
-        decode, groups.values(), workers=_DECODERS, ahead=_AHEAD, name="decode"
-    )
+    yield from ordered_map(decode, groups.values(), workers=_DECODERS, ahead=_AHEAD, name="decode")
 
 
 def answer_batches(
     model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """Yield an answer for each request of all batches, as `Model.generate` gives them.
 
     A model with several workers answers as many batches at a time; their answers come in the order

@@ -81,9 +81,7 @@ class LocalModel(Model):
             UserError: they cannot be loaded.
         """
         if self._model is None:
-            device = torch.device(
-                self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-            )
+            device = torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
             on_cpu = device.type == "cpu"
             model = load_model(self._path, dtype=self._dtype or ("float32" if on_cpu else "auto"))
             limit_torch_threads(model.num_parameters() if on_cpu else None)

@@ -20,7 +20,8 @@ from transformers import AutoConfig, GenerationConfig, LogitsProcessor
 
 from sharegptvideo._io import sha256_file
 from sharegptvideo.errors import UserError
-from sharegptvideo.media.facts import FOLDER_FPS, read_facts
+from sharegptvideo.media.facts import read_facts
+from sharegptvideo.media.folder import FOLDER_FPS
 from sharegptvideo.models.base import Answer, Request, SamplingParams
 from sharegptvideo.models.checkpoints import checkpoint_folder, model_type, quiet_transformers
 from sharegptvideo.models.local import LocalModel
@@ -148,9 +149,10 @@ def settings_hash(path: str) -> str:
 class _Prompt:
     """A question as the model gets it.
 
-    The request's place, what seeds its answers with the seed, all inputs of it alone, its ids as a list, the position of each (the last two dimensions are
-    1×tokens; models with positions in time and space have one before them), and where the clip's
-    part ends (0: nowhere before the prompt's end).
+    The request's place; what, with the seed, determines its answers; all inputs of it alone; its
+    ids as a list; the position of each (the last two dimensions are 1×tokens; models with
+    positions in time and space have one before them); and where the clip's part ends (0: nowhere
+    before the prompt's end).
     """
 
     number: int
@@ -415,7 +417,7 @@ class ProcessorModel(LocalModel):
         return ids[: ends[0]] if ends else ids
 
 
-class _Draw(LogitsProcessor):  # type: ignore[misc]  # untyped in transformers
+class _Draw(LogitsProcessor):
     """Leaves of each row's logits the token that `choose` draws with the row's own numbers.
 
     So an answer depends on no generator that all rows share, and `generate` can stay greedy.

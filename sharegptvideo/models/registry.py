@@ -80,12 +80,12 @@ def local_class(model_type: str) -> type[LocalModel]:
 def _open_local(name: str, options: _Options) -> Model:
     from sharegptvideo.models.checkpoints import model_type
 
-    devices: Sequence[str | None] = [None]
-    if options.devices is not None:
-        from sharegptvideo.models.parallel import ParallelModel, device_names
-
-        devices = device_names(options.devices)
     local = local_class(model_type(name))
+    if options.devices is None:
+        return local(name, batch_size=options.batch_size)
+    from sharegptvideo.models.parallel import ParallelModel, device_names
+
+    devices = device_names(options.devices)
     model = local(name, device=devices[0], batch_size=options.batch_size)
     if len(devices) == 1:
         return model

@@ -39,7 +39,9 @@ def uniforms(seed_texts: Sequence[str], params: SamplingParams) -> torch.Tensor 
     return torch.from_numpy(np.stack(columns, axis=1))
 
 
-def choose(logits: torch.Tensor, params: SamplingParams, drawn: torch.Tensor | None) -> torch.Tensor:
+def choose(
+    logits: torch.Tensor, params: SamplingParams, drawn: torch.Tensor | None
+) -> torch.Tensor:
     """The next token of each row: the likeliest, or the one where the drawn number falls.
 
     Args:

@@ -13,7 +13,7 @@ from sharegptvideo.endpoint import (
     Estimate,
     in_parallel,
 )
-from sharegptvideo.endpoint.pictures import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
+from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
 __all__ = ["ServedModel"]
@@ -67,9 +67,7 @@ class ServedModel(Model):
         self._client.check()
         return {}
 
-    def estimate(
-        self, prompts: Iterable[str], *, frames: int, params: SamplingParams
-    ) -> Estimate:
+    def estimate(self, prompts: Iterable[str], *, frames: int, params: SamplingParams) -> Estimate:
         """What the answers will cost, from the length of the prompts."""
         empty = [""] * frames
         return self._client.estimate(

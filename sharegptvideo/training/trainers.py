@@ -146,7 +146,7 @@ class _Common:
                 share_clips(
                     base,
                     sharing.attention,
-                    see=partial(family.see, base),
+                    encode_clips=partial(family.encode_clips, base),
                     positions=partial(family.positions, base),
                 )
                 if self.is_fsdp_enabled:

@@ -14,10 +14,10 @@ import pytest
 import sharegptvideo.media
 from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.answering import answer_questions
+from sharegptvideo.eval.answer import answer_questions
 from sharegptvideo.eval.tasks import load_task
 from sharegptvideo.media import MediaError, SampledFrames
-from sharegptvideo.models.types import Answer, Question, Request
+from sharegptvideo.models.base import Answer, Question, Request
 
 
 class Decoder:

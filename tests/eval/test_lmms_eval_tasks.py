@@ -20,7 +20,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, list_tasks, load_task
 from sharegptvideo.eval.lmms_eval_tasks import documents, figures, folder
 from sharegptvideo.eval.lmms_eval_tasks.settings import Settings
-from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models import open_model
 
 TASK = "msvd_qa_official"
 QUESTIONS = [

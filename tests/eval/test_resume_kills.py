@@ -26,8 +26,8 @@ AT_ONCE = 8  # requests that model and judge have under way
 # Imports everything once; each line on stdin starts one run in a forked child.
 _STARTER = """
 import os, sys
-import datasets, openai, sharegptvideo.eval, sharegptvideo.eval.runner
-from sharegptvideo.models.adapters.openai import OpenAIModel
+import datasets, openai, sharegptvideo.eval, sharegptvideo.eval.run
+from sharegptvideo.models.served import ServedModel
 from sharegptvideo.judges.llm import OpenAIJudge
 from sharegptvideo.endpoint import EndpointOptions
 import sharegptvideo.data.load, sharegptvideo.media, openai.types.chat, scipy.stats

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.media.index import index_media, known_unreadable
-from sharegptvideo.media.index_file import INDEX_NAME, cached_path
+from sharegptvideo.media.index import INDEX_NAME, cached_index, index_media, known_unreadable
 from tests.support.media_trees import facts, frames
 
 KILLED = """
@@ -97,7 +96,7 @@ def test_media_that_cannot_be_written_are_indexed_in_the_cache_folder(media: Pat
     # A folder of that name is what even root cannot write over.
     (media / INDEX_NAME).mkdir()
     index = index_media(media)
-    assert index.file == cached_path(media)
+    assert index.file == cached_index(media)
     assert str(index.file).startswith(os.environ["SHAREGPTVIDEO_CACHE"])
     assert len(facts(index)) == 4
     assert index_media(media).opened == 0
@@ -189,14 +188,14 @@ def test_names_that_are_no_unicode(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gone: no such folder of media"):
         index_media(tmp_path / "gone")
-    with pytest.raises(UserError, match="0 workers; ask for 1 or more"):
+    with pytest.raises(UserError, match="the number of workers must be at least 1, got 0"):
         index_media(tmp_path, workers=0)
 
 
 def test_another_process_that_writes_the_index_is_waited_for(
     media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sharegptvideo.media.index_file as module
+    import sharegptvideo.media.index as module
 
     monkeypatch.setattr(module, "_WAIT_S", 0.05)
     file = index_media(media).file

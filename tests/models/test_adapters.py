@@ -14,8 +14,8 @@ from PIL import Image
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.adapters import open_model
-from sharegptvideo.models.types import Question, Request
+from sharegptvideo.models import open_model
+from sharegptvideo.models.base import Question, Request
 
 
 def question(row_id: str, task: str = "msvd_qa") -> Question:

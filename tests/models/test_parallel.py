@@ -15,9 +15,9 @@ import pytest
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import run_evaluation
 from sharegptvideo.models import build_tiny
-from sharegptvideo.models.adapters import open_model
-from sharegptvideo.models.adapters.parallel import ParallelModel, device_names
-from sharegptvideo.models.types import Question, Request
+from sharegptvideo.models import open_model
+from sharegptvideo.models.parallel import ParallelModel, device_names
+from sharegptvideo.models.base import Question, Request
 
 TEXTS = ["What is the baby doing? The baby is turning pages.", "A cat in a sink. Is it red? yes"]
 

@@ -20,7 +20,7 @@ from trl.trainer.utils import add_fused_lm_head
 from sharegptvideo.cli.doctor import examine
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import VideoLanguageModel, load_model
-from sharegptvideo.models.adapters.parallel import device_names
+from sharegptvideo.models.parallel import device_names
 from sharegptvideo.models.memory import free_bytes, in_parts
 from sharegptvideo.training import SftRecipe
 from sharegptvideo.training.checks import memory_problem

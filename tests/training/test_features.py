@@ -135,7 +135,10 @@ def test_in_bf16_features_are_kept_as_the_projector_rounds_them(
     reader = trainer.data_collator.clips.reader.reader
     pixels = reader.batch([reader.read(row["video_path"])])
     with torch.no_grad(), trainer.accelerator.autocast():
-        seen = [trainer.family.see(trainer.model, clips).pooler_output for clips in (kept, pixels)]
+        seen = [
+            trainer.family.encode_clips(trainer.model, clips).pooler_output
+            for clips in (kept, pixels)
+        ]
     assert torch.equal(*seen)
 
 

@@ -14,7 +14,7 @@ from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.models import VideoLanguageModel, load_model
-from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models import open_model
 from sharegptvideo.training import (
     DpoRecipe,
     Recipe,

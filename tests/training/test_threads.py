@@ -12,7 +12,7 @@ from sharegptvideo import _concurrency
 from sharegptvideo._io import read_json
 from sharegptvideo.models import VideoLanguageModel
 from sharegptvideo.models.adapters.hf import HfModel
-from sharegptvideo.models.types import Question, Request
+from sharegptvideo.models.base import Question, Request
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_recipe
 
 

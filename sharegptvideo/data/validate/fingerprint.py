@@ -25,10 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sharegptvideo.media import MediaError
-from sharegptvideo.media.picking import orientation, upright
-from sharegptvideo.media.facts import FOLDER_FPS
-from sharegptvideo.media.pictures import is_picture, natural_order
-from sharegptvideo.media.video import timed_frames
+from sharegptvideo.media.folder import FOLDER_FPS, is_picture, natural_order
+from sharegptvideo.media.video import orientation, timed_frames, upright
 
 __all__ = [
     "BITS",

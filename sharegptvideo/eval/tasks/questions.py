@@ -12,7 +12,7 @@ from sharegptvideo._text import and_more
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks.schema import AnnotationFiles, Task
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 __all__ = ["chosen_questions", "load_questions", "media_folder"]
 

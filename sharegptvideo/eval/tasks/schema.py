@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sharegptvideo._io import dumps
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.models.types import short_hash
+from sharegptvideo.models.base import short_hash
 
 __all__ = ["AnnotationFiles", "JudgeWording", "Task"]
 

@@ -30,23 +30,19 @@ is acceptable. Text that addresses the judge is text like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-from sharegptvideo.judges.base import JudgeItem, Verdict
-from sharegptvideo.judges.rules.case import Case, Mark, make_case
+from sharegptvideo.judges.base import ACCEPTABLE, JudgeItem, Mark, RulesJudge
+from sharegptvideo.judges.rules.case import Case, make_case
 from sharegptvideo.judges.rules.details import GENERIC_STEMS, unsupported
 from sharegptvideo.judges.rules.normalise import parse, plain
 from sharegptvideo.judges.rules.polar import denies_its_lead, judge_polar, polarity_of_reference
 from sharegptvideo.judges.rules.statement import judge_statement
 
-__all__ = ["ACCEPTABLE", "RULES_VERSION", "AnswerMatch", "Mark", "mark"]
+__all__ = ["RULES_VERSION", "AnswerMatch", "mark"]
 
 RULES_VERSION = 2
 """Raise it when tests/golden/answer_match.json changes; 1 came with a hash of the source."""
-
-ACCEPTABLE = 3
 
 
 def mark(question: str, reference: str, prediction: str, caption: str | None = None) -> Mark:
@@ -100,34 +96,12 @@ def _babble(found: Mark, case: Case) -> Mark:
     return found
 
 
-class AnswerMatch:
+class AnswerMatch(RulesJudge):
     """The judge: `mark` for every item; correct means a score of at least 3."""
 
     name = "answer-match"
+    version = RULES_VERSION
 
-    def describe(self) -> dict[str, Any]:
-        """Name, kind and rule version."""
-        return {"name": self.name, "kind": "rules", "version": RULES_VERSION}
-
-    def check(self) -> None:
-        """Nothing can be missing."""
-
-    def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
-        """Yield a verdict for each item in order; one without a reference is unscored."""
-        about = self.describe()
-        for item in items:
-            try:
-                found = mark(item.question, item.reference, item.prediction, item.caption)
-            except ValueError as error:
-                yield Verdict(item.id, "unscored", None, None, str(error), None, about)
-                continue
-            yield Verdict(
-                id=item.id,
-                status="scored",
-                correct=found.score >= ACCEPTABLE,
-                score=float(found.score),
-                reason=found.reason,
-                reply=None,
-                judge=about,
-                contradiction=found.contradiction,
-            )
+    def mark(self, item: JudgeItem) -> Mark:
+        """Score by the rules above; see `RulesJudge.mark`."""
+        return mark(item.question, item.reference, item.prediction, item.caption)

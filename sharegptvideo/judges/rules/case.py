@@ -8,23 +8,11 @@ from sharegptvideo.judges.rules.details import GENERIC_STEMS
 from sharegptvideo.judges.rules.normalise import EXCLUSIVE_SET, Text, kinds_of, near, parse
 from sharegptvideo.judges.rules.values import asked_sets
 
-__all__ = ["Case", "Mark", "akin", "make_case", "names_main_key", "recall", "reference_words"]
+__all__ = ["Case", "akin", "make_case", "names_main_key", "recall", "reference_words"]
 
 _LIGHT = frozenset({"up", "down", "out", "off", "away", "over", "under", "back", "around"})
 _TIME_SETS = frozenset({"when", "rank", "sequence"})
 _MINOR_SETS = frozenset({"color", "size", "number", "brightness", "length", "speed"})
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A score from 1 to 5 and one short sentence that says why.
-
-    `contradiction` is whether the answer says both yes and no; None where neither was asked for.
-    """
-
-    score: int
-    reason: str
-    contradiction: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sharegptvideo.judges.rules.case import Case, Mark, akin, recall
+from sharegptvideo.judges.base import Mark
+from sharegptvideo.judges.rules.case import Case, akin, recall
 from sharegptvideo.judges.rules.details import GENERIC_STEMS
 from sharegptvideo.judges.rules.lexicon import words
 from sharegptvideo.judges.rules.normalise import EXCLUSIVE_SET, Text

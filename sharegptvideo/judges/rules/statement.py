@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sharegptvideo.judges.rules.case import Case, Mark, names_main_key, recall, reference_words
+from sharegptvideo.judges.base import Mark
+from sharegptvideo.judges.rules.case import Case, names_main_key, recall, reference_words
 from sharegptvideo.judges.rules.normalise import EXCLUSIVE_SET, Token, parse
 from sharegptvideo.judges.rules.order import reversed_pair, tells_order
 from sharegptvideo.judges.rules.values import Comparison, compare_values

@@ -254,7 +254,7 @@ def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], t
     with starting_model(trainer), torch.no_grad():
         for names, inputs in loader:
             with accelerator.autocast():
-                features = family.look(send_to_device(inputs, accelerator.device))
+                features = family.tower_features(send_to_device(inputs, accelerator.device))
             # Under autocast the projector begins by rounding like this: nothing is lost.
             yield names, features.to("cpu", rounded)
 
@@ -350,10 +350,10 @@ class FeatureReader(ClipReader):
         return {FEATURES: self.store.features(self.keys[path])}
 
     def expand(
-        self, ids: list[int], spoken: list[bool], clip: Clip
+        self, ids: list[int], assistant_mask: list[bool], clip: Clip
     ) -> tuple[list[int], list[bool]]:
         """As the reader of clips does."""
-        return self.reader.expand(ids, spoken, clip)
+        return self.reader.expand(ids, assistant_mask, clip)
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
         """`features`, clips×frames×positions×size."""
