@@ -24,7 +24,7 @@ _NEEDED = ("id", "video", "source", "question", "answer")
 _COLUMNS = (*_NEEDED, "caption")
 _FRAMES = 8  # of a clip, where neither the model nor the user says how many
 # What `describe` says that is no part of the candidates' identity, or has another name there.
-_NOT_OF_CANDIDATES = frozenset(
+_NOT_IDENTITY = frozenset(
     ("kind", "name", "decoding", "temperature", "weights_hash", "clip", "answered_by")
 )
 
@@ -169,13 +169,11 @@ def _settings(model: Model, frames: int) -> Row:
     Weights by their hash alone, so that a checkpoint may be moved.
     """
     described = model.describe()
-    settings = {"frames": frames}
-    settings |= {name: described[name] for name in described if name not in _NOT_OF_CANDIDATES}
-    if described["kind"] == "hf":
-        return settings | {"weights_sha256": described["weights_hash"]}
-    if described["kind"] == "python":
+    settings: Row = {} if described["kind"] == "hf" else {"model": model.spec}
+    if described["kind"] in {"hf", "python"}:
         settings["weights_sha256"] = described["weights_hash"]
-    return settings | {"model": model.spec}
+    settings |= {key: value for key, value in described.items() if key not in _NOT_IDENTITY}
+    return settings | {"frames": frames}
 
 
 def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:

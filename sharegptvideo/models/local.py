@@ -28,6 +28,7 @@ class LocalModel(Model):
 
     Attributes:
         tokenizer: of the checkpoint.
+        batch_size: how many answers are decoded at once, if memory has room for them.
         memory_limit: bytes that the caches of what is decoded at once may take; None: what is
             free on the device.
     """
@@ -62,7 +63,7 @@ class LocalModel(Model):
         self._in_memory = model is not None
         self._model = model
         self._device, self._dtype = device, dtype
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     @property
     def model(self) -> Any:
@@ -98,7 +99,7 @@ class LocalModel(Model):
         """The same model, recorded as one in memory called `name`, decoding so many at once."""
         other = copy.copy(self)
         other.spec, other._name, other._in_memory = f"live:{name}", name, True
-        other._batch_size = batch_size
+        other.batch_size = batch_size
         return other
 
     def describe(self) -> dict[str, Any]:

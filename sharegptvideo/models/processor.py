@@ -355,7 +355,7 @@ class ProcessorModel(LocalModel):
         longest = len(group[order[-1]].ids) - end + params.max_new_tokens
         free = self.memory_limit or free_bytes(self.model.device)
         fitting = fitting_rows(cache_bytes(cache, longest) * params.n, free)
-        most = max(1, self._batch_size // params.n)
+        most = max(1, self.batch_size // params.n)
         found = in_parts(
             [group[at] for at in order],
             lambda part: self._decode(part, cache, end, params),

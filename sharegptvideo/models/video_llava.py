@@ -104,7 +104,7 @@ class VideoLlavaModel(LocalModel):
                 rows.append(self._row(position, request, key, params.max_new_tokens))
             except UserError as error:
                 answers[position] = Answer(request, error=str(error))
-        most = max(1, self._batch_size // params.n)
+        most = max(1, self.batch_size // params.n)
         for batch in _batches(rows, most, self._fitting_clips(rows)):
             texts = in_parts(batch, lambda part: self._generate(part, pixels, params, most))
             for row, of_row in zip(batch, texts, strict=True):
