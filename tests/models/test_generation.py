@@ -114,6 +114,7 @@ def text(model: VideoLlavaModel, ids: list[int]) -> str:
 @pytest.mark.parametrize("batch_size", [64, 5])
 def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
     model: VideoLlavaModel,
+    tiny: Path,
     items: list[tuple[Frames, str]],
     monkeypatch: pytest.MonkeyPatch,
     batch_size: int,
@@ -129,7 +130,8 @@ def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
         expected.append(ids[:-1] if ids[-1] in ends else ids)
     lengths = {len(ids) for ids in expected}
     assert len(lengths) >= 3, "the test needs rows that drop out one after the other"
-    monkeypatch.setattr(model, "_stop", ends)
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", ends)
+    model = VideoLlavaModel(str(tiny), model=model.model)
     found = generate(model, asked, max_new_tokens=20, n=k, batch_size=batch_size)
     assert found == [[text(model, ids)] * k for ids in expected]
 
