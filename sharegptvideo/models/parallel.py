@@ -19,7 +19,6 @@ from typing import IO, TYPE_CHECKING, Any
 from sharegptvideo._concurrency import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Model, Request, SamplingParams
-from sharegptvideo.models.registry import open_model
 
 if TYPE_CHECKING:
     from sharegptvideo.models.local import LocalModel
@@ -78,7 +77,7 @@ class ParallelModel(Model):
         self.workers = len(devices)
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for device in devices:
-            self._free.put(_Worker(name, device, batch_size, self.workers))
+            self._free.put(_Worker(type(local), name, device, batch_size, self.workers))
 
     def describe(self) -> dict[str, Any]:
         """As on one device: the number of devices changes no answer."""
@@ -110,8 +109,11 @@ class _Worker:
     is guarded.
     """
 
-    def __init__(self, name: str, device: str, batch_size: int, processes: int) -> None:
-        self._settings = (name, device, batch_size, processes)
+    def __init__(
+        self, local: type[LocalModel], name: str, device: str, batch_size: int, processes: int
+    ) -> None:
+        self._local, self._name, self._device = local, name, device
+        self._batch_size, self._processes = batch_size, processes
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[_Reply]:
@@ -124,9 +126,8 @@ class _Worker:
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             code = process.wait()
             self._process = None
-            name, device, *_ = self._settings
             raise UserError(
-                f"model hf:{name}: its process on {device} ended with code {code};"
+                f"model hf:{self._name}: its process on {self._device} ended with code {code};"
                 " what it wrote is above; run again to go on",
                 exit_code=1,
             ) from error
@@ -136,14 +137,15 @@ class _Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            name, device, batch_size, processes = self._settings
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, name, device, str(batch_size), str(processes)],
+                [sys.executable, "-m", __name__, self._device, str(self._processes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the process that asks
             )
             weakref.finalize(self, _end, self._process)
+            assert self._process.stdin is not None
+            _write(self._process.stdin, (self._local, self._name, self._batch_size))
         return self._process
 
 
@@ -162,7 +164,7 @@ def _write(pipe: IO[bytes], message: object) -> None:
     pipe.flush()
 
 
-def _serve(name: str, device: str, batch_size: int, processes: int) -> None:
+def _serve(device: str, processes: int) -> None:
     """Answer batches from stdin until it ends; what libraries print goes to stderr.
 
     `processes` such as this one share the machine's cores.
@@ -172,7 +174,8 @@ def _serve(name: str, device: str, batch_size: int, processes: int) -> None:
     os.dup2(2, 1)
     if device == "cpu":
         limit_torch_threads(processes=processes)
-    model = open_model(f"hf:{name}", devices=[device], batch_size=batch_size)
+    local, name, batch_size = pickle.load(requests)
+    model: LocalModel = local(name, device=device, batch_size=batch_size)
     while True:
         try:
             batch, params = pickle.load(requests)
@@ -188,4 +191,4 @@ def _serve(name: str, device: str, batch_size: int, processes: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    _serve(sys.argv[1], int(sys.argv[2]))
