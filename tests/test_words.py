@@ -25,12 +25,7 @@ DIRTY = frozenset(
         "data/sources",
         "data/stats",
         "data/validate",
-        "demo",
         "eval",
-        "eval/integrity",
-        "eval/lmms_eval_tasks",
-        "eval/tasks",
-        "judges/rules",
         "models",
         "models/adapters",
         "reports",
@@ -90,6 +85,9 @@ WORDS = {
 
 DATA: Mapping[str, frozenset[str]] = {
     "cli/doctor.py": frozenset({"mend"}),  # a key of `doctor --json`
+    "judges/rules/answer_match.py": frozenset({"nobody", "tells"}),  # a word of answers; a reason
+    "judges/rules/claims.py": frozenset({"behind"}),  # a word of answers
+    "judges/rules/lexicon.py": frozenset({"tell", "told"}),  # words of answers
     "synthetic/reading.py": frozenset({"behind", "nobody"}),  # words of answers
     "synthetic/world.py": frozenset({"tell"}),  # a prompt
 }
