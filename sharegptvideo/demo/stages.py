@@ -136,15 +136,15 @@ def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -
     )
     recipe = load_recipe(f"demo/{stage}", [*settings, *demo.scale.overrides.get(stage, ())])
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         # Advice about a recipe's options is for those who write one.
         if display.tell and not text.startswith("features: "):
             display.tell(text)
 
     if isinstance(recipe, DpoRecipe):
-        result = run_dpo(recipe, progress=display.progress, tell=tell)
+        result = run_dpo(recipe, progress=display.progress, report=report)
     else:
-        result = run_sft(recipe, progress=display.progress, tell=tell)
+        result = run_sft(recipe, progress=display.progress, report=report)
     last = result.log[-1] if result.log else {}
     return {
         "rows": result.rows,
