@@ -60,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-class BeforeFirstStep(Exception):
+class ReadyError(Exception):
     """Ends a run where its trainer is ready."""
 
 
@@ -73,11 +73,12 @@ def trainer_of(monkeypatch: pytest.MonkeyPatch) -> Trained:
 
         def train(trainer: Any, *_: Any) -> None:
             trainers.append(trainer)
-            raise BeforeFirstStep
+            raise ReadyError
 
-        with monkeypatch.context() as patch, pytest.raises(BeforeFirstStep):
+        with monkeypatch.context() as patch:
             patch.setattr("sharegptvideo.training.trainers.train", train)
-            run_recipe(recipe)
+            with pytest.raises(ReadyError):
+                run_recipe(recipe)
         return trainers[0]
 
     return made

@@ -61,7 +61,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-class BeforeFirstStep(Exception):
+class ReadyError(Exception):
     """Ends a run where its trainer is ready."""
 
 
@@ -74,11 +74,12 @@ def trainer_of(monkeypatch: pytest.MonkeyPatch) -> Trained:
 
         def train(trainer: Any, *_: Any) -> None:
             trainers.append(trainer)
-            raise BeforeFirstStep
+            raise ReadyError
 
-        with monkeypatch.context() as patch, pytest.raises(BeforeFirstStep):
+        with monkeypatch.context() as patch:
             patch.setattr("sharegptvideo.training.trainers.train", train)
-            run_dpo(recipe)
+            with pytest.raises(ReadyError):
+                run_dpo(recipe)
         return trainers[0]
 
     return made
