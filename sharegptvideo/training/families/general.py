@@ -16,7 +16,7 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.media.picking import spread
+from sharegptvideo.media.video import spread
 from sharegptvideo.models import (
     check_whole,
     checkpoint_folder,
