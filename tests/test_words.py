@@ -25,7 +25,6 @@ DIRTY = frozenset(
         "data/sources",
         "data/stats",
         "data/validate",
-        "demo",
         "eval",
         "models",
         "models/adapters",
