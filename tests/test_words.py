@@ -21,7 +21,6 @@ DIRTY = frozenset(
         "cli",
         "cli/data",
         "data",
-        "data/publish",
         "data/sources",
         "data/stats",
         "data/validate",
