@@ -59,7 +59,7 @@ print(json.dumps(dict(cpu=seconds() - cpu, wall=time.perf_counter() - wall, rows
 
 def make(folder: Path, rows: int) -> None:
     """Write the captions in the release's layout and as Parquet."""
-    from sharegptvideo.data.publish.writing import write_config
+    from sharegptvideo.data.publish.shards import write_config
     from sharegptvideo.data.schema import CONFIGS
     from sharegptvideo.data.sources import open_source
 
