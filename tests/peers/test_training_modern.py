@@ -139,7 +139,7 @@ def sft_trainer(recipe: SftRecipe) -> tuple[Any, Any]:
     trainer = VideoSFTTrainer(
         model=family.model,
         args=SFTConfig(
-            **trainer_arguments(recipe, RunFolder(recipe)),
+            **trainer_arguments(recipe, RunFolder(recipe).checkpoints),
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         data_collator=SftCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
@@ -158,7 +158,7 @@ def dpo_trainer(recipe: DpoRecipe) -> tuple[Any, Any]:
     family.freeze(recipe.freeze)
     trainer = VideoDPOTrainer(
         model=family.model,
-        args=DPOConfig(**trainer_arguments(recipe, RunFolder(recipe)), beta=0.7),
+        args=DPOConfig(**trainer_arguments(recipe, RunFolder(recipe).checkpoints), beta=0.7),
         data_collator=PreferenceCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
         train_dataset=rows,
         processing_class=family.tokenizer,

@@ -109,10 +109,10 @@ def test_what_is_said_of_gpus() -> None:
 def test_the_arguments_of_a_training(sft_recipe: SftRecipe, gpus: SimpleNamespace) -> None:
     """A GPU changes where it runs and how batches get there; nothing of what is computed."""
     run = RunFolder(sft_recipe)
-    here = trainer_arguments(sft_recipe, run)
+    here = trainer_arguments(sft_recipe, run.checkpoints)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)
-        there = trainer_arguments(sft_recipe, run)
+        there = trainer_arguments(sft_recipe, run.checkpoints)
     assert gpus.emptied == 0
     assert {name for name in here if here[name] != there[name]} == {
         "use_cpu",

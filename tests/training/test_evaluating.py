@@ -109,7 +109,9 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation(
     evaluated = with_eval(recipe, settings)
     assert evaluated.eval is not None
     told: list[str] = []
-    result = run_recipe(evaluated, evaluator=SampleEvaluation.of(evaluated.eval), tell=told.append)
+    result = run_recipe(
+        evaluated, evaluator=SampleEvaluation.of(evaluated.eval), report=told.append
+    )
     assert weights(evaluated) == weights(recipe)
     assert [(e["step"], e["loss"]) for e in result.log] == [
         (e["step"], e["loss"]) for e in plain.log
@@ -206,7 +208,7 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     recipe = with_eval(sft_recipe, settings, judge="openai:judge", base_url=chat_server.url)
     assert recipe.eval is not None
     told: list[str] = []
-    result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval), tell=told.append)
+    result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval), report=told.append)
     rows = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in rows] == [
         (0, "ok"), (3, "failed"), (6, "failed"),

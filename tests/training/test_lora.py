@@ -187,7 +187,7 @@ def test_a_bf16_base_is_held_and_left_as_it_is(
         family = open_family(recipe)
         from peft import get_peft_model
 
-        held = get_peft_model(family.model, adapters(recipe, family.model))
+        held = get_peft_model(family.model, adapters(recipe.lora, family.model))
     kinds = {weight.requires_grad: weight.dtype for weight in held.parameters()}
     assert kinds == {True: torch.float32, False: torch.bfloat16}
     run_recipe(recipe)
@@ -199,10 +199,10 @@ def test_what_will_not_do(dpo_recipe: DpoRecipe) -> None:
     family = open_family(dpo_recipe)
     wrong = dpo_recipe.model_copy(update={"lora": Lora(targets=("q_proj", "up_pro"))})
     with pytest.raises(UserError, match=r"unknown .*linear layer 'up_pro'; did you mean up_proj"):
-        adapters(wrong, family.model)
+        adapters(wrong.lora, family.model)
     # k_proj is in the tower too, fc1 is nowhere else: the tower's layers are no targets.
     with pytest.raises(UserError, match="'fc1'"):
-        adapters(dpo_recipe.model_copy(update={"lora": Lora(targets=("fc1",))}), family.model)
+        adapters(Lora(targets=("fc1",)), family.model)
     towers = ["freeze.vision_tower=true", "freeze.projector=true"]
     for name, overrides, cause in (
         ("demo/sft", ["lora.rank=4"], "set freeze.vision_tower=true and freeze.projector=true"),

@@ -61,19 +61,26 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
+class ReadyError(Exception):
+    """Ends a run where its trainer is ready."""
+
+
 @pytest.fixture
 def trainer_of(monkeypatch: pytest.MonkeyPatch) -> Trained:
     """The trainer that `run_dpo` makes, as it is before the first step."""
 
     def made(recipe: DpoRecipe) -> Any:
-        found: list[Any] = []
+        trainers: list[Any] = []
+
+        def train(trainer: Any, *_: Any) -> None:
+            trainers.append(trainer)
+            raise ReadyError
+
         with monkeypatch.context() as patch:
-            patch.setattr(
-                "sharegptvideo.training.trainers.complete",
-                lambda trainer, *_: found.append(trainer),
-            )
-            run_dpo(recipe)
-        return found[0]
+            patch.setattr("sharegptvideo.training.trainers.train", train)
+            with pytest.raises(ReadyError):
+                run_dpo(recipe)
+        return trainers[0]
 
     return made
 
@@ -177,7 +184,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(
                 weight.add_(0.3)
     adapted.train_dataset = adapted.train_dataset.remove_columns(list(COLUMNS))
     fresh = change(recipe, dpo={"reference_cache": str(tmp_path / "fresh")})
-    assert use_reference(adapted, fresh, RunFolder(adapters)) == 4
+    assert use_reference(adapted, fresh, RunFolder(adapters).model_sha256) == 4
     assert torch.allclose(values(adapted), values(whole), atol=1e-5)
 
 
