@@ -1,15 +1,19 @@
-"""The one error that a user can mend, its look-up form, and the end of work that was stopped."""
+"""The errors that reach a user as one line: mistakes, unknown names, interrupted work."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["Interrupted", "UserError", "unknown_name"]
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["Interrupted", "UserError", "field_problems", "unknown_name"]
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one line that says what, where and how to mend it.
+    """A mistake that the user can fix, in one line that says what is wrong, where, and the fix.
 
     The command line prints it without a traceback and exits with 2 (bad usage) or, where
     `exit_code` says so, with 1 (the work failed). What is quoted from a file or a name may hold
@@ -17,12 +21,12 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
-        super().__init__(message if message.isprintable() else _escaped(message))
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
         self.exit_code = exit_code
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM in work that has said, in its message, from where it goes on.
+    """Ctrl-C or SIGTERM in work whose message says from where it goes on.
 
     The command line prints the message and exits as a shell reports the signal: with 130 after
     Ctrl-C, with 143 after SIGTERM.
@@ -33,12 +37,8 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + signal_number
 
 
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
-    """The error for a name that is not among `options`, with the nearest ones first.
+    """Return the error for a name that is not among `options`, with the nearest ones first.
 
     >>> str(unknown_name("task", "msvd", ["msvd_qa", "tgif_qa"]))
     "unknown task 'msvd'; did you mean msvd_qa? (known: msvd_qa, tgif_qa)"
@@ -48,3 +48,18 @@ def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
     near += [option for option in known if name and name in option and option not in near]
     hint = f"; did you mean {', '.join(near[:3])}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
+
+
+def field_problems(error: ValidationError, whole: str = "") -> list[str]:
+    """Return `key.of.field: cause` for each value that pydantic refused.
+
+    Args:
+        error: of a file's contents.
+        whole: the name of the contents, for causes that are about no single field.
+    """
+    problems = []
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"])) or whole
+        cause = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{key}: {cause}" if key else cause)
+    return problems

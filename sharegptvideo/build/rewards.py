@@ -41,7 +41,7 @@ class RewardsReport:
     reasons: dict[str, int] | None = None
 
     def as_dict(self) -> Row:
-        """The report as plain JSON values."""
+        """Return the report as plain JSON values."""
         return asdict(self)
 
 
@@ -118,7 +118,7 @@ def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progres
 
 
 def _row(item: Row, old: Row | None) -> Row:
-    """The row of an item, with the verdicts that an earlier row holds on the same texts."""
+    """Return the row of an item, with the verdicts that an earlier row holds on the same texts."""
     texts: Counter[str] = Counter(item["candidates"])
     row = {
         name: item[name] for name in ("id", "video", "source", "question", "answer", "caption")
@@ -135,7 +135,7 @@ def _row(item: Row, old: Row | None) -> Row:
 
 
 def _open(row: Row) -> list[int]:
-    """The answers to ask about: never judged, or by a call that failed."""
+    """Return the answers to ask about: never judged, or by a call that failed."""
     return [index for index, answer in enumerate(row["answers"]) if not is_judged(answer)]
 
 

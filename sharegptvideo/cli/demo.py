@@ -43,7 +43,7 @@ def demo(
     # Typer keeps the line breaks of the second paragraph: its lines fit in 80 columns.
     from sharegptvideo.demo import run_demo
 
-    with _display() as watcher:
+    with _Bars() if sys.stderr.isatty() else _Lines() as watcher:
         summary = run_demo(out, scale=scale, seed=seed, watcher=watcher)
     if as_json:
         print_json(summary)
@@ -66,16 +66,16 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
     for header in ("", "SFT", "DPO", "DPO − SFT [95 %]", "p"):
         table.add_column(header, justify="right" if header else "left", no_wrap=bool(header))
     for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
-        for found, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
-            low, high = (points(end, sign=True) for end in found["delta_ci95"])
+        for figures, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
+            low, high = (points(end, sign=True) for end in figures["delta_ci95"])
             table.add_row(
-                f"{title}, {by}\n  {found['n_videos']} clips, {found['n_questions']} questions",
+                f"{title}, {by}\n  {figures['n_videos']} clips, {figures['n_questions']} questions",
                 *(
-                    f"{points(found[model]['accuracy'])} ± {points(found[model]['se'])}"
+                    f"{points(figures[model]['accuracy'])} ± {points(figures[model]['se'])}"
                     for model in ("sft", "dpo")
                 ),
-                f"{points(found['delta'], sign=True)} [{low}, {high}]",
-                f"{found['p_value']:.2g}",
+                f"{points(figures['delta'], sign=True)} [{low}, {high}]",
+                f"{figures['p_value']:.2g}",
             )
     Console().print(table, highlight=False)
     for name, title in (("test", "Test"), ("out_of_domain", "Out of domain")):
@@ -85,12 +85,12 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
     typer.echo(f"{duration(summary['seconds']['total'])}. The page: {out / 'index.html'}")
 
 
-def _cost(found: dict[str, Any]) -> str:
+def _cost(figures: dict[str, Any]) -> str:
     """Say what DPO lost, and how often the models contradict themselves."""
-    contradictions = (percent(found["contradictions"][model]) for model in ("sft", "dpo"))
+    contradictions = (percent(figures["contradictions"][model]) for model in ("sft", "dpo"))
     return (
-        f"DPO gained {percent(found['gained']['share'])} of the questions and lost "
-        f"{percent(found['lost']['share'])};\n  answers that contradict themselves: "
+        f"DPO gained {percent(figures['gained']['share'])} of the questions and lost "
+        f"{percent(figures['lost']['share'])};\n  answers that contradict themselves: "
         f"SFT {next(contradictions)}, DPO {next(contradictions)}."
     )
 
@@ -113,11 +113,11 @@ class _Lines:
             self._last = time.monotonic()
             note(f"      {what}: {done}/{total or '?'}")
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         note(f"      {text}")
 
-    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:  # noqa: ARG002 - one signature for both displays
-        note(f"      {tells}  ({'done before' if before else duration(seconds)})")
+    def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:  # noqa: ARG002 - one signature for both displays
+        note(f"      {line}  ({'done before' if before else duration(seconds)})")
 
 
 class _Bars:
@@ -162,18 +162,13 @@ class _Bars:
             description=f"{self._title} · {what}",
         )
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self._bars.console.print(f"    {text}", highlight=False, markup=False)
 
-    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
+    def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:
         self._bars.remove_task(self._task)
         when = "done before" if before else duration(seconds)
         self._bars.console.print(
-            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]"
-            f"\n    {tells}",
+            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]\n    {line}",
             highlight=False,
         )
-
-
-def _display() -> _Lines | _Bars:
-    return _Bars() if sys.stderr.isatty() else _Lines()

@@ -1,4 +1,4 @@
-"""The whole loop on one machine: the steps in order, what they found, and the page."""
+"""The whole loop on one machine: the steps in order, their findings, and the page."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["Watcher", "run_demo"]
 
 
 class Watcher(Protocol):
-    """What a display of the demo is told."""
+    """A display of the demo: called as steps begin, go on and end."""
 
     def begins(self, number: int, step: Step) -> None:
-        """Step `number`, from 1, starts or goes on."""
+        """Show that step `number`, from 1, starts or goes on."""
         ...
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Inside the step."""
+        """Show the progress inside the step."""
         ...
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Show a line about the step, such as where its training goes on from."""
         ...
 
-    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
-        """The step is done; `before` if an earlier run had done it."""
+    def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:
+        """Show that the step is done; `before` if an earlier run had done it."""
         ...
 
 
@@ -48,17 +48,17 @@ def run_demo(
     """
     demo = Demo(out, scale_named(scale), seed)
     journal = Journal(out, {"version": __version__, "scale": scale, "seed": seed})
-    found: dict[str, Findings] = {}
+    findings: dict[str, Findings] = {}
     for number, step in enumerate(STEPS, start=1):
-        found[step.name] = _do(demo, journal, number, step, watcher)
-    summary = _summary(demo, journal, found)
+        findings[step.name] = _do(demo, journal, number, step, watcher)
+    summary = _summary(demo, journal, findings)
     write_json(out / "summary.json", summary)
     _write_pages(demo, summary)
     return summary
 
 
 def _write_pages(demo: Demo, summary: dict[str, Any]) -> None:
-    """The leaderboard of the four runs, then the page, which links it."""
+    """Write the leaderboard of the four runs, then the page, which links it."""
     from sharegptvideo.reports.demo import write_page
     from sharegptvideo.reports.leaderboard import write_leaderboard
 
@@ -70,28 +70,28 @@ def _write_pages(demo: Demo, summary: dict[str, Any]) -> None:
 def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher | None) -> Findings:
     if watcher:
         watcher.begins(number, step)
-    display = Display(watcher.progress, watcher.tell) if watcher else Display()
+    display = Display(watcher.progress, watcher.report) if watcher else Display()
     findings, now = journal.run(step.name, lambda: step.work(demo, display))
     if watcher:
-        tells = step.tells(findings)
-        watcher.ended(number, step, tells, journal.seconds(step.name), before=not now)
+        line = step.describe(findings)
+        watcher.ended(number, step, line, journal.seconds(step.name), before=not now)
     return findings
 
 
-def _summary(demo: Demo, journal: Journal, found: dict[str, Findings]) -> dict[str, Any]:
-    """The figures of the demo; `peak_memory_mib` is that of its largest process."""
-    evaluation, rewards = found["evaluate"], found["rewards"]
+def _summary(demo: Demo, journal: Journal, findings: dict[str, Findings]) -> dict[str, Any]:
+    """Return the figures of the demo; `peak_memory_mib` is that of its largest process."""
+    evaluation, rewards = findings["evaluate"], findings["rewards"]
     seconds = {step.name: journal.seconds(step.name) for step in STEPS}
     return {
         "seed": demo.seed,
         "scale": demo.scale.name,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
         "peak_memory_mib": max(journal.peak_memory_mib(step.name) for step in STEPS),
-        "world": found["world"],
-        "model": found["model"],
-        "training": {name: found[name] for name in ("pretrain", "sft", "dpo")},
-        "pairs": found["pairs"]["n_pairs"],
-        "pairs_report": found["pairs"],
+        "world": findings["world"],
+        "model": findings["model"],
+        "training": {name: findings[name] for name in ("pretrain", "sft", "dpo")},
+        "pairs": findings["pairs"]["n_pairs"],
+        "pairs_report": findings["pairs"],
         "judge_agreement": evaluation["agreement"]["share"],
         "judge_agreement_test": evaluation["agreement"],
         "judge_agreement_candidates": rewards["agreement"],

@@ -182,7 +182,7 @@ class Batches:
                 f"{self._endpoint}: takes no batch: {cause}; leave --batch-api out to ask directly"
             ) from error
         self._cache.keep_batch(self._endpoint, batch)
-        self._notify(f"batch {batch.id}: {len(keys)} requests sent")
+        self._report(f"batch {batch.id}: {len(keys)} requests sent")
         return batch
 
     async def _find_lost(self, batch: Batch) -> str | None:
@@ -218,7 +218,7 @@ class Batches:
         self._cache.drop_batch(batch)
         missing = len(batch.keys) - spent.requests - spent.failed
         if remote.status == "completed":
-            self._notify(
+            self._report(
                 f"batch {batch.id}: {spent.requests} answers, {missing + spent.failed} none"
             )
             return
@@ -246,7 +246,7 @@ class Batches:
             counts = remote.request_counts
             if counts is not None:
                 done = counts.completed + counts.failed
-                self._notify(f"batch {batch_id}: {remote.status}, {done} of {counts.total} done")
+                self._report(f"batch {batch_id}: {remote.status}, {done} of {counts.total} done")
             if remote.status in _ENDED:
                 return remote
             await asyncio.sleep(pause)
@@ -285,10 +285,10 @@ class Batches:
                 prompt = reply.tokens - reply.completion_tokens
                 spent.cost += price.of(prompt, reply.completion_tokens, batch=True)
 
-    def _notify(self, line: str) -> None:
-        if self._sender.options.notify and line != self._last_line:
+    def _report(self, line: str) -> None:
+        if self._sender.options.report and line != self._last_line:
             self._last_line = line
-            self._sender.options.notify(line)
+            self._sender.options.report(line)
 
 
 @dataclass(slots=True)

@@ -37,7 +37,8 @@ CREATE TABLE IF NOT EXISTS batches (
     name TEXT PRIMARY KEY, endpoint TEXT NOT NULL, id TEXT, keys TEXT NOT NULL
 ) WITHOUT ROWID
 """
-_LAYOUT = Layout((_REPLIES, _BATCHES), version=1, wal=True)
+# Questions and answers are the user's own business: the file is private.
+_LAYOUT = Layout((_REPLIES, _BATCHES), version=1, wal=True, private=True)
 
 
 def default_cache_file() -> Path:
@@ -137,9 +138,8 @@ class ReplyCache:
     def _connect(self) -> sqlite3.Connection:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Questions and answers are the user's own business. One event loop uses the file at
-            # a time, though not always from the same thread.
-            connection = open_sqlite(self.file, _LAYOUT, private=True, any_thread=True)
+            # One event loop uses the file at a time, though not always from the same thread.
+            connection = open_sqlite(self.file, _LAYOUT, any_thread=True)
         except OtherFileError as error:
             raise UserError(
                 f"{self.file}: a cache of another version; remove it, or go on with --no-cache"

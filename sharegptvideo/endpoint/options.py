@@ -87,7 +87,7 @@ class EndpointOptions:
         batch_api: verdicts through the Batch API: cheaper, within a day.
         confirm: asked, with the estimate as a line, before a run that may cross `max_cost`;
             None: such a run is refused.
-        notify: called with lines for the user: the estimate, the state of a batch.
+        report: called with lines for the user: the estimate, the state of a batch.
         budget: what they have spent so far.
     """
 
@@ -99,7 +99,7 @@ class EndpointOptions:
     cache: bool | Path = True
     batch_api: bool = False
     confirm: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
-    notify: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
+    report: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -133,8 +133,8 @@ class EndpointOptions:
         """
         if not estimate.requests:
             return
-        if self.notify:
-            self.notify(f"ahead: {estimate}")
+        if self.report:
+            self.report(f"ahead: {estimate}")
         if self.max_cost is None or estimate.cost is None:
             return
         left = self.max_cost - self.budget.spent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sharegptvideo.judges.base import JudgeItem, Mark, RulesJudge
-from sharegptvideo.judges.rules.normalise import plain
+from sharegptvideo.judges.rules.text import plain
 
 __all__ = ["RULES_VERSION", "Exact"]
 

@@ -1,4 +1,4 @@
-"""`openai:NAME`: a language model behind an OpenAI-compatible endpoint as the judge."""
+"""`openai:NAME`: a language model served by an OpenAI-compatible endpoint as the judge."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ class OpenAIJudge(Judge):
             response_format=self._protocol.response_format(),
             max_tokens=_MAX_TOKENS,
         )
-        found = in_parallel(self._verdict, items, width=self._client.width, finish=self._finish)
-        for _, verdict in found:
+        done = in_parallel(self._verdict, items, width=self._client.width, finish=self._finish)
+        for _, verdict in done:
             yield verdict
 
     def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
-        """What asking about `items` will take, without repairs; see `ChatClient.estimate`."""
+        """Return what asking will take, without repairs; see `ChatClient.estimate`."""
         return self._client.estimate(
             (self._asked(item) for item in items),
             response_format=self._protocol.response_format(),
@@ -106,7 +106,7 @@ class OpenAIJudge(Judge):
         )
 
     def _asked(self, item: JudgeItem) -> list[dict[str, Any]]:
-        """The messages about an item, with empty places for the pictures."""
+        """Return the messages about an item, with empty places for the pictures."""
         messages: list[dict[str, Any]] = [*self._protocol.messages(item)]
         if self.needs_frames:
             empty = [""] * (self._protocol.frames or 1)
@@ -157,7 +157,7 @@ class OpenAIJudge(Judge):
                 break
             replies.append(reply)
             try:
-                found = self._protocol.read(reply.text)
+                values = self._protocol.read(reply.text)
             except UnreadableError as error:
                 problem = f"the reply cannot be read: {error}"
                 if reply.finish_reason == "length":
@@ -168,17 +168,17 @@ class OpenAIJudge(Judge):
                     {"role": "user", "content": self._protocol.ask_again(str(error))},
                 ]
                 continue
-            return self._make(item, replies, found, seen)
+            return self._make(item, replies, values, seen)
         return self._make(item, replies, problem, seen)
 
     def _make(
         self,
         item: JudgeItem,
         replies: Sequence[Reply],
-        found: tuple[bool, int, str | None] | str,
+        outcome: tuple[bool, int, str | None] | str,
         seen: Mapping[str, Any],
     ) -> Verdict:
-        """The verdict, from what was read or from the cause of its lack."""
+        """Return the verdict, from what was read or from the reason why there is none."""
         last = replies[-1] if replies else None
         about = self._about() | {
             "answered_by": last.model if last else None,
@@ -187,7 +187,7 @@ class OpenAIJudge(Judge):
         }
         if self._client.refused:
             about["left_out"] = sorted(self._client.refused)
-        correct, score, reason = (None, None, found) if isinstance(found, str) else found
+        correct, score, reason = (None, None, outcome) if isinstance(outcome, str) else outcome
         return Verdict(
             id=item.id,
             status="unscored" if correct is None else "scored",
@@ -202,5 +202,5 @@ class OpenAIJudge(Judge):
 
 
 def _repeatable(reply: str) -> str:
-    """A reply as a turn of the conversation: no server takes half a surrogate pair or no text."""
+    """Return a reply as a turn of the conversation, as servers take it: valid UTF-8, not empty."""
     return reply[:_QUOTED].encode("utf-8", "replace").decode() or "(nothing)"

@@ -122,12 +122,12 @@ class Panel(Judge):
 
 
 def _common_scale(members: Sequence[Judge]) -> tuple[int, int]:
-    """The scale of all members: the mean over different ones would be of nothing."""
+    """Return the scale of all members: the mean over different ones would be of nothing."""
     scales = {member.name: member.scale for member in members}
     if len(set(scales.values())) > 1:
-        told = ", ".join(f"{name} gives {low} to {high}" for name, (low, high) in scales.items())
+        given = ", ".join(f"{name} gives {low} to {high}" for name, (low, high) in scales.items())
         raise UserError(
-            f"a panel's score is a mean, so its members need one scale: {told}; judge by them one"
+            f"a panel's score is a mean, so its members need one scale: {given}; judge by them one"
             " at a time, or give the official protocol openai: judges alone"
         )
     return next(iter(scales.values()))
@@ -187,15 +187,15 @@ class _Asking:
         left = len(self._threads)
         failed: BaseException | None = None
         while left:
-            number, found = self._done.get()
-            if isinstance(found, Verdict):
-                yield number, found
+            number, message = self._done.get()
+            if isinstance(message, Verdict):
+                yield number, message
                 continue
             left -= 1
-            if found is not None:
-                failed = failed or found
+            if message is not None:
+                failed = failed or message
                 # At the limit of money, what the others are at is paid for: they run into it too.
-                if not isinstance(found, BudgetError):
+                if not isinstance(message, BudgetError):
                     self._stop.set()
         if failed is not None:
             raise failed

@@ -16,7 +16,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,6 @@ INDEX_NAME = "media_index.sqlite"
 _SETTLED_NS = 2_000_000_000
 # What a kill costs at most, in seconds of work.
 _COMMIT_S = 1.0
-_STEP = 1000
-# How long another process that writes the file is waited for.
-_WAIT_S = 60.0
 
 _MAGIC = b"SQLite format 3\0"
 # "sgvm", at the place that SQLite keeps for the kind of a file.
@@ -158,6 +155,7 @@ def index_media(
     workers: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> MediaIndex:
     """Bring the index of a media folder up to date, and return it.
 
@@ -171,6 +169,7 @@ def index_media(
             one, a script that calls this needs the usual `if __name__ == "__main__"`.
         fresh: open every clip, changed or not.
         progress: called with (done, total, what); a total of 0 means unknown.
+        now: the clock, in seconds, by which what was opened is written about once a second.
 
     Raises:
         UserError: no such folder, a folder below it that cannot be listed, a full disk.
@@ -183,10 +182,10 @@ def index_media(
     show = progress or (lambda _done, _total, _what: None)
     count = workers or available_cores()
     try:
-        return _update(_open_index(folder), folder, count, fresh, show)
+        return _update(_open_index(folder), folder, count, fresh, show, now)
     except DamagedIndexError as error:
         error.path.unlink(missing_ok=True)
-        return _update(_open_index(folder, seeded=False), folder, count, True, show)
+        return _update(_open_index(folder, seeded=False), folder, count, True, show, now)
 
 
 def known_unreadable(root: Path) -> dict[str, Stored]:
@@ -205,12 +204,17 @@ def known_unreadable(root: Path) -> dict[str, Stored]:
 
 
 def _update(
-    index: IndexFile, root: Path, workers: int, fresh: bool, progress: Progress
+    index: IndexFile,
+    root: Path,
+    workers: int,
+    fresh: bool,
+    progress: Progress,
+    now: Callable[[], float],
 ) -> MediaIndex:
     with contextlib.closing(index):
         stored = index.stored()
         scan = _Scan(root, {} if fresh else stored, progress)
-        _open_changed(index, scan, root, workers, progress)
+        _open_changed(index, scan, root, workers, progress, now)
         gone = stored.keys() - scan.paths
         if gone:
             index.write([], gone)
@@ -229,7 +233,7 @@ class _Scan:
         self._stored = stored
         for clip, status in list_clips(root, self._still_frames):
             self._add(clip, status or _status(root, clip.path))
-            if len(self.clips) % _STEP == 0:
+            if len(self.clips) % 1000 == 0:
                 progress(len(self.clips), 0, "clips listed")
         progress(len(self.clips), len(self.clips), "clips listed")
 
@@ -266,11 +270,16 @@ def _status(root: Path, path: str) -> os.stat_result:
 
 
 def _open_changed(
-    index: IndexFile, scan: _Scan, root: Path, workers: int, progress: Progress
+    index: IndexFile,
+    scan: _Scan,
+    root: Path,
+    workers: int,
+    progress: Progress,
+    now: Callable[[], float],
 ) -> None:
     """Open the clips that are new or changed, and write their facts about once a second."""
     waiting: list[tuple[str, bool, int, bool, ClipFacts]] = []
-    total, last = len(scan.changed), time.monotonic()
+    total, last = len(scan.changed), now()
     try:
         # Closed here: an error's traceback would keep the workers busy.
         with contextlib.closing(read_all_facts(root, list(scan.changed), workers)) as opened:
@@ -278,11 +287,10 @@ def _open_changed(
                 waiting.append((path, *scan.changed[path], facts))
                 if facts.error is not None:
                     scan.errors[path] = facts.error
-                if time.monotonic() - last >= _COMMIT_S:
+                if now() - last >= _COMMIT_S:
                     index.write(waiting)
-                    waiting, last = [], time.monotonic()
-                if done % _STEP == 0 or done == total:
-                    progress(done, total, "clips opened")
+                    waiting, last = [], now()
+                progress(done, total, "clips opened")
     finally:
         if waiting:  # also when interrupted: what was opened need not be again
             index.write(waiting)
@@ -311,12 +319,14 @@ class IndexFile:
         UserError: the file cannot be made or written here, or is something else.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, wait_s: float = 60.0) -> None:
+        """Open the file, or make it; where another process writes it, wait for `wait_s` seconds."""
         self.path = path
+        self._wait_s = wait_s
         try:
             with self._sqlite_errors():
                 self._base = open_sqlite(
-                    path, _LAYOUT, create=create, must_write=create, wait_s=_WAIT_S
+                    path, _LAYOUT, create=create, must_write=create, wait_s=wait_s
                 )
         except OtherVersionError as error:
             raise DamagedIndexError(path, "of another version") from error
@@ -383,7 +393,7 @@ class IndexFile:
                 raise CannotWriteError(self.path, error) from error
             cause = f"cannot be written ({error}); free some space"
             if is_busy(error):
-                cause = f"written by another process for {_WAIT_S:.0f} s; wait for its end"
+                cause = f"written by another process for {self._wait_s:g} s; wait for its end"
             raise UserError(
                 f"{self.path}: {cause} and run again, what was finished is kept", exit_code=1
             ) from error

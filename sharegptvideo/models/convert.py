@@ -18,7 +18,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import follow_umask, os_errors, read_json, write_json
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.hub import checkpoint_folder
+from sharegptvideo.models.checkpoints import checkpoint_folder
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,8 @@ from typing import Any
 
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.checkpoints import model_type, outline
+from sharegptvideo.models.checkpoints import checkpoint_folder, model_type, outline
 from sharegptvideo.models.convert import AUTHORS
-from sharegptvideo.models.hub import CONFIG, checkpoint_folder
 
 __all__ = ["ModelInfo", "model_info"]
 
@@ -50,7 +49,7 @@ def model_info(path: str) -> ModelInfo:
     Raises:
         UserError: nothing there, or an architecture that transformers does not know.
     """
-    folder = checkpoint_folder(path, CONFIG)
+    folder = checkpoint_folder(path, ("config.json",))
     if (folder / "config.json").is_file():
         kind = read_json(folder / "config.json").get("model_type")
         if kind in AUTHORS:

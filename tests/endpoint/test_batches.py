@@ -62,7 +62,7 @@ def test_answers_come_from_one_batch_at_the_lower_price(
     server: BatchServer, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    client = client_of(server, tmp_path, notify=lines.append)
+    client = client_of(server, tmp_path, report=lines.append)
     prefetch(client, 20)
     assert len(server.batches) == 1
     assert len(server.direct) == 1  # the first goes ahead: it shows what the server refuses

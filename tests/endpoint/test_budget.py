@@ -196,7 +196,7 @@ def test_who_is_asked_before_much_is_spent() -> None:
         return confirm
 
     def chosen(**given: Any) -> EndpointOptions:
-        return EndpointOptions(cache=False, notify=lines.append, **given)
+        return EndpointOptions(cache=False, report=lines.append, **given)
 
     chosen().approve(much)
     chosen(max_cost=6).approve(much)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.integrity import (
+from sharegptvideo.eval.attack import (
     Case,
     attack_judge,
     cases_of,
@@ -22,7 +22,7 @@ from sharegptvideo.eval.integrity import (
     own_cases,
 )
 from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict, open_judge
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 CASES = [
     Case("1", "v1", "What is it?", "a dog", "a cat", "A dog runs."),

@@ -1,0 +1,136 @@
+"""Options on how endpoints are asked, for every command that asks one."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sharegptvideo.cli._common import ask, note
+
+__all__ = ["asks_endpoints"]
+
+_PANEL = "Endpoints"
+
+_Concurrency = Annotated[
+    int,
+    typer.Option(
+        "--concurrency",
+        min=1,
+        help="Calls at once, at most; adapts to what the server bears.",
+        rich_help_panel=_PANEL,
+    ),
+]
+_Rpm = Annotated[
+    float | None,
+    typer.Option("--rpm", help="Requests a minute, for each model.", rich_help_panel=_PANEL),
+]
+_Tpm = Annotated[
+    float | None,
+    typer.Option("--tpm", help="Tokens a minute, for each model.", rich_help_panel=_PANEL),
+]
+_MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        help="US dollars. Asks before a run that may cost more, and stops before it does, with"
+        " all answers kept.",
+        rich_help_panel=_PANEL,
+    ),
+]
+_Prices = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices", help="Price table (YAML) before the built-in one.", rich_help_panel=_PANEL
+    ),
+]
+_Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", help="Do not ask: go on until --max-cost is reached.", rich_help_panel=_PANEL
+    ),
+]
+_NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Ask anew what was asked before, and keep no answers.",
+        rich_help_panel=_PANEL,
+    ),
+]
+_BatchApi = Annotated[
+    bool,
+    typer.Option(
+        "--batch-api",
+        help="Verdicts by the endpoint's Batch API: cheaper, within a day.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+def asks_endpoints(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options above, and hand it what they say as its argument `endpoint`."""
+    # Known to type checkers only, since its module is heavy; not an option of the command line.
+    del command.__annotations__["endpoint"]
+    own = inspect.signature(command, eval_str=True).parameters
+    added = inspect.signature(_endpoint_options, eval_str=True).parameters
+
+    @wraps(command)
+    def asking(**given: Any) -> None:
+        options = {name: given.pop(name) for name in added}
+        command(endpoint=_endpoint_options(**options), **given)
+
+    *others, last = (each for name, each in own.items() if name != "endpoint")  # last: --json
+    parameters = [each.replace(kind=each.KEYWORD_ONLY) for each in (*others, *added.values(), last)]
+    asking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # typer's way
+    asking.__annotations__ = {each.name: each.annotation for each in parameters}
+    return asking
+
+
+def _endpoint_options(
+    *,
+    concurrency: _Concurrency = 32,
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
+    max_cost: _MaxCost = None,
+    prices: _Prices = None,
+    yes: _Yes = False,
+    no_cache: _NoCache = False,
+    batch_api: _BatchApi = False,
+) -> Any:
+    """Return the options as one object; at a terminal, the user is asked before much is spent.
+
+    Raises:
+        UserError: one of them is no such number, or two exclude each other.
+    """
+    from sharegptvideo.endpoint import EndpointOptions
+
+    confirm: Callable[[str], bool] | None = None
+    if yes:
+        confirm = _agreed
+    elif sys.stdin.isatty() and sys.stderr.isatty():
+        confirm = _ask
+    return EndpointOptions(
+        concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        max_cost=max_cost,
+        prices=prices,
+        cache=not no_cache,
+        batch_api=batch_api,
+        confirm=confirm,
+        report=note,
+    )
+
+
+def _agreed(_: str) -> bool:
+    return True
+
+
+def _ask(question: str) -> bool:
+    return ask(f"{question}. Go on?")
