@@ -23,7 +23,6 @@ DIRTY = frozenset(
         "cli/eval",
         "data",
         "data/sources",
-        "data/stats",
         "data/validate",
         "eval",
         "models",
