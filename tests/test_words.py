@@ -17,7 +17,6 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "build",
         "cli",
         "cli/data",
         "data",
@@ -26,7 +25,6 @@ DIRTY = frozenset(
         "data/validate",
         "eval",
         "models",
-        "models/adapters",
         "reports",
         "reports/captions",
         "reports/demo",
