@@ -1,4 +1,4 @@
-"""How often the judge of captions agrees with the exact state: what reward hacking would break."""
+"""Agreement of the judge of captions with the exact state: what reward hacking would break."""
 
 from __future__ import annotations
 

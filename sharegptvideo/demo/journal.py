@@ -1,4 +1,4 @@
-"""What the demo has finished, in a folder: each step once, with its seconds and findings."""
+"""The finished steps of a demo in its folder, each with its seconds and findings."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ class Journal:
         RunDir(folder, settings, _DEMO)
 
     def findings(self, name: str) -> Findings | None:
-        """What the finished step `name` found, or None."""
+        """Return the findings of the step `name`, or None if it is not finished."""
         path = self._steps / f"{name}.json"
         return dict(read_json(path)["findings"]) if path.exists() else None
 
     def seconds(self, name: str) -> float:
-        """How long the step took, all its runs together."""
+        """Return how long the step took, all its runs together."""
         path = self._steps / f"{name}.json"
         return float(read_json(path)["seconds"]) if path.exists() else 0.0
 
     def peak_memory_mib(self, name: str) -> int:
-        """Largest resident memory so far when the step ended: this process or a child, in MiB."""
+        """Return the largest resident memory until the step ended, of one process, in MiB."""
         path = self._steps / f"{name}.json"
         return int(read_json(path)["peak_memory_mib"]) if path.exists() else 0
 
     def run(self, name: str, work: Callable[[], Findings]) -> tuple[Findings, bool]:
         """Do a step unless it is finished; returns its findings and whether it was done now."""
-        found = self.findings(name)
-        if found is not None:
-            return found, False
+        findings = self.findings(name)
+        if findings is not None:
+            return findings, False
         partial = self._steps / f"{name}.partial.json"
         before = float(read_json(partial)["seconds"]) if partial.exists() else 0.0
         start = time.monotonic()
         try:
-            found = work()
-        except BaseException:  # Ctrl-C too: the seconds are kept, then it goes its way
+            findings = work()
+        except BaseException:  # Ctrl-C too: the seconds are kept
             self._keep(partial, before + time.monotonic() - start)
             raise
         seconds = before + time.monotonic() - start
         write_json(
             self._steps / f"{name}.json",
-            {"seconds": round(seconds, 2), "peak_memory_mib": _peak(), "findings": found},
+            {"seconds": round(seconds, 2), "peak_memory_mib": _peak(), "findings": findings},
         )
         partial.unlink(missing_ok=True)
-        return found, True
+        return findings, True
 
     @staticmethod
     def _keep(path: Path, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The whole loop on one machine: the steps in order, what they found, and the page."""
+"""The whole loop on one machine: the steps in order, their findings, and the page."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def run_demo(
     """
     demo = Demo(out, scale_named(scale), seed)
     journal = Journal(out, {"version": __version__, "scale": scale, "seed": seed})
-    found: dict[str, Findings] = {}
+    findings: dict[str, Findings] = {}
     for number, step in enumerate(STEPS, start=1):
-        found[step.name] = _do(demo, journal, number, step, watcher)
-    summary = _summary(demo, journal, found)
+        findings[step.name] = _do(demo, journal, number, step, watcher)
+    summary = _summary(demo, journal, findings)
     write_json(out / "summary.json", summary)
     _write_pages(demo, summary)
     return summary
 
 
 def _write_pages(demo: Demo, summary: dict[str, Any]) -> None:
-    """The leaderboard of the four runs, then the page, which links it."""
+    """Write the leaderboard of the four runs, then the page, which links it."""
     from sharegptvideo.reports.demo import write_page
     from sharegptvideo.reports.leaderboard import write_leaderboard
 
@@ -78,20 +78,20 @@ def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher 
     return findings
 
 
-def _summary(demo: Demo, journal: Journal, found: dict[str, Findings]) -> dict[str, Any]:
-    """The figures of the demo; `peak_memory_mib` is that of its largest process."""
-    evaluation, rewards = found["evaluate"], found["rewards"]
+def _summary(demo: Demo, journal: Journal, findings: dict[str, Findings]) -> dict[str, Any]:
+    """Return the figures of the demo; `peak_memory_mib` is that of its largest process."""
+    evaluation, rewards = findings["evaluate"], findings["rewards"]
     seconds = {step.name: journal.seconds(step.name) for step in STEPS}
     return {
         "seed": demo.seed,
         "scale": demo.scale.name,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
         "peak_memory_mib": max(journal.peak_memory_mib(step.name) for step in STEPS),
-        "world": found["world"],
-        "model": found["model"],
-        "training": {name: found[name] for name in ("pretrain", "sft", "dpo")},
-        "pairs": found["pairs"]["n_pairs"],
-        "pairs_report": found["pairs"],
+        "world": findings["world"],
+        "model": findings["model"],
+        "training": {name: findings[name] for name in ("pretrain", "sft", "dpo")},
+        "pairs": findings["pairs"]["n_pairs"],
+        "pairs_report": findings["pairs"],
         "judge_agreement": evaluation["agreement"]["share"],
         "judge_agreement_test": evaluation["agreement"],
         "judge_agreement_candidates": rewards["agreement"],

@@ -11,7 +11,7 @@ import typer
 from sharegptvideo._text import and_more, percent, plural, points
 from sharegptvideo.cli._common import note, print_json, print_table
 from sharegptvideo.errors import UserError
-from sharegptvideo.reports.run import format_estimate, format_interval
+from sharegptvideo.reports.estimates import format_estimate, format_interval
 
 __all__ = [
     "DataOption",
