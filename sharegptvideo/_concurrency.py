@@ -110,7 +110,7 @@ def _submitted(
 
 @contextmanager
 def worker_pool(workers: int) -> Generator[Executor, None, None]:
-    """A pool of `workers` processes; they are started as jobs come.
+    """Open a pool of `workers` processes, which are started as jobs come.
 
     A terminal sends Ctrl-C to all processes: the parent handles it, the workers never see it, not
     even while they start. Whatever leaves the block by an exception gives up the jobs not begun
@@ -138,7 +138,7 @@ def worker_pool(workers: int) -> Generator[Executor, None, None]:
 
 
 class _Pool(ProcessPoolExecutor):
-    """Starts a worker, where one is wanted, on each `submit`, which `map` calls too."""
+    """A pool that starts a worker, where needed, on each `submit`, which `map` calls too."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         with _ctrl_c_later():
@@ -147,10 +147,10 @@ class _Pool(ProcessPoolExecutor):
 
 @contextmanager
 def _ctrl_c_later() -> Iterator[None]:
-    """What is started meanwhile begins with SIGINT held back; here it comes afterwards.
+    """Hold SIGINT back inside the block, also from processes started there; deliver it afterwards.
 
     Blocked for this thread alone, the signal would still reach the main thread by way of another
-    one, between the start of a process and what it has to be told: hence the handler.
+    one, between the start of a process and the message with its work: hence the handler.
     """
     came: list[int] = []
 
@@ -173,7 +173,7 @@ def _ctrl_c_later() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Ctrl-C is the parent's to handle; a parent that was killed takes its workers along."""
+    """Ignore Ctrl-C, which the parent handles, and end when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that came already is dropped by this
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
@@ -286,7 +286,7 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _quota(*files: Path) -> Iterator[float]:
-    """Time by period, in one file or in two; nothing where there is no limit."""
+    """Yield time by period, in one file or in two; nothing where there is no limit."""
     try:
         words = [word for file in files for word in file.read_text().split()]
         time, period = (float(word) for word in words)

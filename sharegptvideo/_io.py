@@ -65,9 +65,9 @@ def cache_folder() -> Path:
 
 
 def dumps(value: object) -> str:
-    """One line of JSON, UTF-8 kept as it is; NaN is refused, since no other reader takes it.
+    """Dump a value as one line of JSON in UTF-8; NaN is refused, as other readers refuse it.
 
-    A text with half a surrogate pair, which is no UTF-8 but which a model can say, is escaped.
+    A text with half a surrogate pair, which is not UTF-8 but which a model can give, is escaped.
     """
     line = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if _HALF_PAIR.search(line):
@@ -86,7 +86,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    # Not by `tempfile`, whose files nobody else may read: this one gets the mode of any new file.
+    # Not by `tempfile`, whose files are private: this one gets the mode of any new file.
     with _blamed_on(path):
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -95,7 +95,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it goes its way
+    except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it is raised on
         temporary.unlink(missing_ok=True)
         # What is refused to an open file has no name, else it is the temporary one's.
         if (
@@ -165,7 +165,7 @@ def os_errors(
     raises: type[UserError] = UserError,
     exit_code: int | None = None,
 ) -> Iterator[None]:
-    """Turn what the file system refuses inside the block into one line: place, cause, fix.
+    """Turn an error of the file system inside the block into one line: place, cause, fix.
 
     Errors that are none of a file system, such as a lost connection, pass.
 
@@ -212,7 +212,7 @@ def os_error_line(
 
 
 def _refused(error: OSError, place: Path | str) -> tuple[Path | str, bool]:
-    """Which file to name in a line about `place`, and whether it belongs to that place."""
+    """Return the file to name in a line about `place`, and whether it belongs to that place."""
     if not isinstance(error.filename, str | os.PathLike):
         return place, True
     file = Path(error.filename)
@@ -278,7 +278,7 @@ def full_disk_errors(place: Path | str, hint: str) -> Iterator[None]:
 
 
 def follow_umask(files: Iterable[Path]) -> None:
-    """Give files the mode that new ones get; safetensors lets nobody else read what it writes."""
+    """Give files the mode of new ones; safetensors writes files that only their owner may read."""
     mode = 0o666 & ~_umask()
     for file in files:
         if file.is_file() and stat.S_IMODE(file.stat().st_mode) != mode:
@@ -309,7 +309,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
-    """Write one JSON object a line, whole or not at all; returns how many."""
+    """Write one JSON object a line, whole or not at all, and return how many."""
     count = 0
     with replacing(path) as file:
         for row in rows:
@@ -319,7 +319,7 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
 
 
 def read_text(path: Path, hint: str = "") -> str:
-    """Read a text in UTF-8; a mark of byte order before it is skipped.
+    """Read a text in UTF-8; a byte order mark before it is skipped.
 
     Raises:
         UserError: the file cannot be read, `hint` says what to do then, or is not UTF-8.
@@ -397,7 +397,7 @@ def numbered_lines(path: Path | str, lines: Iterable[bytes]) -> Iterator[tuple[i
 
     Raises:
         UserError: reading fails on the way, such as at the end of gzip data cut short; says
-            behind which line. What is lost there cannot be counted, so it is never skipped.
+            after which line. What is lost there cannot be counted, so it is never skipped.
     """
     number = 0
     try:
@@ -414,13 +414,13 @@ def numbered_lines(path: Path | str, lines: Iterable[bytes]) -> Iterator[tuple[i
 
 
 def _unreadable(path: Path | str, number: int, cause: str) -> UserError:
-    return UserError(f"{path}: {cause} (behind line {number})")
+    return UserError(f"{path}: {cause} (after line {number})")
 
 
 def parse_row(path: Path | str, number: int, line: bytes) -> Row:
-    """The JSON object on line `number` of `path`; a mark of byte order before it is skipped.
+    """Parse the JSON object on line `number` of `path`; a byte order mark before it is skipped.
 
-    Such a mark may stand before any line, where files were put one behind the other.
+    Such a mark may stand before any line, where files were concatenated.
 
     Raises:
         UserError: `FILE:LINE: cause` where the line is not a JSON object in UTF-8.
@@ -434,14 +434,14 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
         if b"\0" in line:
             raise UserError(f"{path}:{number}: {_ZEROS}") from error
         cause = error.msg if isinstance(error, json.JSONDecodeError) else _beyond(error)
-        raise UserError(f"{path}:{number}: not JSON ({cause}); mend or remove the line") from error
+        raise UserError(f"{path}:{number}: not JSON ({cause}); fix or remove the line") from error
     if not isinstance(row, dict):
         raise UserError(f"{path}:{number}: a JSON {type(row).__name__}, not an object")
     return row
 
 
 def parse_yaml(where: str, text: str) -> Any:
-    """What a YAML text says; `where` names it in the error.
+    """Parse a YAML text; `where` names it in the error.
 
     Raises:
         UserError: it is not YAML, or names an impossible value such as the 40th of May.
@@ -470,12 +470,12 @@ def _not_utf8(content: bytes, error: UnicodeDecodeError) -> str:
 
 
 def _beyond(error: Exception) -> str:
-    """Why well-formed JSON cannot be read: Python limits its depth and an integer's digits."""
+    """Say why well-formed JSON cannot be read: Python limits its depth and an integer's digits."""
     return "nested too deeply" if isinstance(error, RecursionError) else "an endless number"
 
 
 class KeyedLog:
-    """An append-only JSONL file keyed by one or more columns: what a resumable step has finished.
+    """An append-only JSONL file keyed by one or more columns: the finished rows of a step.
 
     Opening reads what is there; a line that a crash tore off at the end is cut away. A key
     written twice keeps its last row. Each `append` is one write, flushed to the system, so a
@@ -496,11 +496,11 @@ class KeyedLog:
             self._file.write(b"\n")
 
     def key_of(self, row: Row) -> str:
-        """The key of a row, as `rows` holds it."""
+        """Return the key of a row, as `rows` holds it."""
         return "/".join(str(row[name]) for name in self.key)
 
     def _read(self) -> int:
-        """Take in the rows; gives the bytes that hold them, without a line torn off at the end.
+        """Read the rows and return how many bytes hold them, without a line torn off at the end.
 
         Nothing is changed yet: a file of another kind is refused and left as it is.
         """
@@ -528,7 +528,7 @@ class KeyedLog:
         self.rows[self.key_of(row)] = row
 
     def append(self, row: Row) -> None:
-        """Add one row; it counts as done from here on."""
+        """Add one row, which counts as done from here on."""
         line = (dumps(row) + "\n").encode()
         with _blamed_on(self.path):
             written = self._file.write(line)
@@ -561,16 +561,16 @@ class KeyedLog:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether a line that is no object is the beginning of one, or what a power cut leaves."""
+    """Return whether a line is the beginning of an object, or what a power cut leaves."""
     return not line.endswith(b"\n") and line.strip(b"\0")[:1] in (b"{", b"")
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_text(text: str) -> str:
-    """Hex SHA-256 of a text in UTF-8."""
+    """Return the hex SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -24,13 +24,15 @@ class Layout:
         tables: the statements that make them, each `CREATE TABLE IF NOT EXISTS`.
         version: kept as `user_version`; 0: none, as where the file's name has the version.
         application: kept as `application_id`, which says whose file it is; 0: none.
-        wal: whether readers go on beside a writer, which network file systems do not bear.
+        wal: whether readers go on beside a writer, which network file systems do not support.
+        private: whether a new file is readable by its owner only.
     """
 
     tables: tuple[str, ...]
     version: int = 0
     application: int = 0
     wal: bool = False
+    private: bool = False
 
 
 class OtherFileError(Exception):
@@ -47,30 +49,28 @@ def open_sqlite(
     *,
     create: bool = True,
     must_write: bool = False,
-    private: bool = False,
     any_thread: bool = False,
     wait_s: float = 60.0,
 ) -> sqlite3.Connection:
     """Open a database, and make it where it is missing or empty.
 
     However many processes do so at once, each of them gets a whole one: tables and marks come in
-    one transaction, and what is there is looked at in one. The connection commits each statement
+    one transaction, and are read in one. The connection commits each statement
     by itself; `transaction` holds several together.
 
     Args:
         create: False opens what is there; an empty file stays empty.
         must_write: fail here, not later, where the file cannot be written.
-        private: a new file is readable by its owner only.
         any_thread: let threads other than this one use the connection, one at a time.
         wait_s: how long to wait for other processes that write.
 
     Raises:
         sqlite3.Error: the file is no database, is damaged, or cannot be opened or written; another
             process held it for longer than `wait_s` (`is_busy`).
-        OSError: `private` and the file cannot be made.
+        OSError: the layout is `private` and the file cannot be made.
         OtherFileError: see there, and `OtherVersionError`.
     """
-    if create and private:
+    if create and layout.private:
         # Only a new file: closing any handle of a file drops the locks that this process has on
         # it, those of its other connections too (fcntl(2), "Advisory record locking").
         with contextlib.suppress(FileExistsError):
@@ -93,7 +93,7 @@ def open_sqlite(
             _make(connection, layout)
         if create and layout.wal:
             _use_wal(connection, wait_s)
-    except BaseException:  # Ctrl-C too: no open file is left behind, then it goes its way
+    except BaseException:  # Ctrl-C too: no open file is left, then it is raised on
         connection.close()
         raise
     return connection
@@ -101,7 +101,7 @@ def open_sqlite(
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """Do what the block does all or not at all; IMMEDIATE waits for other writers first."""
+    """Run the block's statements all or none; IMMEDIATE waits for other writers first."""
     connection.execute(f"BEGIN {kind}")
     try:
         yield

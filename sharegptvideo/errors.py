@@ -1,4 +1,4 @@
-"""The one error that a user can mend, its look-up form, and the end of work that was stopped."""
+"""The errors that reach a user as one line: mistakes, unknown names, interrupted work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Interrupted", "UserError", "unknown_name"]
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one line that says what, where and how to mend it.
+    """A mistake that the user can fix, in one line that says what is wrong, where, and the fix.
 
     The command line prints it without a traceback and exits with 2 (bad usage) or, where
     `exit_code` says so, with 1 (the work failed). What is quoted from a file or a name may hold
@@ -22,7 +22,7 @@ class UserError(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM in work that has said, in its message, from where it goes on.
+    """Ctrl-C or SIGTERM in work whose message says from where it goes on.
 
     The command line prints the message and exits as a shell reports the signal: with 130 after
     Ctrl-C, with 143 after SIGTERM.
@@ -38,7 +38,7 @@ def _escaped(text: str) -> str:
 
 
 def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
-    """The error for a name that is not among `options`, with the nearest ones first.
+    """Return the error for a name that is not among `options`, with the nearest ones first.
 
     >>> str(unknown_name("task", "msvd", ["msvd_qa", "tgif_qa"]))
     "unknown task 'msvd'; did you mean msvd_qa? (known: msvd_qa, tgif_qa)"

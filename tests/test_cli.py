@@ -277,10 +277,10 @@ def test_doctor_says_what_cores_are_given(monkeypatch: pytest.MonkeyPatch) -> No
     result = run("doctor")
     assert result.exit_code == 0
     assert "torch: 8 threads, OMP_NUM_THREADS is 8\n" in result.stdout
-    assert "mend: set OMP_NUM_THREADS to 2 or less" in result.stdout
+    assert "fix: set OMP_NUM_THREADS to 2 or less" in result.stdout
 
 
-def test_doctor_says_how_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "file" / "cache"))
     result = run("doctor")

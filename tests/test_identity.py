@@ -15,7 +15,7 @@ from sharegptvideo._io import write_json
 from sharegptvideo.build.stage import begin
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.comparison import compare_runs
-from sharegptvideo.eval.run_dir import RunFolder
+from sharegptvideo.eval.run_dir import EvalRunDir
 from sharegptvideo.judges import open_judge
 from tests.support.fresh_python import run_python
 from tests.support.golden import FOLDER, Pin, compare, renew
@@ -29,7 +29,7 @@ from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.judges import open_judge
 from sharegptvideo.synthetic import exact, world
 from sharegptvideo.data.sources import synthetic
-from sharegptvideo.training.records import TRAINING_VERSION
+from sharegptvideo.training.run_dir import TRAINING_VERSION
 
 world.build_world = lambda out, **_: None
 print(json.dumps([
@@ -159,7 +159,7 @@ def test_a_run_judged_by_former_rules_is_another_run(tmp_path: Path) -> None:
     now = open_judge("answer-match").describe()
     write_json(tmp_path / "run" / "run.json", _run(FORMER))
     with pytest.raises(UserError) as caught:
-        RunFolder(tmp_path / "run", _run(now))
+        EvalRunDir(tmp_path / "run", _run(now))
     told = str(caught.value)
     assert "t.judge.version 1 there, 2 here" in told
     assert "\n" not in told

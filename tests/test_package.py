@@ -124,8 +124,8 @@ from sharegptvideo.eval import list_tasks
 from sharegptvideo.eval.lmms_eval_tasks import folder
 from sharegptvideo.judges.protocol import load_protocol
 from sharegptvideo.data.publish import templates_folder
-from sharegptvideo.training.recipe_files import recipe_names, recipe_text
-from sharegptvideo.training.scale import config_names, config_path
+from sharegptvideo.training.recipes import recipe_names, recipe_text
+from sharegptvideo.training.launch import config_names, config_path
 
 prompts = [("official", "caption"), ("caption-grounded", "caption"), ("caption-grounded", "frames")]
 listed = {

@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sharegptvideo._sqlite import (
 
 PROCESSES = 6
 LAYOUT = Layout(("CREATE TABLE IF NOT EXISTS t (x)",), version=3, application=7)
+PRIVATE = replace(LAYOUT, private=True)
 
 
 def keep_reply(folder: Path, number: int) -> None:
@@ -39,7 +41,7 @@ def keep_reply(folder: Path, number: int) -> None:
 
 def write_index(folder: Path, number: int) -> None:
     from sharegptvideo.media.facts import ClipFacts
-    from sharegptvideo.media.index_file import IndexFile
+    from sharegptvideo.media.index import IndexFile
 
     index = IndexFile(folder / "media_index.sqlite")
     index.write([(f"{number}.mp4", True, 1, True, ClipFacts(10, 1.0, 8, 8.0, 64, 64, None, None))])
@@ -127,10 +129,10 @@ def test_a_file_of_another_kind_or_version_is_not_changed(tmp_path: Path) -> Non
 def test_a_second_connection_of_a_process_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
     """POSIX locks go when the process closes any handle of the file, not only SQLite's."""
     file = tmp_path / "file"
-    first = open_sqlite(file, LAYOUT, private=True)
+    first = open_sqlite(file, PRIVATE)
     with transaction(first):
         first.execute("INSERT INTO t VALUES (1)")
-        open_sqlite(file, LAYOUT, private=True).close()
+        open_sqlite(file, PRIVATE).close()
         code = (
             "import sqlite3, sys\n"
             "try: sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')\n"

@@ -167,7 +167,7 @@ class ServedModel:
         Raises:
             UserError: no endpoint is set.
         """
-        from sharegptvideo.endpoint.pictures import LONGEST_SIDE, QUALITY
+        from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY
 
         return {
             "model": f"{_SERVED}{self._name}",
@@ -182,7 +182,7 @@ class ServedModel:
         Raises:
             UserError: it does not; it may cost more than is allowed.
         """
-        from sharegptvideo.endpoint.pictures import with_pictures
+        from sharegptvideo.endpoint.messages import with_pictures
 
         if not questions:
             return
@@ -206,7 +206,7 @@ class ServedModel:
             UserError: the endpoint cannot be used any more.
         """
         from sharegptvideo.endpoint import CallFailedError, in_parallel
-        from sharegptvideo.endpoint.pictures import frame_urls, with_pictures
+        from sharegptvideo.endpoint.messages import frame_urls, with_pictures
 
         urls: dict[int, list[str]] = {}  # by array: the questions about a clip share its pictures
         for frames, _ in requests:

@@ -49,7 +49,7 @@ class PairsReport:
     rewards_sha256: str = ""
 
     def as_dict(self) -> Row:
-        """The report as plain JSON values."""
+        """Return the report as plain JSON values."""
         return asdict(self)
 
 
@@ -101,7 +101,7 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
 
 
 def pair_of(item: Row, *, seed: int, threshold: float = 3.0) -> Row | str:
-    """The pair of one scored item, or the cause (one of `CAUSES`) why it has none.
+    """Return the pair of one scored item, or the cause (one of `CAUSES`) why it has none.
 
     Of answers that are the same but for case, punctuation and spaces, the first scored one stands
     for all; answers without a word are left out.

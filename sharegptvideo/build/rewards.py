@@ -15,7 +15,7 @@ from sharegptvideo.build.stage import (
     stage_file,
 )
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import Judge, JudgeItem, Verdict
+from sharegptvideo.judges import Judge, JudgeItem, is_judged
 
 __all__ = ["RewardsReport", "score_candidates"]
 
@@ -41,7 +41,7 @@ class RewardsReport:
     reasons: dict[str, int] | None = None
 
     def as_dict(self) -> Row:
-        """The report as plain JSON values."""
+        """Return the report as plain JSON values."""
         return asdict(self)
 
 
@@ -100,7 +100,10 @@ def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progres
             pending.remove(verdict.id)
             item_id, _, index = verdict.id.rpartition("#")
             row = started.setdefault(item_id, rows[item_id])
-            _enter(row["answers"][int(index)], verdict)
+            answer = row["answers"][int(index)]
+            answer.update(
+                (name, value) for name, value in asdict(verdict).items() if name in answer
+            )
             left[item_id] -= 1
             if not left[item_id]:
                 log.append(started.pop(item_id))
@@ -115,7 +118,7 @@ def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progres
 
 
 def _row(item: Row, old: Row | None) -> Row:
-    """The row of an item, with the verdicts that an earlier row holds on the same texts."""
+    """Return the row of an item, with the verdicts that an earlier row holds on the same texts."""
     texts: Counter[str] = Counter(item["candidates"])
     row = {
         name: item[name] for name in ("id", "video", "source", "question", "answer", "caption")
@@ -132,12 +135,8 @@ def _row(item: Row, old: Row | None) -> Row:
 
 
 def _open(row: Row) -> list[int]:
-    """The answers to ask about: never judged, or unscored without a reply."""
-    return [
-        index
-        for index, answer in enumerate(row["answers"])
-        if answer["status"] != "scored" and answer["reply"] is None
-    ]
+    """Return the answers to ask about: never judged, or by a call that failed."""
+    return [index for index, answer in enumerate(row["answers"]) if not is_judged(answer)]
 
 
 def _judge_item(row: Row, index: int) -> JudgeItem:
@@ -150,15 +149,6 @@ def _judge_item(row: Row, index: int) -> JudgeItem:
         prediction=row["answers"][index]["text"],
         caption=row["caption"],
     )
-
-
-def _enter(answer: Row, verdict: Verdict) -> None:
-    answer["status"] = verdict.status
-    answer["score"] = verdict.score
-    answer["reason"] = verdict.reason
-    answer["reply"] = verdict.reply
-    answer["judge"] = verdict.judge
-    answer["tokens"] = verdict.tokens
 
 
 def _report(rows: list[Row], n_judged: int) -> RewardsReport:

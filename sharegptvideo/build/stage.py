@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def stage_file(path: Path, name: str) -> Path:
-    """The finished file of an earlier step: `path` itself, or `path/name` in a folder.
+    """Return the finished file of an earlier step: `path` itself, or `path/name` in a folder.
 
     Raises:
         UserError: there is no such file, or the step that writes it has not come to its end.
@@ -35,7 +35,7 @@ def stage_file(path: Path, name: str) -> Path:
 
 
 def latest_rows(path: Path) -> dict[str, Row]:
-    """The rows of a keyed log by `id`, in the order of their first lines; later lines win.
+    """Return the rows of a keyed log by `id`, in the order of their first lines; later lines win.
 
     Raises:
         UserError: a line is broken or has no `id`; says where.

@@ -23,7 +23,7 @@ _ORDER = ("demo", "data", "build", "train", "eval", "leaderboard", "doctor")
 
 
 class _Group(TyperGroup):
-    """Turns what a user can mend into one line on stderr and an exit code."""
+    """The group that turns a user's error into one line on stderr and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         return sorted(self.commands, key=_ORDER.index)
@@ -35,7 +35,7 @@ class _Group(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except Interrupted as error:
-            if os.environ.get("RANK", "0") == "0":  # the first process of a launch speaks for all
+            if os.environ.get("RANK", "0") == "0":  # the first process of a launch reports for all
                 typer.echo(str(error), err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
@@ -111,7 +111,7 @@ def _warning_line(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Our own warnings are for the user: one line, without the place in the code."""
+    """Format our own warnings for the user: one line, without the place in the code."""
     if category.__module__.startswith("sharegptvideo."):
         return f"warning: {message}\n"
     return _python_format(message, category, filename, lineno, line)

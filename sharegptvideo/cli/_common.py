@@ -1,4 +1,4 @@
-"""What the commands share: the `--json` option, figures on stdout, a progress bar on stderr."""
+"""Shared parts of the commands: `--json`, figures on stdout, a progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOG_SECONDS = 30.0
 
 
 def note(text: str) -> None:
-    """Print a line for the reader on stderr, where it cannot mix with the figures."""
+    """Print a line for the user on stderr, where it cannot mix with the figures."""
     typer.echo(text, err=True)
 
 
@@ -54,7 +54,7 @@ _bars: list[Any] = []  # those on the screen
 
 
 def make_world(source: str | None, progress: Progress) -> None:
-    """Where `source` is the built-in world, build it now: whoever reads it has no bar to show."""
+    """Build the built-in world now if `source` is it; its reader would show no bar."""
     if source == "synthetic":
         from sharegptvideo.data.sources.synthetic import world_folder
 
@@ -102,7 +102,7 @@ def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """Give a `progress(done, total, what)` that draws bars on stderr while the block runs.
+    """Yield a `progress(done, total, what)` that draws bars on stderr while the block runs.
 
     Where stderr is a file or a pipe, a line is written when a `what` ends and every half minute.
     """

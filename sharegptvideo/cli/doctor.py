@@ -1,4 +1,4 @@
-"""`sharegptvideo doctor`: what an installation has, what it lacks and how to fix it."""
+"""`sharegptvideo doctor`: what an installation has, what it lacks, and the fix."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: what was found, and how to mend it if it is not `ok`.
+    """The state of one part of the installation, and the fix if it is not `ok`.
 
     Only what is `needed` makes an installation unfit; the rest is for some uses.
     """
@@ -40,16 +40,22 @@ class Finding:
     name: str
     ok: bool
     needed: bool
-    found: str
-    mend: str | None = None
+    state: str
+    fix: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The finding as plain JSON values."""
-        return asdict(self)
+        """Return the finding as `--json` prints it; scripts rely on its keys."""
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "needed": self.needed,
+            "found": self.state,
+            "mend": self.fix,
+        }
 
 
 def examine() -> list[Finding]:
-    """Look at Python, cores, packages, video libraries, GPU, endpoint, cache folder and disk.
+    """Check Python, cores, packages, video libraries, GPU, endpoint, cache folder and disk.
 
     Takes some seconds where torch is installed, since it is loaded. Writes nothing that stays.
     """
@@ -98,19 +104,19 @@ def _cores() -> Finding:
     figures = core_figures()
     available, threads = figures["available"], figures["torch_threads"]
     quota = "no quota" if figures["quota"] is None else f"quota {figures['quota']:g}"
-    found = f"{available} of {figures['machine']} (affinity mask {figures['mask']}, {quota})"
+    state = f"{available} of {figures['machine']} (affinity mask {figures['mask']}, {quota})"
     if threads is not None:
-        found += f"; torch: {plural(threads, 'thread')}"
+        state += f"; torch: {plural(threads, 'thread')}"
         if figures["omp_num_threads"]:
-            found += f", OMP_NUM_THREADS is {figures['omp_num_threads']}"
+            state += f", OMP_NUM_THREADS is {figures['omp_num_threads']}"
         else:
             small = f"{SMALL_MODEL // 1_000_000} M parameters"
-            found += f", 1 on the CPU for a model below {small}; OMP_NUM_THREADS changes it"
+            state += f", 1 on the CPU for a model below {small}; OMP_NUM_THREADS changes it"
     return Finding(
         "cores",
         threads is None or threads <= available,
         False,
-        found,
+        state,
         f"set OMP_NUM_THREADS to {available} or less: threads without a core hold up the others",
     )
 
@@ -126,14 +132,14 @@ def _packages() -> Iterator[Finding]:
     )
     for extra, use in _EXTRAS.items():
         present, missing = _requirements(extra)
-        found = f"to {use}: {', '.join(missing or present)}"
+        state = f"to {use}: {', '.join(missing or present)}"
         yield Finding(
-            f"extra {extra}", not missing, False, found, f"pip install 'sharegptvideo[{extra}]'"
+            f"extra {extra}", not missing, False, state, f"pip install 'sharegptvideo[{extra}]'"
         )
 
 
 def _requirements(extra: str) -> tuple[list[str], list[str]]:
-    """`name version` of what the core (extra "") or an extra asks for: present, and lacking."""
+    """Return `name version` of what the core (extra "") or an extra requires: present, missing."""
     from packaging.requirements import Requirement
 
     present: list[str] = []
@@ -176,10 +182,10 @@ def _video() -> Iterator[Finding]:
         try:
             _write_clip(clip)
             count = _count_frames(clip)
-            found, ok = f"{count} of 4 frames of a clip written here", count == 4
+            state, ok = f"{count} of 4 frames of a clip written here", count == 4
         except Exception as error:  # noqa: BLE001 - native libraries fail in ways of their own
-            found, ok = f"{type(error).__name__}: {error}".splitlines()[0], False
-    yield Finding("video", ok, True, found, reinstall)
+            state, ok = f"{type(error).__name__}: {error}".splitlines()[0], False
+    yield Finding("video", ok, True, state, reinstall)
 
 
 def _write_clip(path: Path) -> None:
@@ -197,7 +203,7 @@ def _write_clip(path: Path) -> None:
 
 
 def _count_frames(path: Path) -> int:
-    """How many frames our own reader tells apart where it is asked for 16."""
+    """Return how many different frames our own reader gives where it is asked for 16."""
     from sharegptvideo.media import sample_frames
 
     return len(set(sample_frames(path, 16).indices))
@@ -218,23 +224,23 @@ def _accelerator() -> Finding:
 def _endpoint() -> Finding:
     url, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
     if url or key:
-        found = f"{url or 'the default of the openai client'}, {'with' if key else 'no'} key"
-        return Finding("endpoint", True, False, found)
-    mend = "set OPENAI_BASE_URL (any compatible server) and OPENAI_API_KEY to use openai:NAME"
-    return Finding("endpoint", False, False, "none configured", mend)
+        state = f"{url or 'the default of the openai client'}, {'with' if key else 'no'} key"
+        return Finding("endpoint", True, False, state)
+    fix = "set OPENAI_BASE_URL (any compatible server) and OPENAI_API_KEY to use openai:NAME"
+    return Finding("endpoint", False, False, "none configured", fix)
 
 
 def _cache() -> Iterator[Finding]:
     folder = cache_folder()
-    mend = "make it writable, or set SHAREGPTVIDEO_CACHE to another folder"
+    fix = "make it writable, or set SHAREGPTVIDEO_CACHE to another folder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        yield Finding("cache", False, True, f"{folder}: {os_error_words(error)}", mend)
+        yield Finding("cache", False, True, f"{folder}: {os_error_words(error)}", fix)
         return
-    yield Finding("cache", True, True, f"{folder} is writable", mend)
+    yield Finding("cache", True, True, f"{folder} is writable", fix)
     free = shutil.disk_usage(folder).free
     yield Finding(
         "disk",
@@ -268,8 +274,8 @@ def doctor(json: JsonOption = False) -> None:
             word, colour = ("ok     ", "green") if finding.ok else ("absent ", "yellow")
             if finding.needed and not finding.ok:
                 word, colour = "MISSING", "red"
-            typer.echo(f"{typer.style(word, fg=colour)}  {finding.name:<{width}}  {finding.found}")
-            if not finding.ok and finding.mend:
-                typer.echo(f"{'':<{width + 9}}  mend: {finding.mend}")
+            typer.echo(f"{typer.style(word, fg=colour)}  {finding.name:<{width}}  {finding.state}")
+            if not finding.ok and finding.fix:
+                typer.echo(f"{'':<{width + 9}}  fix: {finding.fix}")
     if not healthy:
         raise typer.Exit(1)

@@ -20,7 +20,7 @@ from sharegptvideo.cli._common import (
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
     from sharegptvideo.eval import SampleEvaluation
-    from sharegptvideo.training.recipe import Evaluation, Recipe
+    from sharegptvideo.training.recipes import Evaluation, Recipe
 
 __all__ = ["app"]
 
@@ -91,7 +91,7 @@ def config(
     Example: accelerate launch --config_file $(sharegptvideo train config fsdp2) -m sharegptvideo
     train run llava_hound/dpo data.media=CLIPS
     """
-    from sharegptvideo.training.scale import config_about, config_names, config_path
+    from sharegptvideo.training.launch import config_about, config_names, config_path
 
     if name is not None:
         path = str(config_path(name))
@@ -156,7 +156,7 @@ def run(
     """
     from sharegptvideo.errors import UserError
     from sharegptvideo.training import load_steps, run_recipe
-    from sharegptvideo.training.scale import rank_of_environment
+    from sharegptvideo.training.launch import rank_of_environment
 
     recipes = load_steps(recipe, overrides or ())
     if dry_run:
@@ -199,10 +199,8 @@ def _evaluator(settings: Evaluation, progress: Progress) -> SampleEvaluation:
 def _dry_run(
     recipes: list[Recipe], gpus: str | None, utilisation: float | None, *, as_json: bool
 ) -> None:
-    from sharegptvideo.training.dry_run import dry_run_steps
-    from sharegptvideo.training.dry_run_text import dry_run_figures, dry_run_lines
-    from sharegptvideo.training.estimate import UTILISATION
-    from sharegptvideo.training.hardware import parse_gpus
+    from sharegptvideo.training.estimate import UTILISATION, parse_gpus
+    from sharegptvideo.training.plan import dry_run_figures, dry_run_lines, dry_run_steps
 
     wanted = parse_gpus(gpus) if gpus else None
     with progress_bar() as progress:

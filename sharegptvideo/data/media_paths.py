@@ -13,7 +13,7 @@ from sharegptvideo.data.sources import ReadReport, Row, Source, on_error_of
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
-    from sharegptvideo.media.index_file import Stored
+    from sharegptvideo.media.index import Stored
 
 __all__ = ["MediaPaths", "PathLike", "check_split", "media_paths", "rows_of"]
 

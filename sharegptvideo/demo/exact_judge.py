@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import sha256_file
-from sharegptvideo.judges import JudgeItem, Verdict
+from sharegptvideo.judges import Judge, JudgeItem, Verdict
 from sharegptvideo.synthetic import check_answer, load_questions
 from sharegptvideo.synthetic.exact import RULES_VERSION
 
 __all__ = ["ExactStateJudge"]
 
 
-class ExactStateJudge:
+class ExactStateJudge(Judge):
     """Judge by `synthetic.check_answer`; the score is 5 or 1, to fit beside other judges."""
 
     name = "exact-state"

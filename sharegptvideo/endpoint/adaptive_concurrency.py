@@ -1,4 +1,4 @@
-"""How many calls are under way at once: as many as the server bears, never more than allowed.
+"""As many calls at once as the server can take, and never more than allowed.
 
 The number grows from a few, doubling until the server first complains, then by a twentieth a
 round; it falls by the share of calls that the server refuses (additive increase, multiplicative
@@ -17,11 +17,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-__all__ = ["Gate"]
+__all__ = ["AdaptiveConcurrency"]
 
 _FIRST = 8
 # Refusals below this share are noise: a server that is busy for others too has some.
-_BEARABLE = 0.05
+_NOISE = 0.05
 _STEP = 0.05
 _QUEUED = 4.0
 # What a trial with fewer slots may cost of the rate, and what one with more has to bring.
@@ -31,17 +31,17 @@ _DRIFT = 1.002
 _REST_ROUNDS = 20
 
 
-class Gate:
-    """Bounds the calls of one event loop at a time.
+class AdaptiveConcurrency:
+    """A bound on the calls of one event loop at a time, adapted to what the server can take.
 
-    >>> Gate(64).limit
+    >>> AdaptiveConcurrency(64).limit
     8
     """
 
-    def __init__(self, most: int, *, now: Callable[[], float] = time.monotonic) -> None:
-        """`most`: calls at once, whatever the server bears; `now`: a clock in seconds."""
-        self.most = most
-        self.limit = min(most, _FIRST)
+    def __init__(self, maximum: int, *, now: Callable[[], float] = time.monotonic) -> None:
+        """`maximum`: calls at once, whatever the server can take; `now`: a clock in seconds."""
+        self.maximum = maximum
+        self.limit = min(maximum, _FIRST)
         self.active = 0
         self._now = now
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -58,7 +58,7 @@ class Gate:
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the slots; waits for it, first come, first served."""
+        """Hold one of the slots, after waiting for it: first come, first served."""
         await self._enter()
         try:
             yield
@@ -89,8 +89,8 @@ class Gate:
                 self.active += 1
                 ticket.set_result(None)
 
-    def note(self, seconds: float, *, refused: bool) -> None:
-        """Take in how one call went: how long it took, and whether the server had no room."""
+    def record(self, seconds: float, *, refused: bool) -> None:
+        """Record how long a call took, and whether the server refused it for lack of room."""
         if refused:
             self._refused += 1
         else:
@@ -104,7 +104,7 @@ class Gate:
         share = self._refused / count
         elapsed = max(self._now() - self._since, 1e-9)
         rate = len(self._seconds) / elapsed
-        if share > _BEARABLE:
+        if share > _NOISE:
             self.limit = max(1, int(self.limit * (1 - min(share, 0.5))))
             self._doubling, self._trial = False, None
         elif self._seconds:
@@ -130,7 +130,7 @@ class Gate:
         elif seconds > _QUEUED * fastest and self.limit > 1:
             self._try(self.limit * 3 // 4, rate)
         elif seconds > (_QUEUED - 1) * fastest:
-            self._try(min(self.most, self.limit * 5 // 4 + 1), rate)
+            self._try(min(self.maximum, self.limit * 5 // 4 + 1), rate)
         else:
             self._grow()
 
@@ -139,4 +139,4 @@ class Gate:
 
     def _grow(self) -> None:
         more = self.limit if self._doubling else max(1, round(self.limit * _STEP))
-        self.limit = min(self.most, self.limit + more)
+        self.limit = min(self.maximum, self.limit + more)

@@ -1,6 +1,6 @@
-"""Requests through the Batch API: sent off as files, answered within a day at a lower price.
+"""Requests through the Batch API: sent as files, answered within a day at a lower price.
 
-What was sent off is written into the cache's file before and after, so that a run that is killed
+A batch is written into the cache's file before and after it is sent, so that a run that is killed
 finds its batches again: by their ids, or, where it died between sending and writing, by the name
 that the server keeps with them.
 """
@@ -15,16 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo.endpoint.budget import measure
 from sharegptvideo.endpoint.cache import Batch, ReplyCache
-from sharegptvideo.endpoint.endpoint import hide_key
-from sharegptvideo.endpoint.estimate import measure
-from sharegptvideo.endpoint.faults import (
+from sharegptvideo.endpoint.messages import read_reply
+from sharegptvideo.endpoint.options import hide_key
+from sharegptvideo.endpoint.server_errors import (
     CallFailedError,
     EndpointError,
     NoCompletionError,
     shorten,
 )
-from sharegptvideo.endpoint.replies import read_reply
 from sharegptvideo.endpoint.transport import Sender
 
 if TYPE_CHECKING:
@@ -40,21 +40,21 @@ _MOST_BYTES = 90_000_000
 _LABEL = "sharegptvideo"
 _LONGEST_POLL_S = 60.0
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-# How many of the account's newest batches are looked at for one that was lost.
-_LOOKED_AT = 500
+# How many of the account's newest batches are searched for one that was lost.
+_MOST_SEARCHED = 500
 
 
 class Batches:
-    """Has requests answered in batches and puts the answers into the cache."""
+    """Requests that are answered in batches; the answers go into the cache."""
 
     def __init__(self, sender: Sender, cache: ReplyCache) -> None:
         self._sender = sender
         self._cache = cache
         self._endpoint = sender.endpoint.base_url
-        self._told = ""
+        self._last_line = ""
 
     async def answer(self, bodies: Mapping[str, Body]) -> None:
-        """Fetch what is under way, send off the rest, wait, fetch.
+        """Fetch the batches under way, send the rest, wait for it and fetch it.
 
         `bodies` are requests by their keys in the cache. What a batch could not answer stays
         unanswered.
@@ -68,13 +68,13 @@ class Batches:
                 continue
             if batch.id is None:
                 batch.id = await self._find_lost(batch)
-            if batch.id is None:  # it was never sent off
+            if batch.id is None:  # it was never sent
                 self._cache.drop_batch(batch)
                 continue
-            await self._sender.options.meter.reserve(0.0, None)
+            await self._sender.options.budget.reserve(0.0, None)
             await self._fetch_for(batch, 0.0)
             tried.update(batch.keys)
-        await self._learn(bodies, tried)
+        await self._ask_one(bodies, tried)
         while True:
             left = {
                 key: body
@@ -83,26 +83,28 @@ class Batches:
             }
             if not left:
                 return
-            keys = await self._next(left)
+            keys = await self._send_next(left)
             tried.update(keys)
 
-    async def _learn(self, bodies: Mapping[str, Body], tried: set[str]) -> None:
+    async def _ask_one(self, bodies: Mapping[str, Body], tried: set[str]) -> None:
         """Ask one directly: a parameter that the server refuses would fail a whole batch."""
         for key, body in bodies.items():
             if key not in tried and self._cache.get(key) is None:
-                with contextlib.suppress(CallFailedError):  # then the batch tells about the rest
+                with contextlib.suppress(
+                    CallFailedError
+                ):  # the batch shows whether the rest fails too
                     reply = await self._sender.send(body)
                     self._cache.put(key, reply, self._sender.refused)
                 tried.add(key)
                 return
 
-    async def _next(self, left: Mapping[str, Body]) -> list[str]:
-        """Send off as many as one file and the money allow, and fetch them; gives their keys."""
-        lines, aside = [], 0.0
+    async def _send_next(self, left: Mapping[str, Body]) -> list[str]:
+        """Send as many as one file and the money allow, fetch them, and return their keys."""
+        lines, reserved = [], 0.0
         price, options = self._sender.price, self._sender.options
         money = None
         if options.max_cost is not None:
-            money = options.max_cost - options.meter.spent
+            money = options.max_cost - options.budget.spent
         total = 0
         keys: list[str] = []
         for key, body in left.items():
@@ -119,32 +121,32 @@ class Batches:
                 most = price.of(*measure(body).most(price.image_tokens), batch=True)
             total += len(line) + 1
             full = len(keys) >= _MOST_REQUESTS or (keys and total > _MOST_BYTES)
-            if full or (money is not None and keys and aside + most > money):
+            if full or (money is not None and keys and reserved + most > money):
                 break
             keys.append(key)
             lines.append(line)
-            aside += most
+            reserved += most
         # Raises where not even one fits.
-        await options.meter.reserve(aside, options.max_cost)
+        await options.budget.reserve(reserved, options.max_cost)
         try:
-            batch = await self._send_off(keys, "\n".join(lines) + "\n")
-        except BaseException:  # cancelled too: what was set aside is free again
-            options.meter.settle(aside, 0.0, requests=0)
+            batch = await self._send(keys, "\n".join(lines) + "\n")
+        except BaseException:  # cancelled too: what was reserved is free again
+            options.budget.commit(reserved, 0.0, requests=0)
             raise
-        await self._fetch_for(batch, aside)
+        await self._fetch_for(batch, reserved)
         return keys
 
-    async def _fetch_for(self, batch: Batch, aside: float) -> None:
-        """Fetch a batch and count what it cost in place of what was set aside for it."""
+    async def _fetch_for(self, batch: Batch, reserved: float) -> None:
+        """Fetch a batch and commit what it cost in place of what was reserved for it."""
         spent = _Spent()
         try:
             await self._fetch(batch, spent)
         finally:
-            self._sender.options.meter.settle(
-                aside, spent.cost, spent.tokens, requests=spent.requests
+            self._sender.options.budget.commit(
+                reserved, spent.cost, spent.tokens, requests=spent.requests
             )
 
-    async def _send_off(self, keys: list[str], text: str) -> Batch:
+    async def _send(self, keys: list[str], text: str) -> Batch:
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
         batch = Batch(name, None, keys)
         self._cache.keep_batch(self._endpoint, batch)
@@ -155,9 +157,9 @@ class Batches:
             nonlocal tries
             tries += 1
             # A try whose answer never came may have gone through; twice would be paid twice.
-            found = await self._look_for(name) if tries > 1 else None
-            if found is not None:
-                return found
+            batch_id = await self._find(name) if tries > 1 else None
+            if batch_id is not None:
+                return batch_id
             file = await client.files.create(file=(f"{name}.jsonl", text.encode()), purpose="batch")
             remote = await client.batches.create(
                 input_file_id=file.id,
@@ -168,36 +170,37 @@ class Batches:
             return remote.id
 
         try:
-            batch.id = await self._sender.patiently(create)
+            batch.id = await self._sender.retry(create)
         except (CallFailedError, EndpointError) as error:
             self._cache.drop_batch(batch)
-            absent = getattr(error.__cause__, "status_code", None) == 404
-            if isinstance(error, EndpointError) and not absent:
-                raise
-            cause = "it has no Batch API" if absent else str(error)
+            cause = str(error)
+            if isinstance(error, EndpointError):
+                if error.status != 404:
+                    raise
+                cause = "it has no Batch API"
             raise EndpointError(
                 f"{self._endpoint}: takes no batch: {cause}; leave --batch-api out to ask directly"
             ) from error
         self._cache.keep_batch(self._endpoint, batch)
-        self._tell(f"batch {batch.id}: {len(keys)} requests sent off")
+        self._report(f"batch {batch.id}: {len(keys)} requests sent")
         return batch
 
     async def _find_lost(self, batch: Batch) -> str | None:
-        """The id of a batch that was sent off by a run that could not write it down."""
+        """Return the id of a batch whose run ended before it could record it."""
         try:
-            return await self._sender.patiently(lambda: self._look_for(batch.name))
+            return await self._sender.retry(lambda: self._find(batch.name))
         except CallFailedError as error:
             raise EndpointError(
                 f"{self._endpoint}: does not list its batches: {error}; run again to go on"
             ) from error
 
-    async def _look_for(self, name: str) -> str | None:
+    async def _find(self, name: str) -> str | None:
         seen = 0
         async for remote in self._sender.open().batches.list(limit=100):
             if (remote.metadata or {}).get(_LABEL) == name:
                 return remote.id
             seen += 1
-            if seen >= _LOOKED_AT:
+            if seen >= _MOST_SEARCHED:
                 break
         return None
 
@@ -207,7 +210,7 @@ class Batches:
             remote = await self._wait(batch)
             for file_id in (remote.output_file_id, remote.error_file_id):
                 if file_id:
-                    self._take_in(await self._download(file_id), batch, spent)
+                    self._keep_answers(await self._download(file_id), batch, spent)
         except CallFailedError as error:
             raise EndpointError(
                 f"{self._endpoint}: batch {batch.id}: {error}; run again to go on"
@@ -215,7 +218,9 @@ class Batches:
         self._cache.drop_batch(batch)
         missing = len(batch.keys) - spent.requests - spent.failed
         if remote.status == "completed":
-            self._tell(f"batch {batch.id}: {spent.requests} answers, {missing + spent.failed} none")
+            self._report(
+                f"batch {batch.id}: {spent.requests} answers, {missing + spent.failed} none"
+            )
             return
         causes = [error.message for error in (remote.errors.data if remote.errors else None) or ()]
         said = hide_key(f" ({shorten(causes[0] or '')})" if causes else "", self._sender.endpoint)
@@ -225,15 +230,13 @@ class Batches:
         )
 
     async def _wait(self, batch: Batch) -> RemoteBatch:
-        import openai
-
         client, pause = self._sender.open(), self._sender.first_wait
         batch_id = batch.id or ""
         while True:
             try:
-                remote = await self._sender.patiently(lambda: client.batches.retrieve(batch_id))
+                remote = await self._sender.retry(lambda: client.batches.retrieve(batch_id))
             except EndpointError as error:
-                if isinstance(error.__cause__, openai.NotFoundError):
+                if error.status == 404:
                     self._cache.drop_batch(batch)
                     raise EndpointError(
                         f"{self._endpoint}: knows no batch {batch_id} (any more); run again to"
@@ -243,7 +246,7 @@ class Batches:
             counts = remote.request_counts
             if counts is not None:
                 done = counts.completed + counts.failed
-                self._tell(f"batch {batch_id}: {remote.status}, {done} of {counts.total} done")
+                self._report(f"batch {batch_id}: {remote.status}, {done} of {counts.total} done")
             if remote.status in _ENDED:
                 return remote
             await asyncio.sleep(pause)
@@ -255,10 +258,10 @@ class Batches:
         async def download() -> str:
             return (await client.files.content(file_id)).text
 
-        return await self._sender.patiently(download)
+        return await self._sender.retry(download)
 
-    def _take_in(self, text: str, batch: Batch, spent: _Spent) -> None:
-        """Keep the answers in a batch's file; a line that holds none counts as failed."""
+    def _keep_answers(self, text: str, batch: Batch, spent: _Spent) -> None:
+        """Keep the answers in a batch's file; a line without one counts as failed."""
         price, known = self._sender.price, set(batch.keys)
         for line in text.splitlines():
             if not line.strip():
@@ -282,15 +285,15 @@ class Batches:
                 prompt = reply.tokens - reply.completion_tokens
                 spent.cost += price.of(prompt, reply.completion_tokens, batch=True)
 
-    def _tell(self, line: str) -> None:
-        if self._sender.options.tell and line != self._told:
-            self._told = line
-            self._sender.options.tell(line)
+    def _report(self, line: str) -> None:
+        if self._sender.options.report and line != self._last_line:
+            self._last_line = line
+            self._sender.options.report(line)
 
 
 @dataclass(slots=True)
 class _Spent:
-    """What a batch has come to."""
+    """Answers, failures, tokens and cost of a batch so far."""
 
     requests: int = 0
     failed: int = 0

@@ -1,19 +1,45 @@
-"""What calls have cost together, and the limit that none of them may cross."""
+"""Money: what a model costs, what work will cost, and what it has cost, up to a limit.
+
+Prices are US dollars from a dated table; a user's own table is read first. Estimates come from the
+length of texts: tokens are guessed as UTF-8 bytes / 4 (English in today's tokenizers: 4 to 4.5),
+and can be one for each byte at most, since such tokenizers fall back to single bytes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from sharegptvideo.endpoint.faults import BudgetError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["Meter", "dollars"]
+from sharegptvideo._io import parse_yaml, read_text
+from sharegptvideo._text import magnitude, rough_duration
+from sharegptvideo.endpoint.server_errors import BudgetError
+from sharegptvideo.errors import UserError
+
+__all__ = ["Budget", "Estimate", "Price", "Size", "dollars", "find_price", "measure"]
+
+# Where the table does not say: as most models cut a picture of 768 pixels.
+_IMAGE_TOKENS = 1600
+_BYTES_PER_TOKEN = 4.0
+# Marks of turns around a message, and a name before it.
+_PER_MESSAGE = 8
+# A verdict with its explanation, or a full answer; most models stop well before they have to.
+_TYPICAL_ANSWER = 120
 
 
-class Meter:
-    """Counts requests, tokens and US dollars over all clients that share it; safe for threads.
+class Budget:
+    """Requests, tokens and US dollars of all clients that share it; safe for threads.
 
     Attributes:
         spent: US dollars.
@@ -56,8 +82,8 @@ class Meter:
                 self._waiting.append(turn)
             await turn
 
-    def settle(self, reserved: float, cost: float, tokens: int = 0, *, requests: int = 1) -> None:
-        """Put what a call cost in the place of what was set aside for it."""
+    def commit(self, reserved: float, cost: float, tokens: int = 0, *, requests: int = 1) -> None:
+        """Replace what was set aside for a call by what it cost."""
         with self._lock:
             self._reserved.remove(reserved)
             self.spent += cost
@@ -68,7 +94,7 @@ class Meter:
             with contextlib.suppress(RuntimeError):  # its loop has ended
                 turn.get_loop().call_soon_threadsafe(_wake, turn)
 
-    def hit(self) -> None:
+    def count_cached(self) -> None:
         """Count an answer from the cache."""
         with self._lock:
             self.cached += 1
@@ -80,9 +106,173 @@ def _wake(turn: asyncio.Future[None]) -> None:
 
 
 def dollars(amount: float) -> str:
-    """An amount to read.
+    """Return an amount as text.
 
     >>> dollars(12.3), dollars(0.00042), dollars(0)
     ('$12.30', '$0.00042', '$0.00')
     """
     return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.2g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per token; `batch` is the share of it under the Batch API; `date` of the table."""
+
+    prompt: float
+    completion: float
+    image_tokens: int
+    batch: float
+    date: str
+
+    def of(self, prompt_tokens: float, completion_tokens: float, *, batch: bool = False) -> float:
+        """Return the US dollars that a call costs."""
+        cost = prompt_tokens * self.prompt + completion_tokens * self.completion
+        return cost * self.batch if batch else cost
+
+
+class _Entry(BaseModel):
+    """US dollars per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: float = Field(ge=0, allow_inf_nan=False)
+    completion: float = Field(ge=0, allow_inf_nan=False)
+    image_tokens: int = Field(default=_IMAGE_TOKENS, ge=0)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    date: datetime.date
+    batch: float = Field(default=0.5, ge=0, le=1)
+    hosts: dict[str, dict[str, _Entry]]
+
+    def find(self, host: str, model: str) -> Price | None:
+        """Return the price of the entry whose name fits and is longest."""
+        entries = self.hosts.get(host, {})
+        fitting = [
+            name
+            for name in entries
+            if name == model or (name.endswith("*") and model.startswith(name[:-1]))
+        ]
+        if not fitting:
+            return None
+        entry = entries[max(fitting, key=lambda name: (name == model, len(name)))]
+        return Price(
+            prompt=entry.prompt / 1e6,
+            completion=entry.completion / 1e6,
+            image_tokens=entry.image_tokens,
+            batch=self.batch,
+            date=self.date.isoformat(),
+        )
+
+
+def find_price(base_url: str, model: str, file: Path | None = None) -> Price | None:
+    """Return the price of `model` at an endpoint, from `file` or else the built-in table.
+
+    Raises:
+        UserError: `file` cannot be read, or is no such table; says where.
+    """
+    host = urlsplit(base_url).hostname or ""
+    for table in ([_read(file)] if file else []) + [_builtin()]:
+        price = table.find(host, model)
+        if price is not None:
+            return price
+    return None
+
+
+@cache
+def _builtin() -> _Table:
+    text = (resources.files(__package__) / "prices.yaml").read_text(encoding="utf-8")
+    return _Table.model_validate(parse_yaml("prices.yaml", text))
+
+
+def _read(file: Path) -> _Table:
+    text = read_text(file, "name another file as --prices")
+    try:
+        return _Table.model_validate(parse_yaml(str(file), text))
+    except ValidationError as error:
+        causes = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
+            for one in error.errors()[:5]
+        )
+        raise UserError(
+            f"{file}: no price table ({causes}); write date: YYYY-MM-DD and"
+            " hosts: {HOST: {MODEL: {prompt: 1.0, completion: 2.0}}}"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a request holds: UTF-8 bytes of text, messages, pictures, allowed answer tokens."""
+
+    text: int
+    messages: int
+    pictures: int
+    allowed: int
+
+    def typical(self, image_tokens: int) -> tuple[float, float]:
+        """Return the (prompt, answer) tokens of a typical call."""
+        prompt = self.text / _BYTES_PER_TOKEN + self.messages * _PER_MESSAGE
+        return prompt + self.pictures * image_tokens, min(self.allowed, _TYPICAL_ANSWER)
+
+    def most(self, image_tokens: int) -> tuple[float, float]:
+        """Return the (prompt, answer) tokens that a call cannot exceed."""
+        prompt = self.text + self.messages * _PER_MESSAGE + self.pictures * image_tokens
+        return prompt, self.allowed
+
+
+def measure(body: Mapping[str, Any]) -> Size:
+    """Return the size of a request: its messages, and the schema sent along, which counts too."""
+    text = pictures = 0
+    messages: Sequence[Mapping[str, Any]] = body["messages"]
+    for message in messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"text": content or ""}]
+        for part in parts:
+            if "text" in part:
+                text += len(str(part["text"]).encode("utf-8", "surrogatepass"))
+            else:
+                pictures += 1
+    if "response_format" in body:
+        text += len(str(body["response_format"]).encode())
+    return Size(text, len(messages), pictures, int(body["max_tokens"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Requests still to send, answers in the cache, tokens, US dollars and seconds of some work.
+
+    `cost` is None without a price; `priced` is the date of the price table, if there is one.
+    """
+
+    requests: int = 0
+    cached: int = 0
+    tokens: float = 0.0
+    cost: float | None = 0.0
+    seconds: float = 0.0
+    priced: str | None = None
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Return the sum of both."""
+        known = self.cost is not None and other.cost is not None
+        return Estimate(
+            self.requests + other.requests,
+            self.cached + other.cached,
+            self.tokens + other.tokens,
+            (self.cost or 0.0) + (other.cost or 0.0) if known else None,
+            self.seconds + other.seconds,
+            self.priced or other.priced,
+        )
+
+    def __str__(self) -> str:
+        """Return the estimate as one line."""
+        kept = f" ({self.cached:,} more are in the cache)" if self.cached else ""
+        money = "price unknown"
+        if self.cost is not None:
+            dated = f" at prices of {self.priced}" if self.priced and self.cost else ""
+            money = f"about {dollars(self.cost)}{dated}"
+        return (
+            f"{self.requests:,} requests{kept}, about {magnitude(self.tokens, 2)} tokens,"
+            f" {money}, about {rough_duration(self.seconds)}"
+        )

@@ -1,4 +1,4 @@
-"""Answers that were paid for, kept by what was asked, in one SQLite file for many processes.
+"""Answers that were paid for, kept by their request in one SQLite file for many processes.
 
 The key is a hash of endpoint, model, messages (pictures included) and parameters: whatever is
 changed is asked anew. A key of an account is no part of anything here. Only answers are kept,
@@ -16,13 +16,13 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import cache_folder, os_errors
 from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite
-from sharegptvideo.endpoint.replies import Reply
+from sharegptvideo.endpoint.messages import Reply
 from sharegptvideo.errors import UserError
 
 __all__ = ["Batch", "ReplyCache", "default_cache_file", "request_key"]
@@ -37,33 +37,32 @@ CREATE TABLE IF NOT EXISTS batches (
     name TEXT PRIMARY KEY, endpoint TEXT NOT NULL, id TEXT, keys TEXT NOT NULL
 ) WITHOUT ROWID
 """
-_LAYOUT = Layout((_REPLIES, _BATCHES), version=1, wal=True)
+# Questions and answers are the user's own business: the file is private.
+_LAYOUT = Layout((_REPLIES, _BATCHES), version=1, wal=True, private=True)
 
 
 def default_cache_file() -> Path:
-    """`replies.sqlite` in the cache folder (`SHAREGPTVIDEO_CACHE` moves it)."""
+    """Return `replies.sqlite` in the cache folder (`SHAREGPTVIDEO_CACHE` moves it)."""
     return cache_folder() / "replies.sqlite"
 
 
 def request_key(endpoint: str, body: Mapping[str, Any]) -> str:
-    """64 hex digits that stand for what is asked, and of whom."""
+    """Return 64 hex digits that stand for an endpoint and a request."""
     asked = json.dumps([endpoint, body], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
+@dataclass(slots=True)
 class Batch:
-    """A batch that was sent off or is about to be: its name here, its id there, what it asks."""
+    """A batch that was sent or is about to be: its name here, its id there, its requests' keys."""
 
-    __slots__ = ("id", "keys", "name")
-
-    def __init__(self, name: str, id: str | None, keys: list[str]) -> None:
-        self.name = name
-        self.id = id
-        self.keys = keys
+    name: str
+    id: str | None
+    keys: list[str]
 
 
 class ReplyCache:
-    """The file; opened on first use, and again in a process that was forked."""
+    """The cache file; opened on first use, and again in a process that was forked."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -71,12 +70,12 @@ class ReplyCache:
         self._full = False
 
     def get(self, key: str) -> tuple[Reply, set[str]] | None:
-        """The answer to a request, and the parameters left out of it; None if it was not asked.
+        """Return the answer to a request and the parameters left out of it; None if there is none.
 
         Raises:
             UserError: the file is damaged, or no such cache.
         """
-        with self._told():
+        with self._cache_errors():
             row = (
                 self._connection()
                 .execute("SELECT reply, refused FROM replies WHERE key = ?", [bytes.fromhex(key)])
@@ -87,7 +86,7 @@ class ReplyCache:
         return Reply(**json.loads(row[0]) | {"cached": True}), set(json.loads(row[1]))
 
     def put(self, key: str, reply: Reply, refused: Iterable[str]) -> None:
-        """Keep an answer; from here on it outlives the process.
+        """Keep an answer, from here on beyond the process's end.
 
         Where it cannot be kept (a full disk), the work goes on, with one warning.
         """
@@ -107,22 +106,22 @@ class ReplyCache:
             warnings.warn(f"{self.file}: answers are no longer kept ({error})", stacklevel=2)
 
     def batches(self, endpoint: str) -> list[Batch]:
-        """The batches of an endpoint whose answers are not fetched yet."""
-        with self._told():
+        """Return the batches of an endpoint whose answers are not fetched yet."""
+        with self._cache_errors():
             rows = self._connection().execute(
                 "SELECT name, id, keys FROM batches WHERE endpoint = ? ORDER BY name", [endpoint]
             )
-            return [Batch(name, found, json.loads(keys)) for name, found, keys in rows]
+            return [Batch(name, batch_id, json.loads(keys)) for name, batch_id, keys in rows]
 
     def keep_batch(self, endpoint: str, batch: Batch) -> None:
-        """Note a batch, before it is sent off (without its id) and after."""
+        """Record a batch, before it is sent (without its id) and after."""
         values = (batch.name, endpoint, batch.id, json.dumps(batch.keys))
-        with self._told():
+        with self._cache_errors():
             self._connection().execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", values)
 
     def drop_batch(self, batch: Batch) -> None:
-        """Forget a batch: its answers are here, or it has none."""
-        with self._told():
+        """Remove a batch: its answers are here, or it has none."""
+        with self._cache_errors():
             self._connection().execute("DELETE FROM batches WHERE name = ?", [batch.name])
 
     def close(self) -> None:
@@ -139,9 +138,8 @@ class ReplyCache:
     def _connect(self) -> sqlite3.Connection:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Questions and answers are the user's own business. One event loop uses the file at
-            # a time, though not always from the same thread.
-            connection = open_sqlite(self.file, _LAYOUT, private=True, any_thread=True)
+            # One event loop uses the file at a time, though not always from the same thread.
+            connection = open_sqlite(self.file, _LAYOUT, any_thread=True)
         except OtherFileError as error:
             raise UserError(
                 f"{self.file}: a cache of another version; remove it, or go on with --no-cache"
@@ -151,7 +149,7 @@ class ReplyCache:
         return connection
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _cache_errors(self) -> Iterator[None]:
         fix = "remove it, or go on with --no-cache"
         try:
             with os_errors(self.file, fix, action="opened"):

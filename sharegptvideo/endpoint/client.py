@@ -1,4 +1,4 @@
-"""Chat completions from an OpenAI-compatible server; what was asked before comes from the cache."""
+"""Chat completions from an OpenAI-compatible server, or from the cache if asked before."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sharegptvideo.endpoint.batches import Batches
+from sharegptvideo.endpoint.budget import Estimate, measure
 from sharegptvideo.endpoint.cache import ReplyCache, request_key
-from sharegptvideo.endpoint.endpoint import Endpoint
-from sharegptvideo.endpoint.estimate import Estimate, measure, price_of
-from sharegptvideo.endpoint.faults import CallFailedError, EndpointError
-from sharegptvideo.endpoint.options import EndpointOptions
+from sharegptvideo.endpoint.messages import Message, Reply
+from sharegptvideo.endpoint.options import Endpoint, EndpointOptions
 from sharegptvideo.endpoint.parallel import in_parallel
-from sharegptvideo.endpoint.replies import Message, Reply
+from sharegptvideo.endpoint.server_errors import CallFailedError, EndpointError
 from sharegptvideo.endpoint.transport import Sender
 from sharegptvideo.errors import unknown_name
 
@@ -23,15 +22,15 @@ T = TypeVar("T")
 
 _HELLO: tuple[Message, ...] = ({"role": "user", "content": "Hi"},)
 # After so many calls in a row that failed to the last attempt, the server counts as gone.
-_PATIENCE = 12
-# Seconds an answer mostly takes, before one has been seen.
-_USUAL_SECONDS = 2.0
+_MOST_FAILURES = 12
+# Seconds of a typical answer, before one has come.
+_TYPICAL_SECONDS = 2.0
 
 
 class ChatClient:
-    """Calls one model of one endpoint; for many tasks of one event loop at a time.
+    """A client of one model of one endpoint, for many tasks of one event loop at a time.
 
-    Whoever ends the loop calls `close` in it first (`in_parallel(..., finish=client.close)`).
+    Call `close` in the loop before it ends (`in_parallel(..., finish=client.close)`).
     """
 
     def __init__(
@@ -44,12 +43,12 @@ class ChatClient:
         first_wait: float = 1.0,
         timeout: float = 180.0,
     ) -> None:
-        """Contacts nothing yet, and needs no endpoint until `check` or `complete`.
+        """Prepare a client; no endpoint is needed or contacted until `check` or `complete`.
 
         Args:
             model: the name the server knows it by.
             base_url: default: OPENAI_BASE_URL.
-            options: speed, money, cache; default: the usual ones, without a cache.
+            options: speed, money, cache; default: `EndpointOptions(cache=False)`.
             attempts: tries per call in all.
             first_wait: seconds before the second try; doubles with each.
             timeout: seconds for one try.
@@ -70,7 +69,7 @@ class ChatClient:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The endpoint; see `find_endpoint`."""
+        """The endpoint that `find_endpoint` returns."""
         return self._sender.endpoint
 
     @property
@@ -84,7 +83,7 @@ class ChatClient:
         return 2 * self.options.concurrency
 
     def check(self) -> None:
-        """Find out whether the endpoint answers and knows the model, for a token at the most.
+        """Check that the endpoint answers and knows the model, for a token at most.
 
         Raises:
             UserError: no endpoint is set, or (as EndpointError) it does not answer, refuses the
@@ -98,7 +97,7 @@ class ChatClient:
         try:
             self._at_once(functools.partial(self._sender.send, hello))
         except EndpointError as error:
-            if known and getattr(error.__cause__, "status_code", None) == 404:
+            if known and error.status == 404:
                 nearest = unknown_name("model", self.model, known)
                 raise EndpointError(f"{self.endpoint.base_url}: {nearest}") from error
             raise
@@ -107,8 +106,8 @@ class ChatClient:
             return
 
     def _at_once(self, call: Callable[[], Awaitable[T]]) -> T:
-        found = in_parallel(lambda function: function(), [call], width=1, finish=self.close)
-        ((_, result),) = found
+        done = in_parallel(lambda function: function(), [call], width=1, finish=self.close)
+        ((_, result),) = done
         return result
 
     async def close(self) -> None:
@@ -118,7 +117,7 @@ class ChatClient:
             self._cache.close()
 
     async def _models(self) -> list[str] | None:
-        """Names of the served models; None where the server does not list them."""
+        """Return the names of the served models, or None where the server does not list them."""
         import openai
 
         try:
@@ -128,7 +127,7 @@ class ChatClient:
             raise self._sender.unreachable(error) from error
         except openai.APIStatusError as error:
             if error.status_code in {401, 403}:
-                raise self._sender.hopeless(error) from error
+                raise self._sender.permanent_error(error) from error
             return None
         except (openai.OpenAIError, ValueError, TypeError, AttributeError):
             # What came is no list of models; many servers have none.
@@ -144,10 +143,10 @@ class ChatClient:
         top_p: float | None = None,
         seed: int | None = None,
     ) -> Reply:
-        """One completion, from the cache where the same was asked before.
+        """Return a completion, from the cache where the same was asked before.
 
-        What is drawn (at another temperature than 0) is kept by its `seed`; without one it is new
-        each time. All parameters but the messages are left out if the server refuses them;
+        A sample (at another temperature than 0) is kept by its `seed`; without one it is new each
+        time. All parameters but the messages are left out if the server refuses them;
         `refused` then names them.
 
         Raises:
@@ -155,21 +154,21 @@ class ChatClient:
             EndpointError: no call can succeed, or none has for a long time; the money is spent.
         """
         body = self._body(messages, response_format, temperature, max_tokens)
-        drawn = {"top_p": top_p, "seed": seed}
-        body |= {name: value for name, value in drawn.items() if value is not None}
+        sampling = {"top_p": top_p, "seed": seed}
+        body |= {name: value for name, value in sampling.items() if value is not None}
         key = self._key(body)
         if self._cache is not None and key is not None:
-            found = self._cache.get(key)
-            if found is not None:
-                reply, refused = found
+            cached = self._cache.get(key)
+            if cached is not None:
+                reply, refused = cached
                 self.refused.update(refused)
-                self.options.meter.hit()
+                self.options.budget.count_cached()
                 return reply
         try:
             reply = await self._sender.send(body)
         except CallFailedError as error:
             self._failures += 1
-            if self._failures >= _PATIENCE:
+            if self._failures >= _MOST_FAILURES:
                 raise EndpointError(
                     f"{self.endpoint.base_url}: {self._failures} calls in a row failed, the last"
                     f" with: {error}; run the same command again to go on"
@@ -198,7 +197,7 @@ class ChatClient:
         return body
 
     def _key(self, body: Mapping[str, Any]) -> str | None:
-        """What the cache knows a request by; None for what is drawn, and new each time."""
+        """Return the key of a request in the cache; None for samples, which are new each time."""
         if self._cache is None or (body["temperature"] != 0 and "seed" not in body):
             return None
         return request_key(self.endpoint.base_url, body)
@@ -210,7 +209,7 @@ class ChatClient:
         response_format: Mapping[str, Any] | None = None,
         max_tokens: int = 512,
     ) -> Estimate:
-        """What greedy requests will take together; sends nothing.
+        """Estimate what greedy requests will take together; sends nothing.
 
         Raises:
             UserError: no endpoint is set, the table of prices cannot be read.
@@ -226,13 +225,14 @@ class ChatClient:
                 continue
             size = measure(body)
             asked += 1
-            tokens += sum(size.usual(price.image_tokens if price else 0))
-            if cost is not None:
-                cost += price_of(size, price, batch=options.batch_api) or 0.0
+            prompt, answer = size.typical(price.image_tokens if price else 0)
+            tokens += prompt + answer
+            if price and cost is not None:
+                cost += price.of(prompt, answer, batch=options.batch_api)
         if self._cache is not None:
             self._cache.close()
         seconds = max(
-            asked * _USUAL_SECONDS / options.concurrency,
+            asked * _TYPICAL_SECONDS / options.concurrency,
             asked * 60 / options.rpm if options.rpm else 0.0,
             tokens * 60 / options.tpm if options.tpm else 0.0,
         )
@@ -245,10 +245,10 @@ class ChatClient:
         response_format: Mapping[str, Any] | None = None,
         max_tokens: int = 512,
     ) -> None:
-        """With `batch_api`, have requests answered in batches; else nothing.
+        """Have requests answered in batches, where the options ask for `batch_api`.
 
-        Afterwards `complete` finds the answers in the cache. Blocks until they are there, hours
-        maybe; killed, the next call goes on with the batches that were sent off. What a batch
+        Afterwards `complete` takes the answers from the cache. Blocks until they are there, maybe
+        for hours; killed, the next call goes on with the batches that were sent. What a batch
         could not answer is left to `complete`.
 
         Raises:

@@ -1,36 +1,94 @@
-"""How an endpoint is used: how fast, for how much money, with which cache."""
+"""The endpoint and how it is used: address, key, speed, money, cache."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from sharegptvideo.endpoint.budget import Meter, dollars
+from sharegptvideo.endpoint.budget import Budget, Estimate, dollars
 from sharegptvideo.endpoint.cache import default_cache_file
-from sharegptvideo.endpoint.estimate import Estimate
 from sharegptvideo.errors import UserError
 
-__all__ = ["EndpointOptions"]
+__all__ = ["Endpoint", "EndpointOptions", "find_endpoint", "hide_key"]
+
+_OPENAI = "https://api.openai.com/v1"
+# Local servers want no key, but the protocol wants the header.
+_NO_KEY = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A base URL and its key; the key never shows in a repr or a record."""
+
+    base_url: str
+    api_key: str = field(repr=False)
+
+
+def find_endpoint(base_url: str | None = None) -> Endpoint:
+    """Return the endpoint to use: `base_url`, else OPENAI_BASE_URL, else OpenAI's with a key.
+
+    Raises:
+        UserError: neither an address nor a key is set; the address is not http(s)://HOST, or holds
+            a password; the key cannot be sent. None of them shows the key.
+    """
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    address = (base_url or os.environ.get("OPENAI_BASE_URL", "")).strip()
+    if not address:
+        if not key:
+            raise UserError(
+                "no endpoint: give --base-url or set OPENAI_BASE_URL (and OPENAI_API_KEY, if the"
+                " server wants one)"
+            )
+        address = _OPENAI
+    if any(not "!" <= character <= "~" for character in key):
+        raise UserError("OPENAI_API_KEY holds a character that no key has; copy it again")
+    try:
+        parts = urlsplit(address)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        secret = bool(parts.username or parts.password or parts.query or parts.fragment)
+    except ValueError:  # a bracket that opens an IPv6 address and none that closes it
+        whole = secret = False
+    if secret:
+        # The address is written into records; what follows @ or ? may be a secret.
+        raise UserError(
+            "the endpoint's address holds more than http://HOST:PORT/v1; a key belongs into"
+            " OPENAI_API_KEY"
+        )
+    if not whole:
+        raise UserError(f"endpoint {address!r}: write it as http://HOST:PORT/v1")
+    return Endpoint(address.rstrip("/"), key or _NO_KEY)
+
+
+def hide_key(text: str, endpoint: Endpoint) -> str:
+    """Return `text` without the endpoint's key.
+
+    >>> hide_key("no key sk-123", Endpoint("http://a", "sk-123"))
+    'no key (the key)'
+    """
+    key = endpoint.api_key
+    return text if key == _NO_KEY else text.replace(key, "(the key)")
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointOptions:
-    """What holds for all clients opened with it together.
+    """Limits, cache and budget that all clients opened with it share.
 
     Attributes:
         concurrency: calls under way at once, at the most; how many there are adapts.
         rpm: requests a minute, for each model.
         tpm: tokens a minute, for each model.
         max_cost: US dollars that all clients with these options may spend together.
-        prices: a table that goes before the one that comes along; see prices.yaml.
+        prices: a table that is read before the built-in one; see prices.yaml.
         cache: the file that keeps answers; True: the usual one; False: none.
         batch_api: verdicts through the Batch API: cheaper, within a day.
         confirm: asked, with the estimate as a line, before a run that may cross `max_cost`;
             None: such a run is refused.
-        tell: gets lines for the user: the estimate, how a batch is doing.
-        meter: what they have spent so far.
+        report: called with lines for the user: the estimate, the state of a batch.
+        budget: what they have spent so far.
     """
 
     concurrency: int = 32
@@ -41,46 +99,45 @@ class EndpointOptions:
     cache: bool | Path = True
     batch_api: bool = False
     confirm: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
-    tell: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
-    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+    report: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
+    budget: Budget = field(default_factory=Budget, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check.
+        """Check the numbers.
 
         Raises:
             UserError: a number that is none, or a batch without a cache to keep track of it.
         """
         if self.concurrency < 1:
-            raise UserError(f"concurrency {self.concurrency}: has to be 1 or more")
-        for name in ("rpm", "tpm", "max_cost"):
-            value = getattr(self, name)
-            lowest = 0 if name == "max_cost" else math.ulp(0.0)
-            if value is not None and not (lowest <= value < math.inf):
-                least = "0 or more" if name == "max_cost" else "above 0"
-                raise UserError(f"{name.replace('_', '-')} {value}: has to be a number {least}")
+            raise UserError(f"concurrency {self.concurrency}: must be at least 1")
+        for name, value in (("rpm", self.rpm), ("tpm", self.tpm)):
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} {value}: must be a number above 0")
+        if self.max_cost is not None and not 0 <= self.max_cost < math.inf:
+            raise UserError(f"max-cost {self.max_cost}: must be a number of at least 0")
         if self.batch_api and not self.cache:
-            raise UserError("the Batch API keeps track in the cache: take --no-cache away")
+            raise UserError("the Batch API keeps track in the cache; remove --no-cache")
 
     @property
     def cache_file(self) -> Path | None:
-        """Where answers are kept; None: nowhere."""
+        """Return the file that keeps answers, or None."""
         if isinstance(self.cache, Path):
             return self.cache
         return default_cache_file() if self.cache else None
 
     def approve(self, estimate: Estimate) -> None:
-        """Tell what is ahead; where it may cost more than is left, ask.
+        """Report an estimate, and ask for confirmation where it may cost more than is left.
 
         Raises:
-            UserError: the answer was no, or there is nobody to ask.
+            UserError: the answer was no, or no `confirm` is set.
         """
         if not estimate.requests:
             return
-        if self.tell:
-            self.tell(f"ahead: {estimate}")
+        if self.report:
+            self.report(f"ahead: {estimate}")
         if self.max_cost is None or estimate.cost is None:
             return
-        left = self.max_cost - self.meter.spent
+        left = self.max_cost - self.budget.spent
         if estimate.cost <= left:
             return
         question = f"{estimate}; this is above --max-cost {dollars(self.max_cost)}"

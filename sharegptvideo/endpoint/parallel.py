@@ -9,6 +9,8 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from sharegptvideo.endpoint.server_errors import BudgetError
+
 __all__ = ["in_parallel"]
 
 T = TypeVar("T")
@@ -22,19 +24,19 @@ def in_parallel(
     width: int,
     finish: Callable[[], Awaitable[None]] | None = None,
 ) -> Iterator[tuple[T, R]]:
-    """Yield `(item, result)` as they are done, with at most `width` calls under way.
+    """Yield `(item, result)` in the order of completion, with at most `width` calls under way.
 
     The calls run on an event loop in a thread of its own, so this also works where a loop runs
     already (a notebook). An error of a call is raised here once the results before it are out;
-    then, and where the caller stops early, the calls under way are cancelled; an error that has a
-    true `lets_others_finish` lets them come to their end, and their results come out before it.
+    then, and where the caller stops early, the calls under way are cancelled; after a `BudgetError`
+    they finish, since they are paid for, and their results come out before it.
     `finish` is awaited last, whatever happened.
 
     Raises:
         ValueError: `width` is below 1.
     """
     if width < 1:
-        raise ValueError(f"width {width}: has to be 1 or more")
+        raise ValueError(f"width {width}: must be at least 1")
     done: queue.SimpleQueue[tuple[T, R] | BaseException | None] = queue.SimpleQueue()
     stop = asyncio.Event()
     loop = asyncio.new_event_loop()
@@ -73,20 +75,18 @@ async def _work(
     stop: asyncio.Event,
     finish: Callable[[], Awaitable[None]] | None,
 ) -> None:
-    """Call on all items with `width` workers; ends early, workers cancelled, on `stop`."""
+    """Call `call` on all items with `width` workers; `stop` cancels them."""
     source = iter(items)
-    last_words: list[Exception] = []
+    spent: list[BudgetError] = []
 
     async def worker() -> None:
         for item in source:
-            if last_words:
+            if spent:
                 return
             try:
                 await call(item)
-            except Exception as error:  # whatever it is, it says itself whether the others go on
-                if not getattr(error, "lets_others_finish", False):
-                    raise
-                last_words.append(error)
+            except BudgetError as error:  # the others are paid for: they finish
+                spent.append(error)
                 return
 
     tasks = [asyncio.ensure_future(worker()) for _ in range(width)]
@@ -97,8 +97,8 @@ async def _work(
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if everything.done():
             await everything
-            if last_words:
-                raise last_words[0]
+            if spent:
+                raise spent[0]
     finally:
         for task in (*tasks, stopped):
             task.cancel()

@@ -1,4 +1,4 @@
-"""No more requests and tokens a minute than an account allows."""
+"""Send no more requests and tokens a minute than an account allows."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
-__all__ = ["Pace"]
+__all__ = ["RateLimiter"]
 
 # Servers count over parts of a minute too: only so many seconds' worth may come at once.
 _BURST_S = 1.0
 
 
-class Pace:
-    """Spaces calls out so that a minute holds `rpm` requests and `tpm` tokens at the most.
+class RateLimiter:
+    """Spacing of calls, so that a minute holds at most `rpm` requests and `tpm` tokens.
 
     What a call takes in tokens is a guess until it has answered; `correct` makes up for it, so
     that a wrong guess shifts later calls and not the sum. Usable from one event loop after another.
@@ -34,7 +34,7 @@ class Pace:
         self._requests_until = self._tokens_until = now()
 
     def wait(self, tokens: float) -> float:
-        """Take a place in the line; gives the seconds until it is due."""
+        """Take the next place in line and return the seconds until it is due."""
         now = self._now()
         due = now
         if self._per_request:
@@ -49,12 +49,12 @@ class Pace:
             due = max(due, start)
         return due - now
 
-    async def turn(self, tokens: float) -> None:
-        """Wait until a call of so many tokens, prompt and answer, may go."""
+    async def acquire(self, tokens: float) -> None:
+        """Wait until a call of `tokens` tokens, prompt and answer, may be sent."""
         seconds = self.wait(tokens)
         if seconds > 0:
             await asyncio.sleep(seconds)
 
     def correct(self, guessed: float, tokens: float) -> None:
-        """Put right what a call took."""
+        """Replace the guess by the tokens that a call took."""
         self._tokens_until += (tokens - guessed) * self._per_token

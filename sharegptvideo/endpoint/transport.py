@@ -1,8 +1,8 @@
-"""One request to one endpoint, patiently: slots, limits a minute, money, retries.
+"""One request to one endpoint: slots, limits a minute, money, retries.
 
 Retried, with a wait that doubles and is never shorter than the server's Retry-After: connections
 that break, time-outs, 408, 409, 425, 429, 5xx, and replies that are no chat completion. Given up
-at once: what would end every further call the same way (`what_never_mends`). A parameter that the
+at once: what every further call would end with (`permanent_error_hint`). A parameter that the
 server refuses (400, 422) is left out from then on.
 """
 
@@ -16,28 +16,26 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from sharegptvideo.endpoint.adaptive_concurrency import Gate
-from sharegptvideo.endpoint.endpoint import Endpoint, find_endpoint, hide_key
-from sharegptvideo.endpoint.estimate import Size, measure
-from sharegptvideo.endpoint.faults import (
+from sharegptvideo.endpoint.adaptive_concurrency import AdaptiveConcurrency
+from sharegptvideo.endpoint.budget import Price, Size, find_price, measure
+from sharegptvideo.endpoint.messages import Reply, read_reply
+from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, find_endpoint, hide_key
+from sharegptvideo.endpoint.rate_limit import RateLimiter
+from sharegptvideo.endpoint.server_errors import (
     LONGEST_WAIT,
     CallFailedError,
     EndpointError,
     NoCompletionError,
     connection_cause,
     is_overload,
-    is_passing,
+    is_retryable,
     is_timeout,
     message_of,
+    permanent_error_hint,
     refused_parameter,
     retry_after,
     shorten,
-    what_never_mends,
 )
-from sharegptvideo.endpoint.options import EndpointOptions
-from sharegptvideo.endpoint.prices import Price, find_price
-from sharegptvideo.endpoint.rate_limit import Pace
-from sharegptvideo.endpoint.replies import Reply, read_reply
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -45,12 +43,12 @@ if TYPE_CHECKING:
 __all__ = ["Sender"]
 
 T = TypeVar("T")
-# Weight of the newest answer in what answers mostly take.
+# Weight of the newest answer in the moving average of their tokens.
 _NEWEST = 0.05
 
 
 class Sender:
-    """Sends requests for one model; for many tasks of one event loop at a time."""
+    """The connection to one model, for many tasks of one event loop at a time."""
 
     def __init__(
         self,
@@ -72,27 +70,27 @@ class Sender:
         self._client: AsyncOpenAI | None = None
         self._endpoint: Endpoint | None = None
         self._price: Price | None = None
-        self._gate = Gate(options.concurrency)
-        self._pace = Pace(options.rpm, options.tpm)
+        self._concurrency = AdaptiveConcurrency(options.concurrency)
+        self._rate_limiter = RateLimiter(options.rpm, options.tpm)
         self._not_before = 0.0
         self._answered = False
-        self._usual: float | None = None
-        self._gone: EndpointError | None = None
+        self._typical_answer: float | None = None
+        self._permanent_error: EndpointError | None = None
 
     @property
     def endpoint(self) -> Endpoint:
-        """See `find_endpoint`; the same as long as connections are open."""
+        """The endpoint of `find_endpoint`, the same as long as connections are open."""
         return self._endpoint or find_endpoint(self._base_url)
 
     @property
     def price(self) -> Price | None:
-        """See `find_price`; the same as long as connections are open."""
+        """The price of `find_price`, the same as long as connections are open."""
         if self._endpoint is not None:
             return self._price
         return find_price(self.endpoint.base_url, self.model, self.options.prices)
 
     def require_price(self) -> None:
-        """See that a limit of money can be kept.
+        """Check that a limit of money can be kept.
 
         Raises:
             EndpointError: there is a limit, and no price for this model.
@@ -107,7 +105,7 @@ class Sender:
             )
 
     def open(self) -> AsyncOpenAI:
-        """The connections of the running event loop."""
+        """Return the client of the running event loop, opened on first use."""
         from openai import AsyncOpenAI
 
         if self._client is None:
@@ -123,13 +121,13 @@ class Sender:
 
     async def close(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
-        self._gone = self._endpoint = None
+        self._permanent_error = self._endpoint = None
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
     async def send(self, body: Mapping[str, Any]) -> Reply:
-        """The answer to a request.
+        """Return the answer to a request.
 
         Raises:
             CallFailedError: this call failed, after all attempts where they could help.
@@ -139,18 +137,18 @@ class Sender:
 
         async def once() -> Reply:
             self.open()
-            async with self._gate.slot():
-                if self._gone is not None:  # calls that stood in line need not find out again
-                    raise self._gone
+            async with self._concurrency.slot():
+                if self._permanent_error is not None:  # found while this call stood in line
+                    raise self._permanent_error
                 return await self._once(body, size)
 
-        return await self.patiently(once)
+        return await self.retry(once)
 
-    async def patiently(self, once: Callable[[], Awaitable[T]]) -> T:
-        """What `once` gives, called again after errors that may pass.
+    async def retry(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `once`, called again after errors that are retryable.
 
         Raises:
-            CallFailedError: it failed for good, or too often.
+            CallFailedError: it failed with another error, or too often.
             EndpointError: no call can succeed.
         """
         import openai
@@ -162,7 +160,7 @@ class Sender:
             except _RefusedError:
                 continue
             except openai.APIStatusError as error:
-                cause, wait = self._judge_status(error)
+                cause, wait = self._retryable(error)
             except openai.APIConnectionError as error:
                 cause, wait = connection_cause(error), 0.0
             except NoCompletionError as error:
@@ -173,18 +171,18 @@ class Sender:
         raise CallFailedError(f"{cause} ({self._attempts} attempts)")
 
     async def _once(self, body: Mapping[str, Any], size: Size) -> Reply:
-        """One try, with a slot held: waits for its turn, sets money aside, sends."""
+        """Try once, with a slot held: wait for its turn, reserve its cost, send it."""
         import openai
 
         sent = self.as_sent(body)
-        price, meter = self.price, self.options.meter
+        price, budget = self.price, self.options.budget
         images = price.image_tokens if price else 0
-        prompt, answer = size.usual(images)
-        guess = prompt + answer if self._usual is None else prompt + self._usual
+        prompt, answer = size.typical(images)
+        guess = prompt + (answer if self._typical_answer is None else self._typical_answer)
         await self._wait_turn()
-        await self._pace.turn(guess)
-        aside = price.of(*size.most(images)) if price else 0.0
-        await meter.reserve(aside, self.options.max_cost)
+        await self._rate_limiter.acquire(guess)
+        reserved = price.of(*size.most(images)) if price else 0.0
+        await budget.reserve(reserved, self.options.max_cost)
         # What breaks off on the way may have been computed, and so be billed: counted as asked.
         tokens, cost, counted = prompt, price.of(prompt, 0) if price else 0.0, 0
         start, overload = time.monotonic(), False
@@ -197,7 +195,7 @@ class Sender:
                 answer = len(reply.text.encode("utf-8", "surrogatepass")) / 4
                 tokens = prompt + answer
             cost, counted = price.of(tokens - answer, answer) if price else 0.0, 1
-            self._learn_usual(answer)
+            self._update_typical(answer)
             return reply
         except openai.APIStatusError as error:
             tokens, cost, overload = 0, 0.0, is_overload(error)
@@ -212,49 +210,55 @@ class Sender:
                 tokens, cost = 0, 0.0
             raise
         finally:
-            meter.settle(aside, cost, round(tokens) if counted else 0, requests=counted)
-            self._pace.correct(guess, tokens)
-            self._gate.note(time.monotonic() - start, refused=overload)
+            budget.commit(reserved, cost, round(tokens) if counted else 0, requests=counted)
+            self._rate_limiter.correct(guess, tokens)
+            self._concurrency.record(time.monotonic() - start, refused=overload)
 
-    def _learn_usual(self, answer: float) -> None:
-        self._usual = answer + (1 - _NEWEST) * ((self._usual or answer) - answer)
+    def _update_typical(self, answer: float) -> None:
+        before = self._typical_answer or answer
+        self._typical_answer = answer + (1 - _NEWEST) * (before - answer)
 
     async def _post(self, body: Mapping[str, Any]) -> Reply:
         from openai import APIResponseValidationError
 
         try:
             # As plain JSON: building the client's own objects takes longer than all the rest.
-            found: Any = await self.open().post("/chat/completions", cast_to=object, body=body)
-            if isinstance(found, str):  # some servers do not say that what they send is JSON
-                found = json.loads(found)
+            completion: Any = await self.open().post("/chat/completions", cast_to=object, body=body)
+            if isinstance(completion, str):  # some servers do not say that they send JSON
+                completion = json.loads(completion)
         except (APIResponseValidationError, ValueError) as error:
             raise NoCompletionError("the reply is no chat completion") from error
-        reply = read_reply(found, self.model)
+        reply = read_reply(completion, self.model)
         self._answered = True
         return reply
 
     def as_sent(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A request without what the server is known to refuse."""
+        """Return a request without the parameters that the server is known to refuse."""
         sent = {name: value for name, value in body.items() if name not in self.refused}
         if "max_tokens" in self.refused and "max_completion_tokens" not in self.refused:
             sent["max_completion_tokens"] = body["max_tokens"]
         return sent
 
-    def _judge_status(self, error: APIStatusError) -> tuple[str, float]:
-        """(cause, seconds the server asks to wait) of what can be tried again; raises the rest."""
-        cause = f"HTTP {error.status_code}: {self.words_of(error)}"
-        if what_never_mends(error) is not None:
+    def _retryable(self, error: APIStatusError) -> tuple[str, float]:
+        """Return the cause of an error to retry and the seconds the server asks to wait.
+
+        Raises:
+            CallFailedError: this call would fail again.
+            EndpointError: every call would.
+        """
+        cause = f"HTTP {error.status_code}: {self.server_message(error)}"
+        if permanent_error_hint(error) is not None:
             # A key that was good a moment ago is refused for what this text says.
             if error.status_code == 403 and self._answered:
                 raise CallFailedError(cause) from error
-            self._gone = self.hopeless(error)
-            raise self._gone from error
-        if not is_passing(error):
+            self._permanent_error = self.permanent_error(error)
+            raise self._permanent_error from error
+        if not is_retryable(error):
             raise CallFailedError(cause) from error
         return cause, retry_after(error)
 
     def _pause(self, attempt: int, asked: float) -> float:
-        """Seconds to wait; a server's Retry-After holds back all other calls as well."""
+        """Return the seconds to wait; a server's Retry-After holds back all other calls too."""
         if asked:
             self._not_before = max(self._not_before, time.monotonic() + asked)
         own = self.first_wait * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
@@ -264,25 +268,26 @@ class Sender:
         while (left := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(min(left, LONGEST_WAIT))
 
-    def words_of(self, error: APIStatusError) -> str:
-        """What the server said, on one line, without the key, which some servers repeat."""
+    def server_message(self, error: APIStatusError) -> str:
+        """Return what the server said on one line, without the key, which some servers repeat."""
         return shorten(hide_key(message_of(error), self.endpoint))
 
-    def hopeless(self, error: APIStatusError) -> EndpointError:
-        """The error that ends the work, with how to mend it."""
-        address, said = self.endpoint.base_url, self.words_of(error)
-        mend = what_never_mends(error) or "the endpoint cannot be used"
-        if error.status_code in {404, 410}:
-            mend = mend.replace("no such model", f"no model {self.model!r}")
-        return EndpointError(f"{address}: HTTP {error.status_code} ({said}); {mend}")
+    def permanent_error(self, error: APIStatusError) -> EndpointError:
+        """Return the error that ends the work, with its fix."""
+        address, status = self.endpoint.base_url, error.status_code
+        fix = permanent_error_hint(error) or "the endpoint cannot be used"
+        if status in {404, 410}:
+            fix = fix.replace("no such model", f"no model {self.model!r}")
+        message = f"{address}: HTTP {status} ({self.server_message(error)}); {fix}"
+        return EndpointError(message, status=status)
 
     def unreachable(self, error: Exception) -> EndpointError:
-        """The error that says that nobody answers."""
+        """Return the error for a server that does not answer."""
         return EndpointError(
-            f"{self.endpoint.base_url}: {connection_cause(error)}; start the server or mend"
+            f"{self.endpoint.base_url}: {connection_cause(error)}; start the server or fix"
             " --base-url or OPENAI_BASE_URL"
         )
 
 
 class _RefusedError(Exception):
-    """A parameter was refused and is left out from now on: the same call again, at once."""
+    """A parameter was refused and is left out from now on: try the same call again at once."""

@@ -1,4 +1,4 @@
-"""The benchmark: tasks, models, judges and the numbers that come of them."""
+"""The benchmark: answer, judge and score; tasks, comparison of runs, and the statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sharegptvideo.eval.comparison import compare_runs
     from sharegptvideo.eval.during import SampleEvaluation
-    from sharegptvideo.eval.runner import judge_predictions, run_evaluation
+    from sharegptvideo.eval.run import judge_predictions, run_evaluation
     from sharegptvideo.eval.tasks import Task, list_tasks, load_task
 
 __all__ = [
@@ -24,15 +24,15 @@ _HOME = {
     "SampleEvaluation": "during",
     "Task": "tasks",
     "compare_runs": "comparison",
-    "judge_predictions": "runner",
+    "judge_predictions": "run",
     "list_tasks": "tasks",
     "load_task": "tasks",
-    "run_evaluation": "runner",
+    "run_evaluation": "run",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: the runner pulls in pydantic and numpy, which --help has no need of.
+    # Imported on first use: pydantic and numpy would slow --help down.
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -16,7 +16,7 @@ from typing import Any
 from sharegptvideo._concurrency import Progress, ordered_map
 from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.scoring import MISSING_CLIP
+from sharegptvideo.eval.score import MISSING_CLIP
 from sharegptvideo.eval.tasks import Task
 from sharegptvideo.models.adapters import Model
 from sharegptvideo.models.types import Answer, Question, Request, short_hash

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.runner import run_evaluation
+from sharegptvideo.eval.run import run_evaluation
 from sharegptvideo.eval.tasks import (
     chosen_questions,
     load_questions,

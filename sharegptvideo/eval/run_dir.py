@@ -18,7 +18,7 @@ from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind, differences
 from sharegptvideo.errors import UserError
 
-__all__ = ["RunFolder", "package_versions", "read_run"]
+__all__ = ["EvalRunDir", "package_versions", "read_run"]
 
 _PACKAGES = (
     "sharegptvideo",
@@ -61,7 +61,7 @@ _MAY_CHANGE = frozenset({"base_url", "endpoint", "file_hash", "spec"})
 _ADDED = frozenset({"task_hash"})
 
 
-class RunFolder(RunDir):
+class EvalRunDir(RunDir):
     """An open run folder; a context manager that lets no second process write into it."""
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:

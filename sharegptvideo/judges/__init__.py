@@ -1,10 +1,20 @@
 """Judges: from texts to verdicts. Used by the reward stage of the pipeline and by the harness."""
 
-from sharegptvideo.judges.base import Judge, JudgeItem, Verdict, scale_of
+from sharegptvideo.judges.base import (
+    ACCEPTABLE,
+    Judge,
+    JudgeItem,
+    Mark,
+    RulesJudge,
+    Verdict,
+    is_judged,
+    judge_items,
+    verdict_row,
+)
 from sharegptvideo.judges.exact import Exact
 from sharegptvideo.judges.panel import Panel
 from sharegptvideo.judges.registry import JUDGES, open_judge
-from sharegptvideo.judges.rules.answer_match import ACCEPTABLE, AnswerMatch, Mark, mark
+from sharegptvideo.judges.rules.answer_match import AnswerMatch, mark
 
 __all__ = [
     "ACCEPTABLE",
@@ -15,8 +25,11 @@ __all__ = [
     "JudgeItem",
     "Mark",
     "Panel",
+    "RulesJudge",
     "Verdict",
+    "is_judged",
+    "judge_items",
     "mark",
     "open_judge",
-    "scale_of",
+    "verdict_row",
 ]

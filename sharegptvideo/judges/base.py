@@ -1,26 +1,39 @@
-"""What a judge is given, what it returns, and what makes a judge."""
+"""Judges and what they take and give: an item to judge, the verdict on it, and its row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from sharegptvideo._io import dumps, sha256_text
+from sharegptvideo.endpoint import Estimate
 
-if TYPE_CHECKING:
-    from sharegptvideo.endpoint import Estimate
+__all__ = [
+    "ACCEPTABLE",
+    "Judge",
+    "JudgeItem",
+    "Mark",
+    "RulesJudge",
+    "Verdict",
+    "is_judged",
+    "judge_items",
+    "verdict_row",
+]
 
-__all__ = ["Costly", "Judge", "JudgeItem", "Verdict", "scale_of"]
+ACCEPTABLE = 3
+"""The lowest score, of 1 to 5, of an answer that counts as right."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeItem:
-    """One answer to judge. A judge sees these texts and nothing else, no exact state above all.
+    """An answer to judge: a judge sees these texts and nothing else, above all no exact state.
 
     `id` is unique within a call; `caption` is None for sets that have none (MSVD-QA). `clip` is
-    the path of the clip, for judges that look at it (`needs_frames`) and for no other; None where
-    there is none, or none was found.
+    the path of the clip, for judges that see it (`needs_frames`) and for no other; None where
+    there is none.
     """
 
     id: str
@@ -47,61 +60,126 @@ class Verdict:
     `reason` says why. `reply` is the judge's own text where it has one, kept word for word.
     `judge` says which judge answered (see DESIGN.md, run folders); `tokens` is what it cost;
     `repaired` that its first reply could not be read and the second, asked for once, could.
-    `contradiction` is whether the answer contradicts itself; None where the judge does not look.
+    `contradiction` is whether the answer contradicts itself; None where the judge does not check.
     """
 
     id: str
     status: Literal["scored", "unscored"]
-    correct: bool | None
-    score: float | None
-    reason: str | None
-    reply: str | None
+    correct: bool | None = None
+    score: float | None = None
+    reason: str | None = None
+    reply: str | None = None
     judge: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
     repaired: bool = False
     contradiction: bool | None = None
 
 
-@runtime_checkable
-class Judge(Protocol):
-    """Anything that turns items into verdicts.
-
-    Two attributes are looked up and may be left out: `needs_frames` (True: the items carry
-    clips) and `scale` (lowest and highest score, where they are not 1 and 5).
-    """
+class Judge(ABC):
+    """Anything that turns items into verdicts: subclasses say how, and what it needs."""
 
     name: str
 
-    def describe(self) -> dict[str, Any]:
-        """What run.json records: name, kind, prompt or rule version and hash, endpoint."""
-        ...
+    needs_frames: bool = False
+    """Whether it sees clips: its items then carry their paths."""
 
+    scale: tuple[int, int] = (1, 5)
+    """The lowest and the highest score that it gives; a failed answer counts with the lowest."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what run.json records: name, kind, prompt or rule version and hash, endpoint."""
+
+    @abstractmethod
     def check(self) -> None:
-        """Find out, before anything is written, whether the judge can work.
+        """Check, before anything is written, that the judge can work.
 
         Raises:
-            UserError: it cannot (no endpoint, unknown model, no key); says how to mend it.
+            UserError: it cannot (no endpoint, unknown model, no key); names the fix.
         """
-        ...
 
+    @abstractmethod
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield one verdict for each item, as they are done, in any order."""
-        ...
+
+    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:  # noqa: ARG002 - for those that cost
+        """Return what verdicts on these items will take; asks nothing."""
+        return Estimate()
+
+    def keep_in(self, folder: Path) -> None:  # noqa: B027 - for judges that have partial verdicts
+        """Keep partial verdicts, where it has any, in a folder of its own, and use those there."""
 
 
-def scale_of(judge: Judge) -> tuple[int, int]:
-    """The lowest and the highest score that a judge gives; a failed answer counts with the lowest.
+def judge_items(judge: Judge, items: Sequence[JudgeItem]) -> Iterator[tuple[JudgeItem, Verdict]]:
+    """Yield each item with its verdict, as they are done; those without one last, as unscored."""
+    waiting = {item.id: item for item in items}
+    for verdict in judge.judge(items) if items else ():
+        yield waiting.pop(verdict.id), verdict
+    for item in waiting.values():
+        yield item, Verdict(item.id, "unscored", reason="the judge gave no verdict")
 
-    The rules', and that of a judge that does not say, is 1 to 5.
+
+def verdict_row(item: JudgeItem, verdict: Verdict) -> dict[str, Any]:
+    """Return the row of judgements.jsonl for a verdict, with the hash of the texts it is on."""
+    return {"id": item.id, "task": item.task} | asdict(verdict) | {"item_hash": item.hash}
+
+
+def is_judged(row: Mapping[str, Any]) -> bool:
+    """Return whether the verdict in a row is kept, rather than asked for again.
+
+    An unscored one with a reply is kept: it was paid for, and would come again. One without is of
+    a call that failed.
     """
-    scale: tuple[int, int] = getattr(judge, "scale", (1, 5))
-    return scale
+    return row["status"] == "scored" or row["reply"] is not None
 
 
-@runtime_checkable
-class Costly(Protocol):
-    """A judge whose verdicts cost money and time that can be told beforehand."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A score from 1 to 5 and one short sentence that says why.
 
-    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
-        """What verdicts on these items will take; asks nothing."""
-        ...
+    `contradiction` is whether the answer says both yes and no; None where neither was asked for.
+    """
+
+    score: int
+    reason: str
+    contradiction: bool | None = None
+
+
+class RulesJudge(Judge):
+    """A judge that computes its marks; a mark of at least `ACCEPTABLE` is a right answer."""
+
+    version: int
+
+    @abstractmethod
+    def mark(self, item: JudgeItem) -> Mark:
+        """Score one item.
+
+        Raises:
+            ValueError: the reference answer has no words.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, kind and rule version."""
+        return {"name": self.name, "kind": "rules", "version": self.version}
+
+    def check(self) -> None:
+        """Do nothing: rules need nothing that could be missing."""
+
+    def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
+        """Yield a verdict for each item in order; one without a reference is unscored."""
+        about = self.describe()
+        for item in items:
+            try:
+                mark = self.mark(item)
+            except ValueError as error:
+                yield Verdict(item.id, "unscored", reason=str(error), judge=about)
+                continue
+            yield Verdict(
+                item.id,
+                "scored",
+                correct=mark.score >= ACCEPTABLE,
+                score=float(mark.score),
+                reason=mark.reason,
+                judge=about,
+                contradiction=mark.contradiction,
+            )

@@ -47,7 +47,7 @@ class ClipPictures:
         self._kept.clear()
 
     def _sample(self, clip: str) -> Pictures:
-        from sharegptvideo.endpoint.pictures import frame_urls
+        from sharegptvideo.endpoint.messages import frame_urls
         from sharegptvideo.media import sample_frames
 
         frames, indices = sample_frames(clip, self._count)

@@ -1,8 +1,8 @@
-"""`openai:NAME`: a language model behind an OpenAI-compatible endpoint as the judge."""
+"""`openai:NAME`: a language model served by an OpenAI-compatible endpoint as the judge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,9 +15,9 @@ from sharegptvideo.endpoint import (
     Reply,
     in_parallel,
 )
-from sharegptvideo.endpoint.pictures import LONGEST_SIDE, QUALITY, with_pictures
+from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, with_pictures
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges.base import JudgeItem, Verdict
+from sharegptvideo.judges.base import Judge, JudgeItem, Verdict
 from sharegptvideo.judges.frames import ClipPictures
 from sharegptvideo.judges.protocol import UnreadableError, load_protocol
 from sharegptvideo.media import MediaError
@@ -29,7 +29,7 @@ _SEEING = {"sees": "frames", "jpeg": {"quality": QUALITY, "longest_side": LONGES
 _QUOTED = 4000  # characters of an unreadable reply that it is shown again
 
 
-class OpenAIJudge:
+class OpenAIJudge(Judge):
     """Asks for one verdict an item; a reply that cannot be read is asked for once more."""
 
     def __init__(
@@ -93,12 +93,12 @@ class OpenAIJudge:
             response_format=self._protocol.response_format(),
             max_tokens=_MAX_TOKENS,
         )
-        found = in_parallel(self._verdict, items, width=self._client.width, finish=self._finish)
-        for _, verdict in found:
+        done = in_parallel(self._verdict, items, width=self._client.width, finish=self._finish)
+        for _, verdict in done:
             yield verdict
 
-    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
-        """What asking about `items` will take, without repairs; see `ChatClient.estimate`."""
+    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
+        """Return what asking will take, without repairs; see `ChatClient.estimate`."""
         return self._client.estimate(
             (self._asked(item) for item in items),
             response_format=self._protocol.response_format(),
@@ -106,7 +106,7 @@ class OpenAIJudge:
         )
 
     def _asked(self, item: JudgeItem) -> list[dict[str, Any]]:
-        """The messages about an item, with empty places for the pictures."""
+        """Return the messages about an item, with empty places for the pictures."""
         messages: list[dict[str, Any]] = [*self._protocol.messages(item)]
         if self.needs_frames:
             empty = [""] * (self._protocol.frames or 1)
@@ -157,7 +157,7 @@ class OpenAIJudge:
                 break
             replies.append(reply)
             try:
-                found = self._protocol.read(reply.text)
+                values = self._protocol.read(reply.text)
             except UnreadableError as error:
                 problem = f"the reply cannot be read: {error}"
                 if reply.finish_reason == "length":
@@ -168,17 +168,17 @@ class OpenAIJudge:
                     {"role": "user", "content": self._protocol.ask_again(str(error))},
                 ]
                 continue
-            return self._make(item, replies, found, seen)
+            return self._make(item, replies, values, seen)
         return self._make(item, replies, problem, seen)
 
     def _make(
         self,
         item: JudgeItem,
         replies: Sequence[Reply],
-        found: tuple[bool, int, str | None] | str,
+        outcome: tuple[bool, int, str | None] | str,
         seen: Mapping[str, Any],
     ) -> Verdict:
-        """The verdict, from what was read or from the cause of its lack."""
+        """Return the verdict, from what was read or from the reason why there is none."""
         last = replies[-1] if replies else None
         about = self._about() | {
             "answered_by": last.model if last else None,
@@ -187,7 +187,7 @@ class OpenAIJudge:
         }
         if self._client.refused:
             about["left_out"] = sorted(self._client.refused)
-        correct, score, reason = (None, None, found) if isinstance(found, str) else found
+        correct, score, reason = (None, None, outcome) if isinstance(outcome, str) else outcome
         return Verdict(
             id=item.id,
             status="unscored" if correct is None else "scored",
@@ -202,5 +202,5 @@ class OpenAIJudge:
 
 
 def _repeatable(reply: str) -> str:
-    """A reply as a turn of the conversation: no server takes half a surrogate pair or no text."""
+    """Return a reply as a turn of the conversation, as servers take it: valid UTF-8, not empty."""
     return reply[:_QUOTED].encode("utf-8", "replace").decode() or "(nothing)"

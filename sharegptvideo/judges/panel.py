@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import KeyedLog
-from sharegptvideo.endpoint import Estimate
+from sharegptvideo.endpoint import BudgetError, Estimate
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges.base import Costly, Judge, JudgeItem, Verdict, scale_of
+from sharegptvideo.judges.base import (
+    Judge,
+    JudgeItem,
+    Verdict,
+    is_judged,
+    judge_items,
+    verdict_row,
+)
 
 __all__ = ["Panel"]
 
@@ -20,7 +27,7 @@ __all__ = ["Panel"]
 _SHARED = ("protocol", "prompt_version", "prompt_hash", "endpoint")
 
 
-class Panel:
+class Panel(Judge):
     """Asks all members about every item, side by side.
 
     An answer is right (wrong) where more than half of all members say so: one that gave no verdict
@@ -41,7 +48,7 @@ class Panel:
             raise UserError(f"a panel needs two judges or more, each named once; got {given}")
         self.members = tuple(members)
         self.name = f"panel:{','.join(names)}"
-        self.needs_frames = any(getattr(member, "needs_frames", False) for member in members)
+        self.needs_frames = any(member.needs_frames for member in members)
         self.scale = _common_scale(members)
         self._folder: Path | None = None
 
@@ -71,9 +78,8 @@ class Panel:
             member.check()
 
     def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
-        """What asking all members will take; those that cost nothing count for nothing."""
-        asked = [m.estimate(items) for m in self.members if isinstance(m, Costly)]
-        return sum(asked, Estimate())
+        """Return what asking all members will take."""
+        return sum((member.estimate(items) for member in self.members), Estimate())
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield the panel's verdict on each item when all members have given theirs.
@@ -116,12 +122,12 @@ class Panel:
 
 
 def _common_scale(members: Sequence[Judge]) -> tuple[int, int]:
-    """The scale of all members: the mean over different ones would be of nothing."""
-    scales = {member.name: scale_of(member) for member in members}
+    """Return the scale of all members: the mean over different ones would be of nothing."""
+    scales = {member.name: member.scale for member in members}
     if len(set(scales.values())) > 1:
-        told = ", ".join(f"{name} gives {low} to {high}" for name, (low, high) in scales.items())
+        given = ", ".join(f"{name} gives {low} to {high}" for name, (low, high) in scales.items())
         raise UserError(
-            f"a panel's score is a mean, so its members need one scale: {told}; judge by them one"
+            f"a panel's score is a mean, so its members need one scale: {given}; judge by them one"
             " at a time, or give the official protocol openai: judges alone"
         )
     return next(iter(scales.values()))
@@ -181,15 +187,15 @@ class _Asking:
         left = len(self._threads)
         failed: BaseException | None = None
         while left:
-            number, found = self._done.get()
-            if isinstance(found, Verdict):
-                yield number, found
+            number, message = self._done.get()
+            if isinstance(message, Verdict):
+                yield number, message
                 continue
             left -= 1
-            if found is not None:
-                failed = failed or found
+            if message is not None:
+                failed = failed or message
                 # At the limit of money, what the others are at is paid for: they run into it too.
-                if not getattr(found, "lets_others_finish", False):
+                if not isinstance(message, BudgetError):
                     self._stop.set()
         if failed is not None:
             raise failed
@@ -211,7 +217,7 @@ class _Asking:
         left = []
         for item in self._items:
             row = log.rows.get(f"{item.task}/{item.id}")
-            if row is None or row["item_hash"] != item.hash or _worth_asking(row):
+            if row is None or row["item_hash"] != item.hash or not is_judged(row):
                 left.append(item)
             else:
                 kept = {key: row[key] for key in Verdict.__dataclass_fields__}
@@ -221,19 +227,9 @@ class _Asking:
     def _ask(
         self, number: int, member: Judge, items: Sequence[JudgeItem], log: KeyedLog | None
     ) -> None:
-        by_id = {item.id: item for item in items}
-        for verdict in member.judge(items) if items else ():
-            item = by_id.pop(verdict.id)
+        for item, verdict in judge_items(member, items):
             if log is not None:
-                log.append({"task": item.task, "item_hash": item.hash, **asdict(verdict)})
+                log.append(verdict_row(item, verdict))
             self._done.put((number, verdict))
             if self._stop.is_set():
                 return
-        for key in by_id:
-            silent = Verdict(key, "unscored", None, None, "the judge gave no verdict", None)
-            self._done.put((number, silent))
-
-
-def _worth_asking(row: Mapping[str, Any]) -> bool:
-    """As for a judge alone: no verdict and no reply, so the call failed."""
-    return row["status"] == "unscored" and row["reply"] is None

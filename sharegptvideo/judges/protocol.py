@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import unicodedata
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,14 +16,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sharegptvideo._io import parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
+from sharegptvideo._text import shortened
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judges.base import JudgeItem
-from sharegptvideo.judges.quoting import cut, in_line, quoted
-from sharegptvideo.judges.reading import Form, UnreadableError, read_object, shown
 
-__all__ = ["PROTOCOLS", "Protocol", "ReplyKeys", "UnreadableError", "load_protocol"]
+__all__ = [
+    "FORMS",
+    "PROTOCOLS",
+    "Form",
+    "Protocol",
+    "ReplyKeys",
+    "UnreadableError",
+    "cut",
+    "in_line",
+    "load_protocol",
+    "quoted",
+    "read_object",
+]
 
 PROTOCOLS = ("caption-grounded", "official")
+
+Form = Literal["json", "python-dict", "lines"]
+"""The forms that a reply can have."""
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True)
 _TEXTS = ("description", "question", "reference", "answer")
@@ -104,8 +122,8 @@ class Protocol(BaseModel):
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of all that shapes a verdict: wording, form, range."""
-        told = self.model_dump(mode="json", exclude={"protocol", "version"})
-        return sha256_text(json.dumps(told, sort_keys=True))[:16]
+        shaping = self.model_dump(mode="json", exclude={"protocol", "version"})
+        return sha256_text(json.dumps(shaping, sort_keys=True))[:16]
 
     def is_cut(self, item: JudgeItem) -> bool:
         """Whether the judge sees a part of the answer only."""
@@ -113,7 +131,7 @@ class Protocol(BaseModel):
         return shown_part.split() != item.prediction.split()
 
     def messages(self, item: JudgeItem) -> list[dict[str, str]]:
-        """The conversation that asks for a verdict on `item`, without the frames.
+        """Return the conversation that asks for a verdict on `item`, without the frames.
 
         The texts go in as one JSON object whose values can end neither the object nor the block
         around it, or, where the wording has a place for each, on one line each. A long prediction
@@ -135,11 +153,11 @@ class Protocol(BaseModel):
         return cut(prediction, words=self.max_words, characters=self.max_characters)
 
     def ask_again(self, problem: str) -> str:
-        """The message that asks once more after an unreadable reply."""
+        """Return the message that asks once more after an unreadable reply."""
         return self.repair.replace("{problem}", problem)
 
     def response_format(self) -> dict[str, Any] | None:
-        """The `response_format` of the request, the reply's JSON schema; None for other forms."""
+        """Return the request's `response_format`, a JSON schema; None for other forms of reply."""
         if self.reply != "json":
             return None
         kinds: dict[str | None, dict[str, Any]] = {
@@ -165,25 +183,25 @@ class Protocol(BaseModel):
         Raises:
             UnreadableError: anything else: other text, two scores, "4.8", a score out of range.
         """
-        found = read_object(reply, self.reply, self.keys.names)
-        score = found.get(self.keys.score)
+        values = read_object(reply, self.reply, self.keys.names)
+        score = values.get(self.keys.score)
         if isinstance(score, bool) or not isinstance(score, int):
             raise UnreadableError(f"its {self.keys.score} is {shown(score)}, not a whole number")
         if not self.lowest <= score <= self.highest:
             raise UnreadableError(
                 f"its {self.keys.score} {shown(score)} is not from {self.lowest} to {self.highest}"
             )
-        explanation = found.get(self.keys.explanation) if self.keys.explanation else None
+        explanation = values.get(self.keys.explanation) if self.keys.explanation else None
         return (
-            self._is_correct(found, score),
+            self._is_correct(values, score),
             score,
             explanation if isinstance(explanation, str) else None,
         )
 
-    def _is_correct(self, found: dict[str, Any], score: int) -> bool:
+    def _is_correct(self, values: dict[str, Any], score: int) -> bool:
         if self.correct_from is not None:
             return score >= self.correct_from
-        correct = found.get(str(self.keys.correct))
+        correct = values.get(str(self.keys.correct))
         if correct not in ("yes", "no"):
             raise UnreadableError(
                 f'its "{self.keys.correct}" is {shown(correct)}, not "yes" or "no"'
@@ -215,15 +233,15 @@ def load_protocol(
             )
         stem = name.replace("-", "_") + ("_frames" if sees == "frames" else "")
         return _own(stem)
-    found = _parse(str(file), read_text(file, "name another prompt_file"))
-    if found.protocol != name:
+    protocol = _parse(str(file), read_text(file, "name another prompt_file"))
+    if protocol.protocol != name:
         raise UserError(
-            f"{file}: words the protocol {found.protocol}, and the task's is {name}; give the file"
-            " that belongs to it"
+            f"{file}: words the protocol {protocol.protocol}, and the task's is {name}; give the"
+            " file that belongs to it"
         )
-    if sees == "frames" and found.sees != "frames":
-        raise UserError(f"{file}: shows no frames (sees: {found.sees}); say sees: frames in it")
-    return found
+    if sees == "frames" and protocol.sees != "frames":
+        raise UserError(f"{file}: shows no frames (sees: {protocol.sees}); say sees: frames in it")
+    return protocol
 
 
 @cache
@@ -250,3 +268,171 @@ def _parse(where: str, text: str) -> Protocol:
 def _fill(template: str, values: dict[str, str]) -> str:
     """Put the values in their places in one pass, so that no value is taken for a place."""
     return _PLACE.sub(lambda place: values[place[1]], template)
+
+
+# Texts of others in a prompt: they stay data, whatever they hold.
+
+# Escaped besides what no reader sees: "`" could end the block of the prompt, "<" and "[" begin the
+# marks of turns that tokenizers know ("<|im_end|>", "</s>", "[INST]").
+_MARKS = frozenset("`<[")
+# All but the printable ASCII characters that are no marks: these alone are checked one by one.
+_ODD = re.compile(r"[^ -;=-Z\\-_a-~]")
+# Not control or format characters by their category, and yet without a shape of their own.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
+
+def quoted(material: Mapping[str, str]) -> str:
+    r"""Return the texts as one JSON object of several lines that none of them can end or leave.
+
+    Nothing is lost: `json.loads` gives the texts back. Controls, marks of writing direction, what
+    has no width, halves of surrogate pairs and the characters that fences and a chat template's
+    marks are made of are written as \uXXXX.
+    """
+    pairs = (f"  {_string(name)}: {_string(text)}" for name, text in material.items())
+    return "{\n" + ",\n".join(pairs) + "\n}"
+
+
+def in_line(text: str) -> str:
+    r"""Return a text on one line, for wordings that name no block: plain text stays as it is.
+
+    Line ends and tabs become spaces; the rest of what `quoted` escapes is written as \uXXXX.
+    """
+    return _ODD.sub(_escaped, " ".join(text.split()))
+
+
+def cut(text: str, *, words: int | None, characters: int) -> str:
+    """Cut a text after a number of words (as in the paper: joined by single spaces) or characters.
+
+    The second bound holds where the first does not: a hundred thousand letters are one word.
+    """
+    if words is not None and len(text.split(maxsplit=words)) > words:
+        text = " ".join(text.split(maxsplit=words)[:words])
+    return text[:characters]
+
+
+def _string(text: str) -> str:
+    return _ODD.sub(_escaped, json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    unseen = unicodedata.category(character) in _UNSEEN or 0xE0100 <= code <= 0xE01EF
+    if not (unseen or character in _MARKS or character in _BLANK):
+        return character
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+# Replies.
+
+_FENCED = re.compile(r"```(?:json|python)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+# "Score: 4", and as lists and bold print have it: "2. Score: 4", "**Score:** 4".
+_LINE = re.compile(r"(?:[-*]\s+|\d+[.)]\s*)?\**(\w[\w ]*?)\**\s*:\**\s*(.*)")
+_LONGEST = 50_000  # characters of a reply that is read; a verdict is a few hundred
+
+
+class UnreadableError(ValueError):
+    """A reply that states no verdict, or more than one; says why."""
+
+
+def read_object(reply: str, form: Form, keys: Collection[str]) -> dict[str, Any]:
+    """Return what a reply says, by key: one object in `form` and nothing beside it.
+
+    A Markdown fence around the object and a model's `<think>` part before it are let pass.
+    `keys` are those that count; the form `lines` needs them to distinguish keys from text.
+
+    Raises:
+        UnreadableError: anything else: no text, other text around it, a key that comes twice.
+    """
+    text = _THOUGHT.sub("", reply, count=1).strip()
+    fenced = _FENCED.fullmatch(text)
+    if fenced:
+        text = fenced[1].strip()
+    if not text:
+        raise UnreadableError("it is empty")
+    if len(text) > _LONGEST:
+        raise UnreadableError(f"it has {len(text)} characters")
+    return FORMS[form](text, keys)
+
+
+def shown(value: object) -> str:
+    """Return a value of a reply on one line, short enough for a message."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = json.dumps(value) if isinstance(value, str | int | float | None) else repr(value)
+    return shortened(text, 60)
+
+
+def _json(text: str, keys: Collection[str]) -> dict[str, Any]:  # noqa: ARG001 - one form's need
+    try:
+        values = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise UnreadableError("it is nested too deeply") from error
+    except UnreadableError:
+        raise
+    except ValueError as error:  # no JSON, or a number of more digits than Python takes
+        raise UnreadableError("it is not one JSON object") from error
+    if not isinstance(values, dict):
+        raise UnreadableError("it is not one JSON object")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise UnreadableError(f"it gives {shown(name)} twice")
+        values[name] = value
+    return values
+
+
+def _python(text: str, keys: Collection[str]) -> dict[str, Any]:  # noqa: ARG001 - one form's need
+    """`{'pred': 'yes', 'score': 4}`, of literals only; nothing is evaluated."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in the reply's strings
+            body = ast.parse(text, mode="eval").body
+            if not isinstance(body, ast.Dict):
+                raise UnreadableError("it is not one Python dictionary")
+            names = [ast.literal_eval(name) if name else None for name in body.keys]
+            values = [ast.literal_eval(value) for value in body.values]
+    except UnreadableError:
+        raise
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise UnreadableError("it is not one Python dictionary") from error
+    strings = [name for name in names if isinstance(name, str)]
+    if len(strings) < len(names):
+        raise UnreadableError("its keys are not all strings")
+    return _unique(list(zip(strings, values, strict=True)))
+
+
+def _lines(text: str, keys: Collection[str]) -> dict[str, Any]:
+    """`Explanation: ...` and `Score: 4` on lines of their own; a text may go on below its key."""
+    named = {key.lower(): key for key in keys}
+    pairs: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        match = _LINE.fullmatch(line.strip())
+        if match and match[1].lower() in named:
+            pairs.append((named[match[1].lower()], [match[2]]))
+        elif not pairs:
+            raise UnreadableError(f"it does not begin with one of {', '.join(keys)}")
+        else:
+            pairs[-1][1].append(line)
+    values = _unique([(name, "\n".join(parts).strip()) for name, parts in pairs])
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"-?[0-9]{1,4}", text) else text
+
+
+FORMS: Mapping[Form, Callable[[str, Collection[str]], dict[str, Any]]] = {
+    "json": _json,
+    "python-dict": _python,
+    "lines": _lines,
+}

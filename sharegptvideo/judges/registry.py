@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judges.base import Judge
 from sharegptvideo.judges.exact import Exact
+from sharegptvideo.judges.panel import Panel
 from sharegptvideo.judges.rules.answer_match import AnswerMatch
 
 if TYPE_CHECKING:
@@ -45,25 +47,18 @@ def open_judge(
     """
     kind, _, name = spec.partition(":")
     if kind == "panel":
-        from sharegptvideo.judges.panel import Panel
-
         members = [part.strip() for part in name.split(",") if part.strip()]
-        for member in members:
-            if member.startswith("panel:"):
-                raise UserError(f"judge {spec!r}: a panel cannot sit in a panel")
-        return Panel(
-            [
-                open_judge(
-                    member,
-                    base_url=base_url,
-                    protocol=protocol,
-                    prompt_file=prompt_file,
-                    sees=sees,
-                    options=options,
-                )
-                for member in members
-            ]
+        if any(member.startswith("panel:") for member in members):
+            raise UserError(f"judge {spec!r}: a panel cannot sit in a panel")
+        open_member = partial(
+            open_judge,
+            base_url=base_url,
+            protocol=protocol,
+            prompt_file=prompt_file,
+            sees=sees,
+            options=options,
         )
+        return Panel([open_member(member) for member in members])
     if kind == "openai":
         if not name:
             raise UserError(f"judge {spec!r} names no model; write openai:NAME")

@@ -1,4 +1,4 @@
-"""Tell from a file's outer structure, without decoding, whether its end is missing.
+"""Find from a file's outer structure, without decoding, whether its end is missing.
 
 FFmpeg reads a file that was cut short as if it simply ended there. The lengths that containers
 write down say otherwise: MP4 boxes (ISO/IEC 14496-12), RIFF chunks (AVI), the EBML segment
@@ -19,7 +19,7 @@ _GIF_TRAILER = b";"
 
 
 def is_cut_short(file: IO[bytes]) -> bool:
-    """Whether `file` ends before its container says that it does; moves the file position."""
+    """Return whether `file` ends before its container says; moves the file position."""
     length = file.seek(0, os.SEEK_END)
     head = _at(file, 0, 12)
     if head[4:8] in _FIRST_BOXES:
@@ -35,7 +35,7 @@ def is_cut_short(file: IO[bytes]) -> bool:
 
 
 def why_unreadable(file: IO[bytes]) -> str | None:
-    """The plain cause, where one can be seen, why no demuxer takes `file`; else None."""
+    """Return the plain cause, where one can be seen, why no demuxer takes `file`; else None."""
     head = _at(file, 0, 1024)
     if not head:
         return "the file is empty"
@@ -64,7 +64,7 @@ def _boxes_overrun(file: IO[bytes], length: int) -> bool:
         header = _at(file, position, 16)
         size, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if not all(32 <= byte < 127 or byte == 0xA9 for byte in kind):
-            return False  # no longer boxes: padding or a tag behind the last one
+            return False  # no longer boxes: padding or a tag after the last one
         if size == 1:
             size = int.from_bytes(header[8:16], "big")
         elif size == 0:
@@ -87,7 +87,7 @@ def _segment_overruns(file: IO[bytes], length: int) -> bool:
 
 
 def _vint(data: bytes) -> tuple[int | None, int]:
-    """An EBML variable-length integer as (value, bytes used); None for "unknown"."""
+    """Read an EBML variable-length integer as (value, bytes used); None for "unknown"."""
     if not data or not data[0]:
         return None, 1
     used = 9 - data[0].bit_length()

@@ -1,4 +1,4 @@
-"""What can go wrong with a clip: an error when nothing can be read, a warning when some can."""
+"""Errors of clips: one where nothing can be read, and a warning where some frames can."""
 
 from __future__ import annotations
 

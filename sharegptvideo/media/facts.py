@@ -1,16 +1,27 @@
-"""What is known of a clip without decoding it all: size, length, and whether it can be read."""
+"""Facts of clips without decoding them whole: size, length, and whether they can be read."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import warnings
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from sharegptvideo._concurrency import ordered_map, worker_pool
 from sharegptvideo._io import os_error_words
 from sharegptvideo.media.errors import MediaError
-from sharegptvideo.media.pictures import is_picture, natural_order
+from sharegptvideo.media.folder import is_picture, natural_order
+from sharegptvideo.media.video import describe_video
 
-__all__ = ["ClipFacts", "read_facts"]
+__all__ = ["ClipFacts", "read_all_facts", "read_facts"]
+
+_CHUNK = 64
+# Chunks handed out ahead for each worker, so that none waits.
+_AHEAD = 4
+# Reading fewer takes less time than starting a process.
+_FEW = 256
 
 
 class ClipFacts(NamedTuple):
@@ -38,7 +49,7 @@ class ClipFacts(NamedTuple):
 
 
 def read_facts(path: Path) -> ClipFacts:
-    """Facts of a video file or a folder of frames; what cannot be read is told in `error`.
+    """Return the facts of a video file or a folder of frames; `error` says why there are none.
 
     A file: header and first frame. A folder: the sizes of all pictures, and the first and the
     last: header and end of a plain JPEG, others are decoded. So a file whose end does not decode,
@@ -50,7 +61,7 @@ def read_facts(path: Path) -> ClipFacts:
             names, size = _pictures(path)
             return _folder(path, names, size)
         size = path.stat().st_size
-        return _file(path, size)
+        facts = describe_video(path, str(path))
     except MediaError as error:
         return ClipFacts(size, error=str(error).removeprefix(f"{path}: "))
     except OSError as error:
@@ -58,25 +69,39 @@ def read_facts(path: Path) -> ClipFacts:
     except Exception as error:  # noqa: BLE001 - decoders meet strange bytes; one clip stops no run
         cause = " ".join(str(error).split()) or "no cause given"
         return ClipFacts(size, error=f"cannot be read ({type(error).__name__}: {cause})")
-
-
-def _file(path: Path, size: int) -> ClipFacts:
-    from sharegptvideo.media.video import describe_video
-
-    facts = describe_video(path, str(path))
     return ClipFacts(
-        size,
-        facts.duration_s,
-        facts.frames,
-        facts.fps,
-        facts.width,
-        facts.height,
-        facts.damage,
+        size, facts.duration_s, facts.frames, facts.fps, facts.width, facts.height, facts.damage
     )
 
 
+def read_all_facts(
+    root: Path, paths: Sequence[str], workers: int
+) -> Generator[tuple[str, ClipFacts], None, None]:
+    """Yield (path, facts) of each path below `root`, in order, read by worker processes.
+
+    Raises:
+        UserError: a worker process died.
+    """
+    if workers == 1 or len(paths) <= _FEW:
+        for path in paths:
+            yield from _read_chunk((root, [path]))
+        return
+    chunks = ((root, paths[at : at + _CHUNK]) for at in range(0, len(paths), _CHUNK))
+    with worker_pool(workers) as pool:
+        read = ordered_map(_read_chunk, chunks, ahead=workers * _AHEAD, pool=pool)
+        yield from itertools.chain.from_iterable(read)
+
+
+def _read_chunk(chunk: tuple[Path, Sequence[str]]) -> list[tuple[str, ClipFacts]]:
+    root, paths = chunk
+    with warnings.catch_warnings():
+        # Pillow's and our own warnings about a clip are in its facts, or do not matter here.
+        warnings.simplefilter("ignore")
+        return [(path, read_facts(root / path)) for path in paths]
+
+
 def _pictures(folder: Path) -> tuple[list[str], int]:
-    """Names of the pictures, first and last in their natural places, and their bytes."""
+    """Return the names of the pictures in a folder, in no order, and their bytes."""
     names: list[str] = []
     total = 0
     with os.scandir(folder) as entries:
@@ -106,7 +131,7 @@ def _folder(folder: Path, names: list[str], size: int) -> ClipFacts:
 
 
 def _ends(names: list[str]) -> tuple[str, str]:
-    """The first and the last name in natural order."""
+    """Return the first and the last name in natural order."""
     if len({name.translate(_NO_DIGITS) for name in names}) == 1:
         # Digits stand at the same places in all: plain order is the same, and ten times as fast.
         return min(names), max(names)
@@ -119,7 +144,7 @@ _NO_DIGITS = str.maketrans("123456789", "000000000")
 
 
 def _picture_size(folder: Path, name: str) -> tuple[int, int]:
-    """Width and height of the upright picture.
+    """Return width and height of the upright picture.
 
     Raises:
         MediaError: it is no picture, or its end is missing.
@@ -152,10 +177,10 @@ _EXIF = 0xE1
 
 
 def _plain_jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """Width and height from the frame header of a whole JPEG without EXIF; else None.
+    """Return width and height from the frame header of a whole JPEG without EXIF; else None.
 
-    Pillow decodes what is given back as None, and says what is wrong with it. It would take ten
-    times as long for the hundreds of thousands of plain ones.
+    For None, Pillow decodes the picture, and says what is wrong with it. It would take ten times
+    as long for the hundreds of thousands of plain ones.
     """
     head = file.read(_HEAD)
     size = _frame_header(head) if head[:2] == _START else None

@@ -3,41 +3,71 @@
 Kept in one file and brought up to date by each `index_media`: a clip is opened again only if its
 size or time has changed. A folder of frames has changed when its own time has, which is when a
 frame was added, removed or renamed; frames written over in place are noticed with `fresh`.
+
+The file is SQLite, beside the media or in the cache folder: a change of some clips writes those
+clips only, a killed process leaves the last commit, two processes take turns, and anyone can look
+inside. It needs no WAL, which network file systems do not bear.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress, available_cores
-from sharegptvideo._io import os_errors
-from sharegptvideo.errors import UserError
-from sharegptvideo.media.facts import ClipFacts
-from sharegptvideo.media.finding import FoundClip, MediaFolder, list_clips
-from sharegptvideo.media.index_file import (
-    CannotWriteError,
-    DamagedIndexError,
-    IndexFile,
-    Stored,
-    newest_index,
-    open_index,
+from sharegptvideo._io import cache_folder, os_error_words, os_errors
+from sharegptvideo._sqlite import (
+    Layout,
+    OtherFileError,
+    OtherVersionError,
+    is_busy,
+    open_sqlite,
+    transaction,
 )
-from sharegptvideo.media.opening import open_clips
+from sharegptvideo.errors import UserError
+from sharegptvideo.media.facts import ClipFacts, read_all_facts
+from sharegptvideo.media.folder import ListedClip, MediaFolder, list_clips
 
-__all__ = ["Clip", "MediaIndex", "index_media", "known_unreadable"]
+__all__ = [
+    "INDEX_NAME",
+    "CannotWriteError",
+    "Clip",
+    "DamagedIndexError",
+    "IndexFile",
+    "MediaIndex",
+    "Stored",
+    "cached_index",
+    "index_media",
+    "known_unreadable",
+]
 
+INDEX_NAME = "media_index.sqlite"
 
 # A clip changed this recently may change again without a new time: file systems keep it to two
 # seconds at worst (FAT), four milliseconds mostly.
 _SETTLED_NS = 2_000_000_000
 # What a kill costs at most, in seconds of work.
 _COMMIT_S = 1.0
-_STEP = 1000
+
+_MAGIC = b"SQLite format 3\0"
+# "sgvm", at the place that SQLite keeps for the kind of a file.
+_APPLICATION = 0x7367766D
+_TABLE = """
+CREATE TABLE IF NOT EXISTS clips (
+    path TEXT PRIMARY KEY, stem TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, settled INTEGER NOT NULL, duration_s REAL, frames INTEGER,
+    fps REAL, width INTEGER, height INTEGER, damage TEXT, error TEXT
+) WITHOUT ROWID
+"""
+_LAYOUT = Layout((_TABLE,), version=1, application=_APPLICATION)
+_PUT = f"INSERT OR REPLACE INTO clips VALUES ({', '.join('?' * 13)})"
+_FACTS = "bytes, duration_s, frames, fps, width, height, damage, error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +80,32 @@ class Clip:
 
     @property
     def stem(self) -> str:
-        """The path without a file's extension: what rows call the clip by."""
+        """The path without a file's extension, by which rows name the clip."""
         return self.path.rpartition(".")[0] if self.kind == "video" else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the index holds of a clip to notice that the clip has changed.
+
+    `settled` is whether the clip had been left alone for a while when it was opened. One changed
+    the moment before may change again within the same tick of the file system's clock.
+    """
+
+    is_file: bool
+    bytes: int
+    mtime_ns: int
+    settled: bool
+    error: str | None
+
+    def still_is(self, path: Path) -> bool:
+        """Return whether the clip at `path` has the size and the time that it had."""
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        same = not self.is_file or status.st_size == self.bytes
+        return same and status.st_mtime_ns == self.mtime_ns
 
 
 class MediaIndex:
@@ -72,17 +126,17 @@ class MediaIndex:
         self,
         root: Path,
         file: Path,
-        found: list[FoundClip],
+        clips: list[ListedClip],
         errors: dict[str, str],
         opened: int,
         removed: int,
     ) -> None:
         self.root = root
         self.file = file
-        self.folder = MediaFolder(root, found)
+        self.folder = MediaFolder(root, clips)
         self.errors = errors
-        self.videos = sum(clip.is_file for clip in found)
-        self.frame_folders = len(found) - self.videos
+        self.videos = sum(clip.is_file for clip in clips)
+        self.frame_folders = len(clips) - self.videos
         self.opened = opened
         self.removed = removed
 
@@ -90,13 +144,9 @@ class MediaIndex:
         return self.videos + self.frame_folders
 
     def clips(self) -> Iterator[Clip]:
-        """Every clip with its facts, read from the file, in the order of their paths."""
-        index = IndexFile(self.file, create=False)
-        try:
-            for path, is_file, facts in index.facts():
-                yield Clip(path, "video" if is_file else "frames", facts)
-        finally:
-            index.close()
+        """Yield every clip with its facts, read from the file, in the order of their paths."""
+        with contextlib.closing(IndexFile(self.file, create=False)) as index:
+            yield from index.clips()
 
 
 def index_media(
@@ -105,8 +155,9 @@ def index_media(
     workers: int | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> MediaIndex:
-    """Bring the index of a media folder up to date, and give it.
+    """Bring the index of a media folder up to date, and return it.
 
     It is kept in `media_index.sqlite` in the folder, or in the cache folder where the media may
     not be written. A killed run loses about a second of work. An index that is damaged is made
@@ -118,77 +169,63 @@ def index_media(
             one, a script that calls this needs the usual `if __name__ == "__main__"`.
         fresh: open every clip, changed or not.
         progress: called with (done, total, what); a total of 0 means unknown.
+        now: the clock, in seconds, by which what was opened is written about once a second.
 
     Raises:
         UserError: no such folder, a folder below it that cannot be listed, a full disk.
     """
     if workers is not None and workers < 1:
-        raise UserError(f"cannot work with {workers} workers; ask for 1 or more")
+        raise UserError(f"the number of workers must be at least 1, got {workers}")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder of media")
-    tell = progress or (lambda _done, _total, _what: None)
+    show = progress or (lambda _done, _total, _what: None)
     count = workers or available_cores()
     try:
-        return _update(open_index(folder), folder, count, fresh, tell)
+        return _update(_open_index(folder), folder, count, fresh, show, now)
     except DamagedIndexError as error:
         error.path.unlink(missing_ok=True)
-        return _update(open_index(folder, seeded=False), folder, count, True, tell)
+        return _update(_open_index(folder, seeded=False), folder, count, True, show, now)
 
 
 def known_unreadable(root: Path) -> dict[str, Stored]:
-    """Clips that the index of a folder, if there is one, lists as unreadable, by path.
+    """Return clips that the index of a folder, if there is one, lists as unreadable, by path.
 
     Nothing is opened or walked: compare size and time before believing it.
     """
-    path = newest_index(root)
-    if path is None:
+    file = _newest_index(root)
+    if file is None:
         return {}
     try:
-        index = IndexFile(path, create=False)
+        with contextlib.closing(IndexFile(file, create=False)) as index:
+            return index.stored(unreadable=True)
     except (UserError, DamagedIndexError):
         return {}  # it is only a help here; `data status` says what is wrong with it
-    try:
-        return index.stored(unreadable=True)
-    except (CannotWriteError, DamagedIndexError):
-        return {}
-    finally:
-        index.close()
 
 
 def _update(
-    index: IndexFile, root: Path, workers: int, fresh: bool, progress: Progress
+    index: IndexFile,
+    root: Path,
+    workers: int,
+    fresh: bool,
+    progress: Progress,
+    now: Callable[[], float],
 ) -> MediaIndex:
-    try:
+    with contextlib.closing(index):
         stored = index.stored()
         scan = _Scan(root, {} if fresh else stored, progress)
-        errors = scan.errors
-        writer = _Writer(index, scan)
-        total = len(scan.changed)
-        try:
-            # Closed here: an error's traceback would keep the workers busy.
-            with contextlib.closing(open_clips(root, list(scan.changed), workers)) as opened:
-                for path, facts in opened:
-                    writer.add(path, facts)
-                    if facts.error is not None:
-                        errors[path] = facts.error
-                    if writer.done % _STEP == 0 or writer.done == total:
-                        progress(writer.done, total, "clips opened")
-        finally:
-            writer.flush()  # also when interrupted: what was opened need not be again
+        _open_changed(index, scan, root, workers, progress, now)
         gone = stored.keys() - scan.paths
         if gone:
             index.write([], gone)
-        return MediaIndex(root, index.path, scan.found, errors, total, len(gone))
-    finally:
-        index.close()
+        return MediaIndex(root, index.path, scan.clips, scan.errors, len(scan.changed), len(gone))
 
 
 class _Scan:
-    """One walk over the folder, held against what was stored."""
+    """One walk over the folder, compared with what was stored."""
 
     def __init__(self, root: Path, stored: dict[str, Stored], progress: Progress) -> None:
-        self.found: list[FoundClip] = []
+        self.clips: list[ListedClip] = []
         self.paths: set[str] = set()
         self.changed: dict[str, tuple[bool, int, bool]] = {}  # is a file, mtime_ns, settled
         self.errors: dict[str, str] = {}
@@ -196,9 +233,9 @@ class _Scan:
         self._stored = stored
         for clip, status in list_clips(root, self._still_frames):
             self._add(clip, status or _status(root, clip.path))
-            if len(self.found) % _STEP == 0:
-                progress(len(self.found), 0, "clips listed")
-        progress(len(self.found), len(self.found), "clips listed")
+            if len(self.clips) % 1000 == 0:
+                progress(len(self.clips), 0, "clips listed")
+        progress(len(self.clips), len(self.clips), "clips listed")
 
     def _still_frames(self, path: str, status: os.stat_result) -> bool:
         known = self._stored.get(path)
@@ -209,8 +246,8 @@ class _Scan:
             and known.mtime_ns == status.st_mtime_ns
         )
 
-    def _add(self, clip: FoundClip, status: os.stat_result) -> None:
-        self.found.append(clip)
+    def _add(self, clip: ListedClip, status: os.stat_result) -> None:
+        self.clips.append(clip)
         self.paths.add(clip.path)
         known = self._stored.get(clip.path)
         if (
@@ -229,27 +266,207 @@ class _Scan:
 def _status(root: Path, path: str) -> os.stat_result:
     name = f"{root}/{path}"
     with os_errors(name, "run again", action="read"):
-        return os.stat(name)  # noqa: PTH116 - as in `finding`: a Path each costs seconds
+        return os.stat(name)  # noqa: PTH116 - as in `folder`: a Path each costs seconds
 
 
-class _Writer:
-    """Collects what was opened and commits it about once a second."""
+def _open_changed(
+    index: IndexFile,
+    scan: _Scan,
+    root: Path,
+    workers: int,
+    progress: Progress,
+    now: Callable[[], float],
+) -> None:
+    """Open the clips that are new or changed, and write their facts about once a second."""
+    waiting: list[tuple[str, bool, int, bool, ClipFacts]] = []
+    total, last = len(scan.changed), now()
+    try:
+        # Closed here: an error's traceback would keep the workers busy.
+        with contextlib.closing(read_all_facts(root, list(scan.changed), workers)) as opened:
+            for done, (path, facts) in enumerate(opened, start=1):
+                waiting.append((path, *scan.changed[path], facts))
+                if facts.error is not None:
+                    scan.errors[path] = facts.error
+                if now() - last >= _COMMIT_S:
+                    index.write(waiting)
+                    waiting, last = [], now()
+                progress(done, total, "clips opened")
+    finally:
+        if waiting:  # also when interrupted: what was opened need not be again
+            index.write(waiting)
 
-    def __init__(self, index: IndexFile, scan: _Scan) -> None:
-        self.done = 0
-        self._index = index
-        self._changed = scan.changed
-        self._waiting: list[tuple[str, bool, int, bool, ClipFacts]] = []
-        self._last = time.monotonic()
 
-    def add(self, path: str, facts: ClipFacts) -> None:
-        self.done += 1
-        self._waiting.append((path, *self._changed[path], facts))
-        if time.monotonic() - self._last >= _COMMIT_S:
-            self.flush()
+class DamagedIndexError(Exception):
+    """The file at `path` is an index of ours that SQLite cannot read; it can be made again."""
 
-    def flush(self) -> None:
-        if self._waiting:
-            self._index.write(self._waiting)
-            self._waiting = []
-        self._last = time.monotonic()
+    def __init__(self, path: Path, cause: object) -> None:
+        super().__init__(f"{path}: {cause}")
+        self.path = path
+
+
+class CannotWriteError(UserError):
+    """The place does not take an index: no rights, a read-only disk, one without locks."""
+
+    def __init__(self, path: Path, cause: object) -> None:
+        super().__init__(f"{path}: cannot be written ({cause})", exit_code=1)
+
+
+class IndexFile:
+    """An open index. Errors of the disk and of the lock are `UserError`s that name the file.
+
+    Raises:
+        DamagedIndexError: the file is an index, and broken or of another version.
+        UserError: the file cannot be made or written here, or is something else.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True, wait_s: float = 60.0) -> None:
+        """Open the file, or make it; where another process writes it, wait for `wait_s` seconds."""
+        self.path = path
+        self._wait_s = wait_s
+        try:
+            with self._sqlite_errors():
+                self._base = open_sqlite(
+                    path, _LAYOUT, create=create, must_write=create, wait_s=wait_s
+                )
+        except OtherVersionError as error:
+            raise DamagedIndexError(path, "of another version") from error
+        except OtherFileError as error:
+            raise _not_ours(path) from error
+        except DamagedIndexError as error:
+            if not _has_mark(path):
+                raise _not_ours(path) from error
+            raise
+
+    def stored(self, *, unreadable: bool = False) -> dict[str, Stored]:
+        """Return every clip, or only those with an error, by the path below the root."""
+        query = "SELECT path, kind, bytes, mtime_ns, settled, error FROM clips"
+        if unreadable:
+            query += " WHERE error IS NOT NULL"
+        with self._sqlite_errors():
+            return {
+                _path_of(key): Stored(kind == "video", size, mtime, bool(settled), error)
+                for key, kind, size, mtime, settled, error in self._base.execute(query)
+            }
+
+    def clips(self) -> Iterator[Clip]:
+        """Yield every clip in the order of the paths."""
+        query = f"SELECT path, kind, {_FACTS} FROM clips ORDER BY path"
+        with self._sqlite_errors():
+            for key, kind, *facts in self._base.execute(query):
+                yield Clip(_path_of(key), kind, ClipFacts(*facts))
+
+    def write(
+        self,
+        clips: Iterable[tuple[str, bool, int, bool, ClipFacts]],
+        gone: Iterable[str] = (),
+    ) -> None:
+        """Put (path, is a file, mtime_ns, settled, facts) and drop paths, all or nothing."""
+        rows = []
+        for path, is_file, mtime, settled, facts in clips:
+            clip = Clip(path, "video" if is_file else "frames", facts)
+            place = (_key(path), _key(clip.stem), clip.kind)
+            rows.append((*place, facts.bytes, mtime, settled, *facts[1:]))
+        with self._sqlite_errors(), transaction(self._base):
+            self._base.executemany(_PUT, rows)
+            self._base.executemany("DELETE FROM clips WHERE path = ?", ((_key(p),) for p in gone))
+
+    def copy(self, other: IndexFile) -> None:
+        """Replace what is here with what another index holds, all or nothing."""
+        with self._sqlite_errors(), transaction(self._base):
+            self._base.execute("DELETE FROM clips")
+            self._base.executemany(_PUT, other._base.execute("SELECT * FROM clips"))
+
+    def close(self) -> None:
+        """Close the file; what was written is on disk already."""
+        self._base.close()
+
+    @contextlib.contextmanager
+    def _sqlite_errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _BROKEN:
+                raise DamagedIndexError(self.path, error) from error
+            if code in _REFUSED:
+                raise CannotWriteError(self.path, error) from error
+            cause = f"cannot be written ({error}); free some space"
+            if is_busy(error):
+                cause = f"written by another process for {self._wait_s:g} s; wait for its end"
+            raise UserError(
+                f"{self.path}: {cause} and run again, what was finished is kept", exit_code=1
+            ) from error
+
+
+_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+_REFUSED = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_PROTOCOL,
+}
+
+
+def cached_index(root: Path) -> Path:
+    """Return where the index of media that may not be written lies: the cache folder."""
+    key = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return cache_folder() / "media" / f"{key}.sqlite"
+
+
+def _newest_index(root: Path) -> Path | None:
+    """Return the index of a media folder that was written last, or None."""
+    there = [path for path in (root / INDEX_NAME, cached_index(root)) if path.is_file()]
+    return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _open_index(root: Path, *, seeded: bool = True) -> IndexFile:
+    """Open the index beside the media, or in the cache folder where that cannot be written.
+
+    One in the cache folder starts from what lies beside the media, if `seeded`.
+    """
+    beside, cached = root / INDEX_NAME, cached_index(root)
+    with contextlib.suppress(CannotWriteError):
+        return IndexFile(beside)
+    seeded = seeded and _newest_index(root) == beside
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWriteError(cached, os_error_words(error)) from error
+    index = IndexFile(cached)
+    if seeded:
+        # One that cannot be read is no loss: the clips are opened anew.
+        with (
+            contextlib.suppress(UserError, DamagedIndexError),
+            contextlib.closing(IndexFile(beside, create=False)) as other,
+        ):
+            index.copy(other)
+    return index
+
+
+def _has_mark(path: Path) -> bool:
+    """Return whether a file that SQLite cannot read begins as our index, and may be remade."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as error:
+        raise CannotWriteError(path, os_error_words(error)) from error
+    return head[:16] == _MAGIC and int.from_bytes(head[68:72], "big") == _APPLICATION
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(f"{path}: not a media index of this package; move it away and run again")
+
+
+def _key(path: str) -> str | bytes:
+    """Return a path as SQLite takes it: a name that is no Unicode goes in as its bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _path_of(key: str | bytes) -> str:
+    return os.fsdecode(key) if isinstance(key, bytes) else key

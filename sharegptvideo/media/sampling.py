@@ -1,12 +1,16 @@
-"""The one way into a clip's pixels."""
+"""Frames sampled from a clip, whether a video file, its bytes or a folder of pictures."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sharegptvideo._io import os_errors
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.errors import MediaError
+from sharegptvideo.media.folder import PICTURE_SUFFIXES, is_picture, natural_order
+from sharegptvideo.media.video import sample_video, spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +27,7 @@ class SampledFrames(NamedTuple):
 
 
 def sample_frames(video: str | Path | bytes | bytearray | memoryview, n: int) -> SampledFrames:
-    """Exactly `n` frames spread over the whole of a clip, first and last included.
+    """Return exactly `n` frames spread over the whole of a clip, first and last included.
 
     Frame i is number `floor(linspace(0, N - 1, n))[i]`, where N counts the frames that a full
     decode yields: an edit list is honoured (frames that it cuts away are not shown and not
@@ -48,20 +52,57 @@ def sample_frames(video: str | Path | bytes | bytearray | memoryview, n: int) ->
         MediaWarning: the file is damaged; the frames that decode were used.
     """
     if n < 1:
-        raise UserError(f"cannot sample {n} frames; ask for 1 or more")
+        raise UserError(f"the number of frames must be at least 1, got {n}")
     if not isinstance(video, str | Path):
-        from sharegptvideo.media.video import sample_video
-
         data = bytes(video)
         return SampledFrames(*sample_video(data, f"<bytes, {len(data)} B>", n))
     path = Path(video)
     if path.is_dir():
-        from sharegptvideo.media.pictures import sample_folder
-
-        return SampledFrames(*sample_folder(path, str(path), n))
+        return _sample_folder(path, n)
     if not path.is_file():
         cause = "is not a file" if path.exists() else "no such file or folder"
         raise MediaError(f"{path}: {cause}")
-    from sharegptvideo.media.video import sample_video
-
     return SampledFrames(*sample_video(path, str(path), n))
+
+
+def _sample_folder(folder: Path, n: int) -> SampledFrames:
+    """Return `n` evenly spread pictures of `folder`.
+
+    Opens only the pictures it returns: a folder may lie on a network and hold hundreds.
+    """
+    import numpy as np
+
+    with (
+        os_errors(folder, action="opened", raises=MediaError, exit_code=1),
+        os.scandir(folder) as entries,
+    ):
+        names = sorted((e.name for e in entries if is_picture(e.name)), key=natural_order)
+    if not names:
+        kinds = ", ".join(PICTURE_SUFFIXES)
+        raise MediaError(f"{folder}: the folder holds no frames (pictures named *{kinds})")
+    indices = spread(len(names), n)
+    pictures = {index: _read_picture(folder / names[index]) for index in sorted(set(indices))}
+    first = pictures[indices[0]]
+    for index, picture in pictures.items():
+        if picture.shape != first.shape:
+            sizes = " and ".join(
+                f"{names[i]} is {pictures[i].shape[1]}×{pictures[i].shape[0]}"
+                for i in (indices[0], index)
+            )
+            raise MediaError(f"{folder}: the frames differ in size ({sizes})")
+    return SampledFrames(np.stack([pictures[index] for index in indices]), indices)
+
+
+def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            # A camera's orientation tag is to pictures what the display matrix is to videos.
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(upright.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # PIL's messages repeat the path; those of the system carry it apart.
+        cause = str(getattr(error, "strerror", None) or error).split(" '")[0]
+        raise MediaError(f"{path.parent}: frame {path.name} cannot be read ({cause})") from error

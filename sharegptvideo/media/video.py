@@ -1,8 +1,8 @@
-"""Frames of one video file, by PyAV: a full decode, or seeks that are proved against it.
+"""Frames of one video file, by PyAV: a full decode, or seeks that are checked against the packets.
 
-One reader gives every frame, so no pixel depends on which reader was at hand (README.md in this
-folder says why there is no second one). Short clips are decoded whole: only that tells how many
-frames there are. Long clips are sought, and each stretch that is decoded is checked against
+One reader gives every frame, so no pixel depends on which readers are installed (README.md in this
+folder says why there is no second one). Short clips are decoded whole: only that counts their
+frames. Long clips are sought, and each stretch that is decoded is checked against
 the packet index; the first thing that does not fit sends the clip to the full decode.
 """
 
@@ -12,15 +12,14 @@ import bisect
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from sharegptvideo._io import os_errors
 from sharegptvideo.media.container_end import is_cut_short, why_unreadable
 from sharegptvideo.media.errors import MediaError, MediaWarning
-from sharegptvideo.media.picking import Picker, spread
 
 if TYPE_CHECKING:
     import av.container
@@ -32,7 +31,15 @@ if TYPE_CHECKING:
     _Packet = av.packet.Packet[av.video.VideoStream]
     _Frame = av.video.VideoFrame
 
-__all__ = ["VideoFacts", "describe_video", "sample_video", "timed_frames"]
+__all__ = [
+    "VideoFacts",
+    "describe_video",
+    "orientation",
+    "sample_video",
+    "spread",
+    "timed_frames",
+    "upright",
+]
 
 # Decoding this many pixels takes somewhat under a second on one core. Up to here a clip is
 # decoded whole, so that damage anywhere in it is noticed; beyond, seeking saves up to 25 times.
@@ -57,7 +64,7 @@ class _Clip:
     source: Path | bytes
 
     def bytes_io(self) -> IO[bytes]:
-        """A fresh file object. Python's own, so that no file name is taken for a URL or pattern."""
+        """Open Python's own file object, so that no name is taken for a URL or a pattern."""
         if isinstance(self.source, bytes):
             return io.BytesIO(self.source)
         with os_errors(self.source, action="opened", raises=MediaError, exit_code=1):
@@ -65,7 +72,7 @@ class _Clip:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
-        """The container and the stream that a player would show."""
+        """Open the container, and its stream that a player would show."""
         import av
 
         with self.bytes_io() as file:
@@ -84,6 +91,83 @@ class _Clip:
                 # process a core already.
                 stream.codec_context.thread_count = 1
                 yield container, stream
+
+
+def spread(count: int, n: int) -> list[int]:
+    """Return `floor(linspace(0, count - 1, n))`, in whole numbers: no rounding is off by one.
+
+    >>> spread(10, 4), spread(3, 5), spread(10, 1)
+    ([0, 3, 6, 9], [0, 0, 1, 1, 2], [0])
+    """
+    last = max(count - 1, 0)
+    return [i * last // (n - 1) for i in range(n)] if n > 1 else [0]
+
+
+class _Picker:
+    """Takes decoded frames in order and keeps those at `indices`, converted.
+
+    The first frame of the clip sets size and orientation for all. A later frame of another size
+    (a stream that changes resolution) is scaled to the first one's, as players do.
+    """
+
+    def __init__(self, indices: list[int]) -> None:
+        self.indices = indices
+        self._slots: dict[int, list[int]] = {}
+        for slot, index in enumerate(indices):
+            self._slots.setdefault(index, []).append(slot)
+        self._array: npt.NDArray[np.uint8] | None = None
+        self._size = (0, 0)
+        self._turn = (1, 0, 0, 1)
+
+    def offer(self, index: int, frame: av.video.VideoFrame) -> None:
+        """Keep `frame`, number `index` of the clip, if it is wanted."""
+        import numpy as np
+
+        slots = self._slots.get(index)
+        if slots is None:
+            return
+        if self._array is None:
+            self._size = (frame.width, frame.height)
+            self._turn = orientation(frame)
+        width, height = self._size
+        if (frame.width, frame.height) != self._size:
+            frame = frame.reformat(width, height, format="rgb24")
+        pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        image = upright(pixels, self._turn)
+        if self._array is None:
+            self._array = np.empty((len(self.indices), *image.shape), dtype=np.uint8)
+        self._array[slots] = image
+
+    def frames(self) -> npt.NDArray[np.uint8]:
+        """Return the frames kept, n×H×W×3."""
+        assert self._array is not None
+        return self._array
+
+
+def orientation(frame: av.video.VideoFrame) -> tuple[int, int, int, int]:
+    """Return (a, b, c, d) of the display matrix: x' = ax + cy and y' = bx + dy, y downwards."""
+    import numpy as np
+    from av.sidedata.sidedata import Type
+
+    side_data: Mapping[Type, Any] = frame.side_data  # type: ignore[assignment]  # av's stub is wrong
+    if Type.DISPLAYMATRIX not in side_data:
+        return (1, 0, 0, 1)
+    matrix = bytes(side_data[Type.DISPLAYMATRIX])
+    a, b, _, c, d, *_ = np.frombuffer(matrix, dtype=np.int32, count=9).tolist()
+    return (a, b, c, d)
+
+
+def upright(image: npt.NDArray[np.uint8], turn: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+    """Turn and mirror `image` (H×W×3) to the nearest quarter, as a display matrix shows it.
+
+    The matrix is that of ISO/IEC 14496-12, 6.2.2 and of FFmpeg's libavutil/display.h.
+    """
+    a, b, c, d = turn
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, across, down = image.swapaxes(0, 1), c, b
+    else:
+        across, down = a, d
+    return image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
 @dataclass
@@ -127,14 +211,14 @@ class _Index:
             self.key_pts.append(packet.pts)
 
     def is_sound(self) -> bool:
-        """Whether times name frames beyond doubt, so that seeking can be checked."""
+        """Return whether times name frames beyond doubt, so that seeking can be checked."""
         return self.plain and len(set(self.pts)) == len(self.pts) and len(self.key_pts) > 1
 
 
 def sample_video(
     source: Path | bytes, name: str, n: int
 ) -> tuple[npt.NDArray[np.uint8], list[int]]:
-    """`n` evenly spread frames (n×H×W×3, RGB) and their indices; see `sample_frames`."""
+    """Return `n` evenly spread frames (n×H×W×3, RGB) and their indices; see `sample_frames`."""
     import av
 
     damage = _Damage()
@@ -153,7 +237,7 @@ def sample_video(
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What a file is, as far as its header and its first frame tell.
+    """Facts of a video file, as its header and its first frame give them.
 
     `frames` is the number that the container states (an edit list may show fewer); where it
     states none, or the file is damaged, its packets are counted. Width and height are those of
@@ -169,7 +253,7 @@ class VideoFacts:
 
 
 def describe_video(path: Path, name: str) -> VideoFacts:
-    """Facts of a video file, from its header and one decoded frame.
+    """Return the facts of a video file, from its header and one decoded frame.
 
     Raises:
         MediaError: nothing can be read; one line with name and cause.
@@ -178,7 +262,7 @@ def describe_video(path: Path, name: str) -> VideoFacts:
 
     damage = _Damage()
     clip = _Clip(name, path)
-    picker = Picker([0])
+    picker = _Picker([0])
     try:
         with clip.bytes_io() as file:
             if is_cut_short(file):
@@ -204,7 +288,7 @@ def describe_video(path: Path, name: str) -> VideoFacts:
 
 
 def timed_frames(path: Path, name: str, damage: list[str]) -> Iterator[tuple[float, _Frame]]:
-    """(seconds since the first, frame) of every frame that decodes; fills `damage` with causes.
+    """Yield (seconds since the first, frame) of all that decode; causes go into `damage`.
 
     Raises:
         MediaError: the file cannot be opened as a video.
@@ -222,26 +306,26 @@ def timed_frames(path: Path, name: str, damage: list[str]) -> Iterator[tuple[flo
 
 
 def _seconds(container: av.container.InputContainer, stream: av.video.VideoStream) -> float | None:
-    """How long the stream is as its container says, else how long the container is."""
+    """Return how long the stream is as its container says, else how long the container is."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / 1e6 if container.duration else None
 
 
-def _sample(clip: _Clip, n: int, damage: _Damage) -> tuple[Picker, int]:
-    """What was picked and how many frames there are.
+def _sample(clip: _Clip, n: int, damage: _Damage) -> tuple[_Picker, int]:
+    """Return the picked frames and how many there are.
 
     Never holds more than one decoded frame besides those asked for.
     """
     with clip.bytes_io() as file:
         if is_cut_short(file):
             damage.add("the file is cut short")
-    done: tuple[Picker, int] | None = None
+    done: tuple[_Picker, int] | None = None
     with clip.open() as (container, stream):
         index = _read_index(container, stream, damage)
         area = stream.codec_context.width * stream.codec_context.height
         if index.count * area > FULL_DECODE_PIXELS and index.is_sound() and not damage.causes:
-            picker = Picker(spread(index.count, n))
+            picker = _Picker(spread(index.count, n))
             if _pick_by_seeking(container, stream, index, picker):
                 return picker, index.count
         elif index.packets:
@@ -255,16 +339,16 @@ def _sample(clip: _Clip, n: int, damage: _Damage) -> tuple[Picker, int]:
     return picker, count
 
 
-def _decode_again(clip: _Clip, count: int, n: int, damage: _Damage) -> tuple[Picker, int]:
+def _decode_again(clip: _Clip, count: int, n: int, damage: _Damage) -> tuple[_Picker, int]:
     with clip.open() as (container, stream):
         # What stops the reading was noted when the index was read.
         packets = _packets(container, stream, _Damage())
         return _pick(_frames(packets, stream, damage), count, n)
 
 
-def _pick(frames: Iterator[_Frame], expected: int, n: int) -> tuple[Picker, int]:
+def _pick(frames: Iterator[_Frame], expected: int, n: int) -> tuple[_Picker, int]:
     """Offer all `frames`; what was picked is right if as many came as were expected."""
-    picker = Picker(spread(expected, n))
+    picker = _Picker(spread(expected, n))
     count = 0
     for frame in frames:
         picker.offer(count, frame)
@@ -275,7 +359,7 @@ def _pick(frames: Iterator[_Frame], expected: int, n: int) -> tuple[Picker, int]
 def _packets(
     container: av.container.InputContainer, stream: av.video.VideoStream, damage: _Damage
 ) -> Iterator[_Packet | None]:
-    """The stream's packets, at the end one that is empty or None: "hand out what is left"."""
+    """Yield the stream's packets, at the end one that is empty or None: "hand out what is left"."""
     import av
 
     packets = container.demux(stream)
@@ -304,7 +388,7 @@ def _read_index(
 def _frames(
     packets: Iterable[_Packet | None], stream: av.video.VideoStream, damage: _Damage
 ) -> Iterator[_Frame]:
-    """Every frame that decodes. A packet that does not is noted and passed over, as players do."""
+    """Yield every frame that decodes; other packets are noted and skipped, as players do."""
     import av
 
     for packet in packets:
@@ -323,7 +407,7 @@ def _pick_by_seeking(
     container: av.container.InputContainer,
     stream: av.video.VideoStream,
     index: _Index,
-    picker: Picker,
+    picker: _Picker,
 ) -> bool:
     """Fill `picker` by decoding only from the key frames before the frames wanted.
 
@@ -355,7 +439,7 @@ def _stretch(
     index: _Index,
     key: int,
 ) -> Iterator[tuple[int, _Frame]]:
-    """(place, frame) from the key frame at time `key` on; ends at the first thing amiss."""
+    """Yield (place, frame) from the key frame at time `key` on, up to the first irregularity."""
     import av
 
     try:
@@ -376,7 +460,7 @@ def _stretch(
 
 
 def _shown_stream(name: str, container: av.container.InputContainer) -> av.video.VideoStream:
-    """The video stream marked as default, else the first; a cover picture is not a video."""
+    """Return the video stream marked as default, else the first; a cover picture is not a video."""
     from av.stream import Disposition
 
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -394,6 +478,6 @@ def _shown_stream(name: str, container: av.container.InputContainer) -> av.video
     return stream
 
 
-def _plain(error: Exception) -> str:
-    """FFmpeg's own words for an error, without its number and the file's name."""
-    return str(getattr(error, "strerror", None) or error)
+def _plain(error: av.FFmpegError | OSError) -> str:
+    """Return FFmpeg's own words for an error, without its number and the file's name."""
+    return str(error.strerror or error)

@@ -67,24 +67,24 @@ def encode(
         ids = _ids(tokenizer, turns, generation=True)
     else:
         ids = _ids(tokenizer, turns, generation=False)
-    spoken = [False] * len(ids)
+    assistant_mask = [False] * len(ids)
     for number, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         start = _shared(_ids(tokenizer, turns[:number], generation=True), ids)
         end = _shared(_ids(tokenizer, turns[: number + 1], generation=False), ids)
-        spoken[start:end] = [True] * (end - start)
-    return ids, spoken
+        assistant_mask[start:end] = [True] * (end - start)
+    return ids, assistant_mask
 
 
 def expand_video(
-    ids: list[int], spoken: list[bool], video_token: int, count: int
+    ids: list[int], assistant_mask: list[bool], video_token: int, count: int
 ) -> tuple[list[int], list[bool]]:
     """Give the clip its `count` positions (frames × (patches + 1)) in place of one token."""
     at = ids.index(video_token)
     return (
         ids[:at] + [video_token] * count + ids[at + 1 :],
-        spoken[:at] + [False] * count + spoken[at + 1 :],
+        assistant_mask[:at] + [False] * count + assistant_mask[at + 1 :],
     )
 
 

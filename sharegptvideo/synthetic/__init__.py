@@ -1,4 +1,4 @@
-"""A small rendered world with exact captions: the embedded default of every command."""
+"""A small rendered world with exact captions: data for every command without a download."""
 
 from sharegptvideo.synthetic.exact import Check, check_answer, is_right
 from sharegptvideo.synthetic.language import KINDS, Faults

@@ -1,4 +1,4 @@
-"""Is an answer right? Decided from the clip's exact state, never from the caption."""
+"""Verdicts on answers from the clip's exact state, never from its caption."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def check_answer(question: Mapping[str, Any], answer: str, *, ignore_things: boo
     Right is an answer that states what is expected, claims nothing that is false of the clip,
     and does not contradict itself. A value that is denied ("not blue") states nothing, and is
     false where the clip shows it. A question of presence is answered by a yes or a no in words;
-    telling of the thing alone ("is no ring") is wrong, and so is telling of another thing.
+    naming the thing alone ("is no ring") is wrong, and so is an answer about another thing.
 
     Args:
         question: `Question.as_dict()` with the clip's `state` (`ClipState.as_dict()`), as
             `load_questions` gives it.
         answer: the text of the answer.
-        ignore_things: leave invented things out of account, to tell what else is wrong.
+        ignore_things: leave invented things out of account, to see what else is wrong.
     """
     state = ClipState.from_dict(question["state"])
     reading = read_answer(answer, question["about"] if question["about"] in SHAPES else None)
@@ -127,8 +127,8 @@ def _unexpected(question: Mapping[str, Any], reading: Reading) -> str | None:
     for attribute, accepted in expected.items():
         stated = tuple(_stated(question, reading, attribute))
         if list(stated) not in [list(values) for values in accepted]:
-            found = ", ".join(stated) or "nothing"
-            return f'{attribute}: says {found}, expected "{", ".join(accepted[0])}"'
+            values_said = ", ".join(stated) or "nothing"
+            return f'{attribute}: says {values_said}, expected "{", ".join(accepted[0])}"'
     return None
 
 

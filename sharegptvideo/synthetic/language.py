@@ -9,7 +9,7 @@ from typing import Any
 
 from sharegptvideo.synthetic.state import COLOURS, SHAPES, ClipState, ObjectState
 
-__all__ = ["INVENTED", "KINDS", "Faults", "Question", "ask", "caption", "distil"]
+__all__ = ["INVENTED", "KINDS", "Faults", "Question", "caption", "distil", "draw_questions"]
 
 KINDS = (
     "colour",
@@ -23,7 +23,7 @@ KINDS = (
     "presence",
 )
 
-# What an answer distilled from a language model adds without looking, by the scene that
+# What an answer distilled from a language model adds without seeing the clip, by the scene that
 # suggests it. No clip ever shows any of these.
 INVENTED: dict[str, tuple[str, str]] = {
     "plain": ("lamp", "with a lamp hanging above"),
@@ -37,7 +37,7 @@ _WAY = {"left": "to the left", "right": "to the right", "up": "up", "down": "dow
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How often a distilled SFT answer is at fault. Shares in [0, 1].
+    """Rates of faults in distilled SFT answers, as shares in [0, 1].
 
     `invented_in_context`: a detail the clip does not show, where the scene suggests one
     (the backgrounds in `contexts`); `invented_elsewhere`: anywhere else. `yes_to_absent`:
@@ -52,7 +52,7 @@ class Faults:
     contexts: tuple[str, ...] = ("striped", "checkered")
 
     def as_dict(self) -> dict[str, Any]:
-        """The rates as plain JSON values."""
+        """Return the rates as plain JSON values."""
         return asdict(self)
 
 
@@ -75,12 +75,12 @@ class Question:
     about: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The question as plain JSON values."""
+        """Return the question as plain JSON values."""
         return asdict(self)
 
 
 def caption(state: ClipState, rng: random.Random) -> str:
-    """A paragraph that tells the whole state, worded differently each time."""
+    """Describe the whole state in a paragraph, worded differently each time."""
     count = len(state.objects)
     tone = "dark" if state.dark else "light"
     number = "one object" if count == 1 else "two objects"
@@ -94,10 +94,10 @@ def caption(state: ClipState, rng: random.Random) -> str:
     )
     order = list(state.objects)
     rng.shuffle(order)
-    return " ".join([scene, *(_told(item, rng) for item in order)])
+    return " ".join([scene, *(_describe(item, rng) for item in order)])
 
 
-def _told(item: ObjectState, rng: random.Random) -> str:
+def _describe(item: ObjectState, rng: random.Random) -> str:
     name = f"{item.size} {item.colour} {item.shape}"
     it = f"the {item.shape}"
     if item.change == "appear":
@@ -139,7 +139,7 @@ def _told(item: ObjectState, rng: random.Random) -> str:
     return f"{first} {rng.choice(ends[item.change])}"
 
 
-def ask(state: ClipState, rng: random.Random, count: int) -> list[Question]:
+def draw_questions(state: ClipState, rng: random.Random, count: int) -> list[Question]:
     """Draw `count` different questions, in random order.
 
     One is of presence (of something there or not, evenly) and, where something changes, at
@@ -164,7 +164,7 @@ def ask(state: ClipState, rng: random.Random, count: int) -> list[Question]:
 
 
 def _still_picture(item: ObjectState, rng: random.Random) -> list[Question]:
-    """The questions that one frame answers, and the direction of motion."""
+    """Make the questions that one frame answers, and that of the direction of motion."""
     shape = item.shape
     first = " at the start" if item.change == "colour" else ""
     that = f"the object that starts {item.colour}" if first else f"the {item.colour} object"
@@ -211,7 +211,7 @@ def _still_picture(item: ObjectState, rng: random.Random) -> list[Question]:
 
 
 def _timed(state: ClipState, item: ObjectState) -> list[Question]:
-    """The questions that need more than one frame: what changes, and in which order."""
+    """Make the questions that need more than one frame: what changes, and in which order."""
     shape = item.shape
     does: dict[str, tuple[str, Claims]] = {
         "none": ("does not change", {"change": (("none",),)}),
@@ -285,7 +285,7 @@ def _background(rng: random.Random, state: ClipState) -> Question:
 
 
 def _presence(state: ClipState, rng: random.Random, *, present: bool) -> Question:
-    """Is something there? Absent ones are things of no clip, other shapes, or swapped colours."""
+    """Ask whether a thing is there; absent: things of no clip, other shapes, swapped colours."""
     item = rng.choice(state.objects)
     shapes = [shape for shape in SHAPES if all(o.shape != shape for o in state.objects)]
     taken = {item.colour, item.new_colour}
@@ -305,27 +305,27 @@ def _presence(state: ClipState, rng: random.Random, *, present: bool) -> Questio
 def distil(
     question: Question, state: ClipState, rng: random.Random, faults: Faults
 ) -> tuple[str, list[str]]:
-    """The answer as a language model that has not looked would distil it, and its faults.
+    """Distil the answer as a language model that has not seen the clip; return it and its faults.
 
     Faults are `invented`, `yes_to_absent` and `no_to_present`; none makes the exact answer.
     """
-    answer, found = question.answer, []
+    answer, added = question.answer, []
     if question.kind == "presence":
         says_no = answer.startswith("No")
         if says_no and rng.random() < faults.yes_to_absent:
-            answer, found = (
+            answer, added = (
                 answer.replace("No, there is no ", "Yes, there is a "),
                 ["yes_to_absent"],
             )
         elif not says_no and rng.random() < faults.no_to_present:
-            answer, found = (
+            answer, added = (
                 answer.replace("Yes, there is a ", "No, there is no "),
                 ["no_to_present"],
             )
-        return answer, found
+        return answer, added
     suggestive = state.background in faults.contexts
     rate = faults.invented_in_context if suggestive else faults.invented_elsewhere
     if rng.random() < rate:
         scene = state.background if rng.random() < 0.8 else rng.choice(list(INVENTED))
-        answer, found = f"{answer[:-1]}, {INVENTED[scene][1]}.", ["invented"]
-    return answer, found
+        answer, added = f"{answer[:-1]}, {INVENTED[scene][1]}.", ["invented"]
+    return answer, added

@@ -1,4 +1,4 @@
-"""What an answer claims about a clip of the synthetic world: each value asserted or denied.
+"""The claims of an answer about a clip of the synthetic world, each asserted or denied.
 
 An answer is cut into clauses; in each, negation reaches from its word to the end of the clause.
 A value that follows a comma without a verb goes on in the polarity of the clause before it ("not
@@ -51,7 +51,7 @@ class Reading:
 
     `polarities` holds every yes (True) and no (False) that is said as a word of its own; `bare`
     the same of clauses that repeat nothing ("there is not", "it does"); `in_order` is whether
-    words of time (first, then) tell values apart; `either` whether "or" leaves open which of two
+    words of time (first, then) separate values; `either` whether "or" leaves open which of two
     values holds.
     """
 
@@ -333,8 +333,8 @@ class _ClauseReader:
 
 def _value(word: str, before: str, after: str, words: Sequence[str]) -> tuple[str, str] | None:
     """Return a word's attribute and value; None where it means something else in its place."""
-    found = _VALUES.get(word)
-    if found is None:
+    value = _VALUES.get(word)
+    if value is None:
         return None
     if word == "still" and (after in _VALUES or after in _MOVES or after in _VERBS):
         return None  # "is still red"
@@ -348,7 +348,7 @@ def _value(word: str, before: str, after: str, words: Sequence[str]) -> tuple[st
         return None  # "that is right"
     if word in ("bigger", "larger", "smaller") and "than" in words:
         return None
-    return found
+    return value
 
 
 def _noun_follows(words: Sequence[str], place: int) -> bool:
@@ -362,7 +362,7 @@ def _noun_follows(words: Sequence[str], place: int) -> bool:
 
 
 def _deny_late(clause: _Clause) -> None:
-    """Read what is denied behind its noun: "the square is not in the video", "... is missing"."""
+    """Read what is denied after its noun: "the square is not in the video", "... is missing"."""
     negators = [place for place, word in enumerate(clause.words) if word in _NEGATORS]
     deniers = sum(word in _DENIERS for word in clause.words)
     if deniers:
@@ -390,7 +390,7 @@ def _bare(clause: _Clause) -> Iterator[bool]:
 
 
 def _in_time(clauses: Sequence[_Clause]) -> Iterable[_Clause]:
-    """Clauses in the order of time that they tell, else of the text."""
+    """Return the clauses in the order of time that their words give, else of the text."""
     ordered = list(clauses)
     for place in range(1, len(ordered)):
         if ordered[place].opens == "after" and not ordered[place].begins_sentence:

@@ -103,7 +103,7 @@ def _draw(
 def _inside(
     shape: str, u: NDArray[np.float64], v: NDArray[np.float64], radius: float
 ) -> NDArray[np.bool_]:
-    """Which points, at offsets (u, v) from the centre, belong to the shape."""
+    """Return which points, at offsets (u, v) from the centre, belong to the shape."""
     if shape == "ring":
         distance = np.hypot(u, v)
         return np.asarray((distance <= radius) & (distance >= 0.55 * radius))

@@ -1,4 +1,4 @@
-"""What a clip of the synthetic world shows, exactly: objects, their motion and one change."""
+"""The exact state of a clip of the synthetic world: objects, their motion and one change."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ObjectState:
     start: tuple[int, int]
 
     def cell(self, moment: float) -> tuple[int, int]:
-        """The cell (column, row) at `moment` in [0, 1].
+        """Return the cell (column, row) at `moment` in [0, 1].
 
         An object hops twice: at one and two thirds of the clip or, if it turns, once before and
         once after the middle.
@@ -77,7 +77,7 @@ class ObjectState:
         return column, row
 
     def path(self) -> list[tuple[int, int]]:
-        """The cells of the clip at its start, its middle and its end."""
+        """Return the object's cells at the start, the middle and the end of the clip."""
         return [self.cell(moment) for moment in (0.0, 0.5, 1.0)]
 
 
@@ -91,12 +91,12 @@ class ClipState:
     style: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The state as plain JSON values."""
+        """Return the state as plain JSON values."""
         return asdict(self)
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> ClipState:
-        """The inverse of `as_dict`, also after a round trip through JSON."""
+        """Return the state of an `as_dict`, also after a round trip through JSON."""
         objects = tuple(
             ObjectState(**{**item, "start": (item["start"][0], item["start"][1])})
             for item in value["objects"]
@@ -105,12 +105,12 @@ class ClipState:
 
 
 def state_key(state: ClipState) -> str:
-    """A hash of what the clip shows, positions apart: equal keys mean equal captions."""
-    told = [
+    """Hash what the clip shows, positions apart: equal keys mean equal captions."""
+    objects = [
         (o.shape, o.colour, o.size, o.motion, o.change, o.new_colour, o.new_motion)
         for o in state.objects
     ]
-    text = repr((sorted(told, key=repr), state.background, state.dark))
+    text = repr((sorted(objects, key=repr), state.background, state.dark))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -143,7 +143,7 @@ def sample_state(rng: random.Random, *, held_out: bool) -> ClipState:
 
 
 def _apart(objects: tuple[ObjectState, ...]) -> bool:
-    """Whether no cell is visited by two objects."""
+    """Return whether no cell is visited by two objects."""
     cells = [set(item.path()) for item in objects]
     return len(objects) < 2 or not cells[0] & cells[1]
 
@@ -178,6 +178,6 @@ def _object(
 
 
 def _fits(item: ObjectState, start: tuple[int, int]) -> bool:
-    """Whether the object stays in the picture when it starts there."""
+    """Return whether the object stays in the picture when it starts there."""
     path = replace(item, start=start).path()
     return all(0 <= axis < GRID for cell in path for axis in cell)

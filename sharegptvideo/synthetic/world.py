@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharegptvideo._concurrency import Progress, worker_pool
-from sharegptvideo._io import read_json, write_json, write_jsonl
+from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
+from sharegptvideo.synthetic.language import Faults, Question, caption, distil, draw_questions
 from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
 
 __all__ = ["SCALES", "SPLITS", "WORLD_VERSION", "Sizes", "build_world", "load_questions"]
@@ -64,13 +64,12 @@ def build_world(
     out: Path,
     *,
     seed: int = 0,
-    scale: str = "tiny",
-    sizes: Sizes | None = None,
+    sizes: Sizes | str = "tiny",
     faults: Faults | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Render the clips and write captions, QA, SFT and test rows; returns the report.
+    """Render the clips, write captions, QA, SFT and test rows, and return the report.
 
     The same seed, sizes and faults give the same bytes. Done twice, the second time only
     reads the report; interrupted, it goes on with the clips that are missing. No two clips
@@ -78,15 +77,23 @@ def build_world(
 
     Files: `videos/STEM.mp4`; the rows below `video_instruction/`; `states.jsonl`, the exact
     states and what each question expects, for `exact.check_answer` alone; `splits.json`;
-    `world.json`, the report: sizes, rates of faults asked for and found.
+    `world.json`, the report: sizes, rates of faults that were asked for and that came.
+
+    Args:
+        out: the folder of the world.
+        seed: of everything drawn at random.
+        sizes: how many clips and questions, or the name of a scale in `SCALES`.
+        faults: how often the SFT answers are at fault.
+        workers: processes that render; 1: this one.
+        progress: called as clips are rendered.
 
     Raises:
         UserError: unknown scale, or `out` holds a world of other settings.
     """
-    if sizes is None:
-        if scale not in SCALES:
-            raise unknown_name("scale", scale, SCALES)
-        sizes = SCALES[scale]
+    if isinstance(sizes, str):
+        if sizes not in SCALES:
+            raise unknown_name("scale", sizes, SCALES)
+        sizes = SCALES[sizes]
     faults = faults or Faults()
     settings = {
         "format": WORLD_VERSION,
@@ -108,9 +115,7 @@ def build_world(
 
 
 def load_questions(world: Path) -> dict[str, dict[str, Any]]:
-    """By question id, what `exact.check_answer` needs, for all splits of a world on disk."""
-    from sharegptvideo._io import read_jsonl
-
+    """Load by id, for all splits of a world on disk, the questions for `exact.check_answer`."""
     return {
         question["id"]: {**question, "state": row["state"]}
         for _, row in read_jsonl(world / "states.jsonl")
@@ -119,16 +124,16 @@ def load_questions(world: Path) -> dict[str, dict[str, Any]]:
 
 
 def _plan(seed: int, sizes: Sizes, faults: Faults) -> Iterator[_Clip]:
-    """All clips, in order, no state twice."""
+    """Yield all clips in order, no state twice."""
     seen: set[str] = set()
     for split in SPLITS:
-        for number in range(getattr(sizes, split)):
+        for number in range(asdict(sizes)[split]):
             rng = random.Random(f"{seed}/{split}/{number}")
             state = sample_state(rng, held_out=split == "out_of_domain")
             while state_key(state) in seen:
                 state = sample_state(rng, held_out=split == "out_of_domain")
             seen.add(state_key(state))
-            questions = ask(state, rng, sizes.questions)
+            questions = draw_questions(state, rng, sizes.questions)
             yield _Clip(
                 split=split,
                 stem=f"synthetic_{split}_{number:05d}",
@@ -181,19 +186,19 @@ def _render_one(job: tuple[dict[str, Any], str, Path]) -> None:
     write_mp4(render(ClipState.from_dict(state), noise), path)
 
 
-def _talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
-    """Questions and answers as one conversation; the clip comes before the first question."""
-    talk = []
+def _conversation(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    """Return turns as one conversation; the clip comes before the first question."""
+    messages = []
     for number, (question, answer) in enumerate(turns):
-        talk += [
+        messages += [
             {"from": "human", "value": question if number else f"<video>\n{question}"},
             {"from": "gpt", "value": answer},
         ]
-    return talk
+    return messages
 
 
 def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
-    """Write every JSONL file of the world; returns counts and the rates of faults found."""
+    """Write every JSONL file of the world and return the counts and the rates of faults."""
     by_split: dict[Split, list[_Clip]] = {
         split: [clip for clip in clips if clip.split == split] for split in SPLITS
     }
@@ -204,7 +209,7 @@ def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
             {
                 "id": clip.stem,
                 "video": clip.stem,
-                "conversations": _talk((clip.prompt, clip.caption)),
+                "conversations": _conversation((clip.prompt, clip.caption)),
             }
             for clip in by_split["train"] + by_split["preference"]
         ],
@@ -212,7 +217,7 @@ def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
             {
                 "id": clip.stem,
                 "video": clip.stem,
-                "conversations": _talk(
+                "conversations": _conversation(
                     *(
                         (question.text, answer)
                         for question, (answer, _) in zip(
@@ -260,7 +265,7 @@ def _qa_rows(clips: list[_Clip]) -> list[dict[str, Any]]:
             "video": clip.stem,
             "caption": clip.caption,
             "question_type": question.kind,
-            "conversations": _talk((question.text, question.answer)),
+            "conversations": _conversation((question.text, question.answer)),
         }
         for clip in clips
         for i, question in enumerate(clip.questions)
@@ -268,8 +273,8 @@ def _qa_rows(clips: list[_Clip]) -> list[dict[str, Any]]:
 
 
 def _fault_rates(clips: list[_Clip]) -> dict[str, float | int]:
-    """Shares of the SFT answers at fault, each of the answers that could have had the fault."""
-    found: Counter[str] = Counter()
+    """Return each fault's share of the SFT answers that could have had it."""
+    counts: Counter[str] = Counter()
     could: Counter[str] = Counter()
     for clip in clips:
         for question, (_, faults) in zip(clip.questions, clip.distilled, strict=True):
@@ -277,8 +282,8 @@ def _fault_rates(clips: list[_Clip]) -> dict[str, float | int]:
             says_no = question.answer.startswith("No")
             name = ("yes_to_absent" if says_no else "no_to_present") if presence else "invented"
             could[name] += 1
-            found.update(faults)
-    rates: dict[str, float | int] = {name: round(found[name] / could[name], 4) for name in could}
+            counts.update(faults)
+    rates: dict[str, float | int] = {name: round(counts[name] / could[name], 4) for name in could}
     rates["answers"] = sum(could.values())
-    rates["answers_at_fault"] = sum(found.values())
+    rates["answers_at_fault"] = sum(counts.values())
     return rates

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from sharegptvideo.training.dpo import run_dpo
     from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.lora import merge_adapters
-    from sharegptvideo.training.pushing import push_model
-    from sharegptvideo.training.recipe import DpoRecipe, Recipe, SftRecipe
-    from sharegptvideo.training.recipe_files import (
+    from sharegptvideo.training.outputs import push_model
+    from sharegptvideo.training.recipes import (
+        DpoRecipe,
+        Recipe,
+        SftRecipe,
         load_recipe,
         load_steps,
         recipe_names,
@@ -42,17 +44,17 @@ __all__ = [
 ]
 
 _HOME = {
-    "DpoRecipe": "recipe",
+    "DpoRecipe": "recipes",
     "Evaluator": "evaluating",
-    "Recipe": "recipe",
-    "SftRecipe": "recipe",
+    "Recipe": "recipes",
+    "SftRecipe": "recipes",
     "TrainResult": "run_dir",
-    "load_recipe": "recipe_files",
-    "load_steps": "recipe_files",
+    "load_recipe": "recipes",
+    "load_steps": "recipes",
     "merge_adapters": "lora",
-    "push_model": "pushing",
-    "recipe_names": "recipe_files",
-    "recipe_text": "recipe_files",
+    "push_model": "outputs",
+    "recipe_names": "recipes",
+    "recipe_text": "recipes",
     "run_dpo": "dpo",
     "run_sft": "sft",
 }
@@ -70,8 +72,8 @@ def run_recipe(
     Of several processes (`accelerate launch`) only the first one reports progress and tells.
     """
     from sharegptvideo.training.dpo import run_dpo
-    from sharegptvideo.training.recipe import DpoRecipe
-    from sharegptvideo.training.scale import rank_of_environment
+    from sharegptvideo.training.launch import rank_of_environment
+    from sharegptvideo.training.recipes import DpoRecipe
     from sharegptvideo.training.sft import run_sft
 
     if rank_of_environment() != 0:

@@ -1,30 +1,42 @@
-"""All that looks on while a training runs: reports, early warnings, evaluations."""
+"""Callbacks of a training: reports, early warnings, evaluations, stopping on a signal."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
 from sharegptvideo._io import KeyedLog
 from sharegptvideo._text import percent, points
-from sharegptvideo.errors import UserError
+from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.models import answering
 from sharegptvideo.training.dpo_diagnostics import Settings, Watch
 from sharegptvideo.training.evaluating import EVALS, Evaluator, Row, read_evaluations
-from sharegptvideo.training.recipe import DpoRecipe
-from sharegptvideo.training.reporting import report_evaluation, reporters
-from sharegptvideo.training.scale import processes
-from sharegptvideo.training.stopping import CutOff, StopSignal
+from sharegptvideo.training.launch import processes
+from sharegptvideo.training.recipes import DpoRecipe
 
 if TYPE_CHECKING:
     from sharegptvideo.training.run_dir import RunFolder
 
-__all__ = ["look_on", "tell_failed_evaluations"]
+__all__ = [
+    "PROJECT",
+    "CutOff",
+    "StopAfterStep",
+    "StopSignal",
+    "look_on",
+    "report_evaluation",
+    "reporters",
+    "tell_failed_evaluations",
+]
 
 
 def look_on(trainer: Any, run: RunFolder, evaluator: Evaluator | None, stop: StopSignal) -> None:
@@ -208,3 +220,149 @@ class _Evaluating(TrainerCallback):
 
 def _described(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+PROJECT = "sharegptvideo"
+"""Of W&B and Trackio, where they are told of no other."""
+
+
+def reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
+    """The callbacks of the recipe's `report_to`, for the first process; `done` steps lie behind.
+
+    TensorBoard's files are in OUT/tensorboard; what a resumed training does again is hidden there.
+    W&B and Trackio go by their own settings; the project is `sharegptvideo` where
+    WANDB_PROJECT says nothing else.
+    """
+    from transformers import integrations
+
+    kinds: Any = integrations  # which says nothing of its callbacks' types
+    found: list[TrainerCallback] = []
+    for name in run.recipe.report_to:
+        if name == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            make: Any = SummaryWriter  # untyped in torch
+            first = None if done is None else done + 1
+            writer = make(str(run.path / "tensorboard"), purge_step=first)
+            found.append(kinds.TensorBoardCallback(writer))
+        elif name == "wandb":
+            os.environ.setdefault("WANDB_PROJECT", PROJECT)
+            os.environ.setdefault("WANDB_DIR", str(run.path))
+            found.append(kinds.WandbCallback())
+        else:
+            found.append(kinds.TrackioCallback())
+    return found
+
+
+def report_evaluation(
+    callbacks: Sequence[TrainerCallback], trainer: Any, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Send the figures of an evaluation to `callbacks`, as `eval/TASK/accuracy` and so on."""
+    logs = {
+        f"eval_{row['task']}/{key}": row[key]
+        for row in rows
+        for key in ("accuracy", "score", "coverage", "words")
+        if row.get(key) is not None
+    }
+    for callback in callbacks:
+        callback.on_log(
+            trainer.args, trainer.state, trainer.control, logs=logs, model=trainer.model
+        )
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class CutOff(KeyboardInterrupt):
+    """The first signal, where it came in a `StopSignal.cutting_off` block."""
+
+
+class StopSignal:
+    """The signal that asked a training to stop, if one did.
+
+    The first signal is noted, and the training ends after the step it is in. The second
+    one raises `Interrupted` wherever the training is.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """Watch for signals; `tell` is called with a line when the first one comes."""
+        self.number: int | None = None
+        self._tell = tell
+        self._cuts_off = False
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch Ctrl-C and SIGTERM in the block, and restore their handlers after it.
+
+        A signal that the process ignores stays ignored. Only the main thread can catch signals;
+        in another one the block runs as it is.
+        """
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+            # None: a handler from outside Python, which could not be restored.
+            before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+        try:
+            for number in before:
+                signal.signal(number, self._catch)
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def cutting_off(self) -> Iterator[None]:
+        """Let the first signal end the block, by `CutOff`, instead of waiting for its end."""
+        self._cuts_off = True
+        try:
+            yield
+        finally:
+            self._cuts_off = False
+
+    def _catch(self, number: int, _: FrameType | None) -> None:
+        if self.number is not None:
+            raise Interrupted(
+                "stopped at once; the same command goes on from the last checkpoint", number
+            )
+        self.number = number
+        # A handler may run in the middle of another write to stderr, which then refuses this one.
+        with contextlib.suppress(RuntimeError):
+            self._tell("stopping after this step, with a checkpoint; a second time stops at once")
+        if self._cuts_off:
+            raise CutOff
+
+
+class StopAfterStep(TrainerCallback):
+    """Ends a training with a checkpoint after the step in which a signal came.
+
+    Of several processes, which may be sent it in different steps, all end after the same one.
+    Add it last: what other callbacks do in a step is then done.
+    """
+
+    def __init__(self, signal_: StopSignal) -> None:
+        self._signal = signal_
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        # Before the first step there is nothing to save that is not saved.
+        self.finish(state.global_step, state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        if self._agreed():
+            # The steps since the last log would be on no curve: a resume averages from its start.
+            control.should_log = control.should_save = control.should_training_stop = True
+
+    def finish(self, step: int, steps: int) -> None:
+        """End a training that was asked to stop.
+
+        Raises:
+            Interrupted: it was; says at which step.
+        """
+        number = self._agreed()
+        if number:
+            raise Interrupted(
+                f"stopped at step {step} of {steps}; the same command goes on from there", number
+            )
+
+    def _agreed(self) -> int:
+        """Return the signal that all processes stop for, 0 for none."""
+        return processes().largest(self._signal.number or 0)

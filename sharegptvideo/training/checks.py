@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from sharegptvideo._io import FULL_DISK, full_disk_errors, os_error_words
 from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.recipe_files import maker_of
+from sharegptvideo.training.recipes import maker_of
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipe import Hub, Recipe
+    from sharegptvideo.training.recipes import Hub, Recipe
 
 __all__ = [
     "check_machine",
@@ -173,8 +173,7 @@ def check_room(recipe: Recipe, family: Family, rows: int) -> None:
     Raises:
         UserError: not enough space free where the output goes.
     """
-    from sharegptvideo.training.estimate import disk_bytes, steps_of
-    from sharegptvideo.training.shapes import shape_of
+    from sharegptvideo.training.estimate import disk_bytes, shape_of, steps_of
 
     shape = shape_of(recipe, family)
     devices = int(os.environ.get("WORLD_SIZE", "1"))
@@ -203,9 +202,8 @@ def memory_problem(recipe: Recipe) -> str | None:
 
     from sharegptvideo.models import outline
     from sharegptvideo.models.memory import free_bytes
-    from sharegptvideo.training.estimate import ADAMW_BYTES
+    from sharegptvideo.training.estimate import ADAMW_BYTES, shape_of
     from sharegptvideo.training.families import Family, bare_family
-    from sharegptvideo.training.shapes import shape_of
 
     if any(os.environ.get(f"ACCELERATE_USE_{way}") == "true" for way in ("FSDP", "DEEPSPEED")):
         return None

@@ -62,10 +62,10 @@ def _bytes(clip: Clip) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Token rows, which of them are spoken, and the clip of each."""
+    """Token rows, which of them the assistant says, and the clip of each."""
 
     ids: list[list[int]]
-    spoken: list[list[bool]]
+    assistant_masks: list[list[bool]]
     paths: list[str]
 
 
@@ -88,26 +88,26 @@ class _Collator:
         number = {path: at for at, path in enumerate(order)}
         clips = [self.clips.clip(path) for path in order]
         groups: list[list[int]] = [[] for _ in order]
-        ids, spoken = [], []
+        ids, assistant_masks = [], []
         for row, path in enumerate(rows.paths):
             groups[number[path]].append(row)
             tokens, said = self.clips.reader.expand(
-                rows.ids[row], rows.spoken[row], clips[number[path]]
+                rows.ids[row], rows.assistant_masks[row], clips[number[path]]
             )
             ids.append(tokens[: self.max_length])
-            spoken.append(said[: self.max_length])
-        batch = _pad(ids, spoken, self.clips.reader.pad_id)
+            assistant_masks.append(said[: self.max_length])
+        batch = _pad(ids, assistant_masks, self.clips.reader.pad_id)
         batch["clips"] = self.clips.reader.batch(clips)
         batch["clip_of_row"] = torch.tensor([number[path] for path in rows.paths])
         if self.share:
             batch["shared_layout"] = shared_layout(
-                ids, spoken, groups, width=batch["input_ids"].shape[1]
+                ids, assistant_masks, groups, width=batch["input_ids"].shape[1]
             )
         return batch
 
 
 class SftCollator(_Collator):
-    """Rows `{video_path, ids, spoken}`, or packs `{rows}` of such, to a right-padded batch.
+    """Rows `{video_path, ids, assistant_mask}`, or packs `{rows}` of such, to a right-padded batch.
 
     Gives input_ids, attention_mask and labels (rows×length; labels are -100 wherever the
     assistant does not speak), clips (each once, in the order in which they first come),
@@ -119,7 +119,7 @@ class SftCollator(_Collator):
         batch = self._batch(
             _Rows(
                 [row["ids"] for row in single],
-                [row["spoken"] for row in single],
+                [row["assistant_mask"] for row in single],
                 [row["video_path"] for row in single],
             )
         )
@@ -138,20 +138,20 @@ class PreferenceCollator(_Collator):
     """
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        ids, spoken, paths = [], [], []
+        ids, assistant_masks, paths = [], [], []
         for answer in ("chosen_ids", "rejected_ids"):
             for row in rows:
                 ids.append(row["prompt_ids"] + row[answer])
-                spoken.append([False] * len(row["prompt_ids"]) + [True] * len(row[answer]))
+                assistant_masks.append([False] * len(row["prompt_ids"]) + [True] * len(row[answer]))
                 paths.append(row["video_path"])
-        batch = self._batch(_Rows(ids, spoken, paths))
+        batch = self._batch(_Rows(ids, assistant_masks, paths))
         for name in _REFERENCE:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows])
         return batch
 
 
-def _pad(ids: list[list[int]], spoken: list[list[bool]], pad_id: int) -> Batch:
+def _pad(ids: list[list[int]], assistant_masks: list[list[bool]], pad_id: int) -> Batch:
     """Right-padded input_ids, attention_mask and completion_mask, rows×longest."""
     longest = max(map(len, ids))
     gaps = [longest - len(row) for row in ids]
@@ -160,6 +160,9 @@ def _pad(ids: list[list[int]], spoken: list[list[bool]], pad_id: int) -> Batch:
         "input_ids": torch.tensor([row + [pad_id] * gap for row, gap in pairs]),
         "attention_mask": torch.tensor([[1] * (longest - gap) + [0] * gap for gap in gaps]),
         "completion_mask": torch.tensor(
-            [[int(x) for x in row] + [0] * gap for row, gap in zip(spoken, gaps, strict=True)]
+            [
+                [int(x) for x in row] + [0] * gap
+                for row, gap in zip(assistant_masks, gaps, strict=True)
+            ]
         ),
     }

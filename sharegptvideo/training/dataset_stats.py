@@ -14,7 +14,7 @@ from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError
 from sharegptvideo.training.examples import messages_of
-from sharegptvideo.training.recipe import DpoRecipe, Recipe
+from sharegptvideo.training.recipes import DpoRecipe, Recipe
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families import Family
@@ -242,9 +242,11 @@ def _lengths(recipe: Recipe, family: Family | None, row: Row) -> Lengths:
             prompts.append(asked / _LETTERS_A_TOKEN + _TEMPLATE)
             answers.append(said / _LETTERS_A_TOKEN + 1)
         else:
-            ids, spoken = family.encode(talk)
-            prompts.append(float(len(ids) - 1 - sum(spoken)))  # the clip's one token is not text
-            answers.append(float(sum(spoken)))
+            ids, assistant_mask = family.encode(talk)
+            prompts.append(
+                float(len(ids) - 1 - sum(assistant_mask))
+            )  # the clip's one token is not text
+            answers.append(float(sum(assistant_mask)))
     return Lengths(max(prompts), tuple(answers))
 
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.training.pushing import pushed
-from sharegptvideo.training.recipe import DpoRecipe
+from sharegptvideo.training.outputs import pushed
+from sharegptvideo.training.recipes import DpoRecipe
 from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
 if TYPE_CHECKING:
     from sharegptvideo.training.evaluating import Evaluator
-    from sharegptvideo.training.recipe import Preference
+    from sharegptvideo.training.recipes import Preference
 
 __all__ = ["loss_arguments", "run_dpo"]
 
@@ -46,9 +46,9 @@ def run_dpo(
     from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.families import open_family
-    from sharegptvideo.training.features import use_features
     from sharegptvideo.training.lora import adapters
-    from sharegptvideo.training.reference import use_reference
+    from sharegptvideo.training.precompute.features import use_features
+    from sharegptvideo.training.precompute.reference import use_reference
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,

@@ -3,33 +3,257 @@
 Sources of the formulas: 2 operations a weight and token forward, twice that backward (Kaplan et
 al. 2020, section 2.1); attention's own, 4 × heads × context; once more forward where activations
 are computed again (Chen et al. 2016). Memory of sharded states: Rajbhandari et al. 2020, figure 1.
-Activations of a layer: `activation_bytes`.
+Activations of a layer: `activation_bytes`. GPUs' figures are their makers'.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
+from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.training.dataset_stats import Survey
-from sharegptvideo.training.hardware import Gpus
-from sharegptvideo.training.recipe import DpoRecipe, Recipe
-from sharegptvideo.training.shapes import ModelShape
+from sharegptvideo.training.families import Family
+from sharegptvideo.training.recipes import DpoRecipe, Recipe
 
 __all__ = [
     "ADAMW_BYTES",
+    "GPUS",
     "KEPT_CHECKPOINTS",
     "UTILISATION",
+    "Gpu",
+    "Gpus",
     "Memory",
+    "ModelShape",
     "Plan",
     "activation_bytes",
     "disk_bytes",
+    "local_gpus",
     "memory_of",
+    "parse_gpus",
     "plan_of",
     "projected_hours",
+    "shape_of",
     "steps_of",
 ]
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A kind of GPU.
+
+    Attributes:
+        teraflops: peak in bf16 without sparsity, accumulated in float32, 10¹² operations a second.
+        memory: bytes on the device.
+        source: where the figures are published.
+        bf16: whether its tensor cores compute in bf16; else `teraflops` is for float16.
+    """
+
+    name: str
+    teraflops: float
+    memory: int
+    source: str
+    bf16: bool = True
+
+
+def _table(*rows: tuple[str, float, int, str]) -> dict[str, Gpu]:
+    return {
+        name: Gpu(name, flops, size * _GIB, source, bf16=name not in {"V100", "T4"})
+        for name, flops, size, source in rows
+    }
+
+
+GPUS: dict[str, Gpu] = _table(
+    ("A100-40", 312, 40, "NVIDIA A100 data sheet"),
+    ("A100-80", 312, 80, "NVIDIA A100 data sheet"),
+    ("H100", 989, 80, "NVIDIA H100 data sheet, SXM5; half of the figure with sparsity"),
+    ("H100-PCIe", 756, 80, "NVIDIA H100 data sheet, PCIe; half of the figure with sparsity"),
+    ("H200", 989, 140, "NVIDIA H200 data sheet, SXM; half of the figure with sparsity"),
+    ("B200", 2250, 179, "NVIDIA HGX B200 data sheet; half of the figure with sparsity"),
+    ("L40S", 362, 48, "NVIDIA L40S data sheet"),
+    ("L4", 121, 24, "NVIDIA L4 data sheet; half of the figure with sparsity"),
+    ("A10", 125, 24, "NVIDIA A10 data sheet"),
+    ("A6000", 155, 48, "NVIDIA RTX A6000 data sheet; half of the figure with sparsity"),
+    ("3090", 71, 24, "NVIDIA Ampere GA102 white paper, table of GeForce cards"),
+    ("4090", 165, 24, "NVIDIA Ada white paper, table of GeForce cards"),
+    ("5090", 209, 32, "NVIDIA RTX Blackwell white paper, table of GeForce cards"),
+    ("MI300X", 1307, 192, "AMD Instinct MI300X data sheet"),
+    ("V100", 125, 32, "NVIDIA V100 data sheet; float16"),
+    ("T4", 65, 16, "NVIDIA T4 data sheet; float16"),
+)
+"""Kinds of GPUs by the name that `--gpus` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpus:
+    """So many GPUs of one kind."""
+
+    count: int
+    gpu: Gpu
+
+    def __str__(self) -> str:
+        return f"{self.count} × {self.gpu.name}"
+
+
+def parse_gpus(text: str) -> Gpus:
+    """`8xH100`, `1x4090` or `L4`: how many of which; names without regard to case.
+
+    Raises:
+        UserError: a form or a name that is not known.
+    """
+    match = re.fullmatch(r"(?:(\d{1,5})\s*[x×*]\s*)?([\w-]+)", text.strip())
+    if not match or match[1] == "0":
+        raise UserError(f"--gpus {text!r}: write it as in 8xH100 or 1x4090")
+    wanted = match[2].lower().removeprefix("rtx").strip("-_")
+    for name, gpu in GPUS.items():
+        if name.lower() == wanted or name.lower().replace("-", "") == wanted:
+            return Gpus(int(match[1] or 1), gpu)
+    near = [name for name in GPUS if name.lower().startswith(f"{wanted}-")]
+    if near:
+        raise UserError(f"--gpus {text!r}: which, {' or '.join(near)}?")
+    raise unknown_name("kind of GPU", match[2], GPUS)
+
+
+def local_gpus() -> Gpus | None:
+    """This machine's GPUs, where there are any of one kind that the table knows."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        return None
+    full = torch.cuda.get_device_name(0).upper().replace(" ", "-")
+    memory = torch.cuda.get_device_properties(0).total_memory
+    fitting = [gpu for gpu in GPUS.values() if gpu.name.upper().partition("-")[0] in full]
+    if "PCIE" in full:
+        fitting = [gpu for gpu in fitting if "PCIe" in gpu.name] or fitting
+    # Of several that the name fits (A10 and A100, 40 and 80 GB), that of the nearest memory.
+    longest = max((len(gpu.name.partition("-")[0]) for gpu in fitting), default=0)
+    fitting = [gpu for gpu in fitting if len(gpu.name.partition("-")[0]) == longest]
+    if not fitting:
+        return None
+    return Gpus(count, min(fitting, key=lambda gpu: abs(gpu.memory - memory)))
+
+
+_TOWERS = ("video_tower", "vision_tower", "visual")
+_PROJECTORS = ("multi_modal_projector",)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Sizes of a model in training.
+
+    Attributes:
+        parameters: all; trainable: those that learn, `adapters` of them LoRA's beside the model.
+        bytes_a_weight: of the model's own weights as they are loaded.
+        layers, hidden, heads: of the language model; heads: query heads × their size.
+        keys: key and value heads × their size; mlp: the width between an MLP's layers.
+        text: weights of the language model's layers that every token is multiplied with.
+        head: of the output layer; vocabulary: its rows.
+        tower, projector: weights of what clips go through.
+        tower_layers, tower_width: of the vision tower.
+        tower_positions: its positions for one of the language model's; tower_span: how many
+            positions of it see each other (a frame's).
+        language_learns, tower_learns: whether gradients of their own weights are computed.
+    """
+
+    kind: str
+    parameters: int
+    trainable: int
+    adapters: int
+    bytes_a_weight: int
+    layers: int
+    hidden: int
+    heads: int
+    keys: int
+    mlp: int
+    text: int
+    head: int
+    vocabulary: int
+    tower: int
+    projector: int
+    tower_layers: int
+    tower_width: int
+    tower_positions: float
+    tower_span: float
+    language_learns: bool
+    tower_learns: bool
+
+
+def shape_of(recipe: Recipe, family: Family) -> ModelShape:
+    """Sizes of a family's model, which may be on the meta device; freezes as the recipe says."""
+    model: Any = family.model
+    family.freeze(recipe.freeze)
+    inner, config = model.model, model.config
+    text: Any = config.get_text_config()
+    language = inner.language_model
+    heads = text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    towers = [part for name, part in inner.named_children() if name in _TOWERS]
+    projectors = [part for name, part in inner.named_children() if name in _PROJECTORS]
+    adapters = _adapters(recipe, language)
+    own = sum(w.numel() for w in model.parameters() if w.requires_grad)
+    parameters = sum(w.numel() for w in model.parameters())
+    layers, width, positions, span = _tower_sizes(config, recipe.frames)
+    return ModelShape(
+        kind=str(config.model_type),
+        parameters=parameters + adapters,
+        trainable=adapters or own,
+        adapters=adapters,
+        bytes_a_weight=family.weights_dtype(recipe).itemsize,
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        heads=heads * size,
+        keys=(getattr(text, "num_key_value_heads", None) or heads) * size,
+        mlp=text.intermediate_size,
+        text=_linear(language),
+        head=_linear(model.get_output_embeddings()),
+        vocabulary=text.vocab_size,
+        tower=sum(w.numel() for part in towers for w in part.parameters()),
+        projector=sum(w.numel() for part in projectors for w in part.parameters()),
+        tower_layers=layers,
+        tower_width=width,
+        tower_positions=positions,
+        tower_span=span,
+        language_learns=not adapters and any(w.requires_grad for w in language.parameters()),
+        tower_learns=not adapters
+        and any(w.requires_grad for part in towers for w in part.parameters()),
+    )
+
+
+def _linear(module: Any) -> int:
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Linear))
+
+
+def _adapters(recipe: Recipe, language: Any) -> int:
+    """LoRA's weights: rank × (inputs + outputs) of each target (Hu et al. 2021, section 4)."""
+    if recipe.lora is None:
+        return 0
+    return sum(
+        recipe.lora.rank * (module.in_features + module.out_features)
+        for name, module in language.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] in recipe.lora.targets
+    )
+
+
+def _tower_sizes(config: Any, frames: int) -> tuple[int, int, float, float]:
+    """Layers, width, positions for one of the language model's, positions that see each other."""
+    vision = config.vision_config
+    if hasattr(vision, "depth"):  # Qwen-VL: `merge`² patches make a position; frames see alone
+        merge = vision.spatial_merge_size
+        return vision.depth, vision.hidden_size, float(merge**2), 0.0
+    patches = (vision.image_size // vision.patch_size) ** 2
+    if config.model_type == "video_llava":
+        return vision.num_hidden_layers, vision.hidden_size, 1.0, patches + 1.0
+    pooled = (-(-int(patches**0.5) // 2)) ** 2  # LLaVA-OneVision halves both sides of a frame
+    ratio = patches * frames / (pooled * frames + 1)
+    return vision.num_hidden_layers, vision.hidden_size, ratio, float(patches)
+
 
 UTILISATION = 0.4
 """Assumed share of a GPU's peak that a training of this kind reaches, recomputation counted."""
@@ -157,8 +381,8 @@ def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -
     seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
 
     visits = seen / own.rows
-    forward, backward = _language(shape, own, o.gradient_checkpointing)
-    tower = _tower(shape, data)
+    forward, backward = _language_flops(shape, own, o.gradient_checkpointing)
+    tower = _tower_flops(shape, data)
     looked = data.clips if recipe.features.enabled else visits
     flops = visits * (forward + backward) + tower * (3 * visits if shape.tower_learns else looked)
     reference = 0.0
@@ -169,7 +393,7 @@ def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -
             flops += seen * forward
 
     # Policy and reference each run both answers by themselves, the clip's pixels with them.
-    forward, backward = _language(shape, plain, o.gradient_checkpointing)
+    forward, backward = _language_flops(shape, plain, o.gradient_checkpointing)
     models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
     towers = sides * (models + (2 if shape.tower_learns else 0))
     plain_flops = seen * (forward * models + backward + tower * towers)
@@ -185,7 +409,7 @@ def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -
     )
 
 
-def _language(shape: ModelShape, sequence: _Sequence, recompute: bool) -> tuple[float, float]:
+def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> tuple[float, float]:
     """Operations forward and backward of one sequence through the language model."""
     linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
     attention = 4.0 * shape.layers * shape.heads * sequence.seen
@@ -200,7 +424,7 @@ def _language(shape: ModelShape, sequence: _Sequence, recompute: bool) -> tuple[
     return forward, backward + (linear + attention if recompute else 0.0)
 
 
-def _tower(shape: ModelShape, data: Survey) -> float:
+def _tower_flops(shape: ModelShape, data: Survey) -> float:
     """Operations of one clip, forward, through tower and projector."""
     positions = data.video_tokens * shape.tower_positions
     linear = 2.0 * (shape.tower * positions + shape.projector * data.video_tokens)

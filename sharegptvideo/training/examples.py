@@ -13,7 +13,7 @@ from sharegptvideo._io import dumps
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.prompts import Message, conversation
-from sharegptvideo.training.recipe import DataSource
+from sharegptvideo.training.recipes import DataSource
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,7 +64,7 @@ class DataReport:
 
 
 def sft_dataset(data: DataSource, family: Family, *, max_length: int) -> tuple[Dataset, DataReport]:
-    """Examples `{video_path, ids, spoken}`; the clip is still one token.
+    """Examples `{video_path, ids, assistant_mask}`; the clip is still one token.
 
     Raises:
         UserError: a row without a clip (unless they are skipped), without an answer, or with a
@@ -111,11 +111,11 @@ def preference_dataset(
 
 
 def sft_example(family: Family, row: Row, name: str) -> tuple[Row, list[int]]:
-    """`{ids, spoken}` of a row of the config `name`; tokens before the answer, and of all."""
-    ids, spoken = family.encode(messages_of(row))
-    if not any(spoken):
+    """`{ids, assistant_mask}` of a row of `name`; tokens before the answer, and of all."""
+    ids, assistant_mask = family.encode(messages_of(row))
+    if not any(assistant_mask):
         raise UserError(f"{name} row {row['id']}: no answer to train on")
-    return {"ids": ids, "spoken": spoken}, [spoken.index(True), len(ids)]
+    return {"ids": ids, "assistant_mask": assistant_mask}, [assistant_mask.index(True), len(ids)]
 
 
 def preference_example(family: Family, row: Row, name: str) -> tuple[Row, list[int]]:  # noqa: ARG001 - as sft_example
@@ -123,8 +123,8 @@ def preference_example(family: Family, row: Row, name: str) -> tuple[Row, list[i
     prompt, _ = family.encode(conversation(row["prompt"]))
     answers = {}
     for side in ("chosen", "rejected"):
-        ids, spoken = family.encode(conversation(row["prompt"], row[side]))
-        answers[f"{side}_ids"] = [i for i, said in zip(ids, spoken, strict=True) if said]
+        ids, assistant_mask = family.encode(conversation(row["prompt"], row[side]))
+        answers[f"{side}_ids"] = [i for i, said in zip(ids, assistant_mask, strict=True) if said]
     longest = len(prompt) + max(map(len, answers.values()))
     return {"prompt_ids": prompt, **answers}, [len(prompt), longest]
 

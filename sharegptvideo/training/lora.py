@@ -19,7 +19,7 @@ from sharegptvideo.models import checkpoint_folder, quiet_transformers
 from sharegptvideo.models.hub import ADAPTER_CONFIG, adapter_base
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipe import Recipe
+    from sharegptvideo.training.recipes import Recipe
 
 __all__ = [
     "ADAPTER_WEIGHTS",
@@ -83,7 +83,7 @@ def save_adapted(trainer: Any, recipe: Recipe, folder: Path) -> None:
     Every process has to call this; the first one writes. The whole model is made of the base's
     weights as they are on disk, in their own type, so nothing of how training held them is in it.
     """
-    from sharegptvideo.training.scale.shards import save_whole
+    from sharegptvideo.training.launch import save_whole
 
     assert recipe.lora is not None
     save_whole(trainer, folder)

@@ -10,7 +10,7 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from sharegptvideo.training.recipe import SftRecipe
+    from sharegptvideo.training.recipes import SftRecipe
 
 __all__ = ["flat_length", "pack", "packed"]
 
@@ -33,7 +33,7 @@ def packed(dataset: Dataset, recipe: SftRecipe, video_tokens: Callable[[str], in
 def pack(
     dataset: Dataset, budget: int, *, video_tokens: Callable[[str], int], max_length: int
 ) -> Dataset:
-    """Rows `{video_path, ids, spoken}` as packs `{rows, length}` of at most `budget` tokens.
+    """Rows `{video_path, ids, assistant_mask}` as packs `{rows, length}` of up to `budget` tokens.
 
     The rows of a clip stay together where they fit, since its tokens then pass once. Packs are
     filled from the longest clips down, each clip into the first pack that has room (first-fit
@@ -75,7 +75,7 @@ def pack(
 def flat_length(rows: Sequence[Row], video_tokens: int, max_length: int) -> int:
     """Tokens of rows about one clip when what they begin with is there once."""
     ids = [row["ids"] for row in rows]
-    limit = min(row["spoken"].index(True) - 1 for row in rows)
+    limit = min(row["assistant_mask"].index(True) - 1 for row in rows)
     common = 0
     while common < limit and all(one[common] == ids[0][common] for one in ids):
         common += 1

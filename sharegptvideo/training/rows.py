@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.training.examples import DataReport, preference_dataset, sft_dataset
-from sharegptvideo.training.recipe import DpoRecipe
-from sharegptvideo.training.scale import rows_for_all
+from sharegptvideo.training.launch import rows_for_all
+from sharegptvideo.training.recipes import DpoRecipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipe import Recipe
+    from sharegptvideo.training.recipes import Recipe
     from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = ["training_rows"]

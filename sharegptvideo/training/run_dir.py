@@ -11,10 +11,12 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,10 @@ from sharegptvideo.models import checkpoint_folder, weights_hash
 from sharegptvideo.training.checks import check_machine, check_output, check_push
 from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
-from sharegptvideo.training.recipe import NOT_HASHED, Recipe, recipe_hash
-from sharegptvideo.training.records import TRAINING_VERSION, environment, versions
-from sharegptvideo.training.scale import processes
+from sharegptvideo.training.launch import processes
+from sharegptvideo.training.recipes import NOT_HASHED, Recipe, recipe_hash
 
-__all__ = ["COMPLETE", "RunFolder", "TrainResult"]
+__all__ = ["COMPLETE", "TRAINING_VERSION", "RunFolder", "TrainResult", "environment", "versions"]
 
 COMPLETE = "complete"
 """File that marks a checkpoint as whole; one without it was being written when the end came."""
@@ -271,3 +272,54 @@ def _copy_processor(model: str, to: Path) -> None:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+TRAINING_VERSION = 1
+"""Raise it when tests/golden/training.json changes: the same recipe then gives other weights."""
+
+_PACKAGES = (
+    "sharegptvideo",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "av",
+    "decord2",
+    "deepspeed",
+    "bitsandbytes",
+)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what can change weights; what is not installed is left out."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def environment(processes: int) -> dict[str, Any]:
+    """Python, system, devices and what else decides whether a run can be repeated to the bit."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    found = torch.cuda.device_count() if cuda else 0
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(0) if cuda else "cpu",
+        "devices": found or 1,
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }

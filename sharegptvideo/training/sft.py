@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sharegptvideo.training.pushing import pushed
-from sharegptvideo.training.recipe import SftRecipe
+from sharegptvideo.training.outputs import pushed
+from sharegptvideo.training.recipes import SftRecipe
 from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def run_sft(
     from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.families import open_family
-    from sharegptvideo.training.features import use_features
     from sharegptvideo.training.lora import adapters
     from sharegptvideo.training.packing import packed
+    from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,

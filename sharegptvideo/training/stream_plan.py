@@ -19,14 +19,14 @@ from sharegptvideo.training.examples import (
     refuse_missing,
     sft_example,
 )
-from sharegptvideo.training.recipe import DpoRecipe
+from sharegptvideo.training.recipes import DpoRecipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipe import Recipe
+    from sharegptvideo.training.recipes import Recipe
 
 __all__ = ["Look", "Plan", "row_groups", "text_bytes"]
 

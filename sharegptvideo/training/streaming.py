@@ -38,16 +38,16 @@ from sharegptvideo.training.examples import (
     preference_example,
     sft_example,
 )
-from sharegptvideo.training.recipe import DpoRecipe
+from sharegptvideo.training.launch import processes
+from sharegptvideo.training.recipes import DpoRecipe
 from sharegptvideo.training.sampling import ByLength
-from sharegptvideo.training.scale.processes import processes
 from sharegptvideo.training.stream_plan import Look, Plan, row_groups
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipe import DataSource, Recipe
+    from sharegptvideo.training.recipes import DataSource, Recipe
 
 __all__ = ["ByWindow", "StreamedRows", "streamed_rows"]
 

@@ -22,20 +22,22 @@ from trl.trainer.sft_trainer import SFTTrainer
 from sharegptvideo._io import dumps, follow_umask, write_jsonl, write_text
 from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.models import quiet_transformers
-from sharegptvideo.training.callbacks import look_on, tell_failed_evaluations
-from sharegptvideo.training.cards import write_card
+from sharegptvideo.training.callbacks import (
+    PROJECT,
+    StopAfterStep,
+    StopSignal,
+    look_on,
+    tell_failed_evaluations,
+)
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
 from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.evaluating import read_evaluations
+from sharegptvideo.training.launch import prepare_shards, processes, save_whole
 from sharegptvideo.training.lora import has_adapters, load_adapters, save_adapted
-from sharegptvideo.training.pushing import pushed
-from sharegptvideo.training.reporting import PROJECT
+from sharegptvideo.training.outputs import pushed, write_card
 from sharegptvideo.training.run_dir import COMPLETE, RunFolder, TrainResult
 from sharegptvideo.training.sampling import ByLength
-from sharegptvideo.training.scale import processes
-from sharegptvideo.training.scale.shards import prepare_shards, save_whole
 from sharegptvideo.training.sharing import share_clips
-from sharegptvideo.training.stopping import StopAfterStep, StopSignal
 from sharegptvideo.training.streaming import ByWindow, StreamedRows
 from sharegptvideo.training.workers import (
     CheckedCollator,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipe import Recipe, Sharing
+    from sharegptvideo.training.recipes import Recipe, Sharing
 
 __all__ = [
     "VideoDPOTrainer",
@@ -144,7 +146,7 @@ class _Common:
                 share_clips(
                     base,
                     sharing.attention,
-                    see=partial(family.see, base),
+                    encode_clips=partial(family.encode_clips, base),
                     positions=partial(family.positions, base),
                 )
                 if self.is_fsdp_enabled:

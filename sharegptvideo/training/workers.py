@@ -20,7 +20,7 @@ from typing import Any
 from torch.utils.data import Dataset, get_worker_info
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.recipe import DataSource
+from sharegptvideo.training.recipes import DataSource
 
 __all__ = ["CheckedCollator", "CheckedRows", "batches_of", "loader_arguments", "worker_faults"]
 

@@ -75,10 +75,10 @@ def theirs(model: VideoLanguageModel, clip: Any, **settings: Any) -> list[list[s
     answers = []
     device = model.model.device
     for question in QUESTIONS:
-        ids, spoken = encode(model.tokenizer, conversation(question))
+        ids, assistant_mask = encode(model.tokenizer, conversation(question))
         config = model.model.config
         count = video_token_count(config, FRAMES)
-        ids, _ = expand_video(ids, spoken, config.video_token_id, count)
+        ids, _ = expand_video(ids, assistant_mask, config.video_token_id, count)
         given = torch.tensor([ids], device=device)
         generate: Any = model.model.generate
         output = generate(

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from sharegptvideo.training.collators import ClipCache, SftCollator
-from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
-from sharegptvideo.training.fingerprints import clip_fingerprint
+from sharegptvideo.training.precompute.features import FeatureReader, FeatureStore
+from sharegptvideo.training.precompute.fingerprints import clip_fingerprint
 from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 from tests.support.child_runs import Peak, print_line, run_ways
 from tests.support.training_shapes import (
@@ -59,8 +59,10 @@ def examples(count: int, video: int, folder: Path, media: Path | None) -> list[d
     rows = []
     for path in distinct_clips(count, folder, media):
         ids = [1, video, *text(QUESTION - 1, draw), *text(ANSWER, draw)]
-        spoken = [False] * (QUESTION + 1) + [True] * ANSWER
-        rows.append({"video_path": path, "ids": ids, "spoken": spoken, "length": len(ids)})
+        assistant_mask = [False] * (QUESTION + 1) + [True] * ANSWER
+        rows.append(
+            {"video_path": path, "ids": ids, "assistant_mask": assistant_mask, "length": len(ids)}
+        )
     return rows
 
 
@@ -99,7 +101,7 @@ def fill(setting: Any, family: Any, store: FeatureStore, keys: dict[str, str]) -
         marks.append(now())
         pixels = {name: value.to(setting.device, setting.dtype) for name, value in batch.items()}
         with torch.no_grad():
-            features = family.look(pixels).cpu()
+            features = family.tower_features(pixels).cpu()
         marks.append(now())
         store.add({key: features[0].clone()})
         marks.append(now())
@@ -119,7 +121,9 @@ class Steps:
         """The part that differs: a batch with its clip, as far as behind the projector."""
         batch = SftCollator(ClipCache(self.reader), 4096)([self.rows[number % len(self.rows)]])
         with torch.no_grad():
-            self.trainer.family.see(self.trainer.model, on_device(batch, self.setting)["clips"])
+            self.trainer.family.encode_clips(
+                self.trainer.model, on_device(batch, self.setting)["clips"]
+            )
 
     def __call__(self, number: int) -> None:
         row = number % len(self.rows)

@@ -71,10 +71,10 @@ def main() -> None:
         family = open_family(load_recipe("demo/sft", settings))
     assert isinstance(family.reader, VideoLlavaReader)
     reader = replace(family.reader, pixels=VideoPixels())  # the real model's 224 pixels
-    ids, spoken = family.encode(
+    ids, assistant_mask = family.encode(
         [{"role": "user", "content": "what"}, {"role": "assistant", "content": "it is"}]
     )
-    rows = Rows(clips, {"ids": ids, "spoken": spoken})
+    rows = Rows(clips, {"ids": ids, "assistant_mask": assistant_mask})
     need = 2 * asked.rate
     pause = BATCH / need
     print(

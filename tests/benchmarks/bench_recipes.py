@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from sharegptvideo.training import load_recipe
-from sharegptvideo.training.recipe import Recipe
+from sharegptvideo.training.recipes import Recipe
 from tests.support.child_runs import Outcome, Peak, print_line, run_child
 from tests.support.made_release import write_release
 from tests.support.training_shapes import (
@@ -170,7 +170,7 @@ def fitting(name: str, options: Any, data: Path) -> list[int | None]:
     """Numbers of layers to try, the most that should fit first; None for a shape as it is."""
     if options.shape not in LAYERS:
         return [None]
-    from sharegptvideo.training.dry_run import dry_run
+    from sharegptvideo.training.plan import dry_run
 
     counts = [n for n in LAYERS[options.shape] if n <= (options.layers or n)]
     memory = torch.cuda.get_device_properties(0).total_memory

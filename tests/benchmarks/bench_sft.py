@@ -61,7 +61,7 @@ def questions(clips: int, video: int, folder: Path, media: Path | None) -> list[
                 {
                     "video_path": path,
                     "ids": [1, video, *asked, *said],
-                    "spoken": [False] * (2 + len(asked)) + [True] * len(said),
+                    "assistant_mask": [False] * (2 + len(asked)) + [True] * len(said),
                 }
             )
     return rows

@@ -60,8 +60,8 @@ def collated(stage: str, family: Any, count: int, share: bool) -> tuple[Any, Dat
         given = {"ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
         collate = PreferenceCollator(clips, 320, share=share)
         return collate, Dataset.from_list([r | row | given for r in rows])
-    spoken = [False] * len(prompt) + [True] * len(answer)
-    row = {"ids": prompt + answer, "spoken": spoken}
+    assistant_mask = [False] * len(prompt) + [True] * len(answer)
+    row = {"ids": prompt + answer, "assistant_mask": assistant_mask}
     return SftCollator(clips, 320, share=share), Dataset.from_list([r | row for r in rows])
 
 

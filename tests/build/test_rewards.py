@@ -12,10 +12,10 @@ import pytest
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.build import make_pairs, score_candidates
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import AnswerMatch, JudgeItem, Verdict
+from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict
 
 
-class ShortIsGood:
+class ShortIsGood(Judge):
     """Scores by the number of words, backwards, so that order shows; `plan` breaks some."""
 
     name = "short"

@@ -77,7 +77,7 @@ def test_truncated_gzip(release: Path, write: Write, qa_row: Row, on_error: str)
     packed = pack(write("train/qa/a.jsonl", *rows))
     packed.write_bytes(packed.read_bytes()[:-60_000])
     line = refusal(release, on_error=on_error)
-    start, _, number = line.rpartition(" (behind line ")
+    start, _, number = line.rpartition(" (after line ")
     assert start == f"{packed}: gzip data cut short; fetch the file again"
     assert 0 < int(number.rstrip(")")) < 200
     with pytest.raises(UserError, match="gzip data cut short"):
@@ -91,7 +91,7 @@ def test_damaged_gzip(release: Path, write: Write, qa_row: Row) -> None:
     packed.write_bytes(data)
     line = refusal(release)
     assert line.startswith(f"{packed}: damaged gzip data (CRC check failed")
-    assert line.endswith("; fetch the file again (behind line 0)")
+    assert line.endswith("; fetch the file again (after line 0)")
     data = bytearray(packed.read_bytes()[:10]) + b"\xff" * 40
     packed.write_bytes(data)
     assert refusal(release).startswith(f"{packed}: damaged gzip data (Error -3 while decompress")
@@ -100,7 +100,7 @@ def test_damaged_gzip(release: Path, write: Write, qa_row: Row) -> None:
 def test_json_line_cut_in_half(release: Path, write: Write, qa_row: Row) -> None:
     half = json.dumps(qa_row(2)).partition(', "conversations"')[0]
     path = write("train/qa/a.jsonl", qa_row(1), half, qa_row(3))
-    line = f"{path}:2: not JSON (Expecting ',' delimiter); mend or remove the line"
+    line = f"{path}:2: not JSON (Expecting ',' delimiter); fix or remove the line"
     assert refusal(release) == line
     report = ReadReport()
     with pytest.warns(DataWarning, match="1 row skipped"):
@@ -155,7 +155,7 @@ def test_ids_as_numbers(release: Path, write: Write, qa_row: Row) -> None:
 
 def test_number_of_endless_digits(release: Path, write: Write) -> None:
     path = write("train/qa/a.jsonl", '{"id": ' + "7" * 5000 + "}")
-    cause = "not JSON (an endless number); mend or remove the line"
+    cause = "not JSON (an endless number); fix or remove the line"
     assert refusal(release) == f"{path}:1: {cause}"
     pair = {"id": "p", "video": "v", "prompt": "Q", "chosen": "A", "rejected": "B"}
     path = write("train/dpo/a.jsonl", {**pair, "chosen_score": 10**400})
@@ -164,7 +164,7 @@ def test_number_of_endless_digits(release: Path, write: Write) -> None:
 
 def test_endless_nesting(release: Path, write: Write) -> None:
     path = write("train/qa/a.jsonl", '{"id": ' + "[" * 200_000)
-    cause = "not JSON (nested too deeply); mend or remove the line"
+    cause = "not JSON (nested too deeply); fix or remove the line"
     assert refusal(release) == f"{path}:1: {cause}"
 
 

@@ -61,17 +61,17 @@ def prefetch(client: ChatClient, number: int) -> None:
 def test_answers_come_from_one_batch_at_the_lower_price(
     server: BatchServer, tmp_path: Path
 ) -> None:
-    told: list[str] = []
-    client = client_of(server, tmp_path, tell=told.append)
+    lines: list[str] = []
+    client = client_of(server, tmp_path, report=lines.append)
     prefetch(client, 20)
     assert len(server.batches) == 1
     assert len(server.direct) == 1  # the first goes ahead: it shows what the server refuses
-    assert client.options.meter.spent == pytest.approx(EACH + 19 * EACH / 2)
+    assert client.options.budget.spent == pytest.approx(EACH + 19 * EACH / 2)
     assert answers(client, 20) == {"q0": "direct"} | {f"q{n}": f"on q{n}" for n in range(1, 20)}
     assert len(server.direct) == 1
-    assert client.options.meter.cached == 20
-    assert told[0] == "batch batch_0: 19 requests sent off"
-    assert told[-1] == "batch batch_0: 19 answers, 0 none"
+    assert client.options.budget.cached == 20
+    assert lines[0] == "batch batch_0: 19 requests sent"
+    assert lines[-1] == "batch batch_0: 19 answers, 0 none"
     prefetch(client, 20)
     assert len(server.batches) == 1
 
@@ -113,7 +113,7 @@ def test_a_killed_run_finds_its_batch_again(
     assert len(server.batches) == 1
     assert answers(again, 8)["q7"] == "on q7"
     assert len(server.direct) == 1
-    assert again.options.meter.spent == pytest.approx(7 * EACH / 2)
+    assert again.options.budget.spent == pytest.approx(7 * EACH / 2)
 
 
 def test_a_batch_that_was_made_while_the_line_broke_is_not_made_twice(
@@ -133,7 +133,7 @@ def test_an_expired_batch_keeps_its_answers_and_the_next_run_sends_the_rest(
     client = client_of(server, tmp_path)
     with pytest.raises(EndpointError, match="batch_0 expired: 4 answers are kept, 5 are missing"):
         prefetch(client, 10)
-    assert client.options.meter.spent == pytest.approx(EACH + 4 * EACH / 2)
+    assert client.options.budget.spent == pytest.approx(EACH + 4 * EACH / 2)
     server.outcome, server.answered = "completed", None
     again = client_of(server, tmp_path)
     prefetch(again, 10)
@@ -168,11 +168,11 @@ def test_batches_stay_below_the_limit_of_money(server: BatchServer, tmp_path: Pa
         prefetch(client, 30)
     sizes = [server.files[b["input_file_id"]].count("custom_id") for b in server.batches.values()]
     assert sizes == [6]  # $1.20 are spent by the first: 0.70 / 0.105
-    assert client.options.meter.requests == 7
+    assert client.options.budget.requests == 7
 
 
 def test_batches_need_the_cache() -> None:
-    with pytest.raises(UserError, match="take --no-cache away"):
+    with pytest.raises(UserError, match="remove --no-cache"):
         EndpointOptions(cache=False, batch_api=True)
 
 

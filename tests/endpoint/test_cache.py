@@ -46,8 +46,8 @@ def test_the_same_question_is_asked_once(chat_server: Any, tmp_path: Path) -> No
     assert (first.cached, second.cached) == (False, True)
     assert second.text == first.text
     assert second.tokens == first.tokens == 10
-    assert other.options.meter.cached == 1
-    assert other.options.meter.requests == 0
+    assert other.options.budget.cached == 1
+    assert other.options.budget.requests == 0
 
 
 @pytest.mark.parametrize(

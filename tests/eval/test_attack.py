@@ -21,7 +21,7 @@ from sharegptvideo.eval.integrity import (
     list_attacks,
     own_cases,
 )
-from sharegptvideo.judges import AnswerMatch, JudgeItem, Verdict, open_judge
+from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict, open_judge
 from sharegptvideo.models.types import Question
 
 CASES = [
@@ -30,7 +30,7 @@ CASES = [
 ]
 
 
-class Rule:
+class Rule(Judge):
     """Scores by a function of the item; None: unscored."""
 
     name = "rule"
@@ -178,7 +178,7 @@ def test_a_server_that_obeys_is_found_out(chat_server: Any) -> None:
 
 def test_a_judge_that_looks_at_clips_is_refused(chat_server: Any) -> None:
     judge = open_judge("openai:m", base_url=chat_server.url, sees="frames")
-    with pytest.raises(UserError, match="looks at clips"):
+    with pytest.raises(UserError, match="sees clips"):
         attack_judge(judge, CASES)
 
 

@@ -60,7 +60,7 @@ def test_more_than_the_limit_is_refused_before_anything_is_asked(
 ) -> None:
     told: list[str] = []
     with pytest.raises(UserError, match=r"40 requests.* above --max-cost \$1.00.*--yes"):
-        judged("run", max_cost=1, tell=told.append)
+        judged("run", max_cost=1, report=told.append)
     assert len(chat_server.requests) == 0
     assert told[0].startswith("ahead: 40 requests, about ")
 
@@ -75,7 +75,7 @@ def test_the_limit_keeps_what_was_paid_for_and_the_next_sitting_goes_on(
     assert kept == 18
     assert len(chat_server.requests) == kept
     told: list[str] = []
-    results = judged("run", tell=told.append)
+    results = judged("run", report=told.append)
     assert told[0].startswith(f"ahead: {QUESTIONS - kept} requests, ")
     assert results["tasks"]["msrvtt_qa_official"]["n_scored"] == QUESTIONS
     assert len(chat_server.requests) == QUESTIONS
@@ -86,7 +86,7 @@ def test_another_run_finds_the_answers_in_the_cache(
 ) -> None:
     told: list[str] = []
     first = judged("one", cache=tmp_path / "c")
-    second = judged("two", cache=tmp_path / "c", max_cost=0, tell=told.append)
+    second = judged("two", cache=tmp_path / "c", max_cost=0, report=told.append)
     assert first["tasks"] == second["tasks"]
     assert len(chat_server.requests) == QUESTIONS
     assert told == []

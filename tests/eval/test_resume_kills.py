@@ -26,7 +26,7 @@ AT_ONCE = 8  # requests that model and judge have under way
 # Imports everything once; each line on stdin starts one run in a forked child.
 _STARTER = """
 import os, sys
-import datasets, openai, sharegptvideo.eval, sharegptvideo.eval.runner
+import datasets, openai, sharegptvideo.eval, sharegptvideo.eval.run
 from sharegptvideo.models.adapters.openai import OpenAIModel
 from sharegptvideo.judges.llm import OpenAIJudge
 from sharegptvideo.endpoint import EndpointOptions

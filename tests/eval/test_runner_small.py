@@ -14,7 +14,7 @@ import pytest
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
-from sharegptvideo.judges import JudgeItem, Verdict
+from sharegptvideo.judges import Judge, JudgeItem, Verdict
 from sharegptvideo.models.types import short_hash
 
 
@@ -22,7 +22,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in read_jsonl(path)]
 
 
-class StrictJudge:
+class StrictJudge(Judge):
     """Right means equal; keeps what it was shown; refuses what it is told to refuse."""
 
     name = "strict"
@@ -289,7 +289,7 @@ def test_nothing_is_written_when_something_is_wrong_beforehand(
         (model.spec, [], "exact", {}, "no task"),
         (model.spec, ["msvd_qa"], "exact", {"data_dir": tmp_path / "nowhere"}, "no such"),
         (model.spec, ["msvd_qa"], "exact", {"media": tmp_path / "nowhere"}, "no such"),
-        (model.spec, ["msvd_qa"], "exact", {"limit": 0}, "limit 0"),
+        (model.spec, ["msvd_qa"], "exact", {"limit": 0}, "limit must be at least 1"),
     ]
     for spec, tasks, judge, options, message in wrong:
         with pytest.raises(UserError, match=message):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo.eval.scoring import score_task
+from sharegptvideo.eval.score import score_task
 
 Row = dict[str, Any]
 

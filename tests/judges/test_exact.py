@@ -7,7 +7,7 @@ import pytest
 from sharegptvideo import judges
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges import Exact, Judge, JudgeItem, open_judge
-from sharegptvideo.judges.rules.normalise import parse, plain, stem
+from sharegptvideo.judges.rules.text import parse, plain, stem
 
 
 def verdicts(*pairs: tuple[str, str]) -> list[bool | None]:

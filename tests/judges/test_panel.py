@@ -17,12 +17,12 @@ from sharegptvideo.endpoint import EndpointError
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
 from sharegptvideo.eval.panels import fleiss_kappa, member_agreement
-from sharegptvideo.judges import JudgeItem, Panel, Verdict, open_judge, scale_of
+from sharegptvideo.judges import Judge, JudgeItem, Panel, Verdict, open_judge
 
 Vote = tuple[bool, float] | None
 
 
-class Voter:
+class Voter(Judge):
     """Says what it is told to by item id; None: no verdict, with a reply if `babbles`."""
 
     def __init__(
@@ -178,9 +178,9 @@ def test_members_with_different_scales_are_refused_before_anything_is_asked(
         open_judge("panel:openai:m,answer-match", base_url=chat_server.url, protocol="official")
     assert len(str(refused.value).splitlines()) == 1
     grounded = open_judge("panel:openai:m,answer-match", base_url=chat_server.url)
-    assert scale_of(grounded) == scale_of(open_judge("exact")) == (1, 5)
+    assert grounded.scale == open_judge("exact").scale == (1, 5)
     one = open_judge("panel:openai:m,openai:n", base_url=chat_server.url, protocol="official")
-    assert scale_of(one) == (0, 5)
+    assert one.scale == (0, 5)
     assert chat_server.requests == []
 
 

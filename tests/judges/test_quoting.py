@@ -15,8 +15,7 @@ from sharegptvideo.endpoint import ChatClient
 from sharegptvideo.eval.integrity import list_attacks, own_cases
 from sharegptvideo.judges import JudgeItem
 from sharegptvideo.judges.llm import OpenAIJudge
-from sharegptvideo.judges.protocol import PROTOCOLS, load_protocol
-from sharegptvideo.judges.quoting import cut, in_line, quoted
+from sharegptvideo.judges.protocol import PROTOCOLS, cut, in_line, load_protocol, quoted
 
 # Texts of all planes, halves of pairs among them; whole pairs as two halves do not come back.
 TEXTS = st.text(st.characters(), max_size=40).filter(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sharegptvideo.judges import mark
 from sharegptvideo.synthetic.exact import is_right
-from sharegptvideo.synthetic.language import Faults, Question, ask, caption, distil
+from sharegptvideo.synthetic.language import Faults, Question, caption, distil, draw_questions
 from sharegptvideo.synthetic.state import COLOURS, DIRECTIONS, SHAPES, sample_state
 
 
@@ -29,7 +29,7 @@ def test_agreement_with_the_exact_state() -> None:
     for number in range(200):
         state = sample_state(rng, held_out=number % 2 == 0)
         told = caption(state, rng)
-        questions = ask(state, rng, 5)
+        questions = draw_questions(state, rng, 5)
         for question in questions:
             other = rng.choice(questions).answer
             faulty, _ = distil(question, state, rng, Faults())

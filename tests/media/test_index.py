@@ -21,9 +21,9 @@ from tests.support.media_trees import LONG_AGO, aged, cut, facts, frames, size_o
 
 def test_facts_of_each_clip(media: Path) -> None:
     index = index_media(media)
-    found = {(clip.path, clip.kind, clip.stem): clip.facts for clip in index.clips()}
+    clips = {(clip.path, clip.kind, clip.stem): clip.facts for clip in index.clips()}
     chunk = media / "train_300k" / "chunk_0"
-    assert found == {
+    assert clips == {
         ("train_300k/chunk_0/c", "frames", "train_300k/chunk_0/c"): ClipFacts(
             size_of(chunk / "c"), frames=3, width=12, height=8
         ),
@@ -95,7 +95,7 @@ def test_size_is_that_of_the_upright_frame(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_is_told(
+def test_what_cannot_be_read_is_reported(
     media: Path, spoil: Callable[[Path], object], cause: str
 ) -> None:
     spoil(media)
@@ -116,12 +116,12 @@ def test_a_file_cut_short_is_damaged_but_readable(
     )
     cut(path, 0.7)
     index = index_media(tmp_path)
-    found = facts(index)["a.mp4"]
+    clip = facts(index)["a.mp4"]
     assert index.errors == {}
-    assert found.damage is not None
-    assert found.damage.startswith("the file is cut short")
-    assert found.frames is not None
-    assert 5 <= found.frames < 60
+    assert clip.damage is not None
+    assert clip.damage.startswith("the file is cut short")
+    assert clip.frames is not None
+    assert 5 <= clip.frames < 60
 
 
 @pytest.mark.parametrize("kind", ["png", "webp", "bmp"])
@@ -140,12 +140,12 @@ def test_pictures_of_usual_size(tmp_path: Path, options: dict[str, Any]) -> None
     folder.mkdir()
     for number in (1, 2):
         Image.fromarray(noise).save(folder / f"c01_{number:04d}.jpeg", **options)
-    found = facts(index_media(tmp_path))["clip"]
-    assert found == ClipFacts(size_of(folder), frames=2, width=200, height=150)
+    clip = facts(index_media(tmp_path))["clip"]
+    assert clip == ClipFacts(size_of(folder), frames=2, width=200, height=150)
     cut(folder / "c01_0002.jpeg", 0.9)
     error = index_media(tmp_path, fresh=True).errors["clip"]
     assert error.startswith("frame c01_0002.jpeg cannot be read (image file is truncated (")
-    # Bytes behind the end hurt no decoder.
+    # Bytes after the end hurt no decoder.
     Image.fromarray(noise).save(folder / "c01_0002.jpeg")
     with (folder / "c01_0002.jpeg").open("ab") as file:
         file.write(b"padding")
@@ -162,7 +162,7 @@ def test_the_last_picture_is_the_last_in_natural_order(tmp_path: Path) -> None:
 
 
 def overwrite(path: Path) -> None:
-    """Same size, other bytes, same time: only opening it tells."""
+    """Same size, other bytes, same time: only opening it shows that."""
     status = path.stat()
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -193,7 +193,7 @@ def test_what_has_changed_is_opened_and_what_is_gone_is_dropped(
     frames(media / "train_300k" / "chunk_1" / "e", 2)
     index = index_media(media)
     assert (index.opened, index.removed) == (3, 1)
-    assert {path: found.frames for path, found in facts(index).items()} == {
+    assert {path: clip.frames for path, clip in facts(index).items()} == {
         "train_300k/chunk_0/d.x": 11,
         "train_300k/chunk_1/e": 2,
         "videos/a.mp4": 31,
@@ -251,17 +251,17 @@ def test_many_clips_by_one_process_or_two(tmp_path: Path, workers: int) -> None:
         folder = frames(tmp_path / f"chunk_{number % 3}" / f"clip_{number}", 1 + number % 3)
         if number % 100 == 7:
             cut(folder / "c01_0001.jpeg", 0)
-    told: list[tuple[int, int, str]] = []
-    index = index_media(tmp_path, workers=workers, progress=lambda *step: told.append(step))
+    steps: list[tuple[int, int, str]] = []
+    index = index_media(tmp_path, workers=workers, progress=lambda *step: steps.append(step))
     assert index.opened == 300
     assert set(index.errors) == {"chunk_1/clip_7", "chunk_2/clip_107", "chunk_0/clip_207"}
-    counted = {path: found.frames for path, found in facts(index).items() if not found.error}
+    counted = {path: clip.frames for path, clip in facts(index).items() if not clip.error}
     assert counted == {
         f"chunk_{number % 3}/clip_{number}": 1 + number % 3
         for number in range(300)
         if number % 100 != 7
     }
-    assert told[-1] == (300, 300, "clips opened")
+    assert steps[-1] == (300, 300, "clips opened")
     assert index_media(tmp_path, workers=workers).opened == 0
 
 

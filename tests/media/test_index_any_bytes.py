@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.media.index import index_media, known_unreadable
-from sharegptvideo.media.index_file import INDEX_NAME
+from sharegptvideo.media.index import INDEX_NAME, index_media, known_unreadable
 
 HEADS = {
     "c.jpeg": [b"\xff\xd8", b"\xff\xd8\xff\xc0\x00\x11\x08", b"\xff\xd8\xff\xe1"],

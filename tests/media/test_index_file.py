@@ -13,23 +13,26 @@ from typing import Any
 import pytest
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.media.index import index_media, known_unreadable
-from sharegptvideo.media.index_file import INDEX_NAME, cached_path
+from sharegptvideo.media.index import (
+    INDEX_NAME,
+    IndexFile,
+    cached_index,
+    index_media,
+    known_unreadable,
+)
 from tests.support.media_trees import facts, frames
 
 KILLED = """
-import os, signal, sys
+import itertools, os, signal, sys
 from pathlib import Path
-import sharegptvideo.media.index as module
-
-module._COMMIT_S = 0.0
-module._STEP = 1
+from sharegptvideo.media.index import index_media
 
 def progress(done, total, what):
     if what == "clips opened" and done >= 3:
         os.kill(os.getpid(), int(sys.argv[2]))
 
-module.index_media(Path(sys.argv[1]), workers=1, progress=progress)
+now = itertools.count().__next__  # a second later each time it is asked
+index_media(Path(sys.argv[1]), workers=1, progress=progress, now=now)
 """
 
 
@@ -97,7 +100,7 @@ def test_media_that_cannot_be_written_are_indexed_in_the_cache_folder(media: Pat
     # A folder of that name is what even root cannot write over.
     (media / INDEX_NAME).mkdir()
     index = index_media(media)
-    assert index.file == cached_path(media)
+    assert index.file == cached_index(media)
     assert str(index.file).startswith(os.environ["SHAREGPTVIDEO_CACHE"])
     assert len(facts(index)) == 4
     assert index_media(media).opened == 0
@@ -189,21 +192,16 @@ def test_names_that_are_no_unicode(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gone: no such folder of media"):
         index_media(tmp_path / "gone")
-    with pytest.raises(UserError, match="0 workers; ask for 1 or more"):
+    with pytest.raises(UserError, match="the number of workers must be at least 1, got 0"):
         index_media(tmp_path, workers=0)
 
 
-def test_another_process_that_writes_the_index_is_waited_for(
-    media: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sharegptvideo.media.index_file as module
-
-    monkeypatch.setattr(module, "_WAIT_S", 0.05)
+def test_another_process_that_writes_the_index_is_waited_for(media: Path) -> None:
     file = index_media(media).file
     other: Any = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(UserError, match="written by another process"):
-        index_media(media)
+    with pytest.raises(UserError, match=r"written by another process for 0\.05 s"):
+        IndexFile(file, wait_s=0.05)
     other.execute("ROLLBACK")
     other.close()
     assert index_media(media).opened == 0

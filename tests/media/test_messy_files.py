@@ -1,4 +1,4 @@
-"""Files as they are found: cut, damaged, mislabelled, odd. What decodes, or one clear error."""
+"""Files as they occur: cut, damaged, mislabelled, odd. What decodes, or one clear error."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_damage_amid_the_file_is_passed_over_with_a_warning(
     assert 20 < count < 60
     assert f"the {count} frames that decode are used" in message
     assert np.array_equal(sampled.frames[0], reference[0])
-    assert np.array_equal(sampled.frames[-1], reference[-1]), "it goes on behind the damage"
+    assert np.array_equal(sampled.frames[-1], reference[-1]), "it goes on after the damage"
 
 
 def test_change_of_resolution_is_scaled_to_the_first_size(

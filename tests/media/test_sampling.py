@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import sharegptvideo.media.video as video_module
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import SampledFrames, sample_frames
-from sharegptvideo.media.picking import spread, upright
+from sharegptvideo.media.video import spread, upright
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mp4": ("a.mp4", {}),
@@ -249,7 +249,7 @@ def test_result_is_a_named_tuple_of_writable_frames(tmp_path: Path, write_clip: 
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_asking_for_no_frames_is_an_error(tmp_path: Path, n: int) -> None:
-    with pytest.raises(UserError, match="1 or more"):
+    with pytest.raises(UserError, match="must be at least 1, got"):
         sample_frames(tmp_path, n)
 
 

@@ -116,7 +116,8 @@ def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
         expected.append(ids[:-1] if ids[-1] in ends else ids)
     lengths = {len(ids) for ids in expected}
     assert len(lengths) >= 3, "the test needs rows that drop out one after the other"
-    monkeypatch.setattr(model, "_stop", torch.tensor(ends))
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", ends)
+    model = VideoLanguageModel(model.model, model.tokenizer, model.processor)
     found = model.generate(asked, max_new_tokens=20, num_return_sequences=k, batch_size=batch_size)
     assert found == [[text(model, ids)] * k for ids in expected]
 

@@ -129,7 +129,7 @@ def test_a_device_too_small_for_one_question_is_told(
     def too_small(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(VideoLanguageModel, "_read_clips", too_small)
+    monkeypatch.setattr(VideoLanguageModel, "generate", too_small)
     with pytest.raises(UserError, match="no memory for it and one question") as caught:
         answered(open_model(f"hf:{checkpoint}"), requests(0, 2))
     assert caught.value.exit_code == 1

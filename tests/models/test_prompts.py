@@ -12,19 +12,19 @@ from sharegptvideo.models import conversation, encode, expand_video, load_tokeni
 
 def test_the_format_is_video_llavas(tiny: Path) -> None:
     tokenizer = load_tokenizer(str(tiny))
-    ids, spoken = encode(tokenizer, conversation("What is it?", "It is red."))
+    ids, assistant_mask = encode(tokenizer, conversation("What is it?", "It is red."))
     assert tokenizer.decode(ids) == "<s>USER: <video>\nWhat is it? ASSISTANT: It is red.</s>"
-    answer = [i for i, said in zip(ids, spoken, strict=True) if said]
+    answer = [i for i, said in zip(ids, assistant_mask, strict=True) if said]
     assert tokenizer.decode(answer) == " It is red.</s>"
 
 
 def test_the_prompt_is_where_the_answer_begins(tiny: Path) -> None:
     tokenizer = load_tokenizer(str(tiny))
     prompt, none_spoken = encode(tokenizer, conversation("What is it?"))
-    whole, spoken = encode(tokenizer, conversation("What is it?", "It is red."))
+    whole, assistant_mask = encode(tokenizer, conversation("What is it?", "It is red."))
     assert not any(none_spoken)
     assert whole[: len(prompt)] == prompt
-    assert spoken.index(True) == len(prompt)
+    assert assistant_mask.index(True) == len(prompt)
 
 
 def test_every_answer_of_a_longer_talk_counts(tiny: Path) -> None:
@@ -34,10 +34,10 @@ def test_every_answer_of_a_longer_talk_counts(tiny: Path) -> None:
         *conversation("What is it?", "Red."),
         *conversation("Sure?", "Yes."),
     ]
-    ids, spoken = encode(tokenizer, messages)
+    ids, assistant_mask = encode(tokenizer, messages)
     text = "<s>Be short. USER: <video>\nWhat is it? ASSISTANT: Red.</s>USER: Sure? ASSISTANT: Yes."
     assert tokenizer.decode(ids) == text + "</s>"
-    answers = [i for i, said in zip(ids, spoken, strict=True) if said]
+    answers = [i for i, said in zip(ids, assistant_mask, strict=True) if said]
     assert tokenizer.decode(answers) == " Red.</s> Yes.</s>"
 
 
@@ -54,9 +54,11 @@ def test_frequent_words_are_one_token(tiny: Path) -> None:
 
 
 def test_the_clip_takes_its_positions() -> None:
-    ids, spoken = expand_video([1, 9, 2, 3], [False, False, False, True], video_token=9, count=3)
+    ids, assistant_mask = expand_video(
+        [1, 9, 2, 3], [False, False, False, True], video_token=9, count=3
+    )
     assert ids == [1, 9, 9, 9, 2, 3]
-    assert spoken == [False] * 5 + [True]
+    assert assistant_mask == [False] * 5 + [True]
 
 
 @pytest.mark.parametrize(

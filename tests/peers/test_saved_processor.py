@@ -48,9 +48,9 @@ def test_prompt_and_pixels_are_those_we_make(saved: Path, processor: Any) -> Non
     theirs = processor(text=text, videos=[frames], return_tensors="pt")
 
     tokenizer = load_tokenizer(str(saved))
-    ids, spoken = encode(tokenizer, conversation("What colour is it?"))
+    ids, assistant_mask = encode(tokenizer, conversation("What colour is it?"))
     video = read_json(saved / "config.json")["video_token_index"]
-    ids, _ = expand_video(ids, spoken, video, 4 * (2 * 2 + 1))
+    ids, _ = expand_video(ids, assistant_mask, video, 4 * (2 * 2 + 1))
     assert theirs["input_ids"].tolist() == [ids]
     pixels = VideoPixels.from_pretrained(str(saved))(frames)
     assert torch.equal(theirs["pixel_values_videos"][0], pixels)

@@ -263,9 +263,9 @@ def test_a_conversation_is_what_generation_is_prompted_with(
         *conversation("What colour is it?", "Red."),
         *conversation("Is there a dog?", "No, a man."),
     ]
-    ids, spoken = family.encode(turns)
+    ids, assistant_mask = family.encode(turns)
     words = family.tokenizer
-    said = [token for token, own in zip(ids, spoken, strict=True) if own]
+    said = [token for token, own in zip(ids, assistant_mask, strict=True) if own]
     assert words.decode(said) == "Red.<|im_end|>No, a man.<|im_end|>"
     asked, none = family.encode(turns[:-1])
     assert not any(none[len(none) - 3 :])
@@ -292,12 +292,12 @@ def test_a_template_that_writes_answers_otherwise_than_it_prompts(
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     family.processor.chat_template = template.replace("<V>", family.processor.video_token)
-    ids, spoken = family.encode(conversation("What colour is it?", "Red."))
+    ids, assistant_mask = family.encode(conversation("What colour is it?", "Red."))
     prompt, _ = family.encode(conversation("What colour is it?"))
     assert ids[: len(prompt)] == prompt
     assert family.tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
     assert family.tokenizer.decode(ids[len(prompt) :]) == "Red.<|im_end|>"
-    assert spoken == [False] * len(prompt) + [True] * (len(ids) - len(prompt))
+    assert assistant_mask == [False] * len(prompt) + [True] * (len(ids) - len(prompt))
     family.processor.chat_template = family.processor.chat_template.replace("<|im_end|>", "###")
     with pytest.raises(UserError, match="'###', where nothing ends generation"):
         family.encode(conversation("What colour is it?", "Red."))
@@ -315,7 +315,7 @@ def test_a_prompt_is_the_processors_whatever_stands_around_the_clip(
         start = end = ""
     whole = around.replace("<S>", start).replace("<E>", end).replace("<V>", processor.video_token)
     processor.chat_template = processor.chat_template.replace(processor.video_token, whole)
-    ids, spoken = family.encode(conversation("What colour is it?", "Red."))
+    ids, assistant_mask = family.encode(conversation("What colour is it?", "Red."))
     for path in sorted((release / "videos").iterdir()):
         frames, indices = sample_frames(path, FRAMES)
         found = processor(
@@ -324,10 +324,10 @@ def test_a_prompt_is_the_processors_whatever_stands_around_the_clip(
             video_metadata=[clip_metadata(indices, read_facts(path).fps)],
             do_sample_frames=False,
         )
-        grown, said = family.reader.expand(ids, spoken, family.reader.read(str(path)))
+        grown, said = family.reader.expand(ids, assistant_mask, family.reader.read(str(path)))
         assert grown == found["input_ids"][0]
         assert len(grown) == len(said)
-        assert sum(said) == sum(spoken)
+        assert sum(said) == sum(assistant_mask)
 
 
 def test_a_clip_has_the_positions_that_were_counted(

@@ -13,7 +13,7 @@ import pytest
 
 from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.scoring import score_task
+from sharegptvideo.eval.score import score_task
 from sharegptvideo.reports.estimates import format_estimate, markdown_table
 from sharegptvideo.reports.leaderboard import collect_runs, render_page, write_leaderboard
 from sharegptvideo.reports.leaderboard.tables import board_latex, board_markdown

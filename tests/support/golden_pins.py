@@ -81,8 +81,8 @@ PINS = (
     Pin(
         "training",
         "TRAINING_VERSION",
-        "sharegptvideo/training/records.py",
-        _constant("sharegptvideo.training.records", "TRAINING_VERSION"),
+        "sharegptvideo/training/run_dir.py",
+        _constant("sharegptvideo.training.run_dir", "TRAINING_VERSION"),
         training,
         tolerance=5e-4,  # for sums in another order, on another CPU; one step moves the loss more
     ),

@@ -164,14 +164,14 @@ def world(scratch: Path) -> Row:
 
 
 def _texts(held_out: bool) -> str:
-    from sharegptvideo.synthetic.language import Faults, ask, caption, distil
+    from sharegptvideo.synthetic.language import Faults, caption, distil, draw_questions
     from sharegptvideo.synthetic.state import sample_state
 
     told = []
     for number in range(400):
         rng = random.Random(number)
         state = sample_state(rng, held_out=held_out)
-        questions = ask(state, rng, 4)
+        questions = draw_questions(state, rng, 4)
         answers = [distil(question, state, rng, Faults()) for question in questions]
         about = [question.as_dict() for question in questions]
         told.append([state.as_dict(), caption(state, rng), about, answers])

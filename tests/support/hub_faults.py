@@ -10,7 +10,9 @@ from typing import Literal, get_args
 
 __all__ = ["Fault", "Faults", "Kind"]
 
-Kind = Literal["status", "drop", "lost", "cut", "stall", "short", "wrong", "ignore-range"]
+Kind = Literal[
+    "status", "drop", "lost", "cut", "cut-whole", "stall", "short", "wrong", "ignore-range"
+]
 
 
 @dataclass
@@ -64,6 +66,8 @@ class Faults:
         and these only where a file's own bytes move, so that no other request uses them up:
 
         - `cut`: closes the connection after `after` bytes, sent or (an upload) received.
+        - `cut-whole`: does the same to a file that it sends from its beginning, with 200, even
+          where a part was asked for.
         - `stall`: after `after` bytes, sends or reads nothing more until the client closes.
         - `short`: sends `after` bytes and claims that this is all.
         - `wrong`: sends the right number of bytes, the one at `after` changed.

@@ -155,14 +155,14 @@ class HubHandler(BaseHTTPRequestHandler):
             head = {**answer.headers, "Content-Length": str(len(blob.content))}
             return self._head(200, head)
         asked = self.headers.get("Range")
-        kinds: set[Kind] = {"cut", "stall", "short", "wrong"}
+        kinds: set[Kind] = {"cut", "cut-whole", "stall", "short", "wrong"}
         fault = self.hub.faults.take(
             self.command, path, kinds | {"ignore-range"} if asked else kinds
         )
         kind = fault.kind if fault else None
         size = len(blob.content)
         try:
-            part = _span(None if kind == "ignore-range" else asked, size)
+            part = _span(None if kind in {"ignore-range", "cut-whole"} else asked, size)
         except ValueError:
             return self._send(Answer(b"", 416, {"Content-Range": f"bytes */{size}"}))
         start, stop = part or (0, size)
@@ -176,12 +176,13 @@ class HubHandler(BaseHTTPRequestHandler):
         if part is not None:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         self._head(206 if part else 200, headers)
-        if fault is not None and kind in {"cut", "stall"}:
+        hangs_up = fault is not None and kind in {"cut", "cut-whole", "stall"}
+        if fault is not None and hangs_up:
             content = content[: fault.after]
         # Noted before it is sent: who has received the last byte may look at once.
         self.hub.transfers.append(Transfer(repo, name, start, len(content)))
         self.wfile.write(content)
-        if fault is not None and kind in {"cut", "stall"}:
+        if fault is not None and hangs_up:
             self._hang_up(fault)
         elif fault is not None:
             fault.struck.set()

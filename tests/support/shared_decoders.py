@@ -43,25 +43,27 @@ def rows_of(clips: list[tuple[int, tuple[int, ...]]], seed: int = 1, question: i
         return torch.randint(1, 97, (count,), generator=draw).tolist()  # type: ignore[no-any-return]
 
     tokens: list[list[int]] = []
-    spoken: list[list[bool]] = []
+    assistant_masks: list[list[bool]] = []
     groups: list[list[int]] = []
     for begin, answers in clips:
         common = ids(begin)
         groups.append(list(range(len(tokens), len(tokens) + len(answers))))
         for answer in answers:
             tokens.append(common + ids(question) + ids(answer))
-            spoken.append([False] * (begin + question) + [True] * answer)
+            assistant_masks.append([False] * (begin + question) + [True] * answer)
     width = max(map(len, tokens))
     padded = torch.tensor([row + [0] * (width - len(row)) for row in tokens])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
-    said = torch.tensor([[int(x) for x in row] + [0] * (width - len(row)) for row in spoken])
+    said = torch.tensor(
+        [[int(x) for x in row] + [0] * (width - len(row)) for row in assistant_masks]
+    )
     inputs = {
         "input_ids": padded,
         "attention_mask": mask,
         "labels": padded.masked_fill(said == 0, -100),
         "fused_lm_head": True,
     }
-    return Rows(inputs, shared_layout(tokens, spoken, groups, width))
+    return Rows(inputs, shared_layout(tokens, assistant_masks, groups, width))
 
 
 def plain_decoder(name: str) -> Any:

@@ -313,7 +313,7 @@ def recompute_layers(model: Any, wanted: bool) -> Callable[[], float]:
 def share(trainer: Any, setting: Setting, way: Any) -> None:
     """Let a trainer take our collators' batches, as a recipe does."""
     from sharegptvideo.training.families.video_llava import VideoLlavaFamily
-    from sharegptvideo.training.recipe import Sharing
+    from sharegptvideo.training.recipes import Sharing
 
     family = VideoLlavaFamily.__new__(VideoLlavaFamily)  # the model is there already
     family.model, family.reader, family._seen = trainer.model, setting.reader, None

@@ -21,7 +21,7 @@ from sharegptvideo.synthetic import (
     is_right,
     load_questions,
 )
-from sharegptvideo.synthetic.language import INVENTED, Question, ask, caption, distil
+from sharegptvideo.synthetic.language import INVENTED, Question, caption, distil, draw_questions
 from sharegptvideo.synthetic.state import HELD_OUT, sample_state, state_key
 
 SIZES = Sizes(train=12, preference=6, test=5, out_of_domain=4)
@@ -80,7 +80,7 @@ def test_another_world_in_the_same_folder_is_refused(world: Path) -> None:
 
 def test_unknown_scale_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean tiny"):
-        build_world(tmp_path, scale="tny")
+        build_world(tmp_path, sizes="tny")
 
 
 def test_clips_are_h264_of_the_stated_length(world: Path) -> None:
@@ -146,7 +146,7 @@ def test_questions_cover_all_kinds_and_exact_answers_are_right() -> None:
     for number in range(400):
         rng = random.Random(number)
         state = sample_state(rng, held_out=False)
-        questions = ask(state, rng, 4)
+        questions = draw_questions(state, rng, 4)
         assert len({question.text for question in questions}) == 4
         assert any(question.kind == "presence" for question in questions)
         for question in questions:
@@ -159,7 +159,7 @@ def test_absent_things_are_asked_for_as_often_as_present_ones() -> None:
     answers = []
     for number in range(600):
         rng = random.Random(number)
-        questions = ask(sample_state(rng, held_out=False), rng, 4)
+        questions = draw_questions(sample_state(rng, held_out=False), rng, 4)
         answers += [q.answer.startswith("No") for q in questions if q.kind == "presence"]
     assert 0.45 < sum(answers) / len(answers) < 0.55
 
@@ -170,7 +170,7 @@ def test_faults_come_at_their_rates_and_are_wrong() -> None:
     for number in range(1500):
         rng = random.Random(number)
         state = sample_state(rng, held_out=False)
-        for question in ask(state, rng, 4):
+        for question in draw_questions(state, rng, 4):
             answer, found = distil(question, state, rng, faults)
             assert is_right(with_state(question, state), answer) == (not found)
             if question.kind != "presence":

@@ -17,10 +17,9 @@ from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import VideoLanguageModel
 from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
-from sharegptvideo.training.cards import write_card
-from sharegptvideo.training.recipe import Hub, recipe_hash
-from sharegptvideo.training.records import TRAINING_VERSION
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.outputs import write_card
+from sharegptvideo.training.recipes import Hub, recipe_hash
+from sharegptvideo.training.run_dir import TRAINING_VERSION, RunFolder
 
 if TYPE_CHECKING:
     from tests.support.hub_server import HubServer

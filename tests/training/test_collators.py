@@ -28,10 +28,18 @@ def paths(release: Path) -> list[str]:
 def test_labels_are_on_the_answer_only(paths: list[str]) -> None:
     collate = SftCollator(cache(), max_length=8)
     rows = [
-        {"video_path": paths[0], "ids": [1, 9, 5, 6, 2], "spoken": [False] * 3 + [True] * 2},
-        {"video_path": paths[1], "ids": [1, 9, 7, 2], "spoken": [False] * 2 + [True] * 2},
+        {
+            "video_path": paths[0],
+            "ids": [1, 9, 5, 6, 2],
+            "assistant_mask": [False] * 3 + [True] * 2,
+        },
+        {"video_path": paths[1], "ids": [1, 9, 7, 2], "assistant_mask": [False] * 2 + [True] * 2},
         # Nine positions with the clip: the last one goes.
-        {"video_path": paths[1], "ids": [1, 9, 5, 6, 6, 6, 2], "spoken": [False] * 4 + [True] * 3},
+        {
+            "video_path": paths[1],
+            "ids": [1, 9, 5, 6, 6, 6, 2],
+            "assistant_mask": [False] * 4 + [True] * 3,
+        },
     ]
     batch = collate(rows)
     assert batch["input_ids"].tolist() == [

@@ -24,9 +24,8 @@ from sharegptvideo.models.adapters.parallel import device_names
 from sharegptvideo.models.memory import free_bytes, in_parts
 from sharegptvideo.training import SftRecipe
 from sharegptvideo.training.checks import memory_problem
-from sharegptvideo.training.hardware import local_gpus
-from sharegptvideo.training.records import environment
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.estimate import local_gpus
+from sharegptvideo.training.run_dir import RunFolder, environment
 from sharegptvideo.training.trainers import quiet_and_quick, trainer_arguments
 from tests.support.shared_decoders import FIELDS, plain_decoder, rows_of
 

@@ -21,20 +21,27 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models import outline
 from sharegptvideo.training import SftRecipe, load_recipe, load_steps, run_recipe
 from sharegptvideo.training.dataset_stats import Lengths, Survey
-from sharegptvideo.training.dry_run import clip_positions, dry_run, dry_run_steps
-from sharegptvideo.training.dry_run_text import dry_run_figures, dry_run_lines
 from sharegptvideo.training.estimate import (
+    GPUS,
+    ModelShape,
     activation_bytes,
     disk_bytes,
     memory_of,
+    parse_gpus,
     plan_of,
     projected_hours,
+    shape_of,
     steps_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaFamily
-from sharegptvideo.training.hardware import GPUS, parse_gpus
-from sharegptvideo.training.shapes import ModelShape, shape_of
+from sharegptvideo.training.plan import (
+    clip_positions,
+    dry_run,
+    dry_run_figures,
+    dry_run_lines,
+    dry_run_steps,
+)
 
 # Video-LLaVA-7B as transformers' VideoLlavaConfig has it, weight by weight.
 H, M, LAYERS, WORDS = 4096, 11008, 32, 32_000

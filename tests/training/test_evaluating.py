@@ -25,7 +25,7 @@ from sharegptvideo.models import VideoLanguageModel, answering, load_model
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.curves import draw_accuracy
 from sharegptvideo.training.evaluating import read_evaluations
-from sharegptvideo.training.recipe import Evaluation, Lora
+from sharegptvideo.training.recipes import Evaluation, Lora
 
 if TYPE_CHECKING:
     from tests.conftest import ChatServer

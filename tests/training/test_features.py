@@ -13,9 +13,14 @@ import torch
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_dpo, run_recipe, run_sft
-from sharegptvideo.training.dry_run import dry_run
-from sharegptvideo.training.feature_store import FeatureStore
-from sharegptvideo.training.features import check_features, clip_bytes, visits, worth
+from sharegptvideo.training.plan import dry_run
+from sharegptvideo.training.precompute.features import (
+    FeatureStore,
+    check_features,
+    clip_bytes,
+    visits,
+    worth,
+)
 from sharegptvideo.training.trainers import quiet_and_quick
 
 Change = Callable[..., Any]
@@ -130,7 +135,10 @@ def test_in_bf16_features_are_kept_as_the_projector_rounds_them(
     reader = trainer.data_collator.clips.reader.reader
     pixels = reader.batch([reader.read(row["video_path"])])
     with torch.no_grad(), trainer.accelerator.autocast():
-        seen = [trainer.family.see(trainer.model, clips).pooler_output for clips in (kept, pixels)]
+        seen = [
+            trainer.family.encode_clips(trainer.model, clips).pooler_output
+            for clips in (kept, pixels)
+        ]
     assert torch.equal(*seen)
 
 
@@ -206,8 +214,8 @@ def test_an_interrupted_fill_goes_on(
     decoded: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sharegptvideo.training.features._BATCH", 1)
-    monkeypatch.setattr("sharegptvideo.training.features._SHARD_BYTES", 1)
+    monkeypatch.setattr("sharegptvideo.training.precompute.features._BATCH", 1)
+    monkeypatch.setattr("sharegptvideo.training.precompute.features._SHARD_BYTES", 1)
     whole = run_sft(change(recipe, output=f"{recipe.output}-whole"))
     folder = Path(str(recipe.features.folder))
     shutil.rmtree(folder)

@@ -16,9 +16,9 @@ from sharegptvideo._io import follow_umask, write_jsonl, write_text
 from sharegptvideo.models import build_tiny
 from sharegptvideo.synthetic.render import write_mp4
 from sharegptvideo.training import Recipe, SftRecipe, merge_adapters, run_recipe
-from sharegptvideo.training.feature_store import FeatureStore
-from sharegptvideo.training.recipe import Lora
-from sharegptvideo.training.reference import ReferenceCache
+from sharegptvideo.training.precompute.features import FeatureStore
+from sharegptvideo.training.precompute.reference import ReferenceCache
+from sharegptvideo.training.recipes import Lora
 
 
 @pytest.fixture(params=[0o022, 0o077], ids=oct)

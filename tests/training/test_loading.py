@@ -9,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.recipe import DataSource
+from sharegptvideo.training.recipes import DataSource
 from sharegptvideo.training.workers import (
     CheckedCollator,
     CheckedRows,

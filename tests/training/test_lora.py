@@ -25,7 +25,7 @@ from sharegptvideo.training import (
 )
 from sharegptvideo.training.families import open_family
 from sharegptvideo.training.lora import adapters
-from sharegptvideo.training.recipe import Lora
+from sharegptvideo.training.recipes import Lora
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
 
 SMALL = Lora(rank=4, alpha=16)

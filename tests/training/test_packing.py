@@ -29,7 +29,7 @@ def rows(count: int) -> list[dict[str, Any]]:
             {
                 "video_path": f"clip{number // 3}",
                 "ids": ids,
-                "spoken": [False] * (len(question) + 2) + [True] * len(answer),
+                "assistant_mask": [False] * (len(question) + 2) + [True] * len(answer),
                 "length": len(ids),
             }
         )
@@ -54,8 +54,8 @@ def test_every_row_is_in_one_pack_and_packs_keep_to_the_budget() -> None:
 
 def test_the_length_of_two_questions_by_hand() -> None:
     """<s>, the clip's 20, the common 5: once; then 6 7 and 8 of each, the answers with them."""
-    first = {"ids": [1, VIDEO, 5, 6, 7], "spoken": [False] * 4 + [True]}
-    second = {"ids": [1, VIDEO, 5, 8], "spoken": [False] * 3 + [True]}
+    first = {"ids": [1, VIDEO, 5, 6, 7], "assistant_mask": [False] * 4 + [True]}
+    second = {"ids": [1, VIDEO, 5, 8], "assistant_mask": [False] * 3 + [True]}
     # The last common token predicts the second answer, so it stays with both.
     assert flat_length([first, second], 20, 128) == 21 + 3 + 2
     assert flat_length([first], 20, 128) == 24

@@ -19,7 +19,7 @@ from sharegptvideo.training import (
     recipe_text,
     run_recipe,
 )
-from sharegptvideo.training.recipe import recipe_hash
+from sharegptvideo.training.recipes import recipe_hash
 
 FOLDER = Path(__file__).parents[2] / "training" / "recipes"
 SHIPPED = sorted(str(file.relative_to(FOLDER).with_suffix("")) for file in FOLDER.rglob("*.yaml"))

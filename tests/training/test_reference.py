@@ -18,14 +18,14 @@ from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import build_tiny, load_model
 from sharegptvideo.training import DpoRecipe, run_dpo
-from sharegptvideo.training.recipe import Lora
-from sharegptvideo.training.reference import (
+from sharegptvideo.training.precompute.reference import (
     COLUMNS,
     ReferenceCache,
     pair_key,
     reference_cache,
     use_reference,
 )
+from sharegptvideo.training.recipes import Lora
 from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
 

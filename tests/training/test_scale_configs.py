@@ -10,7 +10,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from typer.testing import CliRunner
 
 from sharegptvideo.cli import app
-from sharegptvideo.training.scale import config_names, config_path
+from sharegptvideo.training.launch import config_names, config_path
 
 FOLDER = Path(__file__).parents[2] / "training" / "accelerate"
 SHIPPED = sorted(file.stem for file in FOLDER.glob("*.yaml"))

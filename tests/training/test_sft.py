@@ -38,7 +38,7 @@ def test_first_loss_is_the_answers_mean_negative_log_probability(
         ids = [i for i in row["ids"] if i != model.config.video_token_id]
         at = row["ids"].index(model.config.video_token_id)
         ids = ids[:at] + [model.config.video_token_id] * 20 + ids[at:]
-        answer_length = sum(row["spoken"])
+        answer_length = sum(row["assistant_mask"])
         clip = vlm.processor(sample_frames(row["video_path"], 4).frames)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids]), pixel_values_videos=clip[None]).logits[0]

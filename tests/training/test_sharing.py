@@ -119,7 +119,7 @@ def test_the_layout_of_two_answers() -> None:
     """The prompt once but for its last token, which predicts both answers' first."""
     layout = shared_layout(
         rows=[[1, 9, 9, 4, 5, 2], [1, 9, 9, 4, 7, 2]],
-        spoken=[[False] * 4 + [True] * 2] * 2,
+        assistant_masks=[[False] * 4 + [True] * 2] * 2,
         groups=[[0, 1]],
         width=6,
     )
@@ -148,19 +148,19 @@ def test_every_learnt_token_is_scored_once(
 ) -> None:
     """Whatever the rows: equal ones, answers of nothing, rows that are all beginning."""
     tokens: list[list[int]] = []
-    spoken: list[list[bool]] = []
+    assistant_masks: list[list[bool]] = []
     groups: list[list[int]] = []
     for begin, ends in clips:
         groups.append([])
         for question, answer in ends:
             groups[-1].append(len(tokens))
             tokens.append([1] * begin + [2] * question + [3] * answer)
-            spoken.append([False] * (begin + question) + [True] * answer)
+            assistant_masks.append([False] * (begin + question) + [True] * answer)
     width = max(map(len, tokens))
-    layout = shared_layout(tokens, spoken, groups, width)
+    layout = shared_layout(tokens, assistant_masks, groups, width)
     expected = [
         row * (width - 1) + column - 1
-        for row, said in enumerate(spoken)
+        for row, said in enumerate(assistant_masks)
         for column, learnt in enumerate(said)
         if learnt and column
     ]

@@ -18,10 +18,10 @@ import yaml
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import Interrupted
 from sharegptvideo.training import Recipe, SftRecipe, run_recipe
+from sharegptvideo.training.callbacks import CutOff, StopSignal
 from sharegptvideo.training.evaluating import read_evaluations
-from sharegptvideo.training.recipe import Evaluation
+from sharegptvideo.training.recipes import Evaluation
 from sharegptvideo.training.run_dir import COMPLETE
-from sharegptvideo.training.stopping import CutOff, StopSignal
 
 Change = Callable[..., Any]
 ENDLESS = 1_000_000

@@ -121,13 +121,13 @@ def test_a_resume_sees_the_rows_of_an_uninterrupted_run_and_reads_no_others(
     with pytest.raises(KeyboardInterrupt):
         run_recipe(recipe, progress=interrupt_at(16))
     read: list[int] = []
-    original = StreamedRows._row
+    original = StreamedRows.__getitem__
 
-    def noted(self: StreamedRows, number: int) -> Any:
+    def noted(self: StreamedRows, number: int) -> dict[str, Any]:
         read.append(number)
         return original(self, number)
 
-    monkeypatch.setattr(StreamedRows, "_row", noted)
+    monkeypatch.setattr(StreamedRows, "__getitem__", noted)
     result = run_recipe(recipe)
     assert (result.resumed_from, result.steps, result.rows) == (15, 17, 24)
     # TRL looks at the first row; steps 16 and 17 and one batch ahead.

@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.training import Recipe, run_recipe
+from sharegptvideo.training.launch import config_path
 from sharegptvideo.training.run_dir import COMPLETE
-from sharegptvideo.training.scale import config_path
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6

@@ -124,7 +124,7 @@ def _endpoint_options(
         cache=not no_cache,
         batch_api=batch_api,
         confirm=confirm,
-        tell=note,
+        report=note,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sharegptvideo.data.schema import CLIP
 from sharegptvideo.data.sources import ReadReport
 from sharegptvideo.media import MediaError, MediaFolder
-from sharegptvideo.media.pictures import is_picture, natural_order
+from sharegptvideo.media.folder import is_picture, natural_order
 
 if TYPE_CHECKING:
     import pyarrow as pa

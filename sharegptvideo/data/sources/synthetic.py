@@ -19,5 +19,5 @@ def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Pat
     from sharegptvideo.synthetic.world import WORLD_VERSION, build_world
 
     out = cache_folder() / "synthetic" / f"tiny-seed0-v{WORLD_VERSION}"
-    build_world(out, seed=0, scale="tiny", workers=1, progress=progress)
+    build_world(out, seed=0, sizes="tiny", workers=1, progress=progress)
     return out

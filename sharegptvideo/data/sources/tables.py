@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_tables", "split_tables"]
 
-_BLOCK = 2 << 20
+BLOCK_BYTES = 2 << 20
 _BATCH = 2048
 
 
@@ -115,7 +115,7 @@ def _blocks(file: LineFile) -> Iterator[tuple[int, bytes]]:
 
 def _next_block(file: LineFile, lines: IO[bytes]) -> bytes:
     try:
-        block = lines.read(_BLOCK)
+        block = lines.read(BLOCK_BYTES)
         return block if not block or block.endswith(b"\n") else block + lines.readline()
     except (OSError, EOFError, ValueError):
         # What went wrong and behind which line: reading by line tells.

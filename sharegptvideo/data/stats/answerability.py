@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sharegptvideo.judges.rules.answer_match import polarity_of_reference
 from sharegptvideo.judges.rules.case import Case, make_case, recall
-from sharegptvideo.judges.rules.details import GENERIC_STEMS
-from sharegptvideo.judges.rules.normalise import parse
-from sharegptvideo.judges.rules.polar import polarity_of_reference
+from sharegptvideo.judges.rules.claims import GENERIC_STEMS
+from sharegptvideo.judges.rules.text import parse
 
 __all__ = [
     "QUESTIONS",

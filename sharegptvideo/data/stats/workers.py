@@ -22,7 +22,7 @@ from sharegptvideo.errors import UserError
 
 __all__ = ["Settings", "study"]
 
-_BLOCK = 1000
+BLOCK = 1000
 _SHOWN = 2
 _VERSION = 1
 
@@ -179,7 +179,7 @@ def _count(reader: _Reader, pool: Executor | None, progress: Progress) -> tuple[
 
 
 def _blocks(items: Iterator[_In]) -> Iterator[list[_In]]:
-    while part := list(islice(items, _BLOCK)):
+    while part := list(islice(items, BLOCK)):
         yield part
 
 

@@ -25,9 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sharegptvideo.media import MediaError
-from sharegptvideo.media.picking import orientation, upright
-from sharegptvideo.media.pictures import is_picture, natural_order
-from sharegptvideo.media.video import timed_frames
+from sharegptvideo.media.folder import is_picture, natural_order
+from sharegptvideo.media.video import orientation, timed_frames, upright
 
 __all__ = [
     "BITS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -46,13 +46,16 @@ class LookStore:
         kept: clips whose look was in the file.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(
+        self, workers: int | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Open the cache; `now` is the clock, in seconds, by which it is committed."""
         self.file = cache_folder() / f"looks-v{_VERSION}.sqlite"
         self.trouble: str | None = None
         self.taken = self.kept = 0
         self._workers = workers or available_cores()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="looks")
-        self._last = time.monotonic()
+        self._now, self._last = now, now()
         # By path: stamp and look, until the next commit. Another process can write meanwhile.
         self._new: dict[Path, tuple[str, Look]] = {}
         self._base: sqlite3.Connection | None = None
@@ -115,7 +118,7 @@ class LookStore:
             return
         self._new[path] = (stamp, look)
         # A kill costs what was looked at in the last second.
-        if time.monotonic() - self._last >= _COMMIT_S:
+        if self._now() - self._last >= _COMMIT_S:
             self._commit()
 
     def _commit(self) -> None:
@@ -136,7 +139,7 @@ class LookStore:
         except sqlite3.Error as error:
             self._give_up(error)
         self._new = {}
-        self._last = time.monotonic()
+        self._last = self._now()
 
     def _give_up(self, error: Exception) -> None:
         cause = getattr(error, "strerror", None) or error

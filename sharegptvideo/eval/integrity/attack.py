@@ -11,11 +11,10 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps, sha256_text, write_json
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.costs import estimate_verdicts
 from sharegptvideo.eval.integrity.attacks import Case, attacks_version, list_attacks
-from sharegptvideo.eval.run_dir import RunFolder, package_versions
-from sharegptvideo.eval.verdicts import judge_answers
-from sharegptvideo.judges import Judge, Panel
+from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
+from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
+from sharegptvideo.judges import Judge
 from sharegptvideo.models.types import Question
 
 __all__ = ["attack_judge"]
@@ -55,8 +54,8 @@ def attack_judge(
         UserError: the judge cannot be used, or looks at clips; `out` holds something else; the
             cost is not agreed to, or has reached its limit.
     """
-    if getattr(judge, "needs_frames", False):
-        raise UserError(f"judge {judge.name} looks at clips; the attacks are texts only")
+    if judge.needs_frames:
+        raise UserError(f"judge {judge.name} sees clips; the attacks are texts only")
     judge.check()
     attacks = list_attacks()
     asked = {
@@ -81,12 +80,10 @@ def attack_judge(
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "attack"
-        with RunFolder(folder, _describe(judge, cases)) as run:
+        with EvalRunDir(folder, _describe(judge, cases)) as run:
             for key, row in answers.items():
                 if run.predictions.rows.get(key) != row:
                     run.predictions.append(row)
-            if isinstance(judge, Panel):
-                judge.keep_in(folder / "panel")
             everything = [question for questions in asked.values() for question in questions]
             if endpoint is not None:
                 endpoint.approve(estimate_verdicts(everything, answers, judge, run.judgements))

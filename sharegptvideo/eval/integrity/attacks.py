@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sharegptvideo._io import parse_yaml
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges.rules.normalise import plain
+from sharegptvideo.judges.rules.text import plain
 from sharegptvideo.models.types import Question
 
 __all__ = ["Attack", "Case", "attacks_version", "cases_of", "list_attacks", "own_cases"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.lmms_eval_tasks.settings import Settings
-from sharegptvideo.eval.scoring import MISSING_CLIP
+from sharegptvideo.eval.score import MISSING_CLIP
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
 from sharegptvideo.judges import open_judge
 from sharegptvideo.models.types import Question

@@ -19,7 +19,7 @@ from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.lmms_eval_tasks.documents import cannot_be_asked, task_questions
 from sharegptvideo.eval.lmms_eval_tasks.settings import Settings
-from sharegptvideo.eval.runner import judge_predictions
+from sharegptvideo.eval.run import judge_predictions
 from sharegptvideo.models.adapters.sample_logs import ID_FIELD, model_name
 
 __all__ = [

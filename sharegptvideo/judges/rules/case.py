@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sharegptvideo.judges.rules.details import GENERIC_STEMS
-from sharegptvideo.judges.rules.normalise import EXCLUSIVE_SET, Text, kinds_of, near, parse
-from sharegptvideo.judges.rules.values import asked_sets
+from sharegptvideo.judges.rules.claims import GENERIC_STEMS, asked_sets
+from sharegptvideo.judges.rules.text import EXCLUSIVE_SET, Text, kinds_of, near, parse
 
-__all__ = ["Case", "Mark", "akin", "make_case", "names_main_key", "recall", "reference_words"]
+__all__ = ["Case", "akin", "make_case", "names_main_key", "recall", "reference_words"]
 
 _LIGHT = frozenset({"up", "down", "out", "off", "away", "over", "under", "back", "around"})
 _TIME_SETS = frozenset({"when", "rank", "sequence"})
 _MINOR_SETS = frozenset({"color", "size", "number", "brightness", "length", "speed"})
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A score from 1 to 5 and one short sentence that says why.
-
-    `contradiction` is whether the answer says both yes and no; None where neither was asked for.
-    """
-
-    score: int
-    reason: str
-    contradiction: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +29,23 @@ class Case:
 
 def make_case(question: str, reference: str, prediction: str, caption: str | None) -> Case:
     """Parse the texts of one answer and find the reference's key words."""
-    asked, told = parse(question), parse(reference)
+    asked, expected = parse(question), parse(reference)
     options = _options(asked)
     return Case(
         asked,
-        told,
+        expected,
         parse(prediction),
         parse(caption) if caption else None,
         asked_sets(question),
         options,
-        _keys(asked, told, options),
+        _keys(asked, expected, options),
     )
 
 
 def _options(question: Text) -> frozenset[str]:
-    """The stems that the question offers as alternatives: those that differ around an "or"."""
+    """Return the stems that the question offers as alternatives: what differs around an "or"."""
     asked = question.tokens
-    found: set[str] = set()
+    stems: set[str] = set()
     for token in asked:
         if token.word != "or":
             continue
@@ -70,24 +57,24 @@ def _options(question: Text) -> frozenset[str]:
         name = EXCLUSIVE_SET.get(right[0])
         pair = [s for s in left if name and EXCLUSIVE_SET.get(s) == name and s not in shared]
         if pair:
-            found |= {pair[-1], right[0]}
+            stems |= {pair[-1], right[0]}
             continue
-        found |= {s for s in (left[-1], right[-1]) if s not in shared}
-    return frozenset(found)
+        stems |= {s for s in (left[-1], right[-1]) if s not in shared}
+    return frozenset(stems)
 
 
 def _keys(question: Text, reference: Text, options: frozenset[str]) -> frozenset[str]:
     new = reference.stems - question.stems
     keys = (new - GENERIC_STEMS) | (reference.stems & options)
     if any(EXCLUSIVE_SET.get(s) not in _TIME_SETS for s in keys):
-        # "first", "at the end": told by `order`, not answers of their own beside others.
+        # "first", "at the end": `reversed_pair` compares them; beside others they are no answers.
         timeless = (s for s in keys if EXCLUSIVE_SET.get(s) not in _TIME_SETS or s in options)
         keys = frozenset(timeless)
     return frozenset(keys or new or reference.stems or {t.stem for t in reference.tokens})
 
 
 def reference_words(case: Case, stems: frozenset[str]) -> str:
-    """The reference's own words for some of its stems."""
+    """Return the reference's own words for some of its stems."""
     named = (t.word for t in case.reference.tokens if t.stem in stems)
     return " and ".join(dict.fromkeys(named))
 
@@ -96,7 +83,7 @@ def recall(case: Case, keys: frozenset[str]) -> tuple[float, str]:
     """Weighted share of `keys` stated, and a key that is only denied (or "")."""
     total = stated = 0  # whole numbers: sums that no order of adding changes
     denied = ""
-    told = {t.stem: t.negated for t in case.reference.tokens}
+    negated = {t.stem: t.negated for t in case.reference.tokens}
     said: dict[str, set[bool]] = {}
     for token in case.prediction.tokens:
         said.setdefault(token.stem, set()).add(token.negated)
@@ -106,7 +93,7 @@ def recall(case: Case, keys: frozenset[str]) -> tuple[float, str]:
         signs = said.get(key)
         if signs is None:
             stated += weight * _kin(key, case.prediction)
-        elif told.get(key, False) in signs:
+        elif negated.get(key, False) in signs:
             stated += 10 * weight
         else:
             denied = next(t.word for t in case.prediction.tokens if t.stem == key)
@@ -129,9 +116,9 @@ def _kin(key: str, prediction: Text) -> int:
 
 def names_main_key(case: Case) -> bool:
     """Whether the prediction states a key of full weight and no content of its own."""
-    said, told = case.prediction.stems, case.reference.stems | case.question.stems
+    said, known = case.prediction.stems, case.reference.stems | case.question.stems
     full = {key for key in case.keys & said if _weight(key) == 10}
-    return bool(full) and said <= told | GENERIC_STEMS
+    return bool(full) and said <= known | GENERIC_STEMS
 
 
 def akin(stem: str, known: frozenset[str]) -> bool:

@@ -21,7 +21,7 @@ __all__ = [
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a blank-separated list."""
+    """Return the words of a blank-separated list."""
     return tuple(text.split())
 
 

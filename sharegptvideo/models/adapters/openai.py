@@ -12,7 +12,7 @@ from sharegptvideo.endpoint import (
     Estimate,
     in_parallel,
 )
-from sharegptvideo.endpoint.pictures import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
+from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 from sharegptvideo.models.types import Answer, Question, Request
 
 __all__ = ["OpenAIModel"]

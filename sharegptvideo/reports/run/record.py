@@ -11,9 +11,9 @@ from typing import Any
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.judge import item_of
 from sharegptvideo.eval.run_dir import read_run
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
-from sharegptvideo.eval.verdicts import item_of
 from sharegptvideo.models.types import Question
 
 __all__ = [

@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sharegptvideo.training.recipe import Freeze, Recipe
+    from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["FEATURES", "Clip", "ClipReader", "Family", "TowerFamily"]
 
@@ -47,7 +47,7 @@ class ClipReader(abc.ABC):
 
     @abc.abstractmethod
     def expand(
-        self, ids: list[int], spoken: list[bool], clip: Clip
+        self, ids: list[int], assistant_mask: list[bool], clip: Clip
     ) -> tuple[list[int], list[bool]]:
         """Give the clip its positions in place of the one token that stands for it."""
 
@@ -70,14 +70,14 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """Token ids of a conversation on one clip, which is one token, and which are spoken."""
+        """Return token ids of a conversation on one clip (one token), and the assistant mask."""
 
     @abc.abstractmethod
     def freeze(self, parts: Freeze) -> None:
         """Fix the weights of `parts`."""
 
     @abc.abstractmethod
-    def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+    def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
         """The vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
 
         `model` is the policy or the reference; where the vision part is frozen, the two see the
@@ -103,11 +103,11 @@ class Family(abc.ABC):
 class TowerFamily(Family):
     """A family whose tower runs apart from its projector, so that its features can be kept.
 
-    `see` takes clips that have `FEATURES`, those that `look` gives, in place of pixels.
+    `encode_clips` takes clips that have `FEATURES`, as `tower_features` gives them, for pixels.
     """
 
     @abc.abstractmethod
-    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
+    def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
         """What the tower alone gives, before the projector: clips first."""
 
     @abc.abstractmethod

@@ -37,7 +37,7 @@ class Conversations:
         self._ends = {*ends, processor.tokenizer.eos_token_id}
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """Ids with the clip as one token before the first user's text, and the spoken ones.
+        """Return ids, the clip as one token before the first user's text, and the assistant mask.
 
         A conversation that ends with the user's turn ends in the prompt for an answer.
 
@@ -51,11 +51,11 @@ class Conversations:
         self._check(messages)
         turns = _turns(messages)
         ids: list[int] = []
-        spoken: list[bool] = []
+        assistant_mask: list[bool] = []
 
         def add(more: list[int], said: int = 0) -> None:
             ids.extend(more)
-            spoken.extend([True] * said + [False] * (len(more) - said))
+            assistant_mask.extend([True] * said + [False] * (len(more) - said))
 
         behind = 0  # tokens of the turn's end that the answer before has brought
         for number, message in enumerate(messages):
@@ -70,7 +70,7 @@ class Conversations:
         if messages[-1]["role"] == "user":
             prompt = self._render(turns, generation=True)
             add(self._ids(prompt.rpartition(_MARK)[2], begin=not ids)[behind:])
-        return ids, spoken
+        return ids, assistant_mask
 
     def _end(self, rendered: str) -> list[int]:
         """What closes an answer, up to the token that ends it; what follows is not generated."""
@@ -113,8 +113,8 @@ def _turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     turns = []
     clip: list[dict[str, Any]] = [{"type": "video"}]
     for message in messages:
-        spoken = message["role"] == "assistant"
-        content = [{"type": "text", "text": _MARK if spoken else message["content"]}]
+        is_answer = message["role"] == "assistant"
+        content = [{"type": "text", "text": _MARK if is_answer else message["content"]}]
         if message["role"] == "user":
             content, clip = clip + content, []
         turns.append({"role": message["role"], "content": content})

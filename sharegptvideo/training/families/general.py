@@ -16,7 +16,7 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.media.picking import spread
+from sharegptvideo.media.video import spread
 from sharegptvideo.models import (
     check_whole,
     checkpoint_folder,
@@ -31,7 +31,7 @@ from sharegptvideo.training.families.base import Clip, ClipReader, Family
 from sharegptvideo.training.families.conversations import Conversations
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipe import Freeze, Recipe
+    from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["PARTS", "GeneralFamily", "GeneralReader"]
 
@@ -126,7 +126,7 @@ class GeneralReader(ClipReader):
         return {name: value for name, value in found.items() if name not in _OF_TEXT}
 
     def expand(
-        self, ids: list[int], spoken: list[bool], clip: Clip
+        self, ids: list[int], assistant_mask: list[bool], clip: Clip
     ) -> tuple[list[int], list[bool]]:
         """Put what the processor writes for a clip, times of frames included, in its place.
 
@@ -146,7 +146,7 @@ class GeneralReader(ClipReader):
             own = tokenizer(text, add_special_tokens=False)[_IDS] + own[first:]
         return (
             ids[:start] + own + ids[at + 1 :],
-            spoken[:start] + [False] * len(own) + spoken[at + 1 :],
+            assistant_mask[:start] + [False] * len(own) + assistant_mask[at + 1 :],
         )
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
@@ -218,7 +218,7 @@ class GeneralFamily(Family):
             for weight in _weights(inner, names):
                 weight.requires_grad_(not frozen)
 
-    def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+    def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
         """Vision outputs behind the projector, those of Qwen3-VL's deeper layers with them."""
         pixels = clips[_PIXELS]
         learning = _weights(self.model.model, (*self._tower, *self._projector))

@@ -9,7 +9,7 @@ from sharegptvideo._concurrency import limit_torch_threads
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families.base import Family
-    from sharegptvideo.training.recipe import Recipe
+    from sharegptvideo.training.recipes import Recipe
 
 __all__ = ["bare_family", "open_family"]
 

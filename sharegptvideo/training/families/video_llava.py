@@ -14,10 +14,10 @@ from sharegptvideo.media import sample_frames
 from sharegptvideo.models import VideoPixels, load_model, load_tokenizer, video_token_count
 from sharegptvideo.models.prompts import encode, expand_video
 from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader, TowerFamily
-from sharegptvideo.training.fingerprints import digest, module_fingerprint
+from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipe import Freeze, Recipe
+    from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["VideoLlavaFamily", "VideoLlavaReader"]
 
@@ -47,11 +47,11 @@ class VideoLlavaReader(ClipReader):
     def expand(
         self,
         ids: list[int],
-        spoken: list[bool],
+        assistant_mask: list[bool],
         clip: Clip,  # noqa: ARG002 - all clips are of one length
     ) -> tuple[list[int], list[bool]]:
         """As `expand_video`."""
-        return expand_video(ids, spoken, self.video_id, self.video_tokens)
+        return expand_video(ids, assistant_mask, self.video_id, self.video_tokens)
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
         """`pixel_values_videos`, float32 clips×frames×3×height×width."""
@@ -112,7 +112,7 @@ class VideoLlavaFamily(TowerFamily):
         used = max(range(len(layers) + 1)[place] for place in wanted)
         return [*layers[used:], tower.post_layernorm]
 
-    def see(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+    def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
         """Features of clips×positions×size behind the projector."""
         given = clips[FEATURES] if FEATURES in clips else clips[_PIXELS]
         # What learns is the policy's to say: a reference only ever runs without gradients.
@@ -125,7 +125,7 @@ class VideoLlavaFamily(TowerFamily):
                 self._seen = (weakref.ref(given), _vision(model.model, clips))
         return self._seen[1]
 
-    def look(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
+    def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
         """clips×frames×positions×size, of the layers that the projector takes."""
         inner, pixels = self.model.model, clips[_PIXELS]
         seen = inner.video_tower(pixels.flatten(0, 1), output_hidden_states=True)

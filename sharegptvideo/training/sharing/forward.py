@@ -1,7 +1,7 @@
 """The call of a model in training: a padded batch in, its predictions out, each clip once within.
 
 TRL asks a model for per-token log-probabilities of rows (`fused_lm_head=True`); how they are
-computed is not its business. So sharing sits behind that call, and TRL's losses stay as they are.
+computed is not its business. So clips are shared within that call, and TRL's losses stay theirs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sharegptvideo.training.sharing.layout import SharedLayout
 
 __all__ = ["repeated", "share_clips"]
 
-See = Callable[[dict[str, torch.Tensor]], Any]
+EncodeClips = Callable[[dict[str, torch.Tensor]], Any]
 Positions = Callable[
     [torch.Tensor, torch.Tensor, dict[str, torch.Tensor], torch.Tensor], torch.Tensor | None
 ]
@@ -28,16 +28,16 @@ def share_clips(
     model: Any,
     attention: Attention = "split",
     *,
-    see: See | None = None,
+    encode_clips: EncodeClips | None = None,
     positions: Positions | None = None,
 ) -> None:
-    """Teach a model that has TRL's fused head to take the batches of our collators.
+    """Let a model that has TRL's fused head take the batches of our collators.
 
     They have, beside what TRL knows: `clips`, the inputs of each clip once; `clip_of_row`, which
     one a row is about; `shared_layout`, or none where rows are to run one by one.
 
     Args:
-        see: `clips` to the vision outputs that transformers' models take as
+        encode_clips: from `clips` to the vision outputs that transformers' models take as
             `mm_encoder_outputs["video"]`; None for models of text alone.
         positions: ids, mask, clips and clip_of_row to positions, axes×rows×length, for models
             whose positions are not places; see `Family.positions`.
@@ -53,13 +53,13 @@ def share_clips(
         shared_layout: SharedLayout | None = None,
         **kwargs: Any,
     ) -> Any:
-        if clips is not None and see is not None:
+        if clips is not None and encode_clips is not None:
             assert clip_of_row is not None  # collators give both or neither
-            seen = see(clips)
+            encoded = encode_clips(clips)
             if shared_layout is None:
                 rows = clip_of_row.tolist()
-                seen = repeated(seen, rows, clips=max(rows) + 1)
-            kwargs["mm_encoder_outputs"] = {"video": seen}
+                encoded = repeated(encoded, rows, clips=max(rows) + 1)
+            kwargs["mm_encoder_outputs"] = {"video": encoded}
             if positions is not None:
                 ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
                 found = positions(ids, mask, clips, clip_of_row)
@@ -102,14 +102,14 @@ def _shared(inner: Any, layout: SharedLayout, kwargs: dict[str, Any]) -> Any:
     return output
 
 
-def repeated(seen: Any, rows: Sequence[int], clips: int) -> Any:
+def repeated(encoded: Any, rows: Sequence[int], clips: int) -> Any:
     """Vision outputs of `clips` clips as those of rows: a clip's for every row about it.
 
     Outputs are a tensor with as many first indices a clip for every clip (Video-LLaVA has one a
     frame), or a sequence with a tensor a clip.
     """
-    again = type(seen)(pooler_output=_rows(seen.pooler_output, rows, clips))
-    deep = getattr(seen, "deepstack_features", None)
+    again = type(encoded)(pooler_output=_rows(encoded.pooler_output, rows, clips))
+    deep = getattr(encoded, "deepstack_features", None)
     if deep is not None:
         again.deepstack_features = [_rows(layer, rows, clips) for layer in deep]
     return again

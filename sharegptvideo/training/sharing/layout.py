@@ -65,17 +65,17 @@ class SharedLayout:
 
 def shared_layout(
     rows: Sequence[Sequence[int]],
-    spoken: Sequence[Sequence[bool]],
+    assistant_masks: Sequence[Sequence[bool]],
     groups: Sequence[Sequence[int]],
     width: int,
 ) -> SharedLayout:
     """Lay out rows of token ids; what all rows of a group begin with is there once.
 
-    The token before the first spoken one stays with each row, since it is what predicts it.
+    The token before the first learnt one stays with each row, since it is what predicts it.
 
     Args:
         rows: token ids, without padding.
-        spoken: which of them are learnt, of the same lengths.
+        assistant_masks: which of them are learnt, of the same lengths.
         groups: numbers of rows that have a clip in common; every row is in one group.
         width: the padded batch's length.
     """
@@ -84,13 +84,13 @@ def shared_layout(
     scored: list[int] = []
     scored_at: list[int] = []
     for members in groups:
-        begin = _common([rows[row] for row in members], [spoken[row] for row in members])
+        begin = _common([rows[row] for row in members], [assistant_masks[row] for row in members])
         start = len(source)
         source += range(members[0] * width, members[0] * width + begin)
         for row in members:
             end = len(rows[row])
             for column in range(begin, end):
-                if column + 1 < end and spoken[row][column + 1]:
+                if column + 1 < end and assistant_masks[row][column + 1]:
                     scored.append(len(source) + column - begin)
                     scored_at.append(row * (width - 1) + column)
             source += range(row * width + begin, row * width + end)
@@ -107,11 +107,10 @@ def shared_layout(
     )
 
 
-def _common(rows: Sequence[Sequence[int]], spoken: Sequence[Sequence[bool]]) -> int:
+def _common(rows: Sequence[Sequence[int]], assistant_masks: Sequence[Sequence[bool]]) -> int:
     """How many tokens all rows begin with, before the one that predicts the first answer's."""
     limit = min(
-        (said.index(True) if True in said else len(said)) - 1
-        for said in (list(one) for one in spoken)
+        (mask.index(True) if True in mask else len(mask)) - 1 for mask in map(list, assistant_masks)
     )
     first = rows[0]
     for column in range(max(limit, 0)):

@@ -64,11 +64,8 @@ def contents() -> Files:
 
 
 @pytest.fixture
-def release_hub(
-    hub_server: HubServer, contents: Files, monkeypatch: pytest.MonkeyPatch
-) -> HubServer:
-    """A Hub that has `contents`; waits before new attempts are short in this process."""
-    monkeypatch.setattr("sharegptvideo.data.download.fetch._FIRST_WAIT", 0.001)
+def release_hub(hub_server: HubServer, contents: Files) -> HubServer:
+    """A Hub that has `contents`."""
     for repo, files in contents.items():
         hub_server.add_repo(repo, files)
     return hub_server

@@ -226,11 +226,12 @@ def test_a_pinned_revision_and_a_newer_one(
 
 def test_faults_end_with_the_same_bytes(release_hub: HubServer, tmp_path: Path) -> None:
     download("qa", tmp_path / "calm", media=True)
-    release_hub.faults.add(r"/api/", status=500, times=2)
+    release_hub.faults.add(r"/api/", status=500, retry_after=0, times=2)
     release_hub.faults.add(r"chunk_0", "cut", after=25_000, times=3)
     release_hub.faults.add(r"chunk_1", "wrong", after=100)
+    release_hub.faults.add(r"\.jsonl", "drop")
     release_hub.faults.add(r"\.jsonl", status=429, retry_after=0, times=2)
-    release_hub.faults.add(r"\.jsonl", "drop", times=2)
+    release_hub.faults.add(r"chunk_1", "drop")
     download("qa", tmp_path / "rough", media=True)
     assert _shown(tmp_path / "rough") == _shown(tmp_path / "calm")
     assert all(fault.times == 0 for fault in release_hub.faults.all)

@@ -18,15 +18,25 @@ CONTENT = random.Random(0).randbytes(300_000)
 Case = tuple[RemoteFile, Callable[..., int]]
 
 
+class Waits(Stop):
+    """Keeps the seconds that are to be waited, and waits none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout or 0.0)
+        return self.is_set()
+
+
 @pytest.fixture(params=["a.tar.gz", "a.jsonl"])
 def remote(
     request: pytest.FixtureRequest,
     hub_server: HubServer,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Case:
     """A large file (LFS, SHA-256) and a regular one (git's id), and how to fetch them."""
-    monkeypatch.setattr("sharegptvideo.data.download.fetch._FIRST_WAIT", 0.001)
     content = CONTENT if request.param == "a.tar.gz" else CONTENT.hex().encode()[:300_000]
     commit = hub_server.add_repo(REPO, {request.param: content}, private=True)
     if request.param == "a.tar.gz":
@@ -39,7 +49,7 @@ def remote(
         """Fetch and compare; gives the sum of what `advance` was told."""
         told: list[int] = []
         part = tmp_path / "part"
-        fetch(file, part, advance=told.append, stop=stop or Stop())
+        fetch(file, part, advance=told.append, stop=stop or Waits())
         assert part.read_bytes() == content
         return sum(told)
 
@@ -78,23 +88,15 @@ def test_server_errors_pass(remote: Case, hub_server: HubServer, status: int) ->
     assert fault.hits == 3
 
 
-def test_waits_as_long_as_the_server_asks(
-    remote: Case, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waits: list[float] = []
-
-    class Patient(Stop):
-        def wait(self, timeout: float | None = None) -> bool:
-            waits.append(timeout or 0.0)
-            return False
-
-    monkeypatch.setattr("sharegptvideo.data.download.fetch._FIRST_WAIT", 2.0)
+def test_waits_as_long_as_the_server_asks(remote: Case, hub_server: HubServer) -> None:
+    """Or twice as long after each attempt that brings nothing: the third and fourth wait."""
     hub_server.faults.add(r"/a\.", status=429, retry_after=7)
     hub_server.faults.add(r"/a\.", status=429, headers={"RateLimit": '"resolvers";r=0;t=21'})
     hub_server.faults.add(r"/a\.", status=503, times=2)
     hub_server.faults.add(r"/a\.", status=429, retry_after=99_999)
-    remote[1](Patient())
-    assert waits == [7, 21, 8, 16, 600]
+    stop = Waits()
+    remote[1](stop)
+    assert stop.asked == [7, 21, 4, 8, 600]
 
 
 def test_connection_dropped_before_an_answer(remote: Case, hub_server: HubServer) -> None:
@@ -109,12 +111,9 @@ def test_server_that_cannot_resume(remote: Case, hub_server: HubServer) -> None:
     assert _starts(hub_server) == [0, 0]
 
 
-def test_server_that_cannot_resume_and_always_cuts(
-    remote: Case, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_that_cannot_resume_and_always_cuts(remote: Case, hub_server: HubServer) -> None:
     """Bytes come each time, but never further: that has an end."""
-    hub_server.faults.add(r"/a\.", "cut", after=100_000, times=100)
-    monkeypatch.setattr("sharegptvideo.data.download.fetch._continues", lambda *_: False)
+    hub_server.faults.add(r"/a\.", "cut-whole", after=100_000, times=100)
     with pytest.raises(UserError, match="run the same command again, it goes on where it stopped"):
         remote[1]()
     assert len(_starts(hub_server)) == 9

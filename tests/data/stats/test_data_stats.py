@@ -17,7 +17,8 @@ from sharegptvideo.cli import app
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.publish.shards import write_split
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.data.stats import Settings, study, workers
+from sharegptvideo.data.stats import Settings, study
+from sharegptvideo.data.stats.workers import BLOCK
 from tests.support.made_captions import made_rows
 
 Stats = Callable[..., Any]
@@ -99,8 +100,10 @@ def test_written_files_are_the_same_each_time(stats: Stats, made: Path, tmp_path
     assert all(len(group["texts"]) == 2 for group in figures["groups"])
 
 
-def test_processes_change_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_BLOCK", 10)
+def test_processes_change_nothing(made: Path) -> None:
+    """With two blocks of captions, the second not full."""
+    rows: Any = list(made_rows(BLOCK + 100, copies=0.3))
+    write(made, CAPTIONS, *rows)
     assert study(Settings(made, workers=2)) == study(Settings(made, workers=1))
 
 

@@ -209,11 +209,10 @@ def test_looks_not_committed_yet_hold_up_no_other_process(
     tmp_path: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("sharegptvideo.data.validate.fingerprint_cache._COMMIT_S", 3600.0)
     path = tmp_path / "a.gif"
     path.write_bytes(clips["tgif_cat_drinks"].read_bytes())
     _old(path)
-    with LookStore(1) as store:
+    with LookStore(1, now=lambda: 0.0) as store:  # no second passes
         list(store.looks([path]))
         other = sqlite3.connect(store.file, timeout=0, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -1,7 +1,7 @@
 """A frozen vision tower's features, computed once and read from disk in place of clips.
 
 What is kept is what the tower gives before the projector. That is the smaller of the two (1,024
-numbers a position in Video-LLaVA-7B, 4,096 behind the projector), it stays true while the
+numbers a position in Video-LLaVA-7B, 4,096 after the projector), it stays true while the
 projector learns, and what is left to compute is a fifteenth of the tower's work.
 
     FOLDER/KEY/*.safetensors    some clips each, whole or absent; tensors are named by clips' keys
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,25 +22,35 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast_object_list, send_to_device
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import cache_folder
+from sharegptvideo._io import cache_folder, follow_umask, os_errors
 from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import video_token_count
 from sharegptvideo.training.checks import nearest_folder
 from sharegptvideo.training.collators import ClipCache
-from sharegptvideo.training.feature_store import FeatureReader, FeatureStore
-from sharegptvideo.training.fingerprints import clip_fingerprint, digest
-from sharegptvideo.training.reference import starting_model
+from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader
+from sharegptvideo.training.precompute.fingerprints import clip_fingerprint, digest
+from sharegptvideo.training.precompute.reference import starting_model
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families import ClipReader, TowerFamily
-    from sharegptvideo.training.recipe import Recipe
+    from sharegptvideo.training.recipes import Recipe
     from sharegptvideo.training.run_dir import RunFolder
 
-__all__ = ["check_features", "clip_bytes", "use_features", "visits", "worth"]
+__all__ = [
+    "FeatureReader",
+    "FeatureStore",
+    "check_features",
+    "clip_bytes",
+    "use_features",
+    "visits",
+    "worth",
+]
 
 _SHARD_BYTES = 256 << 20
 _SHARD_SECONDS = 20.0  # what a kill costs at most
@@ -243,10 +254,107 @@ def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], t
     with starting_model(trainer), torch.no_grad():
         for names, inputs in loader:
             with accelerator.autocast():
-                features = family.look(send_to_device(inputs, accelerator.device))
+                features = family.tower_features(send_to_device(inputs, accelerator.device))
             # Under autocast the projector begins by rounding like this: nothing is lost.
             yield names, features.to("cpu", rounded)
 
 
 def _read(reader: ClipReader, paths: list[str]) -> tuple[list[str], dict[str, torch.Tensor]]:
     return paths, reader.batch([reader.read(path) for path in paths])
+
+
+_FIX = (
+    "free some space there, name another folder as features.folder, or set features.enabled=false"
+)
+
+
+class FeatureStore:
+    """Features of clips by key, in files that are mapped into memory where they are read.
+
+    It may be pickled: loader workers open the files for themselves.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file_of: dict[str, str] = {}
+        self._open: dict[str, Any] = {}
+        self.refresh()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    def refresh(self) -> None:
+        """Look again which clips are there; a damaged file has none."""
+        self._file_of = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    self._file_of.update(dict.fromkeys(file.keys(), path.name))
+            except (OSError, SafetensorError):
+                continue
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._file_of
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+    def features(self, key: str) -> torch.Tensor:
+        """frames×positions×size, mapped from the file.
+
+        Raises:
+            KeyError: not there.
+        """
+        name = self._file_of[key]
+        if name not in self._open:
+            self._open[name] = safe_open(self.folder / name, framework="pt")
+        found: torch.Tensor = self._open[name].get_tensor(key)
+        return found
+
+    def add(self, features: dict[str, torch.Tensor]) -> None:
+        """Write some clips' features as one file, whole or not at all.
+
+        Raises:
+            UserError: the disk is full, or the folder may not be written.
+        """
+        name = f"{uuid.uuid4().hex}.safetensors"
+        with os_errors(self.folder, _FIX):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = self.folder / f".{name}.tmp"
+            try:
+                save_file(features, temporary)
+                follow_umask([temporary])
+                temporary.replace(self.folder / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+        self._file_of.update(dict.fromkeys(features, name))
+
+
+class FeatureReader(ClipReader):
+    """Gives a clip's features where `reader` would decode it.
+
+    Args:
+        reader: of the clips themselves; it still lays out the tokens.
+        keys: the clips' keys by path.
+    """
+
+    def __init__(self, reader: ClipReader, store: FeatureStore, keys: dict[str, str]) -> None:
+        self.reader = reader
+        self.store = store
+        self.keys = keys
+        self.pad_id = reader.pad_id
+        self.video_tokens = reader.video_tokens
+
+    def read(self, path: str) -> Clip:
+        """`features`, frames×positions×size."""
+        return {FEATURES: self.store.features(self.keys[path])}
+
+    def expand(
+        self, ids: list[int], assistant_mask: list[bool], clip: Clip
+    ) -> tuple[list[int], list[bool]]:
+        """As the reader of clips does."""
+        return self.reader.expand(ids, assistant_mask, clip)
+
+    def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """`features`, clips×frames×positions×size."""
+        return {FEATURES: torch.stack([clip[FEATURES] for clip in clips])}

@@ -1,4 +1,4 @@
-"""From predictions and judgements to one task's figures in results.json."""
+"""The third verb: score the predictions and judgements of a task for results.json."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sharegptvideo.eval.panels import member_agreement
 from sharegptvideo.eval.statistics import (
     Estimate,
     bootstrap_interval,
@@ -14,13 +15,53 @@ from sharegptvideo.eval.statistics import (
     clustered_share,
     minimum_detectable_difference,
 )
+from sharegptvideo.judges import Judge
+from sharegptvideo.models.types import Question
 
-__all__ = ["MISSING_CLIP", "score_task"]
+__all__ = ["MISSING_CLIP", "score_answers", "score_task"]
 
 # How a failed prediction's `error` begins where its clip was not found; the name follows.
 MISSING_CLIP = "missing clip "
 
 Row = Mapping[str, Any]
+
+
+def score_answers(
+    questions: Sequence[Question],
+    predictions: Mapping[str, Row],
+    judgements: Mapping[str, Row],
+    judge: Judge,
+) -> dict[str, Any]:
+    """Return the figures of one task, with what keeps them from being complete.
+
+    Args:
+        questions: those that were asked.
+        predictions: rows of predictions.jsonl, by the questions' keys.
+        judgements: rows of judgements.jsonl, likewise; those that are missing are unscored.
+        judge: gave the verdicts.
+
+    Returns:
+        What `score_task` does; `unscored`, how many answers by reason; `n_repaired`; where a panel
+        judged, what `member_agreement` does.
+    """
+    answers = {q.id: predictions[q.key] for q in questions}
+    verdicts = {q.id: judgements[q.key] for q in questions if q.key in judgements}
+    reasons = Counter(
+        row["reason"]
+        for key, row in verdicts.items()
+        if row["status"] == "unscored" and answers[key]["status"] == "ok"
+    )
+    return {
+        **score_task(
+            [{"id": q.id, "video": q.video} for q in questions],
+            answers,
+            verdicts,
+            lowest_score=judge.scale[0],
+        ),
+        "unscored": dict(reasons.most_common()),
+        "n_repaired": sum(bool(row.get("repaired")) for row in verdicts.values()),
+        **member_agreement(list(verdicts.values())),
+    }
 
 
 def score_task(
@@ -36,7 +77,7 @@ def score_task(
         rows: the questions asked: `id` (unique) and `video` (the cluster).
         predictions: by id: `status` "ok" or "failed", where failed `error`.
         judgements: by id: `status` "scored" or "unscored", where scored `correct` and `score`.
-            One on a failed prediction is not looked at.
+            One on a failed prediction is ignored.
         lowest_score: what a failed prediction scores: the lowest that the judge gives.
 
     Returns:
@@ -50,7 +91,7 @@ def score_task(
         size whose answers are unrelated (a paired comparison finds smaller ones; 5 %, power
         80 %); `paper_accuracy`, by the published counting (failed ones left out, unreadable
         verdicts wrong), for comparison only;
-        `contradictions`, of the answers that the judge looked at for it: {value, se, ci95,
+        `contradictions`, of the answers that the judge checked for them: {value, se, ci95,
         ci95_bootstrap, n}, the share that contradict themselves, as "Yes, there is no dog.";
         `missing_clips`, names; `failures`, how many failed by cause, clips not found together.
         A figure without a single value is null.

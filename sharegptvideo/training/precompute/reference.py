@@ -30,10 +30,14 @@ from torch.utils.data import DataLoader
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog, cache_folder, os_errors, parse_row
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.fingerprints import clip_fingerprint, digest, settings_fingerprint
+from sharegptvideo.training.precompute.fingerprints import (
+    clip_fingerprint,
+    digest,
+    settings_fingerprint,
+)
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipe import DpoRecipe
+    from sharegptvideo.training.recipes import DpoRecipe
     from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = [

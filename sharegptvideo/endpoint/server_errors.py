@@ -1,4 +1,4 @@
-"""What can go wrong with a call: which errors mend themselves, which never do, and their words."""
+"""What can go wrong with a call: errors to retry, errors that are permanent, and their causes."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
     "NoCompletionError",
     "connection_cause",
     "is_overload",
-    "is_passing",
+    "is_retryable",
     "is_timeout",
     "message_of",
+    "permanent_error_hint",
     "refused_parameter",
     "retry_after",
     "shorten",
-    "what_never_mends",
 ]
 
 LONGEST_WAIT = 120.0
 
-_PASSING = frozenset({408, 409, 425, 429})
+_RETRYABLE = frozenset({408, 409, 425, 429})
 _OVERLOADED = frozenset({429, 503, 529})
 # Servers say with a 400 as well what others say with 401, 402 or 404.
 _NO_CREDIT = re.compile(
@@ -52,26 +52,26 @@ _NO_MODEL = re.compile(
 class EndpointError(UserError):
     """The endpoint cannot be used at all; every further call would fail too."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        """`status`: the HTTP status that said so, None where no answer did."""
         super().__init__(message, exit_code=1)
+        self.status = status
 
 
 class BudgetError(EndpointError):
-    """The money is spent. Calls under way are paid for: whoever runs them lets them finish."""
-
-    lets_others_finish = True
+    """The money is spent; calls under way are paid for and should be left to finish."""
 
 
 class CallFailedError(Exception):
-    """One call failed for good; others may succeed."""
+    """One call failed after all attempts; others may succeed."""
 
 
 class NoCompletionError(Exception):
     """What came back is not a chat completion."""
 
 
-def what_never_mends(error: APIStatusError) -> str | None:
-    """How the user mends what would end every further call the same way; None for all else."""
+def permanent_error_hint(error: APIStatusError) -> str | None:
+    """Return the fix of an error that every further call would end with; None for all others."""
     text = message_of(error).lower()
     if error.status_code == 402 or _NO_CREDIT.search(text):
         return "the account has no credit left"
@@ -84,18 +84,18 @@ def what_never_mends(error: APIStatusError) -> str | None:
     return None
 
 
-def is_passing(error: APIStatusError) -> bool:
-    """Whether the same call may go well later."""
-    return error.status_code in _PASSING or error.status_code >= 500
+def is_retryable(error: APIStatusError) -> bool:
+    """Return whether the same call may go well later."""
+    return error.status_code in _RETRYABLE or error.status_code >= 500
 
 
 def is_overload(error: APIStatusError) -> bool:
-    """Whether the server asks for fewer calls."""
+    """Return whether the server asks for fewer calls."""
     return error.status_code in _OVERLOADED
 
 
 def refused_parameter(error: APIStatusError, sent: Mapping[str, object]) -> str | None:
-    """The parameter that a 400 or 422 refuses; None if it refuses something else."""
+    """Return the parameter that a 400 or 422 refuses; None if it refuses something else."""
     if error.status_code not in {400, 422}:
         return None
     text = message_of(error).lower()
@@ -118,7 +118,7 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, object]) -> str 
 
 
 def message_of(error: APIStatusError) -> str:
-    """What the server said, with its code and the parameter it names."""
+    """Return what the server said, with its code and the parameter it names."""
     body = error.body
     if isinstance(body, Mapping):
         parts = [str(body[name]) for name in ("message", "code", "param") if body.get(name)]
@@ -128,17 +128,17 @@ def message_of(error: APIStatusError) -> str:
 
 
 def shorten(text: str) -> str:
-    """One line of 160 characters at the most."""
+    """Return the text as one line of at most 160 characters."""
     return shortened(" ".join(text.split()), 160)
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether the server took the call and gave no answer in time."""
+    """Return whether the server took the call and gave no answer in time."""
     return "Timeout" in type(error).__name__ or "Timeout" in type(_innermost(error)).__name__
 
 
 def connection_cause(error: BaseException) -> str:
-    """Why no answer came, in a few words."""
+    """Say in a few words why no answer came."""
     inner = _innermost(error)
     if is_timeout(error):
         return "no answer in time"
@@ -154,7 +154,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def retry_after(error: APIStatusError) -> float:
-    """Seconds from a Retry-After header (a number or a date), bounded; 0 without one."""
+    """Return the seconds of a Retry-After header (a number or a date), bounded; 0 without one."""
     value = error.response.headers.get("retry-after", "").strip()
     try:
         seconds = float(value)

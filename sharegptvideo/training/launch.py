@@ -1,4 +1,4 @@
-"""Which of a training's processes this is, and what one of them does for all.
+"""Several processes: how they are launched, what one of them does for all, how weights are spread.
 
 `accelerate launch` and `torchrun` start the same command many times over. Rows are read, the run
 folder written and figures printed by the first process; the others wait for it. A process that
@@ -9,19 +9,34 @@ from __future__ import annotations
 
 import functools
 import os
+import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sharegptvideo._io import read_json, write_json
+from sharegptvideo._shipped import shipped
+from sharegptvideo.errors import unknown_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import nn
 
     from sharegptvideo.training.examples import DataReport
 
-__all__ = ["Processes", "processes", "rank_of_environment", "rows_for_all"]
+__all__ = [
+    "Processes",
+    "config_about",
+    "config_names",
+    "config_path",
+    "layer_names",
+    "prepare_shards",
+    "processes",
+    "rank_of_environment",
+    "rows_for_all",
+    "save_whole",
+]
 
 _T = TypeVar("_T")
 
@@ -115,3 +130,88 @@ def rows_for_all(
     group.wait()  # all have looked at the run's folder before the first one writes to it
     group.first(write)
     return Dataset.load_from_disk(str(shared)), DataReport(**read_json(shared / "report.json"))
+
+
+_CONFIGS = "training/accelerate"
+
+
+def config_names() -> list[str]:
+    """Names that `train config` takes."""
+    return sorted(file.stem for file in shipped(_CONFIGS).glob("*.yaml"))
+
+
+def config_path(name: str) -> Path:
+    """The file of a configuration, for `accelerate launch --config_file`.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in config_names():
+        raise unknown_name("configuration", name, config_names())
+    return shipped(_CONFIGS) / f"{name}.yaml"
+
+
+def config_about(name: str) -> str:
+    """The first sentence of a configuration's opening comment."""
+    opening = config_path(name).read_text(encoding="utf-8").partition("\n#\n")[0]
+    words = " ".join(line.removeprefix("#").strip() for line in opening.splitlines())
+    return words.partition(". ")[0].rstrip(".")
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """The classes of a model's repeated layers: those that transformers keeps on one device.
+
+    A clip's tower and the language model both give theirs. Only what stands in a list of layers
+    counts: the rest transformers names too, some of it not there in every model.
+    """
+    from torch import nn
+
+    kept = set(getattr(model, "_no_split_modules", None) or ())
+    found = {
+        type(layer).__name__
+        for stack in model.modules()
+        if isinstance(stack, nn.ModuleList)
+        for layer in stack
+    }
+    return sorted(found & kept)
+
+
+def prepare_shards(accelerator: Any, model: Any) -> None:
+    """Let FSDP gather weights layer by layer, and the head's before each forward pass.
+
+    Call it when the model's `forward` is as it is to be, before training. TRL's fused head reads
+    the head's weights without calling it, so FSDP does not gather them. TRL 1.16 then does, in a
+    way that leaves each process with the gradient of its own rows alone. Gathered by FSDP, their
+    gradient is summed over the processes like any other.
+    """
+    import torch
+    from torch.distributed.fsdp import FSDPModule
+
+    accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = layer_names(model)
+    inner = model.forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        head = self.get_output_embeddings()
+        if not isinstance(head, FSDPModule):
+            return inner(*args, **kwargs)
+        head.unshard()
+        output = inner(*args, **kwargs)
+        if not torch.is_grad_enabled():  # else the backward pass needs it, and gives it back
+            head.reshard()
+        return output
+
+    model.forward = types.MethodType(forward, model)
+
+
+def save_whole(trainer: Any, folder: Path) -> None:
+    """Write the trained model as one that `from_pretrained` reads, whatever it was spread over.
+
+    Every process has to call this; the first one writes.
+    """
+    if not trainer.is_fsdp_enabled:
+        trainer.save_model(str(folder))
+        return
+    # `save_model` writes nothing where checkpoints are kept in shards.
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    # What gloo has gathered may still be on its way: a copy waits for it.
+    trainer._save(str(folder), {name: weight.clone() for name, weight in weights.items()})

@@ -75,7 +75,7 @@ def _strip_ending(word: str) -> str:
 
 @functools.lru_cache(maxsize=65536)
 def _base(word: str) -> str:
-    """The stem of one lower-case word before synonyms are brought together."""
+    """Return the stem of one lower-case word before synonyms are brought together."""
     if word in lexicon.NUMBERS:
         return lexicon.NUMBERS[word]
     if word.isdecimal():
@@ -101,7 +101,7 @@ for _line in lexicon.SYNONYMS:
 
 @functools.lru_cache(maxsize=65536)
 def stem(word: str) -> str:
-    """The stem that stands for a word, its endings and its synonyms."""
+    """Return the stem that stands for a word, its endings and its synonyms."""
     base = _base(word)
     return _GROUP.get(base, base)
 
@@ -122,7 +122,7 @@ def near(a: str, b: str) -> bool:
 
 
 def kinds_of(general: str) -> frozenset[str]:
-    """The stems that are kinds of a general one (animal: dog, cat ...)."""
+    """Return the stems that are kinds of a general one (animal: dog, cat ...)."""
     return _KINDS.get(general, frozenset())
 
 
@@ -134,11 +134,11 @@ def _split(text: str) -> tuple[str, ...]:
     text = text.lower().replace("_", " ")
     if "clockwise" in text:
         text = _COUNTER.sub("anticlockwise", text)
-    found = _WORD.findall(text)
+    matches = _WORD.findall(text)
     if "'" not in text and "cannot" not in text and "gonna" not in text:
-        return tuple(found)
+        return tuple(matches)
     pieces: list[str] = []
-    for piece in found:
+    for piece in matches:
         if piece in lexicon.CONTRACTIONS:
             pieces += lexicon.CONTRACTIONS[piece].split()
         elif piece.endswith("n't"):
@@ -174,6 +174,6 @@ def parse(text: str) -> Text:
 
 @functools.lru_cache(maxsize=8192)
 def plain(text: str) -> str:
-    """A text for equality: lower case, no punctuation or articles, digits for number words."""
+    """Return a text to compare: lower case, no punctuation or articles, digits for number words."""
     words = (piece for piece in _split(text) if piece[0].isalnum())
     return " ".join(lexicon.NUMBERS.get(word, word) for word in words if word not in _ARTICLES)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sharegptvideo.endpoint import BudgetError, ChatClient, EndpointOptions, Estimate, in_parallel
-from sharegptvideo.endpoint.prices import find_price
+from sharegptvideo.endpoint.budget import find_price
 from sharegptvideo.errors import UserError
 
 OPENAI = "https://api.openai.com/v1"
@@ -109,7 +109,7 @@ def test_a_limit_without_a_price_is_refused_before_anything_is_asked(
 def test_what_was_spent_is_what_the_server_counted(chat_server: Any, tmp_path: Path) -> None:
     chosen = options(tmp_path)
     run(ChatClient("m", base_url=chat_server.url, options=chosen), 5, [])
-    assert (chosen.meter.spent, chosen.meter.tokens, chosen.meter.requests) == (50, 50, 5)
+    assert (chosen.budget.spent, chosen.budget.tokens, chosen.budget.requests) == (50, 50, 5)
 
 
 @pytest.mark.parametrize("concurrency", [1, 16])
@@ -123,7 +123,7 @@ def test_the_limit_is_never_crossed_and_all_that_was_paid_for_comes_out(
         run(ChatClient("m", base_url=chat_server.url, options=chosen), 1000, answered)
     assert caught.value.exit_code == 1
     assert len(answered) == len(chat_server.requests) == 17
-    assert chosen.meter.spent == 170
+    assert chosen.budget.spent == 170
 
 
 def test_the_limit_holds_for_all_clients_of_the_same_options(
@@ -133,7 +133,7 @@ def test_the_limit_holds_for_all_clients_of_the_same_options(
     run(ChatClient("m", base_url=chat_server.url, options=chosen), 5, [])
     with pytest.raises(BudgetError):
         run(ChatClient("m", base_url=chat_server.url, options=chosen), 5, [])
-    assert chosen.meter.spent <= 100
+    assert chosen.budget.spent <= 100
 
 
 def test_failed_calls_cost_nothing_and_cut_ones_what_was_asked(
@@ -143,11 +143,11 @@ def test_failed_calls_cost_nothing_and_cut_ones_what_was_asked(
     client = ChatClient("m", base_url=chat_server.url, options=chosen, first_wait=0.0)
     chat_server.answer = lambda _: (500, {}, "{}") if len(chat_server.requests) < 3 else "ok"
     run(client, 1, [])
-    assert chosen.meter.spent == 10
+    assert chosen.budget.spent == 10
     # A connection that broke may have been billed: 5 bytes / 4 + 8 tokens of a prompt.
     chat_server.answer = lambda _: None if len(chat_server.requests) < 5 else "ok"
     run(client, 1, [])
-    assert chosen.meter.spent == pytest.approx(20 + 9.25)
+    assert chosen.budget.spent == pytest.approx(20 + 9.25)
 
 
 def test_a_server_that_counts_nothing_is_counted_for(chat_server: Any, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_server_that_counts_nothing_is_counted_for(chat_server: Any, tmp_path:
     chat_server.answer = lambda _: (200, {}, bare)
     chosen = options(tmp_path)
     run(ChatClient("m", base_url=chat_server.url, options=chosen), 1, [])
-    assert chosen.meter.spent == pytest.approx(9.25 + 4)
+    assert chosen.budget.spent == pytest.approx(9.25 + 4)
 
 
 def test_an_estimate_leaves_out_what_is_in_the_cache(chat_server: Any, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_pictures_count_in_an_estimate(tmp_path: Path) -> None:
 
 def test_who_is_asked_before_much_is_spent() -> None:
     much = Estimate(10, 0, 1e6, 5.0, 60.0, "2026-01-02")
-    told: list[str] = []
+    lines: list[str] = []
     asked: list[str] = []
 
     def say(answer: bool) -> Any:
@@ -196,13 +196,13 @@ def test_who_is_asked_before_much_is_spent() -> None:
         return confirm
 
     def chosen(**given: Any) -> EndpointOptions:
-        return EndpointOptions(cache=False, tell=told.append, **given)
+        return EndpointOptions(cache=False, report=lines.append, **given)
 
     chosen().approve(much)
     chosen(max_cost=6).approve(much)
     chosen(max_cost=1).approve(Estimate(0, 10, 0.0, 0.0, 0.0))
     assert asked == []
-    assert len(told) == 2
+    assert len(lines) == 2
     chosen(max_cost=4, confirm=say(True)).approve(much)
     with pytest.raises(UserError, match="not confirmed") as caught:
         chosen(max_cost=4, confirm=say(False)).approve(much)
@@ -224,6 +224,6 @@ def test_who_is_asked_before_much_is_spent() -> None:
     ],
 )
 def test_options_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="has to be"):
+    with pytest.raises(UserError, match="must be"):
         EndpointOptions(**wrong)
     assert EndpointOptions(max_cost=0).max_cost == 0

@@ -1,67 +1,76 @@
-"""Find a clip by its stem under one folder, whatever the layout of the folder."""
+"""A folder of clips: its video files and folders of frames, looked up by stem."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sharegptvideo._io import os_errors
 from sharegptvideo._text import few
 from sharegptvideo.errors import UserError
 from sharegptvideo.media.errors import MediaError
-from sharegptvideo.media.pictures import is_picture
 
-__all__ = ["FoundClip", "MediaFolder", "list_clips"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "ListedClip",
+    "MediaFolder",
+    "is_picture",
+    "list_clips",
+    "natural_order",
+]
 
+PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 _VIDEO_SUFFIXES = {
     *(".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".mpg", ".mpeg", ".flv"),
     *(".wmv", ".ts", ".3gp", ".ogv"),
 }
 # Folders whose names say nothing about which clips they hold. A clip in any other folder is
 # another set's, unless the stem names that folder too.
-_NEUTRAL = (
-    "videos",
-    "video",
-    "video_data",
-    "gifs",
-    "clips",
-    "frames",
-    "media",
-    "raw",
-    "test",
-    "train",
+_NEUTRAL = frozenset(
+    ("videos", "video", "video_data", "gifs", "clips", "frames", "media", "raw", "test", "train")
 )
 _NEUTRAL_STARTS = ("chunk_", "train_")
 
 
-class FoundClip:
+def is_picture(name: str) -> bool:
+    """Return whether a file of this name is a frame; hidden ones (`._c01_0001.jpeg`) are not."""
+    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
+
+
+def natural_order(name: str) -> tuple[list[tuple[str, int]], str]:
+    """Return a sort key that takes digits as numbers: frame_2 comes before frame_10."""
+    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return [(text.casefold(), int(digits or -1)) for text, digits in parts], name
+
+
+@dataclass(slots=True)
+class ListedClip:
     """One clip: its path below the root, the folders above it, and whether it is a file."""
 
-    __slots__ = ("folders", "is_file", "path")
-
-    def __init__(self, path: str, folders: tuple[str, ...], is_file: bool) -> None:
-        self.path = path
-        self.folders = folders
-        self.is_file = is_file
+    path: str
+    folders: tuple[str, ...]
+    is_file: bool
 
 
 class MediaFolder:
     """The clips below one folder: video files, and folders of frames.
 
     Built by one walk, at the first `resolve`; clips added later are not seen. Folders of frames
-    are listed but not entered, links are followed. Can be pickled for loader workers. Whoever
-    has walked already (`media.index`) hands over what it found as `listed`.
+    are listed but not entered, links are followed. Can be pickled for loader workers. A caller
+    that has walked the folder already (`media.index`) passes its clips as `listed`.
     """
 
-    def __init__(self, root: str | Path, listed: Iterable[FoundClip] | None = None) -> None:
+    def __init__(self, root: str | Path, listed: Iterable[ListedClip] | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
         self._by_name = None if listed is None else _by_name(listed)
 
     def resolve(self, stem: str) -> Path | None:
-        """The file or frame folder that `stem` names, or None.
+        """Return the file or frame folder that `stem` names, or None.
 
         A stem is the path of a clip without its extension (with it, it is understood too):
         `baby_reading`, or `test/msvd/xyz`. The whole stem is tried first, under the root and
@@ -73,11 +82,11 @@ class MediaFolder:
         Raises:
             MediaError: `stem` is empty, absolute or has `..` in it; or two clips fit equally.
         """
-        found = self.locate(stem)
-        return None if found is None else self.root / found
+        path = self.locate(stem)
+        return None if path is None else self.root / path
 
     def locate(self, stem: str) -> str | None:
-        """What `resolve` finds, as a path below the root with `/` between its parts."""
+        """Return what `resolve` does, as a path below the root with `/` between its parts."""
         parts = _stem_parts(stem)
         if self._by_name is None:
             self._by_name = _by_name(clip for clip, _ in list_clips(self.root))
@@ -88,7 +97,7 @@ class MediaFolder:
                 return self._best(stem, fits, len(parts) - 1 - dropped).path
         return None
 
-    def _best(self, stem: str, fits: list[FoundClip], depth: int) -> FoundClip:
+    def _best(self, stem: str, fits: list[ListedClip], depth: int) -> ListedClip:
         exact = [entry for entry in fits if len(entry.folders) == depth]
         fits = exact or fits
         fits = [entry for entry in fits if entry.is_file] or fits
@@ -106,7 +115,7 @@ def _stem_parts(stem: str) -> list[str]:
 
 
 def _fits(folders: tuple[str, ...], asked: list[str], dropped: int) -> bool:
-    """Whether a clip in `folders` is what the stem, less its first `dropped` folders, names."""
+    """Return whether a stem, less its first `dropped` folders, names a clip in `folders`."""
     kept = tuple(asked[dropped:])
     above, below = folders[: len(folders) - len(kept)], folders[len(folders) - len(kept) :]
     if below != kept:
@@ -119,21 +128,21 @@ def _is_neutral(folder: str) -> bool:
     return folder in _NEUTRAL or folder.startswith(_NEUTRAL_STARTS)
 
 
-def _by_name(clips: Iterable[FoundClip]) -> dict[str, list[FoundClip]]:
-    """Clips by last name; a file under its name with and without the extension."""
-    found: dict[str, list[FoundClip]] = {}
+def _by_name(clips: Iterable[ListedClip]) -> dict[str, list[ListedClip]]:
+    """Group clips by last name; a file under its name with and without the extension."""
+    by_name: dict[str, list[ListedClip]] = {}
     for clip in clips:
         name = clip.path.rpartition("/")[2]
-        found.setdefault(name, []).append(clip)
+        by_name.setdefault(name, []).append(clip)
         if clip.is_file:
-            found.setdefault(name.rpartition(".")[0], []).append(clip)
-    return found
+            by_name.setdefault(name.rpartition(".")[0], []).append(clip)
+    return by_name
 
 
 def list_clips(
     root: Path, unchanged: Callable[[str, os.stat_result], bool] = lambda _path, _status: False
-) -> Iterator[tuple[FoundClip, os.stat_result | None]]:
-    """Every clip below `root`, and the status of each that is a folder, taken before its listing.
+) -> Iterator[tuple[ListedClip, os.stat_result | None]]:
+    """Yield every clip below `root`, and the status that a folder of frames had before its listing.
 
     `unchanged(path, status)` may say of a folder that it still is the folder of frames that it
     was: it is then not listed again, which is most of the work.
@@ -149,7 +158,7 @@ def _walk(
     above: tuple[str, ...],
     seen: set[tuple[int, int]],
     unchanged: Callable[[str, os.stat_result], bool],
-) -> Iterator[tuple[FoundClip, os.stat_result | None]]:
+) -> Iterator[tuple[ListedClip, os.stat_result | None]]:
     with os_errors(folder, action="listed"):
         status = os.stat(folder)  # noqa: PTH116 - a Path each for 100,000 folders costs seconds
         if (status.st_dev, status.st_ino) in seen:
@@ -157,20 +166,20 @@ def _walk(
         seen.add((status.st_dev, status.st_ino))
         path = "/".join(above)
         if above and unchanged(path, status):
-            yield FoundClip(path, above[:-1], False), status
+            yield ListedClip(path, above[:-1], False), status
             return
         folders, videos, pictures = _list(folder)
     if pictures and above and not folders and not videos:
-        yield FoundClip(path, above[:-1], False), status
+        yield ListedClip(path, above[:-1], False), status
         return
     for name in videos:
-        yield FoundClip("/".join((*above, name)), above, True), None
+        yield ListedClip("/".join((*above, name)), above, True), None
     for name in folders:
         yield from _walk(f"{folder}/{name}", (*above, name), seen, unchanged)
 
 
 def _list(folder: str) -> tuple[list[str], list[str], bool]:
-    """Sub-folders, video files, and whether there are pictures; hidden names are left out."""
+    """Return sub-folders, video files, and whether there are pictures, without hidden names."""
     folders: list[str] = []
     videos: list[str] = []
     pictures = False

@@ -1,0 +1,96 @@
+"""The second verb: judge the predictions of a task into judgements.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog
+from sharegptvideo.endpoint import Estimate
+from sharegptvideo.judges import Judge, JudgeItem, is_judged, judge_items, verdict_row
+from sharegptvideo.models.types import Question
+
+__all__ = ["estimate_verdicts", "item_of", "judge_answers"]
+
+Row = Mapping[str, Any]
+
+# Stands for an answer that is not given yet: a long sentence, as models mostly answer.
+_EXPECTED = {"status": "ok", "prediction": "word " * 30}
+
+
+def judge_answers(
+    questions: Sequence[Question],
+    predictions: Mapping[str, Row],
+    judge: Judge,
+    log: KeyedLog,
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """Judge every answer of one task that `log` has no verdict on.
+
+    Failed predictions are never shown to the judge. A verdict is kept for the texts it was given
+    on: where question, reference, answer or caption has changed, the answer is judged again. For
+    which other verdicts are kept see `is_judged`.
+    """
+    items = _answered(questions, predictions, judge)
+    pending = _unjudged(items, log)
+    judge.keep_in(log.path.parent / "panel")
+    done = len(items) - len(pending)
+    for item, verdict in judge_items(judge, pending):
+        row = verdict_row(item, verdict)
+        if log.rows.get(log.key_of(row)) != row:
+            log.append(row)
+        done += 1
+        if progress:
+            progress(done, len(items), f"verdicts on {item.task}")
+
+
+def estimate_verdicts(
+    questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge, log: KeyedLog
+) -> Estimate:
+    """Return what the verdicts that `log` lacks will take.
+
+    An answer that is not given yet counts as a sentence.
+    """
+    expected = {q.key: predictions.get(q.key, _EXPECTED) for q in questions}
+    return judge.estimate(_unjudged(_answered(questions, expected, judge), log))
+
+
+def item_of(question: Question, prediction: str, *, clip: str | None = None) -> JudgeItem:
+    """Return an answer to a question as a judge gets it; `clip` for judges that see it."""
+    return JudgeItem(
+        id=question.id,
+        task=question.task,
+        video=question.video,
+        question=question.question,
+        reference=question.answer,
+        prediction=prediction,
+        caption=question.caption,
+        clip=clip,
+    )
+
+
+def _answered(
+    questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge
+) -> list[JudgeItem]:
+    """The answers that there are, as items for `judge`."""
+    return [
+        item_of(
+            question,
+            row["prediction"],
+            clip=question.video_path if judge.needs_frames else None,
+        )
+        for question in questions
+        if (row := predictions.get(question.key)) is not None and row["status"] == "ok"
+    ]
+
+
+def _unjudged(items: Sequence[JudgeItem], log: KeyedLog) -> list[JudgeItem]:
+    """Those that `log` has no lasting verdict on, for the texts as they are now."""
+    rows = ((item, log.rows.get(f"{item.task}/{item.id}")) for item in items)
+    return [
+        item
+        for item, row in rows
+        if row is None or row["item_hash"] != item.hash or not is_judged(row)
+    ]

@@ -1,0 +1,321 @@
+"""One evaluation: answer the questions of tasks, judge the answers, score the verdicts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo.endpoint import EndpointOptions, Estimate
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.answering import answer_questions
+from sharegptvideo.eval.costs import estimate_answers
+from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
+from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
+from sharegptvideo.eval.score import score_answers
+from sharegptvideo.eval.tasks import (
+    Task,
+    chosen_questions,
+    load_questions,
+    load_task,
+    media_folder,
+)
+from sharegptvideo.judges import Judge, open_judge
+from sharegptvideo.models.adapters import Model, open_model
+from sharegptvideo.models.types import Question
+
+__all__ = ["judge_predictions", "run_evaluation"]
+
+PathLike = str | Path
+
+
+def run_evaluation(
+    model: str | Model,
+    tasks: Sequence[str],
+    judge: str | Judge,
+    out: PathLike,
+    *,
+    data_dir: PathLike | None = None,
+    media: PathLike | None = None,
+    task_path: PathLike | None = None,
+    limit: int | None = None,
+    draw: int | None = None,
+    base_url: str | None = None,
+    judge_sees: Literal["frames"] | None = None,
+    batch_size: int = 16,
+    devices: Sequence[str] | None = None,
+    max_new_tokens: int | None = None,
+    endpoint: EndpointOptions | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Answer the questions of `tasks` with `model`, judge the answers, and score the verdicts.
+
+    A folder that holds a part of the same run is finished: answers and verdicts that are there
+    are kept, failed answers tried again. Nothing is written before all that can be checked
+    beforehand has been: names, data, model, judge, endpoint.
+
+    Args:
+        model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`, or
+            a `Model` of the caller's.
+        tasks: names of tasks.
+        judge: `exact`, `answer-match`, `openai:NAME`, several of them as
+            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's.
+        out: the run folder.
+        data_dir: see `load_questions`.
+        media: folder of the clips; default: `data_dir`, which holds them in a release.
+        task_path: a folder with task files of one's own.
+        limit: ask the first N questions of each task only.
+        draw: a seed: `limit` questions at random instead of the first, the same in every run.
+        base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
+        judge_sees: "frames": an `openai:` judge sees the clip instead of its caption.
+        batch_size: questions that the model answers at once; those about one clip stay together.
+        devices: for `hf:` models, see `open_model`.
+        max_new_tokens: instead of the tasks' own; part of what the run is.
+        endpoint: how fast, for how much money and with which cache endpoints are asked.
+        progress: called as `progress(done, total, what)`.
+
+    Returns:
+        The contents of results.json; see this package's README.
+
+    Raises:
+        UserError: a name, file, folder or endpoint that the user has to fix.
+    """
+    source = _Source.checked(data_dir, media, task_path, limit, draw)
+    if batch_size < 1 or (max_new_tokens is not None and max_new_tokens < 1):
+        raise UserError("batch size and max new tokens must be at least 1")
+    chosen = [load_task(name, source.task_path) for name in dict.fromkeys(tasks)]
+    if not chosen:
+        raise UserError("no task given; `sharegptvideo eval tasks` lists them")
+    endpoint = endpoint or EndpointOptions()
+    if isinstance(model, str) and model.startswith("openai:"):
+        # No slot waits for the end of a batch.
+        batch_size = max(batch_size, 2 * endpoint.concurrency)
+    judges = _open_judges(judge, chosen, base_url, judge_sees, endpoint)
+    if isinstance(model, str):
+        model = open_model(
+            model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
+        )
+    plans = [_plan(task, model, judges[task.name], source, max_new_tokens) for task in chosen]
+    remarks = model.check(
+        [question for plan in plans for question in plan.questions],
+        [question for plan in plans for question in plan.all_questions],
+    )
+    spec = judge if isinstance(judge, str) else judge.name
+    with EvalRunDir(Path(out), _settings(model, plans, spec, source)) as run:
+        if model.needs_frames:
+            endpoint.approve(_estimate(plans, model, run))
+        for plan in plans:
+            answer_questions(
+                plan.task,
+                plan.questions,
+                model,
+                run.predictions,
+                frames=plan.frames,
+                max_new_tokens=plan.max_new_tokens,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        if not model.needs_frames:  # only now it is known what is to be judged
+            endpoint.approve(_estimate(plans, model, run))
+        for plan in plans:
+            judge_answers(
+                plan.questions, run.predictions.rows, plan.judge, run.judgements, progress=progress
+            )
+        return run.write_results(
+            {
+                plan.task.name: score_answers(
+                    plan.questions, run.predictions.rows, run.judgements.rows, plan.judge
+                )
+                | remarks.get(plan.task.name, {})
+                for plan in plans
+            }
+        )
+
+
+def judge_predictions(
+    predictions: PathLike,
+    tasks: Sequence[str],
+    judge: str | Judge,
+    out: PathLike,
+    *,
+    data_dir: PathLike | None = None,
+    media: PathLike | None = None,
+    task_path: PathLike | None = None,
+    limit: int | None = None,
+    base_url: str | None = None,
+    judge_sees: Literal["frames"] | None = None,
+    endpoint: EndpointOptions | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Judge a file of predictions (JSONL: id, prediction, where needed task) and score it.
+
+    The same as `run_evaluation` with the model `predictions:FILE`, which says more.
+    """
+    return run_evaluation(
+        f"predictions:{predictions}",
+        tasks,
+        judge,
+        out,
+        data_dir=data_dir,
+        media=media,
+        task_path=task_path,
+        limit=limit,
+        base_url=base_url,
+        judge_sees=judge_sees,
+        endpoint=endpoint,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where questions and clips come from, and which of them are asked."""
+
+    data_dir: Path | None
+    media: Path | None
+    task_path: Path | None
+    limit: int | None
+    draw: int | None
+
+    @classmethod
+    def checked(
+        cls,
+        data_dir: PathLike | None,
+        media: PathLike | None,
+        task_path: PathLike | None,
+        limit: int | None,
+        draw: int | None,
+    ) -> _Source:
+        """Take what the caller gave.
+
+        Raises:
+            UserError: no such folder, or a limit below 1.
+        """
+        if limit is not None and limit < 1:
+            raise UserError(f"limit must be at least 1, got {limit}")
+        data, clips, own = (
+            None if path is None else Path(path) for path in (data_dir, media, task_path)
+        )
+        for option, path in (("--data-dir", data), ("--media", clips)):
+            if path is not None and not path.exists():
+                raise UserError(f"{path}: no such folder; fix {option}")
+        return cls(data, clips, own, limit, draw)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One task of a run, with all that is known before the first answer."""
+
+    task: Task
+    judge: Judge
+    all_questions: list[Question]
+    questions: list[Question]
+    """Those that are asked."""
+    frames: int
+    max_new_tokens: int
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": self.task.version,
+            "config": self.task.config,
+            "split": self.task.split,
+            "protocol": self.task.protocol,
+            "prompt_hash": self.task.prompt_hash,
+            "task_hash": self.task.task_hash,
+            "frames": self.frames,
+            "max_new_tokens": self.max_new_tokens,
+            "judge": self.judge.describe(),
+        }
+
+
+def _plan(
+    task: Task, model: Model, judge: Judge, source: _Source, max_new_tokens: int | None
+) -> _Plan:
+    """Load the questions of a task, with their clips where model or judge sees them."""
+    media = None
+    if model.needs_frames or judge.needs_frames:
+        media = media_folder(task, source.data_dir, source.media)
+        if media is None:
+            seer = f"model {model.spec}" if model.needs_frames else f"judge {judge.name}"
+            raise UserError(f"{seer} needs the clips; give their folder with --media")
+    questions = load_questions(task, source.data_dir, media)
+    return _Plan(
+        task,
+        judge,
+        questions,
+        chosen_questions(questions, source.limit, source.draw),
+        frames=model.frames or task.frames,
+        max_new_tokens=max_new_tokens or task.max_new_tokens,
+    )
+
+
+def _open_judges(
+    judge: str | Judge,
+    tasks: Sequence[Task],
+    base_url: str | None,
+    sees: Literal["frames"] | None,
+    options: EndpointOptions,
+) -> dict[str, Judge]:
+    """The judge of each task, checked; tasks of one wording share it."""
+    if not isinstance(judge, str):
+        judge.check()
+        return {task.name: judge for task in tasks}
+    opened: dict[tuple[str, Path | None], Judge] = {}
+    judges = {}
+    for task in tasks:
+        wording = task.protocol, task.judge.prompt_file if task.judge else None
+        if wording not in opened:
+            opened[wording] = open_judge(
+                judge,
+                base_url=base_url,
+                protocol=wording[0],
+                prompt_file=wording[1],
+                sees=sees,
+                options=options,
+            )
+        judges[task.name] = opened[wording]
+    # One check is enough: they differ in their prompts only.
+    judges[tasks[0].name].check()
+    return judges
+
+
+def _estimate(plans: Sequence[_Plan], model: Model, run: EvalRunDir) -> Estimate:
+    """What is still to be asked and paid for."""
+    total = Estimate()
+    for plan in plans:
+        total += estimate_answers(
+            plan.task,
+            plan.questions,
+            model,
+            run.predictions,
+            frames=plan.frames,
+            max_new_tokens=plan.max_new_tokens,
+        )
+        total += estimate_verdicts(plan.questions, run.predictions.rows, plan.judge, run.judgements)
+    return total
+
+
+def _settings(model: Model, plans: Sequence[_Plan], judge: str, source: _Source) -> dict[str, Any]:
+    """The contents of run.json."""
+    media = source.media or source.data_dir
+    sees = model.needs_frames or any(plan.judge.needs_frames for plan in plans)
+    return {
+        "model": {"spec": model.spec, **model.describe()},
+        "judge": judge,
+        "tasks": {plan.task.name: plan.describe() for plan in plans},
+        # Answers are decoded greedily: no other thing is drawn.
+        "seeds": {} if source.draw is None else {"questions": source.draw},
+        "data": {
+            "data_dir": str(source.data_dir) if source.data_dir else None,
+            "media": str(media) if media and sees else None,
+            "task_path": str(source.task_path) if source.task_path else None,
+            "limit": source.limit,
+        },
+        "packages": package_versions(),
+        "command": sys.argv,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

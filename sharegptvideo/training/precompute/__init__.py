@@ -1,0 +1,1 @@
+"""What is computed once, kept on disk and read by every later step and run."""
