@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
     from sharegptvideo.data.download import Limits, Plan
 
-__all__ = ["download"]
+__all__ = ["download", "parse_size"]
 
 
 def download(
@@ -57,7 +58,6 @@ def download(
     """
     from sharegptvideo.data.download import Limits
     from sharegptvideo.data.download import download as download_files
-    from sharegptvideo.data.download.sizes import parse_size
 
     limits = Limits(max_bytes=parse_size(max_bytes, "--max-bytes"))
     with contextlib.ExitStack() as stack:
@@ -104,13 +104,13 @@ def _confirm(plan: Plan, limits: Limits, yes: bool) -> bool:
     """Show the plan; ask, unless `--yes` has answered.
 
     Raises:
-        UserError: nobody is there to ask.
+        UserError: there is no terminal to ask on.
     """
     _show(plan, limits)
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise UserError("nobody to ask here; add --yes to download what is listed above")
+        raise UserError("no terminal to ask on; add --yes to download what is listed above")
     return typer.confirm("Download?", err=True)
 
 
@@ -145,3 +145,19 @@ def _show(plan: Plan, limits: Limits) -> None:
 def _remarks(plan: Plan) -> None:
     for text in plan.notes:
         note(f"note: {text}")
+
+
+def parse_size(text: str, what: str = "size") -> int:
+    """Return the bytes of a size with or without a unit: 1000, 500M, 64 GB, 64 GiB.
+
+    Raises:
+        UserError: it is none, or less than a byte; begins with `what` it is for.
+    """
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*([KMGT]?)(i)?B?", text.strip(), re.IGNORECASE)
+    if not match or (match[3] and not match[2]):
+        raise UserError(f"{what}: {text!r} is not a size; write it as in 500M or 64G")
+    power = "KMGT".find(match[2].upper()) + 1 if match[2] else 0
+    size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if size < 1:
+        raise UserError(f"{what}: {text!r} is not a size: it must be at least 1 byte")
+    return size

@@ -1,4 +1,4 @@
-"""The release from the Hub to a folder: files, then archives unpacked safely.
+"""Download of the release from the Hub to a folder: files, then archives unpacked safely.
 
 `download` is what `sharegptvideo data download` calls. The folder has the layout of the release:
 
@@ -15,8 +15,7 @@ A second run compares, and fetches what is missing.
 
 from __future__ import annotations
 
-from sharegptvideo.data.download.command import download
-from sharegptvideo.data.download.execute import Outcome
+from sharegptvideo.data.download.execute import Outcome, download
 from sharegptvideo.data.download.plan import Item, Plan, State
 from sharegptvideo.data.download.select import ALL, SOURCES
 from sharegptvideo.data.download.unpack import ArchiveError, Limits, Unpacked, unpack

@@ -1,4 +1,8 @@
-"""Carry out a plan: fetch a few files at a time, unpack archives beside it, survive any stop."""
+"""Download: make a plan, ask, and carry it out in a way that survives any stop.
+
+One process at a time works in a folder. A few files are fetched at once, and archives unpacked
+beside that.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,17 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import KeyedLog, write_json
-from sharegptvideo.data.download.disk import DiskError, disk_errors
+from sharegptvideo._concurrency import Progress, available_cores
+from sharegptvideo._io import FULL_DISK, KeyedLog, os_error_line, write_json
+from sharegptvideo._runs import folder_lock
+from sharegptvideo._text import byte_size
 from sharegptvideo.data.download.fetch import Stop, Stopped, digest_of, fetch
 from sharegptvideo.data.download.plan import (
     MARKER,
@@ -26,17 +33,20 @@ from sharegptvideo.data.download.plan import (
     State,
     count_top,
     in_the_way,
+    make_plan,
     work_folder,
 )
 from sharegptvideo.data.download.select import top_names
 from sharegptvideo.data.download.unpack import ArchiveError, Limits, Unpacked
 from sharegptvideo.errors import UserError
 
-__all__ = ["Outcome", "run_plan"]
+__all__ = ["Outcome", "download"]
 
+_JOURNAL = "download.jsonl"
 _CONNECTIONS = 4
-# Between two looks at the progress while nothing ends.
-_LOOK_EVERY = 0.2
+_MOST_WORKERS = 8
+# How often progress is shown while nothing ends.
+_SHOW_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,45 +60,94 @@ class Outcome:
     unpacked_bytes: int = 0
 
 
-def run_plan(
-    plan: Plan, journal: KeyedLog, *, limits: Limits, workers: int, progress: Progress | None
-) -> Outcome:
-    """Do what the plan leaves open. A file at fault does not stop the others; the disk does.
+def download(
+    name: str,
+    to: str | os.PathLike[str],
+    *,
+    media: bool = False,
+    only: str | None = None,
+    revision: str | None = None,
+    limits: Limits | None = None,
+    workers: int | None = None,
+    confirm: Callable[[Plan], bool] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Plan, Outcome | None]:
+    """Bring a dataset of the release into a folder, with its clips if `media` is set.
+
+    Safe to stop at any moment, kill -9 included; the same call goes on. What is there and
+    right is not fetched again, so a second call does nothing.
+
+    Args:
+        name: a config ("qa", "msvd_qa"), or "all".
+        to: the folder; made if need be. A local copy of the release is taken over.
+        media: the clips too: `train_300k` for the training sets, `train_600k` as well for
+            "captions", and of a test set its own archive. Archives are removed once unpacked,
+            but never those that were there before.
+        only: take just what belongs to a source, one of `SOURCES`; the training files mix
+            theirs and are left out.
+        revision: branch, tag or commit on the Hub.
+        limits: where unpacking an archive stops.
+        workers: archives unpacked at a time, each in a process; by default one per core,
+            eight at most.
+        confirm: shown the plan where something is to be done; False ends there.
+        progress: called as `progress(done, total, what)`.
+
+    Returns:
+        The plan, as it was before; and what was done, None where `confirm` said no.
 
     Raises:
-        UserError: the disk fails, or some files do: how many, and why the first one.
+        UserError: unknown name or source; the Hub says no or cannot be reached; wrong bytes;
+            an archive that is damaged, refused or over the limits; something of the user's in
+            the way; a full disk or a folder without rights; another download at work there.
     """
-    run = _Run(plan, journal, limits)
-    fetchers = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fetch")
-    unpackers = ThreadPoolExecutor(workers, thread_name_prefix="unpack")
-    pending: dict[Future[None], tuple[Item, bool]] = {
-        fetchers.submit(run.bring, item): (item, True) for item in plan.open
-    }
-    failed: list[UserError] = []
+    root = Path(to).expanduser().absolute()
+    busy = f"{root}: another download is at work there; wait for it"
+    with contextlib.ExitStack() as held:
+        with _disk_errors(root):
+            work_folder(root).mkdir(parents=True, exist_ok=True)
+            held.enter_context(folder_lock(work_folder(root) / "lock", busy))
+            journal = held.enter_context(KeyedLog(work_folder(root) / _JOURNAL, key="path"))
+            plan = make_plan(name, root, journal, media=media, only=only, revision=revision)
+        if plan.open:
+            _check_space(plan)
+            if confirm is not None and not confirm(plan):
+                return plan, None
+        run = _Run(plan, journal, limits or Limits())
+        return plan, run.all(workers or min(available_cores(), _MOST_WORKERS), progress)
+
+
+class _DiskError(UserError):
+    """The disk, not one file, is at fault: nothing else can be written there either."""
+
+
+@contextlib.contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    """Turn what the file system refuses below `root` into one line with the fix."""
     try:
-        while pending:
-            done, _ = wait(pending, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
-            for future in done:
-                item, was_fetch = pending.pop(future)
-                try:
-                    future.result()
-                except DiskError:
-                    raise
-                except UserError as error:
-                    failed.append(error)
-                else:
-                    if was_fetch and item.is_archive:
-                        pending[unpackers.submit(run.unpack, item)] = (item, False)
-            run.show(progress)
-    finally:  # Ctrl-C too: those at work stop at their next block, and what they have stays
-        run.halt()
-        fetchers.shutdown(cancel_futures=True)
-        unpackers.shutdown(cancel_futures=True)
-        run.show(progress)
-    if failed:
-        others = f" ({len(failed)} of {len(plan.open)} files failed)" if len(failed) > 1 else ""
-        raise UserError(f"{failed[0]}{others}", exit_code=1)
-    return run.outcome
+        yield
+    except OSError as error:
+        full = "free some space and run the same command again, it goes on where it stopped"
+        line = os_error_line(error, root, full if error.errno in FULL_DISK else "")
+        if line is None:
+            raise
+        raise _DiskError(line, exit_code=1) from error
+
+
+def _check_space(plan: Plan) -> None:
+    """Refuse a plan that the disk has no room for.
+
+    Frames are JPEG files, so an archive unpacks to no less than its size.
+    """
+    free = shutil.disk_usage(plan.to).free
+    archives = sum(item.remote.size for item in plan.open if item.is_archive)
+    rows = sum(item.to_fetch for item in plan.open if not item.is_archive)
+    needed = rows + archives
+    if needed > free:
+        raise UserError(
+            f"{plan.to}: {byte_size(needed)} are needed and {byte_size(free)} free; "
+            "make room, choose another folder with --to, or leave out --media",
+            exit_code=1,
+        )
 
 
 @dataclass(slots=True)
@@ -97,11 +156,49 @@ class _Run:
     journal: KeyedLog
     limits: Limits
     stop: Stop = field(default_factory=Stop)
-    outcome: Outcome = field(default_factory=Outcome)
+    counts: Counter[str] = field(default_factory=Counter)
     here: int = 0
     read: dict[str, int] = field(default_factory=dict)
     processes: set[subprocess.Popen[str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def all(self, workers: int, progress: Progress | None) -> Outcome:
+        """Do what the plan leaves open. A file at fault does not stop the others; the disk does.
+
+        Raises:
+            UserError: the disk fails, or some files do: how many, and why the first one.
+        """
+        fetchers = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fetch")
+        unpackers = ThreadPoolExecutor(workers, thread_name_prefix="unpack")
+        pending: dict[Future[None], tuple[Item, bool]] = {
+            fetchers.submit(self.bring, item): (item, True) for item in self.plan.open
+        }
+        failed: list[UserError] = []
+        try:
+            while pending:
+                done, _ = wait(pending, timeout=_SHOW_EVERY_S, return_when=FIRST_COMPLETED)
+                for future in done:
+                    item, was_fetch = pending.pop(future)
+                    try:
+                        future.result()
+                    except _DiskError:
+                        raise
+                    except UserError as error:
+                        failed.append(error)
+                    else:
+                        if was_fetch and item.is_archive:
+                            pending[unpackers.submit(self.unpack, item)] = (item, False)
+                self.show(progress)
+        finally:  # Ctrl-C too: those at work stop at their next block, and what they have stays
+            self.halt()
+            fetchers.shutdown(cancel_futures=True)
+            unpackers.shutdown(cancel_futures=True)
+            self.show(progress)
+        if failed:
+            total = len(self.plan.open)
+            others = f" ({len(failed)} of {total} files failed)" if len(failed) > 1 else ""
+            raise UserError(f"{failed[0]}{others}", exit_code=1)
+        return Outcome(**self.counts)
 
     def halt(self) -> None:
         """Have all that is at work end soon; what has been written stays."""
@@ -111,7 +208,7 @@ class _Run:
                 process.kill()
 
     def show(self, progress: Progress | None) -> None:
-        """Two bars: megabytes that came, and megabytes of the archives that were unpacked."""
+        """Show two bars: megabytes that came, and megabytes of the archives that were unpacked."""
         if progress is None:
             return
         with self.lock:
@@ -126,8 +223,7 @@ class _Run:
 
     def add(self, **more: int) -> None:
         with self.lock:
-            now = dataclasses.asdict(self.outcome)
-            self.outcome = Outcome(**{name: now[name] + more.get(name, 0) for name in now})
+            self.counts.update(more)
 
     def advance(self, count: int) -> None:
         with self.lock:
@@ -135,8 +231,8 @@ class _Run:
         self.add(fetched_bytes=max(count, 0))
 
     def bring(self, item: Item) -> None:
-        """Have the whole, checked content of a file: in its place, or of an archive, at hand."""
-        with disk_errors(self.plan.to):
+        """Bring the whole, checked content of a file: to its place, or where it is unpacked."""
+        with _disk_errors(self.plan.to):
             if item.state is State.CHECK:
                 self._take_over(item)
                 return
@@ -144,14 +240,16 @@ class _Run:
             fetch(item.remote, part, advance=self.advance, stop=self.stop)
             if not item.is_archive:
                 item.target.parent.mkdir(parents=True, exist_ok=True)
-                _sync(part)
+                # To the disk itself, before the journal calls it done; an archive is hashed again.
+                with part.open("rb") as content:
+                    os.fsync(content.fileno())
                 part.replace(item.target)
                 self._note(item)
 
     def _take_over(self, item: Item) -> None:
-        lies = self.plan.to / item.remote.path
-        if digest_of(lies, item.remote, self.stop) != item.remote.digest:
-            raise in_the_way(lies, item.remote)
+        path = self.plan.to / item.remote.path
+        if digest_of(path, item.remote, self.stop) != item.remote.digest:
+            raise in_the_way(path, item.remote)
         if not item.is_archive:
             self._note(item)
 
@@ -171,41 +269,40 @@ class _Run:
 
     def unpack(self, item: Item) -> None:
         """Unpack an archive beside its place and move the folder there, whole."""
-        with disk_errors(self.plan.to):
+        with _disk_errors(self.plan.to):
             ours = item.state is not State.CHECK
-            part = work_folder(self.plan.to) / item.remote.part_name
-            archive = part if ours else self.plan.to / item.remote.path
-            into = work_folder(self.plan.to) / f"{item.remote.key}.unpacking"
-            old = work_folder(self.plan.to) / f"{item.remote.key}.old"
+            work = work_folder(self.plan.to)
+            archive = work / item.remote.part_name if ours else self.plan.to / item.remote.path
+            into, old = work / f"{item.remote.key}.unpacking", work / f"{item.remote.key}.old"
             for left in (into, old):  # by a run that was killed
                 shutil.rmtree(left, ignore_errors=True)
             try:
-                found = self._in_a_process(item, archive, into)
-                self._put_in_place(item, found, old)
+                unpacked = self._unpack_in_process(item, archive, into)
+                self._put_in_place(item, unpacked, old)
             finally:
                 for left in (into, old):
                     shutil.rmtree(left, ignore_errors=True)
             if ours:
                 archive.unlink()
-        self.add(archives=1, entries=found.entries, unpacked_bytes=found.bytes)
+        self.add(archives=1, entries=unpacked.entries, unpacked_bytes=unpacked.bytes)
 
-    def _put_in_place(self, item: Item, found: Unpacked, old: Path) -> None:
+    def _put_in_place(self, item: Item, unpacked: Unpacked, old: Path) -> None:
         mark = {
             "archive": item.remote.path,
             "digest": item.remote.digest,
             "repo": item.remote.repo,
             "commit": item.remote.commit,
-            "entries": found.entries,
-            "bytes": found.bytes,
-            "top": count_top(found.folder),
+            "entries": unpacked.entries,
+            "bytes": unpacked.bytes,
+            "top": count_top(unpacked.folder),
         }
-        write_json(found.folder / MARKER, mark)
+        write_json(unpacked.folder / MARKER, mark)
         item.target.parent.mkdir(parents=True, exist_ok=True)
         if item.target.exists():  # an earlier revision's, or one with clips missing
             item.target.rename(old)
-        found.folder.rename(item.target)
+        unpacked.folder.rename(item.target)
 
-    def _in_a_process(self, item: Item, archive: Path, into: Path) -> Unpacked:
+    def _unpack_in_process(self, item: Item, archive: Path, into: Path) -> Unpacked:
         request = {
             "archive": str(archive),
             "into": str(into),
@@ -237,19 +334,19 @@ class _Run:
 
     def _listen(self, item: Item, lines: IO[str]) -> Unpacked:
         for line in lines:
-            told: dict[str, Any] = json.loads(line)
-            if "done" in told:
-                entries, size, folder = told["done"]
+            message: dict[str, Any] = json.loads(line)
+            if "done" in message:
+                entries, size, folder = message["done"]
                 with self.lock:
                     self.read[item.remote.path] = item.remote.size
                 return Unpacked(entries, size, Path(folder))
-            if "refused" in told:
-                raise ArchiveError(told["refused"])
-            if "errno" in told:
-                code = told["errno"]
-                raise OSError(code, os.strerror(code), told["filename"])
+            if "refused" in message:
+                raise ArchiveError(message["refused"])
+            if "errno" in message:
+                code = message["errno"]
+                raise OSError(code, os.strerror(code), message["filename"])
             with self.lock:
-                self.read[item.remote.path] = told["read"]
+                self.read[item.remote.path] = message["read"]
         if self.stop.is_set():
             raise Stopped
         raise UserError(
@@ -259,12 +356,6 @@ class _Run:
         )
 
 
-def _sync(part: Path) -> None:
-    """To the disk itself, before the journal calls it done; an archive is hashed again anyway."""
-    with part.open("rb") as content:
-        os.fsync(content.fileno())
-
-
 def _megabytes(size: int) -> int:
-    """Rounded up, so that a small file has a bar too."""
+    """Round up, so that a small file has a bar too."""
     return -(-size // 1_000_000)

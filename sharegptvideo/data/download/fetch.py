@@ -1,4 +1,4 @@
-"""One file from the Hub: resumed after any stop, checked against the Hub's own checksum.
+"""Fetching of one file from the Hub: resumed after any stop, checked against the Hub's checksum.
 
 The client's own download starts a file anew in each process (its temporary names are random, as
 of huggingface_hub 2.4), and a chunk of the release has gigabytes. So the bytes are asked for here,
@@ -25,7 +25,7 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["RemoteFile", "Stop", "Stopped", "digest_of", "fetch", "patiently"]
+__all__ = ["RemoteFile", "Stop", "Stopped", "digest_of", "fetch", "with_retries"]
 
 _BLOCK = 1 << 20
 _TRIES = 8
@@ -34,48 +34,48 @@ _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
 # The Hub's limits are counted over five minutes; an answer that asks for more is a mistake.
 _LONGEST_LIMIT = 600.0
-_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-Found = TypeVar("Found")
+_T = TypeVar("_T")
 Advance = Callable[[int], None]
 """`advance(bytes)`: so many more are here; negative where some have to be fetched again."""
 
 
 class Stop(threading.Event):
-    """Asks everybody to stop, those who wait for bytes that do not come included."""
+    """A request to all threads to stop, those that wait for bytes that do not come included."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: set[socket.socket] = set()
+        self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
 
     def set(self) -> None:
         """Ask, and hang up the connections at work."""
         super().set()
         with self._lock:
-            for line in self._lines:
+            for connection in self._sockets:
                 with contextlib.suppress(OSError):  # closed already
-                    line.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def hangs_up(self, response: httpx2.Response) -> Iterator[None]:
-        """While the block reads the response, `set` ends its connection."""
+        """Let `set` end the connection while the block reads the response."""
         stream = response.extensions.get("network_stream")
-        line: socket.socket | None = stream and stream.get_extra_info("socket")
-        if line is None:
+        connection: socket.socket | None = stream and stream.get_extra_info("socket")
+        if connection is None:
             yield
             return
         with self._lock:
-            self._lines.add(line)
+            self._sockets.add(connection)
         try:
             yield
         finally:
             with self._lock:
-                self._lines.discard(line)
+                self._sockets.discard(connection)
 
 
 class Stopped(Exception):  # noqa: N818  # a request, no error
-    """Somebody asked to stop; what is here stays for the next time."""
+    """A stop was asked for; what is here stays for the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class RemoteFile:
 
     @property
     def key(self) -> str:
-        """A name for this content in this place: another revision never goes on from it."""
+        """A name for this content in this place: another revision never continues it."""
         place = hashlib.sha256(self.path.encode()).hexdigest()[:8]
         return f"{self.digest.replace(':', '-')}-{place}"
 
@@ -104,7 +104,7 @@ class RemoteFile:
 
 
 def fetch(file: RemoteFile, part: Path, *, advance: Advance, stop: Stop) -> None:
-    """Bring `part` to the whole content of `file`; bytes that lie there already are kept.
+    """Bring `part` to the whole content of `file`; bytes that are there already are kept.
 
     Lost connections, server errors and "too many requests" are tried again: at once where
     bytes came, else after a wait that doubles, or that the server asks for.
@@ -131,7 +131,7 @@ def fetch(file: RemoteFile, part: Path, *, advance: Advance, stop: Stop) -> None
 
 
 def digest_of(path: Path, like: RemoteFile, stop: Stop) -> str:
-    """The digest of a local file, of the kind that `like` has.
+    """Return the digest of a local file, of the kind that `like` has.
 
     Raises:
         Stopped: `stop` was set.
@@ -146,7 +146,7 @@ def digest_of(path: Path, like: RemoteFile, stop: Stop) -> str:
 
 
 class _Hasher:
-    """SHA-256, or the id that git gives a blob: SHA-1 of "blob SIZE", a NUL and the content."""
+    """SHA-256, or git's id of a blob: SHA-1 of "blob SIZE", a NUL and the content."""
 
     def __init__(self, file: RemoteFile, size: int | None = None) -> None:
         self.kind = file.digest.partition(":")[0]
@@ -167,7 +167,7 @@ class _Hasher:
 
 
 def _open(part: Path) -> IO[bytes]:
-    """For reading and writing, made if need be, at its start."""
+    """Open a file for reading and writing at its start; make it if need be."""
     return os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
 
 
@@ -190,8 +190,8 @@ class _Transfer:
             try:
                 self._receive()
                 cause: Exception = EOFError()  # the server ended early and said nothing
-            except _may_pass() as error:
-                if not _passes(error):
+            except _network_errors() as error:
+                if not _is_retryable(error):
                     self._fail(error)
                 pause, cause = _asked_wait(error), error
             # Only new ground counts: a server that cannot resume and always cuts has an end too.
@@ -204,7 +204,7 @@ class _Transfer:
                 raise Stopped
 
     def _take_over(self) -> None:
-        """Hash what an earlier attempt left; more than the file has is none of it."""
+        """Hash what an earlier attempt left; a longer file is not part of this one."""
         if os.fstat(self.out.fileno()).st_size > self.file.size:
             self.out.truncate(0)
         while block := self.out.read(_BLOCK):
@@ -266,35 +266,35 @@ _FIX = "run the same command again, it goes on where it stopped"
 
 
 def _continues(response: httpx2.Response, start: int) -> bool:
-    """Whether the body begins at byte `start`; a server that ignores Range sends it all."""
+    """Return whether the body begins at byte `start`; a server that ignores Range sends it all."""
     where = response.headers.get("Content-Range", "")
     return response.status_code == 206 and where.startswith(f"bytes {start}-")
 
 
-def patiently(call: Callable[[], Found], tries: int = 4) -> Found:
-    """What `call` returns; tried again, with waits, where the network or the server is at fault."""
+def with_retries(call: Callable[[], _T], tries: int = 4) -> _T:
+    """Return what `call` does; try again, with waits, where network or server is at fault."""
     for number in range(1, tries):
         try:
             return call()
-        except _may_pass() as error:
-            if not _passes(error):
+        except _network_errors() as error:
+            if not _is_retryable(error):
                 raise
             asked = _asked_wait(error)
             time.sleep(_doubled(number) if asked is None else asked)
     return call()
 
 
-def _may_pass() -> tuple[type[Exception], ...]:
-    """The kinds of errors that may be gone at the next attempt; `_passes` says of one."""
+def _network_errors() -> tuple[type[Exception], ...]:
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
     return (httpx2.TransportError, HfHubHTTPError)
 
 
-def _passes(error: Exception) -> bool:
+def _is_retryable(error: Exception) -> bool:
+    """Return whether one of `_network_errors` may be gone at the next attempt."""
     response = getattr(error, "response", None)
-    return response is None or response.status_code in _TRY_AGAIN
+    return response is None or response.status_code in _RETRYABLE
 
 
 def _doubled(tries: int) -> float:
@@ -302,7 +302,7 @@ def _doubled(tries: int) -> float:
 
 
 def _asked_wait(error: Exception) -> float | None:
-    """Seconds that the server's answer asks to wait for, if it says."""
+    """Return the seconds that the server's answer asks to wait for, if it names any."""
     response: httpx2.Response | None = getattr(error, "response", None)
     if response is None:
         return None

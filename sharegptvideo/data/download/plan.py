@@ -1,4 +1,4 @@
-"""What a download will do, found out before it does anything: files, sizes, what is there."""
+"""The plan of a download, made before it does anything: files, sizes, what is there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from enum import Enum
 from pathlib import Path
 
 from sharegptvideo._io import KeyedLog
-from sharegptvideo.data.download.disk import safe_parts
-from sharegptvideo.data.download.fetch import RemoteFile, patiently
-from sharegptvideo.data.download.select import Choice, archive_name, choose
+from sharegptvideo.data.download.fetch import RemoteFile, with_retries
+from sharegptvideo.data.download.select import Choice, archive_name, select
+from sharegptvideo.data.download.unpack import safe_parts
 from sharegptvideo.data.sources.hub import hub_errors
 from sharegptvideo.errors import UserError
 
@@ -26,7 +26,7 @@ MARKER = ".archive.json"
 
 
 class State(Enum):
-    """What has to be done for one file."""
+    """The work that is left for one file."""
 
     DONE = "done"
     """In its place and known to be right: nothing."""
@@ -79,7 +79,7 @@ class Plan:
 
 
 def work_folder(to: Path) -> Path:
-    """Where the download keeps its own files below `to`."""
+    """Return where the download keeps its own files below `to`."""
     return to / WORK
 
 
@@ -92,7 +92,7 @@ def make_plan(
         UserError: unknown name or source, the Hub cannot be reached, a file that the name
             needs is not there, or a file of the user's is in the way.
     """
-    choices, notes = choose(name, media=media, only=only)
+    choices, notes = select(name, media=media, only=only)
     listing = _Listing(revision)
     items: dict[str, Item] = {}
     for choice in choices:
@@ -127,7 +127,7 @@ class _Listing:
         from huggingface_hub.hf_api import RepoFile
 
         api = HfApi()
-        commit = patiently(lambda: api.dataset_info(repo, revision=self.revision)).sha
+        commit = with_retries(lambda: api.dataset_info(repo, revision=self.revision)).sha
         if commit is None:
             raise UserError(f"{repo}: the Hub names no commit", exit_code=1)
         self.commits[repo] = commit
@@ -145,7 +145,7 @@ _FIX = "see that this machine has a network, and run the same command again"
 
 
 def _natural(file: RemoteFile) -> list[str | int]:
-    """In the order of people: chunk_2 before chunk_10."""
+    """Return a sort key that takes digits as numbers: chunk_2 before chunk_10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.path)]
 
 
@@ -188,7 +188,7 @@ def _folder_state(file: RemoteFile, target: Path, to: Path) -> tuple[State, int]
 
 
 def in_the_way(target: Path, file: RemoteFile) -> UserError:
-    """The error for what lies where a file of the Hub belongs and is not from a download."""
+    """Return the error for what lies where a file of the Hub belongs and is not from a download."""
     return UserError(
         f"{target}: is there, but is not {file.path} of {file.repo} as the Hub has it; "
         "move it away, or choose another folder with --to"
@@ -201,7 +201,7 @@ def _partial(file: RemoteFile, to: Path) -> int:
 
 
 def read_marker(folder: Path) -> tuple[str, int] | None:
-    """The digest of the archive that a folder came from, and how many entries were right in it.
+    """Return the digest of the archive that a folder came from, and how many entries it had.
 
     None where there is no sound marker.
     """
@@ -216,5 +216,5 @@ def read_marker(folder: Path) -> tuple[str, int] | None:
 
 
 def count_top(folder: Path) -> int:
-    """Entries right below a folder, without the marker: enough to see that clips were removed."""
+    """Count entries right below a folder, without the marker, to see that clips were removed."""
     return sum(1 for path in folder.iterdir() if path.name != MARKER)

@@ -1,4 +1,4 @@
-"""Which files of the release belong to a name: rows and media of a config, a test set, or all."""
+"""Selection of the release's files by a name: rows and media of a config, a test set, or all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO, repo_of
 from sharegptvideo.data.sources.release import FOLDER
 from sharegptvideo.errors import UserError, unknown_name
 
-__all__ = ["ALL", "SOURCES", "Choice", "archive_name", "choose", "top_names"]
+__all__ = ["ALL", "SOURCES", "Choice", "archive_name", "select", "top_names"]
 
 ALL = "all"
 """The name that stands for every config of the release."""
@@ -29,7 +29,7 @@ _MORE_CHUNKS = "train_600k"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One part of what a name stands for: the files of a repository that `takes` says yes to."""
+    """One part of what a name stands for: the files of a repository that `takes` accepts."""
 
     what: str
     repo: str
@@ -38,8 +38,8 @@ class Choice:
     is_media: bool
 
 
-def choose(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], list[str]]:
-    """The parts that `name` stands for, and remarks for the user.
+def select(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], list[str]]:
+    """Return the parts that `name` stands for, and remarks for the user.
 
     Test sets come one by one, so `only` chooses among them. The training files and chunks mix
     WebVid, VIDAL and ActivityNet: with `only`, "all" leaves them out, and asked for by name
@@ -63,15 +63,15 @@ def choose(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], l
             )
     choices = [_rows(config) for config in configs]
     if media:
-        found = [choice for config in configs for choice in _media(config)]
-        choices += {choice.what: choice for choice in found}.values()
+        clips = [choice for config in configs for choice in _media(config)]
+        choices += {choice.what: choice for choice in clips}.values()
         if any(config.name == "sft" for config in configs):
             notes.append("the images that some sft rows name are not part of the release")
     return choices, notes
 
 
 def archive_name(path: str) -> str | None:
-    """The path of an archive without its ending, where its content belongs; None for others."""
+    """Return the path of an archive without its ending, where its content belongs, or None."""
     for ending in _ARCHIVES:
         if path.endswith(ending) and not path.endswith(f"/{ending}"):
             return path[: -len(ending)]
@@ -79,7 +79,7 @@ def archive_name(path: str) -> str | None:
 
 
 def top_names(path: str) -> frozenset[str]:
-    """Names of a single top folder in an archive that mean the archive itself.
+    """Return names of a single top folder in an archive that mean the archive itself.
 
     `msvd.tar.gz` holds `msvd/...`, and its clips belong right below `msvd`.
     """
@@ -127,7 +127,7 @@ def _nothing(name: str, source: str, mixed: bool) -> UserError:
 
 
 def _set_of(config: Config) -> str:
-    """The source of a test set, from the name of its file: `test/actnet.qa.jsonl`."""
+    """Return the source of a test set, from the name of its file: `test/actnet.qa.jsonl`."""
     short = config.file.rpartition("/")[2].partition(".")[0]
     return _ALIASES.get(short, short)
 
@@ -157,7 +157,7 @@ def _chunks(folder: str) -> Choice:
 
 
 def _set_media(source: str) -> Choice:
-    """A test set's archive has the set's name; which folder it lies in is not relied on."""
+    """Choose a test set's archive by its name, whichever folder it lies in."""
 
     def takes(path: str) -> bool:
         return archive_name(path) is not None and source in top_names(path)
@@ -166,6 +166,6 @@ def _set_media(source: str) -> Choice:
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """As a shell does it: a star never crosses a folder."""
+    """Match as a shell does: a star never crosses a folder."""
     parts, wanted = path.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))

@@ -1,4 +1,4 @@
-"""Unpack a tar archive that nobody vouches for: nothing outside its folder, nothing without end.
+"""Unpack a tar archive from an untrusted place: nothing outside its folder, nothing without end.
 
 Refused, with the entry's name: absolute paths, `..`, links that lead out of the folder, devices,
 pipes and other special entries, entries below a link. Unpacking stops at `Limits`. An archive
@@ -19,17 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import os_error_words
-from sharegptvideo.data.download.disk import safe_parts
 from sharegptvideo.errors import UserError
 
-__all__ = ["ArchiveError", "Limits", "Unpacked", "unpack"]
+__all__ = ["ArchiveError", "Limits", "Unpacked", "safe_parts", "unpack"]
 
 _CHUNK = 1 << 16
 _GZIP = b"\x1f\x8b"
 # Names, links and times of one entry take a few hundred bytes. tarfile reads such headers into
 # memory whole and searches them with patterns that are quadratic in some Python versions.
 _HEADER_BYTES = 16 << 10
-# Small archives of empty files compress far better than any frames; they harm nobody.
+# Small archives of empty files compress far better than any frames; they do no harm.
 _RATIO_FROM = 64 << 20
 _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
@@ -46,10 +45,10 @@ class ArchiveError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where unpacking one archive stops.
+    """Limits at which unpacking one archive stops.
 
     `max_bytes` counts what is written, `max_entries` files, folders and links, and `max_ratio`
-    is bytes unpacked to bytes of the archive, minded from 64 MiB on. Frames are JPEG files,
+    is bytes unpacked to bytes of the archive, checked from 64 MiB on. Frames are JPEG files,
     which gzip cannot shrink: the release's chunks lie far below all three.
     """
 
@@ -60,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What came out of an archive: entries (folders included), bytes of its files, and where."""
+    """What was unpacked: entries (folders included), bytes of their files, and the folder."""
 
     entries: int
     bytes: int
@@ -112,9 +111,21 @@ def unpack(
             ) from error
 
 
-@dataclass(slots=True)
-class _Guard:
-    """What tarfile reads from: forward only, a bounded header at a time, with the ratio minded."""
+def safe_parts(name: str) -> tuple[str, ...] | None:
+    """Return the folders and the last name of a relative path; None where it may lead outside.
+
+    `.` and empty parts are dropped, so "./" gives an empty tuple. Absolute paths, `..`, drive
+    letters, backslashes and NUL are refused on every system, so a folder means the same on all.
+    """
+    if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":":
+        return None
+    parts = tuple(part for part in name.split("/") if part not in {"", "."})
+    return None if ".." in parts else parts
+
+
+@dataclass(eq=False)
+class _Guard(io.IOBase):
+    """The file that tarfile reads: forward only, a bounded header at a time, the ratio checked."""
 
     label: str
     stream: gzip.GzipFile | io.BufferedReader
@@ -133,10 +144,12 @@ class _Guard:
                 )
         self.last = self.stream.read(size)
         self.at += len(self.last)
-        self._mind_ratio()
+        self._check_ratio()
         return self.last
 
     def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        if (position, whence) == (0, os.SEEK_CUR):  # asked for the position
+            return self.at
         if whence != os.SEEK_SET or position < self.at:
             raise ArchiveError(f"{self.label}: damaged (an entry with a negative size)")
         while self.at < position:
@@ -144,13 +157,10 @@ class _Guard:
             if not got:
                 break
             self.at += len(got)
-            self._mind_ratio()
+            self._check_ratio()
         return self.at
 
-    def tell(self) -> int:
-        return self.at
-
-    def _mind_ratio(self) -> None:
+    def _check_ratio(self) -> None:
         if self.at > _RATIO_FROM and self.at > self.max_ratio * self.raw.tell():
             raise ArchiveError(
                 f"{self.label}: unpacks to over {self.max_ratio} times its size; "
@@ -230,7 +240,7 @@ class _Unpacking:
                 _write_all(file, content)
 
     def _link(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
-        """A second name of a file that came before; never of a link, never through one."""
+        """Give a file that came before a second name; never a link, never through one."""
         source = safe_parts(member.linkname)
         if not source or source[:-1] not in self.folders:
             raise self._refused(member.name, f"links to {member.linkname!r}, outside the archive")
@@ -243,11 +253,11 @@ class _Unpacking:
     def _check_link(self, folder: Path, parts: tuple[str, ...], target: str) -> None:
         # realpath and not Path.resolve: links in a circle are an error there, in some versions.
         root = os.path.realpath(folder)
-        found = os.path.realpath(self.root.joinpath(*parts[:-1], target))
-        inside = Path(found).is_relative_to(root)
+        real = os.path.realpath(self.root.joinpath(*parts[:-1], target))
+        inside = Path(real).is_relative_to(root)
         if not target or target.startswith("/") or not inside:
             raise self._refused("/".join(parts), f"links to {target!r}, outside the folder")
-        if Path(found).is_symlink():  # what is left of a circle
+        if Path(real).is_symlink():  # what is left of a circle
             raise self._refused("/".join(parts), f"links to {target!r}, in a circle")
 
     def _make_folders(self, parts: tuple[str, ...]) -> None:
@@ -264,7 +274,7 @@ class _Unpacking:
         self.tops.add(parts[0])
 
     def _vacant(self, parts: tuple[str, ...], name: str) -> str:
-        """The path of a new entry; what has the name already makes room, a folder excepted."""
+        """Return the path of a new entry; an earlier one of that name is removed, if no folder."""
         path = self._path(parts)
         if os.path.lexists(path):
             if parts in self.folders:
@@ -281,7 +291,7 @@ class _Unpacking:
             )
 
     def _check_end(self) -> None:
-        """tarfile takes a broken header for the end; only a block of zeros is one."""
+        """Check for a block of zeros at the end; tarfile takes a broken header for one."""
         end = self.guard.last
         if end != bytes(tarfile.BLOCKSIZE):
             cause = "a broken header" if len(end) == tarfile.BLOCKSIZE else "no end mark, cut off?"
@@ -308,4 +318,4 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
 
 
 def _as_file(guard: _Guard) -> Any:
-    return guard  # tarfile needs read, seek and tell; its stub asks for more
+    return guard  # tarfile needs read and seek; its stub asks for more

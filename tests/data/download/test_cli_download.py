@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from sharegptvideo._text import byte_size
 from sharegptvideo.cli import app
-from sharegptvideo.data.download.sizes import parse_size
+from sharegptvideo.cli.data.download import parse_size
 from sharegptvideo.data.sources.hub import TRAIN_REPO
 from sharegptvideo.errors import UserError
 from tests.support.archives import tar_gz
@@ -96,12 +96,12 @@ def test_plan_figures_and_a_second_time(tmp_path: Path, contents: Files) -> None
 
 
 @pytest.mark.usefixtures("release_hub")
-def test_nobody_to_ask(tmp_path: Path) -> None:
+def test_no_terminal_to_ask_on(tmp_path: Path) -> None:
     done = _invoke("qa", "--to", tmp_path)
     assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == (
-        "error: nobody to ask here; add --yes to download what is listed above"
+        "error: no terminal to ask on; add --yes to download what is listed above"
     )
     assert not (tmp_path / QA).exists()
 
@@ -142,7 +142,7 @@ def test_asked_on_a_terminal(start: Start, tmp_path: Path, answer: str) -> None:
         (["qa", "--to", "X", "--only", "webvid"], "error: qa: its files and chunks mix their"),
         (
             ["qa", "--to", "X", "--max-bytes", "lots"],
-            "error: --max-bytes: 'lots' is no size; write",
+            "error: --max-bytes: 'lots' is not a size; write",
         ),
         (["qa"], "Missing option '--to'"),
         (["qa", "--to", "X", "--revision", "v9"], "no revision 'v9' on the Hub"),
@@ -211,17 +211,17 @@ def test_full_disk(
     code, out, err = _ended(full)
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == (
-        f"error: {tmp_path}: the disk is full (File too large); free some space and run the same "
-        "command again, it goes on where it stopped"
+        f"error: {tmp_path}: the disk is full; free some space and run the same command "
+        "again, it goes on where it stopped"
     )
     assert not (tmp_path / "train_300k/chunk_0").exists()
     assert not list((tmp_path / ".sharegptvideo").glob("*.unpacking"))
     code, _, err = _ended(start("qa", "--to", tmp_path, "--media", "--yes"))
     assert code == 0, err
-    found = {
+    written = {
         path.name: path.read_bytes() for path in (tmp_path / "train_300k/chunk_0/one").iterdir()
     }
-    assert found == {name.rpartition("/")[2]: data for name, data in frames.items()}
+    assert written == {name.rpartition("/")[2]: data for name, data in frames.items()}
 
 
 # Sizes.
@@ -245,5 +245,5 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "G", "1X", "-1", "0", "1iB", "1e9", "0.0001", "1 2"])
 def test_no_sizes(text: str) -> None:
-    with pytest.raises(UserError, match="is no size"):
+    with pytest.raises(UserError, match="is not a size"):
         parse_size(text)

@@ -25,13 +25,13 @@ CHUNK = "train_300k/chunk_0.tar.gz"
 
 
 def _shown(folder: Path) -> dict[str, bytes]:
-    """Files that anybody sees: all but hidden ones."""
-    found = {
+    """All files but hidden ones."""
+    files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    return {name: data for name, data in found.items() if "/." not in f"/{name}"}
+    return {name: data for name, data in files.items() if "/." not in f"/{name}"}
 
 
 def _under_way(folder: Path) -> list[str]:
@@ -99,7 +99,7 @@ def test_captions_have_the_other_chunks_too(release_hub: HubServer, tmp_path: Pa
     assert "train_600k/chunk_0.tar.gz" in release_hub.fetched
 
 
-def test_media_that_the_hub_lacks_is_told(
+def test_media_that_the_hub_lacks_is_reported(
     hub_server: HubServer, contents: Files, tmp_path: Path
 ) -> None:
     del contents[TRAIN_REPO]["train_600k/chunk_0.tar.gz"]
@@ -245,7 +245,7 @@ def test_ctrl_c_leaves_a_state_that_goes_on(release_hub: HubServer, tmp_path: Pa
     release_hub.faults.add(r"chunk_0", "stall", after=30_000)
     with pytest.raises(KeyboardInterrupt):
         download("qa", tmp_path, media=True, progress=interrupt)
-    assert threading.active_count() < 10  # nobody is left at work
+    assert threading.active_count() < 10  # none is left at work
     assert not (tmp_path / "train_300k/chunk_0").exists()
     release_hub.forget()
     download("qa", tmp_path, media=True)
@@ -318,9 +318,9 @@ def test_a_folder_without_rights(unprivileged: Callable[[], AbstractContextManag
         with pytest.raises(UserError) as second, unprivileged():
             download("qa", to)
         (to / "video_instruction").chmod(0o755)
-    cause = "no right to write there (Permission denied); choose another folder with --to, or mend"
-    assert str(caught.value) == f"{to}: {cause} its rights"
-    assert str(second.value) == f"{to / 'video_instruction/train'}: {cause} its rights"
+    cause = "(Permission denied); change its permissions or name another place"
+    assert str(caught.value) == f"{to}: cannot be written {cause}"
+    assert str(second.value) == f"{to / 'video_instruction/train'}: cannot be written {cause}"
     assert caught.value.exit_code == second.value.exit_code == 1
 
 
@@ -328,7 +328,7 @@ def test_a_folder_without_rights(unprivileged: Callable[[], AbstractContextManag
 def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for to in (tmp_path / "file", tmp_path / "file/below"):
-        with pytest.raises(UserError, match="a file stands where a folder is needed; move it away"):
+        with pytest.raises(UserError, match="a file stands where a folder is needed"):
             download("qa", to)
     (tmp_path / "to").mkdir()
     (tmp_path / "to/video_instruction").write_text("x")

@@ -46,12 +46,12 @@ def remote(
     file = RemoteFile(REPO, commit, request.param, len(content), digest)
 
     def run(stop: Stop | None = None) -> int:
-        """Fetch and compare; gives the sum of what `advance` was told."""
-        told: list[int] = []
+        """Fetch and compare; gives the sum of what `advance` was called with."""
+        counts: list[int] = []
         part = tmp_path / "part"
-        fetch(file, part, advance=told.append, stop=stop or Waits())
+        fetch(file, part, advance=counts.append, stop=stop or Waits())
         assert part.read_bytes() == content
-        return sum(told)
+        return sum(counts)
 
     return file, run
 
@@ -119,7 +119,7 @@ def test_server_that_cannot_resume_and_always_cuts(remote: Case, hub_server: Hub
     assert len(_starts(hub_server)) == 9
 
 
-def test_nobody_answers(remote: Case, hub_server: HubServer) -> None:
+def test_no_answer(remote: Case, hub_server: HubServer) -> None:
     fault = hub_server.faults.add(r"/a\.", "drop", times=99)
     with pytest.raises(UserError, match=r"the Hub cannot be reached \(RemoteProtocolError\); run"):
         remote[1]()

@@ -23,8 +23,8 @@ def rows(release_hub: HubServer) -> int:
 
 def test_a_connection_cut_in_the_middle(release_hub: HubServer, rows: int) -> None:
     release_hub.faults.add(r"video_qa\.jsonl", "cut", after=1500)
-    found = list(load_dataset("qa", streaming=True))
-    assert len(found) == len({row["question"] for row in found}) == rows
+    loaded = list(load_dataset("qa", streaming=True))
+    assert len(loaded) == len({row["question"] for row in loaded}) == rows
     assert all(fault.times == 0 for fault in release_hub.faults.all)
 
 
@@ -32,7 +32,7 @@ def test_a_connection_cut_in_the_middle(release_hub: HubServer, rows: int) -> No
 def test_a_body_that_ends_early_and_claims_to_be_whole(
     release_hub: HubServer, contents: Files
 ) -> None:
-    """Ten whole lines and no more: without the Hub's own size nobody would miss the others."""
+    """Ten whole lines and no more: without the Hub's own size the others would not be missed."""
     name = "video_instruction/train/qa/video_qa.jsonl"
     lines = contents[TRAIN_REPO][name].splitlines(keepends=True)
     ten = len(b"".join(lines[:10]))

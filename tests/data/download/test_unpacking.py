@@ -1,4 +1,4 @@
-"""Archives that nobody vouches for: what comes out, what is refused, where it stops."""
+"""Archives from untrusted places: what comes out, what is refused, where it stops."""
 
 from __future__ import annotations
 
@@ -343,10 +343,10 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes, pac
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 4000), st.integers(1, 255), st.booleans())
-def test_any_damage_is_found_or_harmless(
+def test_any_damage_is_noticed_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, where: int, change: int, packed: bool
 ) -> None:
-    """One byte of an archive changed: of a gzip, it is always found or of no effect."""
+    """One byte of an archive changed: of a gzip, it is always noticed or of no effect."""
     files = {"a/1": b"one" * 300, "a/2": b"two" * 100}
     content = bytearray(tar_gz(files) if packed else tar(files))
     content[where % len(content)] ^= change

@@ -26,7 +26,7 @@ def test_a_process_that_dies_while_unpacking(
     assert not list(tmp_path.glob("train_300k/*"))
 
 
-def test_nobody_goes_on_unpacking_when_the_download_is_gone(tmp_path: Path) -> None:
+def test_no_process_goes_on_unpacking_when_the_download_is_gone(tmp_path: Path) -> None:
     """The worker waits for an archive that never comes; its stdin is what ties it to us."""
     os.mkfifo(tmp_path / "archive")
     worker = subprocess.Popen(

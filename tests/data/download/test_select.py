@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sharegptvideo.data.download.select import archive_name, choose, top_names
+from sharegptvideo.data.download.select import archive_name, select, top_names
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO
 from sharegptvideo.errors import UserError
@@ -42,7 +42,7 @@ LISTING = {
 
 
 def _chosen(name: str, *, media: bool = False, only: str | None = None) -> list[str]:
-    choices, _ = choose(name, media=media, only=only)
+    choices, _ = select(name, media=media, only=only)
     return [path for choice in choices for path in LISTING[choice.repo] if choice.takes(path)]
 
 
@@ -56,22 +56,22 @@ def test_rows_of_each_config() -> None:
 
 def test_media_of_each_config() -> None:
     for name, chunks in (("qa", 16), ("sft", 16), ("preferences", 16), ("captions", 46)):
-        found = [path for path in _chosen(name, media=True) if path.endswith(".tar.gz")]
-        assert len(found) == chunks
+        archives = [path for path in _chosen(name, media=True) if path.endswith(".tar.gz")]
+        assert len(archives) == chunks
     assert _chosen("activitynet_qa", media=True)[1:] == ["video_data/test/actnet.tar.gz"]
     assert _chosen("msvd_qa_official", media=True)[1:] == ["video_data/test/msvd.tar.gz"]
 
 
 def test_images_are_not_promised() -> None:
     note = "the images that some sft rows name are not part of the release"
-    assert choose("sft", media=True, only=None)[1] == [note]
-    assert choose("sft", media=False, only=None)[1] == choose("qa", media=True, only=None)[1] == []
+    assert select("sft", media=True, only=None)[1] == [note]
+    assert select("sft", media=False, only=None)[1] == select("qa", media=True, only=None)[1] == []
 
 
 def test_all_is_every_released_row_and_each_archive_once() -> None:
-    found = _chosen("all", media=True)
-    assert len(found) == len(set(found))
-    left = {path for paths in LISTING.values() for path in paths} - set(found)
+    paths = _chosen("all", media=True)
+    assert len(paths) == len(set(paths))
+    left = {path for listed in LISTING.values() for path in listed} - set(paths)
     assert left == {
         "README.md",
         f"{ROWS}/train/pretrain/image_caption_pretrain.jsonl",
@@ -88,7 +88,7 @@ def test_only_one_source_of_all(only: str) -> None:
         f"{ROWS}/test/msvd.qa.official.jsonl",
         "video_data/test/msvd.tar.gz",
     ]
-    notes = choose("all", media=True, only=only)[1]
+    notes = select("all", media=True, only=only)[1]
     assert notes == [
         "captions, qa, sft, preferences: left out, since the training files and chunks mix their "
         "sources; leave out --only to have them"
@@ -112,14 +112,14 @@ def test_the_releases_own_short_name() -> None:
 )
 def test_what_cannot_be_chosen(name: str, only: str | None, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        choose(name, media=True, only=only)
+        select(name, media=True, only=only)
     assert str(caught.value).startswith(message)
 
 
 def test_every_released_config_can_be_asked_for() -> None:
     for name, config in CONFIGS.items():
         if config.released and not name.startswith("synthetic"):
-            assert choose(name, media=True, only=None)[0]
+            assert select(name, media=True, only=None)[0]
 
 
 def test_archives_by_name() -> None:
