@@ -113,11 +113,11 @@ class _Lines:
             self._last = time.monotonic()
             note(f"      {what}: {done}/{total or '?'}")
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         note(f"      {text}")
 
-    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:  # noqa: ARG002 - one signature for both displays
-        note(f"      {tells}  ({'done before' if before else duration(seconds)})")
+    def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:  # noqa: ARG002 - one signature for both displays
+        note(f"      {line}  ({'done before' if before else duration(seconds)})")
 
 
 class _Bars:
@@ -162,15 +162,14 @@ class _Bars:
             description=f"{self._title} · {what}",
         )
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self._bars.console.print(f"    {text}", highlight=False, markup=False)
 
-    def ended(self, number: int, step: Step, tells: str, seconds: float, *, before: bool) -> None:
+    def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:
         self._bars.remove_task(self._task)
         when = "done before" if before else duration(seconds)
         self._bars.console.print(
-            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]"
-            f"\n    {tells}",
+            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]\n    {line}",
             highlight=False,
         )
 

@@ -1,4 +1,4 @@
-"""The steps of the loop, each a function from the demo's folder to what it found."""
+"""The steps of the loop, each a function from the demo's folder to its findings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._text import magnitude, percent, points
-from sharegptvideo.demo.journal import Findings
 from sharegptvideo.demo.scales import DemoScale
 
-__all__ = ["STEPS", "Demo", "Display", "Step"]
+__all__ = ["STEPS", "Demo", "Display", "Findings", "Step"]
 
-Tell = Callable[[str], None]
+Findings = dict[str, Any]
+Report = Callable[[str], None]
 TASKS = ("synthetic_qa", "synthetic_ood_qa")
 
 
@@ -37,30 +37,30 @@ class Demo:
         return self.folder / "datasets" / "preferences"
 
     def model(self, name: str) -> Path:
-        """A checkpoint: start, pretrain, sft or dpo."""
+        """Return the folder of a checkpoint: start, pretrain, sft or dpo."""
         return self.folder / "models" / name
 
     def run(self, name: str) -> Path:
-        """An evaluation's run folder."""
+        """Return an evaluation's run folder."""
         return self.folder / "runs" / name
 
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Where a step reports: how far it is, and lines for the reader; None where nobody looks."""
+    """Where a step reports: how far it is, and lines for the reader; None where no display is."""
 
     progress: Progress | None = None
-    tell: Tell | None = None
+    report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: `work` does it, `tells` puts its findings in a line."""
+    """One step: `work` does it, `line` puts its findings in a line."""
 
     name: str
     title: str
     work: Callable[[Demo, Display], Findings]
-    tells: Callable[[Findings], str]
+    line: Callable[[Findings], str]
 
 
 def _world(demo: Demo, display: Display) -> Findings:
@@ -76,10 +76,11 @@ def _world(demo: Demo, display: Display) -> Findings:
     return {"faults": report["settings"]["faults"], **report["found"]}
 
 
-def _tell_world(found: Findings) -> str:
-    rates = found["sft_faults"]
+def _world_line(findings: Findings) -> str:
+    rates = findings["sft_faults"]
     return (
-        f"{sum(found['clips'].values())} clips, {sum(found['questions'].values())} questions; "
+        f"{sum(findings['clips'].values())} clips, "
+        f"{sum(findings['questions'].values())} questions; "
         f"SFT answers at fault: {percent(rates['invented'], 0)} with invented details, "
         f"{percent(rates['yes_to_absent'], 0)} yes to absent things, "
         f"{percent(rates['no_to_present'], 0)} no to present ones"
@@ -105,10 +106,10 @@ def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's
     }
 
 
-def _tell_start(found: Findings) -> str:
+def _start_line(findings: Findings) -> str:
     return (
-        f"{magnitude(found['parameters'], 2)} random parameters, {found['vocabulary']} tokens of "
-        f"text, {found['video_tokens']} positions a clip"
+        f"{magnitude(findings['parameters'], 2)} random parameters, "
+        f"{findings['vocabulary']} tokens of text, {findings['video_tokens']} positions a clip"
     )
 
 
@@ -136,15 +137,15 @@ def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -
     )
     recipe = load_recipe(f"demo/{stage}", [*settings, *demo.scale.overrides.get(stage, ())])
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         # Advice about a recipe's options is for those who write one.
-        if display.tell and not text.startswith("features: "):
-            display.tell(text)
+        if display.report and not text.startswith("features: "):
+            display.report(text)
 
     if isinstance(recipe, DpoRecipe):
-        result = run_dpo(recipe, progress=display.progress, tell=tell)
+        result = run_dpo(recipe, progress=display.progress, tell=report)
     else:
-        result = run_sft(recipe, progress=display.progress, tell=tell)
+        result = run_sft(recipe, progress=display.progress, tell=report)
     last = result.log[-1] if result.log else {}
     return {
         "rows": result.rows,
@@ -156,13 +157,13 @@ def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -
     }
 
 
-def _tell_training(found: Findings) -> str:
+def _training_line(findings: Findings) -> str:
     text = (
-        f"{found['rows']} rows, {found['steps']} steps, "
-        f"loss {found['loss_first']:.2f} → {found['loss_last']:.2f}"
+        f"{findings['rows']} rows, {findings['steps']} steps, "
+        f"loss {findings['loss_first']:.2f} → {findings['loss_last']:.2f}"
     )
-    if found["reward_accuracy"] is not None:
-        text += f", reward accuracy {percent(found['reward_accuracy'], 0)}"
+    if findings["reward_accuracy"] is not None:
+        text += f", reward accuracy {percent(findings['reward_accuracy'], 0)}"
     return text
 
 
@@ -183,13 +184,13 @@ def _candidates(demo: Demo, display: Display) -> Findings:
     return report.as_dict()
 
 
-def _tell_candidates(found: Findings) -> str:
-    return f"{found['n_candidates']} answers to {found['n_questions']} questions"
+def _candidates_line(findings: Findings) -> str:
+    return f"{findings['n_candidates']} answers to {findings['n_questions']} questions"
 
 
 def _rewards(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.build import score_candidates
-    from sharegptvideo.demo.agreement import agreement_on_rewards
+    from sharegptvideo.demo.exact_state import agreement_on_rewards
     from sharegptvideo.judges import open_judge
 
     judge = open_judge("answer-match")
@@ -197,10 +198,10 @@ def _rewards(demo: Demo, display: Display) -> Findings:
     return {**report.as_dict(), "agreement": agreement_on_rewards(demo.preferences, demo.world)}
 
 
-def _tell_rewards(found: Findings) -> str:
-    agreement = found["agreement"]
+def _rewards_line(findings: Findings) -> str:
+    agreement = findings["agreement"]
     return (
-        f"{found['n_answers']} answers scored by caption; the judge agrees with the exact state "
+        f"{findings['n_answers']} answers scored by caption; the judge agrees with the exact state "
         f"on {percent(agreement['share'])} of {agreement['n']}"
     )
 
@@ -211,20 +212,18 @@ def _pairs(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's
     return make_pairs(demo.preferences, demo.preferences, seed=demo.seed).as_dict()
 
 
-def _tell_pairs(found: Findings) -> str:
+def _pairs_line(findings: Findings) -> str:
     without = ", ".join(
         f"{count} {cause.replace('_', ' ')}"
-        for cause, count in found["without_pair"].items()
+        for cause, count in findings["without_pair"].items()
         if count
     )
-    return (
-        f"{found['n_pairs']} pairs from {found['n_items']} questions (without: {without or 'none'})"
-    )
+    pairs = f"{findings['n_pairs']} pairs from {findings['n_items']} questions"
+    return f"{pairs} (without: {without or 'none'})"
 
 
 def _evaluate(demo: Demo, display: Display) -> Findings:
-    from sharegptvideo.demo.agreement import agreement_on_runs
-    from sharegptvideo.demo.exact_judge import ExactStateJudge
+    from sharegptvideo.demo.exact_state import ExactStateJudge, agreement_on_runs
     from sharegptvideo.eval import judge_predictions, run_evaluation
     from sharegptvideo.reports.demo.comparison import compare_models
 
@@ -260,8 +259,8 @@ def _labelled(progress: Progress | None, label: str) -> Progress | None:
     return lambda done, total, what: progress(done, total, f"{label}: {what}")
 
 
-def _tell_evaluation(found: Findings) -> str:
-    test = found["test"]
+def _evaluation_line(findings: Findings) -> str:
+    test = findings["test"]
     low, high = test["delta_ci95"]
     sft, dpo = (percent(test[model]["accuracy"]) for model in ("sft", "dpo"))
     return (
@@ -272,13 +271,13 @@ def _tell_evaluation(found: Findings) -> str:
 
 
 STEPS = (
-    Step("world", "Videos and captions", _world, _tell_world),
-    Step("model", "A small Video-LLaVA", _start, _tell_start),
-    Step("pretrain", "Pre-training on captions", _pretrain, _tell_training),
-    Step("sft", "SFT on distilled answers", _sft, _tell_training),
-    Step("candidates", "Six answers a question", _candidates, _tell_candidates),
-    Step("rewards", "Rewards from captions", _rewards, _tell_rewards),
-    Step("pairs", "Preference pairs", _pairs, _tell_pairs),
-    Step("dpo", "DPO on the pairs", _dpo, _tell_training),
-    Step("evaluate", "SFT against DPO", _evaluate, _tell_evaluation),
+    Step("world", "Videos and captions", _world, _world_line),
+    Step("model", "A small Video-LLaVA", _start, _start_line),
+    Step("pretrain", "Pre-training on captions", _pretrain, _training_line),
+    Step("sft", "SFT on distilled answers", _sft, _training_line),
+    Step("candidates", "Six answers a question", _candidates, _candidates_line),
+    Step("rewards", "Rewards from captions", _rewards, _rewards_line),
+    Step("pairs", "Preference pairs", _pairs, _pairs_line),
+    Step("dpo", "DPO on the pairs", _dpo, _training_line),
+    Step("evaluate", "SFT against DPO", _evaluate, _evaluation_line),
 )

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 SERIES = ("blue", "orange", "green", "purple", "pink", "red")
-"""Colours that can be told apart, for series without one of their own."""
+"""Colours that differ well, for series without one of their own."""
 
 WIDTH = 400
 """Every chart is this wide in its own units; the style sheet sizes letters for it."""

@@ -117,7 +117,7 @@ def _rows(report: Report) -> Section:
 
 
 def _facts(report: Report) -> list[Section]:
-    names = {"media": "Media", "sight": "Clips compared by sight"}
+    names = {"media": "Media", "sight": "Clips compared by their fingerprints"}
     return [
         Section(names[key], Markup("<p>{}</p>").format(Markup("<br>").join(_lines(figures))))
         for key, figures in report.facts.items()
