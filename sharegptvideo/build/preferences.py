@@ -81,12 +81,12 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
     pairs: list[Row] = []
     without: list[Row] = []
     for item in items.values():
-        found = pair_of(item, seed=seed, threshold=threshold)
-        if isinstance(found, str):
-            report.without_pair[found] += 1
-            without.append({"id": item["id"], "video": item["video"], "cause": found})
+        pair = pair_of(item, seed=seed, threshold=threshold)
+        if isinstance(pair, str):
+            report.without_pair[pair] += 1
+            without.append({"id": item["id"], "video": item["video"], "cause": pair})
         else:
-            pairs.append(found)
+            pairs.append(pair)
     _count(report, list(items.values()))
     report.n_pairs = len(pairs)
     report.mean_chosen = _mean([float(pair["chosen_score"]) for pair in pairs])

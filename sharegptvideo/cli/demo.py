@@ -66,16 +66,16 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
     for header in ("", "SFT", "DPO", "DPO − SFT [95 %]", "p"):
         table.add_column(header, justify="right" if header else "left", no_wrap=bool(header))
     for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
-        for found, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
-            low, high = (points(end, sign=True) for end in found["delta_ci95"])
+        for figures, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
+            low, high = (points(end, sign=True) for end in figures["delta_ci95"])
             table.add_row(
-                f"{title}, {by}\n  {found['n_videos']} clips, {found['n_questions']} questions",
+                f"{title}, {by}\n  {figures['n_videos']} clips, {figures['n_questions']} questions",
                 *(
-                    f"{points(found[model]['accuracy'])} ± {points(found[model]['se'])}"
+                    f"{points(figures[model]['accuracy'])} ± {points(figures[model]['se'])}"
                     for model in ("sft", "dpo")
                 ),
-                f"{points(found['delta'], sign=True)} [{low}, {high}]",
-                f"{found['p_value']:.2g}",
+                f"{points(figures['delta'], sign=True)} [{low}, {high}]",
+                f"{figures['p_value']:.2g}",
             )
     Console().print(table, highlight=False)
     for name, title in (("test", "Test"), ("out_of_domain", "Out of domain")):
@@ -85,12 +85,12 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
     typer.echo(f"{duration(summary['seconds']['total'])}. The page: {out / 'index.html'}")
 
 
-def _cost(found: dict[str, Any]) -> str:
+def _cost(figures: dict[str, Any]) -> str:
     """Say what DPO lost, and how often the models contradict themselves."""
-    contradictions = (percent(found["contradictions"][model]) for model in ("sft", "dpo"))
+    contradictions = (percent(figures["contradictions"][model]) for model in ("sft", "dpo"))
     return (
-        f"DPO gained {percent(found['gained']['share'])} of the questions and lost "
-        f"{percent(found['lost']['share'])};\n  answers that contradict themselves: "
+        f"DPO gained {percent(figures['gained']['share'])} of the questions and lost "
+        f"{percent(figures['lost']['share'])};\n  answers that contradict themselves: "
         f"SFT {next(contradictions)}, DPO {next(contradictions)}."
     )
 

@@ -26,14 +26,14 @@ _DEMO = RunKind(
 
 
 class Watcher(Protocol):
-    """A display of the demo's steps."""
+    """A display of the demo: called as steps begin, go on and end."""
 
     def begins(self, number: int, step: Step) -> None:
         """Show that step `number`, from 1, starts or goes on."""
         ...
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Show how far the step is."""
+        """Show the progress inside the step."""
         ...
 
     def report(self, text: str) -> None:
@@ -41,7 +41,7 @@ class Watcher(Protocol):
         ...
 
     def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:
-        """Show that a step is done; `before` if an earlier run had done it."""
+        """Show that the step is done; `before` if an earlier run had done it."""
         ...
 
 
@@ -84,7 +84,7 @@ def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher 
     display = Display(watcher.progress, watcher.report) if watcher else Display()
     findings, now = journal.run(step.name, lambda: step.work(demo, display))
     if watcher:
-        line = step.line(findings)
+        line = step.describe(findings)
         watcher.ended(number, step, line, journal.seconds(step.name), before=not now)
     return findings
 
@@ -133,12 +133,12 @@ class Journal:
         return float(read_json(path)["seconds"]) if path.exists() else 0.0
 
     def peak_memory_mib(self, name: str) -> int:
-        """Return the largest resident memory until the step ended, of one process, in MiB."""
+        """Return the largest resident memory so far when the step ended, in MiB, of any process."""
         path = self._steps / f"{name}.json"
         return int(read_json(path)["peak_memory_mib"]) if path.exists() else 0
 
     def run(self, name: str, work: Callable[[], Findings]) -> tuple[Findings, bool]:
-        """Do a step unless it is finished; returns its findings and whether it was done now."""
+        """Do a step unless it is finished; return its findings and whether it was done now."""
         findings = self.findings(name)
         if findings is not None:
             return findings, False
@@ -147,7 +147,7 @@ class Journal:
         start = time.monotonic()
         try:
             findings = work()
-        except BaseException:  # Ctrl-C too: the seconds are kept
+        except BaseException:  # Ctrl-C too: the seconds are kept, then it is raised on
             self._keep(partial, before + time.monotonic() - start)
             raise
         seconds = before + time.monotonic() - start

@@ -14,7 +14,7 @@ from sharegptvideo.demo.scales import DemoScale
 __all__ = ["STEPS", "Demo", "Display", "Findings", "Step"]
 
 Findings = dict[str, Any]
-Report = Callable[[str], None]
+
 TASKS = ("synthetic_qa", "synthetic_ood_qa")
 
 
@@ -28,12 +28,12 @@ class Demo:
 
     @property
     def world(self) -> Path:
-        """Clips, captions, questions, exact states."""
+        """The folder of clips, captions, questions and exact states."""
         return self.folder / "datasets" / "world"
 
     @property
     def preferences(self) -> Path:
-        """Candidates, rewards and the pairs."""
+        """The folder of candidates, rewards and pairs."""
         return self.folder / "datasets" / "preferences"
 
     def model(self, name: str) -> Path:
@@ -47,20 +47,20 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Where a step reports: how far it is, and lines for the reader; None where no display is."""
+    """Callbacks of a step: its progress, and lines for the user; None where nothing is shown."""
 
     progress: Progress | None = None
-    report: Report | None = None
+    report: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: `work` does it, `line` puts its findings in a line."""
+    """One step: `work` does it, `describe` puts its findings in a line."""
 
     name: str
     title: str
     work: Callable[[Demo, Display], Findings]
-    line: Callable[[Findings], str]
+    describe: Callable[[Findings], str]
 
 
 def _world(demo: Demo, display: Display) -> Findings:
@@ -76,11 +76,11 @@ def _world(demo: Demo, display: Display) -> Findings:
     return {"faults": report["settings"]["faults"], **report["found"]}
 
 
-def _world_line(findings: Findings) -> str:
+def _describe_world(findings: Findings) -> str:
     rates = findings["sft_faults"]
+    clips, questions = (sum(findings[name].values()) for name in ("clips", "questions"))
     return (
-        f"{sum(findings['clips'].values())} clips, "
-        f"{sum(findings['questions'].values())} questions; "
+        f"{clips} clips, {questions} questions; "
         f"SFT answers at fault: {percent(rates['invented'], 0)} with invented details, "
         f"{percent(rates['yes_to_absent'], 0)} yes to absent things, "
         f"{percent(rates['no_to_present'], 0)} no to present ones"
@@ -106,7 +106,7 @@ def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's
     }
 
 
-def _start_line(findings: Findings) -> str:
+def _describe_start(findings: Findings) -> str:
     return (
         f"{magnitude(findings['parameters'], 2)} random parameters, "
         f"{findings['vocabulary']} tokens of text, {findings['video_tokens']} positions a clip"
@@ -157,7 +157,7 @@ def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -
     }
 
 
-def _training_line(findings: Findings) -> str:
+def _describe_training(findings: Findings) -> str:
     text = (
         f"{findings['rows']} rows, {findings['steps']} steps, "
         f"loss {findings['loss_first']:.2f} → {findings['loss_last']:.2f}"
@@ -184,7 +184,7 @@ def _candidates(demo: Demo, display: Display) -> Findings:
     return report.as_dict()
 
 
-def _candidates_line(findings: Findings) -> str:
+def _describe_candidates(findings: Findings) -> str:
     return f"{findings['n_candidates']} answers to {findings['n_questions']} questions"
 
 
@@ -198,7 +198,7 @@ def _rewards(demo: Demo, display: Display) -> Findings:
     return {**report.as_dict(), "agreement": agreement_on_rewards(demo.preferences, demo.world)}
 
 
-def _rewards_line(findings: Findings) -> str:
+def _describe_rewards(findings: Findings) -> str:
     agreement = findings["agreement"]
     return (
         f"{findings['n_answers']} answers scored by caption; the judge agrees with the exact state "
@@ -212,14 +212,14 @@ def _pairs(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's
     return make_pairs(demo.preferences, demo.preferences, seed=demo.seed).as_dict()
 
 
-def _pairs_line(findings: Findings) -> str:
+def _describe_pairs(findings: Findings) -> str:
     without = ", ".join(
         f"{count} {cause.replace('_', ' ')}"
         for cause, count in findings["without_pair"].items()
         if count
     )
-    pairs = f"{findings['n_pairs']} pairs from {findings['n_items']} questions"
-    return f"{pairs} (without: {without or 'none'})"
+    pairs, items = findings["n_pairs"], findings["n_items"]
+    return f"{pairs} pairs from {items} questions (without: {without or 'none'})"
 
 
 def _evaluate(demo: Demo, display: Display) -> Findings:
@@ -259,7 +259,7 @@ def _labelled(progress: Progress | None, label: str) -> Progress | None:
     return lambda done, total, what: progress(done, total, f"{label}: {what}")
 
 
-def _evaluation_line(findings: Findings) -> str:
+def _describe_evaluation(findings: Findings) -> str:
     test = findings["test"]
     low, high = test["delta_ci95"]
     sft, dpo = (percent(test[model]["accuracy"]) for model in ("sft", "dpo"))
@@ -271,13 +271,13 @@ def _evaluation_line(findings: Findings) -> str:
 
 
 STEPS = (
-    Step("world", "Videos and captions", _world, _world_line),
-    Step("model", "A small Video-LLaVA", _start, _start_line),
-    Step("pretrain", "Pre-training on captions", _pretrain, _training_line),
-    Step("sft", "SFT on distilled answers", _sft, _training_line),
-    Step("candidates", "Six answers a question", _candidates, _candidates_line),
-    Step("rewards", "Rewards from captions", _rewards, _rewards_line),
-    Step("pairs", "Preference pairs", _pairs, _pairs_line),
-    Step("dpo", "DPO on the pairs", _dpo, _training_line),
-    Step("evaluate", "SFT against DPO", _evaluate, _evaluation_line),
+    Step("world", "Videos and captions", _world, _describe_world),
+    Step("model", "A small Video-LLaVA", _start, _describe_start),
+    Step("pretrain", "Pre-training on captions", _pretrain, _describe_training),
+    Step("sft", "SFT on distilled answers", _sft, _describe_training),
+    Step("candidates", "Six answers a question", _candidates, _describe_candidates),
+    Step("rewards", "Rewards from captions", _rewards, _describe_rewards),
+    Step("pairs", "Preference pairs", _pairs, _describe_pairs),
+    Step("dpo", "DPO on the pairs", _dpo, _describe_training),
+    Step("evaluate", "SFT against DPO", _evaluate, _describe_evaluation),
 )

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
@@ -26,7 +27,7 @@ from sharegptvideo.eval.statistics import (
     resampled_weights,
 )
 
-__all__ = ["compare_judges", "kappa"]
+__all__ = ["compare_judges", "fleiss_kappa", "kappa", "member_agreement"]
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -68,7 +69,7 @@ def compare_judges(first: Path | str, second: Path | str) -> dict[str, Any]:
         the second's mean score, its share of right verdicts, and `expected_score`, the same mean
         made to rise with the first's score (isotonic regression). Each figure is {value, ci95},
         clustered by video: of shares and means as in `statistics`, of the others from draws of
-        whole videos (None where no draw differs: nothing tells how far they could). Also what was
+        whole videos (None where no draw differs). Also what was
         left out, by cause.
 
     Raises:
@@ -174,7 +175,7 @@ def _same_answer(key: tuple[str, str], left: _Verdicts, right: _Verdicts) -> boo
 
 
 def _scale(keys: Sequence[tuple[str, str]], *sides: _Verdicts) -> list[list[float]]:
-    """The scores that each side gives, in order: the axes of a plot."""
+    """Return the scores that each side gives, in order: the axes of a plot."""
     return [
         sorted({side.rows[k]["score"] for k in keys if side.rows[k]["score"] is not None})
         for side in sides
@@ -209,9 +210,9 @@ def _figures(pairs: _Pairs) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "n": len(a),
         "n_clusters": draw.count,
-        "accuracy": [_told(clustered_share(x, pairs.videos)) for x in (a, b)],
+        "accuracy": [_figure(clustered_share(x, pairs.videos)) for x in (a, b)],
         "shift": {"value": shift.delta, "ci95": shift.ci95, "p_value": shift.p_value},
-        "agreement": _told(clustered_share((a == b).astype(float), pairs.videos)),
+        "agreement": _figure(clustered_share((a == b).astype(float), pairs.videos)),
         "kappa": draw.figure(_kappa_terms(a, b), _kappa),
         "table": {
             f"{x} {y}": table[f"{x} {y}"] for x in ("right", "wrong") for y in ("right", "wrong")
@@ -251,8 +252,8 @@ def _calibration(x: Array, y: Array, right: Array, videos: Sequence[str]) -> lis
             {
                 "score": level,
                 "n": count,
-                "mean_score": _told(clustered_mean(y[chosen], clusters)),
-                "share_right": _told(clustered_share(right[chosen], clusters)),
+                "mean_score": _figure(clustered_mean(y[chosen], clusters)),
+                "share_right": _figure(clustered_share(right[chosen], clusters)),
             }
         )
     means = np.array([row["mean_score"]["value"] for row in rows])
@@ -262,8 +263,8 @@ def _calibration(x: Array, y: Array, right: Array, videos: Sequence[str]) -> lis
     return rows
 
 
-def _told(found: Estimate) -> dict[str, Any]:
-    return {"value": found.value, "se": found.se, "ci95": found.ci95}
+def _figure(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "se": estimate.se, "ci95": estimate.ci95}
 
 
 class _Draws:
@@ -328,3 +329,93 @@ def kappa(a: Array, b: Array) -> float | None:
     None where both judges say one and the same thing of everything: chance explains it all.
     """
     return _known(_kappa(_kappa_terms(a, b).sum(axis=0, keepdims=True))[0])
+
+
+def member_agreement(judgements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Figures on a panel's members, as {"panel": ...}; empty where no panel has judged.
+
+    Args:
+        judgements: rows of judgements.jsonl of one task.
+
+    Returns:
+        `members`: each one's name, `n_scored`, `accuracy`, mean `score`, and how often it was
+        outvoted; `n_all_scored` answers on which all members have a verdict, and over these
+        `unanimous` (share on which all agree) and `fleiss_kappa`; `pairs`: for each two members
+        `n` answers both scored, `agreement` (share) and `kappa` (Cohen's). None where a figure
+        is not defined: no answers, or all verdicts alike.
+    """
+    votes = [row for row in judgements if "members" in (row.get("judge") or {})]
+    if not votes:
+        return {}
+    names = [member["name"] for member in votes[0]["judge"]["members"]]
+    table = [[_vote(member) for member in row["judge"]["members"]] for row in votes]
+    whole = np.array([row for row in table if None not in row], dtype=float)
+    whole = whole.reshape(len(whole), len(names))
+    rights = whole.sum(axis=1)
+    return {
+        "panel": {
+            "members": [_member(number, name, votes) for number, name in enumerate(names)],
+            "n_all_scored": len(whole),
+            "unanimous": _mean([float(right in (0, len(names))) for right in rights]),
+            "fleiss_kappa": fleiss_kappa(np.stack([rights, len(names) - rights], axis=1)),
+            "pairs": [_pair(a, b, names, table) for a, b in combinations(range(len(names)), 2)],
+        }
+    }
+
+
+def fleiss_kappa(counts: ArrayLike) -> float | None:
+    """Fleiss' kappa (1971): agreement of n raters beyond chance.
+
+    Args:
+        counts: items × categories, how many raters put the item into the category; every item
+            has the same number of raters, at least two.
+
+    Returns:
+        None for no items, and where all ratings fall into one category.
+    """
+    table = np.asarray(counts, dtype=float)
+    if not len(table):
+        return None
+    raters = table[0].sum()
+    observed = (((table**2).sum(axis=1) - raters) / (raters * (raters - 1))).mean()
+    by_chance = ((table.sum(axis=0) / table.sum()) ** 2).sum()
+    return None if by_chance == 1 else float((observed - by_chance) / (1 - by_chance))
+
+
+def _vote(member: Mapping[str, Any]) -> bool | None:
+    return member["correct"] if member["status"] == "scored" else None
+
+
+def _member(number: int, name: str, votes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    given = [row["judge"]["members"][number] for row in votes]
+    scored = [member for member in given if member["status"] == "scored"]
+    scores = [member["score"] for member in scored if member["score"] is not None]
+    return {
+        "name": name,
+        "n_scored": len(scored),
+        "accuracy": _mean([float(member["correct"]) for member in scored]),
+        "score": _mean(scores),
+        "n_outvoted": sum(
+            row["status"] == "scored" and vote is not None and vote != row["correct"]
+            for row, member in zip(votes, given, strict=True)
+            for vote in [_vote(member)]
+        ),
+    }
+
+
+def _pair(
+    a: int, b: int, names: Sequence[str], table: Sequence[Sequence[bool | None]]
+) -> dict[str, Any]:
+    both = [(row[a], row[b]) for row in table if row[a] is not None and row[b] is not None]
+    first, second = np.array(both, dtype=float).reshape(len(both), 2).T
+    return {
+        "first": names[a],
+        "second": names[b],
+        "n": len(both),
+        "agreement": _mean([float(one == other) for one, other in both]),
+        "kappa": kappa(first, second) if both else None,
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

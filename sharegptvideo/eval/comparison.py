@@ -109,9 +109,9 @@ def _refuse_other_rules(
 
 
 def _only_in(judge: dict[str, Any], other: dict[str, Any]) -> str:
-    """What a judge's description says that the other's does not: `name exact, rules 3`."""
-    told = [f"{key} {value}" for key, value in judge.items() if other.get(key) != value]
-    return ", ".join(told) or f"the same without {', '.join(other.keys() - judge.keys())}"
+    """Return what a judge's description says that the other's does not: `name exact, rules 3`."""
+    phrases = [f"{key} {value}" for key, value in judge.items() if other.get(key) != value]
+    return ", ".join(phrases) or f"the same without {', '.join(other.keys() - judge.keys())}"
 
 
 def _compare(

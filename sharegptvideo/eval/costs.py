@@ -28,7 +28,7 @@ def estimate_answers(
     frames: int,
     max_new_tokens: int,
 ) -> Estimate:
-    """What the answers that `log` lacks will take; nothing where the model costs nothing."""
+    """Return what the answers that `log` lacks will take; nothing where the model costs nothing."""
     if not isinstance(model, _CostlyModel):
         return Estimate()
     pending = [q for q in questions if log.rows.get(q.key, {}).get("status") != "ok"]

@@ -74,7 +74,7 @@ def item_of(question: Question, prediction: str, *, clip: str | None = None) -> 
 def _answered(
     questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge
 ) -> list[JudgeItem]:
-    """The answers that there are, as items for `judge`."""
+    """Return the answers that there are, as items for `judge`."""
     return [
         item_of(
             question,

@@ -260,7 +260,7 @@ def _open_judges(
     sees: Literal["frames"] | None,
     options: EndpointOptions,
 ) -> dict[str, Judge]:
-    """The judge of each task, checked; tasks of one wording share it."""
+    """Return the judge of each task, checked; tasks of one wording share it."""
     if not isinstance(judge, str):
         judge.check()
         return {task.name: judge for task in tasks}
@@ -284,7 +284,7 @@ def _open_judges(
 
 
 def _estimate(plans: Sequence[_Plan], model: Model, run: EvalRunDir) -> Estimate:
-    """What is still to be asked and paid for."""
+    """Return what is still to be asked and paid for."""
     total = Estimate()
     for plan in plans:
         total += estimate_answers(
@@ -300,7 +300,7 @@ def _estimate(plans: Sequence[_Plan], model: Model, run: EvalRunDir) -> Estimate
 
 
 def _settings(model: Model, plans: Sequence[_Plan], judge: str, source: _Source) -> dict[str, Any]:
-    """The contents of run.json."""
+    """Return the contents of run.json."""
     media = source.media or source.data_dir
     sees = model.needs_frames or any(plan.judge.needs_frames for plan in plans)
     return {

@@ -43,7 +43,7 @@ def package_versions() -> dict[str, str]:
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The contents of a finished run's run.json and results.json.
+    """Return the contents of a finished run's run.json and results.json.
 
     Raises:
         UserError: `path` is no run folder, or its run has not ended.
@@ -90,12 +90,12 @@ class EvalRunDir(RunDir):
         both = sorted(there["tasks"].keys() & here["tasks"].keys())
         pairs = [("model", there["model"], here["model"])]
         pairs += [(name, there["tasks"][name], here["tasks"][name]) for name in both]
-        found = [
+        changes = [
             change
             for name, one, other in pairs
             for change in differences(one, other, name, may_change=self.may_change, added=_ADDED)
         ]
-        return found or list(differences(there["judge"], here["judge"], "judge"))
+        return changes or list(differences(there["judge"], here["judge"], "judge"))
 
     def merged(self, there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
         """Return the settings of this command, with the tasks of earlier ones."""

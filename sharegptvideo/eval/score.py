@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sharegptvideo.eval.panels import member_agreement
+from sharegptvideo.eval.agreement import member_agreement
 from sharegptvideo.eval.statistics import (
     Estimate,
     bootstrap_interval,
@@ -155,20 +155,20 @@ def _figure(
     known = [(value, video) for value, video in zip(values, videos, strict=True)
              if value is not None]  # fmt: skip
     numbers, clusters = [value for value, _ in known], [video for _, video in known]
-    found = estimate(numbers, clusters)
+    mean = estimate(numbers, clusters)
     drawn = bootstrap_interval(numbers, clusters)
     return {
-        "value": found.value,
-        "se": found.se,
-        "ci95": list(found.ci95) if found.ci95 else None,
+        "value": mean.value,
+        "se": mean.se,
+        "ci95": list(mean.ci95) if mean.ci95 else None,
         "ci95_bootstrap": list(drawn) if drawn else None,
-        "n": found.n,
+        "n": mean.n,
     }
 
 
 def _contradictions(rows: Sequence[Row], judgements: Mapping[str, Row]) -> dict[str, Any]:
-    found = [judgements.get(str(row["id"]), {}).get("contradiction") for row in rows]
-    values = [None if value is None else float(value) for value in found]
+    flags = [judgements.get(str(row["id"]), {}).get("contradiction") for row in rows]
+    values = [None if value is None else float(value) for value in flags]
     return _figure(values, [row["video"] for row in rows], clustered_share)
 
 

@@ -114,18 +114,18 @@ def clustered_share(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
     x, codes, count = _prepare(values, clusters)
     if not np.isin(x, (0.0, 1.0)).all():
         raise ValueError("a share is of zeros and ones")
-    found = clustered_mean(values, clusters)
-    if found.value is None or count < 2:
-        return found
+    estimate = clustered_mean(values, clusters)
+    if estimate.value is None or count < 2:
+        return estimate
     ones = np.bincount(codes, weights=x, minlength=count).astype(np.float64)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     size = _effective_size(ones, sizes)
-    t, p = _t_quantile(count - 1), found.value
+    t, p = _t_quantile(count - 1), estimate.value
     scale = 1 + t * t / size
     centre = (p + t * t / (2 * size)) / scale
     half = t * float(np.sqrt(p * (1 - p) / size + t * t / (4 * size * size))) / scale
     ends = min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
-    return Estimate(p, found.se, ends, found.n, count)
+    return Estimate(p, estimate.se, ends, estimate.n, count)
 
 
 def _effective_size(ones: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
@@ -153,37 +153,38 @@ def paired_difference(a: ArrayLike, b: ArrayLike, clusters: Sequence[object]) ->
     if first.shape != second.shape:
         raise ValueError(f"{first.size} values cannot be paired with {second.size}")
     change = second - first
-    found = clustered_mean(change, clusters)
-    interval = found.ci95
+    estimate = clustered_mean(change, clusters)
+    interval = estimate.ci95
     p_value: float | None = None
-    if found.se is not None and found.value is not None:
+    if estimate.se is not None and estimate.value is not None:
         from scipy import stats
 
-        p_value = float(2 * stats.t.sf(abs(found.value) / found.se, found.n_clusters - 1))
-    elif found.value is not None and found.n_clusters > 1:
-        p_value = 2.0 ** (1 - found.n_clusters) if found.value else 1.0
+        p_value = float(2 * stats.t.sf(abs(estimate.value) / estimate.se, estimate.n_clusters - 1))
+    elif estimate.value is not None and estimate.n_clusters > 1:
+        p_value = 2.0 ** (1 - estimate.n_clusters) if estimate.value else 1.0
         if np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all():
-            interval = _unanimous_interval(found)
+            interval = _unanimous_interval(estimate)
     return Difference(
-        found.value,
-        found.se,
+        estimate.value,
+        estimate.se,
         interval,
         p_value,
-        found.n,
-        found.n_clusters,
+        estimate.n,
+        estimate.n_clusters,
         int(np.count_nonzero(change)),
     )
 
 
-def _unanimous_interval(found: Estimate) -> tuple[float, float]:
+def _unanimous_interval(estimate: Estimate) -> tuple[float, float]:
     """Of G clusters with one mean d: those, and two more with 1 and −1, all of one size."""
-    assert found.value is not None
-    means = np.append(np.full(found.n_clusters, found.value), [1.0, -1.0])
+    assert estimate.value is not None
+    means = np.append(np.full(estimate.n_clusters, estimate.value), [1.0, -1.0])
     spread = float(means.std(ddof=1) / np.sqrt(means.size))
-    half = _t_quantile(found.n_clusters - 1) * spread
+    half = _t_quantile(estimate.n_clusters - 1) * spread
     centre = float(means.mean())
     # What was seen belongs to it, at the ends of the scale too.
-    return max(-1.0, min(found.value, centre - half)), min(1.0, max(found.value, centre + half))
+    value = estimate.value
+    return max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half))
 
 
 def bootstrap_interval(
@@ -255,7 +256,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def minimum_detectable_difference(
     se: float | None, n_clusters: int, *, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
-    """The true difference that a test with this standard error finds in `power` of all cases.
+    """Return the true difference that a test with this standard error detects with `power`.
 
     (t(1 - alpha/2) + t(power)) * se with G - 1 degrees of freedom; None where `se` is.
     """

@@ -31,7 +31,7 @@ from sharegptvideo.data.sources.columns import (
 )
 from sharegptvideo.data.sources.rows import RowError, check, convert
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.tasks.loader import parse_task
+from sharegptvideo.eval.tasks import parse_task
 from sharegptvideo.judges.protocol import PROTOCOLS, UnreadableError, load_protocol
 from sharegptvideo.media import MediaError, MediaFolder
 from sharegptvideo.models.adapters.predictions import PredictionsModel

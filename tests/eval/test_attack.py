@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.integrity import (
+from sharegptvideo.eval.attack import (
     Case,
     attack_judge,
     cases_of,

@@ -17,9 +17,16 @@ import yaml
 
 from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval import judge_predictions, list_tasks, load_task
-from sharegptvideo.eval.lmms_eval_tasks import documents, figures, folder
-from sharegptvideo.eval.lmms_eval_tasks.settings import Settings
+from sharegptvideo.eval import judge_predictions, list_tasks, lmms_eval_tasks, load_task
+from sharegptvideo.eval.lmms_eval_tasks import (
+    FIGURES,
+    Settings,
+    cannot_be_asked,
+    documents,
+    folder,
+    messages,
+    task_questions,
+)
 from sharegptvideo.models.adapters import open_model
 
 TASK = "msvd_qa_official"
@@ -69,17 +76,17 @@ def test_every_task_is_there_with_its_version_and_length() -> None:
         assert given["metadata"] == {"version": task.version}
         assert given["generation_kwargs"]["max_new_tokens"] == task.max_new_tokens
         assert given["generation_kwargs"]["until"] == []  # lmms-eval's own would cut at blank lines
-        assert given["process_docs"].endswith(f".documents.{task.name}")
-        assert callable(getattr(documents, task.name))
+        assert given["process_docs"].endswith(f".lmms_eval_tasks.{task.name}")
+        assert callable(getattr(lmms_eval_tasks, task.name))
 
 
 def test_every_figure_has_its_function() -> None:
     metrics = read_yaml(folder() / "shared.yaml")["metric_list"]
-    assert [metric["metric"] for metric in metrics] == list(figures.FIGURES)
-    assert sorted(figures.FIGURES)[0] == figures.FIGURES[0]  # first in either order
+    assert [metric["metric"] for metric in metrics] == list(FIGURES)
+    assert sorted(FIGURES)[0] == FIGURES[0]  # first in either order
     for metric in metrics:
-        assert metric["aggregation"].endswith(f".figures.{metric['metric']}")
-        assert callable(getattr(figures, metric["metric"]))
+        assert metric["aggregation"].endswith(f".lmms_eval_tasks.{metric['metric']}")
+        assert callable(getattr(lmms_eval_tasks, metric["metric"]))
 
 
 def test_the_module_prints_the_folder() -> None:
@@ -93,13 +100,13 @@ def test_documents_are_the_questions_that_can_be_asked(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        docs = documents.documents(TASK, settings(data))
+        docs = documents(TASK, settings(data))
     assert docs["id"] == ["11", "12", "14"]
     task = load_task(TASK)
     assert docs["prompt"] == [task.render(QUESTIONS[at]["question"]) for at in (0, 1, 3)]
     assert [Path(clip).name for clip in docs["clip"]] == ["vid1.mp4", "vid1.mp4", "vid3.gif"]
     assert "1 of 4 questions cannot be asked (such as 13: missing clip vid2)" in caplog.text
-    assert documents.messages(docs[2])[0]["content"][0] == {
+    assert messages(docs[2])[0]["content"][0] == {
         "type": "video",
         "url": str(data / "clips" / "vid3.gif"),
     }
@@ -108,8 +115,8 @@ def test_documents_are_the_questions_that_can_be_asked(
 def test_a_folder_of_frames_cannot_be_asked(data: Path) -> None:
     (data / "clips" / "vid2").mkdir()
     (data / "clips" / "vid2" / "c01_0001.jpeg").write_bytes(b"never opened here")
-    assert documents.documents(TASK, settings(data))["id"] == ["11", "12", "14"]
-    cause = documents.cannot_be_asked(documents.task_questions(TASK, settings(data))[2])
+    assert documents(TASK, settings(data))["id"] == ["11", "12", "14"]
+    cause = cannot_be_asked(task_questions(TASK, settings(data))[2])
     assert cause is not None
     assert "folder of frames" in cause
 
@@ -117,7 +124,7 @@ def test_a_folder_of_frames_cannot_be_asked(data: Path) -> None:
 def test_mistakes_end_lmms_eval_in_one_line(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception would be tried five times over and then be told as a RetryError."""
     monkeypatch.setenv("SHAREGPTVIDEO_DATA_DIR", str(data / "nowhere"))
-    load = getattr(documents, TASK)
+    load = getattr(lmms_eval_tasks, TASK)
     with pytest.raises(SystemExit, match=r"^error: .*nowhere: no such data folder"):
         load(None)
     monkeypatch.setenv("SHAREGPTVIDEO_DATA_DIR", str(data))

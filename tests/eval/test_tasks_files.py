@@ -165,7 +165,7 @@ def test_questions_from_annotation_files_by_name(tmp_path: Path) -> None:
 
 def test_a_double_id_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "msvd_qa_test_qa.json").write_text(json.dumps([MSVD[0], MSVD[0], MSVD[1]]))
-    with pytest.raises(UserError, match=r"1 ids occur more than once in .* \(7\)"):
+    with pytest.raises(UserError, match=r"1 duplicate id in .* \(7\)"):
         load_questions(load_task("msvd_qa"), tmp_path)
 
 

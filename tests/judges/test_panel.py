@@ -16,7 +16,7 @@ from sharegptvideo.cli import app
 from sharegptvideo.endpoint import EndpointError
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions
-from sharegptvideo.eval.panels import fleiss_kappa, member_agreement
+from sharegptvideo.eval.agreement import fleiss_kappa, member_agreement
 from sharegptvideo.judges import Judge, JudgeItem, Panel, Verdict, open_judge
 
 Vote = tuple[bool, float] | None

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sharegptvideo.endpoint import ChatClient
-from sharegptvideo.eval.integrity import list_attacks, own_cases
+from sharegptvideo.eval.attack import list_attacks, own_cases
 from sharegptvideo.judges import JudgeItem
 from sharegptvideo.judges.llm import OpenAIJudge
 from sharegptvideo.judges.protocol import PROTOCOLS, cut, in_line, load_protocol, quoted

@@ -15,7 +15,7 @@ import pytest
 
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.eval import judge_predictions, run_evaluation
-from sharegptvideo.eval.lmms_eval_tasks import figures, folder
+from sharegptvideo.eval.lmms_eval_tasks import accuracy, folder, n, process_results
 from sharegptvideo.models import ModelSize
 from tests.support.small_video_llava import build_small, write_questions
 
@@ -236,14 +236,14 @@ def test_without_a_folder_the_run_goes_beside_lmms_evals_output(
     monkeypatch.delenv("SHAREGPTVIDEO_OUT")
     row = read_json(home / "msvd_qa_test_qa.json")[0]
     doc = {"id": str(row["id"]), "task": TASK}
-    item = figures.process_results(doc, [row["answer"]])["accuracy"]
+    item = process_results(doc, [row["answer"]])["accuracy"]
     options = Namespace(
         output_path=str(tmp_path / "logs"),
         model="qwen3_vl",
         model_args="pretrained=lab/m",
         offset=0,
     )
-    assert figures.accuracy([item], options) == 1
+    assert accuracy([item], options) == 1
     run = tmp_path / "logs" / "sharegptvideo" / "lab__m" / TASK
     assert read_json(run / "run.json")["model"]["name"] == "lab/m"
-    assert figures.n([TASK]) == 1
+    assert n([TASK]) == 1

@@ -60,7 +60,7 @@ def attack(
     [bold]sharegptvideo eval attack --judge openai:NAME --base-url http://localhost:8000/v1
     --protocol official --out attacks/NAME[/bold]
     """
-    from sharegptvideo.eval.integrity import attack_judge, cases_of, own_cases
+    from sharegptvideo.eval.attack import attack_judge, cases_of, own_cases
     from sharegptvideo.eval.tasks import load_questions, load_task
     from sharegptvideo.judges import open_judge
 

@@ -358,7 +358,7 @@ def _opposes(prediction: Text, question: Text) -> Iterator[str]:
 
 
 def denies_its_lead(prediction: Text, question: Text) -> bool:
-    """Tell whether a leading yes or no is denied by a rest that only repeats the question."""
+    """Return whether a leading yes or no is denied by a rest that only repeats the question."""
     lead = _lead(prediction)
     rest = prediction.tokens[1:]
     content = {t.stem for t in rest if t.content}
