@@ -22,7 +22,6 @@ DIRTY = frozenset(
         "cli/data",
         "cli/eval",
         "data",
-        "data/publish",
         "data/sources",
         "data/stats",
         "data/validate",

@@ -67,7 +67,7 @@ def generate(path: Path, rows: int) -> None:
 
 PUBLISH = """
 from pathlib import Path
-from sharegptvideo.data.publish.writing import write_config
+from sharegptvideo.data.publish.shards import write_config
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources import open_source
 config = CONFIGS["captions"]

@@ -8,7 +8,7 @@ from string import Template
 import pytest
 import yaml
 
-from sharegptvideo.data.publish.templates import PLACES, templates_folder
+from sharegptvideo.data.publish.facts import PLACES, templates_folder
 from sharegptvideo.data.schema import CONFIGS
 
 SECTIONS = ["Columns", "How it was made", "Splits", "Licence", "Known limits", "Citation"]

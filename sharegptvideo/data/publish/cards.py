@@ -1,23 +1,40 @@
-"""The pages of a published repository: its front page, and a card for each config.
+"""The pages of a published repository: its front page, a card for each config, and `eval.yaml`.
 
 The texts are the templates of `datasets_cards`; counts, splits, sources and the
 example row are computed from the files that were written.
+
+The front page opens with the block that the Hub and `datasets` read: `configs` names the files of
+each config and split, and `dataset_info` columns and counts, so that `datasets.load_dataset(ID,
+"qa")` and the viewer work without this package. `eval.yaml` makes the test sets a benchmark of the
+Hub (https://huggingface.co/docs/hub/eval-results): model repositories name `task_id` from it in
+their `.eval_results`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from string import Template
 from typing import Any
+
+import yaml
 
 from sharegptvideo._text import byte_size, plural, shortened
 from sharegptvideo.data.publish.facts import ConfigFacts
 from sharegptvideo.data.schema import CLIP
 from sharegptvideo.errors import UserError
 
-__all__ = ["card", "changelog_entries", "front_page", "with_entry"]
+__all__ = [
+    "EVAL_FILE",
+    "FRAMEWORK",
+    "card",
+    "changelog_entries",
+    "eval_yaml",
+    "front_matter",
+    "front_page",
+    "with_entry",
+]
 
 _SHOWN = 400
 _TERMS = {
@@ -29,12 +46,12 @@ _TERMS = {
     "TGIF": "TGIF, for academic use (raingo.github.io/TGIF-Release)",
     "SSV2": "Something-Something v2",
     "synthetic": "rendered by sharegptvideo, Apache-2.0",
-    "release": "one of WebVid, VIDAL and ActivityNet; the row does not tell which",
+    "release": "one of WebVid, VIDAL and ActivityNet; the row does not say which",
 }
 
 
 def card(facts: ConfigFacts) -> str:
-    """The card of one config, without the block for the Hub that its template opens with."""
+    """Return the card of one config, without the block for the Hub that its template opens with."""
     return facts.template.filled(
         example=_example(facts),
         splits=_splits(facts),
@@ -79,20 +96,20 @@ def _rights(facts: ConfigFacts) -> str:
         return "All rows come under what is said above."
     lines = ["| source | rows | videos | terms of the clips |", "| --- | --- | --- | --- |"]
     for name, (rows, videos) in facts.sources.items():
-        terms = _TERMS.get(name, "not known here; ask whoever published the rows")
+        terms = _TERMS.get(name, "not known here; ask the publisher of the rows")
         lines.append(f"| {_cell(name)} | {rows:,} | {videos:,} | {terms} |")
     return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
-    """A text as one cell of a Markdown table."""
+    """Return a text as one cell of a Markdown table."""
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def front_page(
     configs: Sequence[ConfigFacts], *, repo_id: str, title: str, changelog: Sequence[str]
 ) -> str:
-    """The front page, without its block for the Hub; `changelog` has the newest entry first."""
+    """Return the front page, without its block for the Hub; the changelog's newest entry first."""
     first = configs[0]
     text = files("sharegptvideo.data.publish").joinpath("repository.md").read_text("utf-8")
     rows = sum(facts.rows for facts in configs)
@@ -133,14 +150,13 @@ _HEADING = "## Changelog\n"
 
 
 def changelog_entries(page: str) -> list[str]:
-    """The entries of a page that `front_page` wrote, newest first; none where it has none."""
-    _, found, rest = page.partition(_HEADING)
-    section = rest.split("\n## ", 1)[0] if found else ""
+    """Return the entries of a page that `front_page` wrote, newest first."""
+    section = page.partition(_HEADING)[2].split("\n## ", 1)[0]
     return [line for line in section.splitlines() if line.startswith("- ")]
 
 
 def with_entry(earlier: Sequence[str], version: str, text: str) -> list[str]:
-    """The entries with `- VERSION: TEXT` in front, unless it stands there already.
+    """Return the entries with `- VERSION: TEXT` in front, unless it stands there already.
 
     Raises:
         UserError: the text is empty or has more than one line.
@@ -149,3 +165,84 @@ def with_entry(earlier: Sequence[str], version: str, text: str) -> list[str]:
         raise UserError("--changelog takes one line that says what is new")
     entry = f"- {version}: {text.strip()}"
     return list(earlier) if earlier and earlier[0] == entry else [entry, *earlier]
+
+
+EVAL_FILE = "eval.yaml"
+
+FRAMEWORK = "sharegptvideo"
+"""The framework that scores: the Hub shows a leaderboard only for those on a list of its own;
+other names are taken as they are."""
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_MORE = "1M<n<10M"
+
+
+def front_matter(configs: Sequence[ConfigFacts], *, repo_id: str, title: str) -> str:
+    """Return the front page's block, with its `---` lines."""
+    heads = [facts.template.head for facts in configs]
+    licences = {head["license"] for head in heads}
+    rows = sum(facts.rows for facts in configs)
+    block: dict[str, Any] = {"pretty_name": title}
+    if len(licences) == 1:
+        block["license"] = licences.pop()
+    else:
+        block["license"] = "other"
+        block["license_name"] = "by-config"
+        block["license_link"] = f"https://huggingface.co/datasets/{repo_id}#licences"
+    for name in ("language", "task_categories", "tags"):
+        block[name] = _union(head[name] for head in heads)
+    block["size_categories"] = [next((size for most, size in _SIZES if rows < most), _MORE)]
+    block["configs"] = [_config(facts, default=number == 0) for number, facts in enumerate(configs)]
+    infos = [_info(facts) for facts in configs]
+    block["dataset_info"] = infos[0] if len(infos) == 1 else infos
+    text = yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=100)
+    return f"---\n{text}---\n"
+
+
+def _union(lists: Iterable[list[str]]) -> list[str]:
+    return list(dict.fromkeys(value for values in lists for value in values))
+
+
+def _config(facts: ConfigFacts, *, default: bool) -> dict[str, Any]:
+    name = facts.config.name
+    entry: dict[str, Any] = {"config_name": name}
+    if default:
+        entry["default"] = True
+    entry["data_files"] = [
+        {"split": split, "path": f"{name}/{split}-*.parquet"} for split in facts.splits
+    ]
+    return entry
+
+
+def _info(facts: ConfigFacts) -> dict[str, Any]:
+    splits = facts.splits
+    return {
+        "config_name": facts.config.name,
+        "features": facts.features._to_yaml_list(),
+        "splits": [
+            {"name": name, "num_bytes": split.data_bytes, "num_examples": split.rows}
+            for name, split in splits.items()
+        ],
+        "download_size": sum(split.bytes for split in splits.values()),
+        "dataset_size": sum(split.data_bytes for split in splits.values()),
+    }
+
+
+def eval_yaml(configs: Sequence[ConfigFacts], *, title: str) -> str | None:
+    """Return `eval.yaml` for the test sets among the configs; None where there are none."""
+    tests = [facts for facts in configs if facts.config.is_task and "test" in facts.splits]
+    if not tests:
+        return None
+    content = {
+        "name": title,
+        "description": "Questions about videos with reference answers: "
+        + "; ".join(facts.template.title for facts in tests)
+        + ". Accuracy is the share of answers that a judge accepts; a model that fails to "
+        "answer is wrong.",
+        "evaluation_framework": FRAMEWORK,
+        "tasks": [
+            {"id": facts.config.name, "config": facts.config.name, "split": "test"}
+            for facts in tests
+        ],
+    }
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,20 @@ from sharegptvideo.media.folder import is_picture, natural_order
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FRAMES_PER_SECOND", "Clips"]
+__all__ = ["FRAMES_PER_SECOND", "ClipCount", "Clips"]
 
 FRAMES_PER_SECOND = 2
-"""What the release's frame folders were sampled at."""
+"""The rate at which the release's frame folders were sampled."""
 
 _PIECE_BYTES = 32 << 20
+
+
+@dataclass(slots=True)
+class ClipCount:
+    """Rows with their clip, and rows whose clip was absent or unreadable; theirs is null."""
+
+    rows_with: int = 0
+    rows_without: int = 0
 
 
 class Clips:
@@ -31,8 +40,7 @@ class Clips:
     again, and decoders give the pixels that the frames have.
 
     Attributes:
-        rows_with: rows that got their clip.
-        rows_without: rows whose clip is absent or unreadable; theirs is null.
+        count: rows that got their clip, and rows that did not.
     """
 
     def __init__(self, root: Path, report: ReadReport) -> None:
@@ -40,11 +48,10 @@ class Clips:
         self._report = report
         self._missing: set[str] = set()
         self._last: tuple[str, dict[str, Any] | None] | None = None
-        self.rows_with = 0
-        self.rows_without = 0
+        self.count = ClipCount()
 
     def added(self, table: pa.Table) -> Iterator[pa.Table]:
-        """The rows of `table` with their clips, in pieces of some tens of megabytes."""
+        """Yield the rows of `table` with their clips, in pieces of some tens of megabytes."""
         start, size = 0, 0
         clips: list[dict[str, Any] | None] = []
         for video in table["video"].to_pylist():
@@ -62,8 +69,8 @@ class Clips:
         if self._last is None or self._last[0] != video:  # rows of a clip stand together
             self._last = (video, self._read(video))
         clip = self._last[1]
-        self.rows_with += clip is not None
-        self.rows_without += clip is None
+        self.count.rows_with += clip is not None
+        self.count.rows_without += clip is None
         return clip
 
     def _read(self, video: str) -> dict[str, Any] | None:
@@ -96,7 +103,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _film(frames: list[Path]) -> bytes:
-    """The frames as one film, each put in as it is."""
+    """Return the frames as one film, each put in as it is."""
     from fractions import Fraction
 
     import av

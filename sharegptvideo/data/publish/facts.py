@@ -1,26 +1,118 @@
-"""What the cards tell of the files that were written: counts, sources, an example row."""
+"""What the cards of a published repository are made from: templates, and facts of the files.
+
+Templates are those of `datasets_cards`, or one's own in their place; counts, sources and an
+example row come from the files that were written.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.data.publish.shards import SplitFiles
-from sharegptvideo.data.publish.templates import CardTemplate
-from sharegptvideo.data.schema import CLIP, Config, features
+import yaml
+
+from sharegptvideo._io import read_text
+from sharegptvideo._shipped import shipped
+from sharegptvideo.data.publish.clips import ClipCount
+from sharegptvideo.data.publish.shards import SplitFiles, columns_of
+from sharegptvideo.data.schema import Config
+from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["ClipCount", "ConfigFacts", "facts_of"]
+__all__ = [
+    "PLACES",
+    "CardTemplate",
+    "ConfigFacts",
+    "card_template",
+    "count_sources",
+    "first_row",
+    "templates_folder",
+]
+
+PLACES = ("example", "origin", "splits", "rights")
+"""Places to fill in: an example row, where the rows come from, counts by split and by source."""
+
+_LISTS = ("language", "task_categories", "tags")
 
 
-@dataclass(slots=True)
-class ClipCount:
-    """Clips put into the files: rows with one, and rows whose clip was absent or unreadable."""
+@dataclass(frozen=True, slots=True)
+class CardTemplate:
+    """A card before it is filled in.
 
-    rows_with: int = 0
-    rows_without: int = 0
+    Attributes:
+        head: the block that it opens with: licence, language, task_categories, tags, title.
+        body: the text below, with `$name` for each of `PLACES`.
+        own: whether it is the user's, not the package's.
+    """
+
+    head: dict[str, Any]
+    body: str
+    own: bool
+
+    @property
+    def title(self) -> str:
+        """The config's title."""
+        return str(self.head["pretty_name"])
+
+    @property
+    def licence(self) -> str:
+        """The Hub's name for the licence of the rows."""
+        return str(self.head["license"])
+
+    def filled(self, **values: str) -> str:
+        """Return the text with all places filled in."""
+        return Template(self.body).substitute(values)
+
+
+def templates_folder() -> Path:
+    """Return the folder with the package's templates, to copy one from."""
+    return shipped("datasets_cards")
+
+
+def card_template(config: Config, cards: Path | None) -> CardTemplate:
+    """Return the template of a config: `cards/NAME.md` if it is there, else the package's.
+
+    Raises:
+        UserError: no such folder, or a template whose block or places are not right.
+    """
+    name = f"{config.name}.md"
+    if cards is not None and not cards.is_dir():
+        raise UserError(f"{cards}: no such folder; --cards is a folder with {name} and the like")
+    own = cards is not None and (cards / name).is_file()
+    if not own or cards is None:
+        text = (templates_folder() / name).read_text("utf-8")
+        return _parsed(name, text, own=False)
+    return _parsed(str(cards / name), read_text(cards / name), own=True)
+
+
+def _parsed(where: str, text: str, *, own: bool) -> CardTemplate:
+    parts = text.removeprefix("\ufeff").replace("\r\n", "\n").split("---\n", 2)
+    if len(parts) != 3 or parts[0]:
+        raise UserError(f"{where}: opens with no block between two lines of ---")
+    try:
+        head = yaml.safe_load(parts[1])
+    except yaml.YAMLError as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"{where}: the block at the top is not YAML ({cause})") from error
+    head = head if isinstance(head, dict) else {}
+    for name in ("pretty_name", "license"):
+        if not isinstance(head.get(name), str):
+            raise UserError(f"{where}: the block at the top has no text under {name!r}")
+    for name in _LISTS:
+        values = head.setdefault(name, [])
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise UserError(f"{where}: {name!r} in the block at the top is not a list of texts")
+    body = Template(parts[2])
+    unknown = [name for name in body.get_identifiers() if name not in PLACES]
+    if unknown or not body.is_valid():
+        wrong = f"${unknown[0]}" if unknown else "a $ before no name"
+        places = ", ".join(f"${name}" for name in PLACES)
+        raise UserError(f"{where}: {wrong} in the text (places: {places}; $$ is a dollar sign)")
+    return CardTemplate(head, parts[2], own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +126,8 @@ class ConfigFacts:
         origin: a sentence that says where these rows come from.
         example: the first row of the first split.
         sources: rows and videos by `source`, most rows first; empty without such a column.
-        released: whether the rows were read in the release's layout and are its own as far
-            as can be told; the package's cards describe those.
+        released: whether the rows were read in the release's layout and seem to be its own;
+            the package's cards describe those.
         left: columns of the source that are not published, since no schema has them.
         clips: how many rows have their clip with them; None where clips were not put in.
     """
@@ -45,10 +137,10 @@ class ConfigFacts:
     splits: dict[str, SplitFiles]
     origin: str
     example: dict[str, Any]
-    sources: dict[str, tuple[int, int]] = field(default_factory=dict)
-    released: bool = True
-    left: tuple[str, ...] = ()
-    clips: ClipCount | None = None
+    sources: dict[str, tuple[int, int]]
+    released: bool
+    left: tuple[str, ...]
+    clips: ClipCount | None
 
     @property
     def describes_others(self) -> bool:
@@ -63,44 +155,32 @@ class ConfigFacts:
     @property
     def features(self) -> Features:
         """The columns as `datasets` knows them."""
-        from datasets import Video
-
-        found = features(self.config.name)
-        if self.clips is not None:
-            found[CLIP] = Video()
-        return found
+        return columns_of(self.config, with_clips=self.clips is not None)
 
 
-def facts_of(
-    config: Config,
-    template: CardTemplate,
-    splits: dict[str, SplitFiles],
-    origin: str,
-    *,
-    released: bool = True,
-    left: tuple[str, ...] = (),
-    clips: ClipCount | None = None,
-) -> ConfigFacts:
-    """The facts of files that lie on disk; reads two columns of them and one row."""
+def first_row(config: Config, splits: dict[str, SplitFiles]) -> dict[str, Any]:
+    """Return the first row of the first split, without its clip."""
     import pyarrow.parquet as pq
 
-    first = next(iter(splits.values())).files[0]
-    batch = next(pq.ParquetFile(first).iter_batches(1, columns=list(config.columns)))
-    sources = _sources(splits) if "source" in config.columns else {}
-    example = batch.to_pylist()[0]
-    return ConfigFacts(config, template, splits, origin, example, sources, released, left, clips)
+    path = next(iter(splits.values())).files[0]
+    batch = next(pq.ParquetFile(path).iter_batches(1, columns=list(config.columns)))
+    row: dict[str, Any] = batch.to_pylist()[0]
+    return row
 
 
-def _sources(splits: dict[str, SplitFiles]) -> dict[str, tuple[int, int]]:
+def count_sources(config: Config, splits: dict[str, SplitFiles]) -> dict[str, tuple[int, int]]:
+    """Count rows and videos by `source`, most rows first; empty without such a column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if "source" not in config.columns:
+        return {}
     paths = [path for files in splits.values() for path in files.files]
     # File by file: read as one dataset, folder names could become columns.
     table = pa.concat_tables(pq.ParquetFile(path).read(["source", "video"]) for path in paths)
     grouped = table.group_by("source").aggregate([("video", "count"), ("video", "count_distinct")])
-    found = {
+    counts = {
         row["source"]: (row["video_count"], row["video_count_distinct"])
         for row in grouped.to_pylist()
     }
-    return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))

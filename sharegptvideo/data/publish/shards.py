@@ -19,10 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors
-from sharegptvideo.data.schema import Config, features
+from sharegptvideo.data.publish.clips import Clips
+from sharegptvideo.data.schema import CLIP, Config, features
+from sharegptvideo.data.sources import ReadReport, Source
 from sharegptvideo.data.sources.columns import arrow_schema
 from sharegptvideo.data.sources.rows import Row, RowError, check
+from sharegptvideo.data.sources.tables import split_tables
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +35,15 @@ if TYPE_CHECKING:
     from datasets import Features
     from numpy.typing import NDArray
 
-__all__ = ["GROUP_BYTES", "SHARD_BYTES", "SplitFiles", "SplitWriter", "write_split"]
+__all__ = [
+    "GROUP_BYTES",
+    "SHARD_BYTES",
+    "SplitFiles",
+    "SplitWriter",
+    "columns_of",
+    "write_config",
+    "write_split",
+]
 
 SHARD_BYTES = 256 << 20
 """Text in one file, before compression: 120-word captions make files of about 90 MB."""
@@ -39,12 +51,14 @@ SHARD_BYTES = 256 << 20
 GROUP_BYTES = 8 << 20
 """Text in one row group, which is what a streaming reader holds at once."""
 
+# Clips are a hundred times the size of texts: a group of a few rows would only cost requests.
+_CLIP_GROUP_BYTES = 64 << 20
 _BATCH = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class SplitFiles:
-    """What was written of one split.
+    """The files that were written of one split.
 
     Attributes:
         files: the shards in order; none where there were no rows.
@@ -103,6 +117,58 @@ def _table(config: Config, rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=arrow_schema(config))
 
 
+def write_config(
+    source: Source,
+    config: Config,
+    out: Path,
+    *,
+    report: ReadReport | None = None,
+    clips: Clips | None = None,
+    progress: Progress | None = None,
+) -> dict[str, SplitFiles]:
+    """Write `out/<config>/<split>-*.parquet` with the rows of a source; all splits or none.
+
+    The files are those that `write_split` makes of `source.rows`. A split without rows has no
+    file. With `clips` each row has its clip beside it. `progress(rows, 0, config)` is called now
+    and then. Rows that the reader leaves out are noted in `report`.
+
+    Raises:
+        UserError: as `source.rows`; the folder cannot be written.
+    """
+    report = ReadReport() if report is None else report
+    writers: dict[str, SplitWriter] = {}
+    rows = 0
+    with contextlib.ExitStack() as stack:
+        # Every split the config may have: what an earlier time left of one is replaced too.
+        for split in config.splits:
+            writer = SplitWriter(
+                config,
+                split,
+                out,
+                group_bytes=GROUP_BYTES if clips is None else _CLIP_GROUP_BYTES,
+                columns=columns_of(config, with_clips=clips is not None),
+            )
+            writers[split] = stack.enter_context(writer)
+        for split, table in split_tables(source, config, "raise", report):
+            for piece in [table] if clips is None else clips.added(table):
+                writers[split].append(piece)
+            rows += table.num_rows
+            if progress is not None:
+                progress(rows, 0, config.name)
+        done = {split: writer.close() for split, writer in writers.items()}
+    return {split: files for split, files in done.items() if files.rows}
+
+
+def columns_of(config: Config, *, with_clips: bool) -> Features:
+    """Return the columns of a config's files as `datasets` knows them."""
+    from datasets import Video
+
+    columns = features(config.name)
+    if with_clips:
+        columns[CLIP] = Video()
+    return columns
+
+
 class SplitWriter:
     """Takes tables with the columns of a config and writes them as shards.
 
@@ -145,7 +211,7 @@ class SplitWriter:
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
-            with contextlib.suppress(OSError):  # a full disk has been told already
+            with contextlib.suppress(OSError):  # a full disk has been reported already
                 self._writer.close()
         shutil.rmtree(self._partial, ignore_errors=True)
         with contextlib.suppress(OSError):  # stays where it holds something else
@@ -236,7 +302,7 @@ def _parquet_writer(path: Path, schema: pa.Schema) -> Any:
 
 
 def _row_bytes(table: pa.Table) -> NDArray[np.int64]:
-    """Size of each row's values in bytes, alike however the table is cut into chunks."""
+    """Return the size of each row's values in bytes, however the table is cut into chunks."""
     import numpy as np
 
     total = np.zeros(table.num_rows, dtype=np.int64)

@@ -17,12 +17,16 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, read_json, write_text
 from sharegptvideo._shipped import __version__
 from sharegptvideo._text import plural
-from sharegptvideo.data.publish.cards import card, front_page
+from sharegptvideo.data.publish.cards import EVAL_FILE, card, eval_yaml, front_matter, front_page
 from sharegptvideo.data.publish.clips import Clips
-from sharegptvideo.data.publish.facts import ClipCount, ConfigFacts, facts_of
-from sharegptvideo.data.publish.metadata import EVAL_FILE, eval_yaml, front_matter
-from sharegptvideo.data.publish.templates import CardTemplate, card_template
-from sharegptvideo.data.publish.writing import write_config
+from sharegptvideo.data.publish.facts import (
+    CardTemplate,
+    ConfigFacts,
+    card_template,
+    count_sources,
+    first_row,
+)
+from sharegptvideo.data.publish.shards import SplitFiles, write_config
 from sharegptvideo.data.schema import CLIP, CONFIGS, Config, config_of
 from sharegptvideo.data.sources import ReadReport, Source, held_configs, open_source
 from sharegptvideo.data.sources.parquet import ParquetSource
@@ -30,14 +34,23 @@ from sharegptvideo.data.sources.release import ReleaseSource
 from sharegptvideo.data.validate import CHECKS, SCHEMA_CHECKS, validate
 from sharegptvideo.errors import UserError
 
-__all__ = ["PAGE", "Tree", "build_tree", "check_rows", "chosen_configs", "is_ours", "may_replace"]
+__all__ = [
+    "PAGE",
+    "Pages",
+    "Tree",
+    "build_tree",
+    "check_replaceable",
+    "check_rows",
+    "is_ours",
+    "selected_configs",
+]
 
 PAGE = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A repository's files in the folder `root`, and the facts its pages tell.
+    """A repository's files in the folder `root`, and the facts on its pages.
 
     `report` lists the videos whose clips were not found, and the repeated rows left out.
     """
@@ -49,8 +62,8 @@ class Tree:
     @property
     def files(self) -> list[Path]:
         """All files, pages first."""
-        found = [path for path in self.root.rglob("*") if path.is_file()]
-        return sorted(found, key=lambda path: (path.suffix == ".parquet", path))
+        paths = [path for path in self.root.rglob("*") if path.is_file()]
+        return sorted(paths, key=lambda path: (path.suffix == ".parquet", path))
 
     @property
     def rows(self) -> int:
@@ -59,15 +72,15 @@ class Tree:
 
 
 def is_ours(path: str) -> bool:
-    """Whether a path in a repository is one that a tree has: what a new version replaces."""
+    """Return whether a path in a repository is a tree's, which a new version replaces."""
     if path in (PAGE, EVAL_FILE):
         return True
     folder, _, name = path.partition("/")
     return folder in CONFIGS and (name == PAGE or ("/" not in name and name.endswith(".parquet")))
 
 
-def chosen_configs(folder: Path, names: Sequence[str]) -> list[Config]:
-    """The configs to publish: those named, or all that the folder has.
+def selected_configs(folder: Path, names: Sequence[str]) -> list[Config]:
+    """Return the configs to publish: those named, or all that the folder has.
 
     Raises:
         UserError: unknown name, or one that the folder does not have.
@@ -85,7 +98,7 @@ def check_rows(folder: Path, configs: Sequence[Config], progress: Progress | Non
     """Run those checks of `data validate` that a row must pass to be loaded as it is.
 
     Raises:
-        UserError: there are errors; tells how many and the first.
+        UserError: there are errors; says how many and the first.
     """
     names = [config.name for config in configs]
     report = validate(
@@ -102,51 +115,67 @@ def check_rows(folder: Path, configs: Sequence[Config], progress: Progress | Non
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the pages of a repository say besides the facts of its files.
+
+    Attributes:
+        repo_id: OWNER/NAME.
+        title: the front page's.
+        changelog: entries, newest first.
+        origin: where the rows come from; worked out from the folder if None.
+        cards: a folder with card templates of one's own, in place of the package's.
+    """
+
+    repo_id: str
+    title: str
+    changelog: Sequence[str]
+    origin: str | None = None
+    cards: Path | None = None
+
+
 def build_tree(
     folder: Path,
     out: Path,
-    *,
     configs: Sequence[Config],
-    repo_id: str,
-    title: str,
-    changelog: Sequence[str],
-    origin: str | None = None,
+    pages: Pages,
+    *,
     media: Path | None = None,
-    cards: Path | None = None,
     progress: Progress | None = None,
 ) -> Tree:
     """Write the tree of a repository to `out`, which is replaced when all of it is there.
 
     Args:
         folder: a release, a world, or Parquet; rows are read strictly.
-        out: absent, empty, or a tree of an earlier time (`may_replace`).
+        out: absent, empty, or a tree of an earlier time (`check_replaceable`).
         configs: what to publish, the default config first.
-        repo_id: OWNER/NAME, for the pages.
-        title: the front page's.
-        changelog: entries, newest first.
-        origin: where the rows come from, for the cards; told from the folder if None.
+        pages: what the pages say.
         media: the folder with the clips, to put them into the rows.
-        cards: a folder with card templates of one's own, in place of the package's.
-        progress: told rows and files now and then.
+        progress: called with rows and files now and then.
 
     Raises:
         UserError: a row breaks the schema, no rows at all, or a folder cannot be written.
     """
-    may_replace(out)
-    templates = [card_template(config, cards) for config in configs]
+    check_replaceable(out)
+    templates = [card_template(config, pages.cards) for config in configs]
     partial = out.parent / f".{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     report = ReadReport()
+    facts: list[ConfigFacts] = []
     try:
         with os_errors(out):
-            written = [
-                _write(folder, config, template, partial, origin, media, report, progress)
-                for config, template in zip(configs, templates, strict=True)
-            ]
-            facts = [one for one in written if one is not None]
+            for config, template in zip(configs, templates, strict=True):
+                source = open_source(config, folder)
+                clips = None if media is None else Clips(media, report)
+                splits = write_config(
+                    source, config, partial, report=report, clips=clips, progress=progress
+                )
+                if splits:
+                    origin = _origin(folder, source, pages.origin)
+                    facts.append(_facts(config, source, template, splits, origin, clips))
             if not facts:
                 raise UserError(f"{folder}: no rows to publish")
-            _write_pages(partial, facts, repo_id, title, changelog)
+            _write_pages(partial, facts, pages)
             if out.exists():
                 shutil.rmtree(out)
             partial.rename(out)
@@ -155,8 +184,8 @@ def build_tree(
     return Tree(out, [_moved(one, partial, out) for one in facts], report)
 
 
-def may_replace(out: Path) -> None:
-    """Whether a tree may take the place of what is at `out`.
+def check_replaceable(out: Path) -> None:
+    """Check that a tree may take the place of what is at `out`.
 
     Raises:
         UserError: a file, or a folder with anything that no tree has.
@@ -175,33 +204,31 @@ def may_replace(out: Path) -> None:
         raise UserError(f"{out}: no published tree, it has no {PAGE}; name a new folder")
 
 
-def _write(
-    folder: Path,
+def _facts(
     config: Config,
+    source: Source,
     template: CardTemplate,
-    out: Path,
-    origin: str | None,
-    media: Path | None,
-    report: ReadReport,
-    progress: Progress | None,
-) -> ConfigFacts | None:
-    source = open_source(config, folder)
-    clips = None if media is None else Clips(media, report)
-    splits = write_config(source, config, out, report=report, clips=clips, progress=progress)
-    if not splits:
-        return None
-    count = None if clips is None else ClipCount(clips.rows_with, clips.rows_without)
-    text = _origin(folder, source, origin)
+    splits: dict[str, SplitFiles],
+    origin: str,
+    clips: Clips | None,
+) -> ConfigFacts:
     # The world's test sets have cards of their own; its other rows borrow the release's.
-    released = (isinstance(source, ReleaseSource) and source.label == "release") or (
-        config.name.startswith("synthetic")
+    of_release = isinstance(source, ReleaseSource) and source.label == "release"
+    return ConfigFacts(
+        config=config,
+        template=template,
+        splits=splits,
+        origin=origin,
+        example=first_row(config, splits),
+        sources=count_sources(config, splits),
+        released=of_release or config.name.startswith("synthetic"),
+        left=tuple(name for name in _left(source, config) if clips is None or name != CLIP),
+        clips=None if clips is None else clips.count,
     )
-    left = tuple(name for name in _left(source, config) if clips is None or name != CLIP)
-    return facts_of(config, template, splits, text, released=released, left=left, clips=count)
 
 
 def _left(source: Source, config: Config) -> tuple[str, ...]:
-    """Columns beside those of the schema; clips of an earlier version are among them."""
+    """Return columns beside those of the schema, clips of an earlier version among them."""
     import pyarrow.parquet as pq
 
     if not isinstance(source, ParquetSource):
@@ -211,11 +238,11 @@ def _left(source: Source, config: Config) -> tuple[str, ...]:
     return tuple(name for name in names if name not in config.columns)
 
 
-def _origin(folder: Path, source: Source, told: str | None) -> str:
-    """A sentence for the card that says where the rows of this version come from."""
+def _origin(folder: Path, source: Source, given: str | None) -> str:
+    """Return a sentence for the card that says where the rows of this version come from."""
     by = f"Written by sharegptvideo {__version__}"
-    if told is not None:
-        return f"{by} from {told.strip().rstrip('.')}."
+    if given is not None:
+        return f"{by} from {given.strip().rstrip('.')}."
     if not isinstance(source, ReleaseSource):
         return f"{by} from Parquet files, which carry no record of where their rows come from."
     if source.label != "synthetic":
@@ -228,20 +255,19 @@ def _origin(folder: Path, source: Source, told: str | None) -> str:
     return f"{by} from the synthetic world with seed {settings['seed']} and sizes {sizes}."
 
 
-def _write_pages(
-    out: Path, facts: Sequence[ConfigFacts], repo_id: str, title: str, changelog: Sequence[str]
-) -> None:
+def _write_pages(out: Path, facts: Sequence[ConfigFacts], pages: Pages) -> None:
     for one in facts:
         write_text(out / one.config.name / PAGE, card(one))
-    page = front_page(facts, repo_id=repo_id, title=title, changelog=changelog)
-    write_text(out / PAGE, front_matter(facts, repo_id=repo_id, title=title) + page)
-    benchmark = eval_yaml(facts, title=title)
+    head = front_matter(facts, repo_id=pages.repo_id, title=pages.title)
+    page = front_page(facts, repo_id=pages.repo_id, title=pages.title, changelog=pages.changelog)
+    write_text(out / PAGE, head + page)
+    benchmark = eval_yaml(facts, title=pages.title)
     if benchmark is not None:
         write_text(out / EVAL_FILE, benchmark)
 
 
 def _moved(facts: ConfigFacts, old: Path, new: Path) -> ConfigFacts:
-    """The facts with the files' paths in their final folder."""
+    """Return the facts with the files' paths in their final folder."""
     splits = {
         name: replace(split, files=tuple(new / path.relative_to(old) for path in split.files))
         for name, split in facts.splits.items()

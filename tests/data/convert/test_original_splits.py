@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sharegptvideo.data.publish.templates import templates_folder
+from sharegptvideo.data.publish.facts import templates_folder
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.original_sets import ORIGINAL_SETS, original_set, split_of_file
 from sharegptvideo.errors import UserError

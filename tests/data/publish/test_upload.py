@@ -17,7 +17,7 @@ from sharegptvideo import read_rows
 from sharegptvideo.cli import app
 from sharegptvideo.data.publish import publish
 from sharegptvideo.data.publish.cards import changelog_entries
-from sharegptvideo.data.publish.templates import templates_folder
+from sharegptvideo.data.publish.facts import templates_folder
 from sharegptvideo.errors import UserError
 from tests.support.fresh_python import run_python
 from tests.support.hub_server import HubServer
