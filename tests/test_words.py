@@ -20,7 +20,6 @@ DIRTY = frozenset(
         "build",
         "cli",
         "cli/data",
-        "cli/eval",
         "data",
         "data/sources",
         "data/stats",

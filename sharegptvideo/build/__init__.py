@@ -2,8 +2,8 @@
 
 from sharegptvideo.build.candidates import CandidatesReport, sample_candidates
 from sharegptvideo.build.preferences import PAIRS_FILE, PairsReport, make_pairs
-from sharegptvideo.build.questions import read_questions, with_captions
 from sharegptvideo.build.rewards import RewardsReport, score_candidates
+from sharegptvideo.build.stage import read_questions, with_captions
 
 __all__ = [
     "PAIRS_FILE",

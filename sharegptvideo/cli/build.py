@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
-from sharegptvideo.cli.eval._endpoint import asks_endpoints
+from sharegptvideo.cli._endpoint import asks_endpoints
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions

@@ -10,7 +10,7 @@ import typer
 
 from sharegptvideo._text import points
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
-from sharegptvideo.cli.eval._endpoint import asks_endpoints
+from sharegptvideo.cli._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
     DataOption,
     JudgeOption,
@@ -79,30 +79,30 @@ def attack(
         options=endpoint,
     )
     with progress_bar() as progress:
-        found = attack_judge(opened, cases, out=out, endpoint=endpoint, progress=progress)
-    _show(found, out, as_json=json)
+        result = attack_judge(opened, cases, out=out, endpoint=endpoint, progress=progress)
+    _show(result, out, as_json=json)
 
 
-def _show(found: Mapping[str, Any], out: Path | None, *, as_json: bool) -> None:
+def _show(result: Mapping[str, Any], out: Path | None, *, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(result)
     else:
         table = figures_table("answer", "kind", "scored", "called right", "score", "won")
-        for name, row in sorted(found["attacks"].items(), key=_by_points):
+        for name, row in sorted(result["attacks"].items(), key=_by_points):
             table.add_row(name, row["kind"], *_cells(row))
-        for kind, row in found["kinds"].items():
+        for kind, row in result["kinds"].items():
             table.add_row(f"all {kind}", kind, *_cells(row))
         print_table(
             table,
-            f"{found['judge']}, {found['cases']} questions; won: points above a wrong answer",
+            f"{result['judge']}, {result['cases']} questions; won: points above a wrong answer",
         )
         if out is not None:
             note(f"verdicts: {out}")
-    rows = found["attacks"].values()
+    rows = result["attacks"].values()
     if not any(row["n_scored"] for row in rows):
         note("error: the judge gave no verdict that can be read")
         raise typer.Exit(1)
-    if not found["controls_hold"]:
+    if not result["controls_hold"]:
         note(
             "warning: the judge calls too few right answers right, or too many wrong ones (rows"
             " reference and wrong); what the others win says little"

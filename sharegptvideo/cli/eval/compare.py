@@ -1,9 +1,10 @@
-"""`sharegptvideo eval compare`: two runs, paired by question."""
+"""`sharegptvideo eval compare` and `agreement`: two runs, two judges."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +12,7 @@ from sharegptvideo._text import points
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table
 from sharegptvideo.cli.eval._shared import figures_table
 
-__all__ = ["compare"]
+__all__ = ["agreement", "compare"]
 
 # So few changes have no normal distribution, however many pairs there are.
 _FEW_CHANGED = 10
@@ -28,9 +29,9 @@ def compare(
     """
     from sharegptvideo.eval import compare_runs
 
-    found = compare_runs(first, second)
+    comparison = compare_runs(first, second)
     if json:
-        print_json(found)
+        print_json(comparison)
         return
     table = figures_table(
         "task",
@@ -43,7 +44,7 @@ def compare(
         "p",
         "p, Holm",
     )
-    for name, task in found["tasks"].items():
+    for name, task in comparison["tasks"].items():
         table.add_row(
             name,
             str(task["n"]),
@@ -64,7 +65,98 @@ def compare(
             note(
                 f"{name}: {task['n_changed']} of {task['n']} pairs differ; interval and p are rough"
             )
-    for run, tasks in ((first, found["only_first"]), (second, found["only_second"])):
+    for run, tasks in ((first, comparison["only_first"]), (second, comparison["only_second"])):
         if tasks:
             note(f"left out: {', '.join(tasks)}, in {run} only")
-    print_table(table, f"first: {first}, second: {second}, judge: {found['judge']}")
+    print_table(table, f"first: {first}, second: {second}, judge: {comparison['judge']}")
+
+
+def agreement(
+    first: Annotated[Path, typer.Argument(help="Run folder.")],
+    second: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder of another judge on the same answers, or a JSONL file of people's"
+            " verdicts: id, correct, and if there are any task and score."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for agreement.json, agreement.png and a page."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """How far two judges agree on the same answers, and what one's scores mean to the other.
+
+    Example: [bold]sharegptvideo eval judge --predictions runs/dpo/predictions.jsonl
+    --task synthetic_qa --judge exact --out runs/dpo-exact[/bold], then
+    [bold]sharegptvideo eval agreement runs/dpo runs/dpo-exact --out agreement[/bold]
+    """
+    from sharegptvideo.eval.agreement import compare_judges
+    from sharegptvideo.reports.agreement import save_agreement
+
+    result = compare_judges(first, second)
+    if out is not None:
+        for path in save_agreement(result, out):
+            note(f"written: {path}")
+    _note_left_out(result)
+    if json:
+        print_json(result)
+        return
+    table = figures_table(
+        "task", "answers", "videos", "first", "second", "shift", "agree", "kappa", "Pearson",
+        "Spearman",
+    )  # fmt: skip
+    parts = result["tasks"]
+    if len(parts) > 1:
+        parts = parts | {"all": result["all"]}
+    for name, task in parts.items():
+        table.add_row(name, *_cells(task))
+    print_table(
+        table,
+        f"first: {result['first']['run']} ({result['first']['judge']}),"
+        f" second: {result['second']['run']} ({result['second']['judge']});"
+        " in brackets: 95 % intervals by video",
+    )
+    for row in result["all"].get("calibration", ()):
+        typer.echo(
+            f"score {row['score']:g} of the first ({row['n']}): "
+            f"{row['mean_score']['value']:.2f} from the second, "
+            f"{points(row['share_right']['value'])} right"
+        )
+
+
+def _cells(task: Mapping[str, Any]) -> list[str]:
+    if not task["n"]:
+        return ["0", "0", *["–"] * 7]
+    first, second = task["accuracy"]
+    return [
+        str(task["n"]),
+        str(task["n_clusters"]),
+        points(first["value"]),
+        points(second["value"]),
+        points(task["shift"]["value"], sign=True),
+        points(task["agreement"]["value"]),
+        *(_with_interval(task.get(name)) for name in ("kappa", "pearson", "spearman")),
+    ]
+
+
+def _with_interval(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return "–"
+    if figure["ci95"] is None:
+        return f"{figure['value']:.3f}"
+    low, high = figure["ci95"]
+    return f"{figure['value']:.3f} [{low:.2f}, {high:.2f}]"
+
+
+def _note_left_out(result: Mapping[str, Any]) -> None:
+    for count, why in (
+        (result["n_other_answer"], "answered differently in the two runs"),
+        (result["n_only_first"], "judged by the first only"),
+        (result["n_only_second"], "judged by the second only"),
+        (result["n_unscored"]["first"], "unscored by the first"),
+        (result["n_unscored"]["second"], "unscored by the second"),
+    ):
+        if count:
+            note(f"left out: {count} {why}")

@@ -1,4 +1,4 @@
-"""`sharegptvideo eval report`: a finished run as tables and as a page."""
+"""`sharegptvideo eval report` and `tasks`: a finished run on a page; the tasks that there are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sharegptvideo.cli._common import JsonOption, note, print_json, print_table,
 from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
 from sharegptvideo.reports.estimates import format_estimate, format_interval
 
-__all__ = ["report"]
+__all__ = ["report", "tasks"]
 
 
 def report(
@@ -49,7 +49,7 @@ def report(
     from sharegptvideo.reports.run import write_report
 
     with progress_bar() as progress:
-        found = write_report(
+        made = write_report(
             run,
             out,
             against=against,
@@ -60,15 +60,15 @@ def report(
             samples=samples,
             progress=progress,
         )
-    for remark in found["notes"]:
+    for remark in made["notes"]:
         note(remark)
-    for file in found["files"]:
+    for file in made["files"]:
         note(f"written: {out / file}")
     if json:
-        print_json(found)
+        print_json(made)
         return
     table = figures_table("task", "n", "failed", "unscored", "accuracy", "95 % interval", "score")
-    for name, task in found["tasks"].items():
+    for name, task in made["tasks"].items():
         table.add_row(
             name,
             f"{task['n']:,}",
@@ -78,11 +78,40 @@ def report(
             format_interval(task["accuracy"]["ci95"]),
             format_estimate(task["score"], share=False),
         )
-    judges = dict.fromkeys(str(task["judge"]["name"]) for task in found["tasks"].values())
-    print_table(table, f"{found['model']['name']}, judged by {', '.join(judges)}")
-    for name, counts in found.get("against", {}).get("tasks", {}).items():
+    judges = dict.fromkeys(str(task["judge"]["name"]) for task in made["tasks"].values())
+    print_table(table, f"{made['model']['name']}, judged by {', '.join(judges)}")
+    for name, counts in made.get("against", {}).get("tasks", {}).items():
         judge = " (by ANOTHER JUDGE)" if counts["other_judge"] else ""
         typer.echo(
-            f"{name}, against {found['against']['run']}{judge}: {counts['only_first']:,} right here"
+            f"{name}, against {made['against']['run']}{judge}: {counts['only_first']:,} right here"
             f" only, {counts['only_second']:,} right there only"
         )
+
+
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="Show this task.")] = None,
+    task_path: TaskPathOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the tasks, or show one.
+
+    Example: [bold]sharegptvideo eval tasks msvd_qa[/bold]
+    """
+    from sharegptvideo.eval import list_tasks, load_task
+
+    if name is not None:
+        loaded = load_task(name, task_path)
+        task = loaded.model_dump(mode="json") | {"prompt_hash": loaded.prompt_hash}
+        if json:
+            print_json(task)
+            return
+        for key, value in task.items():
+            typer.echo(f"{key:<15} {value}")
+        return
+    if json:
+        print_json([task.model_dump(mode="json") for task in list_tasks(task_path)])
+        return
+    table = figures_table("task", "version", "protocol", "about")
+    for task_ in list_tasks(task_path):
+        table.add_row(task_.name, str(task_.version), task_.protocol, task_.title)
+    print_table(table)

@@ -1,14 +1,23 @@
-"""`sharegptvideo eval run`: answers, verdicts and figures."""
+"""`sharegptvideo eval run` and `judge`: answers, verdicts and figures."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, make_world, progress_bar
-from sharegptvideo.cli.eval._endpoint import asks_endpoints
+from sharegptvideo._text import and_more, percent, plural, points
+from sharegptvideo.cli._common import (
+    JsonOption,
+    make_world,
+    note,
+    print_json,
+    print_table,
+    progress_bar,
+)
+from sharegptvideo.cli._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
     DataOption,
     JudgeOption,
@@ -19,16 +28,15 @@ from sharegptvideo.cli.eval._shared import (
     TaskOption,
     TaskPathOption,
     UrlOption,
-    builtin_source,
+    figures_table,
     judge_name,
-    show_results,
-    split_names,
 )
+from sharegptvideo.reports.estimates import format_estimate, format_interval
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
 
-__all__ = ["run"]
+__all__ = ["judge", "run"]
 
 
 @asks_endpoints
@@ -82,10 +90,10 @@ def run(
     from sharegptvideo.eval import run_evaluation
 
     with progress_bar() as progress:
-        make_world(builtin_source(task, data_dir), progress)
+        make_world(_builtin_source(task, data_dir), progress)
         results = run_evaluation(
             model,
-            split_names(task),
+            _split_names(task),
             judge_name(judge, panel),
             out,
             data_dir=data_dir,
@@ -100,4 +108,125 @@ def run(
             endpoint=endpoint,
             progress=progress,
         )
-    show_results(results, out, split_names(task), as_json=json)
+    _show_results(results, out, _split_names(task), as_json=json)
+
+
+@asks_endpoints
+def judge(
+    predictions: Annotated[
+        Path, typer.Option("--predictions", help="JSONL file: id and prediction a line.")
+    ],
+    task: TaskOption,
+    out: OutOption,
+    judge: JudgeOption = None,
+    panel: PanelOption = None,
+    judge_sees: SeesOption = None,
+    data_dir: DataOption = None,
+    media: Annotated[
+        Path | None,
+        typer.Option("--media", help="Folder of the clips, for --judge-sees frames."),
+    ] = None,
+    task_path: TaskPathOption = None,
+    limit: LimitOption = None,
+    base_url: UrlOption = None,
+    *,
+    endpoint: EndpointOptions,
+    json: JsonOption = False,
+) -> None:
+    """Judge answers that are there already, from whatever program they come.
+
+    Example: [bold]sharegptvideo eval judge --predictions answers.jsonl --task msvd_qa
+    --judge answer-match --data-dir annotations --out runs/answers[/bold]
+    """
+    from sharegptvideo.eval import judge_predictions
+
+    with progress_bar() as progress:
+        make_world(_builtin_source(task, data_dir), progress)
+        results = judge_predictions(
+            predictions,
+            _split_names(task),
+            judge_name(judge, panel),
+            out,
+            data_dir=data_dir,
+            media=media,
+            task_path=task_path,
+            limit=limit,
+            base_url=base_url,
+            judge_sees=judge_sees,
+            endpoint=endpoint,
+            progress=progress,
+        )
+    _show_results(results, out, _split_names(task), as_json=json)
+
+
+def _split_names(task: str) -> list[str]:
+    """Return the names of a list separated by commas."""
+    return [name.strip() for name in task.split(",") if name.strip()]
+
+
+def _builtin_source(task: str, data_dir: Path | None) -> str | None:
+    """Return the built-in world, where a task asks for it and no other data is given."""
+    builtin = any(name.startswith("synthetic_") for name in _split_names(task))
+    return "synthetic" if builtin and data_dir is None else None
+
+
+def _show_results(
+    results: Mapping[str, Any], out: Path, names: list[str], *, as_json: bool
+) -> None:
+    """Print the figures on stdout and the problems on stderr.
+
+    Raises:
+        typer.Exit: 1, where nothing was answered or nothing judged.
+    """
+    chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
+    for name, task in chosen.items():
+        _note_problems(name, task)
+    if as_json:
+        print_json(results)
+    else:
+        table = figures_table(
+            "task", "n", "failed", "coverage", "accuracy", "95 % interval", "score", "videos"
+        )
+        for name, task in chosen.items():
+            table.add_row(
+                name,
+                str(task["n"]),
+                str(task["n_failed"]),
+                points(task["coverage"]),
+                format_estimate(task["accuracy"], share=True),
+                format_interval(task["accuracy"]["ci95"]),
+                format_estimate(task["score"], share=False),
+                str(task["clusters"]),
+            )
+        print_table(table, f"{results['model']}, judged by {results['judge']}")
+        note(f"run folder: {out}")
+    if all(task["n_failed"] == task["n"] for task in chosen.values()):
+        note("error: every question failed; the causes are in predictions.jsonl")
+        raise typer.Exit(1)
+    if not any(task["n_scored"] for task in chosen.values()):
+        note("error: the judge gave no verdict; the causes are in judgements.jsonl")
+        raise typer.Exit(1)
+
+
+_SHOWN = 10
+
+
+def _note_problems(name: str, task: Mapping[str, Any]) -> None:
+    for key, noun, what in (
+        ("missing_clips", "clip", "missing"),
+        ("missing_predictions", "question", "without a prediction"),
+        ("foreign_predictions", "prediction", "without a question"),
+    ):
+        names = task.get(key, [])
+        if names:
+            listed = and_more(names, _SHOWN, where="results.json")
+            note(f"{name}: {plural(len(names), noun)} {what}: {listed}")
+    if "panel" in task:
+        kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
+        note(
+            f"{name}: the panel agrees on {percent(shared)} of the answers"
+            + ("" if kappa is None else f" (Fleiss' kappa {kappa:.2f})")
+        )
+    for key, what in (("failures", "failed"), ("unscored", "unscored")):
+        for cause, count in list(task[key].items())[:_SHOWN]:
+            note(f"{name}: {count} {what}: {cause}")

@@ -1,4 +1,4 @@
-"""Options on how endpoints are asked, for every command of `sharegptvideo eval` that asks one."""
+"""Options on how endpoints are asked, for every command that asks one."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _endpoint_options(
     no_cache: _NoCache = False,
     batch_api: _BatchApi = False,
 ) -> Any:
-    """The options as one; whoever sits at a terminal is asked before much money is spent.
+    """Return the options as one object; at a terminal, the user is asked before much is spent.
 
     Raises:
         UserError: one of them is no such number, or two exclude each other.
