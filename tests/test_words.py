@@ -26,7 +26,6 @@ DIRTY = frozenset(
         "data/validate",
         "eval",
         "models",
-        "models/adapters",
         "training",
         "training/families",
         "training/precompute",
