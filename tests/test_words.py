@@ -17,7 +17,6 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "build",
         "cli",
         "cli/data",
         "data",
