@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sharegptvideo.eval.comparison import compare_runs
-    from sharegptvideo.eval.during import SampleEvaluation
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
     from sharegptvideo.eval.tasks import Task, list_tasks, load_task
 
 __all__ = [
-    "SampleEvaluation",
     "Task",
     "compare_runs",
     "judge_predictions",
@@ -21,7 +19,6 @@ __all__ = [
 ]
 
 _HOME = {
-    "SampleEvaluation": "during",
     "Task": "tasks",
     "compare_runs": "comparison",
     "judge_predictions": "run",

@@ -17,11 +17,11 @@ import yaml
 
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval import SampleEvaluation, run_evaluation
+from sharegptvideo.eval import run_evaluation
 from sharegptvideo.models import VideoLlavaModel, answering, load_model
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.curves import draw_accuracy
-from sharegptvideo.training.evaluating import read_evaluations
+from sharegptvideo.training.evaluating import evaluate, read_evaluations
 from sharegptvideo.training.recipes import Evaluation, Lora
 
 if TYPE_CHECKING:
@@ -83,14 +83,17 @@ def steps_of(recipe: Recipe) -> list[int]:
     return [row["step"] for row in read_evaluations(Path(recipe.output))]
 
 
-class Counting(SampleEvaluation):
-    """Counts its evaluations, and is cut off in the one of step `cut` behind the answers."""
+class Counting:
+    """Counts the evaluations, and is cut off in the one of step `cut` after the answers."""
 
-    done: list[str]
-    cut = -1
+    def __init__(self, cut: int) -> None:
+        self.done: list[str] = []
+        self.cut = cut
 
-    def evaluate(self, model: Any, out: Path, name: str) -> list[dict[str, Any]]:
-        rows = super().evaluate(model, out, name)
+    def __call__(
+        self, settings: Evaluation, model: Any, out: Path, name: str, **more: Any
+    ) -> list[dict[str, Any]]:
+        rows = evaluate(settings, model, out, name, **more)
         self.done.append(name.rpartition(" ")[2])
         if name.endswith(f" {self.cut}"):
             self.cut = -1
@@ -106,10 +109,8 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation(
     plain = run_recipe(recipe)
     evaluated = with_eval(recipe, settings)
     assert evaluated.eval is not None
-    told: list[str] = []
-    result = run_recipe(
-        evaluated, evaluator=SampleEvaluation.of(evaluated.eval), report=told.append
-    )
+    lines: list[str] = []
+    result = run_recipe(evaluated, report=lines.append)
     assert weights(evaluated) == weights(recipe)
     assert [(e["step"], e["loss"]) for e in result.log] == [
         (e["step"], e["loss"]) for e in plain.log
@@ -117,7 +118,7 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation(
     rows = read_evaluations(Path(evaluated.output))
     assert [row["step"] for row in rows] == [0, 3, 6, 8]
     assert rows[1]["epoch"] == pytest.approx(result.log[2]["epoch"])
-    assert sum("(epoch" in text for text in told) == 4
+    assert sum("(epoch" in text for text in lines) == 4
     # The same questions to what was saved, by the adapter of the harness.
     again = run_evaluation(
         f"hf:{evaluated.output}",
@@ -152,7 +153,7 @@ def test_the_sample_is_drawn_by_its_seed(settings: Evaluation, tiny: Path, tmp_p
         out = tmp_path / f"run{len(asked)}{seed}"
         model = VideoLlavaModel(str(tiny))
         chosen = settings.model_copy(update={"seed": seed, "samples": 5, "max_new_tokens": 2})
-        SampleEvaluation.of(chosen).evaluate(model, out, "x")
+        evaluate(chosen, model, out, "x")
         ids = [row["id"] for _, row in read_jsonl(out / "predictions.jsonl")]
         assert len(ids) == 5
         assert ids == sorted(ids, key=lambda i: [COLOURS.index(i[:-1]), i]), "in the file's order"
@@ -162,23 +163,25 @@ def test_the_sample_is_drawn_by_its_seed(settings: Evaluation, tiny: Path, tmp_p
 
 
 def test_a_resumed_training_repeats_no_evaluation_but_the_one_cut_off(
-    dpo_recipe: DpoRecipe, settings: Evaluation, change: Callable[..., Any]
+    dpo_recipe: DpoRecipe,
+    settings: Evaluation,
+    change: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cut off in the evaluation of step 6; the training goes on from step 4."""
     recipe = change(dpo_recipe, save_every=2, optimisation={"max_steps": 8})
     whole = with_eval(recipe.model_copy(update={"output": f"{recipe.output}-whole"}), settings)
     cut = with_eval(recipe, settings)
     assert whole.eval is not None
-    run_recipe(whole, evaluator=SampleEvaluation.of(whole.eval))
-    evaluator = Counting.of(whole.eval)
-    assert isinstance(evaluator, Counting)
-    evaluator.done, evaluator.cut = [], 6
+    run_recipe(whole)
+    counting = Counting(cut=6)
+    monkeypatch.setattr("sharegptvideo.training.callbacks.evaluate", counting)
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(cut, evaluator=evaluator)
-    assert evaluator.done == ["0", "3", "6"]
+        run_recipe(cut)
+    assert counting.done == ["0", "3", "6"]
     assert steps_of(cut) == [0, 3]
-    assert run_recipe(cut, evaluator=evaluator).resumed_from == 4
-    assert evaluator.done == ["0", "3", "6", "6", "8"]
+    assert run_recipe(cut).resumed_from == 4
+    assert counting.done == ["0", "3", "6", "6", "8"]
 
     def figures(of: Recipe) -> list[dict[str, Any]]:
         return [
@@ -205,8 +208,8 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     chat_server.answer, chat_server.models = answer, ["judge"]
     recipe = with_eval(sft_recipe, settings, judge="openai:judge", base_url=chat_server.url)
     assert recipe.eval is not None
-    told: list[str] = []
-    result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval), report=told.append)
+    lines: list[str] = []
+    result = run_recipe(recipe, report=lines.append)
     rows = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in rows] == [
         (0, "ok"), (3, "failed"), (6, "failed"),
@@ -214,8 +217,8 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     assert result.steps == 6
     assert result.accuracy == {"colours": 1.0}
     assert "judge" in rows[1]["reason"]
-    assert told[-1] == result.notes[-1]
-    assert told[-1].startswith("2 of 3 evaluations failed (at step 3, 6)")
+    assert lines[-1] == result.notes[-1]
+    assert lines[-1].startswith("2 of 3 evaluations failed (at step 3, 6)")
     assert any(text.startswith("evaluation at step 3 failed: ") for text in result.notes)
     assert read_json(Path(recipe.output) / "run.json")["notes"] == result.notes
 
@@ -226,7 +229,7 @@ def test_an_endpoint_that_refuses_connections(sft_recipe: SftRecipe, settings: E
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
         recipe = with_eval(sft_recipe, settings, judge="openai:judge", base_url=url, every=100)
         assert recipe.eval is not None
-        result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))
+        result = run_recipe(recipe)
     assert (result.steps, result.accuracy) == (6, {})
     rows = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in rows] == [(0, "failed"), (6, "failed")]
@@ -240,7 +243,7 @@ def test_an_endpoint_that_refuses_connections(sft_recipe: SftRecipe, settings: E
         ({"judge": "answer-mtach"}, "unknown judge 'answer-mtach'; did you mean answer-match"),
         ({"judge": "openai:x"}, "OPENAI_BASE_URL"),
         ({"media": None}, "say where its clips are with eval.media"),
-        ({"media": "nowhere"}, "nowhere: no such folder; mend eval.media"),
+        ({"media": "nowhere"}, "nowhere: no such folder; fix eval.media"),
     ],
 )
 def test_mistakes_are_found_before_the_first_step(
@@ -254,7 +257,7 @@ def test_mistakes_are_found_before_the_first_step(
     recipe = with_eval(sft_recipe, settings, **changes)
     assert recipe.eval is not None
     with pytest.raises(UserError, match=message):
-        run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))
+        run_recipe(recipe)
     assert not (Path(recipe.output) / "log.jsonl").exists()
 
 
@@ -264,14 +267,7 @@ def test_clips_that_are_all_missing(
     recipe = with_eval(sft_recipe, settings, media=str(tmp_path / "tasks"))
     assert recipe.eval is not None
     with pytest.raises(UserError, match="none of its clips is in"):
-        run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))
-
-
-def test_a_recipe_with_evaluations_needs_an_evaluator(
-    sft_recipe: SftRecipe, settings: Evaluation
-) -> None:
-    with pytest.raises(UserError, match=r"SampleEvaluation.of\(recipe.eval\)"):
-        run_recipe(with_eval(sft_recipe, settings))
+        run_recipe(recipe)
 
 
 def test_answering_leaves_a_model_as_it_was(tiny: Path) -> None:
@@ -309,10 +305,11 @@ def test_adapters_answer_too(
     recipe = change(sft_recipe, optimisation=rate, freeze={"vision_tower": True, "projector": True})
     recipe = recipe.model_copy(update={"lora": Lora(rank=4, alpha=16)})
     recipe = with_eval(recipe, settings, every=100)
-    run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))  # type: ignore[arg-type]  # is there
+    run_recipe(recipe)
     folder = Path(recipe.output)
     model = VideoLlavaModel(str(folder))
-    SampleEvaluation.of(recipe.eval).evaluate(model, folder / "again", "merged")  # type: ignore[arg-type]
+    assert recipe.eval is not None
+    evaluate(recipe.eval, model, folder / "again", "merged")
     first, last, merged = (
         [(row["id"], row["prediction"]) for _, row in read_jsonl(place / "predictions.jsonl")]
         for place in (

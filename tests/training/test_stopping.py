@@ -103,16 +103,12 @@ def test_a_second_signal_stops_at_once(sft_recipe: SftRecipe, change: Change) ->
 class Judging:
     """Evaluates every model as right; in the evaluations `cut`, a signal comes first."""
 
-    tasks = ("t",)
-    judge = "j"
-
     def __init__(self, *cut: int) -> None:
         self.cut = set(cut)
 
-    def check(self) -> None:
-        """Nothing is missing."""
-
-    def evaluate(self, _model: Any, _out: Path, name: str) -> list[dict[str, Any]]:
+    def __call__(
+        self, _settings: Evaluation, _model: Any, _out: Path, name: str, **_: Any
+    ) -> list[dict[str, Any]]:
         step = int(name.rpartition(" ")[2])
         if step in self.cut:
             self.cut.remove(step)
@@ -121,16 +117,19 @@ class Judging:
         return [{**row, "score": 5.0, "n": 1, "n_scored": 1, "coverage": 1.0, "words": 1.0}]
 
 
-def test_an_evaluation_is_cut_off_and_asked_again(sft_recipe: SftRecipe, change: Change) -> None:
+def test_an_evaluation_is_cut_off_and_asked_again(
+    sft_recipe: SftRecipe, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before the first step, after the third and after the last: at once, and lost is nothing."""
     whole = run_recipe(change(sft_recipe, output=f"{sft_recipe.output}-whole"))
     recipe = sft_recipe.model_copy(update={"eval": Evaluation(tasks=("t",), every=3)})
-    judging = Judging(0, 3, 6)
+    monkeypatch.setattr("sharegptvideo.training.callbacks.evaluate", Judging(0, 3, 6))
+    monkeypatch.setattr("sharegptvideo.training.callbacks.check_evaluation", lambda _: None)
     for step, known in ((0, []), (3, [0]), (6, [0, 3])):
         with pytest.raises(Interrupted, match=f"stopped at step {step} of 6"):
-            run_recipe(recipe, evaluator=judging)
+            run_recipe(recipe)
         assert [row["step"] for row in read_evaluations(Path(recipe.output))] == known
-    run_recipe(recipe, evaluator=judging)
+    run_recipe(recipe)
     found = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in found] == [(0, "ok"), (3, "ok"), (6, "ok")]
     assert weights(recipe.output) == weights(whole.output)
