@@ -18,7 +18,6 @@ PACKAGE = ROOT / "sharegptvideo"
 DIRTY = frozenset(
     {
         "build",
-        "cli",
         "cli/data",
         "data",
         "data/sources",
@@ -34,8 +33,6 @@ DIRTY = frozenset(
         "reports/run",
         "training",
         "training/families",
-        "training/precompute",
-        "training/sharing",
     }
 )
 """Rooms of the package that are not clean yet; a room leaves this list and never comes back."""
