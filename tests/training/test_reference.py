@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from sharegptvideo.training.precompute.reference import (
 from sharegptvideo.training.recipes import Lora
 from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
+from tests.support.warm_python import WarmPython
 
 Change = Callable[..., Any]
 Trained = Callable[[DpoRecipe], Any]
@@ -326,13 +325,16 @@ run_recipe(load_recipe(sys.argv[1]), progress=progress)
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing_that_was_computed(
-    recipe: DpoRecipe, change: Change, computed: list[int], trainer_of: Trained, tmp_path: Path
+    recipe: DpoRecipe,
+    change: Change,
+    computed: list[int],
+    trainer_of: Trained,
+    tmp_path: Path,
+    warm_python: WarmPython,
 ) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    command = [sys.executable, "-c", _KILLED, str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert warm_python.run("-c", _KILLED, file).returncode == -signal.SIGKILL
     assert len(list(Path(str(recipe.dpo.reference_cache)).glob("*.part.jsonl"))) == 1
     found = trainer_of(recipe)
     assert computed == [2]
