@@ -17,7 +17,6 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "build",
         "cli/data",
         "data",
         "data/sources",
@@ -25,7 +24,6 @@ DIRTY = frozenset(
         "data/validate",
         "eval",
         "models",
-        "models/adapters",
         "reports",
         "reports/captions",
         "reports/demo",
