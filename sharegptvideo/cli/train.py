@@ -171,7 +171,7 @@ def run(
             result = run_recipe(
                 loaded,
                 progress=progress,
-                tell=note,
+                report=note,
                 evaluator=_evaluator(loaded.eval, progress) if loaded.eval else None,
             )
         if rank_of_environment() != 0:

@@ -142,9 +142,9 @@ def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -
             display.report(text)
 
     if isinstance(recipe, DpoRecipe):
-        result = run_dpo(recipe, progress=display.progress, tell=report)
+        result = run_dpo(recipe, progress=display.progress, report=report)
     else:
-        result = run_sft(recipe, progress=display.progress, tell=report)
+        result = run_sft(recipe, progress=display.progress, report=report)
     last = result.log[-1] if result.log else {}
     return {
         "rows": result.rows,

@@ -25,7 +25,7 @@ from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
 from sharegptvideo.eval.statistics import plain_mean
 from sharegptvideo.judges import Judge
 from sharegptvideo.judges.rules.text import plain
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 __all__ = [
     "Attack",

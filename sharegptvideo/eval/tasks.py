@@ -20,7 +20,7 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.models.types import Question, short_hash
+from sharegptvideo.models.base import Question, short_hash
 
 __all__ = [
     "AnnotationFiles",

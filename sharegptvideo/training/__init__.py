@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sharegptvideo._concurrency import Progress
     from sharegptvideo.training.dpo import run_dpo
     from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.lora import merge_adapters
@@ -63,13 +64,13 @@ _HOME = {
 def run_recipe(
     recipe: Recipe,
     *,
-    progress: Callable[[int, int, str], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    report: Callable[[str], None] | None = None,
     evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Run a recipe of any stage; see `run_sft` and `run_dpo`.
 
-    Of several processes (`accelerate launch`) only the first one reports progress and tells.
+    Of several processes (`accelerate launch`) only the first one reports and shows progress.
     """
     from sharegptvideo.training.dpo import run_dpo
     from sharegptvideo.training.launch import rank_of_environment
@@ -77,11 +78,11 @@ def run_recipe(
     from sharegptvideo.training.sft import run_sft
 
     if rank_of_environment() != 0:
-        progress = tell = None
+        progress = report = None
 
     if isinstance(recipe, DpoRecipe):
-        return run_dpo(recipe, progress=progress, tell=tell, evaluator=evaluator)
-    return run_sft(recipe, progress=progress, tell=tell, evaluator=evaluator)
+        return run_dpo(recipe, progress=progress, report=report, evaluator=evaluator)
+    return run_sft(recipe, progress=progress, report=report, evaluator=evaluator)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -11,73 +12,62 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
 
-from sharegptvideo._io import KeyedLog
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog, dumps, follow_umask, write_jsonl, write_text
 from sharegptvideo._text import percent, points
 from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.models import answering
-from sharegptvideo.training.dpo_diagnostics import Settings, Watch
+from sharegptvideo.training.dpo_diagnostics import Diagnostics, DpoSettings
 from sharegptvideo.training.evaluating import EVALS, Evaluator, Row, read_evaluations
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.recipes import DpoRecipe
+from sharegptvideo.training.run_dir import COMPLETE, RunFolder, checkpoint_step
 
-if TYPE_CHECKING:
-    from sharegptvideo.training.run_dir import RunFolder
-
-__all__ = [
-    "PROJECT",
-    "CutOff",
-    "StopAfterStep",
-    "StopSignal",
-    "look_on",
-    "report_evaluation",
-    "reporters",
-    "tell_failed_evaluations",
-]
+__all__ = ["PROJECT", "CutOff", "StopAfterStep", "StopSignal", "attach_callbacks"]
 
 
-def look_on(trainer: Any, run: RunFolder, evaluator: Evaluator | None, stop: StopSignal) -> None:
-    """Report the log, watch it, and evaluate as the recipe says, until `stop` is asked for.
+def attach_callbacks(
+    trainer: Any,
+    run: RunFolder,
+    progress: Progress | None,
+    evaluator: Evaluator | None = None,
+) -> StopAfterStep:
+    """Add what records, reports, warns, evaluates and stops; nothing prints to stdout.
+
+    Returns:
+        the last one, which `train` ends with.
 
     Raises:
         UserError: the recipe has evaluations and there is no `evaluator`, or it finds a mistake.
     """
+    stop = StopAfterStep(StopSignal(run.report))
     checkpoint = run.last_checkpoint()
-    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
-    sinks = reporters(run, done) if processes().is_first else []
-    watching = _Watching(trainer, run)
-    for callback in (*sinks, watching):
+    done = checkpoint_step(checkpoint) if checkpoint else None
+    sinks = _reporters(run, done) if processes().is_first else []
+    warnings = _Warnings(trainer, run)
+    callbacks = [_Record(run, progress), *sinks, warnings]
+    if run.recipe.eval is not None:
+        if evaluator is None:
+            raise UserError(
+                "eval: no evaluator to ask and judge; give run_recipe "
+                "evaluator=sharegptvideo.eval.SampleEvaluation.of(recipe.eval), or leave eval out"
+            )
+
+        def evaluated(rows: list[Row]) -> None:
+            _report_evaluation(sinks, trainer, rows)
+            run.report(_in_a_line(rows))
+            warnings.add_evaluation(rows)
+
+        callbacks.append(_Evaluations(trainer, run, evaluator, stop.signal, evaluated))
+    trainer.remove_callback(PrinterCallback)
+    for callback in (*callbacks, stop):
         trainer.add_callback(callback)
-    if run.recipe.eval is None:
-        return
-    if evaluator is None:
-        raise UserError(
-            "eval: nobody here asks and judges; give run_recipe "
-            "evaluator=sharegptvideo.eval.SampleEvaluation.of(recipe.eval), or leave eval out"
-        )
-
-    def told(rows: list[Row]) -> None:
-        report_evaluation(sinks, trainer, rows)
-        run.tell(_in_a_line(rows))
-        for row in rows:
-            watching.tell(watching.watch.see_evaluation(row), row["step"])
-
-    trainer.add_callback(_Evaluating(trainer, run, evaluator, stop, told))
-
-
-def tell_failed_evaluations(run: RunFolder) -> None:
-    """Say at the end how many evaluations are missing from the curve."""
-    rows = read_evaluations(run.path)
-    steps = {row["step"] for row in rows}
-    failed = sorted({row["step"] for row in rows if row["status"] == "failed"})
-    if failed:
-        run.note(
-            f"{len(failed)} of {len(steps)} evaluations failed (at step "
-            f"{', '.join(map(str, failed))}) and are missing from the curve; evals.jsonl says why"
-        )
+    return stop
 
 
 def _in_a_line(rows: list[Row]) -> str:
@@ -91,12 +81,51 @@ def _in_a_line(rows: list[Row]) -> str:
     return f"step {first['step']} (epoch {first['epoch']:.2f}): {', '.join(shares)}"
 
 
-class _Watching(TrainerCallback):
-    """Shows the log to a `Watch`, and what it finds to the run."""
+class _Record(TrainerCallback):
+    """Logs to the run folder, marks whole checkpoints, moves the progress display on."""
+
+    def __init__(self, run: RunFolder, progress: Progress | None) -> None:
+        self.run = run
+        self.progress = progress
+        self.what = f"training ({run.recipe.stage})"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        # After a resume the file may hold steps after the checkpoint; they will come again.
+        if state.is_world_process_zero:
+            write_jsonl(self.run.log, state.log_history)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        entry = state.log_history[-1]
+        loss = entry.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise UserError(
+                f"step {state.global_step}: the loss is {loss}; lower optimisation.learning_rate",
+                exit_code=1,
+            )
+        if state.is_world_process_zero and "loss" in entry:
+            with self.run.log.open("a", encoding="utf-8") as file:
+                file.write(dumps(entry) + "\n")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # the end belongs on the curve
+        if self.progress and state.is_world_process_zero:
+            self.progress(state.global_step, state.max_steps, self.what)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        processes().wait()  # each writes its own shards and generators
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            follow_umask(folder.rglob("*"))
+            write_text(folder / COMPLETE, f"step {state.global_step}\n")
+
+
+class _Warnings(TrainerCallback):
+    """Gives the log and the evaluations to `Diagnostics`, and notes what they warn of."""
 
     def __init__(self, trainer: Any, run: RunFolder) -> None:
         self._trainer, self._run = trainer, run
-        self.watch = Watch(None)
+        self._diagnostics = Diagnostics(None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
         recipe = self._run.recipe
@@ -106,32 +135,35 @@ class _Watching(TrainerCallback):
         if isinstance(recipe, DpoRecipe):
             o = recipe.optimisation
             each = o.per_device_batch_size * o.gradient_accumulation
-            settings = Settings(
+            settings = DpoSettings(
                 beta=recipe.dpo.beta,
                 pairs=each * self._trainer.accelerator.num_processes,
                 warmup=int(o.warmup_ratio * state.max_steps),
                 steps=state.max_steps,
             )
-        self.watch = Watch(settings)
-        # After a resume: what was seen before is known, and what was told is not told again.
+        self._diagnostics = Diagnostics(settings)
+        # After a resume: what was logged before is known, and no warning comes twice.
         self._run.rewind(state.global_step)
         for entry in state.log_history:
-            self.watch.see(entry)
+            self._diagnostics.log_warnings(entry)
         for row in read_evaluations(self._run.path):
             if row["step"] <= state.global_step and row["status"] == "ok":
-                self.watch.see_evaluation(row)
+                self._diagnostics.evaluation_warnings(row)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
         if state.is_world_process_zero:
-            self.tell(self.watch.see(state.log_history[-1]), state.global_step)
+            for text in self._diagnostics.log_warnings(state.log_history[-1]):
+                self._run.note(text, step=state.global_step)
 
-    def tell(self, texts: list[str], step: int) -> None:
-        for text in texts:
-            self._run.note(text, step=step)
+    def add_evaluation(self, rows: Sequence[Row]) -> None:
+        """Note what the rows of an evaluation show."""
+        for row in rows:
+            for text in self._diagnostics.evaluation_warnings(row):
+                self._run.note(text, step=row["step"])
 
 
-class _Evaluating(TrainerCallback):
-    """Evaluates before the first step, every `every` steps and behind the last one.
+class _Evaluations(TrainerCallback):
+    """Evaluates before the first step, every `every` steps and after the last one.
 
     What is recorded for a step is not repeated after a resume; what was cut off or failed is. A
     judge that is gone costs one evaluation, not the training. A signal that stops the training
@@ -144,15 +176,15 @@ class _Evaluating(TrainerCallback):
         run: RunFolder,
         evaluator: Evaluator,
         stop: StopSignal,
-        told: Callable[[list[Row]], None],
+        evaluated: Callable[[list[Row]], None],
     ) -> None:
-        """`told` gets the rows of an evaluation that went well, in the first process.
+        """`evaluated` gets the rows of an evaluation that went well, in the first process.
 
         Raises:
             UserError: what `Evaluator.check` finds; weights that are spread over devices.
         """
         settings = run.recipe.eval
-        assert settings is not None  # who builds this has looked
+        assert settings is not None  # the caller has checked
         plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
         if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
             raise UserError(
@@ -162,7 +194,7 @@ class _Evaluating(TrainerCallback):
         processes().first(evaluator.check)
         self._every = settings.every
         self._trainer, self._run, self._evaluator = trainer, run, evaluator
-        self._stop, self._told = stop, told
+        self._stop, self._evaluated = stop, evaluated
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
         # After a resume: a signal may have cut off the one of the checkpoint's step.
@@ -204,7 +236,7 @@ class _Evaluating(TrainerCallback):
         rows = [{"step": step, "epoch": epoch, "status": "ok", **row} for row in rows]
         for row in rows:
             log.append({**row, "seconds": seconds})
-        self._told(rows)
+        self._evaluated(rows)
 
     def _answers(self, out: Path, step: int) -> list[Row]:
         trainer = self._trainer
@@ -223,11 +255,11 @@ def _described(error: Exception) -> str:
 
 
 PROJECT = "sharegptvideo"
-"""Of W&B and Trackio, where they are told of no other."""
+"""The project of W&B and Trackio, where their settings name no other."""
 
 
-def reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
-    """The callbacks of the recipe's `report_to`, for the first process; `done` steps lie behind.
+def _reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
+    """The callbacks of the recipe's `report_to`, for the first process; `done` steps are done.
 
     TensorBoard's files are in OUT/tensorboard; what a resumed training does again is hidden there.
     W&B and Trackio go by their own settings; the project is `sharegptvideo` where
@@ -236,7 +268,7 @@ def reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
     from transformers import integrations
 
     kinds: Any = integrations  # which says nothing of its callbacks' types
-    found: list[TrainerCallback] = []
+    callbacks: list[TrainerCallback] = []
     for name in run.recipe.report_to:
         if name == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
@@ -244,17 +276,17 @@ def reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
             make: Any = SummaryWriter  # untyped in torch
             first = None if done is None else done + 1
             writer = make(str(run.path / "tensorboard"), purge_step=first)
-            found.append(kinds.TensorBoardCallback(writer))
+            callbacks.append(kinds.TensorBoardCallback(writer))
         elif name == "wandb":
             os.environ.setdefault("WANDB_PROJECT", PROJECT)
             os.environ.setdefault("WANDB_DIR", str(run.path))
-            found.append(kinds.WandbCallback())
+            callbacks.append(kinds.WandbCallback())
         else:
-            found.append(kinds.TrackioCallback())
-    return found
+            callbacks.append(kinds.TrackioCallback())
+    return callbacks
 
 
-def report_evaluation(
+def _report_evaluation(
     callbacks: Sequence[TrainerCallback], trainer: Any, rows: Sequence[dict[str, Any]]
 ) -> None:
     """Send the figures of an evaluation to `callbacks`, as `eval/TASK/accuracy` and so on."""
@@ -284,10 +316,10 @@ class StopSignal:
     one raises `Interrupted` wherever the training is.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        """Watch for signals; `tell` is called with a line when the first one comes."""
+    def __init__(self, report: Callable[[str], None]) -> None:
+        """Keep `report`, which is called with a line when the first signal comes."""
         self.number: int | None = None
-        self._tell = tell
+        self._report = report
         self._cuts_off = False
 
     @contextlib.contextmanager
@@ -327,7 +359,7 @@ class StopSignal:
         self.number = number
         # A handler may run in the middle of another write to stderr, which then refuses this one.
         with contextlib.suppress(RuntimeError):
-            self._tell("stopping after this step, with a checkpoint; a second time stops at once")
+            self._report("stopping after this step, with a checkpoint; a second time stops at once")
         if self._cuts_off:
             raise CutOff
 
@@ -339,8 +371,8 @@ class StopAfterStep(TrainerCallback):
     Add it last: what other callbacks do in a step is then done.
     """
 
-    def __init__(self, signal_: StopSignal) -> None:
-        self._signal = signal_
+    def __init__(self, stop_signal: StopSignal) -> None:
+        self.signal = stop_signal
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
         # Before the first step there is nothing to save that is not saved.
@@ -365,4 +397,4 @@ class StopAfterStep(TrainerCallback):
 
     def _agreed(self) -> int:
         """Return the signal that all processes stop for, 0 for none."""
-        return processes().largest(self._signal.number or 0)
+        return processes().largest(self.signal.number or 0)

@@ -6,29 +6,22 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.training.outputs import pushed
 from sharegptvideo.training.recipes import DpoRecipe
 from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
 if TYPE_CHECKING:
+    from sharegptvideo._concurrency import Progress
     from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.recipes import Preference
 
 __all__ = ["loss_arguments", "run_dpo"]
 
 
-def loss_arguments(dpo: Preference) -> dict[str, Any]:
-    """Return TRL's names and weights of the parts of the loss."""
-    if not dpo.sft_weight:
-        return {"loss_type": [dpo.loss_type]}
-    return {"loss_type": [dpo.loss_type, "sft"], "loss_weights": [1.0, dpo.sft_weight]}
-
-
 def run_dpo(
     recipe: DpoRecipe,
     *,
-    progress: Callable[[int, int, str], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    report: Callable[[str], None] | None = None,
     evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Train on preference pairs and leave a whole model in `recipe.output`.
@@ -43,53 +36,73 @@ def run_dpo(
     """
     from trl.trainer.dpo_config import DPOConfig
 
+    from sharegptvideo.training.callbacks import attach_callbacks
     from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.lora import adapters
+    from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.precompute.reference import use_reference
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,
-        attach,
-        complete,
         quiet_and_quick,
+        train,
         trainer_arguments,
     )
+    from sharegptvideo.training.workers import worker_faults
 
-    run = RunFolder(recipe, tell)
+    run = RunFolder(recipe, report)
     if run.finished:
         return pushed(run, run.result())
-    precomputed = recipe.dpo.reference == "precomputed"
-    start, length = time.monotonic(), recipe.optimisation.max_length
+    start = time.monotonic()
 
-    with quiet_and_quick(), full_disk_in_training(run.path):
+    with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
+        # Model and data
         family = open_family(recipe)
-        dataset, report = training_rows(recipe, family, run)
-        run.start(report)
-
+        dataset, data_report = training_rows(recipe, family, run)
+        run.start(data_report)
         family.freeze(recipe.freeze)
-        check_room(recipe, family, report.used)
+        check_room(recipe, family, data_report.used)
+
+        # Trainer
+        precomputed = recipe.dpo.reference == "precomputed"
         trainer = VideoDPOTrainer(
             model=family.model,
             args=DPOConfig(
-                **trainer_arguments(recipe, run),
+                **trainer_arguments(recipe, run.checkpoints),
                 beta=recipe.dpo.beta,
                 **loss_arguments(recipe.dpo),
                 precompute_ref_log_probs=precomputed,
             ),
             data_collator=PreferenceCollator(
-                ClipCache(family.reader), length, share=recipe.sharing.video
+                ClipCache(family.reader),
+                recipe.optimisation.max_length,
+                share=recipe.sharing.video,
             ),
             train_dataset=dataset,
             processing_class=family.tokenizer,
-            peft_config=adapters(recipe, family.model),
+            peft_config=adapters(recipe.lora, family.model),
         )
         trainer.share(family, recipe.sharing)
         if not recipe.data.stream:
-            use_features(trainer, recipe, run, dataset["video_path"], progress)
+            use_features(trainer, recipe, dataset["video_path"], run.note, progress)
         if precomputed:
-            use_reference(trainer, recipe, run, progress)
-        stop = attach(trainer, run, progress, evaluator)
-        return complete(trainer, run, stop, start)
+            use_reference(trainer, recipe, run.model_sha256, progress)
+
+        # Train
+        stop = attach_callbacks(trainer, run, progress, evaluator)
+        resumed_from = train(trainer, run, stop)
+
+        # Save
+        save_model(trainer, recipe.model, recipe.lora, run.staged)
+        finish_run(trainer.state, run, seconds=time.monotonic() - start)
+        return pushed(run, run.result(resumed_from=resumed_from, already_done=False))
+
+
+def loss_arguments(dpo: Preference) -> dict[str, Any]:
+    """Return TRL's names and weights of the parts of the loss."""
+    if not dpo.sft_weight:
+        return {"loss_type": [dpo.loss_type]}
+    return {"loss_type": [dpo.loss_type, "sft"], "loss_weights": [1.0, dpo.sft_weight]}

@@ -1,6 +1,6 @@
 """Early warnings: what the log and the evaluations show long before a training ends.
 
-Each is told once, when it begins. The thresholds are chosen so that a DPO that goes well, in
+Each is reported once, when it begins. The thresholds are chosen so that a DPO that goes well, in
 which both log-probabilities usually fall, does not meet them.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Settings", "Watch"]
+__all__ = ["Diagnostics", "DpoSettings"]
 
 Entry = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ _Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DpoSettings:
     """What the figures of a DPO mean: `pairs` of one step (on all devices together), `warmup` and
     `steps` in steps."""
 
@@ -70,12 +70,12 @@ class _Window:
         return total / self.pairs
 
 
-class Watch:
-    """Looks at log entries and evaluations in their order; `settings` None: no DPO, no warnings."""
+class Diagnostics:
+    """Takes log entries and evaluations in their order; `settings` None: no DPO, no warnings."""
 
-    def __init__(self, settings: Settings | None) -> None:
+    def __init__(self, settings: DpoSettings | None) -> None:
         self._settings = settings
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._last_step = 0
         self._first_words: dict[str, Entry] = {}
         if settings is not None:
@@ -83,8 +83,8 @@ class Watch:
             self._chance = _Window.of(max(_CHANCE_PAIRS, _CHANCE_SHARE * all_pairs))
             self._recent = _Window.of(_RECENT_PAIRS)
 
-    def see(self, entry: Entry) -> list[str]:
-        """What a log entry (TRL's names; `step`) shows for the first time, a line each.
+    def log_warnings(self, entry: Entry) -> list[str]:
+        """Return what a log entry (TRL's names; `step`) shows for the first time, a line each.
 
         - Reward accuracy no better than chance: not significantly above one half (one-sided,
           2.5 %) over the last 200 pairs or tenth of the training, whichever is more, warm-up left
@@ -103,16 +103,16 @@ class Watch:
             return []
         self._last_step = step
         self._recent.add(before + 1, pairs, entry)
-        found = []
+        warnings = []
         if before >= settings.warmup:
             self._chance.add(before + 1, pairs, entry)
-            found += self._once("chance", self._stuck())
-        found += self._once("falling", self._falling(step))
-        found += self._once("margin", self._exploding(step))
-        return found
+            warnings += self._once("chance", self._stuck())
+        warnings += self._once("falling", self._falling(step))
+        warnings += self._once("margin", self._exploding(step))
+        return warnings
 
-    def see_evaluation(self, row: Entry) -> list[str]:
-        """The same for a row of evals.jsonl: answers' length, in DPO.
+    def evaluation_warnings(self, row: Entry) -> list[str]:
+        """Return the same for a row of evals.jsonl: answers' length, in DPO.
 
         A mean of more than 1.5 times that of step 0, or less than 1/1.5, and by more than 1.96
         standard errors of the difference. SFT is meant to change it.
@@ -138,9 +138,9 @@ class Watch:
         )
 
     def _once(self, kind: str, text: str | None) -> list[str]:
-        if text is None or kind in self._told:
+        if text is None or kind in self._reported:
             return []
-        self._told.add(kind)
+        self._reported.add(kind)
         return [text]
 
     def _stuck(self) -> str | None:
@@ -153,12 +153,12 @@ class Watch:
         return (
             f"step {self._last_step}: reward accuracy is stuck at {share:.2f} ± {width:.2f} "
             f"({window.pairs} pairs since step {window.first}), no better than chance; are chosen "
-            f"and rejected told apart by anything, or is the learning rate too low?"
+            f"and rejected different in anything, or is the learning rate too low?"
         )
 
     def _falling(self, step: int) -> str | None:
         window, settings = self._recent, self._settings
-        assert settings is not None  # `see` has looked
+        assert settings is not None  # `log_warnings` has checked
         if not window.full:
             return None
         reward, margin = window.mean("rewards/chosen"), window.mean("rewards/margins")

@@ -16,31 +16,31 @@ import torch
 from sharegptvideo._io import follow_umask, read_json, write_json
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import checkpoint_folder, quiet_transformers
-from sharegptvideo.models.hub import ADAPTER_CONFIG, adapter_base
+from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base
 
 if TYPE_CHECKING:
-    from sharegptvideo.training.recipes import Recipe
+    from sharegptvideo.training.recipes import Lora
 
 __all__ = [
     "ADAPTER_WEIGHTS",
     "adapters",
+    "finish_adapters",
     "has_adapters",
     "load_adapters",
     "merge_adapters",
-    "save_adapted",
 ]
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _LANGUAGE_MODEL = "model.language_model"  # of every family here
 
 
-def adapters(recipe: Recipe, model: Any) -> Any:
-    """What TRL's trainers take as `peft_config`; None for a recipe without `lora`.
+def adapters(lora: Lora | None, model: Any) -> Any:
+    """Return what TRL's trainers take as `peft_config`; None without `lora`.
 
     Raises:
         UserError: a target that no linear layer of the language model is called by.
     """
-    if recipe.lora is None:
+    if lora is None:
         return None
     from peft import LoraConfig
 
@@ -49,15 +49,15 @@ def adapters(recipe: Recipe, model: Any) -> Any:
         for name, module in model.named_modules()
         if name.startswith(f"{_LANGUAGE_MODEL}.") and isinstance(module, torch.nn.Linear)
     }
-    for target in recipe.lora.targets:
+    for target in lora.targets:
         if target not in names:
             raise unknown_name("lora.targets: linear layer", target, sorted(names))
-    targets = "|".join(map(re.escape, recipe.lora.targets))
+    targets = "|".join(map(re.escape, lora.targets))
     return LoraConfig(
         task_type="CAUSAL_LM",
-        r=recipe.lora.rank,
-        lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  # any number scales
-        lora_dropout=recipe.lora.dropout,
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # any number scales
+        lora_dropout=lora.dropout,
         target_modules=rf"{re.escape(_LANGUAGE_MODEL)}\..*\.({targets})",
     )
 
@@ -77,23 +77,18 @@ def load_adapters(folder: str | Path, model: Any) -> None:
         raise UserError(f"checkpoint {folder}: its adapters are of another model")
 
 
-def save_adapted(trainer: Any, recipe: Recipe, folder: Path) -> None:
-    """Leave in `folder` what a finished training with adapters is: a whole model, or they alone.
+def finish_adapters(base: str, folder: Path, *, merge: bool) -> None:
+    """Make of the adapters that peft wrote to `folder` what a training leaves there.
 
-    Every process has to call this; the first one writes. The whole model is made of the base's
-    weights as they are on disk, in their own type, so nothing of how training held them is in it.
+    That is a whole model where they `merge`, made of the base's weights as they are on disk, in
+    their own type, so nothing of how training held them is in it; else the adapters alone, which
+    name `base`.
     """
-    from sharegptvideo.training.launch import save_whole
-
-    assert recipe.lora is not None
-    save_whole(trainer, folder)
-    if not trainer.is_world_process_zero():
-        return
     (folder / "README.md").unlink(missing_ok=True)  # peft's card, a form to fill in
     config = read_json(folder / ADAPTER_CONFIG)
-    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": recipe.model})
-    if recipe.lora.merge:
-        _write_merged(recipe.model, folder, folder)
+    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": base})
+    if merge:
+        _write_merged(base, folder, folder)
         (folder / ADAPTER_CONFIG).unlink()
         (folder / ADAPTER_WEIGHTS).unlink()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -16,15 +17,18 @@ from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.hub import TEST_REPO, hub_errors, repo_of
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.checks import check_push
-from sharegptvideo.training.launch import processes
-from sharegptvideo.training.recipes import DpoRecipe, Hub, Recipe
+from sharegptvideo.training.curves import draw_accuracy, draw_curves
+from sharegptvideo.training.evaluating import read_evaluations
+from sharegptvideo.training.launch import processes, save_whole
+from sharegptvideo.training.lora import finish_adapters
+from sharegptvideo.training.recipes import DpoRecipe, Hub, Lora, Recipe
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
     from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
-__all__ = ["push_model", "pushed", "write_card"]
+__all__ = ["finish_run", "push_model", "pushed", "save_model", "write_card"]
 
 Row = dict[str, Any]
 _ROWS = 12
@@ -41,6 +45,59 @@ _STAGES = {
     "sft": "supervised fine-tuning",
     "dpo": "direct preference optimisation",
 }
+
+
+_TITLES = {
+    "pretrain": "Pre-training on captions",
+    "sft": "Supervised fine-tuning",
+    "dpo": "Direct preference optimisation",
+}
+
+
+def save_model(trainer: Any, base: str, lora: Lora | None, folder: Path) -> None:
+    """Write the trained model to `folder`: whole, or with `lora.merge: false` its adapters.
+
+    Every process has to call this; the first one writes.
+
+    Args:
+        base: the model that the training started from.
+    """
+    processes().first(lambda: shutil.rmtree(folder, ignore_errors=True))
+    save_whole(trainer, folder)
+    if not trainer.is_world_process_zero():
+        return
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths
+    if lora is not None:
+        finish_adapters(base, folder, merge=lora.merge)
+
+
+def finish_run(state: Any, run: RunFolder, seconds: float) -> None:
+    """Draw the curves, write the card, and mark the run as finished, in the first process.
+
+    Args:
+        state: the trainer's, after training.
+        seconds: of this sitting, for the record.
+    """
+    if state.is_world_process_zero:
+        log = [entry for entry in state.log_history if "loss" in entry]
+        draw_curves(log, run.path / "loss.png", title=_TITLES[run.recipe.stage])
+        evaluations = read_evaluations(run.path)
+        draw_accuracy(evaluations, run.path / "accuracy.png")
+        _note_failed(run, evaluations)
+        write_card(run, run.staged, log, evaluations, state.global_step, seconds)
+        run.finish(log, state.global_step, seconds)
+    processes().wait()
+
+
+def _note_failed(run: RunFolder, evaluations: Sequence[Row]) -> None:
+    """Note how many evaluations are missing from the curve."""
+    steps = {row["step"] for row in evaluations}
+    failed = sorted({row["step"] for row in evaluations if row["status"] == "failed"})
+    if failed:
+        run.note(
+            f"{len(failed)} of {len(steps)} evaluations failed (at step "
+            f"{', '.join(map(str, failed))}) and are missing from the curve; evals.jsonl says why"
+        )
 
 
 def write_card(
@@ -92,7 +149,7 @@ def write_card(
             for row in _some([row for row in good if row["task"] == task])
         ],
         load_command=_command(name, good),
-        load_code=_code(name, recipe, staged, adapters=adapters),
+        load_code=_code(name, recipe, adapters=adapters),
         limitations=_limitations(recipe, state, good),
         made_with=", ".join(f"{k} {v}" for k, v in state["versions"].items())
         + f"; training version {state['training_version']}.",
@@ -247,7 +304,7 @@ def _command(name: str, rows: Sequence[Row]) -> str:
     return f"sharegptvideo eval run --model hf:{name} --task {task} --judge answer-match --out RUN"
 
 
-def _code(name: str, recipe: Recipe, staged: Path, *, adapters: bool) -> str:
+def _code(name: str, recipe: Recipe, *, adapters: bool) -> str:
     if adapters:
         return (
             "from peft import PeftModel\n"
@@ -255,22 +312,16 @@ def _code(name: str, recipe: Recipe, staged: Path, *, adapters: bool) -> str:
             f'model = AutoModelForImageTextToText.from_pretrained("{_base_name(recipe)}")\n'
             f'model = PeftModel.from_pretrained(model, "{name}")'
         )
-    own = read_json(staged / "config.json").get("model_type") == "video_llava"
-    kind = "VideoLanguageModel" if own else "GeneralVideoModel"
-    frames = f"frames = sample_frames('clip.mp4', {recipe.frames}).frames"
-    ask = (
-        "model.generate([(frames, 'What happens?')])[0][0]"
-        if own
-        else "model.generate(frames, ['What happens?'])[0]"
-    )
     return "\n".join(
         [
             "from sharegptvideo.media import sample_frames",
-            f"from sharegptvideo.models import {kind}",
+            "from sharegptvideo.models import Request, SamplingParams, open_model",
             "",
-            f'model = {kind}.from_pretrained("{name}")',
-            frames.replace("'", '"'),
-            f"print({ask})".replace("'", '"'),
+            f'model = open_model("hf:{name}")',
+            f'frames, indices = sample_frames("clip.mp4", {recipe.frames})',
+            'requests = [Request("What happens?", frames, indices)]',
+            "for answer in model.generate(requests, SamplingParams()):",
+            "    print(answer.text)",
         ]
     )
 

@@ -40,7 +40,15 @@ from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.recipes import NOT_HASHED, Recipe, recipe_hash
 
-__all__ = ["COMPLETE", "TRAINING_VERSION", "RunFolder", "TrainResult", "environment", "versions"]
+__all__ = [
+    "COMPLETE",
+    "TRAINING_VERSION",
+    "RunFolder",
+    "TrainResult",
+    "checkpoint_step",
+    "environment",
+    "versions",
+]
 
 COMPLETE = "complete"
 """File that marks a checkpoint as whole; one without it was being written when the end came."""
@@ -98,13 +106,14 @@ class RunFolder:
             model is to be pushed cannot be.
     """
 
-    def __init__(self, recipe: Recipe, tell: Callable[[str], None] | None = None) -> None:
-        """`tell` gets each note as it is made."""
+    def __init__(self, recipe: Recipe, report: Callable[[str], None] | None = None) -> None:
+        """Open it; `report` gets each note as it is made."""
         self.recipe = recipe
-        self._tell = tell
+        self._report = report
         self.path = Path(recipe.output)
         self.checkpoints = self.path / "checkpoints"
         self.rows = self.checkpoints / "rows"
+        self.staged = self.checkpoints / "final"
         self.log = self.path / "log.jsonl"
         self._record = self.path / "run.json"
         self._hash = recipe_hash(recipe)
@@ -132,30 +141,47 @@ class RunFolder:
         """Whether the model is there already."""
         return self.state.get("status") == "finished"
 
-    def result(self) -> TrainResult:
-        """What the finished run reported."""
+    @property
+    def model_sha256(self) -> str:
+        """The hash of the starting weights, once the run has started."""
+        return str(self.state["model_sha256"])
+
+    def result(self, *, resumed_from: int | None = None, already_done: bool = True) -> TrainResult:
+        """Return what the finished run has recorded.
+
+        Args:
+            resumed_from: the step of the checkpoint that this sitting went on from.
+            already_done: whether it was finished before.
+        """
         self.state = read_json(self._record)  # one process has written it for all
         log = [row for _, row in read_jsonl(self.log)]
         known = {key: self.state[key] for key in ("steps", "rows", "seconds", "loss", "notes")}
         known |= {key: self.state[key] for key in ("accuracy", "pushed") if key in self.state}
-        return TrainResult(self.path, self.recipe.stage, **known, already_done=True, log=log)
+        return TrainResult(
+            self.path,
+            self.recipe.stage,
+            **known,
+            resumed_from=resumed_from,
+            already_done=already_done,
+            log=log,
+        )
 
     def note(self, text: str, *, step: int | None = None) -> None:
-        """Tell a line now and keep it in run.json; `step` is when it was found, if in a step."""
+        """Report a line now and keep it in run.json, with the step in which it came up, if any."""
         if text not in self.state["notes"]:
             self.state["notes"].append(text)
             if step is not None:
                 self.state.setdefault("warnings", []).append({"step": step, "text": text})
             write_json(self._record, self.state)
-            self.tell(text)
+            self.report(text)
 
-    def tell(self, text: str) -> None:
-        """Tell a line now, without keeping it."""
-        if self._tell:
-            self._tell(text)
+    def report(self, text: str) -> None:
+        """Report a line now, without keeping it."""
+        if self._report:
+            self._report(text)
 
     def rewind(self, step: int) -> None:
-        """Forget what was noted in steps behind `step`: a resumed training will do them again."""
+        """Drop what was noted in steps after `step`: a resumed training will do them again."""
         warnings = self.state.get("warnings", [])
         self.state["warnings"] = [one for one in warnings if one["step"] <= step]
         gone = {one["text"] for one in warnings if one["step"] > step}
@@ -222,7 +248,7 @@ class RunFolder:
         text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
         write_text(self.path / "recipe.yaml", text)
         for note in data.notes():
-            self.tell(note)
+            self.report(note)
         if unversioned:
             self.note(
                 f"begun by a package that recorded no training version; the steps from here on are "
@@ -235,14 +261,15 @@ class RunFolder:
         whole: list[tuple[int, Path]] = []
         for folder in self.checkpoints.glob("checkpoint-*"):
             if (folder / COMPLETE).exists():
-                whole.append((int(folder.name.rpartition("-")[2]), folder))
+                whole.append((checkpoint_step(folder), folder))
             elif processes().is_first:
                 shutil.rmtree(folder)
         processes().wait()
         return max(whole)[1] if whole else None
 
-    def finish(self, staged: Path, log: list[dict[str, Any]], steps: int, seconds: float) -> None:
-        """Move the saved model into place, copy the processor's config, say that it is done."""
+    def finish(self, log: list[dict[str, Any]], steps: int, seconds: float) -> None:
+        """Move the saved model into place, copy the processor's config, mark the run finished."""
+        staged = self.staged
         _copy_processor(self.recipe.model, staged)
         follow_umask(staged.iterdir())
         for file in sorted(staged.iterdir()):
@@ -261,6 +288,11 @@ class RunFolder:
         )
         write_json(self._record, self.state)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Return the step after which a checkpoint was written."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def _copy_processor(model: str, to: Path) -> None:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sharegptvideo.training.outputs import pushed
 from sharegptvideo.training.recipes import SftRecipe
 from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
 if TYPE_CHECKING:
+    from sharegptvideo._concurrency import Progress
     from sharegptvideo.training.evaluating import Evaluator
 
 __all__ = ["run_sft"]
@@ -19,8 +19,8 @@ __all__ = ["run_sft"]
 def run_sft(
     recipe: SftRecipe,
     *,
-    progress: Callable[[int, int, str], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    report: Callable[[str], None] | None = None,
     evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Train on the answers of the recipe's rows and leave a whole model in `recipe.output`.
@@ -31,7 +31,7 @@ def run_sft(
 
     Args:
         progress: called as `progress(done, total, what)`.
-        tell: gets warnings and other notes, a line each, as they come up.
+        report: gets warnings and other notes, a line each, as they come up.
         evaluator: asks and judges where the recipe has `eval`.
 
     Raises:
@@ -41,46 +41,61 @@ def run_sft(
     """
     from trl.trainer.sft_config import SFTConfig
 
+    from sharegptvideo.training.callbacks import attach_callbacks
     from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.lora import adapters
+    from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.packing import packed
     from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,
-        attach,
-        complete,
         quiet_and_quick,
+        train,
         trainer_arguments,
     )
+    from sharegptvideo.training.workers import worker_faults
 
-    run = RunFolder(recipe, tell)
+    run = RunFolder(recipe, report)
     if run.finished:
         return pushed(run, run.result())
-    start, length = time.monotonic(), recipe.optimisation.max_length
+    start = time.monotonic()
 
-    with quiet_and_quick(), full_disk_in_training(run.path):
+    with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
+        # Model and data
         family = open_family(recipe)
-        dataset, report = training_rows(recipe, family, run)
-        run.start(report)
-
+        dataset, data_report = training_rows(recipe, family, run)
+        run.start(data_report)
         family.freeze(recipe.freeze)
-        check_room(recipe, family, report.used)
+        check_room(recipe, family, data_report.used)
+
+        # Trainer
         trainer = VideoSFTTrainer(
             model=family.model,
             args=SFTConfig(
-                **trainer_arguments(recipe, run),
+                **trainer_arguments(recipe, run.checkpoints),
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
-            data_collator=SftCollator(ClipCache(family.reader), length, share=recipe.sharing.video),
+            data_collator=SftCollator(
+                ClipCache(family.reader),
+                recipe.optimisation.max_length,
+                share=recipe.sharing.video,
+            ),
             train_dataset=packed(dataset, recipe, family.reader.count),
             processing_class=family.tokenizer,
-            peft_config=adapters(recipe, family.model),
+            peft_config=adapters(recipe.lora, family.model),
         )
         trainer.share(family, recipe.sharing)
         if not recipe.data.stream:
-            use_features(trainer, recipe, run, dataset["video_path"], progress)
-        stop = attach(trainer, run, progress, evaluator)
-        return complete(trainer, run, stop, start)
+            use_features(trainer, recipe, dataset["video_path"], run.note, progress)
+
+        # Train
+        stop = attach_callbacks(trainer, run, progress, evaluator)
+        resumed_from = train(trainer, run, stop)
+
+        # Save
+        save_model(trainer, recipe.model, recipe.lora, run.staged)
+        finish_run(trainer.state, run, seconds=time.monotonic() - start)
+        return pushed(run, run.result(resumed_from=resumed_from, already_done=False))

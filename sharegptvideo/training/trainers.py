@@ -1,41 +1,25 @@
-"""TRL's trainers for clips: their arguments, their callbacks, and the little that is changed."""
+"""TRL's trainers for clips: their arguments, the little that is changed, and a run of them."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import shutil
-import time
 import warnings
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback
 from trl.trainer import dpo_trainer, utils
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from sharegptvideo._io import dumps, follow_umask, write_jsonl, write_text
-from sharegptvideo.errors import Interrupted, UserError
+from sharegptvideo.errors import Interrupted
 from sharegptvideo.models import quiet_transformers
-from sharegptvideo.training.callbacks import (
-    PROJECT,
-    StopAfterStep,
-    StopSignal,
-    look_on,
-    tell_failed_evaluations,
-)
-from sharegptvideo.training.curves import draw_accuracy, draw_curves
+from sharegptvideo.training.callbacks import PROJECT, StopAfterStep
 from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
-from sharegptvideo.training.evaluating import read_evaluations
-from sharegptvideo.training.launch import prepare_shards, processes, save_whole
-from sharegptvideo.training.lora import has_adapters, load_adapters, save_adapted
-from sharegptvideo.training.outputs import pushed, write_card
-from sharegptvideo.training.run_dir import COMPLETE, RunFolder, TrainResult
+from sharegptvideo.training.launch import prepare_shards
+from sharegptvideo.training.lora import has_adapters, load_adapters
+from sharegptvideo.training.run_dir import RunFolder, checkpoint_step
 from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.sharing import share_clips
 from sharegptvideo.training.streaming import ByWindow, StreamedRows
@@ -44,33 +28,30 @@ from sharegptvideo.training.workers import (
     CheckedRows,
     batches_of,
     loader_arguments,
-    worker_faults,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from datasets import Dataset
 
-    from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipes import Recipe, Sharing
 
 __all__ = [
     "VideoDPOTrainer",
     "VideoSFTTrainer",
-    "attach",
-    "complete",
     "quiet_and_quick",
+    "train",
     "trainer_arguments",
 ]
 
 
-def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
-    """The arguments that SFTConfig and DPOConfig share."""
+def trainer_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
+    """Return the arguments that SFTConfig and DPOConfig share."""
     o = recipe.optimisation
     return {
-        "output_dir": str(run.checkpoints),
+        "output_dir": str(checkpoints),
         "learning_rate": o.learning_rate,
         "lr_scheduler_type": o.scheduler,
         "warmup_steps": o.warmup_ratio,  # below 1 it is a share of all steps
@@ -98,19 +79,12 @@ def trainer_arguments(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "dataloader_pin_memory": torch.cuda.is_available(),
         "max_length": None,  # the collators cut
         **loader_arguments(recipe.data),
-        "report_to": [],  # `look_on` sees to it
+        "report_to": [],  # `attach_callbacks` adds them
         "run_name": Path(recipe.output).name,
         "project": PROJECT,
         "disable_tqdm": True,
         "log_level": "error",
     }
-
-
-_TITLES = {
-    "pretrain": "Pre-training on captions",
-    "sft": "Supervised fine-tuning",
-    "dpo": "Direct preference optimisation",
-}
 
 
 class _Common:
@@ -236,62 +210,6 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
         return dataset
 
 
-class _Record(TrainerCallback):
-    """Logs to the run folder, marks whole checkpoints, tells the progress display."""
-
-    def __init__(self, run: RunFolder, progress: Callable[[int, int, str], None] | None) -> None:
-        self.run = run
-        self.progress = progress
-        self.what = f"training ({run.recipe.stage})"
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
-        # After a resume the file may hold steps behind the checkpoint; they will come again.
-        if state.is_world_process_zero:
-            write_jsonl(self.run.log, state.log_history)
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
-        entry = state.log_history[-1]
-        loss = entry.get("loss")
-        if loss is not None and not math.isfinite(loss):
-            raise UserError(
-                f"step {state.global_step}: the loss is {loss}; lower optimisation.learning_rate",
-                exit_code=1,
-            )
-        if state.is_world_process_zero and "loss" in entry:
-            with self.run.log.open("a", encoding="utf-8") as file:
-                file.write(dumps(entry) + "\n")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
-        if state.global_step >= state.max_steps:
-            control.should_log = True  # the end belongs on the curve
-        if self.progress and state.is_world_process_zero:
-            self.progress(state.global_step, state.max_steps, self.what)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
-        processes().wait()  # each writes its own shards and generators
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            follow_umask(folder.rglob("*"))
-            write_text(folder / COMPLETE, f"step {state.global_step}\n")
-
-
-def attach(
-    trainer: Any,
-    run: RunFolder,
-    progress: Callable[[int, int, str], None] | None,
-    evaluator: Evaluator | None = None,
-) -> StopSignal:
-    """Record the run, look on, and keep transformers from printing to stdout.
-
-    Returns the signal that may stop the training, for `complete`.
-    """
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Record(run, progress))
-    stop = StopSignal(run.tell)
-    look_on(trainer, run, evaluator, stop)
-    return stop
-
-
 @contextlib.contextmanager
 def quiet_and_quick() -> Iterator[None]:
     """Silence advice that is not for our users; on a CPU, score answer positions only.
@@ -319,52 +237,26 @@ def quiet_and_quick() -> Iterator[None]:
         trl_utils._use_triton, trl_dpo.hash_module = old, old_hash
 
 
-def complete(trainer: Any, run: RunFolder, stop: StopSignal, start: float) -> TrainResult:
-    """Train from the last whole checkpoint on, save the model, draw the curves.
+def train(trainer: Any, run: RunFolder, stop: StopAfterStep) -> int | None:
+    """Train from the last whole checkpoint on, and return its step; None from the beginning.
 
     Args:
-        stop: what `attach` returned.
-        start: `time.monotonic()` of when the run began, for its seconds.
+        stop: as `attach_callbacks` returned it.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM in the training; its checkpoint is written.
     """
-    group, checkpoint = processes(), run.last_checkpoint()
-    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
-    if resumed is not None:
-        run.tell(f"resuming from step {resumed}")
-    _train(trainer, run, stop, checkpoint)
-    staged = run.checkpoints / "final"
-    group.first(lambda: shutil.rmtree(staged, ignore_errors=True))
-    if run.recipe.lora:
-        save_adapted(trainer, run.recipe, staged)
-    else:
-        save_whole(trainer, staged)
-    state = trainer.state
-    seconds = time.monotonic() - start
-    if state.is_world_process_zero:
-        (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths
-        log = [entry for entry in state.log_history if "loss" in entry]
-        draw_curves(log, run.path / "loss.png", title=_TITLES[run.recipe.stage])
-        evaluations = read_evaluations(run.path)
-        draw_accuracy(evaluations, run.path / "accuracy.png")
-        tell_failed_evaluations(run)
-        write_card(run, staged, log, evaluations, state.global_step, seconds)
-        run.finish(staged, log, state.global_step, seconds)
-    group.wait()
-    result = run.result()
-    return pushed(run, replace(result, resumed_from=resumed, already_done=False))
-
-
-def _train(trainer: Any, run: RunFolder, stop: StopSignal, checkpoint: Path | None) -> None:
-    last = StopAfterStep(stop)
-    trainer.add_callback(last)
-    with worker_faults(run.recipe.data), stop.caught():
+    checkpoint = run.last_checkpoint()
+    step = checkpoint_step(checkpoint) if checkpoint else None
+    if step is not None:
+        run.report(f"resuming from step {step}")
+    with stop.signal.caught():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     try:
-        last.finish(trainer.state.global_step, trainer.state.max_steps)
+        stop.finish(trainer.state.global_step, trainer.state.max_steps)
     except Interrupted:
         # Loader workers end with their loader; at exit torch would give each of them five seconds.
         trainer.callback_handler.train_dataloader = None
         trainer.accelerator.free_memory()
         raise
+    return step

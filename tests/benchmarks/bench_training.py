@@ -33,7 +33,7 @@ from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
-    attach,
+    attach_callbacks,
     quiet_and_quick,
     trainer_arguments,
 )
@@ -77,7 +77,7 @@ def trainer_ms(stage: str, start: Path, out: Path, steps: int, *, share: bool = 
         collate, rows = collated(stage, family, size * steps, share)
         family.freeze(recipe.freeze)
         run = RunFolder(recipe)
-        arguments = trainer_arguments(recipe, run)
+        arguments = trainer_arguments(recipe, run.checkpoints)
         arguments.update(max_steps=steps, save_strategy="no", logging_steps=steps)
         run.start(DataReport(used=len(rows)))
         common = {
@@ -94,7 +94,7 @@ def trainer_ms(stage: str, start: Path, out: Path, steps: int, *, share: bool = 
             skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
             trainer = VideoSFTTrainer(args=SFTConfig(**arguments, **skip), **common)
         trainer.share(family, recipe.sharing)
-        attach(trainer, run, None)
+        attach_callbacks(trainer, run, None)
         begin = time.process_time()
         trainer.train()
         spent = time.process_time() - begin

@@ -15,9 +15,14 @@ from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.models import ClipTimes, GeneralVideoModel, conversation, render_question
-from sharegptvideo.models.adapters import open_model
-from sharegptvideo.models.processors import clip_metadata
+from sharegptvideo.models import (
+    ClipTimes,
+    GeneralVideoModel,
+    conversation,
+    open_model,
+    render_question,
+)
+from sharegptvideo.models.processor import clip_metadata
 from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_names, run_recipe
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset
@@ -139,7 +144,7 @@ def sft_trainer(recipe: SftRecipe) -> tuple[Any, Any]:
     trainer = VideoSFTTrainer(
         model=family.model,
         args=SFTConfig(
-            **trainer_arguments(recipe, RunFolder(recipe)),
+            **trainer_arguments(recipe, RunFolder(recipe).checkpoints),
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         data_collator=SftCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
@@ -158,7 +163,7 @@ def dpo_trainer(recipe: DpoRecipe) -> tuple[Any, Any]:
     family.freeze(recipe.freeze)
     trainer = VideoDPOTrainer(
         model=family.model,
-        args=DPOConfig(**trainer_arguments(recipe, RunFolder(recipe)), beta=0.7),
+        args=DPOConfig(**trainer_arguments(recipe, RunFolder(recipe).checkpoints), beta=0.7),
         data_collator=PreferenceCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
         train_dataset=rows,
         processing_class=family.tokenizer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.models import build_tiny
 from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe
+from tests.support.warm_python import WarmPython
 
 COLOURS = {
     "red": (200, 30, 30),
@@ -163,3 +164,11 @@ def common(release: Path, model: Path, output: Path, steps: int = 6) -> list[str
         "optimisation.epochs=null",
         f"optimisation.max_steps={steps}",
     ]
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """Commands in processes of their own that have the heavy packages imported."""
+    server = WarmPython()
+    yield server
+    server.close()

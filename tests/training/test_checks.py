@@ -46,7 +46,7 @@ def test_a_row_without_a_clip_is_never_another_rows(
     assert "data.missing_media=skip" in text
     told: list[str] = []
     recipe = change(recipe, data={"missing_media": "skip"}, optimisation={"max_steps": 1})
-    result = run_sft(recipe, tell=told.append)
+    result = run_sft(recipe, report=told.append)
     assert result.rows == 6
     assert any("2 rows without a clip left out: clip_green_0" in line for line in told)
 
@@ -62,7 +62,7 @@ def test_cut_answers_are_told_before_training(sft_recipe: SftRecipe, change: Cha
             seen.append((done, len(told)))
 
     recipe = change(sft_recipe, optimisation={"max_length": 36, "max_steps": 1})
-    result = run_sft(recipe, tell=told.append, progress=progress)
+    result = run_sft(recipe, report=told.append, progress=progress)
     assert told == ["8 of 8 rows cut to max_length"] == result.notes
     assert seen[0] == (1, 1)
 
@@ -81,7 +81,7 @@ def test_a_pair_with_equal_sides(
         run_dpo(recipe)
     told: list[str] = []
     recipe = change(recipe, dpo={"equal_pairs": "skip"})
-    assert run_dpo(recipe, tell=told.append).rows == 3
+    assert run_dpo(recipe, report=told.append).rows == 3
     assert told[0] == f"1 pairs of equal answers left out: {rows[1]['id']}"
 
 

@@ -39,7 +39,7 @@ def trainer_of(recipe: DpoRecipe, policy: Any) -> tuple[VideoDPOTrainer, Any]:
     family.model = policy
     rows, _ = preference_dataset(recipe.data, family, max_length=128)
     family.freeze(recipe.freeze)
-    arguments = trainer_arguments(recipe, RunFolder(recipe))
+    arguments = trainer_arguments(recipe, RunFolder(recipe).checkpoints)
     trainer = VideoDPOTrainer(
         model=policy,
         ref_model=load_model(recipe.model, dtype="float32"),

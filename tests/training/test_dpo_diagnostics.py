@@ -11,9 +11,9 @@ import pytest
 
 from sharegptvideo._io import read_json, write_jsonl
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_recipe
-from sharegptvideo.training.dpo_diagnostics import Settings, Watch
+from sharegptvideo.training.dpo_diagnostics import Diagnostics, DpoSettings
 
-PLAIN = Settings(beta=0.1, pairs=10, warmup=0, steps=100)
+PLAIN = DpoSettings(beta=0.1, pairs=10, warmup=0, steps=100)
 
 
 def entry(step: int, **figures: float) -> dict[str, Any]:
@@ -25,12 +25,12 @@ def entry(step: int, **figures: float) -> dict[str, Any]:
     return {"step": step, "loss": 0.6, **found}
 
 
-def warnings(watch: Watch, entries: list[dict[str, Any]]) -> list[str]:
-    return [text for one in entries for text in watch.see(one)]
+def warnings(watch: Diagnostics, entries: list[dict[str, Any]]) -> list[str]:
+    return [text for one in entries for text in watch.log_warnings(one)]
 
 
 def test_a_training_that_goes_well_is_not_warned_of() -> None:
-    assert warnings(Watch(PLAIN), [entry(step) for step in range(1, 101)]) == []
+    assert warnings(Diagnostics(PLAIN), [entry(step) for step in range(1, 101)]) == []
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_training_that_goes_well_is_not_warned_of() -> None:
     [(0.5, True), (0.30, True), (0.569, True), (0.570, False), (0.65, False)],
 )
 def test_accuracy_is_held_against_chance(accuracy: float, warned: bool) -> None:
-    found = warnings(Watch(PLAIN), [entry(step, accuracy=accuracy) for step in range(1, 41)])
+    found = warnings(Diagnostics(PLAIN), [entry(step, accuracy=accuracy) for step in range(1, 41)])
     assert len(found) == warned
     if warned:
         assert f"step 20: reward accuracy is stuck at {accuracy:.2f} ± 0.07 (200 pairs" in found[0]
@@ -48,33 +48,33 @@ def test_accuracy_is_held_against_chance(accuracy: float, warned: bool) -> None:
 def test_chance_needs_pairs_and_is_not_looked_for_in_the_warm_up() -> None:
     """Of 19 steps of 10 pairs nothing can be said; nor of 20 when the first ten warm up."""
     entries = [entry(step, accuracy=0.5) for step in range(1, 30)]
-    assert warnings(Watch(PLAIN), entries[:19]) == []
-    warming = Settings(beta=0.1, pairs=10, warmup=10, steps=100)
-    assert warnings(Watch(warming), entries) == []
-    found = warnings(Watch(warming), [*entries, entry(30, accuracy=0.5)])
+    assert warnings(Diagnostics(PLAIN), entries[:19]) == []
+    warming = DpoSettings(beta=0.1, pairs=10, warmup=10, steps=100)
+    assert warnings(Diagnostics(warming), entries) == []
+    found = warnings(Diagnostics(warming), [*entries, entry(30, accuracy=0.5)])
     assert len(found) == 1
     assert "(200 pairs since step 11)" in found[0]
 
 
 def test_in_a_long_training_a_tenth_of_it_is_looked_at() -> None:
     """10,000 pairs: the first 1,000 have to pass, however large a step is."""
-    long = Settings(beta=0.1, pairs=100, warmup=0, steps=100)
+    long = DpoSettings(beta=0.1, pairs=100, warmup=0, steps=100)
     entries = [entry(step, accuracy=0.5) for step in range(1, 11)]
-    assert warnings(Watch(long), entries[:9]) == []
-    assert len(warnings(Watch(long), entries)) == 1
+    assert warnings(Diagnostics(long), entries[:9]) == []
+    assert len(warnings(Diagnostics(long), entries)) == 1
 
 
 def test_accuracy_that_rises_late_and_lines_of_several_steps() -> None:
     """A line of n steps weighs n times as much: 0.9 over 15 steps, then 0.5 over 5, is 0.8."""
     entries = [entry(1, accuracy=0.0), entry(16, accuracy=0.9), entry(21, accuracy=0.5)]
-    assert warnings(Watch(PLAIN), entries) == []
+    assert warnings(Diagnostics(PLAIN), entries) == []
     turned = [entry(1, accuracy=0.0), entry(6, accuracy=0.9), entry(21, accuracy=0.45)]
-    assert len(warnings(Watch(PLAIN), turned)) == 1
+    assert len(warnings(Diagnostics(PLAIN), turned)) == 1
 
 
 def test_each_is_told_once() -> None:
     entries = [entry(step, accuracy=0.5, margin=30.0) for step in range(1, 101)]
-    found = warnings(Watch(PLAIN), entries)
+    found = warnings(Diagnostics(PLAIN), entries)
     assert len(found) == 2
     assert "the margin between chosen and rejected has grown to 30.0" in found[0]
 
@@ -95,8 +95,8 @@ def test_chosen_answers_that_become_less_likely(
     chosen: float, margin: float, logp: float, warned: bool
 ) -> None:
     entries = [entry(step, chosen=chosen, margin=margin, logp=logp) for step in range(1, 6)]
-    assert warnings(Watch(PLAIN), entries[:4]) == [], "50 pairs at the least"
-    found = warnings(Watch(PLAIN), entries)
+    assert warnings(Diagnostics(PLAIN), entries[:4]) == [], "50 pairs at the least"
+    found = warnings(Diagnostics(PLAIN), entries)
     assert len(found) == warned
     if warned and chosen == -2.0:
         assert "log-probability -60.0, -40.0 under the reference" in found[0]
@@ -106,18 +106,18 @@ def test_chosen_answers_that_become_less_likely(
 @pytest.mark.parametrize(("margin", "warned"), [(10.1, True), (9.9, False), (-20.0, False)])
 def test_margin(margin: float, warned: bool) -> None:
     entries = [entry(step, margin=margin) for step in range(1, 10)]
-    assert len(warnings(Watch(PLAIN), entries)) == warned
+    assert len(warnings(Diagnostics(PLAIN), entries)) == warned
 
 
 def lengths(words: float, *, error: float = 0.1, step: int = 5, first: float = 10.0) -> list[str]:
-    watch = Watch(PLAIN)
+    watch = Diagnostics(PLAIN)
     rows = [
         {"step": 0, "task": "t", "words": first, "words_se": error},
         {"step": step, "task": "t", "words": words, "words_se": error},
     ]
-    assert watch.see_evaluation(rows[0]) == []
-    assert watch.see_evaluation(rows[1] | {"task": "another"}) == [], "of another task"
-    return watch.see_evaluation(rows[1])
+    assert watch.evaluation_warnings(rows[0]) == []
+    assert watch.evaluation_warnings(rows[1] | {"task": "another"}) == [], "of another task"
+    return watch.evaluation_warnings(rows[1])
 
 
 def test_length_of_answers() -> None:
@@ -131,10 +131,10 @@ def test_length_of_answers() -> None:
 
 
 def test_only_dpo_is_watched() -> None:
-    watch = Watch(None)
+    watch = Diagnostics(None)
     assert warnings(watch, [entry(step, accuracy=0.0, margin=99.0) for step in range(1, 99)]) == []
     for step, words in ((0, 5.0), (1, 50.0)):
-        assert watch.see_evaluation({"step": step, "task": "t", "words": words}) == []
+        assert watch.evaluation_warnings({"step": step, "task": "t", "words": words}) == []
 
 
 # Real trainings.
@@ -179,7 +179,7 @@ def many_pairs(
 def test_random_labels_are_noticed_in_training(many_pairs: Callable[..., DpoRecipe]) -> None:
     told: list[str] = []
     recipe = many_pairs(random_labels=True, learning_rate=1e-5)
-    result = run_recipe(recipe, tell=told.append)
+    result = run_recipe(recipe, report=told.append)
     stuck = [text for text in told if "reward accuracy is stuck at 0." in text]
     assert len(stuck) == 1
     assert stuck[0] in result.notes
@@ -193,7 +193,7 @@ def test_labels_that_can_be_learnt_and_a_resume_are_quiet(
 ) -> None:
     told: list[str] = []
     recipe = many_pairs(random_labels=False, learning_rate=1e-3)
-    log = run_recipe(recipe, tell=told.append).log
+    log = run_recipe(recipe, report=told.append).log
     assert [text for text in told if text.startswith("step ")] == []
     assert log[-1]["rewards/accuracies"] > 0.6, "the test needs one that learns"
 
@@ -213,11 +213,11 @@ def test_a_huge_learning_rate_is_noticed_and_a_resume_does_not_repeat_it(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(recipe, tell=told.append, progress=stop)
+        run_recipe(recipe, report=told.append, progress=stop)
     first = [text for text in told if "less likely" in text]
     assert len(first) == 1
     assert int(first[0].split(":")[0].removeprefix("step ")) <= 25, "the resume begins behind it"
-    result = run_recipe(recipe, tell=told.append)
+    result = run_recipe(recipe, report=told.append)
     assert result.resumed_from == 25
     assert [text for text in told if "less likely" in text] == first
     assert [text for text in result.notes if "less likely" in text] == first
@@ -236,9 +236,9 @@ def test_what_was_noted_behind_the_checkpoint_is_noted_again(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(recipe, tell=told.append, progress=stop)
+        run_recipe(recipe, report=told.append, progress=stop)
     assert sum("stuck" in text for text in told) == 1
-    result = run_recipe(recipe, tell=told.append)
+    result = run_recipe(recipe, report=told.append)
     stuck = [text for text in told if "stuck" in text]
     assert stuck[0] == stuck[-1], "the same steps, the same figures"
     assert [text for text in result.notes if "stuck" in text] == stuck[:1]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +18,7 @@ import yaml
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import SampleEvaluation, run_evaluation
-from sharegptvideo.models import VideoLanguageModel, answering, load_model
+from sharegptvideo.models import VideoLlavaModel, answering, load_model
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.curves import draw_accuracy
 from sharegptvideo.training.evaluating import read_evaluations
@@ -29,6 +26,7 @@ from sharegptvideo.training.recipes import Evaluation, Lora
 
 if TYPE_CHECKING:
     from tests.conftest import ChatServer
+    from tests.support.warm_python import WarmPython
 
 COLOURS = ("red", "green", "blue", "white")
 
@@ -109,7 +107,9 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation(
     evaluated = with_eval(recipe, settings)
     assert evaluated.eval is not None
     told: list[str] = []
-    result = run_recipe(evaluated, evaluator=SampleEvaluation.of(evaluated.eval), tell=told.append)
+    result = run_recipe(
+        evaluated, evaluator=SampleEvaluation.of(evaluated.eval), report=told.append
+    )
     assert weights(evaluated) == weights(recipe)
     assert [(e["step"], e["loss"]) for e in result.log] == [
         (e["step"], e["loss"]) for e in plain.log
@@ -150,7 +150,7 @@ def test_the_sample_is_drawn_by_its_seed(settings: Evaluation, tiny: Path, tmp_p
     asked = {}
     for seed in (0, 0, 1):
         out = tmp_path / f"run{len(asked)}{seed}"
-        model = VideoLanguageModel.from_pretrained(str(tiny))
+        model = VideoLlavaModel(str(tiny))
         chosen = settings.model_copy(update={"seed": seed, "samples": 5, "max_new_tokens": 2})
         SampleEvaluation.of(chosen).evaluate(model, out, "x")
         ids = [row["id"] for _, row in read_jsonl(out / "predictions.jsonl")]
@@ -206,7 +206,7 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     recipe = with_eval(sft_recipe, settings, judge="openai:judge", base_url=chat_server.url)
     assert recipe.eval is not None
     told: list[str] = []
-    result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval), tell=told.append)
+    result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval), report=told.append)
     rows = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in rows] == [
         (0, "ok"), (3, "failed"), (6, "failed"),
@@ -285,7 +285,7 @@ def test_answering_leaves_a_model_as_it_was(tiny: Path) -> None:
 
     def answer() -> None:
         with answering(model, str(tiny)) as answerer:
-            assert isinstance(answerer, VideoLanguageModel)
+            assert isinstance(answerer, VideoLlavaModel)
             assert answerer.model is model, "no copy"
             assert not any(module.training for module in model.modules())
             random.random()
@@ -311,7 +311,7 @@ def test_adapters_answer_too(
     recipe = with_eval(recipe, settings, every=100)
     run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))  # type: ignore[arg-type]  # is there
     folder = Path(recipe.output)
-    model = VideoLanguageModel.from_pretrained(str(folder))
+    model = VideoLlavaModel(str(folder))
     SampleEvaluation.of(recipe.eval).evaluate(model, folder / "again", "merged")  # type: ignore[arg-type]
     first, last, merged = (
         [(row["id"], row["prediction"]) for _, row in read_jsonl(place / "predictions.jsonl")]
@@ -353,22 +353,26 @@ def test_curve_of_accuracy_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kill_9_in_a_training_with_evaluations(
-    sft_recipe: SftRecipe, settings: Evaluation, change: Callable[..., Any], tmp_path: Path
+    sft_recipe: SftRecipe,
+    settings: Evaluation,
+    change: Callable[..., Any],
+    tmp_path: Path,
+    warm_python: WarmPython,
 ) -> None:
     """The command is killed once step 6 is evaluated; run again it repeats none before that."""
     recipe = with_eval(change(sft_recipe, save_every=2, optimisation={"max_steps": 20}), settings)
     file, evals = tmp_path / "recipe.yaml", Path(recipe.output) / "evals.jsonl"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    command = [sys.executable, "-m", "sharegptvideo", "train", "run", str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+    command = ["-m", "sharegptvideo", "train", "run", str(file)]
+    process = warm_python.start(*command)
     while process.poll() is None and (not evals.exists() or '"step": 6' not in evals.read_text()):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "the training ended before it could be killed"
     before = [line for line in evals.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    again = warm_python.run(*command)
+    assert again.returncode == 0, again.stderr
     assert evals.read_bytes().startswith(b"".join(before))
     assert steps_of(recipe) == [0, 3, 6, 9, 12, 15, 18, 20]
     assert "step 0 (epoch" not in again.stderr

@@ -60,19 +60,26 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+class ReadyError(Exception):
+    """Ends a run where its trainer is ready."""
+
+
 @pytest.fixture
 def trainer_of(monkeypatch: pytest.MonkeyPatch) -> Trained:
     """The trainer that a run makes, as it is before the first step."""
 
     def made(recipe: Any) -> Any:
-        found: list[Any] = []
+        trainers: list[Any] = []
+
+        def train(trainer: Any, *_: Any) -> None:
+            trainers.append(trainer)
+            raise ReadyError
+
         with monkeypatch.context() as patch:
-            patch.setattr(
-                "sharegptvideo.training.trainers.complete",
-                lambda trainer, *_: found.append(trainer),
-            )
-            run_recipe(recipe)
-        return found[0]
+            patch.setattr("sharegptvideo.training.trainers.train", train)
+            with pytest.raises(ReadyError):
+                run_recipe(recipe)
+        return trainers[0]
 
     return made
 

@@ -13,8 +13,7 @@ import torch
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
-from sharegptvideo.models import VideoLanguageModel, load_model
-from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models import Request, SamplingParams, load_model, open_model
 from sharegptvideo.training import (
     DpoRecipe,
     Recipe,
@@ -79,9 +78,12 @@ def test_adapters_alone_and_merged_are_the_same_model(
     whole = merge_adapters(apart.output, tmp_path / "whole")
     assert weights(whole) == weights(merged.output)
     clip = sample_frames(next(Path(str(recipe.data.media)).rglob("*.mp4")), 4).frames
-    asked = [(clip, "What colour is the picture?"), (clip, "Describe the video.")]
-    one, other = (VideoLanguageModel.from_pretrained(str(p)) for p in (whole, merged.output))
-    assert one.generate(asked, max_new_tokens=8) == other.generate(asked, max_new_tokens=8)
+    asked = [Request(text, clip) for text in ("What colour is the picture?", "Describe the video.")]
+    one, other = (
+        list(open_model(f"hf:{path}").generate(asked, SamplingParams(max_new_tokens=8)))
+        for path in (whole, merged.output)
+    )
+    assert one == other
     with pytest.raises(UserError, match="exists"):
         merge_adapters(apart.output, tmp_path / "whole")
     with pytest.raises(UserError, match="no adapter_config"):
@@ -187,7 +189,7 @@ def test_a_bf16_base_is_held_and_left_as_it_is(
         family = open_family(recipe)
         from peft import get_peft_model
 
-        held = get_peft_model(family.model, adapters(recipe, family.model))
+        held = get_peft_model(family.model, adapters(recipe.lora, family.model))
     kinds = {weight.requires_grad: weight.dtype for weight in held.parameters()}
     assert kinds == {True: torch.float32, False: torch.bfloat16}
     run_recipe(recipe)
@@ -199,10 +201,10 @@ def test_what_will_not_do(dpo_recipe: DpoRecipe) -> None:
     family = open_family(dpo_recipe)
     wrong = dpo_recipe.model_copy(update={"lora": Lora(targets=("q_proj", "up_pro"))})
     with pytest.raises(UserError, match=r"unknown .*linear layer 'up_pro'; did you mean up_proj"):
-        adapters(wrong, family.model)
+        adapters(wrong.lora, family.model)
     # k_proj is in the tower too, fc1 is nowhere else: the tower's layers are no targets.
     with pytest.raises(UserError, match="'fc1'"):
-        adapters(dpo_recipe.model_copy(update={"lora": Lora(targets=("fc1",))}), family.model)
+        adapters(Lora(targets=("fc1",)), family.model)
     towers = ["freeze.vision_tower=true", "freeze.projector=true"]
     for name, overrides, cause in (
         ("demo/sft", ["lora.rank=4"], "set freeze.vision_tower=true and freeze.projector=true"),

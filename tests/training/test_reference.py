@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from sharegptvideo.training.precompute.reference import (
 from sharegptvideo.training.recipes import Lora
 from sharegptvideo.training.run_dir import RunFolder
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
+from tests.support.warm_python import WarmPython
 
 Change = Callable[..., Any]
 Trained = Callable[[DpoRecipe], Any]
@@ -61,19 +60,26 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
+class ReadyError(Exception):
+    """Ends a run where its trainer is ready."""
+
+
 @pytest.fixture
 def trainer_of(monkeypatch: pytest.MonkeyPatch) -> Trained:
     """The trainer that `run_dpo` makes, as it is before the first step."""
 
     def made(recipe: DpoRecipe) -> Any:
-        found: list[Any] = []
+        trainers: list[Any] = []
+
+        def train(trainer: Any, *_: Any) -> None:
+            trainers.append(trainer)
+            raise ReadyError
+
         with monkeypatch.context() as patch:
-            patch.setattr(
-                "sharegptvideo.training.trainers.complete",
-                lambda trainer, *_: found.append(trainer),
-            )
-            run_dpo(recipe)
-        return found[0]
+            patch.setattr("sharegptvideo.training.trainers.train", train)
+            with pytest.raises(ReadyError):
+                run_dpo(recipe)
+        return trainers[0]
 
     return made
 
@@ -177,7 +183,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(
                 weight.add_(0.3)
     adapted.train_dataset = adapted.train_dataset.remove_columns(list(COLUMNS))
     fresh = change(recipe, dpo={"reference_cache": str(tmp_path / "fresh")})
-    assert use_reference(adapted, fresh, RunFolder(adapters)) == 4
+    assert use_reference(adapted, fresh, RunFolder(adapters).model_sha256) == 4
     assert torch.allclose(values(adapted), values(whole), atol=1e-5)
 
 
@@ -319,13 +325,16 @@ run_recipe(load_recipe(sys.argv[1]), progress=progress)
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing_that_was_computed(
-    recipe: DpoRecipe, change: Change, computed: list[int], trainer_of: Trained, tmp_path: Path
+    recipe: DpoRecipe,
+    change: Change,
+    computed: list[int],
+    trainer_of: Trained,
+    tmp_path: Path,
+    warm_python: WarmPython,
 ) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    command = [sys.executable, "-c", _KILLED, str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert warm_python.run("-c", _KILLED, file).returncode == -signal.SIGKILL
     assert len(list(Path(str(recipe.dpo.reference_cache)).glob("*.part.jsonl"))) == 1
     found = trainer_of(recipe)
     assert computed == [2]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +17,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models import build_tiny
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, TrainResult, run_recipe
 from sharegptvideo.training.run_dir import COMPLETE, RunFolder
+from tests.support.warm_python import WarmPython
 
 
 def interrupt_at(step: int) -> Callable[[int, int, str], None]:
@@ -119,15 +117,14 @@ def test_killed_before_anything_was_written(sft_recipe: SftRecipe) -> None:
 
 @pytest.mark.slow
 def test_kill_9_and_again(
-    dpo_recipe: DpoRecipe, change: Callable[..., Any], tmp_path: Path
+    dpo_recipe: DpoRecipe, change: Callable[..., Any], tmp_path: Path, warm_python: WarmPython
 ) -> None:
     """The command line is killed once a checkpoint is there, then run again to the end."""
     recipe = change(dpo_recipe, save_every=2, optimisation={"max_steps": 40})
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    command = [sys.executable, "-m", "sharegptvideo", "train", "run", str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+    command = ["-m", "sharegptvideo", "train", "run", str(file)]
+    process = warm_python.start(*command)
     checkpoints = Path(recipe.output) / "checkpoints"
     while not list(checkpoints.glob(f"checkpoint-*/{COMPLETE}")) and process.poll() is None:
         time.sleep(0.01)
@@ -136,9 +133,8 @@ def test_kill_9_and_again(
     assert process.returncode == -signal.SIGKILL, "the training ended before it could be killed"
     assert read_json(Path(recipe.output) / "run.json")["status"] == "training"
 
-    again = subprocess.run(
-        [*command, "--json"], capture_output=True, text=True, env=environment, check=True
-    )
+    again = warm_python.run(*command, "--json")
+    assert again.returncode == 0, again.stderr
     assert again.stdout.count("\n") == 1
     assert '"steps": 40' in again.stdout
     assert '"resumed_from": null' not in again.stdout

@@ -202,7 +202,7 @@ def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
             trainer = VideoSFTTrainer(
                 model=family.model,
                 args=SFTConfig(
-                    **trainer_arguments(recipe, RunFolder(recipe)),
+                    **trainer_arguments(recipe, RunFolder(recipe).checkpoints),
                     dataset_kwargs={"skip_prepare_dataset": True},
                 ),
                 data_collator=SftCollator(ClipCache(family.reader), 128, share=share),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from sharegptvideo.training.callbacks import CutOff, StopSignal
 from sharegptvideo.training.evaluating import read_evaluations
 from sharegptvideo.training.recipes import Evaluation
 from sharegptvideo.training.run_dir import COMPLETE
+from tests.support.warm_python import Command, WarmPython
 
 Change = Callable[..., Any]
 ENDLESS = 1_000_000
@@ -60,14 +59,14 @@ def test_stopped_twice_it_ends_as_a_training_that_was_not(recipe: Recipe, change
     told: list[str] = []
     for step, number, code in ((5, signal.SIGINT, 130), (8, signal.SIGTERM, 143)):
         with pytest.raises(Interrupted) as caught:
-            run_recipe(recipe, progress=signals_at(step, number), tell=told.append)
+            run_recipe(recipe, progress=signals_at(step, number), report=told.append)
         assert str(caught.value) == (
             f"stopped at step {step} of 11; the same command goes on from there"
         )
         assert caught.value.exit_code == code
         assert f"checkpoint-{step}" in whole_checkpoints(recipe)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
-    result = run_recipe(recipe, tell=told.append)
+    result = run_recipe(recipe, report=told.append)
     stopping = "stopping after this step, with a checkpoint; a second time stops at once"
     assert [text for text in told if text.startswith(("stopping", "resuming"))] == [
         stopping, "resuming from step 5", stopping, "resuming from step 8",
@@ -183,21 +182,15 @@ def test_in_a_thread_nothing_is_caught() -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[Recipe], subprocess.Popen[str]]]:
+def start(tmp_path: Path, warm_python: WarmPython) -> Iterator[Callable[[Recipe], Command]]:
     """`start(recipe)` runs `train run` in a process group of its own, without waiting."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Command] = []
 
-    def run(recipe: Recipe) -> subprocess.Popen[str]:
+    def run(recipe: Recipe) -> Command:
         file = tmp_path / "recipe.yaml"
         file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sharegptvideo", "train", "run", str(file)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
+        words = ("-m", "sharegptvideo", "train", "run", file)
+        process = warm_python.start(*words, new_session=True)
         started.append(process)
         return process
 
@@ -208,7 +201,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[Recipe], subprocess.Popen[str]]]
             process.communicate()
 
 
-def wait_for_step(recipe: Recipe, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(recipe: Recipe, step: int, process: Command) -> None:
     """Wait until the log has the step or a later one."""
     log = Path(recipe.output) / "log.jsonl"
     while not log.exists() or not any(
@@ -222,7 +215,7 @@ def wait_for_step(recipe: Recipe, step: int, process: subprocess.Popen[str]) -> 
 
 @pytest.mark.slow
 def test_ctrl_c_and_sigterm_of_a_command_with_loader_workers(
-    sft_recipe: SftRecipe, start: Callable[..., subprocess.Popen[str]], change: Change
+    sft_recipe: SftRecipe, start: Callable[..., Command], change: Change
 ) -> None:
     """Sent to all processes of the group, as a terminal and a scheduler do."""
     recipe = change(
@@ -250,7 +243,7 @@ def test_ctrl_c_and_sigterm_of_a_command_with_loader_workers(
 
 
 def test_two_signals_to_a_command(
-    sft_recipe: SftRecipe, start: Callable[..., subprocess.Popen[str]], change: Change
+    sft_recipe: SftRecipe, start: Callable[..., Command], change: Change
 ) -> None:
     """Both come while the process is stopped: the lower number is handled first, on any machine."""
     recipe = change(sft_recipe, save_every=ENDLESS, optimisation={"max_steps": ENDLESS})

@@ -8,9 +8,7 @@ tokens than those of its neighbour, so a mean of means would be another loss.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,48 +24,34 @@ from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.training import Recipe, run_recipe
 from sharegptvideo.training.launch import config_path
 from sharegptvideo.training.run_dir import COMPLETE
+from tests.support.warm_python import Command, WarmPython
 
-ROOT = Path(__file__).parents[2]
 STEPS = 6
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """`launch(config, recipe)` starts `train run` in two processes, without waiting."""
+def launch(tmp_path: Path, warm_python: WarmPython) -> Callable[..., Command]:
+    """`launch(config, recipe, NAME=value)` starts `train run` in two processes, without waiting.
 
-    def start(config: str, recipe: Recipe) -> subprocess.Popen[str]:
+    The names are of the environment.
+    """
+
+    def start(config: str, recipe: Recipe, **env: str) -> Command:
         settings = yaml.safe_load(config_path(config).read_text())
         launcher = tmp_path / f"{config}.yaml"
         launcher.write_text(yaml.safe_dump({**settings, "num_processes": 2, "use_cpu": True}))
         file = tmp_path / "recipe.yaml"
         file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "accelerate.commands.launch"),
-                *("--main_process_port", "0", "--config_file", str(launcher)),
-                *("-m", "on_cpus", "train", "run", str(file), "--json"),
-            ],
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        return warm_python.start(
+            *("-m", "tests.support.warm_launch"),
+            *("--main_process_port", "0", "--config_file", launcher),
+            *("-m", "tests.support.on_cpus", "train", "run", file, "--json"),
+            env=env,
         )
 
     return start
-
-
-def kill_all(launcher: subprocess.Popen[str]) -> None:
-    """kill -9 to the launcher and its processes, none of which can say a word."""
-    group = psutil.Process(launcher.pid)
-    for process in [group, *group.children(recursive=True)]:
-        process.kill()
-    launcher.communicate()
 
 
 def in_one_process(recipe: Recipe, change: Callable[..., Any]) -> Path:
@@ -107,11 +91,11 @@ def test_two_processes_are_one(
     config: str,
     bound: float,
     killed: bool,
-    launch: Callable[..., subprocess.Popen[str]],
+    launch: Callable[..., Command],
     change: Callable[..., Any],
     request: pytest.FixtureRequest,
 ) -> None:
-    """Two of them killed once a checkpoint is there, within an epoch, and run again to the end."""
+    """Two of them killed in the step after a checkpoint, within an epoch, and run to the end."""
     recipe = change(
         request.getfixturevalue(f"{stage}_recipe"), save_every=3, optimisation={"max_steps": STEPS}
     )
@@ -119,17 +103,13 @@ def test_two_processes_are_one(
         recipe = change(recipe, optimisation={"per_device_batch_size": 1})
     folder = Path(recipe.output)
     if killed:
-        first = launch(config, recipe)
-        while not list(folder.glob(f"checkpoints/*/{COMPLETE}")) and first.poll() is None:
-            time.sleep(0.01)
-        assert first.poll() is None, first.communicate()[1]
-        kill_all(first)
+        assert launch(config, recipe, KILLED_AT_STEP="4").wait() == -signal.SIGKILL
         assert read_json(folder / "run.json")["status"] == "training"
 
     out, err = (last := launch(config, recipe)).communicate()
     assert last.returncode == 0, err
     figures = json.loads(out)  # one object: one process printed
-    assert figures["resumed_from"] in ((3, 6) if killed else (None,))
+    assert figures["resumed_from"] == (3 if killed else None)
     assert (figures["steps"], figures["rows"]) == (STEPS, 8 if stage == "sft" else 4)
     assert err.count(f"training ({stage}): {STEPS}/{STEPS}") == 1
 
@@ -140,7 +120,7 @@ def test_two_processes_are_one(
 
 
 def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
-    launch: Callable[..., subprocess.Popen[str]], sft_recipe: Recipe, change: Callable[..., Any]
+    launch: Callable[..., Command], sft_recipe: Recipe, change: Callable[..., Any]
 ) -> None:
     """The second one gets it; the first one, that writes and speaks, has to learn of it."""
     recipe = change(sft_recipe, save_every=10**6, optimisation={"max_steps": 10**6})
@@ -149,13 +129,9 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     while launcher.poll() is None and not (log.exists() and log.read_text()):
         time.sleep(0.01)
     assert launcher.poll() is None, launcher.communicate()[1]
-    second = [
-        child
-        for child in psutil.Process(launcher.pid).children()
-        if child.environ().get("RANK") == "1"
-    ]
-    assert len(second) == 1
-    second[0].terminate()
+    processes = psutil.Process(launcher.pid).children()
+    assert len(processes) == 2
+    max(processes, key=lambda process: process.pid).terminate()
     err = launcher.communicate()[1]
     assert err.count("the same command goes on from there") == 1
     (checkpoint,) = Path(recipe.output).glob("checkpoints/checkpoint-*")

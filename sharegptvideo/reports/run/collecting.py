@@ -13,7 +13,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import item_of
 from sharegptvideo.eval.run_dir import read_run
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 __all__ = [
     "MIN_COVERAGE",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,6 @@ from sharegptvideo.training.precompute.reference import starting_model
 if TYPE_CHECKING:
     from sharegptvideo.training.families import ClipReader, TowerFamily
     from sharegptvideo.training.recipes import Recipe
-    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = [
     "FeatureReader",
@@ -60,17 +59,18 @@ _BATCH = 8
 def use_features(
     trainer: Any,
     recipe: Recipe,
-    run: RunFolder,
     paths: Sequence[str],
+    note: Callable[[str], None],
     progress: Progress | None = None,
 ) -> None:
-    """Where the recipe asks for it, fill the cache for the clips at `paths` and let the trainer
-    read them from it; else note where that would save time.
+    """Let the trainer read features of clips from a cache that is filled first, if so configured.
 
-    Call it before training, in every process: each computes its share of the clips.
+    Else note where that would save time. Call it before training, in every process: each computes
+    its share of the clips.
 
     Args:
         paths: the clip of every row.
+        note: gets a line about what the cache saves or would save.
 
     Raises:
         UserError: the tower learns; a family that cannot; no room on the disk.
@@ -81,7 +81,7 @@ def use_features(
     seen = visits(recipe, len(trainer.train_dataset), len(paths) / len(clips), processes)
     advice = worth(recipe, seen, len(clips), size)
     if advice and trainer.accelerator.is_main_process:
-        run.note(f"features: {advice}")
+        note(f"features: {advice}")
     if not recipe.features.enabled:
         return
     size = check_features(recipe, config)

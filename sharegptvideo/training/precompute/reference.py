@@ -38,7 +38,6 @@ from sharegptvideo.training.precompute.fingerprints import (
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipes import DpoRecipe
-    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = [
     "COLUMNS",
@@ -58,13 +57,18 @@ _FIX = "free some space there, or name another folder as dpo.reference_cache"
 
 
 def use_reference(
-    trainer: Any, recipe: DpoRecipe, run: RunFolder, progress: Progress | None = None
+    trainer: Any, recipe: DpoRecipe, model_sha256: str, progress: Progress | None = None
 ) -> int:
-    """Give each row of the trainer's pairs its reference log-probabilities; returns how many
-    had to be computed.
+    """Give each row of the trainer's pairs its reference log-probabilities.
 
     Call it before training, once the trainer takes our batches (`share`), and in every process:
     each computes its share, the first one writes. Interrupted, it goes on with the next batch.
+
+    Args:
+        model_sha256: of the starting weights.
+
+    Returns:
+        how many pairs had to be computed.
 
     Raises:
         UserError: the folder cannot be written; a log-probability is not a number.
@@ -72,8 +76,7 @@ def use_reference(
     rows = trainer.train_dataset
     first = trainer.accelerator.is_main_process
     precision = f"{trainer.model.dtype}, autocast {trainer.accelerator.mixed_precision}"
-    sha256 = run.state["model_sha256"]
-    cache = reference_cache(recipe, sha256, precision) if first else None
+    cache = reference_cache(recipe, model_sha256, precision) if first else None
     keys = [pair_key(row) for row in rows] if first else []
     batches = _batches(rows, recipe.optimisation.per_device_batch_size)
     known: list[Any] = [cache.read() if cache else {}, keys]
