@@ -333,7 +333,7 @@ def test_curve_of_accuracy_by_hand(tmp_path: Path) -> None:
         draw_accuracy(rows, tmp_path / "a.png")
         picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
         left = picture[: picture.shape[0] * 3 // 4, : picture.shape[1] // 2]
-        ys, xs = np.where(np.abs(left - np.array([31, 119, 180])).sum(axis=2) < 12)
+        ys, xs = np.where(np.abs(left - np.array([37, 99, 201])).sum(axis=2) < 12)
         order = np.argsort(xs)
         third = max(len(xs) // 3, 1)
         return [float(-ys[order][:third].mean()), float(-ys[order][-third:].mean())]
