@@ -108,7 +108,8 @@ class Judging(SampleEvaluation):
     def check(self) -> None:
         """Nothing is missing."""
 
-    def evaluate(self, model: Any, out: Path, name: str, progress: Any = None) -> list[Any]:
+    def evaluate(self, *given: Any) -> list[Any]:
+        name = given[2]
         step = int(name.rpartition(" ")[2])
         if step in self._cut:
             self._cut.remove(step)
