@@ -21,7 +21,6 @@ DIRTY = frozenset(
         "cli/data",
         "data",
         "data/sources",
-        "data/stats",
         "data/validate",
         "eval",
         "models",
