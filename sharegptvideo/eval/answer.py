@@ -100,7 +100,7 @@ def estimate_answers(
     frames: int,
     max_new_tokens: int,
 ) -> Estimate:
-    """Return what the answers that `log` lacks will cost."""
+    """Estimate the cost of the answers that `log` lacks; zero where the model costs nothing."""
     prompts = [task.render(question.question) for question in _pending(questions, log)]
     params = SamplingParams(max_new_tokens=max_new_tokens)
     return model.estimate(prompts, frames=frames, params=params)
