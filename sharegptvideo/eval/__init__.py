@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sharegptvideo.eval.comparison import compare_runs
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
+    from sharegptvideo.eval.sample import SampleEvaluation
     from sharegptvideo.eval.tasks import Task, list_tasks, load_task
 
 __all__ = [
+    "SampleEvaluation",
     "Task",
     "compare_runs",
     "judge_predictions",
@@ -19,6 +21,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "SampleEvaluation": "sample",
     "Task": "tasks",
     "compare_runs": "comparison",
     "judge_predictions": "run",

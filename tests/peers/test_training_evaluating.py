@@ -8,7 +8,7 @@ import pytest
 
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.training import load_recipe, run_recipe
-from sharegptvideo.training.evaluating import read_evaluations
+from sharegptvideo.training.run_dir import read_evaluations
 from tests.support.modern_release import build_release
 from tests.support.tiny_video_models import build
 

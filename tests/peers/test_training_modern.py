@@ -300,18 +300,15 @@ def test_a_template_that_writes_answers_otherwise_than_it_prompts(
         "{{ '<|im_end|>' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    family.reader.processor.chat_template = template.replace(
-        "<V>", family.reader.processor.video_token
-    )
+    processor = family.reader.processor
+    processor.chat_template = template.replace("<V>", processor.video_token)
     ids, assistant_mask = family.encode(conversation("What colour is it?", "Red."))
     prompt, _ = family.encode(conversation("What colour is it?"))
     assert ids[: len(prompt)] == prompt
     assert family.tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
     assert family.tokenizer.decode(ids[len(prompt) :]) == "Red.<|im_end|>"
     assert assistant_mask == [False] * len(prompt) + [True] * (len(ids) - len(prompt))
-    family.reader.processor.chat_template = family.reader.processor.chat_template.replace(
-        "<|im_end|>", "###"
-    )
+    processor.chat_template = processor.chat_template.replace("<|im_end|>", "###")
     with pytest.raises(UserError, match="'###', where nothing ends generation"):
         family.encode(conversation("What colour is it?", "Red."))
 
