@@ -19,8 +19,7 @@ from sharegptvideo.reports.charts import (
     row_chart,
     stack_chart,
 )
-from sharegptvideo.reports.demo.cases import FAULTS, PARTS, KindFigures
-from sharegptvideo.reports.demo.comparison import MODELS
+from sharegptvideo.reports.demo.comparison import FAULTS, MODELS, PARTS, KindFigures
 from sharegptvideo.reports.demo.words import interval, minus, percent, points
 from sharegptvideo.reports.estimates import format_estimate
 from sharegptvideo.reports.parts import Figure
