@@ -18,7 +18,6 @@ PACKAGE = ROOT / "sharegptvideo"
 DIRTY = frozenset(
     {
         "cli",
-        "cli/data",
         "data",
         "data/sources",
         "data/validate",
