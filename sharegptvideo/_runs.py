@@ -117,7 +117,8 @@ class RunDir:
         with contextlib.ExitStack() as opened:
             there = self._checked(here)  # before anything is made: a refused folder stays as it is
             if self.kind.locked:
-                _make(path, self.kind.fix)
+                with os_errors(path, f"free some space or {self.kind.fix}", action="made"):
+                    path.mkdir(parents=True, exist_ok=True)
                 busy = f"{path}: another process is writing to this run; wait for it"
                 opened.enter_context(folder_lock(path / _LOCK, busy))
                 there = self._checked(here)  # another process may have begun and ended meanwhile
@@ -253,8 +254,3 @@ def folder_lock(file: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _make(path: Path, fix: str) -> None:
-    with os_errors(path, f"free some space or {fix}", action="made"):
-        path.mkdir(parents=True, exist_ok=True)

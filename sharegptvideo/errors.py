@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["Interrupted", "UserError", "unknown_name"]
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["Interrupted", "UserError", "field_problems", "unknown_name"]
 
 
 class UserError(Exception):
@@ -17,7 +21,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
-        super().__init__(message if message.isprintable() else _escaped(message))
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
         self.exit_code = exit_code
 
 
@@ -33,10 +37,6 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + signal_number
 
 
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
     """Return the error for a name that is not among `options`, with the nearest ones first.
 
@@ -48,3 +48,18 @@ def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
     near += [option for option in known if name and name in option and option not in near]
     hint = f"; did you mean {', '.join(near[:3])}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
+
+
+def field_problems(error: ValidationError, whole: str = "") -> list[str]:
+    """Return `key.of.field: cause` for each value that pydantic refused.
+
+    Args:
+        error: of a file's contents.
+        whole: the name of the contents, for causes that are about no single field.
+    """
+    problems = []
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"])) or whole
+        cause = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{key}: {cause}" if key else cause)
+    return problems

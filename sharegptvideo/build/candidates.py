@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo.build.answering import Answerer, Drawing, LocalModel, ServedModel
 from sharegptvideo.build.stage import Row, begin
+from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from sharegptvideo.media import MediaError, sample_frames
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from sharegptvideo.endpoint import EndpointOptions
-
-    Frames = NDArray[np.uint8]
+from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams, open_model
+from sharegptvideo.models.batches import Clip, answer_batches, decode_clips
+from sharegptvideo.models.registry import KINDS
 
 __all__ = ["CandidatesReport", "sample_candidates"]
 
 _NEEDED = ("id", "video", "source", "question", "answer")
 _COLUMNS = (*_NEEDED, "caption")
+_FRAMES = 8  # of a clip, where neither the model nor the user says how many
+# What `describe` says that is no part of the candidates' identity, or has another name there.
+_NOT_IDENTITY = frozenset(
+    ("kind", "name", "decoding", "temperature", "weights_hash", "clip", "answered_by")
+)
 
 
 @dataclass(slots=True)
@@ -98,45 +99,81 @@ def sample_candidates(
             twice, no rows, no such model, or candidates of other settings in `out`; an endpoint
             that cannot be used, with what was answered before kept.
     """
-    for name, value in (("k", k), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+    for name, value in (("k", k), ("batch_size", batch_size)):
         if value < 1:
-            raise UserError(f"{name} is {value}; it must be 1 or more")
-    if temperature <= 0 or not 0 < top_p <= 1:
-        raise UserError(f"temperature {temperature}, top_p {top_p}: need > 0 and 0 < top_p <= 1")
+            raise UserError(f"{name} must be at least 1, got {value}")
+    if temperature <= 0:
+        raise UserError(f"temperature must be above 0, got {temperature}")
+    params = SamplingParams(k, temperature, top_p, max_new_tokens, seed)
     questions = _questions(rows)
-    answerer = _open(model, frames, base_url, endpoint)
-    drawing = Drawing(k, temperature, top_p, max_new_tokens, seed)
-    with begin(out / "candidates.json", answerer.settings() | asdict(drawing)) as run:
+    endpoint = endpoint or EndpointOptions()
+    answerer = _open(model, k, batch_size=batch_size, base_url=base_url, endpoint=endpoint)
+    shown = _frames(answerer, frames)
+    sampling = {"k": k} | {name: value for name, value in asdict(params).items() if name != "n"}
+    with begin(out / "candidates.json", _settings(answerer, shown) | sampling) as run:
         log = run.log("candidates")
         waiting = [row for row in questions if not _is_done(row, log.rows.get(row["id"]))]
-        answerer.begin([row["question"] for row in waiting], drawing)
-        clips = _Clips(answerer.frames)
-        step = max(1, max(batch_size, answerer.at_once) // k)
-        for start in range(0, len(waiting), step):
-            for row in _answer(waiting[start : start + step], answerer, clips, drawing):
+        if waiting:
+            prompts = (row["question"] for row in waiting)
+            endpoint.approve(answerer.estimate(prompts, frames=shown, params=params))
+            answerer.check([_question(row) for row in waiting], map(_question, questions))
+        # A multiple of what is under way at once, so that the last answers hold up few.
+        step = max(1, max(batch_size, 4 * answerer.width) // k)
+        done = len(questions) - len(waiting)
+        for made in _sample(waiting, answerer, shown, params, step):
+            for row in made:
                 log.append(row)
+                done += 1
             if progress:
-                done = len(questions) - len(waiting) + min(start + step, len(waiting))
                 progress(done, len(questions), "candidates")
         report = _report([log.rows[row["id"]] for row in questions])
-        report.refused = answerer.refused() or None
+        report.refused = [*answerer.refused] or None
         run.finish(report.as_dict())
     return report
 
 
 def _open(
-    model: str | Path, frames: int | None, base_url: str | None, endpoint: EndpointOptions | None
-) -> Answerer:
-    if ServedModel.is_meant(model):
-        if frames is not None and frames < 1:
-            raise UserError(f"frames is {frames}; it must be 1 or more")
-        return ServedModel(str(model), base_url=base_url, frames=frames, options=endpoint)
-    if frames is not None or base_url is not None:
+    spec: str | Path, k: int, *, batch_size: int, base_url: str | None, endpoint: EndpointOptions
+) -> Model:
+    """The model, if it can give `k` answers to a question; a path without a kind is `hf:`."""
+    kind = str(spec).partition(":")[0]
+    if kind not in KINDS:
+        kind, spec = "hf", f"hf:{spec}"
+    if kind != "openai" and base_url is not None:
+        raise UserError(f"model {spec}: a base URL is for served models (openai:NAME)")
+    if kind == "openai" and endpoint.batch_api:
+        raise UserError("--batch-api is for verdicts; candidates are asked for one by one")
+    model = open_model(str(spec), base_url=base_url, options=endpoint, batch_size=batch_size)
+    if k > 1 and not model.gives_samples:
         raise UserError(
-            f"model {model}: frames and a base URL are for served models (openai:NAME); a"
-            " checkpoint is given as many frames as it was made for"
+            f"model {spec}: a file has one answer to a question; take -k 1, or a model that can"
+            " be asked again"
         )
-    return LocalModel(model)
+    return model
+
+
+def _frames(model: Model, frames: int | None) -> int:
+    """How many frames of a clip the model is given."""
+    if frames is not None and frames < 1:
+        raise UserError(f"frames must be at least 1, got {frames}")
+    if frames is not None and model.frames is not None:
+        raise UserError(
+            f"model {model.spec}: was made for {model.frames} frames of a clip; leave frames out"
+        )
+    return model.frames or frames or _FRAMES
+
+
+def _settings(model: Model, frames: int) -> Row:
+    """What identifies the model, in the candidates' settings.
+
+    Weights by their hash alone, so that a checkpoint may be moved.
+    """
+    described = model.describe()
+    settings: Row = {} if described["kind"] == "hf" else {"model": model.spec}
+    if described["kind"] in {"hf", "python"}:
+        settings["weights_sha256"] = described["weights_hash"]
+    settings |= {key: value for key, value in described.items() if key not in _NOT_IDENTITY}
+    return settings | {"frames": frames}
 
 
 def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -166,48 +203,67 @@ def _is_done(row: Row, old: Row | None) -> bool:
     )
 
 
-class _Clips:
-    """Frames by row; the last clip is kept, for a video whose questions fill several batches."""
-
-    def __init__(self, frames: int) -> None:
-        self._frames = frames
-        self._last: tuple[str | None, Frames | None, list[int], str | None] | None = None
-
-    def read(self, row: Row) -> tuple[Frames | None, list[int], str | None]:
-        """`(frames, indices, None)`, or `(None, [], cause)`; one object for one clip."""
-        path = row["video_path"]
-        if self._last is None or self._last[0] != path or path is None:
-            self._last = (path, *self._decode(row))
-        return self._last[1:]
-
-    def _decode(self, row: Row) -> tuple[Frames | None, list[int], str | None]:
-        if row["video_path"] is None:
-            return None, [], f"no media found for {row['video']}"
-        try:
-            frames, indices = sample_frames(row["video_path"], self._frames)
-        except MediaError as error:
-            return None, [], str(error)
-        return frames, list(indices), None
+def _question(row: Row) -> Question:
+    return Question(
+        id=row["id"],
+        task="qa",
+        video=str(row["video"]),
+        question=row["question"],
+        answer=row["answer"],
+        caption=row["caption"],
+        video_path=row["video_path"],
+    )
 
 
-def _answer(batch: list[Row], model: Answerer, clips: _Clips, drawing: Drawing) -> Iterator[Row]:
-    """One row for each question of a batch, failed ones included, as they are done."""
-    requests: list[tuple[Frames, str]] = []
-    open_rows: list[Row] = []
-    for row in batch:
-        frames, indices, error = clips.read(row)
-        result = {name: row[name] for name in _COLUMNS}
-        result |= {"frame_indices": indices, "candidates": [], "error": error}
-        if frames is None:
-            yield result
-        else:
-            requests.append((frames, row["question"]))
-            open_rows.append(result)
-    if requests:
-        for position, drawn in model.draw(requests, drawing):
-            result = open_rows[position]
-            result["candidates" if isinstance(drawn, list) else "error"] = drawn
-            yield result
+def _sample(
+    rows: Sequence[Row], model: Model, frames: int, params: SamplingParams, step: int
+) -> Iterator[Iterator[Row]]:
+    """Yield the rows of `step` questions after the other, failed ones included, as they are done.
+
+    Clips are decoded once and ahead.
+    """
+    by_id = {row["id"]: {name: row[name] for name in _COLUMNS} for row in rows}
+
+    def made(batch: Sequence[tuple[Question, Clip]]) -> Iterator[Row]:
+        requests = []
+        for question, clip in batch:
+            error = f"no media found for {question.video}" if clip.missing else clip.error
+            if error is None:
+                requests.append(Request(question.question, clip.frames, clip.indices, question))
+            else:
+                yield by_id[question.id] | _result(None, error=error)
+        for answer in _in_order(requests, answer_batches(model, [requests], params)):
+            assert answer.request.question is not None
+            yield by_id[answer.request.question.id] | _result(
+                answer.request.indices, answer.texts, answer.error
+            )
+
+    clips = decode_clips(map(_question, rows), frames if model.needs_frames else None)
+    with contextlib.closing(clips):
+        asked = ((question, clip) for clip in clips for question in clip.questions)
+        while batch := list(itertools.islice(asked, step)):
+            yield made(batch)
+
+
+def _result(
+    indices: Sequence[int] | None, texts: Sequence[str] = (), error: str | None = None
+) -> Row:
+    return {"frame_indices": list(indices or ()), "candidates": list(texts), "error": error}
+
+
+def _in_order(requests: Sequence[Request], answers: Iterable[Answer]) -> Iterator[Answer]:
+    """Put the answers of a served model, which come in any order, in that of their requests."""
+    waiting: dict[int, Answer | None] = {id(request): None for request in requests}
+    try:
+        for answer in answers:
+            waiting[id(answer.request)] = answer
+            while waiting and (first := next(iter(waiting.values()))) is not None:
+                del waiting[id(first.request)]
+                yield first
+    except UserError:
+        # Paid for: those after the first one that lacks an answer.
+        yield from (answer for answer in waiting.values() if answer is not None)
+        raise
 
 
 def _report(rows: list[Row]) -> CandidatesReport:

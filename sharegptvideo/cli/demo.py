@@ -43,7 +43,7 @@ def demo(
     # Typer keeps the line breaks of the second paragraph: its lines fit in 80 columns.
     from sharegptvideo.demo import run_demo
 
-    with _display() as watcher:
+    with _Bars() if sys.stderr.isatty() else _Lines() as watcher:
         summary = run_demo(out, scale=scale, seed=seed, watcher=watcher)
     if as_json:
         print_json(summary)
@@ -172,7 +172,3 @@ class _Bars:
             f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]\n    {line}",
             highlight=False,
         )
-
-
-def _display() -> _Lines | _Bars:
-    return _Bars() if sys.stderr.isatty() else _Lines()

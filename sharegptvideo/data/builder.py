@@ -1,7 +1,7 @@
 """The `datasets` builder behind `load_dataset` and the registered name "sharegptvideo".
 
 Only imported once `datasets` is needed. Map-style and streaming read through
-`media_paths.rows_of`, like everything else.
+`media_paths.tables_of`, like everything else.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
+import pyarrow as pa
 from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
+from datasets.iterable_dataset import ArrowExamplesIterable
 
 from sharegptvideo._io import os_errors
 from sharegptvideo.data import schema
-from sharegptvideo.data.media_paths import MediaPaths, media_paths, rows_of
-from sharegptvideo.data.sources import ReadReport, Row, Source, on_error_of, open_source
-from sharegptvideo.data.typed_rows import TypedRows
+from sharegptvideo.data.media_paths import MediaPaths, media_paths, tables_of
+from sharegptvideo.data.sources import ReadReport, Source, on_error_of, open_source
+from sharegptvideo.data.sources.base import Part, table_rows
 from sharegptvideo.errors import UserError
 
 __all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]
@@ -67,7 +69,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
         return f"{self.name}-{Hasher.hash(key)}"
 
 
-class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # as above
+class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # as above
     """Tables and streams of every config; `report` lists what the last reading left out."""
 
     BUILDER_CONFIG_CLASS = SharegptvideoConfig
@@ -105,20 +107,27 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
         media = media_paths(self.config.media, self.config.require_media) if streaming else None
         return [
             datasets.SplitGenerator(
-                name=split, gen_kwargs={"source": source, "split": split, "media": media}
+                name=split,
+                gen_kwargs={
+                    "source": source,
+                    "split": split,
+                    "media": media,
+                    # `datasets` gives each of several readers a part of any list.
+                    "parts": source.parts(config, split) if streaming else None,
+                },
             )
             for split in source.splits(config)
         ]
 
-    def _generate_examples(
-        self, source: Source, split: str, media: MediaPaths | None
-    ) -> Iterator[tuple[Key, Row]]:
+    def _generate_tables(
+        self, source: Source, split: str, media: MediaPaths | None, parts: list[Part] | None
+    ) -> Iterator[tuple[Key, pa.Table]]:
         config = schema.config_of(self.config.name)
         report = ReadReport()
         try:
-            rows = rows_of(config, source, split, media, self.config.on_error, report)
-            for number, row in enumerate(rows):
-                yield Key(0, number), row
+            tables = tables_of(config, source, split, media, self.config.on_error, report, parts)
+            for number, table in enumerate(tables):
+                yield Key(0, number), table
         finally:
             self.report.merge(report)
             if not self._preparing:
@@ -193,5 +202,61 @@ class SharegptvideoBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc
         del decode_num_threads  # nothing here is decoded
         info = self.info.copy()
         info.features = schema.features(self.config.name, media=bool(self.config.media))
-        rows = TypedRows(self._get_examples_iterable_for_split(splits_generator), info.features)
+        rows = TypedTables(self._generate_tables, splits_generator.gen_kwargs, info.features)
         return datasets.IterableDataset(rows, info=info, split=splits_generator.name)
+
+
+class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above
+    """A stream of tables whose values have their types already, read once for all of its parts.
+
+    `datasets` would take each row as a table of its own and cast it, which takes several times
+    as long as reading it, and read each part from the start of the files.
+    """
+
+    def __init__(self, generate: Any, kwargs: dict[str, Any], features: datasets.Features) -> None:
+        super().__init__(generate, kwargs)
+        self._typed_features = features
+
+    @property
+    def features(self) -> datasets.Features:
+        """What the rows are; asked for these, `datasets` passes them on as they come.
+
+        `is_typed` stays false: it would keep `cast` from casting.
+        """
+        return self._typed_features
+
+    def __iter__(self) -> Iterator[tuple[Key, dict[str, Any]]]:
+        for key, table in self._rest():
+            for row in table_rows(table):
+                if self._state_dict:
+                    self._state_dict["shard_example_idx"] += 1
+                yield key, row
+
+    def _iter_arrow(self) -> Iterator[tuple[Key, pa.Table]]:
+        for key, table in self._rest():
+            if self._state_dict:
+                self._state_dict["shard_example_idx"] += len(table)
+            yield key, table
+
+    def _rest(self) -> Iterator[tuple[Key, pa.Table]]:
+        """The tables from where the state says that a reader left off."""
+        done: int = self._state_dict["shard_example_idx"] if self._state_dict else 0
+        for key, table in self.generate_tables_fn(**self.kwargs):
+            if done < len(table):
+                yield key, table.slice(done)
+            done = max(done - len(table), 0)
+
+    def shuffle_data_sources(self, *args: Any, **kwargs: Any) -> TypedTables:
+        """As the parent, typed still."""
+        return self._like(super().shuffle_data_sources(*args, **kwargs))
+
+    def shard_data_sources(self, *args: Any, **kwargs: Any) -> TypedTables:
+        """As the parent, typed still."""
+        return self._like(super().shard_data_sources(*args, **kwargs))
+
+    def reshard_data_sources(self) -> TypedTables:
+        """The same parts: they are as small as they get."""
+        return self
+
+    def _like(self, other: ArrowExamplesIterable) -> TypedTables:
+        return TypedTables(other.generate_tables_fn, other.kwargs, self._typed_features)

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo.data.media_paths import rows_of
 from sharegptvideo.data.schema import Config, config_of
-from sharegptvideo.data.sources import ReadReport, Row, on_error_of, open_source
+from sharegptvideo.data.sources import ReadReport, Row, open_source
 from sharegptvideo.data.sources.rows import source_of
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.index import MediaIndex
@@ -109,7 +110,7 @@ def cover(
     for split in opened.splits(config):
         in_split = found.by_split.setdefault(split, Count())
         part = ReadReport()
-        for row in opened.rows(config, split, on_error_of(on_error), part):
+        for row in rows_of(config, opened, split, None, on_error, part):
             video = row["video"]
             if video is not None and video not in states:
                 states[video] = _state(video, media, found)

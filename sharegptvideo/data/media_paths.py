@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from sharegptvideo.data.schema import VIDEO_PATH, Config
 from sharegptvideo.data.sources import ReadReport, Row, Source, on_error_of
+from sharegptvideo.data.sources.base import Part, table_rows
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sharegptvideo.media.index import Stored
 
-__all__ = ["MediaPaths", "PathLike", "check_split", "media_paths", "rows_of"]
+__all__ = ["MediaPaths", "PathLike", "check_split", "media_paths", "rows_of", "tables_of"]
 
 PathLike = str | os.PathLike[str]
 
@@ -28,16 +31,34 @@ def rows_of(
     on_error: str,
     report: ReadReport,
 ) -> Iterator[Row]:
-    """The rows of one split of an open source: the path that every reader takes."""
+    """Yield the rows of one split of an open source; paths are looked up row by row."""
+    for table in tables_of(config, source, split, None, on_error, report):
+        for row in table_rows(table):
+            if media is not None:
+                path = media.find(row["video"], report)
+                if not media.keeps(row["video"], path):
+                    report.without_media.append(row["id"])
+                    continue
+                row[VIDEO_PATH] = path
+            yield row
+
+
+def tables_of(
+    config: Config,
+    source: Source,
+    split: str,
+    media: MediaPaths | None,
+    on_error: str,
+    report: ReadReport,
+    parts: list[Part] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield the rows of one split of an open source as tables: what every reader takes."""
     check_split(config, source, split)
-    for row in source.rows(config, split, on_error_of(on_error), report):
-        if media is not None:
-            path = media.find(row["video"], report)
-            if not media.keeps(row["video"], path):
-                report.without_media.append(row["id"])
-                continue
-            row[VIDEO_PATH] = path
-        yield row
+    tables = source.tables(config, [split], on_error_of(on_error), report, parts)
+    for _, table in tables:
+        found = table if media is None else media.add_to(table, report)
+        if found.num_rows:
+            yield found
 
 
 def check_split(config: Config, source: Source, split: str) -> None:
@@ -87,6 +108,21 @@ class MediaPaths:
             self._listed.add(video)
             (report.unreadable_videos if broken else report.missing_videos).append(video)
         return None if broken else path
+
+    def add_to(self, table: pa.Table, report: ReadReport) -> pa.Table:
+        """A table with the column of paths, without the rows that are not kept."""
+        import pyarrow as pa
+
+        videos = table["video"].to_pylist()
+        paths = [self.find(video, report) for video in videos]
+        kept = [self.keeps(*pair) for pair in zip(videos, paths, strict=True)]
+        table = table.append_column(VIDEO_PATH, pa.array(paths, pa.string()))
+        if all(kept):
+            return table
+        report.without_media += (
+            table["id"].filter(pa.array([not keep for keep in kept])).to_pylist()
+        )
+        return table.filter(kept)
 
     def keeps(self, video: str | None, path: str | None) -> bool:
         """Whether a row stays for which `find` gave `path`; one that names no video does."""

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo._text import magnitude, rough_duration
 from sharegptvideo.endpoint.server_errors import BudgetError
-from sharegptvideo.errors import UserError
+from sharegptvideo.errors import UserError, field_problems
 
 __all__ = ["Budget", "Estimate", "Price", "Size", "dollars", "find_price", "measure"]
 
@@ -192,10 +192,7 @@ def _read(file: Path) -> _Table:
     try:
         return _Table.model_validate(parse_yaml(str(file), text))
     except ValidationError as error:
-        causes = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
-            for one in error.errors()[:5]
-        )
+        causes = "; ".join(field_problems(error, "the file")[:5])
         raise UserError(
             f"{file}: no price table ({causes}); write date: YYYY-MM-DD and"
             " hosts: {HOST: {MODEL: {prompt: 1.0, completion: 2.0}}}"

@@ -24,7 +24,7 @@ from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
 from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
 from sharegptvideo.judges import Judge
 from sharegptvideo.judges.rules.text import plain
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 __all__ = [
     "Attack",

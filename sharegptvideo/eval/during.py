@@ -20,7 +20,7 @@ from sharegptvideo.eval.tasks import (
 from sharegptvideo.judges import open_judge
 
 if TYPE_CHECKING:
-    from sharegptvideo.models import GeneralVideoModel, VideoLanguageModel
+    from sharegptvideo.models import LocalModel
 
 __all__ = ["SampleEvaluation", "Settings"]
 
@@ -122,9 +122,7 @@ class SampleEvaluation:
             if all(question.video_path is None for question in asked):
                 raise UserError(f"eval: task {name}: none of its clips is in {clips}")
 
-    def evaluate(
-        self, model: VideoLanguageModel | GeneralVideoModel, out: Path, name: str
-    ) -> list[dict[str, Any]]:
+    def evaluate(self, model: LocalModel, out: Path, name: str) -> list[dict[str, Any]]:
         """Ask `model` as it is now, and keep answers, verdicts and figures in the folder `out`.
 
         Returns:
@@ -136,10 +134,8 @@ class SampleEvaluation:
         Raises:
             UserError: the judge cannot be reached, or nothing can be answered.
         """
-        from sharegptvideo.models.adapters.in_memory import LiveModel
-
         results = run_evaluation(
-            LiveModel(model, name, rows=self._batch_size),
+            model.in_training(name, batch_size=self._batch_size),
             self.tasks,
             self.judge,
             out,

@@ -9,7 +9,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog
 from sharegptvideo.endpoint import Estimate
 from sharegptvideo.judges import Judge, JudgeItem, is_judged, judge_items, verdict_row
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 __all__ = ["estimate_verdicts", "item_of", "judge_answers"]
 

@@ -35,8 +35,8 @@ from sharegptvideo.eval.run import judge_predictions
 from sharegptvideo.eval.score import MISSING_CLIP
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
 from sharegptvideo.judges import open_judge
-from sharegptvideo.models.adapters.sample_logs import ID_FIELD, model_name
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
+from sharegptvideo.models.predictions import ID_FIELD, model_name
 
 if TYPE_CHECKING:
     from datasets import Dataset

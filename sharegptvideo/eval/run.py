@@ -12,8 +12,7 @@ from typing import Any, Literal
 from sharegptvideo._concurrency import Progress
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.answering import answer_questions
-from sharegptvideo.eval.costs import estimate_answers
+from sharegptvideo.eval.answer import answer_questions, estimate_answers
 from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
 from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
 from sharegptvideo.eval.score import score_answers
@@ -25,8 +24,7 @@ from sharegptvideo.eval.tasks import (
     media_folder,
 )
 from sharegptvideo.judges import Judge, open_judge
-from sharegptvideo.models.adapters import Model, open_model
-from sharegptvideo.models.types import Question
+from sharegptvideo.models import Model, Question, open_model
 
 __all__ = ["judge_predictions", "run_evaluation"]
 
@@ -91,14 +89,12 @@ def run_evaluation(
     if not chosen:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
-    if isinstance(model, str) and model.startswith("openai:"):
-        # No slot waits for the end of a batch.
-        batch_size = max(batch_size, 2 * endpoint.concurrency)
     judges = _open_judges(judge, chosen, base_url, judge_sees, endpoint)
     if isinstance(model, str):
         model = open_model(
             model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
         )
+    batch_size = max(batch_size, model.width)  # no slot waits for the end of a batch
     plans = [_plan(task, model, judges[task.name], source, max_new_tokens) for task in chosen]
     remarks = model.check(
         [question for plan in plans for question in plan.questions],

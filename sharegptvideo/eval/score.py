@@ -16,7 +16,7 @@ from sharegptvideo.eval.statistics import (
     minimum_detectable_difference,
 )
 from sharegptvideo.judges import Judge
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 __all__ = ["MISSING_CLIP", "score_answers", "score_task"]
 

@@ -19,8 +19,8 @@ from sharegptvideo._io import dumps, parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.models.types import Question, short_hash
+from sharegptvideo.errors import UserError, field_problems, unknown_name
+from sharegptvideo.models.base import Question, short_hash
 
 __all__ = [
     "AnnotationFiles",
@@ -165,10 +165,7 @@ def parse_task(text: str, name: str, folder: Path | None = None) -> Task:
     try:
         task = Task.model_validate(data)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        raise UserError(f"{where}: {faults}") from error
+        raise UserError(f"{where}: {'; '.join(field_problems(error))}") from error
     if task.name != name:
         raise UserError(f"{where}: its name is {task.name!r}; name and file have to agree")
     return _with_own_files(task, home, where)

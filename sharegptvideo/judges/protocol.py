@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sharegptvideo._io import parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._text import shortened
-from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.errors import UserError, field_problems, unknown_name
 from sharegptvideo.judges.base import JudgeItem
 
 __all__ = [
@@ -257,12 +257,7 @@ def _parse(where: str, text: str) -> Protocol:
     try:
         return Protocol.model_validate(values)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            key = ".".join(map(str, fault["loc"]))
-            said = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{key}: {said}" if key else said)
-        raise UserError(f"{where}: {'; '.join(faults)}") from error
+        raise UserError(f"{where}: {'; '.join(field_problems(error))}") from error
 
 
 def _fill(template: str, values: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media.errors import MediaError
 
 __all__ = [
+    "FOLDER_FPS",
     "PICTURE_SUFFIXES",
     "ListedClip",
     "MediaFolder",
@@ -21,6 +22,9 @@ __all__ = [
     "list_clips",
     "natural_order",
 ]
+
+FOLDER_FPS = 2
+"""Frames a second of a folder of frames, which does not say its rate; the release's have this."""
 
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 _VIDEO_SUFFIXES = {

@@ -1,6 +1,7 @@
-"""Video language models: load one, prompt it and let it answer; build a small Video-LLaVA.
+"""Models that answer questions about clips, behind one interface; a small Video-LLaVA to build.
 
-Importing this package is light; torch and transformers come in with the first name that is used.
+`open_model("hf:PATH")` opens any of them. Importing this package is light; torch and transformers
+come in with the first name that needs them.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
     from sharegptvideo.models.checkpoints import (
-        check_architecture,
-        check_whole,
+        checkpoint_folder,
         load_model,
         load_tokenizer,
         model_type,
@@ -18,26 +19,29 @@ if TYPE_CHECKING:
         quiet_transformers,
         weights_hash,
     )
-    from sharegptvideo.models.general import ClipTimes, GeneralVideoModel, shares_prefix
-    from sharegptvideo.models.generation import VideoLanguageModel
-    from sharegptvideo.models.hub import checkpoint_folder
     from sharegptvideo.models.in_memory import answering
+    from sharegptvideo.models.local import LocalModel
     from sharegptvideo.models.pixels import VideoPixels
-    from sharegptvideo.models.processors import load_processor, render_question, settings_hash
+    from sharegptvideo.models.processor import ProcessorModel, load_processor, render_question
     from sharegptvideo.models.prompts import conversation, encode, expand_video, video_token_count
+    from sharegptvideo.models.registry import local_class, open_model
     from sharegptvideo.models.tiny import SIZES, ModelSize, build_tiny
+    from sharegptvideo.models.video_llava import VideoLlavaModel
 
 __all__ = [
     "SIZES",
-    "ClipTimes",
-    "GeneralVideoModel",
+    "Answer",
+    "LocalModel",
+    "Model",
     "ModelSize",
-    "VideoLanguageModel",
+    "ProcessorModel",
+    "Question",
+    "Request",
+    "SamplingParams",
+    "VideoLlavaModel",
     "VideoPixels",
     "answering",
     "build_tiny",
-    "check_architecture",
-    "check_whole",
     "checkpoint_folder",
     "conversation",
     "encode",
@@ -45,48 +49,42 @@ __all__ = [
     "load_model",
     "load_processor",
     "load_tokenizer",
+    "local_class",
     "model_type",
+    "open_model",
     "outline",
     "quiet_transformers",
     "render_question",
-    "settings_hash",
-    "shares_prefix",
     "video_token_count",
     "weights_hash",
 ]
 
-_HOME = {
-    "SIZES": "tiny",
-    "ClipTimes": "general",
-    "GeneralVideoModel": "general",
-    "ModelSize": "tiny",
-    "VideoLanguageModel": "generation",
-    "VideoPixels": "pixels",
-    "answering": "in_memory",
-    "build_tiny": "tiny",
-    "check_architecture": "checkpoints",
-    "check_whole": "checkpoints",
-    "checkpoint_folder": "hub",
-    "conversation": "prompts",
-    "encode": "prompts",
-    "expand_video": "prompts",
-    "load_model": "checkpoints",
-    "load_processor": "processors",
-    "load_tokenizer": "checkpoints",
-    "model_type": "checkpoints",
-    "outline": "checkpoints",
-    "quiet_transformers": "checkpoints",
-    "render_question": "processors",
-    "settings_hash": "processors",
-    "shares_prefix": "general",
-    "video_token_count": "prompts",
-    "weights_hash": "checkpoints",
+_MODULES = {
+    "base": ["Answer", "Model", "Question", "Request", "SamplingParams"],
+    "checkpoints": [
+        "checkpoint_folder",
+        "load_model",
+        "load_tokenizer",
+        "model_type",
+        "outline",
+        "quiet_transformers",
+        "weights_hash",
+    ],
+    "in_memory": ["answering"],
+    "local": ["LocalModel"],
+    "pixels": ["VideoPixels"],
+    "processor": ["ProcessorModel", "load_processor", "render_question"],
+    "prompts": ["conversation", "encode", "expand_video", "video_token_count"],
+    "registry": ["local_class", "open_model"],
+    "tiny": ["SIZES", "ModelSize", "build_tiny"],
+    "video_llava": ["VideoLlavaModel"],
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

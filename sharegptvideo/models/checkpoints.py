@@ -1,4 +1,4 @@
-"""Checkpoints from a folder or the Hub, and the hash that names their weights."""
+"""Checkpoints of transformers, in a folder or on the Hub: files, configuration, weights."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo._io import sha256_file
+from sharegptvideo._io import read_json, sha256_file
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.hub import CONFIG, adapter_base, checkpoint_folder
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "REPORTED",
-    "check_architecture",
-    "check_whole",
+    "ADAPTER_CONFIG",
+    "adapter_base",
+    "checkpoint_folder",
     "load_model",
     "load_tokenizer",
     "model_type",
@@ -28,10 +27,56 @@ __all__ = [
     "weights_hash",
 ]
 
-_MODEL_TYPE = "video_llava"
+ADAPTER_CONFIG = "adapter_config.json"
+"""What peft leaves where there are adapters in place of a whole model."""
 
-REPORTED: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-"""Arguments by which `from_pretrained` gives what `check_whole` looks at, and does not raise."""
+_CONFIG = ("config.json", ADAPTER_CONFIG)
+_ALL = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+
+
+def checkpoint_folder(path: str | Path, files: tuple[str, ...] = _ALL) -> Path:
+    """`path` where it is a folder, else the local copy of the Hub id `path`, downloaded once.
+
+    Transformers given a Hub id asks for one file after the other, and without a network tries
+    each six times; this asks once, and without a network takes what an earlier call has left.
+
+    Args:
+        path: a folder, or a Hub id.
+        files: patterns of the files that have to be there.
+
+    Raises:
+        UserError: no such folder, and no such repository or no way to reach it.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    import httpx2
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    lacking = f"model {path}: no checkpoint there; it is no folder"
+    try:
+        return Path(snapshot_download(str(path), allow_patterns=list(files)))
+    except HFValidationError as error:
+        raise UserError(f"{lacking} and cannot be a Hub id") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"{lacking} and not on the Hub, or not for you") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError) as error:
+        cause = type(error.__cause__ or error).__name__
+        raise UserError(f"{lacking}, and the Hub cannot be reached ({cause})") from error
+
+
+def adapter_base(folder: Path) -> str | None:
+    """The model that the adapters in `folder` belong to; None where there are none."""
+    file = folder / ADAPTER_CONFIG
+    if not file.is_file():
+        return None
+    return str(read_json(file).get("base_model_name_or_path"))
 
 
 @contextlib.contextmanager
@@ -62,7 +107,7 @@ def model_type(path: str) -> str:
     """
     from transformers import AutoConfig
 
-    folder = checkpoint_folder(path, CONFIG)
+    folder = checkpoint_folder(path, _CONFIG)
     if not (folder / "config.json").is_file():
         base = adapter_base(folder)
         if base is not None:
@@ -79,59 +124,49 @@ def model_type(path: str) -> str:
         raise UserError(f"model {path}: its config.json cannot be used ({cause})") from error
 
 
-def check_architecture(path: str) -> None:
-    """Make sure that `path`, a folder or a Hub id, is a Video-LLaVA.
+def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> Any:
+    """Load a video model from a folder or Hub id; without `weights` see `outline`.
 
     Raises:
-        UserError: nothing there, or another architecture.
-    """
-    found = model_type(path)
-    if found != _MODEL_TYPE:
-        raise UserError(
-            f"model {path}: architecture {found!r}; this path loads Video-LLaVA "
-            f"({_MODEL_TYPE!r}) only"
-        )
-
-
-def load_model(
-    path: str, *, dtype: str | torch.dtype, weights: bool = True
-) -> VideoLlavaForConditionalGeneration:
-    """Load a Video-LLaVA from a folder or Hub id; without `weights` its shapes alone (meta device).
-
-    Raises:
-        UserError: nothing there, another architecture, no weights, or not all of them.
+        UserError: nothing there, no model that answers about videos, no weights, or not all of
+            them.
     """
     from safetensors import SafetensorError
-    from transformers import VideoLlavaForConditionalGeneration
+    from transformers import AutoModelForImageTextToText
 
-    check_architecture(path)
-    kind: Any = VideoLlavaForConditionalGeneration
     if not weights:
-        return outline(path, dtype=dtype)  # type: ignore[no-any-return]  # of that architecture
-    folder = checkpoint_folder(path)
+        return outline(path, dtype=dtype)
+    model_type(path)  # says what is wrong with it
+    auto: Any = AutoModelForImageTextToText  # its loading is untyped
     try:
         with quiet_transformers():
-            model, found = kind.from_pretrained(folder, dtype=dtype, **REPORTED)
+            model, report = auto.from_pretrained(
+                checkpoint_folder(path),
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # `_check_whole` reports them all
+            )
     except (OSError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
-    check_whole(path, found)
-    return model  # type: ignore[no-any-return]  # through Any: its loading is untyped
+    _check_whole(path, report)
+    return model
 
 
-def check_whole(path: str, found: Mapping[str, Any]) -> None:
+def _check_whole(path: str, report: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that lacks weights: transformers draws them at random and goes on.
 
     Args:
-        found: the loading information of `from_pretrained`.
+        path: of the checkpoint, for the message.
+        report: the loading information of `from_pretrained`.
 
     Raises:
         UserError: how many weights are missing, or of other shapes, and where.
     """
-    other = [name for name, *_ in found["mismatched_keys"]]
+    mismatched = [name for name, *_ in report["mismatched_keys"]]
     for names, what in (
-        (other, "are of other shapes than its config says"),
-        (list(found["missing_keys"]), "are not in its files"),
+        (mismatched, "are of other shapes than its config says"),
+        (list(report["missing_keys"]), "are not in its files"),
     ):
         if names:
             parts = sorted({".".join(name.split(".")[:2]) for name in names})
@@ -155,7 +190,7 @@ def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:
         with torch.device("meta"):
             return kind.from_config(path, dtype=dtype)
     model_type(path)  # says what is wrong with it
-    folder = checkpoint_folder(path, CONFIG)
+    folder = checkpoint_folder(path, _CONFIG)
     with torch.device("meta"), quiet_transformers():
         config = AutoConfig.from_pretrained(folder)
         model = kind.from_config(config, dtype=dtype)

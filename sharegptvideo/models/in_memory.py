@@ -11,15 +11,16 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo.models.registry import local_class
+
 if TYPE_CHECKING:
-    from sharegptvideo.models.general import GeneralVideoModel
-    from sharegptvideo.models.generation import VideoLanguageModel
+    from sharegptvideo.models.local import LocalModel
 
 __all__ = ["answering"]
 
 
 @contextlib.contextmanager
-def answering(model: Any, path: str) -> Iterator[VideoLanguageModel | GeneralVideoModel]:
+def answering(model: Any, path: str) -> Iterator[LocalModel]:
     """Give `model` the form in which a loaded checkpoint answers, for as long as the block lasts.
 
     Args:
@@ -36,7 +37,7 @@ def answering(model: Any, path: str) -> Iterator[VideoLanguageModel | GeneralVid
     with _same_randomness():
         model.eval()
         try:
-            yield _answerer(model, path)
+            yield local_class(model.config.model_type)(path, model=model)
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -44,19 +45,6 @@ def answering(model: Any, path: str) -> Iterator[VideoLanguageModel | GeneralVid
                 model.forward = forward
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # the caches of answers are of other sizes than a step's
-
-
-def _answerer(model: Any, path: str) -> VideoLanguageModel | GeneralVideoModel:
-    if model.config.model_type == "video_llava":
-        from sharegptvideo.models.checkpoints import load_tokenizer
-        from sharegptvideo.models.generation import VideoLanguageModel
-        from sharegptvideo.models.pixels import VideoPixels
-
-        return VideoLanguageModel(model, load_tokenizer(path), VideoPixels.from_pretrained(path))
-    from sharegptvideo.models.general import GeneralVideoModel
-    from sharegptvideo.models.processors import load_processor
-
-    return GeneralVideoModel(model, load_processor(path))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.hub import checkpoint_folder
+from sharegptvideo.models.checkpoints import checkpoint_folder
 
 __all__ = ["CLIP_MEAN", "CLIP_STD", "Frames", "VideoPixels"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sharegptvideo._io import read_jsonl
 
 if TYPE_CHECKING:
-    from sharegptvideo.models import GeneralVideoModel, VideoLanguageModel
+    from sharegptvideo.models import LocalModel
 
 __all__ = ["EVALS", "Evaluator", "Row", "last_accuracies", "read_evaluations"]
 
@@ -39,9 +39,7 @@ class Evaluator(Protocol):
         """
         ...
 
-    def evaluate(
-        self, model: VideoLanguageModel | GeneralVideoModel, out: Path, name: str
-    ) -> list[Row]:
+    def evaluate(self, model: LocalModel, out: Path, name: str) -> list[Row]:
         """A row for each task: task, judge, accuracy, ci95, score, n, n_scored, coverage, words.
 
         Args:

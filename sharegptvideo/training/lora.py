@@ -16,7 +16,7 @@ import torch
 from sharegptvideo._io import follow_umask, read_json, write_json
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import checkpoint_folder, quiet_transformers
-from sharegptvideo.models.hub import ADAPTER_CONFIG, adapter_base
+from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipes import Lora

@@ -149,7 +149,7 @@ def write_card(
             for row in _some([row for row in good if row["task"] == task])
         ],
         load_command=_command(name, good),
-        load_code=_code(name, recipe, staged, adapters=adapters),
+        load_code=_code(name, recipe, adapters=adapters),
         limitations=_limitations(recipe, state, good),
         made_with=", ".join(f"{k} {v}" for k, v in state["versions"].items())
         + f"; training version {state['training_version']}.",
@@ -304,7 +304,7 @@ def _command(name: str, rows: Sequence[Row]) -> str:
     return f"sharegptvideo eval run --model hf:{name} --task {task} --judge answer-match --out RUN"
 
 
-def _code(name: str, recipe: Recipe, staged: Path, *, adapters: bool) -> str:
+def _code(name: str, recipe: Recipe, *, adapters: bool) -> str:
     if adapters:
         return (
             "from peft import PeftModel\n"
@@ -312,22 +312,16 @@ def _code(name: str, recipe: Recipe, staged: Path, *, adapters: bool) -> str:
             f'model = AutoModelForImageTextToText.from_pretrained("{_base_name(recipe)}")\n'
             f'model = PeftModel.from_pretrained(model, "{name}")'
         )
-    own = read_json(staged / "config.json").get("model_type") == "video_llava"
-    kind = "VideoLanguageModel" if own else "GeneralVideoModel"
-    frames = f"frames = sample_frames('clip.mp4', {recipe.frames}).frames"
-    ask = (
-        "model.generate([(frames, 'What happens?')])[0][0]"
-        if own
-        else "model.generate(frames, ['What happens?'])[0]"
-    )
     return "\n".join(
         [
             "from sharegptvideo.media import sample_frames",
-            f"from sharegptvideo.models import {kind}",
+            "from sharegptvideo.models import Request, SamplingParams, open_model",
             "",
-            f'model = {kind}.from_pretrained("{name}")',
-            frames.replace("'", '"'),
-            f"print({ask})".replace("'", '"'),
+            f'model = open_model("hf:{name}")',
+            f'frames, indices = sample_frames("clip.mp4", {recipe.frames})',
+            'requests = [Request("What happens?", frames, indices)]',
+            "for answer in model.generate(requests, SamplingParams()):",
+            "    print(answer.text)",
         ]
     )
 

@@ -142,7 +142,7 @@ def _scan(
     found = []
     before, limit = 0, data.limit or int(starts[-1])
     for split in data.split.split("+"):
-        for table in source.tables(config_of(data.name), split.strip(), "raise", ReadReport()):
+        for _, table in source.tables(config_of(data.name), [split.strip()], "raise", ReadReport()):
             table = table.slice(0, max(limit - before, 0))
             if table.num_rows:
                 found.append(look(table, before))

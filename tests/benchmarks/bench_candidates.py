@@ -29,12 +29,12 @@ import numpy as np
 import torch
 
 from sharegptvideo.models import (
-    VideoLanguageModel,
-    VideoPixels,
+    Request,
+    SamplingParams,
+    VideoLlavaModel,
     conversation,
     encode,
     expand_video,
-    load_tokenizer,
     video_token_count,
 )
 from tests.support.child_runs import Peak, print_line, run_ways
@@ -57,22 +57,26 @@ QUESTIONS = (
 WAYS = ["theirs", "ours"]
 
 
-def open_model(folder: Path, options: Any) -> VideoLanguageModel:
+def open_model(folder: Path, options: Any) -> VideoLlavaModel:
     """A random model; its answers never end before their last token."""
     model = open_shape(options.shape, folder, device=options.device, layers=options.layers).eval()
     model.generation_config.eos_token_id = [2**30]  # a token that is never chosen
-    tokenizer, pixels = load_tokenizer(str(folder)), VideoPixels.from_pretrained(str(folder))
-    return VideoLanguageModel(model, tokenizer, pixels)
+    return VideoLlavaModel(str(folder), model=model, batch_size=64)
 
 
-def ours(model: VideoLanguageModel, clip: Any, **settings: Any) -> list[list[str]]:
+def ours(model: VideoLlavaModel, clip: Any, params: SamplingParams) -> list[list[str]]:
     """Answers to all questions, the clip read once."""
-    return model.generate([(clip, question) for question in QUESTIONS], **settings)
+    requests = [Request(question, clip) for question in QUESTIONS]
+    return [[*answer.texts] for answer in model.generate(requests, params)]
 
 
-def theirs(model: VideoLanguageModel, clip: Any, **settings: Any) -> list[list[str]]:
+def theirs(model: VideoLlavaModel, clip: Any, params: SamplingParams) -> list[list[str]]:
     """Answers by transformers' `generate`, question by question."""
     answers = []
+    settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": params.max_new_tokens}
+    if not params.greedy:
+        settings |= {"do_sample": True, "num_return_sequences": params.n, "top_k": 0}
+        settings |= {"temperature": params.temperature, "top_p": params.top_p}
     device = model.model.device
     for question in QUESTIONS:
         ids, assistant_mask = encode(model.tokenizer, conversation(question))
@@ -84,7 +88,7 @@ def theirs(model: VideoLanguageModel, clip: Any, **settings: Any) -> list[list[s
         output = generate(
             input_ids=given,
             attention_mask=torch.ones_like(given),
-            pixel_values_videos=model.processor(clip)[None].to(device, model.model.dtype),
+            pixel_values_videos=model.pixels(clip)[None].to(device, model.model.dtype),
             pad_token_id=0,
             **settings,
         )
@@ -105,20 +109,17 @@ def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
         numbers.integers(0, 256, (FRAMES, 240, 320, 3), dtype=np.uint8)
         for _ in range(options.rounds + 1)
     ]
-    draw = {"do_sample": True, "num_return_sequences": options.k, "max_new_tokens": options.tokens}
-    draw |= {"temperature": 1.0, "top_p": 0.95}
+    draw = SamplingParams(options.k, temperature=1.0, top_p=0.95, max_new_tokens=options.tokens)
     answer = theirs if way == "theirs" else ours
-    if way == "theirs":
-        draw["top_k"] = 0
     with torch.inference_mode():
         model = open_model(folder / "model", options)
         # Greedy answers, which also are the first calls, and those are nobody's speed.
-        asked = {"max_new_tokens": options.tokens, "do_sample": False}
-        greedy = [text for (text,) in answer(model, clips[0], **asked)]
+        asked = SamplingParams(max_new_tokens=options.tokens)
+        greedy = [text for (text,) in answer(model, clips[0], asked)]
         drawn: list[list[str]] = []
 
         def step(number: int) -> None:
-            drawn[:] = answer(model, clips[number], **draw)
+            drawn[:] = answer(model, clips[number], draw)
 
         peak.restart()
         seconds = timed(step, options.rounds, place)

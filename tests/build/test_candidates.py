@@ -18,7 +18,7 @@ import pytest
 from sharegptvideo.build import sample_candidates
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
-from sharegptvideo.models import VideoLanguageModel, build_tiny
+from sharegptvideo.models import Request, SamplingParams, build_tiny, open_model
 
 QUESTIONS = ("What colour is it?", "Does it move?", "How many are there?")
 
@@ -79,19 +79,13 @@ def test_rows_hold_the_models_answers_and_the_frames_shown(
     assert seen == [(4, 12, "candidates"), (8, 12, "candidates"), (12, 12, "candidates")]
     made = lines_of(tmp_path)
     assert set(made) == {row["id"] for row in rows}
-    loaded = VideoLanguageModel.from_pretrained(str(model))
+    loaded = open_model(f"hf:{model}")
+    assert loaded.frames == 4
+    params = SamplingParams(6, temperature=1.0, top_p=0.95, max_new_tokens=8, seed=3)
     for row in (rows[0], rows[7]):
-        frames, indices = sample_frames(row["video_path"], loaded.frames)
-        (expected,) = loaded.generate(
-            [(frames, row["question"])],
-            max_new_tokens=8,
-            do_sample=True,
-            temperature=1.0,
-            top_p=0.95,
-            num_return_sequences=6,
-            seed=3,
-        )
-        assert made[row["id"]]["candidates"] == expected
+        frames, indices = sample_frames(row["video_path"], 4)
+        (expected,) = loaded.generate([Request(row["question"], frames)], params)
+        assert made[row["id"]]["candidates"] == [*expected.texts]
         assert made[row["id"]]["frame_indices"] == list(indices)
         assert made[row["id"]]["caption"] == row["caption"]
     assert len({text for row in made.values() for text in row["candidates"]}) > 36
@@ -106,7 +100,7 @@ def test_each_clip_is_decoded_once(
         opened.append(video)
         return sample_frames(video, n)
 
-    monkeypatch.setattr("sharegptvideo.build.candidates.sample_frames", counted)
+    monkeypatch.setattr("sharegptvideo.media.sample_frames", counted)
     draw(rows, model, tmp_path, batch_size=12)
     assert sorted(opened) == sorted({row["video_path"] for row in rows})
 
@@ -175,10 +169,14 @@ def test_settings_are_not_mixed(rows: list[dict[str, Any]], model: Path, tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 0}, "k is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"temperature": 0.0}, "temperature 0.0"),
-        ({"top_p": 1.5}, "top_p 1.5"),
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
+        ({"frames": 0}, "frames must be at least 1, got 0"),
+        ({"frames": 8}, "was made for 4 frames"),
+        ({"base_url": "http://127.0.0.1:9/v1"}, "a base URL is for served models"),
     ],
 )
 def test_settings_out_of_range(

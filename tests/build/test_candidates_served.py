@@ -227,10 +227,9 @@ def test_the_command(
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("openai:", {}, "name the served model"),
-        ("openai:seer", {"frames": 0}, "frames is 0"),
-        ("folder", {"frames": 8}, "are for served models"),
-        ("folder", {"base_url": "http://127.0.0.1:9/v1"}, "are for served models"),
+        ("openai:", {}, "write openai:NAME"),
+        ("openai:seer", {"frames": 0}, "frames must be at least 1, got 0"),
+        ("folder", {"base_url": "http://127.0.0.1:9/v1"}, "a base URL is for served models"),
     ],
 )
 def test_what_does_not_go_together(

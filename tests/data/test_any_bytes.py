@@ -34,7 +34,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks import parse_task
 from sharegptvideo.judges.protocol import PROTOCOLS, UnreadableError, load_protocol
 from sharegptvideo.media import MediaError, MediaFolder
-from sharegptvideo.models.adapters.predictions import PredictionsModel
+from sharegptvideo.models.predictions import PredictionsModel
 from sharegptvideo.training import load_recipe
 from tests.support.drawing import ANY_LINES, LINES, ROWS, SHARD_ROWS, TEXTS, VALUES, as_json, spoilt
 

@@ -25,7 +25,7 @@ from sharegptvideo.errors import UserError
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 
-MEND = 'mend the row, or pass on_error="skip" to go on without it'
+MEND = 'fix the row, or pass on_error="skip" to go on without it'
 
 
 def refusal(root: Path, name: str = "qa", **options: Any) -> str:

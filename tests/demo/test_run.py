@@ -129,13 +129,13 @@ def test_accuracy_is_that_of_the_exact_states(demo: Path) -> None:
 
 @pytest.mark.slow
 def test_everything_it_leaves_can_be_used(demo: Path) -> None:
-    from sharegptvideo.models import VideoLanguageModel
+    from sharegptvideo.models import open_model
 
     world, pairs = demo / "datasets" / "world", demo / "datasets" / "preferences"
     assert len(load_dataset("captions", source=world)) == 300
     assert len(load_dataset("preferences", source=pairs, media=world)) > 0
     for name in ("start", "pretrain", "sft", "dpo"):
-        assert VideoLanguageModel.from_pretrained(str(demo / "models" / name)).frames == 8
+        assert open_model(f"hf:{demo / 'models' / name}").frames == 8
     for name in ("pretrain", "sft", "dpo"):
         assert (demo / "models" / name / "loss.png").stat().st_size > 1000
     page = (demo / "index.html").read_text(encoding="utf-8")

@@ -14,10 +14,10 @@ import pytest
 import sharegptvideo.media
 from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.answering import answer_questions
+from sharegptvideo.eval.answer import answer_questions
 from sharegptvideo.eval.tasks import load_task
 from sharegptvideo.media import MediaError, SampledFrames
-from sharegptvideo.models.types import Answer, Question, Request
+from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams
 
 
 class Decoder:
@@ -35,28 +35,30 @@ class Decoder:
         return SampledFrames(np.full((n, 2, 2, 3), int(video), dtype=np.uint8), list(range(n)))
 
 
-class Watching:
+class Watching(Model):
     """A model that waits, with a clip, until the next one is being decoded."""
 
-    spec, needs_frames, frames = "python:x:y", True, None
+    spec = "python:x:y"
 
     def __init__(self, decoder: Decoder, last: int) -> None:
         self.decoder, self.last = decoder, last
         self.batches: list[list[str]] = []
 
-    def render(self, prompt: str) -> str:
-        return prompt
+    def describe(self) -> dict[str, Any]:
+        return {}
 
-    def answer(
-        self, batch: Sequence[Request], *, max_new_tokens: int
-    ) -> Iterator[tuple[int, Answer]]:
-        del max_new_tokens
-        self.batches.append([request.question.video for request in batch])
-        later = str(min(int(batch[-1].question.video) + 1, self.last))
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
+        del params
+        self.batches.append(videos(requests))
+        later = str(min(int(videos(requests)[-1]) + 1, self.last))
         assert self.decoder.begun[later].wait(20), "nothing is decoded while the model works"
-        for position, request in enumerate(batch):
+        for request in requests:
             assert request.frames is not None
-            yield position, Answer(text=str(request.frames[0, 0, 0, 0]))
+            yield Answer(request, (str(request.frames[0, 0, 0, 0]),))
+
+
+def videos(requests: Sequence[Request]) -> list[str]:
+    return [request.question.video for request in requests if request.question]
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_the_questions_of_a_clip_stay_together(decoder: Decoder, tmp_path: Path)
 
 def test_an_error_of_the_model_leaves_no_decoder_behind(decoder: Decoder, tmp_path: Path) -> None:
     class Broken(Watching):
-        def answer(self, *_: Any, **__: Any) -> Iterator[tuple[int, Answer]]:
+        def generate(self, *_: Any, **__: Any) -> Iterator[Answer]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -119,31 +121,29 @@ def test_an_error_of_the_model_leaves_no_decoder_behind(decoder: Decoder, tmp_pa
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
 
 
-class Crew:
+class Crew(Model):
     """Answers two batches at once: each waits for the other to have begun; one breaks."""
 
-    spec, needs_frames, frames, workers = "hf:x", True, None, 2
+    spec, workers = "hf:x", 2
 
     def __init__(self, breaks: str) -> None:
         self.together = threading.Barrier(2)
         self.breaks = breaks
         self.begun: list[str] = []
 
-    def render(self, prompt: str) -> str:
-        return prompt
+    def describe(self) -> dict[str, Any]:
+        return {}
 
-    def answer(
-        self, batch: Sequence[Request], *, max_new_tokens: int
-    ) -> Iterator[tuple[int, Answer]]:
-        del max_new_tokens
-        video = batch[0].question.video
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
+        del params
+        video = videos(requests)[0]
         self.begun.append(video)
         self.together.wait(20)
         if video == self.breaks:
             raise UserError("the device is gone", exit_code=1)
-        for position, request in enumerate(batch):
+        for request in requests:
             assert request.frames is not None
-            yield position, Answer(text=str(request.frames[0, 0, 0, 0]))
+            yield Answer(request, (str(request.frames[0, 0, 0, 0]),))
 
 
 @pytest.mark.usefixtures("decoder")

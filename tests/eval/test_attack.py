@@ -22,7 +22,7 @@ from sharegptvideo.eval.attack import (
     own_cases,
 )
 from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict, open_judge
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 CASES = [
     Case("1", "v1", "What is it?", "a dog", "a cat", "A dog runs."),

@@ -27,7 +27,7 @@ from sharegptvideo.eval.lmms_eval_tasks import (
     messages,
     task_questions,
 )
-from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models import open_model
 
 TASK = "msvd_qa_official"
 QUESTIONS = [

@@ -27,7 +27,7 @@ AT_ONCE = 8  # requests that model and judge have under way
 _STARTER = """
 import gc, os, sys
 import datasets, openai, sharegptvideo.eval, sharegptvideo.eval.run
-from sharegptvideo.models.adapters.openai import OpenAIModel
+from sharegptvideo.models.served import ServedModel
 from sharegptvideo.judges.llm import OpenAIJudge
 from sharegptvideo.endpoint import EndpointOptions
 import sharegptvideo.data.load, sharegptvideo.media, openai.types.chat, scipy.stats

@@ -15,7 +15,7 @@ from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.judges import Judge, JudgeItem, Verdict
-from sharegptvideo.models.types import short_hash
+from sharegptvideo.models.base import short_hash
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

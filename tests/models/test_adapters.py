@@ -1,4 +1,4 @@
-"""Model adapters: what they take, what they refuse, what they send."""
+"""Kinds of models: what they take, what they refuse, what they send."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from PIL import Image
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.adapters import open_model
-from sharegptvideo.models.types import Question, Request
+from sharegptvideo.models import Question, Request, SamplingParams, open_model
 
 
 def question(row_id: str, task: str = "msvd_qa") -> Question:
@@ -24,12 +23,15 @@ def question(row_id: str, task: str = "msvd_qa") -> Question:
 
 def request(row_id: str, frames: Any = None, task: str = "msvd_qa") -> Request:
     asked = question(row_id, task)
-    return Request(asked, asked.question, frames)
+    return Request(asked.question, frames, question=asked)
 
 
 def answers(model: Any, requests: list[Request]) -> list[tuple[str | None, str | None]]:
-    found = dict(model.answer(requests, max_new_tokens=8))
-    return [(found[i].text, found[i].error) for i in range(len(requests))]
+    made = {
+        answer.request.question.key: (answer.text, answer.error)
+        for answer in model.generate(requests, SamplingParams(max_new_tokens=8))
+    }
+    return [made[request.question.key] for request in requests if request.question]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_predictions_by_id_and_by_task(tmp_path: Path) -> None:
             {"id": "2", "task": "tgif_qa", "prediction": "a cat"},
             {"id": "3", "status": "failed", "error": "no clip", "prediction": None},
             {"id": "5", "status": "failed", "error": "no clip", "prediction": None},
-            {"id": "5", "status": "ok", "prediction": "mended"},
+            {"id": "5", "status": "ok", "prediction": "corrected"},
         ],
     )
     model = open_model(f"predictions:{file}")
@@ -104,7 +106,7 @@ def test_predictions_by_id_and_by_task(tmp_path: Path) -> None:
         ("a cat", None),
         (None, "no clip"),
         (None, "no prediction in p.jsonl"),
-        ("mended", None),
+        ("corrected", None),
     ]
 
 

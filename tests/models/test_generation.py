@@ -12,7 +12,9 @@ from transformers import VideoLlavaForConditionalGeneration
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import (
-    VideoLanguageModel,
+    Request,
+    SamplingParams,
+    VideoLlavaModel,
     conversation,
     encode,
     expand_video,
@@ -24,14 +26,14 @@ QUESTIONS = ("What colour is the picture?", "Describe the video.", "Red?")
 
 
 @pytest.fixture(scope="module", params=[2, 1], ids=["", "grouped-queries"])
-def model(tiny: Path, request: pytest.FixtureRequest) -> VideoLanguageModel:
+def model(tiny: Path, request: pytest.FixtureRequest) -> VideoLlavaModel:
     """The random model with its logits stretched, so that its answers vary with the input.
 
     With two heads of keys and values, and with one that both heads of queries share.
     """
-    loaded = VideoLanguageModel.from_pretrained(str(tiny), device="cpu")
+    loaded = VideoLlavaModel(str(tiny), device="cpu")
     if request.param == 1:
-        loaded = with_shared_keys(loaded)
+        loaded = with_shared_keys(loaded, str(tiny))
     with torch.no_grad():
         loaded.model.lm_head.weight.mul_(40)
         for parameter in loaded.model.model.multi_modal_projector.parameters():
@@ -39,14 +41,14 @@ def model(tiny: Path, request: pytest.FixtureRequest) -> VideoLanguageModel:
     return loaded
 
 
-def with_shared_keys(loaded: VideoLanguageModel) -> VideoLanguageModel:
+def with_shared_keys(loaded: VideoLlavaModel, path: str) -> VideoLlavaModel:
     config = loaded.model.config
     config.text_config.num_key_value_heads = 1
     config.text_config.initializer_range = 0.2
     torch.manual_seed(3)
     model = VideoLlavaForConditionalGeneration(config).eval()
     assert model.model.language_model.layers[0].self_attn.k_proj.out_features == 24
-    return VideoLanguageModel(model, loaded.tokenizer, loaded.processor)
+    return VideoLlavaModel(path, model=model)
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +58,28 @@ def items() -> list[tuple[Frames, str]]:
     return [(clip, question) for clip in clips for question in QUESTIONS]
 
 
+def generate(
+    model: VideoLlavaModel, items: list[tuple[Frames, str]], batch_size: int = 64, **params: Any
+) -> list[list[str]]:
+    model.batch_size = batch_size
+    requests = [Request(question, frames) for frames, question in items]
+    answers = list(model.generate(requests, SamplingParams(**params)))
+    assert [answer.request for answer in answers] == requests
+    assert not any(answer.error for answer in answers)
+    return [list(answer.texts) for answer in answers]
+
+
 def test_a_batch_answers_as_one_by_one(
-    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+    model: VideoLlavaModel, items: list[tuple[Frames, str]]
 ) -> None:
-    together = model.generate(items, max_new_tokens=12)
-    alone = [model.generate([item], max_new_tokens=12)[0] for item in items]
+    together = generate(model, items, max_new_tokens=12)
+    alone = [generate(model, [item], max_new_tokens=12)[0] for item in items]
     assert together == alone
     assert len({answer for (answer,) in together}) > 3, "the test needs answers that differ"
 
 
 def plain(
-    model: VideoLanguageModel, frames: Frames, question: str, steps: int, **settings: Any
+    model: VideoLlavaModel, frames: Frames, question: str, steps: int, **settings: Any
 ) -> list[int]:
     """Token ids that transformers' own `generate` answers to this question alone."""
     config = model.model.config
@@ -76,7 +89,7 @@ def plain(
     output = model.model.generate(
         input_ids=torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        pixel_values_videos=model.processor(frames)[None],
+        pixel_values_videos=model.pixels(frames)[None],
         do_sample=False,
         max_new_tokens=steps,
         **settings,
@@ -86,21 +99,22 @@ def plain(
 
 
 def test_greedy_answers_are_those_of_transformers(
-    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+    model: VideoLlavaModel, items: list[tuple[Frames, str]]
 ) -> None:
     for frames, question in items[:4]:
         expected = text(model, plain(model, frames, question, 12))
-        assert model.generate([(frames, question)], max_new_tokens=12) == [[expected]]
+        assert generate(model, [(frames, question)], max_new_tokens=12) == [[expected]]
 
 
-def text(model: VideoLanguageModel, ids: list[int]) -> str:
+def text(model: VideoLlavaModel, ids: list[int]) -> str:
     return str(model.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("batch_size", [64, 5])
 def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
-    model: VideoLanguageModel,
+    model: VideoLlavaModel,
+    tiny: Path,
     items: list[tuple[Frames, str]],
     monkeypatch: pytest.MonkeyPatch,
     batch_size: int,
@@ -117,19 +131,19 @@ def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
     lengths = {len(ids) for ids in expected}
     assert len(lengths) >= 3, "the test needs rows that drop out one after the other"
     monkeypatch.setattr(model.model.generation_config, "eos_token_id", ends)
-    model = VideoLanguageModel(model.model, model.tokenizer, model.processor)
-    found = model.generate(asked, max_new_tokens=20, num_return_sequences=k, batch_size=batch_size)
+    model = VideoLlavaModel(str(tiny), model=model.model)
+    found = generate(model, asked, max_new_tokens=20, n=k, batch_size=batch_size)
     assert found == [[text(model, ids)] * k for ids in expected]
 
 
 def test_a_draw_depends_on_seed_clip_and_question_alone(
-    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+    model: VideoLlavaModel, items: list[tuple[Frames, str]]
 ) -> None:
-    draw = {"max_new_tokens": 8, "do_sample": True, "num_return_sequences": 3}
-    all_at_once = model.generate(items, seed=1, **draw)
-    assert all_at_once == model.generate(items, seed=1, batch_size=4, **draw)
-    assert all_at_once[4:6] == model.generate(items[4:6], seed=1, **draw)
-    assert all_at_once != model.generate(items, seed=2, **draw)
+    draw = {"max_new_tokens": 8, "temperature": 1.0, "n": 3}
+    all_at_once = generate(model, items, seed=1, **draw)
+    assert all_at_once == generate(model, items, seed=1, batch_size=4, **draw)
+    assert all_at_once[4:6] == generate(model, items[4:6], seed=1, **draw)
+    assert all_at_once != generate(model, items, seed=2, **draw)
     assert all(len(answers) == 3 for answers in all_at_once)
     assert any(len(set(answers)) > 1 for answers in all_at_once)
 
@@ -137,32 +151,32 @@ def test_a_draw_depends_on_seed_clip_and_question_alone(
 def test_draws_follow_the_distribution() -> None:
     """Of 4,000 draws each token's share is within 4 standard errors of its probability; with
     top_p 0.5 nothing is drawn outside the smallest set of tokens that has half the mass."""
-    from sharegptvideo.models.sampling import Decoding, choose
+    from sharegptvideo.models.sampling import choose
 
     logits = torch.log(torch.tensor([0.4, 0.3, 0.2, 0.1])).expand(4000, 4)
     drawn = torch.from_numpy(np.random.default_rng(0).random(4000))
-    plain = choose(logits, Decoding(1, True, 1.0, 1.0, 1, 0), drawn)
+    plain = choose(logits, SamplingParams(temperature=1.0), drawn)
     shares = torch.bincount(plain, minlength=4) / 4000
     wanted = torch.tensor([0.4, 0.3, 0.2, 0.1])
     assert ((shares - wanted).abs() < 4 * (wanted * (1 - wanted) / 4000).sqrt()).all()
-    nucleus = choose(logits, Decoding(1, True, 1.0, 0.5, 1, 0), drawn)
+    nucleus = choose(logits, SamplingParams(temperature=1.0, top_p=0.5), drawn)
     shares = torch.bincount(nucleus, minlength=4) / 4000
     assert shares[2:].sum() == 0
     assert abs(shares[0] - 4 / 7) < 4 * (4 / 7 * 3 / 7 / 4000) ** 0.5
-    sharp = choose(logits, Decoding(1, True, 0.5, 1.0, 1, 0), drawn)
+    sharp = choose(logits, SamplingParams(temperature=0.5), drawn)
     # At temperature 1/2 probabilities are squared: 0.16 of 0.16 + 0.09 + 0.04 + 0.01.
     assert abs((sharp == 0).float().mean() - 16 / 30) < 0.04
 
 
 def test_the_tower_sees_each_clip_once(
-    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+    model: VideoLlavaModel, items: list[tuple[Frames, str]]
 ) -> None:
     seen = []
     handle = model.model.model.video_tower.register_forward_hook(
         lambda _module, _inputs, output: seen.append(output[0].shape[0])
     )
     try:
-        model.generate(items, max_new_tokens=2, do_sample=True, num_return_sequences=4)
+        generate(model, items, max_new_tokens=2, temperature=1.0, n=4)
     finally:
         handle.remove()
     assert sum(seen) == 3 * 4, "three clips of four frames"
@@ -170,14 +184,14 @@ def test_the_tower_sees_each_clip_once(
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_memory_splits_the_questions_and_changes_no_answer(
-    model: VideoLanguageModel,
+    model: VideoLlavaModel,
     items: list[tuple[Frames, str]],
     monkeypatch: pytest.MonkeyPatch,
     sampled: bool,
 ) -> None:
-    draw: dict[str, Any] = {"max_new_tokens": 8, "do_sample": sampled, "seed": 4}
-    draw["num_return_sequences"] = 2 if sampled else 1
-    whole = model.generate(items, **draw)
+    draw: dict[str, Any] = {"max_new_tokens": 8, "temperature": float(sampled), "seed": 4}
+    draw["n"] = 2 if sampled else 1
+    whole = generate(model, items, **draw)
     language = model.model.model.language_model
     forward = language.forward
     clips: list[int] = []  # how many were read at once
@@ -193,21 +207,21 @@ def test_memory_splits_the_questions_and_changes_no_answer(
     most = 99
     monkeypatch.setattr(language, "forward", watched)
     monkeypatch.setattr(model, "memory_limit", 1)  # by estimate: a question at a time
-    assert model.generate(items, **draw) == whole
+    assert generate(model, items, **draw) == whole
     assert clips == [1, 1, 1], "one after the other, each once"
-    assert max(rows) == draw["num_return_sequences"]
+    assert max(rows) == draw["n"]
 
     monkeypatch.setattr(model, "memory_limit", None)
     clips.clear()
     most = 2  # by an error, of nine rows and of three clips
-    assert model.generate(items, **draw) == whole
+    assert generate(model, items, **draw) == whole
     assert clips == [3, 2, 2], "three were too many; the fifth question is about the second"
     most = 0
-    with pytest.raises(torch.OutOfMemoryError):
-        model.generate(items[:1], **draw)
+    with pytest.raises(UserError, match="no memory for it and one question"):
+        generate(model, items[:1], **draw)
 
 
-def test_a_limit_in_bytes_is_kept(model: VideoLanguageModel) -> None:
+def test_a_limit_in_bytes_is_kept(model: VideoLlavaModel) -> None:
     """2 layers × keys and values × 48 numbers × 4 bytes: 768 bytes a token, half of it where two
     heads share; with 0.8 of 100,000 bytes 104 tokens fit, so two rows of 40 of text and 4 of
     answer do: the clip's tokens are held once and counted with no row."""
@@ -225,7 +239,7 @@ def test_a_limit_in_bytes_is_kept(model: VideoLanguageModel) -> None:
     assert fitting_rows(768, None) is None
 
 
-def test_room_is_each_prompts_own(model: VideoLanguageModel) -> None:
+def test_room_is_each_prompts_own(model: VideoLlavaModel) -> None:
     """A long prompt's answer is cut at the model's positions; its neighbour's is not."""
     frames = np.random.default_rng(2).integers(0, 256, (4, 20, 24, 3), dtype=np.uint8)
     ids, _ = encode(model.tokenizer, conversation("Red?" * 10))
@@ -233,27 +247,33 @@ def test_room_is_each_prompts_own(model: VideoLanguageModel) -> None:
     each = len(more) - len(ids)
     repeats = 10 + (512 - 19 - len(ids) - 3) // each  # some 3 positions are left
     items = [(frames, "Red?" * repeats), (frames, "Red?")]
-    together = model.generate(items, max_new_tokens=40)
-    assert together == [model.generate([item], max_new_tokens=40)[0] for item in items]
+    together = generate(model, items, max_new_tokens=40)
+    assert together == [generate(model, [item], max_new_tokens=40)[0] for item in items]
     assert len(together[0][0]) < len(together[1][0])
 
 
-def test_clips_of_different_lengths_go_together(model: VideoLanguageModel) -> None:
+def test_clips_of_different_lengths_go_together(model: VideoLlavaModel) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
     items = [(frames[:4], QUESTIONS[0]), (frames, QUESTIONS[0]), (frames[:4], QUESTIONS[1])]
-    assert model.generate(items, max_new_tokens=8) == [
-        model.generate([item], max_new_tokens=8)[0] for item in items
+    assert generate(model, items, max_new_tokens=8) == [
+        generate(model, [item], max_new_tokens=8)[0] for item in items
     ]
 
 
 def test_room_and_arguments_are_checked(
-    model: VideoLanguageModel, items: list[tuple[Frames, str]]
+    model: VideoLlavaModel, items: list[tuple[Frames, str]]
 ) -> None:
     long = "Why? " * 600
-    with pytest.raises(UserError, match="leaves no room in 512 positions"):
-        model.generate([(items[0][0], long)])
-    with pytest.raises(UserError, match="temperature"):
-        model.generate(items[:1], do_sample=True, temperature=0.0)
-    with pytest.raises(UserError, match="at least 1"):
-        model.generate(items[:1], max_new_tokens=0)
-    assert model.generate([]) == []
+    requests = [Request(QUESTIONS[0], items[0][0]), Request(long, items[0][0])]
+    fitting, refused = model.generate(requests, SamplingParams(max_new_tokens=4))
+    assert "leaves no room in 512 positions" in str(refused.error)
+    assert [fitting.text] == generate(model, items[:1], max_new_tokens=4)[0]
+    for change, message in (
+        ({"temperature": -0.1}, "temperature must be at least 0"),
+        ({"top_p": 0.0}, "top_p must be above 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ({"n": 0}, "n must be at least 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            SamplingParams(**change)
+    assert generate(model, []) == []

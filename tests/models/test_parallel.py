@@ -14,10 +14,8 @@ import pytest
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import run_evaluation
-from sharegptvideo.models import build_tiny
-from sharegptvideo.models.adapters import open_model
-from sharegptvideo.models.adapters.parallel import ParallelModel, device_names
-from sharegptvideo.models.types import Question, Request
+from sharegptvideo.models import Answer, Question, Request, SamplingParams, build_tiny, open_model
+from sharegptvideo.models.parallel import ParallelModel, device_names
 
 TEXTS = ["What is the baby doing? The baby is turning pages.", "A cat in a sink. Is it red? yes"]
 
@@ -43,7 +41,7 @@ def requests(video: int, questions: int) -> list[Request]:
     asked = [
         Question(f"{video}_{n}", "t", str(video), f"Is it red {n}?", "a") for n in range(questions)
     ]
-    return [Request(question, question.question, frames) for question in asked]
+    return [Request(question.question, frames, question=question) for question in asked]
 
 
 def test_a_run_on_two_processes_is_that_on_one(
@@ -72,12 +70,13 @@ def test_a_run_on_two_processes_is_that_on_one(
     assert len({row["prediction"] for row in written}) > 3, "the test needs answers that differ"
 
 
-def answered(model: Any, batch: list[Request]) -> dict[int, Any]:
-    return dict(model.answer(batch, max_new_tokens=6))
+def answered(model: Any, batch: list[Request]) -> list[Answer]:
+    return list(model.generate(batch, SamplingParams(max_new_tokens=6)))
 
 
 def test_each_device_gets_work_and_a_dead_one_is_told(checkpoint: Path) -> None:
-    model = ParallelModel(str(checkpoint), devices=["cpu", "cpu"])
+    model = open_model(f"hf:{checkpoint}", devices=["cpu", "cpu"])
+    assert isinstance(model, ParallelModel)
     batches = [requests(video, 3) for video in range(4)]
     with ThreadPoolExecutor(model.workers) as pool:
         found = list(pool.map(partial(answered, model), batches))
@@ -103,7 +102,7 @@ def test_each_device_gets_work_and_a_dead_one_is_told(checkpoint: Path) -> None:
 def test_a_question_that_cannot_be_put_fails_alone(checkpoint: Path) -> None:
     model = open_model(f"hf:{checkpoint}")
     good, bad = requests(0, 2)
-    bad = Request(bad.question, "What is <video>?", bad.frames)
+    bad = Request("What is <video>?", bad.frames, question=bad.question)
     found = answered(model, [good, bad])
     assert found[0].error is None
     assert "<video>" in str(found[1].error)
@@ -124,12 +123,12 @@ def test_a_device_too_small_for_one_question_is_told(
 ) -> None:
     import torch
 
-    from sharegptvideo.models import VideoLanguageModel
+    from sharegptvideo.models import VideoLlavaModel
 
     def too_small(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(VideoLanguageModel, "generate", too_small)
+    monkeypatch.setattr(VideoLlavaModel, "load", too_small)
     with pytest.raises(UserError, match="no memory for it and one question") as caught:
         answered(open_model(f"hf:{checkpoint}"), requests(0, 2))
     assert caught.value.exit_code == 1

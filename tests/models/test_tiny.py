@@ -12,9 +12,10 @@ from sharegptvideo._io import read_json, write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import (
     ModelSize,
-    VideoLanguageModel,
+    VideoLlavaModel,
     build_tiny,
     load_model,
+    open_model,
     weights_hash,
 )
 
@@ -52,7 +53,7 @@ def test_sizes_are_those_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_is_loaded_is_what_was_saved(tiny: Path, tmp_path: Path) -> None:
-    loaded = VideoLanguageModel.from_pretrained(str(tiny), device="cpu")
+    loaded = VideoLlavaModel(str(tiny), device="cpu")
     loaded.model.save_pretrained(tmp_path)
     before, after = loaded.model.state_dict(), load_model(str(tmp_path), dtype="float32")
     assert loaded.frames == 4
@@ -69,12 +70,12 @@ def test_another_size_is_unknown(tmp_path: Path) -> None:
 def test_another_architecture_is_refused(tiny: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"model_type": "llama"})
     with pytest.raises(UserError, match="architecture 'llama'"):
-        VideoLanguageModel.from_pretrained(str(tmp_path))
+        open_model(f"hf:{tmp_path}")
     with pytest.raises(UserError, match="no checkpoint there"):
-        VideoLanguageModel.from_pretrained(str(tmp_path / "nothing"))
+        open_model(f"hf:{tmp_path / 'nothing'}")
     (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
     with pytest.raises(UserError, match="weights cannot be read"):
-        VideoLanguageModel.from_pretrained(str(tmp_path))
+        load_model(str(tmp_path), dtype="float32")
 
 
 def test_a_tokenizer_that_knows_no_clips_is_refused(tiny: Path, tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_tokenizer_that_knows_no_clips_is_refused(tiny: Path, tmp_path: Path) 
     config = json.loads(json.dumps(config).replace("<video>", "<vidoe>"))
     write_json(tmp_path / "tokenizer_config.json", config)
     with pytest.raises(UserError, match="no <video> token"):
-        VideoLanguageModel.from_pretrained(str(tmp_path))
+        open_model(f"hf:{tmp_path}")
 
 
 def test_a_folder_without_weights_has_no_hash(tmp_path: Path) -> None:

@@ -13,10 +13,8 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.models import ClipTimes, GeneralVideoModel
-from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models import ClipTimes, GeneralVideoModel, Question, Request, open_model
 from sharegptvideo.models.pixels import Frames
-from sharegptvideo.models.types import Question, Request
 from tests.support.tiny_video_models import ARCHITECTURES, build
 
 pytestmark = pytest.mark.peers

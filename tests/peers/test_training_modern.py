@@ -15,9 +15,14 @@ from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.models import ClipTimes, GeneralVideoModel, conversation, render_question
-from sharegptvideo.models.adapters import open_model
-from sharegptvideo.models.processors import clip_metadata
+from sharegptvideo.models import (
+    ClipTimes,
+    GeneralVideoModel,
+    conversation,
+    open_model,
+    render_question,
+)
+from sharegptvideo.models.processor import clip_metadata
 from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_names, run_recipe
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset

@@ -14,18 +14,19 @@ import pytest
 from PIL import Image
 
 from sharegptvideo._io import read_json
+from sharegptvideo.reports.charts import Scale, round_ticks
 from sharegptvideo.reports.demo import words, write_page
-from sharegptvideo.reports.demo.clips import choose_clips
-from sharegptvideo.reports.demo.comparison import blind_guess
-from sharegptvideo.reports.demo.facts import (
+from sharegptvideo.reports.demo.cases import (
+    Answer,
+    Case,
+    choose_clips,
     disagreements,
     faults,
     lost_examples,
     outcomes,
     parts,
 )
-from sharegptvideo.reports.demo.record import Answer, Case
-from sharegptvideo.reports.svg import Scale, round_ticks
+from sharegptvideo.reports.demo.comparison import blind_guess
 from sharegptvideo.synthetic.render import SIDE
 from sharegptvideo.synthetic.state import ClipState, ObjectState
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from sharegptvideo._io import read_json, write_json
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.models import VideoLanguageModel
+from sharegptvideo.models import open_model
 from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
 from sharegptvideo.training.outputs import write_card
 from sharegptvideo.training.recipes import Hub, recipe_hash
@@ -184,7 +184,7 @@ def test_evaluations_in_a_card(
     assert "| steps | 6 of 16 rows on 8 devices |" in body
     assert "2 rows had no clip and were left out." in body
     assert "1 rows were cut" in body
-    assert f'GeneralVideoModel.from_pretrained("{REPO}")' in body
+    assert f'open_model("hf:{REPO}")' in body
 
 
 # Pushing.
@@ -208,7 +208,7 @@ def test_a_finished_model_is_pushed_with_its_card(
     assert hub_server.repo(REPO, "model").private
     assert read_json(folder / "run.json")["pushed"] == result.pushed
     # It loads by its name, and the same command again pushes nothing.
-    assert VideoLanguageModel.from_pretrained(REPO).frames == 4
+    assert open_model(f"hf:{REPO}").frames == 4
     commits = len(hub_server.commits(REPO, repo_type="model"))
     again = run_recipe(recipe)
     assert (again.already_done, again.pushed) == (True, result.pushed)

@@ -19,9 +19,9 @@ from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.cli.doctor import examine
 from sharegptvideo.errors import UserError
-from sharegptvideo.models import VideoLanguageModel, load_model
-from sharegptvideo.models.adapters.parallel import device_names
+from sharegptvideo.models import Request, SamplingParams, VideoLlavaModel, load_model
 from sharegptvideo.models.memory import free_bytes, in_parts
+from sharegptvideo.models.parallel import device_names
 from sharegptvideo.training import SftRecipe
 from sharegptvideo.training.checks import memory_problem
 from sharegptvideo.training.estimate import local_gpus
@@ -150,11 +150,9 @@ def test_a_checkpoint_in_bfloat16_answers_as_a_gpu_would_load_it(
     """A CPU takes weights as float32 unless told otherwise; a GPU as they were saved."""
     folder = shutil.copytree(tiny, tmp_path / "model")
     load_model(str(tiny), dtype="bfloat16").save_pretrained(folder)
-    assert VideoLanguageModel.from_pretrained(str(folder), device="cpu").model.dtype == (
-        torch.float32
-    )
-    model = VideoLanguageModel.from_pretrained(str(folder), device="cpu", dtype="auto")
+    assert VideoLlavaModel(str(folder), device="cpu").model.dtype == torch.float32
+    model = VideoLlavaModel(str(folder), device="cpu", dtype="auto")
     assert model.model.dtype == torch.bfloat16
-    items = [(clip, text) for clip in clips(2) for text in ("What colour?", "Red or green?")]
-    found = model.generate(items, max_new_tokens=4, do_sample=True, num_return_sequences=3)
-    assert [len(answers) for answers in found] == [3] * 4
+    asked = [Request(text, clip) for clip in clips(2) for text in ("What colour?", "Red or green?")]
+    answers = model.generate(asked, SamplingParams(3, temperature=1.0, max_new_tokens=4))
+    assert [len(answer.texts) for answer in answers] == [3] * 4

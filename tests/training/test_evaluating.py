@@ -18,7 +18,7 @@ import yaml
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import SampleEvaluation, run_evaluation
-from sharegptvideo.models import VideoLanguageModel, answering, load_model
+from sharegptvideo.models import VideoLlavaModel, answering, load_model
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.curves import draw_accuracy
 from sharegptvideo.training.evaluating import read_evaluations
@@ -150,7 +150,7 @@ def test_the_sample_is_drawn_by_its_seed(settings: Evaluation, tiny: Path, tmp_p
     asked = {}
     for seed in (0, 0, 1):
         out = tmp_path / f"run{len(asked)}{seed}"
-        model = VideoLanguageModel.from_pretrained(str(tiny))
+        model = VideoLlavaModel(str(tiny))
         chosen = settings.model_copy(update={"seed": seed, "samples": 5, "max_new_tokens": 2})
         SampleEvaluation.of(chosen).evaluate(model, out, "x")
         ids = [row["id"] for _, row in read_jsonl(out / "predictions.jsonl")]
@@ -285,7 +285,7 @@ def test_answering_leaves_a_model_as_it_was(tiny: Path) -> None:
 
     def answer() -> None:
         with answering(model, str(tiny)) as answerer:
-            assert isinstance(answerer, VideoLanguageModel)
+            assert isinstance(answerer, VideoLlavaModel)
             assert answerer.model is model, "no copy"
             assert not any(module.training for module in model.modules())
             random.random()
@@ -311,7 +311,7 @@ def test_adapters_answer_too(
     recipe = with_eval(recipe, settings, every=100)
     run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))  # type: ignore[arg-type]  # is there
     folder = Path(recipe.output)
-    model = VideoLanguageModel.from_pretrained(str(folder))
+    model = VideoLlavaModel(str(folder))
     SampleEvaluation.of(recipe.eval).evaluate(model, folder / "again", "merged")  # type: ignore[arg-type]
     first, last, merged = (
         [(row["id"], row["prediction"]) for _, row in read_jsonl(place / "predictions.jsonl")]
@@ -338,7 +338,7 @@ def test_curve_of_accuracy_by_hand(tmp_path: Path) -> None:
         draw_accuracy(rows, tmp_path / "a.png")
         picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
         left = picture[: picture.shape[0] * 3 // 4, : picture.shape[1] // 2]
-        ys, xs = np.where(np.abs(left - np.array([31, 119, 180])).sum(axis=2) < 12)
+        ys, xs = np.where(np.abs(left - np.array([37, 99, 201])).sum(axis=2) < 12)
         order = np.argsort(xs)
         third = max(len(xs) // 3, 1)
         return [float(-ys[order][:third].mean()), float(-ys[order][-third:].mean())]

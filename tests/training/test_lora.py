@@ -13,8 +13,7 @@ import torch
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
-from sharegptvideo.models import VideoLanguageModel, load_model
-from sharegptvideo.models.adapters import open_model
+from sharegptvideo.models import Request, SamplingParams, load_model, open_model
 from sharegptvideo.training import (
     DpoRecipe,
     Recipe,
@@ -79,9 +78,12 @@ def test_adapters_alone_and_merged_are_the_same_model(
     whole = merge_adapters(apart.output, tmp_path / "whole")
     assert weights(whole) == weights(merged.output)
     clip = sample_frames(next(Path(str(recipe.data.media)).rglob("*.mp4")), 4).frames
-    asked = [(clip, "What colour is the picture?"), (clip, "Describe the video.")]
-    one, other = (VideoLanguageModel.from_pretrained(str(p)) for p in (whole, merged.output))
-    assert one.generate(asked, max_new_tokens=8) == other.generate(asked, max_new_tokens=8)
+    asked = [Request(text, clip) for text in ("What colour is the picture?", "Describe the video.")]
+    one, other = (
+        list(open_model(f"hf:{path}").generate(asked, SamplingParams(max_new_tokens=8)))
+        for path in (whole, merged.output)
+    )
+    assert one == other
     with pytest.raises(UserError, match="exists"):
         merge_adapters(apart.output, tmp_path / "whole")
     with pytest.raises(UserError, match="no adapter_config"):

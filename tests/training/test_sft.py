@@ -12,7 +12,14 @@ import torch
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
-from sharegptvideo.models import VideoLanguageModel, load_model, weights_hash
+from sharegptvideo.models import (
+    Request,
+    SamplingParams,
+    VideoPixels,
+    load_model,
+    open_model,
+    weights_hash,
+)
 from sharegptvideo.training import SftRecipe, run_sft
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.examples import sft_dataset
@@ -31,7 +38,7 @@ def test_first_loss_is_the_answers_mean_negative_log_probability(
     result = run_sft(recipe)
 
     model = load_model(recipe.model, dtype="float32")
-    vlm = VideoLanguageModel.from_pretrained(recipe.model, device="cpu")
+    pixels = VideoPixels.from_pretrained(recipe.model)
     rows, _ = sft_dataset(recipe.data, open_family(recipe), max_length=128)
     total, count = 0.0, 0
     for row in rows:
@@ -39,7 +46,7 @@ def test_first_loss_is_the_answers_mean_negative_log_probability(
         at = row["ids"].index(model.config.video_token_id)
         ids = ids[:at] + [model.config.video_token_id] * 20 + ids[at:]
         answer_length = sum(row["assistant_mask"])
-        clip = vlm.processor(sample_frames(row["video_path"], 4).frames)
+        clip = pixels(sample_frames(row["video_path"], 4).frames)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids]), pixel_values_videos=clip[None]).logits[0]
         for t in range(len(ids) - answer_length, len(ids)):
@@ -77,11 +84,12 @@ def test_the_clip_is_learnt(
     result = run_sft(recipe)
     losses = [entry["loss"] for entry in result.log]
     assert losses[-1] < 0.1 < losses[0]
-    model = VideoLanguageModel.from_pretrained(str(result.output))
+    model = open_model(f"hf:{result.output}")
     media = Path(str(recipe.data.media))
     clips = [sample_frames(media / "videos" / f"clip_{name}.mp4", 4).frames for name in colours]
-    answers = model.generate([(clip, "What colour is the picture?") for clip in clips])
-    assert answers == [[f"It is {name}."] for name in colours]
+    asked = [Request("What colour is the picture?", clip) for clip in clips]
+    answers = [answer.text for answer in model.generate(asked, SamplingParams())]
+    assert answers == [f"It is {name}." for name in colours]
 
 
 @pytest.mark.parametrize("frozen", ["vision_tower", "projector", "language_model"])

@@ -10,9 +10,7 @@ import pytest
 
 from sharegptvideo import _concurrency
 from sharegptvideo._io import read_json
-from sharegptvideo.models import VideoLanguageModel
-from sharegptvideo.models.adapters.hf import HfModel
-from sharegptvideo.models.types import Question, Request
+from sharegptvideo.models import Request, SamplingParams, VideoLlavaModel
 from sharegptvideo.training import DpoRecipe, SftRecipe, run_recipe
 
 
@@ -61,16 +59,11 @@ def test_unless_told_otherwise(sft_recipe: SftRecipe, monkeypatch: pytest.Monkey
 
 
 def test_a_small_model_answers_in_one_thread(tiny: Path) -> None:
-    """In an evaluation (`HfModel`), and in the drawing of candidates."""
     import torch
 
-    model = HfModel(str(tiny), device="cpu")
-    frames = np.zeros((4, 16, 16, 3), np.uint8)
-    question = Question("q", "t", "v", "What colour is the picture?", "red")
-    answers = dict(model.answer([Request(question, question.question, frames)], max_new_tokens=2))
-    assert answers[0].error is None
-    assert torch.get_num_threads() == 1
-
-    torch.set_num_threads(2)
-    VideoLanguageModel.from_pretrained(str(tiny), device="cpu")
+    model = VideoLlavaModel(str(tiny), device="cpu")
+    assert torch.get_num_threads() == 3
+    request = Request("What colour is the picture?", np.zeros((4, 16, 16, 3), np.uint8))
+    (answer,) = model.generate([request], SamplingParams(max_new_tokens=2))
+    assert answer.error is None
     assert torch.get_num_threads() == 1

@@ -26,7 +26,6 @@ from sharegptvideo.data.schema import CLIP, Config, features
 from sharegptvideo.data.sources import ReadReport, Source
 from sharegptvideo.data.sources.columns import arrow_schema
 from sharegptvideo.data.sources.rows import Row, RowError, check
-from sharegptvideo.data.sources.tables import split_tables
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,12 +127,12 @@ def write_config(
 ) -> dict[str, SplitFiles]:
     """Write `out/<config>/<split>-*.parquet` with the rows of a source; all splits or none.
 
-    The files are those that `write_split` makes of `source.rows`. A split without rows has no
+    The files are those that `write_split` makes of the source's rows. A split without rows has no
     file. With `clips` each row has its clip beside it. `progress(rows, 0, config)` is called now
     and then. Rows that the reader leaves out are noted in `report`.
 
     Raises:
-        UserError: as `source.rows`; the folder cannot be written.
+        UserError: as `source.tables`; the folder cannot be written.
     """
     report = ReadReport() if report is None else report
     writers: dict[str, SplitWriter] = {}
@@ -149,7 +148,7 @@ def write_config(
                 columns=columns_of(config, with_clips=clips is not None),
             )
             writers[split] = stack.enter_context(writer)
-        for split, table in split_tables(source, config, "raise", report):
+        for split, table in source.tables(config, source.splits(config), "raise", report):
             for piece in [table] if clips is None else clips.added(table):
                 writers[split].append(piece)
             rows += table.num_rows

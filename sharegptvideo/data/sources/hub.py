@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sharegptvideo.data.schema import Config
-from sharegptvideo.data.sources.base import Row
-from sharegptvideo.data.sources.release import FOLDER, LineFile, ReleaseSource, read_files
+from sharegptvideo.data.sources.base import Part
+from sharegptvideo.data.sources.release import FOLDER, ReleaseSource
 from sharegptvideo.data.sources.report import OnError, ReadReport
 from sharegptvideo.data.sources.splits import SplitRule
+from sharegptvideo.data.sources.tables import LineFile, read_tables
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from huggingface_hub import ResolvedRevision
 
 __all__ = ["TEST_REPO", "TRAIN_REPO", "HubSource", "hub_errors", "repo_of"]
@@ -48,40 +50,53 @@ class HubSource:
         """Repository and commit."""
         return [repo_of(config), self._commit(config).resolved]
 
-    def rows(
-        self, config: Config, split: str, on_error: OnError, report: ReadReport
-    ) -> Iterator[Row]:
-        """The rows of one split.
+    def parts(self, config: Config, split: str) -> list[Part] | None:
+        """None where files are streamed, since each reader would fetch them whole."""
+        if self.streaming:
+            return None
+        return self._local(config).parts(config, split)
+
+    def tables(
+        self,
+        config: Config,
+        splits: Collection[str],
+        on_error: OnError,
+        report: ReadReport,
+        parts: Collection[Part] | None = None,
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the rows in order of file name and line.
 
         Raises:
             UserError: the Hub cannot be reached and nothing is cached; no such repository,
                 revision or file.
         """
-        if self.streaming:
-            yield from self._stream(config, split, on_error, report)
-        else:
-            folder = _snapshot(config, self._commit(config))
-            yield from ReleaseSource(folder).rows(config, split, on_error, report)
+        if not self.streaming:
+            yield from self._local(config).tables(config, splits, on_error, report, parts)
+            return
+        with hub_errors(repo_of(config), self.revision):
+            read = read_tables(
+                config, self._remote(config), SplitRule(), "release", on_error, report
+            )
+            for split, table in read:
+                if split in splits:
+                    yield split, table
 
-    def _stream(
-        self, config: Config, split: str, on_error: OnError, report: ReadReport
-    ) -> Iterator[Row]:
+    def _local(self, config: Config) -> ReleaseSource:
+        return ReleaseSource(_snapshot(config, self._commit(config)))
+
+    def _remote(self, config: Config) -> list[LineFile]:
         from huggingface_hub import HfFileSystem
 
-        commit = self._commit(config).resolved
-        pattern = f"datasets/{repo_of(config)}@{commit}/{FOLDER}/{config.file}"
-        with hub_errors(repo_of(config), self.revision):
-            system = HfFileSystem()
-            names = sorted(system.glob(pattern))
-            if not names:
-                raise _no_file(config)
-            repo = repo_of(config)
-            files = [
-                LineFile(f"hf://{name}", _Opener(system, name, repo, self.revision))
-                for name in names
-            ]
-            rule = SplitRule()
-            yield from read_files(config, files, split, rule, "release", on_error, report)
+        repo = repo_of(config)
+        pattern = f"datasets/{repo}@{self._commit(config).resolved}/{FOLDER}/{config.file}"
+        system = HfFileSystem()
+        names = sorted(system.glob(pattern))
+        if not names:
+            raise _no_file(config)
+        return [
+            LineFile(f"hf://{name}", _Opener(system, name, repo, self.revision), remote=True)
+            for name in names
+        ]
 
     def _commit(self, config: Config) -> ResolvedRevision:
         """The commit that the revision means; without a network, what it meant last time."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharegptvideo.data.schema import Config
-from sharegptvideo.data.sources.base import Row
+from sharegptvideo.data.sources.base import Part, Row
 from sharegptvideo.data.sources.columns import arrow_schema, checked_batch
 from sharegptvideo.data.sources.release import stat_key
 from sharegptvideo.data.sources.report import OnError, ReadReport, refuse
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["ParquetSource"]
+__all__ = ["ParquetSource", "file_tables"]
 
 _BATCH = 2048
 _SHARD = re.compile(r"-of-(\d+)\.parquet$")
@@ -45,29 +47,39 @@ class ParquetSource:
         """Path, size and times of each file."""
         return [stat_key(path) for split in config.splits for path in self.paths(config, split)]
 
-    def rows(
-        self, config: Config, split: str, on_error: OnError, report: ReadReport
-    ) -> Iterator[Row]:
-        """The rows of one split, in order of file name; columns outside the schema are left."""
-        for table in self.tables(config, split, on_error, report):
-            names = table.column_names
-            values = [column.to_pylist() for column in table.columns]
-            for row in zip(*values, strict=True):
-                yield dict(zip(names, row, strict=True))
+    def parts(self, config: Config, split: str) -> list[Part]:
+        """The row groups of the files; of a file that cannot be read, a first one."""
+        return [
+            (number, group)
+            for number, path in enumerate(self.paths(config, split))
+            for group in range(_groups(path))
+        ]
 
     def tables(
-        self, config: Config, split: str, on_error: OnError, report: ReadReport
-    ) -> Iterator[pa.Table]:
-        """The rows of one split as tables of a few thousand rows, checked like `rows`.
+        self,
+        config: Config,
+        splits: Collection[str],
+        on_error: OnError,
+        report: ReadReport,
+        parts: Collection[Part] | None = None,
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the rows in order of file name; columns outside the schema are left.
 
         Raises:
             UserError: `FILE: row N: cause` (rows from 1) unless `on_error` is "skip"; a file
                 that cannot be read, or one that is missing beside its neighbours.
         """
-        paths = self.paths(config, split)
-        _check_complete(paths)
-        for path in paths:
-            yield from _file_tables(path, config, on_error, report)
+        for split in splits:
+            paths = self.paths(config, split)
+            _check_complete(paths)
+            groups: Iterable[tuple[int, list[int] | None]]
+            groups = ((number, None) for number in range(len(paths)))
+            if parts is not None:
+                joined = itertools.groupby(parts, key=operator.itemgetter(0))
+                groups = ((number, [group for _, group in some]) for number, some in joined)
+            for number, some in groups:
+                for table in file_tables(paths[number], config, on_error, report, some):
+                    yield split, table
 
     def paths(self, config: Config, split: str) -> list[Path]:
         """The files of a split in the order they are read."""
@@ -86,9 +98,28 @@ def _check_complete(paths: list[Path]) -> None:
             )
 
 
-def _file_tables(
-    path: Path, config: Config, on_error: OnError, report: ReadReport
+def _groups(path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return max(1, int(pq.read_metadata(path).num_row_groups))
+    except (pa.ArrowException, OSError):
+        return 1
+
+
+def file_tables(
+    path: Path,
+    config: Config,
+    on_error: OnError,
+    report: ReadReport,
+    groups: list[int] | None = None,
 ) -> Iterator[pa.Table]:
+    """Yield the rows of a file, or of some row groups, as tables of a few thousand, checked.
+
+    Raises:
+        UserError: as `ParquetSource.tables`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -97,16 +128,23 @@ def _file_tables(
     try:
         with pq.ParquetFile(path) as file:
             _check_columns(path, file, config)
-            number = 0
-            for batch in file.iter_batches(_BATCH, columns=list(config.columns)):
-                table = checked_batch(config, batch)
-                if table is None:
-                    table = _row_by_row(path, number, batch, config, on_error, report)
-                yield table
-                number += batch.num_rows
+            for some in [None] if groups is None else [[group] for group in groups]:
+                before = 0 if some is None else _rows_before(file, some[0])
+                names = list(config.columns)
+                for batch in file.iter_batches(_BATCH, row_groups=some, columns=names):
+                    table = checked_batch(config, batch)
+                    if table is not None:
+                        yield table
+                    else:
+                        yield from _row_by_row(path, before, batch, config, on_error, report)
+                    before += batch.num_rows
     except unreadable as error:
         cause = str(error).splitlines()[0]
         raise UserError(f"{path}: not a readable Parquet file ({cause})") from error
+
+
+def _rows_before(file: pq.ParquetFile, group: int) -> int:
+    return sum(file.metadata.row_group(earlier).num_rows for earlier in range(group))
 
 
 def _check_columns(path: Path, file: pq.ParquetFile, config: Config) -> None:
@@ -123,16 +161,23 @@ def _row_by_row(
     config: Config,
     on_error: OnError,
     report: ReadReport,
-) -> pa.Table:
+) -> Iterator[pa.Table]:
+    """The rows of a batch that keep to the schema; those before an error come before it."""
     import pyarrow as pa
 
     rows: list[Row] = []
+    problems: list[str] = []
     for index in range(batch.num_rows):
         where = f"{path}: row {before + index + 1}"
         try:
             rows.append(check(config, batch.slice(index, 1).to_pylist()[0]))
         except RowError as error:
-            refuse(f"{where}: {error}", on_error, report)
+            problems.append(f"{where}: {error}")
         except UnicodeDecodeError as error:
-            refuse(f"{where}: not UTF-8 text (byte {error.start})", on_error, report)
-    return pa.Table.from_pylist(rows, schema=arrow_schema(config))
+            problems.append(f"{where}: not UTF-8 text (byte {error.start})")
+        if problems and on_error == "raise":
+            break
+    if rows:
+        yield pa.Table.from_pylist(rows, schema=arrow_schema(config))
+    for problem in problems:
+        refuse(problem, on_error, report)

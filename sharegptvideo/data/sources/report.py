@@ -103,12 +103,15 @@ def on_error_of(value: str) -> OnError:
     raise unknown_name("on_error", value, ("raise", "skip"))
 
 
-def refuse(problem: str, on_error: OnError, report: ReadReport) -> None:
+def refuse(problem: str | UserError, on_error: OnError, report: ReadReport) -> None:
     """Raise the problem, or list it and go on.
 
     Raises:
-        UserError: `on_error` is "raise".
+        UserError: `on_error` is "raise"; the problem itself where it is one, with its own fix.
     """
-    if on_error == "raise":
-        raise UserError(f'{problem}; mend the row, or pass on_error="skip" to go on without it')
-    report.skipped.append(problem)
+    if on_error == "skip":
+        report.skipped.append(str(problem))
+    elif isinstance(problem, UserError):
+        raise problem
+    else:
+        raise UserError(f'{problem}; fix the row, or pass on_error="skip" to go on without it')

@@ -25,13 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sharegptvideo.media import MediaError
-from sharegptvideo.media.folder import is_picture, natural_order
+from sharegptvideo.media.folder import FOLDER_FPS, is_picture, natural_order
 from sharegptvideo.media.video import orientation, timed_frames, upright
 
 __all__ = [
     "BITS",
     "CELLS",
-    "FOLDER_FPS",
     "MIRROR",
     "VIDEO_FPS",
     "Look",
@@ -46,8 +45,6 @@ BITS = 256
 CELLS = 4
 VIDEO_FPS = 8
 """Samples a second of a video file."""
-FOLDER_FPS = 2
-"""Pictures a second of a frame folder, as the release says."""
 
 _SIDE = 128
 _SMALL = 32

@@ -81,17 +81,17 @@ def _kinds(
     right: Mapping[str, Mapping[str, bool]],
     changes: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    found = {}
+    kinds = {}
     for kind in KINDS:
         keys = [key for key, question in asked.items() if question["kind"] == kind]
         if keys:
-            found[kind] = {
+            kinds[kind] = {
                 "n": len(keys),
                 "chance": blind_guess(asked[key] for key in keys),
                 **{model: sum(right[model][key] for key in keys) for model in MODELS},
                 **{change: len(set(keys) & set(those)) for change, those in changes.items()},
             }
-    return found
+    return kinds
 
 
 def _changes(sft: Mapping[str, bool], dpo: Mapping[str, bool]) -> dict[str, list[str]]:
@@ -111,13 +111,13 @@ def _yes(asked: Mapping[str, Question], answers: Mapping[str, str]) -> float | N
 
 
 def _right(run: Path) -> dict[str, dict[str, bool]]:
-    """By task and id, whether the answer is right; a failed one is wrong."""
-    found: dict[str, dict[str, bool]] = {task: {} for task in SETS.values()}
+    """Return by task and id whether the answer is right; a failed one is wrong."""
+    right: dict[str, dict[str, bool]] = {task: {} for task in SETS.values()}
     for _, row in read_jsonl(run / "predictions.jsonl"):
-        found[row["task"]][row["id"]] = False
+        right[row["task"]][row["id"]] = False
     for _, row in read_jsonl(run / "judgements.jsonl"):
-        found[row["task"]][row["id"]] = bool(row["correct"])
-    return found
+        right[row["task"]][row["id"]] = bool(row["correct"])
+    return right
 
 
 def _answers(run: Path) -> dict[str, str]:
@@ -137,10 +137,10 @@ def _compare(sft: Path, dpo: Path) -> dict[str, dict[str, Any]]:
             "n_questions": paired["n"],
             **{
                 model: {
-                    "accuracy": found["tasks"][task]["accuracy"]["value"],
-                    "se": found["tasks"][task]["accuracy"]["se"],
+                    "accuracy": run["tasks"][task]["accuracy"]["value"],
+                    "se": run["tasks"][task]["accuracy"]["se"],
                 }
-                for model, found in results.items()
+                for model, run in results.items()
             },
             "delta": paired["delta"],
             "delta_ci95": paired["ci95"],

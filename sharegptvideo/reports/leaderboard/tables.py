@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from sharegptvideo.reports.run.text import (
+from sharegptvideo.reports.estimates import (
     format_estimate,
     format_interval,
     markdown_cell,
@@ -25,13 +25,13 @@ _MARKED = "not ranked: a part of the task's questions, or coverage under 99 %"
 
 
 def judge_line(judge: Mapping[str, Any]) -> str:
-    """A judge's name and description in one line: `answer-match · kind rules · version 1`."""
+    """Describe a judge in one line: `answer-match · kind rules · version 1`."""
     about = judge_about(judge)
     return f"{judge['name']} · {about}" if about else str(judge["name"])
 
 
 def judge_about(judge: Mapping[str, Any]) -> str:
-    """A judge's description without its name; first the models that in fact answered."""
+    """Return a judge's description without its name; first the models that in fact answered."""
     answered = judge.get("answered_by")
     parts = [f"answered by {', '.join(answered)}"] if answered else []
     for key, value in judge.items():
@@ -43,7 +43,7 @@ def judge_about(judge: Mapping[str, Any]) -> str:
 
 
 def board_csv(board: Mapping[str, Any]) -> str:
-    """A row for every run and task, with its judge; shares from 0 to 1."""
+    """Write a row for every run and task, with its judge; shares from 0 to 1."""
     rows = []
     for group in board["groups"]:
         columns = {column["id"]: column for column in group["columns"]}
@@ -80,7 +80,7 @@ def board_csv(board: Mapping[str, Any]) -> str:
 
 
 def board_markdown(board: Mapping[str, Any]) -> str:
-    """A heading and a table of accuracies (%, ± standard error) for every judge."""
+    """Write a heading and a table of accuracies (%, ± standard error) for every judge."""
     parts = []
     for group in board["groups"]:
         columns = group["columns"]
@@ -101,7 +101,7 @@ def board_markdown(board: Mapping[str, Any]) -> str:
 
 
 def board_latex(board: Mapping[str, Any]) -> str:
-    """A `table` in the style of booktabs for every judge, who is named in its caption."""
+    """Write a `table` in the style of booktabs for every judge, who is named in its caption."""
     parts = ["% needs \\usepackage{booktabs}"]
     for group in board["groups"]:
         columns = group["columns"]
@@ -148,7 +148,7 @@ def _mean(group: Group, row: Mapping[str, Any], *, latex: bool) -> list[str]:
 
 
 def _text(estimate: Mapping[str, Any], *, latex: bool) -> str:
-    """An accuracy with its standard error, or where that is unknown with its interval."""
+    """Write an accuracy with its standard error, or where that is unknown its interval."""
     text = (tex_estimate if latex else format_estimate)(estimate, share=True)
     ends = estimate.get("ci95")
     if estimate["se"] is not None or ends is None:

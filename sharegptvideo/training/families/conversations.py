@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.processors import reserved_marks
+from sharegptvideo.models.processor import reserved_marks
 
 __all__ = ["Conversations"]
 

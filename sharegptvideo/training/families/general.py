@@ -17,16 +17,8 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.media.video import spread
-from sharegptvideo.models import (
-    check_whole,
-    checkpoint_folder,
-    conversation,
-    load_processor,
-    outline,
-    quiet_transformers,
-)
-from sharegptvideo.models.checkpoints import REPORTED
-from sharegptvideo.models.processors import clip_metadata
+from sharegptvideo.models import conversation, load_model, load_processor, quiet_transformers
+from sharegptvideo.models.processor import clip_metadata
 from sharegptvideo.training.families.base import Clip, ClipReader, Family
 from sharegptvideo.training.families.conversations import Conversations
 
@@ -190,8 +182,7 @@ class GeneralFamily(Family):
         self._tower, self._projector = PARTS[kind]
         self.processor = load_processor(recipe.model)
         self.tokenizer = self.processor.tokenizer
-        load = _load if weights else outline
-        self.model = load(recipe.model, dtype=self.weights_dtype(recipe))
+        self.model = load_model(recipe.model, dtype=self.weights_dtype(recipe), weights=weights)
         self.reader = GeneralReader(self.processor, recipe.frames)
         self._talk = Conversations(recipe.model, self.processor, self.model.generation_config)
         self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
@@ -250,23 +241,7 @@ class GeneralFamily(Family):
 
     def load_weights(self, folder: str, model: Any) -> None:
         """By their names in the model, whatever they are called in the file."""
-        model.load_state_dict(_load(folder, dtype=model.dtype).state_dict())
-
-
-def _load(path: str, *, dtype: torch.dtype) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText
-
-    folder = checkpoint_folder(path)
-    try:
-        with quiet_transformers():
-            kind: Any = AutoModelForImageTextToText
-            model, found = kind.from_pretrained(folder, dtype=dtype, **REPORTED)
-    except (OSError, SafetensorError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
-    check_whole(path, found)
-    return model
+        model.load_state_dict(load_model(folder, dtype=model.dtype).state_dict())
 
 
 def _weights(inner: Any, names: Sequence[str]) -> list[torch.nn.Parameter]:

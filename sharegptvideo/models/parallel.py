@@ -13,15 +13,19 @@ import queue
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 from sharegptvideo._concurrency import limit_torch_threads
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.adapters.hf import DEFAULT_ROWS, HfModel
-from sharegptvideo.models.types import Answer, Question, Request
+from sharegptvideo.models.base import Answer, Model, Request, SamplingParams
+
+if TYPE_CHECKING:
+    from sharegptvideo.models.local import LocalModel
 
 __all__ = ["ParallelModel", "device_names"]
+
+_Reply = tuple[tuple[str, ...], str | None]  # texts and error of an answer
 
 
 def device_names(devices: Sequence[str]) -> list[str]:
@@ -54,95 +58,94 @@ def device_names(devices: Sequence[str]) -> list[str]:
     return names
 
 
-class ParallelModel:
-    """An `HfModel` in a process for each device; `answer` may be called from several threads."""
+class ParallelModel(Model):
+    """A local model in a process for each device; `generate` may be called from several threads."""
 
-    needs_frames = True
+    def __init__(
+        self, local: LocalModel, name: str, *, devices: Sequence[str], batch_size: int
+    ) -> None:
+        """The processes start with the first `generate`.
 
-    def __init__(self, name: str, *, devices: Sequence[str], rows: int = DEFAULT_ROWS) -> None:
-        """Check as `HfModel` does; the processes start with the first `answer`.
-
-        Raises:
-            UserError: see `HfModel`.
+        Args:
+            local: the model on one device, which stays without weights.
+            name: folder or Hub id.
+            devices: one for each process.
+            batch_size: how many answers each decodes at once.
         """
-        self._local = HfModel(name, rows=rows)
-        self.spec, self.frames = self._local.spec, self._local.frames
+        self._local = local
+        self.spec, self.frames = local.spec, local.frames
         self.workers = len(devices)
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for device in devices:
-            self._free.put(_Worker(name, device, rows, self.workers))
+            self._free.put(_Worker(type(local), name, device, batch_size, self.workers))
 
     def describe(self) -> dict[str, Any]:
-        """What the model on one device says: the number of devices changes no answer."""
+        """As on one device: the number of devices changes no answer."""
         return self._local.describe()
-
-    def check(
-        self, questions: Sequence[Question], every: Iterable[Question]
-    ) -> dict[str, dict[str, Any]]:
-        """As on one device."""
-        return self._local.check(questions, every)
 
     def render(self, prompt: str) -> str:
         """As on one device."""
         return self._local.render(prompt)
 
-    def answer(
-        self, batch: Sequence[Request], *, max_new_tokens: int
-    ) -> Iterator[tuple[int, Answer]]:
-        """Have a free process answer the batch; waits for one.
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
+        """Have a free process answer the requests; waits for one.
 
         Raises:
             UserError: the process's own, or it has ended.
         """
         worker = self._free.get()
         try:
-            answers = worker.ask(batch, max_new_tokens)
+            answers = worker.ask(requests, params)
         finally:
             self._free.put(worker)
-        yield from enumerate(answers)
+        for request, (texts, error) in zip(requests, answers, strict=True):
+            yield Answer(request, texts, error)
 
 
 class _Worker:
-    """A process with the model on one device, spoken to by pickles over its pipes.
+    """A process with the model on one device; requests and answers are pickled over its pipes.
 
     Not `multiprocessing`: it would run a user's script again in each process unless the script
     is guarded.
     """
 
-    def __init__(self, name: str, device: str, rows: int, processes: int) -> None:
-        self._settings = (name, device, rows, processes)
+    def __init__(
+        self, local: type[LocalModel], name: str, device: str, batch_size: int, processes: int
+    ) -> None:
+        self._local, self._name, self._device = local, name, device
+        self._batch_size, self._processes = batch_size, processes
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, batch: Sequence[Request], max_new_tokens: int) -> list[Answer]:
+    def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[_Reply]:
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            _write(process.stdin, (list(batch), max_new_tokens))
-            found = pickle.load(process.stdout)
+            _write(process.stdin, (list(requests), params))
+            reply = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             code = process.wait()
             self._process = None
-            name, device, *_ = self._settings
             raise UserError(
-                f"model hf:{name}: its process on {device} ended with code {code};"
+                f"model hf:{self._name}: its process on {self._device} ended with code {code};"
                 " what it wrote is above; run again to go on",
                 exit_code=1,
             ) from error
-        if isinstance(found, UserError):
-            raise found
-        return list(found)
+        if isinstance(reply, UserError):
+            raise reply
+        return list(reply)
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            name, device, rows, processes = self._settings
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, name, device, str(rows), str(processes)],
+                [sys.executable, "-m", __name__, self._device, str(self._processes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the process that asks
             )
             weakref.finalize(self, _end, self._process)
+            assert self._process.stdin is not None
+            _write(self._process.stdin, (self._local, self._name, self._batch_size))
         return self._process
 
 
@@ -161,7 +164,7 @@ def _write(pipe: IO[bytes], message: object) -> None:
     pipe.flush()
 
 
-def _serve(name: str, device: str, rows: int, processes: int) -> None:
+def _serve(device: str, processes: int) -> None:
     """Answer batches from stdin until it ends; what libraries print goes to stderr.
 
     `processes` such as this one share the machine's cores.
@@ -171,21 +174,21 @@ def _serve(name: str, device: str, rows: int, processes: int) -> None:
     os.dup2(2, 1)
     if device == "cpu":
         limit_torch_threads(processes=processes)
-    model = HfModel(name, device=device, rows=rows)
+    local, name, batch_size = pickle.load(requests)
+    model: LocalModel = local(name, device=device, batch_size=batch_size)
     while True:
         try:
-            batch, max_new_tokens = pickle.load(requests)
+            batch, params = pickle.load(requests)
         except EOFError:
             return
-        reply: object
+        reply: list[_Reply] | UserError
         try:
-            found = dict(model.answer(batch, max_new_tokens=max_new_tokens))
-            reply = [found[position] for position in range(len(batch))]
+            reply = [(answer.texts, answer.error) for answer in model.generate(batch, params)]
         except UserError as error:
             reply = error
-        with contextlib.suppress(BrokenPipeError):  # whoever asked is gone; so is stdin
+        with contextlib.suppress(BrokenPipeError):  # the caller is gone; so is stdin
             _write(replies, reply)
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    _serve(sys.argv[1], int(sys.argv[2]))

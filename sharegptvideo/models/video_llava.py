@@ -1,23 +1,24 @@
-"""Answers from a Video-LLaVA: batched, cached, seeded.
+"""Video-LLaVA: answers batched, cached, seeded, the same that transformers gives.
 
 transformers' `generate` spends more time per token around a small model than in it, and runs the
 clip through tower and language model for every row. Here a clip's part of the prompt, which is
-nearly all of it, runs once for all its questions, and a question once for all its answers.
+nearly all of it, runs once for all its questions, and a question once for all its answers. No
+torchvision is needed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
+from transformers import AutoConfig
 
-from sharegptvideo._concurrency import Progress, limit_torch_threads
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.checkpoints import load_model, load_tokenizer
+from sharegptvideo.models.base import Answer, Request, SamplingParams
+from sharegptvideo.models.checkpoints import load_tokenizer
+from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import (
     cache_bytes,
     coming_cache_bytes,
@@ -25,20 +26,17 @@ from sharegptvideo.models.memory import (
     free_bytes,
     in_parts,
 )
-from sharegptvideo.models.pixels import Frames, VideoPixels
+from sharegptvideo.models.pixels import VideoPixels
 from sharegptvideo.models.prompts import conversation, encode, expand_video, video_token_count
-from sharegptvideo.models.sampling import Decoding, choose, uniforms
+from sharegptvideo.models.sampling import choose, clip_key, uniforms
 from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration
-
-__all__ = ["VideoLanguageModel"]
+__all__ = ["VideoLlavaModel"]
 
 
 @dataclass(slots=True)
 class _Row:
-    """One prompt: ids up to the clip's end and behind it, the clip's key, where answers go.
+    """One prompt: ids up to the clip's end and after it, the clip's key, the request's place.
 
     `room` is how many tokens an answer may have.
     """
@@ -55,7 +53,7 @@ class _Row:
 class _State:
     """What decoding starts from, one row per prompt.
 
-    Last hidden state, cache, what is added to products with the tokens behind the clip (rows×1×1×
+    Last hidden state, cache, what is added to products with the tokens after the clip (rows×1×1×
     tokens, those of the answer included), position of the next token, and tokens held so far.
     """
 
@@ -66,133 +64,66 @@ class _State:
     held: int
 
 
-class VideoLanguageModel:
-    """A loaded Video-LLaVA with its tokenizer and pixel path.
+class VideoLlavaModel(LocalModel):
+    """A Video-LLaVA with its tokenizer and pixel path.
 
     Attributes:
-        model: the transformers model, in evaluation mode.
-        tokenizer: with the chat template that prompts are built from.
-        processor: frames to pixel values.
-        frames: how many frames a clip should be given as.
-        memory_limit: bytes that the caches of what is decoded at once may take; None: what is
-            free on the device.
+        pixels: frames to pixel values.
     """
 
-    def __init__(
-        self,
-        model: VideoLlavaForConditionalGeneration,
-        tokenizer: PreTrainedTokenizerBase,
-        processor: VideoPixels,
-    ) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.processor = processor
-        self.memory_limit: int | None = None
-        self.frames = model.config.video_seq_length // video_token_count(model.config, 1)
-        stop = model.generation_config.eos_token_id
-        stop = tokenizer.eos_token_id if stop is None else stop
-        self._stop = torch.tensor(stop if isinstance(stop, list) else [stop], device=model.device)
-
-    @classmethod
-    def from_pretrained(
-        cls, path: str, device: str | None = None, dtype: str | torch.dtype | None = None
-    ) -> VideoLanguageModel:
-        """Load from a folder or a Hub id.
-
-        Args:
-            device: default: a CUDA device where there is one, else the CPU.
-            dtype: a torch dtype or its name; default: float32 on the CPU, else as saved.
+    def __init__(self, path: str, **settings: Any) -> None:
+        """Read configuration and tokenizer; for `settings` see `LocalModel`.
 
         Raises:
-            UserError: nothing there, or another architecture than Video-LLaVA.
+            UserError: no checkpoint there, or a part of it is missing.
         """
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if dtype is None:
-            dtype = "float32" if place.type == "cpu" else "auto"
-        model = load_model(str(path), dtype=dtype)
-        limit_torch_threads(model.num_parameters() if place.type == "cpu" else None)
-        return cls(
-            model.to(place).eval(),  # type: ignore[arg-type]  # to() is typed for its other forms
-            load_tokenizer(str(path)),
-            VideoPixels.from_pretrained(str(path)),
-        )
+        super().__init__(path, **settings)
+        folder = str(self._folder)
+        config = AutoConfig.from_pretrained(folder)
+        self.frames = config.video_seq_length // video_token_count(config, 1)
+        self.tokenizer = load_tokenizer(folder)
+        self.pixels = VideoPixels.from_pretrained(folder)
 
-    def generate(
-        self,
-        items: Sequence[tuple[Frames, str]],
-        *,
-        max_new_tokens: int = 128,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        num_return_sequences: int = 1,
-        seed: int = 0,
-        batch_size: int = 64,
-        progress: Progress | None = None,
-    ) -> list[list[str]]:
-        """Answer `(frames, question)` pairs; frames are uint8 n×H×W×3 RGB.
+    def _render(self, prompt: str) -> str:
+        ids, _ = encode(self.tokenizer, conversation(prompt))
+        return str(self.tokenizer.decode(ids))
 
-        Args:
-            do_sample: draw from the distribution, sharpened by `temperature` and cut to the
-                smallest set of tokens with `top_p` of the mass; else take the likeliest token.
-            num_return_sequences: answers per question.
-            seed: with the clip, the question and the answer's number it fixes what is drawn, so
-                an answer does not depend on what else is asked in the same call.
-            batch_size: how many answers are decoded at once, if memory has room for them; a
-                clip's part of the prompt is read once for however many questions about it.
-
-        Returns:
-            For each item, `num_return_sequences` answers without special tokens.
-
-        Raises:
-            UserError: the prompt leaves no room in the model's positions, or an argument is out
-                of range.
-        """
-        decoding = Decoding(
-            max_new_tokens, do_sample, temperature, top_p, num_return_sequences, seed
-        )
-        decoding.check()
-        rows, pixels = self._rows(items, max_new_tokens)
-        answers: list[list[str]] = [[] for _ in items]
-        most = max(1, batch_size // num_return_sequences)
-        done = 0
-        with torch.inference_mode():
-            for batch in _batches(rows, most, self._fitting_clips(rows)):
-                found = in_parts(batch, lambda part: self._answer(part, pixels, decoding, most))
-                for row, texts in zip(batch, found, strict=True):
-                    answers[row.position] = texts
-                done += len(batch)
-                if progress:
-                    progress(done, len(rows), "answering")
-        return answers
-
-    def _rows(
-        self, items: Sequence[tuple[Frames, str]], steps: int
-    ) -> tuple[list[_Row], dict[bytes, torch.Tensor]]:
-        text_config: Any = self.model.config.text_config
-        limit = text_config.max_position_embeddings
+    def _answers(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
+        answers: dict[int, Answer] = {}
         rows: list[_Row] = []
+        keys: dict[int, bytes] = {}  # by object: requests about a clip share one array
         pixels: dict[bytes, torch.Tensor] = {}
-        keys: dict[int, bytes] = {}  # by object: rows often share one array
-        video = self.model.config.video_token_id
-        for position, (frames, question) in enumerate(items):
-            key = keys.get(id(frames))
+        for position, request in enumerate(requests):
+            assert request.frames is not None, "the caller gives frames to models that need them"
+            key = keys.get(id(request.frames))
             if key is None:
-                key = keys[id(frames)] = _clip_key(frames)
+                key = keys[id(request.frames)] = clip_key(request.frames)
             if key not in pixels:
-                pixels[key] = self.processor.resize_and_crop(frames)
-            count = video_token_count(self.model.config, len(frames))
-            ids, spoken = encode(self.tokenizer, conversation(question))
-            ids, _ = expand_video(ids, spoken, video, count)
-            end = ids.index(video) + count
-            room = min(steps, limit - len(ids))
-            if room < 1:
-                raise UserError(
-                    f"a prompt of {len(ids)} tokens leaves no room in {limit} positions"
-                )
-            seed_text = f"{key.hex()}\n{question}"
-            rows.append(_Row(position, ids[:end], ids[end:], key, seed_text, room))
-        return rows, pixels
+                pixels[key] = self.pixels.resize_and_crop(request.frames)
+            try:
+                rows.append(self._row(position, request, key, params.max_new_tokens))
+            except UserError as error:
+                answers[position] = Answer(request, error=str(error))
+        most = max(1, self.batch_size // params.n)
+        for batch in _batches(rows, most, self._fitting_clips(rows)):
+            texts = in_parts(batch, lambda part: self._generate(part, pixels, params, most))
+            for row, of_row in zip(batch, texts, strict=True):
+                answers[row.position] = Answer(requests[row.position], tuple(of_row))
+        return [answers[position] for position in range(len(requests))]
+
+    def _row(self, position: int, request: Request, key: bytes, steps: int) -> _Row:
+        assert request.frames is not None
+        config = self.model.config
+        video, limit = config.video_token_id, config.text_config.max_position_embeddings
+        count = video_token_count(config, len(request.frames))
+        ids, mask = encode(self.tokenizer, conversation(request.prompt))
+        ids, _ = expand_video(ids, mask, video, count)
+        end = ids.index(video) + count
+        room = min(steps, limit - len(ids))
+        if room < 1:
+            raise UserError(f"a prompt of {len(ids)} tokens leaves no room in {limit} positions")
+        seed_text = f"{key.hex()}\n{request.prompt}"
+        return _Row(position, ids[:end], ids[end:], key, seed_text, room)
 
     def _fitting_clips(self, rows: Sequence[_Row]) -> int | None:
         """How many clips may be held at once: half of memory, the rest for reading and rows."""
@@ -200,11 +131,11 @@ class VideoLanguageModel:
         one = coming_cache_bytes(self.model.config.text_config, longest, self.model.dtype)
         return fitting_rows(2 * one, self.memory_limit or free_bytes(self.model.device))
 
-    def _answer(
+    def _generate(
         self,
         rows: Sequence[_Row],
         pixels: dict[bytes, torch.Tensor],
-        decoding: Decoding,
+        params: SamplingParams,
         most: int,
     ) -> list[list[str]]:
         """Read the clips once, then decode their questions, at most `most` at once."""
@@ -217,25 +148,25 @@ class VideoLanguageModel:
                 state = self._read(part, cache, [number[row.clip] for row in part])
                 tokens = self._decode(
                     state,
-                    [row.room for row in part for _ in range(decoding.answers)],
-                    decoding,
-                    uniforms([row.seed_text for row in part], decoding),
+                    [row.room for row in part for _ in range(params.n)],
+                    params,
+                    uniforms([row.seed_text for row in part], params),
                 )
             texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
             texts = [text.strip() for text in texts]
-            k = decoding.answers
-            return [texts[start : start + k] for start in range(0, len(texts), k)]
+            n = params.n
+            return [texts[start : start + n] for start in range(0, len(texts), n)]
 
         longest = max(len(row.ids) + row.room for row in rows)
         free = self.memory_limit or free_bytes(self.model.device)
-        fitting = fitting_rows(cache_bytes(cache, longest) * decoding.answers, free)
+        fitting = fitting_rows(cache_bytes(cache, longest) * params.n, free)
         return in_parts(rows, answer, most=min(most, fitting or most))
 
     def _read_clips(self, clips: dict[bytes, list[int]], pixels: dict[bytes, torch.Tensor]) -> Any:
         """The cache of the prompts' beginnings up to the clips' ends, a row for each clip."""
         device = self.model.device
         values = torch.stack([pixels[clip] for clip in clips])
-        values = self.processor.normalise(values).to(device, self.model.dtype)
+        values = self.pixels.normalise(values).to(device, self.model.dtype)
         seen = self.model.model.get_video_features(pixel_values_videos=values, return_dict=True)
         ids = torch.tensor(list(clips.values()), device=device)
         embeds = self.model.get_input_embeddings()(ids)
@@ -245,14 +176,14 @@ class VideoLanguageModel:
         return language(inputs_embeds=embeds, use_cache=True).past_key_values
 
     def _read(self, rows: Sequence[_Row], clips: Any, which: list[int]) -> _State:
-        """Run the questions behind their clips, padded on the left."""
+        """Run the questions after their clips, padded on the left."""
         device, language = self.model.device, self.model.model.language_model
         room = max(row.room for row in rows)
         cache = SharedPrefixCache(clips, which, ahead=room)
         lengths = torch.tensor([[len(row.ids)] for row in rows], device=device)
         longest = int(lengths.max())
         numbers = torch.arange(longest, device=device) - (longest - lengths)  # under 0: padding
-        # Added to the products with what stands behind the clips, answers included.
+        # Added to the products with what comes after the clips, answers included.
         mask = torch.zeros(len(rows), 1, 1, longest + room, dtype=self.model.dtype, device=device)
         least = torch.finfo(mask.dtype).min
         mask[:, 0, 0, :longest].masked_fill_(numbers < 0, least)
@@ -274,24 +205,25 @@ class VideoLanguageModel:
         self,
         state: _State,
         room: list[int],
-        decoding: Decoding,
+        params: SamplingParams,
         drawn: torch.Tensor | None,
     ) -> list[list[int]]:
         """Token ids per answer, rows×answers of them, at most `room` each, no closing token."""
         language, head, cache = self.model.model.language_model, self.model.lm_head, state.cache
         hidden, mask, next_position = state.hidden, state.mask, state.next_position
         held = state.held
-        if decoding.answers > 1:
-            cache.batch_repeat_interleave(decoding.answers)
+        stop = torch.tensor(self._stop, device=hidden.device)
+        if params.n > 1:
+            cache.batch_repeat_interleave(params.n)
             hidden, mask, next_position = (
-                x.repeat_interleave(decoding.answers, dim=0) for x in (hidden, mask, next_position)
+                x.repeat_interleave(params.n, dim=0) for x in (hidden, mask, next_position)
             )
         live = list(range(len(hidden)))  # answers still growing, in the order of the cache's rows
         tokens: list[list[int]] = [[] for _ in live]
         for step in range(max(room)):
             numbers = None if drawn is None else drawn[step, live]
-            chosen = choose(head(hidden), decoding, numbers)
-            ended = torch.isin(chosen, self._stop)
+            chosen = choose(head(hidden), params, numbers)
+            ended = torch.isin(chosen, stop)
             keep = [i for i, done in enumerate(ended.tolist()) if not done]
             for i, token in zip(keep, chosen[keep].tolist(), strict=True):
                 tokens[live[i]].append(token)
@@ -332,9 +264,3 @@ def _batches(rows: list[_Row], size: int, most_clips: int | None) -> Iterator[li
         held += 1
     if batch:
         yield batch
-
-
-def _clip_key(frames: Frames) -> bytes:
-    digest = hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16)
-    digest.update(str(frames.shape).encode())
-    return digest.digest()

@@ -1,19 +1,20 @@
-"""What a run folder and its data say together: every question with its answer and verdict."""
+"""A run folder joined with its data: every question with its answer and verdict."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import item_of
 from sharegptvideo.eval.run_dir import read_run
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
-from sharegptvideo.models.types import Question
+from sharegptvideo.models.base import Question
 
 __all__ = [
     "MIN_COVERAGE",
@@ -56,7 +57,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name: where it lies is nobody's business."""
+        """The folder's own name, without the path to it."""
         return self.path.resolve().name
 
     @property
@@ -66,7 +67,7 @@ class Run:
         return str(model.get("name") or model["spec"])
 
     def judge(self, task: str) -> Row:
-        """What run.json says of the judge of a task."""
+        """Return what run.json says of the judge of a task."""
         judge: Row = self.about["tasks"][task]["judge"]
         return judge
 
@@ -99,7 +100,7 @@ def open_run(path: Path) -> Run:
     """Read a finished run folder.
 
     Raises:
-        UserError: it is none, has not ended, or a line of its logs is broken.
+        UserError: it is no run folder, has not ended, or a line of its logs is broken.
     """
     about, results = read_run(path)
     for task in results["tasks"]:
@@ -120,7 +121,7 @@ def open_run(path: Path) -> Run:
 
 
 def answering_models(judgement: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(judge, model that in fact answered) of a judgement; several for a panel, or none."""
+    """List (judge, model that in fact answered) of a judgement; several for a panel, or none."""
     about = judgement.get("judge") or {}
     asked = [(member["name"], member.get("judge") or {}) for member in about.get("members", ())]
     if not asked:
@@ -129,7 +130,7 @@ def answering_models(judgement: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def outcome(prediction: Mapping[str, Any], judgement: Mapping[str, Any] | None) -> Outcome:
-    """What an answer and its verdict count as."""
+    """Return what an answer and its verdict count as."""
     if prediction["status"] != "ok":
         return "failed"
     if judgement is None or judgement["status"] != "scored":
@@ -138,16 +139,16 @@ def outcome(prediction: Mapping[str, Any], judgement: Mapping[str, Any] | None) 
 
 
 def same_judge(first: Run, second: Run, task: str) -> bool:
-    """Whether a task was judged by the same judge, by the same rules, in both runs.
+    """Return whether a task was judged by the same judge, by the same rules, in both runs.
 
-    For a judge behind an endpoint the same model has to have answered too.
+    For a judge served by an endpoint the same model has to have answered too.
     """
     judges = [
         {key: value for key, value in run.judge(task).items() if key not in _PLACES}
         for run in (first, second)
     ]
     models = [
-        {judge: set(found) for judge, found in run.answered_by.get(task, {}).items()}
+        {judge: set(models) for judge, models in run.answered_by.get(task, {}).items()}
         for run in (first, second)
     ]
     return judges[0] == judges[1] and models[0] == models[1]
@@ -159,19 +160,19 @@ def collect_samples(
     data_dir: Path | None = None,
     media: Path | None = None,
     task_path: Path | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, list[Sample]]:
-    """By task, every answer of a run in the order of the task's file; last those it lacks now.
+    """Return every answer of a run by task, in the order of its file; last those it lacks now.
 
     Args:
         run: the run.
         data_dir: where the questions are; default: where the run had them.
         media: where the clips are; default: where the run had them.
         task_path: folder with the tasks that are the user's own; default: where the run had it.
-        progress: called as `progress(done, total, what)`.
+        progress: called after each task.
 
     Raises:
-        UserError: the questions cannot be read; says which option mends it.
+        UserError: the questions cannot be read; names the option that says where they are.
     """
     recorded = run.about.get("data") or {}
     data = data_dir or _path(recorded.get("data_dir"))
@@ -185,7 +186,7 @@ def collect_samples(
         if media is not None:
             raise _absent(clips, "--media")
         clips = None  # the clips may be gone by now; the page says which have no frames
-    found = {}
+    samples = {}
     names = list(run.results["tasks"])
     for number, name in enumerate(names):
         if name not in task_names(own):
@@ -195,10 +196,10 @@ def collect_samples(
             )
         task = load_task(name, own)
         questions = load_questions(task, data, media_folder(task, data, clips))
-        found[name] = list(_join(run, name, questions))
+        samples[name] = list(_join(run, name, questions))
         if progress:
             progress(number + 1, len(names), "questions read")
-    return found
+    return samples
 
 
 def _path(text: str | None) -> Path | None:

@@ -1,8 +1,8 @@
-"""The study written down: `stats.json`, and a page with tables and charts."""
+"""The page of `data stats`: what a set of captions is like, in tables and charts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,34 @@ from markupsafe import Markup
 from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._text import and_more, percent, plural
 from sharegptvideo.data.stats.lexicon import built_in
-from sharegptvideo.reports import Bar, Cell, Details, Figure, Part, Section, Table, write_page
-from sharegptvideo.reports.captions import charts
+from sharegptvideo.reports import Bar, Cell, Details, Figure, Page, Part, Section, Table
+from sharegptvideo.reports.charts import (
+    SERIES,
+    Group,
+    Line,
+    Mark,
+    Segment,
+    line_chart,
+    round_ticks,
+    row_chart,
+    stack_chart,
+)
 
 __all__ = ["prepare_folder", "write_report"]
 
 WHOLE = "all"
 
+# So many sources stay distinct by colour; the tables hold all of them.
+_DRAWN = 4
+_SUPPORT = (
+    ("green", "full", "supported"),
+    ("orange", "part", "in part"),
+    ("purple", "none", "not at all"),
+)
+
 
 def prepare_folder(out: Path) -> None:
-    """Make the folder before the work begins, so that a wrong name is told at once.
+    """Make the folder before the work begins, so that a wrong name is an error at once.
 
     Raises:
         UserError: it cannot be made.
@@ -37,14 +55,14 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
     """
     with os_errors(out, "nothing half-written was left; free some space or give another --out"):
         write_json(out / "stats.json", figures)
-        write_page(
-            out / "index.html",
+        page = Page(
             title="Caption study",
             lead=_lead(figures),
             sections=_sections(figures),
             kicker=f"sharegptvideo data stats · {figures['config']}",
             footer=_footer(figures),
         )
+        page.write(out / "index.html")
 
 
 def _lead(figures: Mapping[str, Any]) -> str:
@@ -61,7 +79,7 @@ def _lead(figures: Mapping[str, Any]) -> str:
 
 
 def _parts(figures: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """All captions and each source; one source is not told twice."""
+    """List all captions and each source; one source is not listed twice."""
     sources = list(figures["by_source"].items())
     return [(WHOLE, figures["whole"]), *(sources if len(sources) > 1 else [])]
 
@@ -93,7 +111,7 @@ def _length(figures: Mapping[str, Any]) -> list[Part]:
         "95 %", "most", "sentences",
     )  # fmt: skip
     return [
-        Figure(charts.lengths(figures), "Words in a caption"),
+        _figure(figures, _lengths_chart(figures), "Words in a caption"),
         Table(columns, rows, "A word: letters and digits, hyphens and apostrophes inside."),
     ]
 
@@ -120,7 +138,7 @@ def _words(figures: Mapping[str, Any]) -> list[Part]:
         "The type-token ratio of a larger text is always lower, so it compares sources of one "
         "size only; the mean over runs of 1,000 words compares any. New words are those not used "
         "before, per 1,000 words, over the second half of the first 10,000 words and so on.",
-        Figure(charts.growth(figures), "Different words as captions are read"),
+        _figure(figures, _growth_chart(figures), "Different words as captions are read"),
         Table(columns, rows),
         Details(
             "The words used most, function words apart", [Table(("captions from", "words"), top)]
@@ -135,14 +153,14 @@ def _aspects(figures: Mapping[str, Any]) -> list[Part]:
         for name, aspect in built_in().aspects.items()
     ]
     tables = [Table(("aspect", "what it is", "groups"), about)]
-    for aspect, found in figures["whole"]["aspects"].items():
+    for aspect, whole in figures["whole"]["aspects"].items():
         rows: list[list[Cell]] = []
-        for group in [None, *found["groups"]]:
+        for group in [None, *whole["groups"]]:
             row: list[Cell] = [group or f"any of {aspect}"]
             for _, part in parts:
-                spoken = part["aspects"][aspect]
-                spoken = spoken if group is None else spoken["groups"][group]
-                row += [_bar(spoken["share"]), _some(spoken["per_100_words"])]
+                counts = part["aspects"][aspect]
+                counts = counts if group is None else counts["groups"][group]
+                row += [_bar(counts["share"]), _some(counts["per_100_words"])]
             rows.append(row)
         columns = [aspect]
         for name, _ in parts:
@@ -151,9 +169,9 @@ def _aspects(figures: Mapping[str, Any]) -> list[Part]:
     return [
         "Share of captions with at least one such word, by the word lists and rules of the "
         "package's lexicon.yaml. Nearly every long caption has a word of some groups, so how "
-        "often they come in 100 words tells more than the share.",
-        Figure(charts.aspects(figures), "Share of captions that speak of it"),
-        Figure(charts.density(figures), "How often in 100 words"),
+        "often they come in 100 words says more than the share.",
+        _figure(figures, _aspects_chart(figures), "Share of captions that speak of it"),
+        _figure(figures, _density_chart(figures), "How often in 100 words"),
         Details("By group of words", tables),
     ]
 
@@ -162,8 +180,8 @@ def _repetition(figures: Mapping[str, Any]) -> list[Part]:
     rows: list[list[Cell]] = []
     for name, part in _parts(figures):
         row: list[Cell] = [name]
-        for found in part["repeated"].values():
-            row += [_bar(found["seq_rep"]), _bar(found["captions"])]
+        for runs in part["repeated"].values():
+            row += [_bar(runs["seq_rep"]), _bar(runs["captions"])]
         rows.append([*row, _bar(part["shared_openings"])])
     columns = ["captions from"]
     for n in figures["whole"]["repeated"]:
@@ -224,7 +242,9 @@ def _support(figures: Mapping[str, Any]) -> list[Part]:
         "what it leaves out."
     ]
     if measured:
-        parts.append(Figure(charts.support(measured), "Answers by how much the caption supports"))
+        named = [(series, words) for series, _, words in _SUPPORT]
+        title = "Answers by how much the caption supports"
+        parts.append(Figure(_support_chart(measured), title, legend=named))
         parts.append(_support_table("questions of", measured))
     left: list[list[Cell]] = [
         [name, *one["not_measured"].values()] for name, one in figures["support"].items()
@@ -239,11 +259,11 @@ def _support(figures: Mapping[str, Any]) -> list[Part]:
     return parts
 
 
-def _support_table(head: str, found: Mapping[str, Mapping[str, Any]]) -> Table:
+def _support_table(head: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
     rows: list[list[Cell]] = [
         [name, one["questions"], _bar(one["mean"]), _bar(one["full"]), _bar(one["part"]),
          _bar(one["none"]), _bar(one["chance"])]
-        for name, one in found.items()
+        for name, one in groups.items()
     ]  # fmt: skip
     columns = (
         head, "measured", "mean support", "supported", "in part", "not at all", "mean by chance",
@@ -258,13 +278,13 @@ def _footer(figures: Mapping[str, Any]) -> str:
     lexicon = figures["rules"]["lexicon"]
     skipped = figures["skipped_rows"]
     limit = figures["limit"]
-    told = [
+    notes = [
         f"Lexicon version {lexicon['version']}.",
         f"Splits: {figures['split']}." if figures["split"] else "",
         f"At most {limit:,} captions and questions of each config were read." if limit else "",
         f"{plural(skipped, *_SKIPPED)} left out." if skipped else "",
     ]
-    return " ".join(part for part in told if part)
+    return " ".join(note for note in notes if note)
 
 
 def _bar(share: float | None) -> Cell:
@@ -277,3 +297,105 @@ def _one(value: float) -> float:
 
 def _some(value: float | None) -> Cell:
     return None if value is None else round(value, 2 if value < 100 else 0)
+
+
+def _drawn(figures: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """List (series, name, figures) of the largest sources."""
+    sources = list(figures["by_source"].items())[:_DRAWN]
+    return [(series, *source) for series, source in zip(SERIES, sources, strict=False)]
+
+
+def _figure(figures: Mapping[str, Any], chart: Markup, title: str) -> Figure:
+    return Figure(chart, title, legend=[(series, name) for series, name, _ in _drawn(figures)])
+
+
+def _lengths_chart(figures: Mapping[str, Any]) -> Markup:
+    """Draw the share of each source's captions by length."""
+    curves = []
+    for series, name, part in _drawn(figures):
+        wide = part["length"]["bin"]
+        # From zero to zero, so that a source with one length shows a peak, not a point.
+        counts = [*part["length"]["histogram"], 0]
+        points = [(0.0, 0.0)] + [
+            (wide * (place + 0.5), 100.0 * count / part["captions"])
+            for place, count in enumerate(counts)
+        ]
+        curves.append(Line(series, name, points))
+    return line_chart(
+        curves,
+        says="Share of captions by their number of words",
+        x_axis="words, in steps of ten",
+        y_axis="% of the captions",
+    )
+
+
+def _growth_chart(figures: Mapping[str, Any]) -> Markup:
+    """Draw different words against words read."""
+    curves = []
+    most = max((part["vocabulary"]["tokens"] for _, _, part in _drawn(figures)), default=0)
+    unit, word = (1000, "thousand words read") if most >= 20_000 else (1, "words read")
+    for series, name, part in _drawn(figures):
+        points = [(0.0, 0.0)]
+        points += [(n / unit, float(types)) for n, types in part["vocabulary"]["growth"]]
+        curves.append(Line(series, name, points))
+    return line_chart(
+        curves, says="Different words by words read", x_axis=word, y_axis="different words"
+    )
+
+
+def _aspects_chart(figures: Mapping[str, Any]) -> Markup:
+    """Draw the share of each source's captions that speak of each aspect."""
+    groups = _aspect_groups(figures, "share", percent)
+    return row_chart(
+        groups,
+        says="Share of captions by aspect and source",
+        axis="% of the captions",
+        ticks=[0.0, 0.25, 0.5, 0.75, 1.0],
+        show=lambda value: f"{100 * value:.0f}",
+        bars=True,
+        left=8.0,
+        right=70.0,
+    )
+
+
+def _density_chart(figures: Mapping[str, Any]) -> Markup:
+    """Draw how often each source's captions speak of each aspect."""
+    groups = _aspect_groups(figures, "per_100_words", lambda value: f"{value:.2f}")
+    most = max((mark.value for group in groups for mark in group.marks), default=1.0)
+    return row_chart(
+        groups,
+        says="Words of each aspect in 100 words, by source",
+        axis="in 100 words",
+        ticks=round_ticks(0.0, most or 1.0, 4),
+        show=lambda value: f"{value:g}",
+        bars=True,
+        left=8.0,
+        right=70.0,
+    )
+
+
+def _aspect_groups(
+    figures: Mapping[str, Any], which: str, show: Callable[[float], str]
+) -> list[Group]:
+    groups = []
+    for aspect in figures["whole"]["aspects"]:
+        marks = []
+        for series, _, part in _drawn(figures):
+            value = part["aspects"][aspect][which]
+            marks.append(Mark(series, "", value, None, show(value)))
+        groups.append(Group(aspect, marks))
+    return groups
+
+
+def _support_chart(measured: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """Draw answers that a caption supports in full, in part, not at all, by config."""
+    bars = [
+        (name, [Segment(series, words, one[key]) for series, key, words in _SUPPORT])
+        for name, one in measured.items()
+    ]
+    return stack_chart(
+        bars,
+        says="Answers by how much of them the caption supports",
+        axis="% of the questions",
+        left=20.0 + 7.0 * max(map(len, measured)),
+    )

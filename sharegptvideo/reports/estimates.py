@@ -1,4 +1,4 @@
-"""Figures as a reader wants them: per cent with one digit, the standard error beside it."""
+"""Figures as text: per cent with one digit, the standard error beside it; for LaTeX likewise."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
 
 
 def format_interval(ends: Sequence[float] | None) -> str:
-    """The ends of an interval of a share, as per cent."""
+    """Return the ends of an interval of a share, as per cent."""
     if ends is None:
         return _NONE
     low, high = ends
@@ -51,7 +51,7 @@ def format_interval(ends: Sequence[float] | None) -> str:
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """A results.json as a Markdown table, a row a task, with a line on model and judge above it.
+    """Write a results.json as a Markdown table, a row a task, below a line on model and judge.
 
     Pipes and line breaks in names are escaped, so that no name can break the table.
     """
@@ -78,7 +78,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """A text that cannot break the row of a table that it stands in."""
+    """Return a text that cannot break the row of a table that it stands in."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
 
 
@@ -97,11 +97,11 @@ def tex_escape(text: str) -> str:
 
 
 def tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
-    """What `format_estimate` gives, in LaTeX."""
+    """Return what `format_estimate` gives, in LaTeX."""
     text = format_estimate(estimate, share=share)
     return f"${text.replace('±', chr(92) + 'pm')}$" if "±" in text else text.replace("–", "--")
 
 
 def tex_interval(ends: Sequence[float] | None) -> str:
-    """What `format_interval` gives, in LaTeX."""
+    """Return what `format_interval` gives, in LaTeX."""
     return format_interval(ends).replace(" to ", "--").replace("–", "--")

@@ -1,0 +1,140 @@
+"""Answer: from the questions of a task to predictions.jsonl, failures kept.
+
+All questions of a clip go to the model together, so that it can read the clip once for all of
+them; meanwhile threads decode the next clips.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog
+from sharegptvideo.endpoint import Estimate
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.score import MISSING_CLIP
+from sharegptvideo.eval.tasks import Task
+from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams
+from sharegptvideo.models.base import short_hash
+from sharegptvideo.models.batches import answer_batches, decode_clips
+
+__all__ = ["answer_questions", "estimate_answers"]
+
+
+def answer_questions(
+    task: Task,
+    questions: Sequence[Question],
+    model: Model,
+    log: KeyedLog,
+    *,
+    frames: int,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> None:
+    """Answer every question that `log` has no good answer to; failed ones are tried again.
+
+    Answers from a file are read again whatever the log holds: the file may have been corrected.
+
+    A clip is decoded once for all its questions, and they go to the model together: a batch holds
+    whole clips, with no more than `batch_size` questions between them unless one clip has more.
+
+    Raises:
+        UserError: `log` holds answers to other prompts than these.
+    """
+    prompts = {q.key: task.render(q.question) for q in questions}
+    hashes = {key: short_hash(model.render(prompt)) for key, prompt in prompts.items()}
+    _refuse_other_prompts(task, log, hashes)
+    pending = _pending(questions, log) if model.needs_frames else questions
+    done = len(questions) - len(pending)
+
+    def write(answer: Answer) -> None:
+        nonlocal done
+        question = answer.request.question
+        assert question is not None, "every request here has one"
+        row = _row(question, answer, hashes[question.key])
+        if log.rows.get(question.key) != row:
+            log.append(row)
+        done += 1
+        if progress:
+            progress(done, len(questions), f"answers to {task.name}")
+
+    def batches() -> Generator[list[Request]]:
+        batch: list[Request] = []
+        with contextlib.closing(
+            decode_clips(pending, frames if model.needs_frames else None)
+        ) as clips:
+            for clip in clips:
+                requests = [
+                    Request(prompts[q.key], clip.frames, clip.indices, q) for q in clip.questions
+                ]
+                error = f"{MISSING_CLIP}{clip.questions[0].video}" if clip.missing else clip.error
+                if error is not None:
+                    for request in requests:
+                        write(Answer(request, error=error))
+                    continue
+                if batch and len(batch) + len(requests) > batch_size:
+                    yield batch
+                    batch = []
+                batch += requests
+        if batch:
+            yield batch
+
+    params = SamplingParams(max_new_tokens=max_new_tokens)
+    with (
+        contextlib.closing(batches()) as source,
+        contextlib.closing(answer_batches(model, source, params)) as answers,
+    ):
+        for answer in answers:
+            write(answer)
+
+
+def estimate_answers(
+    task: Task,
+    questions: Sequence[Question],
+    model: Model,
+    log: KeyedLog,
+    *,
+    frames: int,
+    max_new_tokens: int,
+) -> Estimate:
+    """What the answers that `log` lacks will cost; nothing where the model costs nothing."""
+    prompts = [task.render(question.question) for question in _pending(questions, log)]
+    params = SamplingParams(max_new_tokens=max_new_tokens)
+    return model.estimate(prompts, frames=frames, params=params)
+
+
+def _pending(questions: Sequence[Question], log: KeyedLog) -> list[Question]:
+    return [q for q in questions if log.rows.get(q.key, {}).get("status") != "ok"]
+
+
+def _row(question: Question, answer: Answer, prompt_hash: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": question.id,
+        "task": question.task,
+        "video": question.video,
+        "question": question.question,
+        "prediction": answer.text,
+        "status": "ok" if answer.error is None else "failed",
+    }
+    if answer.error is not None:
+        row["error"] = answer.error
+    indices = answer.request.indices
+    frame_indices = None if indices is None else list(indices)
+    return row | {"frame_indices": frame_indices, "prompt_hash": prompt_hash}
+
+
+def _refuse_other_prompts(task: Task, log: KeyedLog, hashes: Mapping[str, str]) -> None:
+    changed = [
+        key
+        for key, prompt_hash in hashes.items()
+        if key in log and log.rows[key]["prompt_hash"] != prompt_hash
+    ]
+    if changed:
+        raise UserError(
+            f"{log.path}: {len(changed)} answers of {task.name} were given to another prompt"
+            f" (such as {changed[0]}): the data or the model's chat template has changed;"
+            " take another --out"
+        )

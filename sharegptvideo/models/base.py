@@ -1,0 +1,201 @@
+"""The one interface of models that answer questions about clips, and what goes in and out of it."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sharegptvideo.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sharegptvideo.endpoint import Estimate
+
+__all__ = ["Answer", "Model", "Question", "Request", "SamplingParams", "short_hash"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a task.
+
+    `video` is its cluster; `video_path` is None where the clip is missing.
+    """
+
+    id: str
+    task: str
+    video: str
+    question: str
+    answer: str
+    caption: str | None = None
+    question_type: str | None = None
+    video_path: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The question's key in the logs of a run folder: ids are unique within a task only."""
+        return f"{self.task}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt about one clip, as a model gets it.
+
+    Attributes:
+        prompt: the question, in the wording of its task.
+        frames: uint8, n×H×W×3, RGB; the same object for all requests about a clip. None for a
+            model that needs no frames.
+        indices: numbers of the frames in the clip, from 0; None: unknown, taken for 0, 1, 2, ...
+        question: where the prompt comes from; None for a prompt of no task.
+        fps: frames a second of the clip; None: that of the question's clip, where a model needs
+            it, else that of the release's folders of frames.
+    """
+
+    prompt: str
+    frames: NDArray[np.uint8] | None = None
+    indices: Sequence[int] | None = None
+    question: Question | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How answers are generated.
+
+    Attributes:
+        n: answers to each request.
+        temperature: divides the logits before a token is drawn; 0: take the likeliest token.
+        top_p: draw from the smallest set of tokens that has this share of the probability.
+        max_new_tokens: length at which an answer is cut.
+        seed: with the clip, the prompt and the answer's number, it determines what is drawn.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.temperature < 0:
+            raise UserError(f"temperature must be at least 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken at every step."""
+        return self.temperature == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model returned for one request: its `n` texts, or the cause of its failure."""
+
+    request: Request = field(repr=False, compare=False)
+    texts: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The first text; None for a failure."""
+        return self.texts[0] if self.texts else None
+
+
+class Model(abc.ABC):
+    """Answers questions about clips.
+
+    Opening a model is cheap and finds the user's mistakes. Weights are loaded, and endpoints asked
+    for answers, by the first `generate`.
+    """
+
+    spec: str
+    """What the user typed, as `hf:PATH`."""
+
+    needs_frames: bool = True
+    """Whether requests have to carry frames; if not, the answers lie in a file, no clip is opened,
+    and they are read again each time the run goes on."""
+
+    frames: int | None = None
+    """How many frames the model was made for; None: any number."""
+
+    gives_samples: bool = True
+    """Whether several answers to one question can differ."""
+
+    workers: int = 1
+    """In how many threads at once `generate` may be called."""
+
+    width: int = 1
+    """How many requests it has under way at once; a smaller batch leaves it idle in part."""
+
+    refused: Collection[str] = ()
+    """Names of sampling parameters that an endpoint does not take, and that were left out."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What run.json records and a resumed run has to match: kind, name, hash of weights.
+
+        Raises:
+            UserError: no endpoint is set.
+        """
+
+    @abc.abstractmethod
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
+        """Yield an answer for each request: in their order, or, from an endpoint, as they come.
+
+        A request that fails has its cause in the answer's `error`. What is yielded can be kept,
+        whatever happens afterwards.
+
+        Raises:
+            UserError: nothing more can be answered (an endpoint is gone, memory is too small).
+        """
+
+    def check(
+        self,
+        questions: Sequence[Question],  # noqa: ARG002 - for models that know their questions
+        every: Iterable[Question],  # noqa: ARG002
+    ) -> dict[str, dict[str, Any]]:
+        """Find out, before anything is written, whether the questions can be answered.
+
+        Args:
+            questions: those that are to be answered.
+            every: all questions of their tasks, a `limit` left aside.
+
+        Returns:
+            By task, what to add to results.json; empty where there is nothing to report.
+
+        Raises:
+            UserError: the model cannot answer these questions at all.
+        """
+        return {}
+
+    def render(self, prompt: str) -> str:
+        """The text that the model receives for a prompt, marks of turns included."""
+        return prompt
+
+    def estimate(
+        self,
+        prompts: Iterable[str],  # noqa: ARG002 - for models that cost money
+        *,
+        frames: int,  # noqa: ARG002
+        params: SamplingParams,  # noqa: ARG002
+    ) -> Estimate:
+        """What answers to prompts about clips of so many frames will cost; asks nothing."""
+        from sharegptvideo.endpoint import Estimate
+
+        return Estimate()
+
+
+def short_hash(text: str) -> str:
+    """The first 16 hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,115 @@
+"""Requests on their way to a model: clips decoded once and ahead, batches in parallel."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sharegptvideo._concurrency import ordered_map
+from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Clip", "answer_batches", "decode_clips"]
+
+_DECODERS = 2
+_AHEAD = 4  # clips decoded and waiting; 8 frames of 1080p take 50 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The questions about a clip with its sampled frames and their indices, or why it has none.
+
+    All three are None for a model that needs no frames; `missing` clips have no path.
+    """
+
+    questions: Sequence[Question]
+    frames: NDArray[np.uint8] | None = None
+    indices: list[int] | None = None
+    error: str | None = None
+    missing: bool = False
+
+
+def decode_clips(questions: Iterable[Question], frames: int | None) -> Generator[Clip]:
+    """Yield the questions clip by clip, in the order in which the clips first come.
+
+    Later clips are decoded meanwhile, each once. Close the iterator to end the threads.
+
+    Args:
+        questions: in any order.
+        frames: how many of a clip; None: none, no clip is opened.
+    """
+    groups: dict[tuple[str, str | None], list[Question]] = {}
+    for question in questions:
+        groups.setdefault((question.video, question.video_path), []).append(question)
+    if frames is None:
+        yield from map(Clip, groups.values())
+        return
+
+    def decode(group: Sequence[Question]) -> Clip:
+        from sharegptvideo.media import MediaError, sample_frames
+
+        path = group[0].video_path
+        if path is None:
+            return Clip(group, missing=True)
+        try:
+            pixels, indices = sample_frames(path, frames)
+        except MediaError as error:
+            return Clip(group, error=str(error))
+        return Clip(group, pixels, [int(index) for index in indices])
+
+    yield from ordered_map(decode, groups.values(), workers=_DECODERS, ahead=_AHEAD, name="decode")
+
+
+def answer_batches(
+    model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
+) -> Generator[Answer]:
+    """Yield an answer for each request of all batches, as `Model.generate` gives them.
+
+    A model with several workers answers as many batches at a time; their answers come in the order
+    of the batches all the same. An error or Ctrl-C is raised once the answers that the workers
+    are giving are out.
+
+    Raises:
+        UserError: see `Model.generate`.
+    """
+    if model.workers < 2:
+        for batch in batches:
+            yield from _answers(model, batch, params)
+        return
+    waiting: deque[Future[list[Answer]]] = deque()
+    with ThreadPoolExecutor(model.workers, thread_name_prefix="answer") as pool:
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(lambda each: list(_answers(model, each, params)), batch))
+                if len(waiting) > 2 * model.workers:  # a spare one each: none waits for a clip
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except GeneratorExit:
+            _cancel(waiting)
+            raise
+        except BaseException:
+            for future in _cancel(waiting):
+                if future.exception() is None:
+                    yield from future.result()
+            raise
+
+
+def _answers(model: Model, batch: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
+    waiting = {id(request): request for request in batch}
+    for answer in model.generate(batch, params):
+        waiting.pop(id(answer.request), None)
+        yield answer
+    for request in waiting.values():
+        yield Answer(request, error="the model gave no answer")
+
+
+def _cancel(waiting: Iterable[Future[list[Answer]]]) -> list[Future[list[Answer]]]:
+    """Cancel what has not begun; returns what has."""
+    return [future for future in waiting if not future.cancel()]

@@ -1,0 +1,307 @@
+"""Answers read from a file: predictions of `eval run`, of other programs, logs of lmms-eval."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo._io import read_json, read_jsonl, sha256_file, sha256_text
+from sharegptvideo._text import and_more
+from sharegptvideo.errors import UserError
+from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
+
+__all__ = ["ID_FIELD", "PredictionsModel", "model_name"]
+
+ID_FIELD = "accuracy"
+"""The figure under which our tasks leave a question's id and task in a log of lmms-eval."""
+
+_LOG_NAME = re.compile(r"^(?P<date>.+)_samples_(?P<task>.+)\.jsonl$")
+_SHOWN = 50  # duplicate ids that an error lists
+_Key = tuple[str | None, str]  # task, where the line names one, and id
+
+
+@dataclass(frozen=True, slots=True)
+class _Prediction:
+    """What a line says: an answer, or why there is none."""
+
+    text: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _LogLine:
+    """One answer in a sample log of lmms-eval.
+
+    `id` is None where the log was written with `--predict_only`, which keeps no more of a question
+    than its place among the task's.
+    """
+
+    id: str | None
+    task: str | None
+    place: int
+    target: str
+    prompt: str
+    text: str
+
+    def is_of(self, question: Question) -> bool:
+        """Whether what the log says of the question fits this one."""
+        return self.target == question.answer and question.question in self.prompt
+
+
+class PredictionsModel(Model):
+    """`predictions:FILE`, a JSONL file with `id` and `prediction` a line.
+
+    Where a line has a `task` it answers that task's question only; where it has status `failed`
+    (a run's predictions.jsonl) it stays failed, with its error, unless a later line has an answer.
+
+    FILE may also be a sample log of lmms-eval, or a folder of such logs of several tasks.
+    """
+
+    needs_frames = False
+    gives_samples = False
+
+    def __init__(self, name: str) -> None:
+        """Read the file.
+
+        Raises:
+            UserError: `FILE:LINE: cause`, or the ids that have two predictions.
+        """
+        self.spec = f"predictions:{name}"
+        self._path = Path(name)
+        self._files = _find_logs(self._path) if self._path.is_dir() else [self._path]
+        self._answers: dict[_Key, _Prediction] = {}
+        self._placed: list[tuple[str, _LogLine]] = []
+        duplicates: dict[str, list[int]] = {}
+        lines: dict[_Key, int] = {}
+        for number, key, answer in self._read():
+            earlier = self._answers.get(key)
+            # A retried question leaves its failed line in the log; two answers are a mistake.
+            if earlier is not None and earlier.error is None:
+                duplicates.setdefault(key[1], [lines[key]]).append(number)
+            self._answers[key] = answer
+            lines[key] = number
+        if duplicates:
+            raise UserError(_duplicates(name, duplicates))
+        if not self._answers and not self._placed:
+            raise UserError(f"{name}: no prediction in it")
+
+    def _read(self) -> Iterator[tuple[int, _Key, _Prediction]]:
+        for file in self._files:
+            for number, row in read_jsonl(file):
+                where = f"{file}:{number}"
+                if not _is_log_line(row):
+                    yield number, *_parse(where, row)
+                    continue
+                line = _parse_log_line(row, file, where)
+                if line.id is None:
+                    self._placed.append((where, line))
+                else:
+                    yield number, (line.task, line.id), _Prediction(text=line.text)
+
+    def describe(self) -> dict[str, Any]:
+        """Kind, name and the hash of the file (which may change: what differs is judged).
+
+        A run's predictions have the name and the weights of the model that gave them, and
+        `answered_by` says all that its run.json does.
+        """
+        hashes = [sha256_file(file) for file in self._files]
+        described: dict[str, Any] = {
+            "kind": "predictions",
+            "name": self._path.name,
+            "file_hash": hashes[0] if len(hashes) == 1 else sha256_text("".join(hashes)),
+        }
+        record = self._files[0].parent / "run.json"
+        run = read_json(record) if record.is_file() else None
+        model = run.get("model") if isinstance(run, dict) else None
+        if isinstance(model, dict) and "name" in model:
+            described |= {"name": model["name"], "answered_by": model.get("answered_by", model)}
+            if model.get("weights_hash"):
+                described["weights_hash"] = model["weights_hash"]
+            return described
+        return described | _model_beside(self._files[0])
+
+    def _find(self, question: Question) -> _Prediction | None:
+        own = self._answers.get((question.task, question.id))
+        return own if own is not None else self._answers.get((None, question.id))
+
+    def check(
+        self, questions: Sequence[Question], every: Iterable[Question]
+    ) -> dict[str, dict[str, Any]]:
+        """List the ids without a prediction, and the predictions without a question.
+
+        Raises:
+            UserError: not one id of the file belongs to the tasks, or a log without ids is about
+                other questions.
+        """
+        every = list(every)
+        self._place(every)
+        tasks = list(dict.fromkeys(question.task for question in every))
+        known = {question.id for question in every}
+        if not any(self._find(question) for question in every):
+            example = next((key[1] for key in self._answers), self._files[0].name)
+            raise UserError(
+                f"{self._path}: none of its {len(self._answers)} ids (such as {example!r}) is a"
+                f" question of {', '.join(tasks)} (such as {every[0].id!r}); is it for another"
+                " task, or another --data-dir?"
+            )
+        remarks: dict[str, dict[str, Any]] = {task: {} for task in tasks}
+        for question in questions:
+            if self._find(question) is None:
+                remarks[question.task].setdefault("missing_predictions", []).append(question.id)
+        for task, row_id in self._answers:
+            # A line that names no task is put down to the first; one of another task is no fault.
+            of = tasks[0] if task is None else task
+            if of in remarks and row_id not in known:
+                remarks[of].setdefault("foreign_predictions", []).append(row_id)
+        return remarks
+
+    def _place(self, every: Sequence[Question]) -> None:
+        """Give the lines of logs without ids the ids of the questions at their places."""
+        tasks: dict[str, list[Question]] = {}
+        for question in every:
+            tasks.setdefault(question.task, []).append(question)
+        only = next(iter(tasks)) if len(tasks) == 1 else None
+        for where, line in self._placed:
+            task = line.task if line.task is not None else only
+            if task not in tasks:
+                continue  # a log of a task that is not judged in this run
+            questions = tasks[task]
+            if line.place >= len(questions) or not line.is_of(questions[line.place]):
+                raise UserError(
+                    f"{where}: its question (doc_id {line.place}) is not that of {task} here: the"
+                    " log was written for other data, or some clips were missing; run lmms-eval"
+                    " without --predict_only, so that it logs the ids"
+                )
+            self._answers[(task, questions[line.place].id)] = _Prediction(text=line.text)
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        params: SamplingParams,  # noqa: ARG002 - they are written already
+    ) -> Iterator[Answer]:
+        """Read the answers; a question that the file leaves out is a failed one."""
+        for request in requests:
+            found = self._find(request.question) if request.question else None
+            if found is None:
+                yield Answer(request, error=f"no prediction in {self._path.name}")
+            elif found.text is None:
+                yield Answer(request, error=found.error)
+            else:
+                yield Answer(request, (found.text,))
+
+
+def _parse(where: str, row: dict[str, Any]) -> tuple[_Key, _Prediction]:
+    if not isinstance(row.get("id"), str | int):
+        raise UserError(f"{where}: no id; a line needs an id and a prediction")
+    task = row.get("task")
+    key = (None if task is None else str(task), str(row["id"]))
+    if row.get("status") == "failed":
+        return key, _Prediction(error=str(row.get("error") or "failed in the run that wrote it"))
+    if not isinstance(row.get("prediction"), str):
+        raise UserError(f'{where}: prediction is not a text; write "" for an empty answer')
+    return key, _Prediction(text=row["prediction"])
+
+
+def _duplicates(name: str, duplicates: Mapping[str, Sequence[int]]) -> str:
+    ids = [f"{one} (lines {', '.join(map(str, lines))})" for one, lines in duplicates.items()]
+    return (
+        f"{name}: {len(ids)} ids have more than one prediction: {and_more(ids, _SHOWN)}; "
+        "keep one line each"
+    )
+
+
+def _find_logs(folder: Path) -> list[Path]:
+    """The sample logs in a folder, by name; one a task.
+
+    Raises:
+        UserError: there is none, or two of one task.
+    """
+    logs: dict[str, Path] = {}
+    for file in sorted(folder.glob("*_samples_*.jsonl")):
+        task = _task(file)
+        if task is None:
+            continue
+        if task in logs:
+            raise UserError(
+                f"{folder}: holds two sample logs of {task} ({logs[task].name}, {file.name});"
+                " name one file"
+            )
+        logs[task] = file
+    if not logs:
+        raise UserError(f"{folder}: no sample log of lmms-eval in it (DATE_samples_TASK.jsonl)")
+    return list(logs.values())
+
+
+def _is_log_line(row: Mapping[str, Any]) -> bool:
+    """Whether a row is one of a sample log, not one with an id and a prediction."""
+    return "doc_id" in row and "filtered_resps" in row and "prediction" not in row
+
+
+def _parse_log_line(row: Mapping[str, Any], file: Path, where: str) -> _LogLine:
+    """Read one line of a sample log.
+
+    Raises:
+        UserError: no place, or not one text as the answer.
+    """
+    answer = row["filtered_resps"]
+    while isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    if not isinstance(answer, str):
+        raise UserError(f"{where}: filtered_resps is not one answer; run lmms-eval without repeats")
+    if not isinstance(row["doc_id"], int):
+        raise UserError(f"{where}: doc_id is not a number; this is no sample log of lmms-eval")
+    ours = row.get(ID_FIELD)
+    named = isinstance(ours, dict) and isinstance(ours.get("id"), str)
+    return _LogLine(
+        id=ours["id"] if named and ours else None,
+        task=str(ours["task"]) if named and ours and "task" in ours else _task(file),
+        place=row["doc_id"],
+        target=str(row.get("target")),
+        prompt=str(row.get("input")),
+        text=answer.strip(),
+    )
+
+
+def _task(file: Path) -> str | None:
+    found = _LOG_NAME.match(file.name)
+    return found["task"] if found else None
+
+
+def _model_beside(file: Path) -> dict[str, Any]:
+    """Name and adapter of the model, from the results that lmms-eval writes beside a log.
+
+    Empty where they are not there.
+    """
+    found = _LOG_NAME.match(file.name)
+    results = file.with_name(f"{found['date']}_results.json") if found else None
+    content = read_json(results) if results is not None and results.is_file() else None
+    config = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("model"), str):
+        return {}
+    adapter = config["model"]
+    name = model_name(adapter, config.get("model_args"))
+    version = content.get("lmms_eval_version") if isinstance(content, dict) else None
+    answered_by = {"kind": "lmms-eval", "name": name, "adapter": adapter, "lmms_eval": version}
+    return {"name": name, "answered_by": answered_by}
+
+
+def model_name(adapter: str, model_args: object) -> str:
+    """What lmms-eval's arguments call the model, or else its adapter.
+
+    No other argument is kept: a key may be among them.
+
+    >>> model_name("video_llava", "pretrained=models/sft,device=cpu")
+    'sft'
+    """
+    if isinstance(model_args, str):
+        parts = (part.split("=", 1) for part in model_args.split(",") if "=" in part)
+        model_args = {key.strip(): value.strip() for key, value in parts}
+    if isinstance(model_args, Mapping):
+        for key in ("pretrained", "model_version", "model", "model_name"):
+            if model_args.get(key):
+                name = str(model_args[key])
+                return Path(name).resolve().name if Path(name).is_dir() else name
+    return adapter

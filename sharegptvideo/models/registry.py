@@ -1,0 +1,119 @@
+"""Open a model by the name that users type: one table of kinds, one of architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.models.base import Model
+
+if TYPE_CHECKING:
+    from sharegptvideo.endpoint import EndpointOptions
+    from sharegptvideo.models.local import LocalModel
+
+__all__ = ["KINDS", "local_class", "open_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    base_url: str | None
+    endpoint: EndpointOptions | None
+    devices: Sequence[str] | None
+    batch_size: int
+
+
+def open_model(
+    spec: str,
+    *,
+    base_url: str | None = None,
+    options: EndpointOptions | None = None,
+    devices: Sequence[str] | None = None,
+    batch_size: int = 16,
+) -> Model:
+    """Open the model that `spec` (`KIND:NAME`) names; no weights are loaded yet.
+
+    | spec | answers come from |
+    | --- | --- |
+    | `hf:PATH_OR_ID` | a video model of transformers, local or on the Hub |
+    | `openai:NAME` | a model behind an OpenAI-compatible endpoint |
+    | `predictions:FILE` | a JSONL file with id and prediction, or logs of lmms-eval |
+    | `python:module:function` | a function of a list of frames and a question |
+
+    Args:
+        spec: see the table.
+        base_url: endpoint of an `openai:` model; default `OPENAI_BASE_URL`.
+        options: how fast, for how much money and with which cache it is asked.
+        devices: for `hf:` models, torch devices to share the work between, as `cuda:0`, or
+            `all` for every CUDA device; default: one, CUDA where there is it.
+        batch_size: how many answers an `hf:` model decodes at once.
+
+    Raises:
+        UserError: unknown kind (with the nearest ones), or the kind's own cause.
+    """
+    kind, colon, name = spec.partition(":")
+    if not colon and Path(spec).exists():
+        kind = "hf" if Path(spec).is_dir() else "predictions"
+        raise UserError(f"model {spec!r}: no kind before it; write {kind}:{spec}")
+    if kind not in KINDS:
+        raise unknown_name("kind of model", kind, KINDS)
+    if not colon or not name:
+        raise UserError(f"model {spec!r}: nothing after the kind; write {kind}:NAME")
+    if devices is not None and kind != "hf":
+        raise UserError(f"model {spec}: devices are for hf: models; leave --devices out")
+    return KINDS[kind](name, _Options(base_url, options, devices, batch_size))
+
+
+def local_class(model_type: str) -> type[LocalModel]:
+    """The class that runs checkpoints of an architecture, as transformers calls it."""
+    if model_type == "video_llava":
+        from sharegptvideo.models.video_llava import VideoLlavaModel
+
+        return VideoLlavaModel
+    from sharegptvideo.models.processor import ProcessorModel
+
+    return ProcessorModel
+
+
+def _open_local(name: str, options: _Options) -> Model:
+    from sharegptvideo.models.checkpoints import model_type
+
+    local = local_class(model_type(name))
+    if options.devices is None:
+        return local(name, batch_size=options.batch_size)
+    from sharegptvideo.models.parallel import ParallelModel, device_names
+
+    devices = device_names(options.devices)
+    model = local(name, device=devices[0], batch_size=options.batch_size)
+    if len(devices) == 1:
+        return model
+    return ParallelModel(model, name, devices=devices, batch_size=options.batch_size)
+
+
+def _open_served(name: str, options: _Options) -> Model:
+    from sharegptvideo.models.served import ServedModel
+
+    return ServedModel(name, base_url=options.base_url, options=options.endpoint)
+
+
+def _open_predictions(name: str, _: _Options) -> Model:
+    from sharegptvideo.models.predictions import PredictionsModel
+
+    return PredictionsModel(name)
+
+
+def _open_python(name: str, _: _Options) -> Model:
+    from sharegptvideo.models.python import PythonModel
+
+    return PythonModel(name)
+
+
+KINDS: dict[str, Callable[[str, _Options], Model]] = {
+    "hf": _open_local,
+    "openai": _open_served,
+    "predictions": _open_predictions,
+    "python": _open_python,
+}
+"""What stands before the colon, and what opens it."""
