@@ -28,6 +28,7 @@ __all__ = [
     "available_cores",
     "given_cores",
     "limit_torch_threads",
+    "no_progress",
     "ordered_map",
     "worker_pool",
 ]
@@ -54,6 +55,10 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+def no_progress(_done: int, _total: int, _what: str) -> None:
+    """Show nothing, where a caller asks for no progress."""
 
 
 def ordered_map(

@@ -115,8 +115,8 @@ def test_a_pin_notices_a_change_of_the_code(
     def generous(case: Any) -> Any:
         return replace(score(case), score=5)
 
-    def shouting(*told: Any) -> Any:
-        row = convert(*told)
+    def shouting(*arguments: Any) -> Any:
+        row = convert(*arguments)
         return row | ({"answer": row["answer"].upper()} if row.get("answer") else {})
 
     monkeypatch.setattr(answer_match, "judge_statement", generous)
@@ -160,9 +160,9 @@ def test_a_run_judged_by_former_rules_is_another_run(tmp_path: Path) -> None:
     write_json(tmp_path / "run" / "run.json", _run(FORMER))
     with pytest.raises(UserError) as caught:
         EvalRunDir(tmp_path / "run", _run(now))
-    told = str(caught.value)
-    assert "t.judge.version 1 there, 2 here" in told
-    assert "\n" not in told
+    message = str(caught.value)
+    assert "t.judge.version 1 there, 2 here" in message
+    assert "\n" not in message
 
     for name, judge in (("former", FORMER), ("now", now)):
         write_json(tmp_path / name / "run.json", _run(judge))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharegptvideo._concurrency import Progress, available_cores
+from sharegptvideo._concurrency import Progress, available_cores, no_progress
 from sharegptvideo._io import cache_folder, os_error_words, os_errors
 from sharegptvideo._sqlite import (
     Layout,
@@ -179,7 +179,7 @@ def index_media(
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder of media")
-    show = progress or (lambda _done, _total, _what: None)
+    show = progress or no_progress
     count = workers or available_cores()
     try:
         return _update(_open_index(folder), folder, count, fresh, show, now)

@@ -82,7 +82,7 @@ def test_a_call_fails_after_the_last_attempt(chat_server: Any) -> None:
 
 
 @pytest.mark.parametrize(("status", "fix"), [(401, "OPENAI_API_KEY"), (403, "key"), (404, "model")])
-def test_hopeless_answers_end_at_once(chat_server: Any, status: int, fix: str) -> None:
+def test_permanent_errors_end_at_once(chat_server: Any, status: int, fix: str) -> None:
     chat_server.answer = lambda _: (status, {}, '{"error": {"message": "no"}}')
     with pytest.raises(EndpointError, match=fix) as caught:
         ask(ChatClient("m", base_url=chat_server.url))
@@ -175,7 +175,7 @@ def test_check_takes_a_server_that_lists_nothing(chat_server: Any) -> None:
     assert [body["max_tokens"] for body in chat_server.requests] == [1]
 
 
-def test_check_says_that_nobody_listens() -> None:
+def test_check_says_that_no_server_answers() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -17,8 +17,8 @@ from sharegptvideo.cli import app
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.publish.shards import write_split
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.data.stats import Settings, study
-from sharegptvideo.data.stats.workers import BLOCK
+from sharegptvideo.data.stats import StatsSettings, caption_stats
+from sharegptvideo.data.stats.workers import BATCH
 from tests.support.made_captions import made_rows
 
 Stats = Callable[..., Any]
@@ -102,16 +102,20 @@ def test_written_files_are_the_same_each_time(stats: Stats, made: Path, tmp_path
 
 def test_processes_change_nothing(made: Path) -> None:
     """With two blocks of captions, the second not full."""
-    rows: Any = list(made_rows(BLOCK + 100, copies=0.3))
+    rows: Any = list(made_rows(BATCH + 100, copies=0.3))
     write(made, CAPTIONS, *rows)
-    assert study(Settings(made, workers=2)) == study(Settings(made, workers=1))
+    assert caption_stats(StatsSettings(made, workers=2)) == caption_stats(
+        StatsSettings(made, workers=1)
+    )
 
 
 def test_parquet_gives_the_figures_of_the_jsonl(made: Path, tmp_path: Path) -> None:
     for name in ("captions", "qa"):
         for split in ("train", "validation"):
             write_split(read_rows(name, made, split), CONFIGS[name], split, tmp_path / "parquet")
-    assert study(Settings(tmp_path / "parquet", workers=1)) == study(Settings(made, workers=1))
+    assert caption_stats(StatsSettings(tmp_path / "parquet", workers=1)) == caption_stats(
+        StatsSettings(made, workers=1)
+    )
 
 
 def test_a_text_is_data_on_the_page(stats: Stats, tmp_path: Path) -> None:
