@@ -22,7 +22,6 @@ DIRTY = frozenset(
         "data",
         "data/sources",
         "data/validate",
-        "eval",
         "models",
         "training",
         "training/families",

@@ -46,7 +46,7 @@ class CandidatesReport:
     refused: list[str] | None = None
 
     def as_dict(self) -> Row:
-        """The report as plain JSON values."""
+        """Return the report as plain JSON values."""
         return asdict(self)
 
 
@@ -135,7 +135,7 @@ def sample_candidates(
 def _open(
     spec: str | Path, k: int, *, batch_size: int, base_url: str | None, endpoint: EndpointOptions
 ) -> Model:
-    """The model, if it can give `k` answers to a question; a path without a kind is `hf:`."""
+    """Return the model, if it can give `k` answers a question; without a kind it is `hf:`."""
     kind = str(spec).partition(":")[0]
     if kind not in KINDS:
         kind, spec = "hf", f"hf:{spec}"
@@ -164,7 +164,7 @@ def _frames(model: Model, frames: int | None) -> int:
 
 
 def _settings(model: Model, frames: int) -> Row:
-    """What identifies the model, in the candidates' settings.
+    """Return what identifies the model in the candidates' settings.
 
     Weights by their hash alone, so that a checkpoint may be moved.
     """
@@ -177,7 +177,7 @@ def _settings(model: Model, frames: int) -> Row:
 
 
 def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """The rows, those of one video together, videos in the order in which they first come."""
+    """Return the rows by video, the videos in the order in which they first come."""
     groups: dict[str, list[Row]] = {}
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +17,7 @@ from sharegptvideo.cli._common import (
 )
 
 if TYPE_CHECKING:
-    from sharegptvideo._concurrency import Progress
-    from sharegptvideo.eval import SampleEvaluation
-    from sharegptvideo.training.recipes import Evaluation, Recipe
+    from sharegptvideo.training.recipes import Recipe
 
 __all__ = ["app"]
 
@@ -168,12 +165,9 @@ def run(
     for loaded in recipes:
         with progress_bar() as progress:
             make_world(loaded.data.source, progress)
-            result = run_recipe(
-                loaded,
-                progress=progress,
-                report=note,
-                evaluator=_evaluator(loaded.eval, progress) if loaded.eval else None,
-            )
+            if loaded.eval and any(task.startswith("synthetic") for task in loaded.eval.tasks):
+                make_world(loaded.eval.source or "synthetic", progress)
+            result = run_recipe(loaded, progress=progress, report=note)
         if rank_of_environment() != 0:
             continue  # the first process of a launch speaks for all
         if result.already_done:
@@ -184,16 +178,6 @@ def run(
         del figures[-1]["notes"]
     if figures:
         print_figures(_of_steps(figures), as_json=as_json)
-
-
-def _evaluator(settings: Evaluation, progress: Progress) -> SampleEvaluation:
-    """Who asks and judges while the model is in training."""
-    from sharegptvideo.eval import SampleEvaluation
-
-    if any(task.startswith("synthetic") for task in settings.tasks):
-        make_world(settings.source or "synthetic", progress)
-    # In a log, each evaluation's figures are a line; how they come about would be four more.
-    return SampleEvaluation.of(settings, progress=progress if sys.stderr.isatty() else None)
 
 
 def _dry_run(

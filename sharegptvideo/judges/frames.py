@@ -29,7 +29,7 @@ class ClipPictures:
         self._kept: OrderedDict[str, asyncio.Future[Pictures]] = OrderedDict()
 
     async def of(self, clip: str) -> Pictures:
-        """The pictures of the clip at the path `clip`.
+        """Return the pictures of the clip at the path `clip`.
 
         Raises:
             MediaError: it cannot be read.

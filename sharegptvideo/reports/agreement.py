@@ -141,7 +141,7 @@ def _tables(agreement: Mapping[str, Any]) -> list[Part]:
         first, second = task["accuracy"]
         figures.append(
             [name, task["n"], task["n_clusters"], _percent(first), _percent(second),
-             _share(task["shift"], sign=True), _share(task["agreement"]),
+             _share(task["shift"], sign=True), _percent(task["agreement"]),
              *(_coefficient(task.get(what)) for what in ("kappa", "pearson", "spearman"))]
         )  # fmt: skip
         verdicts.append([name, *task["table"].values()])

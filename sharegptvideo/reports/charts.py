@@ -194,7 +194,7 @@ def column_chart(
 ) -> Markup:
     """Draw a histogram of upright bars: (label, value, words above it, series)."""
     ticks = round_ticks(0.0, max((value for _, value, _, _ in bins), default=1.0) or 1.0, 4)
-    top, bottom, left = 40.0, 190.0, 48.0
+    top, bottom, left = 40.0, 190.0, 56.0
     scale = Scale(ticks[0], ticks[-1], bottom, top)
     parts = [_text(0, 12, y_axis, kind="axis"), *_levels(ticks, scale, left)]
     step = (WIDTH - left) / max(len(bins), 1)

@@ -18,10 +18,10 @@ from sharegptvideo.data.sources.hub import TEST_REPO, hub_errors, repo_of
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.checks import check_push
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
-from sharegptvideo.training.evaluating import read_evaluations
 from sharegptvideo.training.launch import processes, save_whole
 from sharegptvideo.training.lora import finish_adapters
 from sharegptvideo.training.recipes import DpoRecipe, Hub, Lora, Recipe
+from sharegptvideo.training.run_dir import read_evaluations
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

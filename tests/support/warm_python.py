@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 _IMPORTS = (
     "sharegptvideo.cli",
     "sharegptvideo.eval",
-    "sharegptvideo.models.generation",
+    "sharegptvideo.models.video_llava",
     "sharegptvideo.training.sft",
     "sharegptvideo.training.dpo",
     "sharegptvideo.training.trainers",

@@ -54,18 +54,13 @@ PROJECTOR = (W * H + H) + (H * H + H)
 PAIRS = Survey(17_000, 17_000, Lengths(40, (30, 30)), 2056.0)
 
 
-class Outlined(VideoLlavaFamily):
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-
 @pytest.fixture(scope="module")
 def model() -> Any:
     return outline(VideoLlavaConfig(), dtype=torch.float32)
 
 
 def shape(model: Any, name: str, *overrides: str) -> ModelShape:
-    return shape_of(load_recipe(name, overrides), Outlined(model))
+    return shape_of(load_recipe(name, overrides), VideoLlavaFamily(model))
 
 
 def test_parameters_of_video_llava_7b(model: Any) -> None:
@@ -121,7 +116,7 @@ def test_sharing_saves_what_the_figures_say(model: Any) -> None:
 def test_what_a_recipe_changes_in_the_operations(model: Any) -> None:
     def flops(*overrides: str) -> float:
         recipe = load_recipe("llava_hound/dpo", overrides)
-        return plan_of(recipe, shape_of(recipe, Outlined(model)), PAIRS).flops
+        return plan_of(recipe, shape_of(recipe, VideoLlavaFamily(model)), PAIRS).flops
 
     usual = flops()
     assert flops("dpo.reference=model") > usual  # in every epoch, not once
@@ -145,7 +140,7 @@ def test_hours_by_hand(model: Any) -> None:
 def test_memory_by_hand(model: Any) -> None:
     """States as in figure 1 of the ZeRO paper: 2Ψ + 14Ψ/N, and 16Ψ/N with a layer gathered."""
     recipe = load_recipe("llava_hound/dpo", ["freeze={}"])
-    whole = shape_of(recipe, Outlined(model))
+    whole = shape_of(recipe, VideoLlavaFamily(model))
     copy, zero2, zero3 = memory_of(recipe, whole, PAIRS, devices=8)
     every, learn = whole.parameters, whole.trainable
     # The image tower never learns, nor what the last but one's features leave out of the other.
@@ -163,10 +158,10 @@ def test_memory_by_hand(model: Any) -> None:
 
 def test_dpo_with_adapters_fits_a_card_of_24_gib(model: Any) -> None:
     recipe = load_recipe("llava_hound/dpo_lora")
-    (alone,) = memory_of(recipe, shape_of(recipe, Outlined(model)), PAIRS)
+    (alone,) = memory_of(recipe, shape_of(recipe, VideoLlavaFamily(model)), PAIRS)
     assert alone.total < 0.9 * GPUS["4090"].memory
     without = load_recipe("llava_hound/dpo_lora", ["optimisation.gradient_checkpointing=false"])
-    (more,) = memory_of(without, shape_of(without, Outlined(model)), PAIRS)
+    (more,) = memory_of(without, shape_of(without, VideoLlavaFamily(model)), PAIRS)
     assert more.total > GPUS["4090"].memory
 
 
