@@ -17,7 +17,6 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "cli",
         "cli/data",
         "data",
         "data/sources",
@@ -25,8 +24,6 @@ DIRTY = frozenset(
         "models",
         "training",
         "training/families",
-        "training/precompute",
-        "training/sharing",
     }
 )
 """Rooms of the package that are not clean yet; a room leaves this list and never comes back."""
