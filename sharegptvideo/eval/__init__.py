@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sharegptvideo.eval.comparison import compare_runs
-    from sharegptvideo.eval.during import SampleEvaluation
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
+    from sharegptvideo.eval.sample import SampleEvaluation
     from sharegptvideo.eval.tasks import Task, list_tasks, load_task
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "SampleEvaluation": "during",
+    "SampleEvaluation": "sample",
     "Task": "tasks",
     "compare_runs": "comparison",
     "judge_predictions": "run",

@@ -1,4 +1,4 @@
-"""Answer: from the questions of a task to predictions.jsonl, failures kept.
+"""The first verb: answer the questions of a task into predictions.jsonl, failures kept.
 
 All questions of a clip go to the model together, so that it can read the clip once for all of
 them; meanwhile threads decode the next clips.

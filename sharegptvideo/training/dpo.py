@@ -11,7 +11,6 @@ from sharegptvideo.training.run_dir import RunFolder, TrainResult
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
-    from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.recipes import Preference
 
 __all__ = ["loss_arguments", "run_dpo"]
@@ -22,7 +21,6 @@ def run_dpo(
     *,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
-    evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Train on preference pairs and leave a whole model in `recipe.output`.
 
@@ -92,7 +90,7 @@ def run_dpo(
             use_reference(trainer, recipe, run.model_sha256, progress)
 
         # Train
-        stop = attach_callbacks(trainer, run, progress, evaluator)
+        stop = attach_callbacks(trainer, run, progress)
         resumed_from = train(trainer, run, stop)
 
         # Save

@@ -16,8 +16,9 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.models import (
-    ClipTimes,
-    GeneralVideoModel,
+    ProcessorModel,
+    Request,
+    SamplingParams,
     conversation,
     open_model,
     render_question,
@@ -92,7 +93,7 @@ def by_processor(
     checkpoint: Path, path: Path, question: str, answer: str
 ) -> tuple[list[int], int, float]:
     """Ids, tokens of the answer, their log-probability: a prompt of `eval` and what follows it."""
-    model = GeneralVideoModel.from_pretrained(str(checkpoint))
+    model = ProcessorModel(str(checkpoint))
     frames, indices = sample_frames(path, FRAMES)
     text = render_question(model.processor, question)
     found = model.processor(
@@ -250,8 +251,11 @@ def test_a_run_resumes_to_the_bit_and_its_folder_answers(
     ).render("Red?")
     frames, indices = sample_frames(release / "videos" / "clip_blue.mp4", FRAMES)
     answers = [
-        GeneralVideoModel.from_pretrained(str(folder)).generate(
-            frames, ["What colour is the picture?"], times=ClipTimes(indices, 5.0)
+        list(
+            open_model(f"hf:{folder}").generate(
+                [Request("What colour is the picture?", frames, indices, fps=5.0)],
+                SamplingParams(),
+            )
         )
         for folder in (checkpoint, result.output, whole.output)
     ]

@@ -1,15 +1,14 @@
 """Video models that come with a processor of transformers, in training.
 
 A row's text goes through the checkpoint's own chat template, and a clip through its processor,
-as `modeling.general` does for answers: training sees the prompts that evaluation puts.
+as `sharegptvideo.models.processor` does for answers: training sees the prompts of evaluation.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -17,15 +16,20 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.media.video import spread
-from sharegptvideo.models import conversation, load_model, load_processor, quiet_transformers
-from sharegptvideo.models.processor import clip_metadata
-from sharegptvideo.training.families.base import Clip, ClipReader, Family
-from sharegptvideo.training.families.conversations import Conversations
+from sharegptvideo.models import (
+    ProcessorModel,
+    conversation,
+    load_model,
+    model_type,
+    quiet_transformers,
+)
+from sharegptvideo.models.processor import clip_metadata, reserved_marks
+from sharegptvideo.training.families.base import PIXELS, Clip, ClipReader, Family
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipes import Freeze, Recipe
 
-__all__ = ["PARTS", "GeneralFamily", "GeneralReader"]
+__all__ = ["PARTS", "ProcessorFamily", "ProcessorReader"]
 
 PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "llava_onevision": (("vision_tower",), ("multi_modal_projector", "image_newline")),
@@ -35,12 +39,14 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """For each model type the parts of the tower and those of the projector, which may lie within."""
 
-_PIXELS = "pixel_values_videos"
 _IDS = "input_ids"
 _OF_TEXT = ("attention_mask", "mm_token_type_ids")
+_ROLES = {"system", "user", "assistant"}
+# In place of an answer while the template is filled in: a character that no text has.
+_MARK = "\ue0a7"
 
 
-class GeneralReader(ClipReader):
+class ProcessorReader(ClipReader):
     """Clips through a processor, kept as uint8 until they are in a batch.
 
     Args:
@@ -99,8 +105,7 @@ class GeneralReader(ClipReader):
                     return_tensors="pt",
                 )
             self._shapes[width, height] = {
-                name: value.to("meta") if name == _PIXELS else value
-                for name, value in found.items()
+                name: value.to("meta") if name == PIXELS else value for name, value in found.items()
             }
         return self._shapes[width, height]
 
@@ -142,10 +147,10 @@ class GeneralReader(ClipReader):
         )
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
-        """The processor's tensors but those of text, clips one behind the other."""
+        """The processor's tensors but those of text, clips one after the other."""
         names = [name for name in clips[0] if name != _IDS]
         found = {name: torch.cat([clip[name] for clip in clips]) for name in names}
-        return found | {_PIXELS: self._normalised(found[_PIXELS])}
+        return found | {PIXELS: self._normalised(found[PIXELS])}
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scaled as the processor would have; Qwen's are rows of flattened patches."""
@@ -164,38 +169,53 @@ class GeneralReader(ClipReader):
         return scaled.view(pixels.shape)
 
 
-class GeneralFamily(Family):
-    """Loads the recipe's model with its processor.
+class ProcessorFamily(Family):
+    """A video model of transformers whose tower and projector are named in `PARTS`."""
 
-    Raises:
-        UserError: an architecture that is not in `PARTS`, or see `load_processor`.
-    """
+    local = ProcessorModel
+    reader: ProcessorReader
+    _conversations: _Conversations
 
-    reader: GeneralReader
+    def __init__(self, model: Any) -> None:
+        """Take a model alone.
 
-    def __init__(self, recipe: Recipe, kind: str, *, weights: bool = True) -> None:
+        Raises:
+            KeyError: an architecture that is not in `PARTS`.
+        """
+        super().__init__(model)
+        self._tower, self._projector = PARTS[model.config.model_type]
+
+    @classmethod
+    def open(cls, recipe: Recipe, *, weights: bool = True) -> Self:
+        """Load the recipe's model with its processor.
+
+        Raises:
+            UserError: an architecture that is not in `PARTS`, or see `ProcessorModel`.
+        """
+        kind = model_type(recipe.model)
         if kind not in PARTS:
             raise UserError(
                 f"model {recipe.model}: architecture {kind!r} cannot be trained here; "
                 f"these can: video_llava, {', '.join(PARTS)}"
             )
-        self._tower, self._projector = PARTS[kind]
-        self.processor = load_processor(recipe.model)
-        self.tokenizer = self.processor.tokenizer
-        self.model = load_model(recipe.model, dtype=self.weights_dtype(recipe), weights=weights)
-        self.reader = GeneralReader(self.processor, recipe.frames)
-        self._talk = Conversations(recipe.model, self.processor, self.model.generation_config)
-        self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
-        ids, _ = self.encode(conversation("?"))
-        if ids.count(self.reader.video_id) != 1:
+        local = ProcessorModel(recipe.model)
+        dtype = cls.weights_dtype(recipe)
+        family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
+        family.tokenizer = local.tokenizer
+        family.reader = ProcessorReader(local.processor, recipe.frames)
+        generation = family.model.generation_config
+        family._conversations = _Conversations(recipe.model, local.processor, generation)
+        ids, _ = family.encode(conversation("?"))
+        if ids.count(family.reader.video_id) != 1:
             raise UserError(
                 f"model {recipe.model}: its chat template has no place for a clip "
-                f"({self.processor.video_token}); take the template of the model's makers"
+                f"({local.processor.video_token}); take the template of the model's makers"
             )
+        return family
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """See `Conversations`."""
-        return self._talk.encode(messages)
+        """See `_Conversations`."""
+        return self._conversations.encode(messages)
 
     def freeze(self, parts: Freeze) -> None:
         """Fix `parts`; Qwen's projector is its merger, the last layer within the tower."""
@@ -209,16 +229,14 @@ class GeneralFamily(Family):
             for weight in _weights(inner, names):
                 weight.requires_grad_(not frozen)
 
-    def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """Vision outputs behind the projector, those of Qwen3-VL's deeper layers with them."""
-        pixels = clips[_PIXELS]
-        learning = _weights(self.model.model, (*self._tower, *self._projector))
-        if any(weight.requires_grad for weight in learning):
-            return _vision(model, clips)
-        if self._seen is None or self._seen[0]() is not pixels:
-            with torch.no_grad():
-                self._seen = (weakref.ref(pixels), _vision(model, clips))
-        return self._seen[1]
+    def _vision_weights(self) -> list[torch.nn.Parameter]:
+        return _weights(self.model.model, (*self._tower, *self._projector))
+
+    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+        """The projector's outputs, those of Qwen3-VL's deeper layers with them."""
+        pixels = clips[PIXELS].to(model.dtype)
+        given = {name: clips[name] for name in ("video_grid_thw",) if name in clips}
+        return model.model.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
 
     def positions(
         self,
@@ -232,16 +250,12 @@ class GeneralFamily(Family):
         inner = model.model
         if not hasattr(inner, "get_rope_index"):
             return None
-        of_rows = {name: value[clip_of_row] for name, value in clips.items() if name != _PIXELS}
+        of_rows = {name: value[clip_of_row] for name, value in clips.items() if name != PIXELS}
         kinds = torch.where(ids == self.reader.video_id, 2, 0)
         found: torch.Tensor = inner.get_rope_index(
             ids, mm_token_type_ids=kinds, attention_mask=mask, **of_rows
         )[0]
         return found
-
-    def load_weights(self, folder: str, model: Any) -> None:
-        """By their names in the model, whatever they are called in the file."""
-        model.load_state_dict(load_model(folder, dtype=model.dtype).state_dict())
 
 
 def _weights(inner: Any, names: Sequence[str]) -> list[torch.nn.Parameter]:
@@ -253,7 +267,107 @@ def _weights(inner: Any, names: Sequence[str]) -> list[torch.nn.Parameter]:
     return found
 
 
-def _vision(model: Any, clips: dict[str, torch.Tensor]) -> Any:
-    pixels = clips[_PIXELS].to(model.dtype)
-    given = {name: clips[name] for name in ("video_grid_thw",) if name in clips}
-    return model.model.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
+class _Conversations:
+    """Turns conversations on one clip into ids, and says which the assistant speaks.
+
+    An answer follows exactly what generation is prompted with, and is learnt with the token that
+    ends it. Some templates write finished turns otherwise than they prompt (LLaVA-OneVision puts
+    a space before an answer's line); the ids of a whole rendered conversation would then teach
+    answers to a prompt that never comes.
+
+    Args:
+        name: of the model, for messages.
+        processor: of transformers.
+        generation: the model's generation config, which says what ends an answer.
+    """
+
+    def __init__(self, name: str, processor: Any, generation: Any) -> None:
+        self._name = name
+        self._processor = processor
+        ends = getattr(generation, "eos_token_id", None)
+        ends = [ends] if isinstance(ends, int) else list(ends or ())
+        self._ends = {*ends, processor.tokenizer.eos_token_id}
+
+    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+        """Return ids, the clip as one token before the first user's text, and the assistant mask.
+
+        A conversation that ends with the user's turn ends in the prompt for an answer.
+
+        Args:
+            messages: `{"role": "system" | "user" | "assistant", "content": text}`.
+
+        Raises:
+            UserError: a text holds one of the model's own marks, or the roles make no
+                conversation.
+        """
+        self._check(messages)
+        turns = _turns(messages)
+        ids: list[int] = []
+        assistant_mask: list[bool] = []
+
+        def add(more: list[int], said: int = 0) -> None:
+            ids.extend(more)
+            assistant_mask.extend([True] * said + [False] * (len(more) - said))
+
+        behind = 0  # tokens of the turn's end that the answer before has brought
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            prompt = self._render(turns[:number], generation=True)
+            add(self._ids(prompt.rpartition(_MARK)[2], begin=not ids)[behind:])
+            end = self._end(self._render(turns[: number + 1], generation=False))
+            answer = self._ids(message["content"])
+            add(answer + end, said=len(answer) + len(end))
+            behind = len(end)
+        if messages[-1]["role"] == "user":
+            prompt = self._render(turns, generation=True)
+            add(self._ids(prompt.rpartition(_MARK)[2], begin=not ids)[behind:])
+        return ids, assistant_mask
+
+    def _end(self, rendered: str) -> list[int]:
+        """What closes an answer, up to the token that ends it; what follows is not generated."""
+        closing = self._ids(rendered.rpartition(_MARK)[2])
+        for number, token in enumerate(closing, 1):
+            if token in self._ends:
+                return closing[:number]
+        raise UserError(
+            f"model {self._name}: its chat template closes an answer with "
+            f"{rendered.rpartition(_MARK)[2]!r}, where nothing ends generation; name the closing "
+            "token as eos_token_id in generation_config.json"
+        )
+
+    def _render(self, turns: Sequence[dict[str, Any]], *, generation: bool) -> str:
+        return str(
+            self._processor.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=generation
+            )
+        )
+
+    def _ids(self, text: str, *, begin: bool = False) -> list[int]:
+        return list(self._processor.tokenizer(text, add_special_tokens=begin)["input_ids"])
+
+    def _check(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        roles = [message["role"] for message in messages]
+        if not _ROLES.issuperset(roles) or "user" not in roles or roles[-1] == "system":
+            raise UserError(f"messages: the roles {roles} make no conversation about a clip")
+        marks = reserved_marks(self._processor) | {_MARK}
+        for message in messages:
+            found = sorted(mark for mark in marks if mark in message["content"])
+            if found:
+                raise UserError(
+                    f"messages: a text may not hold the model's own mark {found[0]!r}: "
+                    f"{message['content']!r}"
+                )
+
+
+def _turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """As chat templates take them: the clip in the first user's turn, a mark for each answer."""
+    turns = []
+    clip: list[dict[str, Any]] = [{"type": "video"}]
+    for message in messages:
+        is_answer = message["role"] == "assistant"
+        content = [{"type": "text", "text": _MARK if is_answer else message["content"]}]
+        if message["role"] == "user":
+            content, clip = clip + content, []
+        turns.append({"role": message["role"], "content": content})
+    return turns
