@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipes import Recipe
-    from sharegptvideo.training.run_dir import RunFolder
+    from sharegptvideo.training.run_dir import TrainingDir
 
 __all__ = ["training_rows"]
 
 
-def training_rows(recipe: Recipe, family: Family, run: RunFolder) -> tuple[Any, DataReport]:
+def training_rows(recipe: Recipe, family: Family, run: TrainingDir) -> tuple[Any, DataReport]:
     """A dataset of examples, a `StreamedRows` where `data.stream` says so, and what became of rows.
 
     Raises:

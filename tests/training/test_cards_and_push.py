@@ -19,7 +19,7 @@ from sharegptvideo.models import open_model
 from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
 from sharegptvideo.training.outputs import write_card
 from sharegptvideo.training.recipes import Hub, recipe_hash
-from sharegptvideo.training.run_dir import TRAINING_VERSION, RunFolder
+from sharegptvideo.training.run_dir import TRAINING_VERSION, TrainingDir
 
 if TYPE_CHECKING:
     from tests.support.hub_server import HubServer
@@ -147,7 +147,7 @@ def test_evaluations_in_a_card(
     recipe = change(sft_recipe, data={"source": None}).model_copy(
         update={"model": "owner/base", "push_to_hub": Hub(repo=REPO)}
     )
-    run = RunFolder(sft_recipe)
+    run = TrainingDir(sft_recipe)
     run.recipe = recipe
     run.state = {
         "model_sha256": "a" * 64, "data_sha256": "b" * 64, "rows": 8, "missing": ["x", "y"],
