@@ -127,9 +127,10 @@ def test_the_cards_code_runs(dpo_recipe: DpoRecipe, release: Path) -> None:
     run_recipe(dpo_recipe)
     _, body = head_and_body(Path(dpo_recipe.output))
     code = body.split("```python")[1].split("```")[0]
-    assert code.count('"clip.mp4"') == code.count(f'"{Path(dpo_recipe.output).name}"') == 1
+    name = f'"hf:{Path(dpo_recipe.output).name}"'
+    assert code.count('"clip.mp4"') == code.count(name) == 1
     code = code.replace("clip.mp4", str(release / "videos" / "clip_red.mp4"))
-    code = code.replace(f'"{Path(dpo_recipe.output).name}"', repr(dpo_recipe.output))
+    code = code.replace(name, repr(f"hf:{dpo_recipe.output}"))
     exec(code, {})  # what a reader would do
 
 
