@@ -59,7 +59,7 @@ def run_dpo(
     with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
         # Model and data
         family = open_family(recipe)
-        dataset, data_report = training_rows(recipe, family, run)
+        dataset, data_report = training_rows(recipe, family, run.rows)
         run.start(data_report)
         family.freeze(recipe.freeze)
         check_room(recipe, family, data_report.used)

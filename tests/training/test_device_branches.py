@@ -100,7 +100,7 @@ def test_what_is_said_of_gpus() -> None:
     assert (found["device"], found["devices"]) == (NAME, 2)
     (gpu,) = [one for one in examine() if one.name == "gpu"]
     assert gpu.ok
-    assert f"{NAME}, {NAME}" in gpu.found
+    assert f"{NAME}, {NAME}" in gpu.state
     assert device_names(["all", "cpu"]) == ["cuda:0", "cuda:1", "cpu"]
     with pytest.raises(UserError, match="'cuda:2': there are 2"):
         device_names(["cuda:2"])
