@@ -17,8 +17,6 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "data",
-        "data/sources",
         "models",
         "training",
         "training/families",
