@@ -17,7 +17,6 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "cli/data",
         "data",
         "data/sources",
         "data/validate",

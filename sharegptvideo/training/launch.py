@@ -11,19 +11,16 @@ import functools
 import os
 import types
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sharegptvideo._io import read_json, write_json
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import unknown_name
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from torch import nn
 
-    from sharegptvideo.training.examples import DataReport
 
 __all__ = [
     "Processes",
@@ -34,7 +31,6 @@ __all__ = [
     "prepare_shards",
     "processes",
     "rank_of_environment",
-    "rows_for_all",
     "save_whole",
 ]
 
@@ -100,36 +96,6 @@ def processes() -> Processes:
 
     state = PartialState(cpu=not torch.cuda.is_available())
     return Processes(state.process_index, state.num_processes)
-
-
-def rows_for_all(
-    make: Callable[[], tuple[Dataset, DataReport]], shared: Path, *, mapped: bool = False
-) -> tuple[Dataset, DataReport]:
-    """Prepare rows in the first process, for the others to read, mapped, from `shared`.
-
-    Tokenised once however many processes there are, and kept once in the memory of a machine.
-
-    Args:
-        shared: a folder that all processes see; left for the caller to remove.
-        mapped: go by way of `shared` even if there is one process.
-    """
-    group = processes()
-    if group.count == 1 and not mapped:
-        return make()
-    from datasets import Dataset, disable_progress_bars
-
-    from sharegptvideo.training.examples import DataReport
-
-    disable_progress_bars()  # for the rest of this process, which has bars of its own
-
-    def write() -> None:
-        dataset, report = make()
-        dataset.save_to_disk(str(shared))
-        write_json(shared / "report.json", asdict(report))
-
-    group.wait()  # all have read the run's folder before the first one writes to it
-    group.first(write)
-    return Dataset.load_from_disk(str(shared)), DataReport(**read_json(shared / "report.json"))
 
 
 _CONFIGS = "training/accelerate"
