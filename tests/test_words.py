@@ -17,16 +17,12 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "cli",
-        "cli/data",
         "data",
         "data/sources",
         "data/validate",
         "models",
         "training",
         "training/families",
-        "training/precompute",
-        "training/sharing",
     }
 )
 """Rooms of the package that are not clean yet; a room leaves this list and never comes back."""

@@ -8,8 +8,7 @@ from markupsafe import Markup, escape
 
 from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._text import plural
-from sharegptvideo.data.validate.checks import CHECKS
-from sharegptvideo.data.validate.report import LISTED, Finding, Report
+from sharegptvideo.data.validate.report import CHECKS, LISTED, Finding, Report
 from sharegptvideo.reports import Page, Section, Table
 from sharegptvideo.reports.parts import Cell, Tag
 

@@ -179,7 +179,7 @@ class _Evaluations(TrainerCallback):
         progress: Progress | None,
         evaluated: Callable[[list[Row]], None],
     ) -> None:
-        """`evaluated` gets the rows of an evaluation that went well, in the first process.
+        """Prepare it; `evaluated` gets an evaluation's rows, in the first process, if it went well.
 
         Raises:
             UserError: see `SampleEvaluation.check`; weights that are spread over devices.
@@ -259,7 +259,7 @@ PROJECT = "sharegptvideo"
 
 
 def _reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
-    """The callbacks of the recipe's `report_to`, for the first process; `done` steps are done.
+    """Return the callbacks of the recipe's `report_to`, for a training of which `done` steps exist.
 
     TensorBoard's files are in OUT/tensorboard; what a resumed training does again is hidden there.
     W&B and Trackio go by their own settings; the project is `sharegptvideo` where
@@ -375,10 +375,11 @@ class StopAfterStep(TrainerCallback):
         self.signal = stop_signal
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
-        # Before the first step there is nothing to save that is not saved.
+        """End at once where a signal came before: there is nothing to save that is not saved."""
         self.finish(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        """Save and end where a signal came in the step."""
         if self._agreed():
             # The steps since the last log would be on no curve: a resume averages from its start.
             control.should_log = control.should_save = control.should_training_stop = True

@@ -158,7 +158,7 @@ def write_card(
 
 
 def _hub_base(recipe: Recipe) -> str | None:
-    """The Hub id of the starting model, or where a starting model of ours was to be pushed."""
+    """Return the starting model's id on the Hub, or where a model of ours was to be pushed."""
     folder = Path(recipe.model)
     if not folder.exists():
         return recipe.model
@@ -282,7 +282,7 @@ def _result(recipe: Recipe, row: Row) -> EvalResult:
 
 
 def _shareable(recipe: Recipe) -> Row:
-    """The recipe's settings; folders by their last name, endpoints left out."""
+    """Return the recipe's settings; folders by their last name, endpoints left out."""
     settings = recipe.model_dump(mode="json", exclude_none=True, exclude={"output"})
     settings["model"] = _base_name(recipe)
     places = {"data": ("source", "media"), "eval": ("source", "media", "task_path")}
@@ -356,7 +356,7 @@ _LOCAL = (".*", "run.json", "recipe.yaml", "checkpoints/*", "evaluations/*", "wa
 def push_model(
     folder: str | Path, repo: str, *, private: bool = True, tensorboard: bool = False
 ) -> str:
-    """Push a finished training's model, card, curves and log; gives its address on the Hub.
+    """Push a finished training's model, card, curves and log; return its address on the Hub.
 
     Args:
         folder: the `output` of a recipe.
@@ -394,7 +394,7 @@ def push_model(
 
 
 def pushed(run: RunFolder, result: TrainResult) -> TrainResult:
-    """The result, its model on the Hub where the recipe wants it there and it is not yet.
+    """Return the result, its model on the Hub where the recipe wants it there and it is not yet.
 
     Raises:
         UserError: see `push_model`; says how to push again.

@@ -123,7 +123,7 @@ class Lora(_Strict):
 class FeatureCache(_Strict):
     """Features of a frozen vision tower, kept on disk and read in place of clips.
 
-    `folder` defaults to one in the package's cache. What it will take is told before it is filled.
+    `folder` defaults to one in the package's cache. Its size is reported before it is filled.
     """
 
     enabled: bool = False
@@ -309,7 +309,7 @@ def maker_of(model: str) -> str | None:
 
 
 def recipe_text(name_or_file: str) -> str:
-    """The YAML of a file, or of a recipe that comes with the package.
+    """Return the YAML of a file, or of a recipe that comes with the package.
 
     Raises:
         UserError: neither; the nearest names are given.
@@ -463,7 +463,7 @@ def _places(root: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 def _section(model: type[BaseModel], field: str) -> type[BaseModel] | None:
-    """The section that a field holds, be it optional; None where it holds a value."""
+    """Return the section that a field holds, be it optional; None where it holds a value."""
     annotation: Any = model.model_fields[field].annotation
     kinds = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else ()
     for kind in (annotation, *kinds):

@@ -98,7 +98,7 @@ class TrainResult:
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
-        """The figures for `--json`: all but the log."""
+        """Return the figures for `--json`: all but the log."""
         figures = asdict(self)
         del figures["log"]
         return {**figures, "output": str(self.output)}
@@ -263,7 +263,7 @@ class RunFolder:
             )
 
     def last_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint; half-written ones are removed."""
+        """Return the newest whole checkpoint; half-written ones are removed."""
         whole: list[tuple[int, Path]] = []
         for folder in self.checkpoints.glob("checkpoint-*"):
             if (folder / COMPLETE).exists():
@@ -334,27 +334,27 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what can change weights; what is not installed is left out."""
-    found = {}
+    """Return the installed versions of what can change weights."""
+    installed = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def environment(processes: int) -> dict[str, Any]:
-    """Python, system, devices and what else decides whether a run can be repeated to the bit."""
+    """Return Python, system, devices and what else a run depends on to be repeated to the bit."""
     import torch
 
     cuda = torch.cuda.is_available()
-    found = torch.cuda.device_count() if cuda else 0
+    count = torch.cuda.device_count() if cuda else 0
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(0) if cuda else "cpu",
-        "devices": found or 1,
+        "devices": count or 1,
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "processes": processes,

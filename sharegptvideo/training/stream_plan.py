@@ -16,6 +16,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.training.examples import (
     DataReport,
     preference_example,
+    refuse_equal,
     refuse_missing,
     sft_example,
 )
@@ -135,16 +136,11 @@ class Look:
     def refuse(self) -> None:
         """Raise UserError for what the recipe does not allow."""
         refuse_missing(self._data, self._report)
-        if self._report.equal and self._equal == "error":
-            raise UserError(
-                f"data {self._data.name}: {len(self._report.equal)} pairs whose chosen and "
-                f"rejected answers are equal teach nothing: {and_more(self._report.equal)}; mend "
-                f"them or set dpo.equal_pairs=skip"
-            )
+        refuse_equal(self._data, self._equal, self._report)
         if self._too_long:
             raise UserError(
                 f"optimisation.max_length {self._max_length}: {len(self._too_long)} rows have no "
-                f"room for an answer behind their clip and prompt: {and_more(self._too_long)}"
+                f"room for an answer after their clip and prompt: {and_more(self._too_long)}"
             )
 
 

@@ -188,7 +188,7 @@ class StreamedRows(Dataset[dict[str, Any]]):
         if prompt + self._family.reader.count(row["video_path"]) - 1 >= self._max_length:
             raise UserError(
                 f"optimisation.max_length {self._max_length}: row {row['id']} has no room for an "
-                f"answer behind its clip and prompt"
+                f"answer after its clip and prompt"
             )
         return {"video_path": str(row["video_path"]), **content}
 

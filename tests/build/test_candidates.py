@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from sharegptvideo.build import sample_candidates
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.models import Request, SamplingParams, build_tiny, open_model
+from tests.support.warm_python import WarmPython
 
 QUESTIONS = ("What colour is it?", "Does it move?", "How many are there?")
 
@@ -201,7 +199,7 @@ def test_unusable_rows(rows: list[dict[str, Any]], model: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_killed_run_ends_like_an_unbroken_one(
-    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path, warm_python: WarmPython
 ) -> None:
     """The process gets SIGKILL once a tenth of the questions are on disk."""
     rows = [row | {"id": f"{row['id']}_{n}"} for row in rows for n in range(5)]
@@ -215,7 +213,7 @@ sample_candidates(
     rows, {str(model)!r}, Path({str(tmp_path / "out")!r}), max_new_tokens=8, batch_size=6
 )
 """
-    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ)
+    process = warm_python.start("-c", script)
     log = tmp_path / "out" / "candidates.jsonl"
     while process.poll() is None:
         if log.exists() and log.read_bytes().count(b"\n") >= 6:

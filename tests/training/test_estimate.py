@@ -20,7 +20,7 @@ from transformers import (
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import outline
 from sharegptvideo.training import SftRecipe, load_recipe, load_steps, run_recipe
-from sharegptvideo.training.dataset_stats import Lengths, Survey
+from sharegptvideo.training.dataset_stats import DatasetStats, Lengths
 from sharegptvideo.training.estimate import (
     GPUS,
     ModelShape,
@@ -28,10 +28,10 @@ from sharegptvideo.training.estimate import (
     disk_bytes,
     memory_of,
     parse_gpus,
-    plan_of,
     projected_hours,
     shape_of,
     steps_of,
+    workload_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaFamily
@@ -51,7 +51,7 @@ W, F = 1024, 4096
 BLOCK = 4 * (W * W + W) + (W * F + F) + (F * W + W) + 2 * 2 * W
 TOWER = 24 * BLOCK + W + 257 * W + 3 * 14 * 14 * W + 2 * 2 * W  # class, places, patches, norms
 PROJECTOR = (W * H + H) + (H * H + H)
-PAIRS = Survey(17_000, 17_000, Lengths(40, (30, 30)), 2056.0)
+PAIRS = DatasetStats(17_000, 17_000, Lengths(40, (30, 30)), 2056.0)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_adapters_of_video_llava_7b(model: Any) -> None:
 def test_operations_of_a_pair_by_hand(model: Any) -> None:
     """Shared: 2,156 tokens forward, twice backward, once more for checkpointing; one reference."""
     recipe = load_recipe("llava_hound/dpo", ["optimisation.epochs=1"])
-    plan = plan_of(recipe, shape(model, "llava_hound/dpo"), PAIRS, devices=8)
+    plan = workload_of(recipe, shape(model, "llava_hound/dpo"), PAIRS, devices=8)
     prefix, answer = 2096.0, 30.0
     linear = 2 * TEXT * (prefix + 2 * answer)
     seen = prefix**2 / 2 + 2 * (answer * prefix + answer**2 / 2)
@@ -103,20 +103,20 @@ def test_operations_of_a_pair_by_hand(model: Any) -> None:
 
 def test_sharing_saves_what_the_figures_say(model: Any) -> None:
     """The paper's DPO: below 2.3, the limit; SFT with three answers a clip: below 2.8."""
-    dpo = plan_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
+    dpo = workload_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
     assert 2.2 < dpo.plain_flops / dpo.flops < 2.3
-    three = Survey(30_000, 10_000, Lengths(30, (45,)), 2056.0)
-    sft = plan_of(load_recipe("llava_hound/sft"), shape(model, "llava_hound/sft"), three)
+    three = DatasetStats(30_000, 10_000, Lengths(30, (45,)), 2056.0)
+    sft = workload_of(load_recipe("llava_hound/sft"), shape(model, "llava_hound/sft"), three)
     assert 2.7 < sft.plain_flops / sft.flops < 2.9
     alone = load_recipe("llava_hound/sft", ["sharing.video=false"])
-    own = plan_of(alone, shape(model, "llava_hound/sft"), three)
+    own = workload_of(alone, shape(model, "llava_hound/sft"), three)
     assert own.flops == own.plain_flops
 
 
 def test_what_a_recipe_changes_in_the_operations(model: Any) -> None:
     def flops(*overrides: str) -> float:
         recipe = load_recipe("llava_hound/dpo", overrides)
-        return plan_of(recipe, shape_of(recipe, VideoLlavaFamily(model)), PAIRS).flops
+        return workload_of(recipe, shape_of(recipe, VideoLlavaFamily(model)), PAIRS).flops
 
     usual = flops()
     assert flops("dpo.reference=model") > usual  # in every epoch, not once
@@ -124,13 +124,13 @@ def test_what_a_recipe_changes_in_the_operations(model: Any) -> None:
     assert flops("optimisation.gradient_checkpointing=false") < usual
     assert flops("lora.rank=8", "freeze.projector=true") < usual
     assert flops("optimisation.epochs=6") == pytest.approx(
-        2 * usual - plan_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"),
+        2 * usual - workload_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"),
                             PAIRS).reference_flops
     )  # fmt: skip
 
 
 def test_hours_by_hand(model: Any) -> None:
-    plan = plan_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
+    plan = workload_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
     gpus = parse_gpus("8xA100-80")
     assert plan.hours(gpus, 0.5) == pytest.approx(plan.flops / (8 * 312e12 * 0.5) / 3600)
     # 17,000 pairs × 3 epochs at one pair a second a GPU: 51,000 / 8 seconds.

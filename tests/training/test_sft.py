@@ -194,7 +194,7 @@ def test_long_answers_are_cut_and_counted(
     limit = {"max_length": lengths[0], "max_steps": 1}
     result = run_sft(change(sft_recipe, optimisation=limit))
     assert result.notes == [f"{len(longer)} of 8 rows cut to max_length"]
-    with pytest.raises(UserError, match="no room for an answer behind their clip"):
+    with pytest.raises(UserError, match="no room for an answer after their clip"):
         run_sft(change(sft_recipe, optimisation={"max_length": 25}, output=sft_recipe.output + "2"))
 
 

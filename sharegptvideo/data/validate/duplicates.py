@@ -1,4 +1,4 @@
-"""Ids, rows and questions met twice, found by sorting 64-bit hashes: 32 bytes a row in memory.
+"""Duplicates of ids, rows and questions, by sorting 64-bit hashes: 32 bytes a row in memory.
 
 Two different texts share a hash with a chance of 2^-64 a pair: for a million rows once in
 forty million runs.
@@ -20,7 +20,7 @@ _BETWEEN = re.compile(r"[^\w]+|\b(?:an?|the)\b")
 
 
 def _norm(text: str) -> str:
-    """A text for comparison: no case, marks or articles."""
+    """Return a text for comparison: no case, marks or articles."""
     return " ".join(_BETWEEN.sub(" ", text.casefold()).split())
 
 
@@ -46,15 +46,15 @@ class Repeats:
             self._answers.append(hash(_norm(row["answer"])))
 
     def ids(self) -> list[tuple[int, int]]:
-        """(first, later) rows that share an id, in order of the later."""
+        """Return (first, later) rows that share an id, in order of the later."""
         return _equal(self._ids)
 
     def rows(self) -> list[tuple[int, int]]:
-        """(first, later) rows that are equal but for their ids."""
+        """Return (first, later) rows that are equal but for their ids."""
         return _equal(self._contents)
 
     def conflicts(self) -> list[list[int]]:
-        """Groups of rows that ask the same of the same video and answer differently.
+        """Return groups of rows that ask the same of the same video and answer differently.
 
         Of each group the first row with each answer, in order; the groups by their first row.
         """
@@ -75,7 +75,7 @@ def _equal(hashes: array[int]) -> list[tuple[int, int]]:
 
 
 def _runs(values: np.ndarray[Any, Any], order: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
-    """(first, later) within each run of equal values; a stable order keeps the first in front."""
+    """Yield (first, later) within each run of equal values, which a stable order keeps."""
     same = np.flatnonzero(values[1:] == values[:-1]) + 1
     first = -1
     before = -1

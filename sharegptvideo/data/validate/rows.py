@@ -9,10 +9,9 @@ from sharegptvideo._text import few
 from sharegptvideo.data.schema import Config
 from sharegptvideo.data.sources import Row, Source, open_source
 from sharegptvideo.data.sources.parquet import ParquetSource
-from sharegptvideo.data.validate.checks import Severity
 from sharegptvideo.data.validate.duplicates import Repeats
 from sharegptvideo.data.validate.reading import Places, Problem, ReadRow, read_config
-from sharegptvideo.data.validate.report import Report
+from sharegptvideo.data.validate.report import Report, Severity
 from sharegptvideo.data.validate.texts import excerpt, row_findings
 from sharegptvideo.data.validate.videos import Videos, role_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sharegptvideo._text import shortened
 from sharegptvideo.data.schema import Config, PreferenceRow
-from sharegptvideo.data.validate.checks import Severity
+from sharegptvideo.data.validate.report import Severity
 
 __all__ = ["MAX_CHARS", "excerpt", "row_findings"]
 

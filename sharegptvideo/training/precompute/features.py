@@ -93,7 +93,7 @@ def use_features(
 
 
 def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 1) -> float:
-    """How often a training comes to each of its clips, on average.
+    """Return how often a training comes to each of its clips, on average.
 
     In SFT rows about one clip share a batch where `sharing.video` is on, and so a visit.
 
@@ -111,7 +111,7 @@ def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 
 
 
 def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | None:
-    """Whether the cache would pay, in a line; None where there is nothing to say.
+    """Return whether the cache would pay, in a line, or None.
 
     Filling it costs what one visit to every clip costs, so it pays from the second on.
 
@@ -154,7 +154,7 @@ def check_features(recipe: Recipe, config: Any) -> int:
 
 
 def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
-    """Bytes that a clip's features take; None for architectures that have no such cache.
+    """Return bytes that a clip's features take; None for architectures that have no such cache.
 
     Args:
         config: the model's, of transformers.
@@ -226,7 +226,7 @@ def _fill(
 
 
 def _check_room(folder: Path, clips: int, size: int) -> None:
-    """Raises UserError where the disk of `folder` has no room for so many clips of `size` bytes."""
+    """Raise UserError where the disk of `folder` has no room for so many clips of `size` bytes."""
     free = shutil.disk_usage(nearest_folder(folder)).free
     if clips * size > free:
         raise UserError(
@@ -238,7 +238,7 @@ def _check_room(folder: Path, clips: int, size: int) -> None:
 
 
 def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], torch.Tensor]]:
-    """Some clips at a time, by path, and their features on the CPU."""
+    """Yield some clips at a time, by path, and their features on the CPU."""
     if not paths:
         return
     accelerator = trainer.accelerator
@@ -284,7 +284,7 @@ class FeatureStore:
         return {**self.__dict__, "_open": {}}
 
     def refresh(self) -> None:
-        """Look again which clips are there; a damaged file has none."""
+        """Read again which clips are there; a damaged file has none."""
         self._file_of = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
@@ -308,8 +308,8 @@ class FeatureStore:
         name = self._file_of[key]
         if name not in self._open:
             self._open[name] = safe_open(self.folder / name, framework="pt")
-        found: torch.Tensor = self._open[name].get_tensor(key)
-        return found
+        features: torch.Tensor = self._open[name].get_tensor(key)
+        return features
 
     def add(self, features: dict[str, torch.Tensor]) -> None:
         """Write some clips' features as one file, whole or not at all.

@@ -15,7 +15,7 @@ from sharegptvideo.endpoint import (
     EndpointOptions,
     in_parallel,
 )
-from sharegptvideo.endpoint.batches import Batches
+from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.errors import UserError
 from tests.support.batch_server import BatchServer
 
@@ -98,7 +98,7 @@ def test_a_killed_run_finds_its_batch_again(
 
     client = client_of(server, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Batches, "_wait", die)
+        patch.setattr(BatchApi, "_wait", die)
         with pytest.raises(KilledError):
             prefetch(client, 8)
     assert len(server.batches) == 1

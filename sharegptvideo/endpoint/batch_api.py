@@ -30,7 +30,7 @@ from sharegptvideo.endpoint.transport import Sender
 if TYPE_CHECKING:
     from openai.types import Batch as RemoteBatch
 
-__all__ = ["Batches"]
+__all__ = ["BatchApi"]
 
 Body = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _MOST_SEARCHED = 500
 
 
-class Batches:
+class BatchApi:
     """Requests that are answered in batches; the answers go into the cache."""
 
     def __init__(self, sender: Sender, cache: ReplyCache) -> None:
