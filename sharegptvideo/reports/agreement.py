@@ -8,7 +8,16 @@ from typing import Any
 
 from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._text import plural, points
-from sharegptvideo.reports.charts import Dot, Group, Line, Mark, line_chart, round_ticks, row_chart
+from sharegptvideo.reports.charts import (
+    Axis,
+    Dot,
+    Group,
+    Line,
+    Mark,
+    line_chart,
+    round_ticks,
+    row_chart,
+)
 from sharegptvideo.reports.parts import Cell, Figure, Page, Part, Section, Table, Value
 from sharegptvideo.reports.png import write_png
 
@@ -68,17 +77,16 @@ def _shift(agreement: Mapping[str, Any]) -> Figure:
         groups.append(Group(name, marks))
     reach = [value for group in groups for mark in group.marks
              for value in (mark.value, *(mark.ends or ()))]  # fmt: skip
+    ticks = round_ticks(min(reach, default=0.0), max(reach, default=1.0), 4)
     axis = "answers called right, %, with 95 % intervals by video"
     chart = row_chart(
         groups,
+        Axis(axis, ticks, lambda value: f"{100 * value:g}"),
         says=f"{axis}: "
         + "; ".join(
             f"{group.heading} {', '.join(f'{m.name} {m.says}' for m in group.marks)}"
             for group in groups
         ),
-        axis=axis,
-        ticks=round_ticks(min(reach, default=0.0), max(reach, default=1.0), 4),
-        show=lambda value: f"{100 * value:g}",
         left=58.0,
         right=56.0,
     )
@@ -106,16 +114,13 @@ def _calibration(whole: Mapping[str, Any], scores: Any) -> list[Figure]:
         )
         for row in levels
     ]
-    axis = "score by the first judge"
     chart = line_chart(
         [same, Line(_SECOND, "map: expected score", expected)],
+        Axis("score by the first judge", _room(ends)),
+        Axis("mean score by the second", _room(ends)),
         says="Mean score by the second judge: "
         + "; ".join(f"{dot.y:.2f} where the first gives {dot.x:g} ({dot.says})" for dot in dots),
-        x_axis=axis,
-        y_axis="mean score by the second",
         dots=dots,
-        x_ticks=_room(ends),
-        y_ticks=_room(ends),
     )
     named = [("grey", "the same score"), (_SECOND, "map: expected score")]
     note = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.reports import Bar, Cell, Details, Figure, Page, Part, Section, Table
 from sharegptvideo.reports.charts import (
     SERIES,
+    Axis,
     Group,
     Line,
     Mark,
     Segment,
     line_chart,
-    round_ticks,
     row_chart,
     stack_chart,
 )
@@ -30,6 +30,7 @@ WHOLE = "all"
 
 # So many sources stay distinct by colour; the tables hold all of them.
 _DRAWN = 4
+_SHARES = Axis("% of the captions", (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: f"{100 * value:.0f}")
 _SUPPORT = (
     ("green", "full", "supported"),
     ("orange", "part", "in part"),
@@ -170,8 +171,7 @@ def _aspects(figures: Mapping[str, Any]) -> list[Part]:
         "Share of captions with at least one such word, by the word lists and rules of the "
         "package's lexicon.yaml. Nearly every long caption has a word of some groups, so how "
         "often they come in 100 words says more than the share.",
-        _figure(figures, _aspects_chart(figures), "Share of captions that speak of it"),
-        _figure(figures, _density_chart(figures), "How often in 100 words"),
+        *_aspect_charts(figures),
         Details("By group of words", tables),
     ]
 
@@ -321,12 +321,8 @@ def _lengths_chart(figures: Mapping[str, Any]) -> Markup:
             for place, count in enumerate(counts)
         ]
         curves.append(Line(series, name, points))
-    return line_chart(
-        curves,
-        says="Share of captions by their number of words",
-        x_axis="words, in steps of ten",
-        y_axis="% of the captions",
-    )
+    axes = Axis("words, in steps of ten"), Axis("% of the captions")
+    return line_chart(curves, *axes, says="Share of captions by their number of words")
 
 
 def _growth_chart(figures: Mapping[str, Any]) -> Markup:
@@ -338,53 +334,28 @@ def _growth_chart(figures: Mapping[str, Any]) -> Markup:
         points = [(0.0, 0.0)]
         points += [(n / unit, float(types)) for n, types in part["vocabulary"]["growth"]]
         curves.append(Line(series, name, points))
-    return line_chart(
-        curves, says="Different words by words read", x_axis=word, y_axis="different words"
-    )
+    axes = Axis(word), Axis("different words")
+    return line_chart(curves, *axes, says="Different words by words read")
 
 
-def _aspects_chart(figures: Mapping[str, Any]) -> Markup:
-    """Draw the share of each source's captions that speak of each aspect."""
-    groups = _aspect_groups(figures, "share", percent)
-    return row_chart(
-        groups,
-        says="Share of captions by aspect and source",
-        axis="% of the captions",
-        ticks=[0.0, 0.25, 0.5, 0.75, 1.0],
-        show=lambda value: f"{100 * value:.0f}",
-        bars=True,
-        left=8.0,
-        right=70.0,
-    )
-
-
-def _density_chart(figures: Mapping[str, Any]) -> Markup:
-    """Draw how often each source's captions speak of each aspect."""
-    groups = _aspect_groups(figures, "per_100_words", lambda value: f"{value:.2f}")
-    most = max((mark.value for group in groups for mark in group.marks), default=1.0)
-    return row_chart(
-        groups,
-        says="Words of each aspect in 100 words, by source",
-        axis="in 100 words",
-        ticks=round_ticks(0.0, most or 1.0, 4),
-        show=lambda value: f"{value:g}",
-        bars=True,
-        left=8.0,
-        right=70.0,
-    )
-
-
-def _aspect_groups(
-    figures: Mapping[str, Any], which: str, show: Callable[[float], str]
-) -> list[Group]:
-    groups = []
-    for aspect in figures["whole"]["aspects"]:
-        marks = []
-        for series, _, part in _drawn(figures):
-            value = part["aspects"][aspect][which]
-            marks.append(Mark(series, "", value, None, show(value)))
-        groups.append(Group(aspect, marks))
-    return groups
+def _aspect_charts(figures: Mapping[str, Any]) -> list[Figure]:
+    """Draw how many of each source's captions speak of each aspect, and how often."""
+    charts = []
+    for which, show, axis, title in (
+        ("share", percent, _SHARES, "Share of captions that speak of it"),
+        ("per_100_words", "{:.2f}".format, Axis("in 100 words"), "How often in 100 words"),
+    ):
+        groups = []
+        for aspect in figures["whole"]["aspects"]:
+            values = [
+                (series, part["aspects"][aspect][which]) for series, _, part in _drawn(figures)
+            ]
+            marks = [Mark(series, "", value, None, show(value)) for series, value in values]
+            groups.append(Group(aspect, marks))
+        says = f"{title}, by aspect and source"
+        chart = row_chart(groups, axis, says=says, bars=True, left=8.0, right=70.0)
+        charts.append(_figure(figures, chart, title))
+    return charts
 
 
 def _support_chart(measured: Mapping[str, Mapping[str, Any]]) -> Markup:

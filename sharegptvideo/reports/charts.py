@@ -17,6 +17,7 @@ from sharegptvideo._text import percent
 __all__ = [
     "SERIES",
     "WIDTH",
+    "Axis",
     "Dot",
     "Group",
     "Line",
@@ -38,6 +39,19 @@ WIDTH = 400
 """Every chart is this wide in its own units; the style sheet sizes letters for it."""
 
 _ROW, _LABEL, _GAP, _AXIS = 19.0, 19.0, 9.0, 38.0
+
+
+def _plain(value: float) -> str:
+    return f"{value:,g}".replace("-", "−")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis: its name, `ticks` from end to end (round ones if None), and words for a tick."""
+
+    name: str
+    ticks: Sequence[float] | None = None
+    show: Callable[[float], str] = _plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +133,9 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 def row_chart(
     groups: Sequence[Group],
+    axis: Axis,
     *,
     says: str,
-    axis: str,
-    ticks: Sequence[float],
-    show: Callable[[float], str],
     bars: bool = False,
     left: float = 40.0,
     right: float = 84.0,
@@ -132,13 +144,13 @@ def row_chart(
 
     Args:
         groups: the rows.
+        axis: of the values; what lies outside of its ticks is cut there.
         says: what the chart is read out as.
-        axis: name of the axis.
-        ticks: the axis from end to end; what lies outside is cut there.
-        show: words for a tick.
         bars: whether bars are drawn, not dots.
         left, right: the room for names and values.
     """
+    values = [mark.value for group in groups for mark in group.marks]
+    ticks = axis.ticks or round_ticks(min([0.0, *values]), max(values, default=1.0), 4)
     scale = Scale(ticks[0], ticks[-1], left, WIDTH - right)
     parts: list[Markup] = []
     y = 4.0
@@ -153,8 +165,10 @@ def row_chart(
     grid = []
     for tick in ticks:
         grid.append(_line(scale(tick), 2, scale(tick), y, "zero" if tick == 0 else "rule"))
-        grid.append(_text(scale(tick), y + 14, show(tick), anchor="middle"))
-    grid.append(_text((scale.start + scale.end) / 2, y + 31, axis, anchor="middle", kind="axis"))
+        grid.append(_text(scale(tick), y + 14, axis.show(tick), anchor="middle"))
+    grid.append(
+        _text((scale.start + scale.end) / 2, y + 31, axis.name, anchor="middle", kind="axis")
+    )
     return _drawing(y + _AXIS, says, [*grid, *parts])
 
 
@@ -196,7 +210,7 @@ def column_chart(
     ticks = round_ticks(0.0, max((value for _, value, _, _ in bins), default=1.0) or 1.0, 4)
     top, bottom, left = 40.0, 190.0, 56.0
     scale = Scale(ticks[0], ticks[-1], bottom, top)
-    parts = [_text(0, 12, y_axis, kind="axis"), *_levels(ticks, scale, left)]
+    parts = [_text(0, 12, y_axis, kind="axis"), *_levels(ticks, _plain, scale, left)]
     step = (WIDTH - left) / max(len(bins), 1)
     for number, (label, value, words, series) in enumerate(bins):
         x = left + step * (number + 0.5)
@@ -212,41 +226,38 @@ def column_chart(
 
 def line_chart(
     curves: Sequence[Line],
+    x: Axis,
+    y: Axis,
     *,
     says: str,
-    x_axis: str,
-    y_axis: str,
     dots: Sequence[Dot] = (),
-    x_ticks: Sequence[float] | None = None,
-    y_ticks: Sequence[float] | None = None,
     level: tuple[float, str] | None = None,
 ) -> Markup:
     """Draw curves, dots (a scatter plot), or both.
 
     Args:
         curves: drawn in order, the last one on top.
+        x, y: the axes; round ticks of x begin at 0.
         says: what the chart is read out as.
-        x_axis, y_axis: names of the axes.
         dots: drawn over the curves, with their words.
-        x_ticks, y_ticks: the axes from end to end; default: round numbers, x from 0.
         level: a dashed line with a name.
     """
-    xs = [x for line in curves for x, _ in line.points] + [dot.x for dot in dots]
-    ys = [y for line in curves for _, y in line.points] + [dot.y for dot in dots]
+    xs = [value for line in curves for value, _ in line.points] + [dot.x for dot in dots]
+    ys = [value for line in curves for _, value in line.points] + [dot.y for dot in dots]
     ys += [end for line in curves for _, *ends in line.band for end in ends]
     ys += [end for dot in dots for end in dot.ends or ()] + ([level[0]] if level else [])
     if not xs:
         return _drawing(40, says, [_text(0, 20, "nothing was logged")])
-    y_marks = list(y_ticks or round_ticks(min(ys), max(ys), 4))
-    x_marks = list(x_ticks or round_ticks(0.0, max(xs), 5))
+    y_marks = y.ticks or round_ticks(min(ys), max(ys), 4)
+    x_marks = x.ticks or round_ticks(0.0, max(xs), 5)
     left, right = 48.0, WIDTH - 12.0
-    top = 30.0 if y_axis else 10.0
+    top = 30.0 if y.name else 10.0
     bottom = top + 156
     x_scale = Scale(x_marks[0], x_marks[-1], left, right)
     y_scale = Scale(y_marks[0], y_marks[-1], bottom, top)
-    parts = [_text(0, 12, y_axis, kind="axis"), *_levels(y_marks, y_scale, left)]
+    parts = [_text(0, 12, y.name, kind="axis"), *_levels(y_marks, y.show, y_scale, left)]
     for mark in x_marks:
-        parts.append(_text(x_scale(mark), bottom + 17, f"{mark:,g}", anchor="middle"))
+        parts.append(_text(x_scale(mark), bottom + 17, x.show(mark), anchor="middle"))
     if level:
         at = y_scale(level[0])
         parts.append(_line(left, at, right, at, "level"))
@@ -257,7 +268,7 @@ def line_chart(
     parts += [
         _scattered(dot, x_scale, y_scale, below=bool(number % 2)) for number, dot in enumerate(dots)
     ]
-    parts.append(_text((left + right) / 2, bottom + 36, x_axis, anchor="middle", kind="axis"))
+    parts.append(_text((left + right) / 2, bottom + 36, x.name, anchor="middle", kind="axis"))
     return _drawing(bottom + 43, says, parts)
 
 
@@ -338,12 +349,14 @@ def _scattered(dot: Dot, x_scale: Scale, y_scale: Scale, *, below: bool) -> Mark
     return _node("g", *parts, _text(x, at, dot.says, anchor="middle"))
 
 
-def _levels(ticks: Sequence[float], scale: Scale, left: float) -> list[Markup]:
+def _levels(
+    ticks: Sequence[float], show: Callable[[float], str], scale: Scale, left: float
+) -> list[Markup]:
     parts = []
     for tick in ticks:
         at = scale(tick)
         parts.append(_line(left, at, WIDTH, at, "zero" if tick == 0 else "rule"))
-        parts.append(_text(left - 8, at + 4, f"{tick:,g}".replace("-", "−"), anchor="end"))
+        parts.append(_text(left - 8, at + 4, show(tick), anchor="end"))
     return parts
 
 

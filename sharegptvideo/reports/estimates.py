@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sharegptvideo._text import points
 
 __all__ = [
+    "csv_table",
     "format_estimate",
     "format_interval",
     "markdown_cell",
@@ -15,6 +18,7 @@ __all__ = [
     "tex_escape",
     "tex_estimate",
     "tex_interval",
+    "tex_table",
 ]
 
 _NONE = "–"
@@ -32,8 +36,17 @@ _COLUMNS = (
 )
 
 
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as CSV below the names of the first one's columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
-    """`value ± standard error`, of a share as per cent; without the error where it is unknown."""
+    """Write `value ± standard error`, of a share as per cent; an unknown error is left out."""
     value, se = estimate["value"], estimate["se"]
     if value is None:
         return _NONE
@@ -105,3 +118,20 @@ def tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
 def tex_interval(ends: Sequence[float] | None) -> str:
     """Return what `format_interval` gives, in LaTeX."""
     return format_interval(ends).replace(" to ", "--").replace("–", "--")
+
+
+def tex_table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """Write a `table` in the style of booktabs; all texts are LaTeX already."""
+    body = "\n".join(" & ".join(row) + r" \\" for row in rows)
+    return f"""\\begin{{table}}
+\\centering
+\\begin{{tabular}}{{l{"r" * (len(titles) - 1)}}}
+\\toprule
+{" & ".join(titles)} \\\\
+\\midrule
+{body}
+\\bottomrule
+\\end{{tabular}}
+\\caption{{{caption}}}
+\\end{{table}}
+"""

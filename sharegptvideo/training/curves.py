@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo.reports.charts import SERIES, Line, line_chart
+from sharegptvideo.reports.charts import SERIES, Axis, Line, line_chart
 from sharegptvideo.reports.parts import Figure
 from sharegptvideo.reports.png import write_png
 
@@ -89,5 +89,5 @@ def _figure(
 ) -> Figure:
     """Put curves under their title, which names the y axis."""
     named = legend or [(line.series, line.name) for line in curves]
-    chart = line_chart(curves, says=title, x_axis=axis, y_axis="", y_ticks=ticks, level=level)
+    chart = line_chart(curves, Axis(axis), Axis("", ticks), says=title, level=level)
     return Figure(chart, title, legend=named)

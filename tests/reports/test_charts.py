@@ -12,6 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from sharegptvideo.reports.charts import (
+    Axis,
     Dot,
     Group,
     Line,
@@ -32,10 +33,8 @@ def _rows(*, bars: bool) -> str:
     return str(
         row_chart(
             [Group("group", _MARKS)],
+            Axis("share", [0.0, 0.5, 1.0], lambda value: f"{100 * value:.0f}"),
             says="all",
-            axis="share",
-            ticks=[0.0, 0.5, 1.0],
-            show=lambda value: f"{100 * value:.0f}",
             bars=bars,
             left=100.0,
             right=100.0,
@@ -78,14 +77,14 @@ def test_small_parts_of_a_stack_carry_no_words() -> None:
 def test_a_curve_has_its_band_and_a_scatter_its_intervals() -> None:
     line = Line("blue", "b", [(0, 0), (10, 10)], [(0, 0, 5), (10, 5, 10)])
     dots = [Dot("red", 5, 5, (0, 10), "n = 4", 1.0), Dot("red", 10, 5, None, "n = 1", 0.25)]
-    svg = str(line_chart([line], says="x", x_axis="", y_axis="", dots=dots, x_ticks=[0, 10]))
+    svg = str(line_chart([line], Axis("", [0, 10]), Axis(""), says="x", dots=dots))
     (band,) = _of(svg, "polygon", "band fill blue")
     assert len(band["points"].split()) == 4
     (whisker,) = _of(svg, "line", "whisker stroke red")
     assert whisker["x1"] == whisker["x2"] == "218.0"
     sizes = [float(dot["r"]) for dot in _of(svg, "circle", "fill red")]
     assert sizes == [11.0, 7.5]
-    bare = line_chart([Line("blue", "b", [])], says="x", x_axis="", y_axis="")
+    bare = line_chart([Line("blue", "b", [])], Axis(""), Axis(""), says="x")
     assert "nothing was logged" in bare
 
 
@@ -109,7 +108,7 @@ def test_a_png_shows_what_the_svg_does(tmp_path: Path, chart: str) -> None:
             says="x", x_axis="x", y_axis="y",
         ),
         "lines": line_chart(
-            [Line("blue", "b", [(0, 0), (9, 1)]), dashed], says="x", x_axis="x", y_axis="y",
+            [Line("blue", "b", [(0, 0), (9, 1)]), dashed], Axis("x"), Axis("y"), says="x",
             level=(0.5, "half"),
         ),
     }[chart]  # fmt: skip

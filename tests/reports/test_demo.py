@@ -16,17 +16,15 @@ from PIL import Image
 from sharegptvideo._io import read_json
 from sharegptvideo.reports.charts import Scale, round_ticks
 from sharegptvideo.reports.demo import words, write_page
-from sharegptvideo.reports.demo.cases import (
+from sharegptvideo.reports.demo.comparison import (
     Answer,
     Case,
-    choose_clips,
-    disagreements,
+    blind_guess,
     faults,
-    lost_examples,
     outcomes,
     parts,
 )
-from sharegptvideo.reports.demo.comparison import blind_guess
+from sharegptvideo.reports.demo.examples import choose_clips, disagreements, lost_examples
 from sharegptvideo.synthetic.render import SIDE
 from sharegptvideo.synthetic.state import ClipState, ObjectState
 

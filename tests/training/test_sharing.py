@@ -193,7 +193,7 @@ def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
-    from sharegptvideo.training.run_dir import RunFolder
+    from sharegptvideo.training.run_dir import TrainingDir
     from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick, trainer_arguments
 
     found = []
@@ -207,7 +207,7 @@ def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
             trainer = VideoSFTTrainer(
                 model=family.model,
                 args=SFTConfig(
-                    **trainer_arguments(recipe, RunFolder(recipe).checkpoints),
+                    **trainer_arguments(recipe, TrainingDir(recipe).checkpoints),
                     dataset_kwargs={"skip_prepare_dataset": True},
                 ),
                 data_collator=SftCollator(ClipCache(family.reader), 128, share=share),

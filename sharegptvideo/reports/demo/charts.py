@@ -9,6 +9,7 @@ from typing import Any
 from sharegptvideo._text import duration, plural
 from sharegptvideo.eval.statistics import Estimate
 from sharegptvideo.reports.charts import (
+    Axis,
     Group,
     Line,
     Mark,
@@ -19,8 +20,7 @@ from sharegptvideo.reports.charts import (
     row_chart,
     stack_chart,
 )
-from sharegptvideo.reports.demo.cases import FAULTS, PARTS, KindFigures
-from sharegptvideo.reports.demo.comparison import MODELS
+from sharegptvideo.reports.demo.comparison import FAULTS, MODELS, PARTS, KindFigures
 from sharegptvideo.reports.demo.words import interval, minus, percent, points
 from sharegptvideo.reports.estimates import format_estimate
 from sharegptvideo.reports.parts import Figure
@@ -84,10 +84,8 @@ def accuracy_chart(accuracies: Mapping[tuple[str, str], Mapping[str, Any]], name
         groups.append(Group(heading, marks))
     chart = row_chart(
         groups,
+        Axis("questions answered right, %", _SHARES, _hundredths),
         says=f"{name}, accuracy in per cent: {_read_out(groups)}",
-        axis="questions answered right, %",
-        ticks=_SHARES,
-        show=_hundredths,
         bars=True,
     )
     return Figure(chart, f"{name}: accuracy")
@@ -111,10 +109,12 @@ def difference_chart(summary: Mapping[str, Any]) -> Figure:
     ticks = [step * number for number in range(-round(end / step), round(end / step) + 1)]
     chart = row_chart(
         groups,
+        Axis(
+            "DPO − SFT, points (right of 0: DPO is better)",
+            ticks,
+            lambda value: minus(f"{100 * value:+.0f}") if value else "0",
+        ),
         says="Difference DPO minus SFT in points: " + "; ".join(said),
-        axis="DPO − SFT, points (right of 0: DPO is better)",
-        ticks=ticks,
-        show=lambda value: minus(f"{100 * value:+.0f}") if value else "0",
         left=52.0,
         right=56.0,
     )
@@ -130,10 +130,8 @@ def kind_chart(kinds: Sequence[KindFigures], name: str) -> Figure:
         groups.append(Group(f"{kind.kind}, {plural(kind.n, 'question')}", marks))
     chart = row_chart(
         groups,
+        Axis("questions answered right, %", _SHARES, _hundredths),
         says=f"{name}, accuracy in per cent by type of question: {_read_out(groups)}",
-        axis="questions answered right, %",
-        ticks=_SHARES,
-        show=_hundredths,
         left=48.0,
     )
     return Figure(chart, name)
@@ -151,10 +149,8 @@ def fault_chart(taught: Mapping[str, Any], rates: Mapping[str, Mapping[str, Esti
         groups.append(Group(FAULT_NAMES[name], marks))
     chart = row_chart(
         groups,
+        Axis("answers with the fault, %", _SHARES, _hundredths),
         says="Faults in per cent of the answers that could have them. " + _read_out(groups),
-        axis="answers with the fault, %",
-        ticks=_SHARES,
-        show=_hundredths,
         bars=True,
         left=60.0,
     )
@@ -248,10 +244,8 @@ def time_chart(seconds: Mapping[str, float]) -> Figure:
     ]
     chart = row_chart(
         [Group("", marks)],
+        Axis("seconds"),
         says="Seconds by step: " + ", ".join(f"{mark.name} {mark.says}" for mark in marks),
-        axis="seconds",
-        ticks=round_ticks(0.0, max((mark.value for mark in marks), default=1.0), 4),
-        show=lambda value: f"{value:g}",
         bars=True,
         left=150.0,
         right=90.0,
@@ -302,10 +296,9 @@ def _curves(
     )
     chart = line_chart(
         curves,
+        Axis("training step"),
+        Axis(unit, ticks),
         says=f"{title}, {unit}: {said or 'nothing was logged'}",
-        x_axis="training step",
-        y_axis=unit,
-        y_ticks=ticks,
         level=level,
     )
     return Figure(chart, title, legend=[(line.series, line.name) for line in curves])

@@ -13,26 +13,30 @@ from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.eval.statistics import Estimate
 from sharegptvideo.media import MediaFolder
 from sharegptvideo.reports.demo import charts, words
-from sharegptvideo.reports.demo.cases import (
-    FAULTS,
-    WANTED,
+from sharegptvideo.reports.demo.charts import COLOURS, FAULT_NAMES, PART_NAMES, SET_NAMES
+from sharegptvideo.reports.demo.comparison import (
+    MODELS,
+    SETS,
     Case,
-    Example,
     KindFigures,
     by_kind,
-    choose_clips,
-    disagreements,
     faults,
-    frames,
-    lost_examples,
     outcomes,
     parts,
     read_accuracies,
     read_cases,
+)
+from sharegptvideo.reports.demo.examples import (
+    OUTCOME_NAMES,
+    WANTED,
+    choose_clips,
+    clip_card,
+    disagreement_part,
+    example_card,
+    frames,
+    lost_examples,
     read_example,
 )
-from sharegptvideo.reports.demo.charts import COLOURS, FAULT_NAMES, PART_NAMES, SET_NAMES
-from sharegptvideo.reports.demo.comparison import MODELS, SETS
 from sharegptvideo.reports.demo.words import interval, p_value, percent, points
 from sharegptvideo.reports.parts import (
     Card,
@@ -43,24 +47,14 @@ from sharegptvideo.reports.parts import (
     Page,
     Part,
     Section,
-    Strip,
     Table,
-    Tag,
     Value,
-    key,
 )
 
 __all__ = ["write_page"]
 
 _STAGES = {"pretrain": "Pre-training", "sft": "SFT", "dpo": "DPO"}
-_OUTCOMES = {
-    "fixed": "DPO right, SFT wrong",
-    "broke": "SFT right, DPO wrong",
-    "both_right": "Both right",
-    "both_wrong": "Both wrong",
-}
 _LOST_SHOWN = 10
-_OPEN_UP_TO = 12  # disagreements; more are folded away
 _LINKS = (
     ("summary.json", "all figures as JSON"),
     ("leaderboard/index.html", "leaderboard of the four runs"),
@@ -81,7 +75,7 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
     Raises:
         UserError: a file of the demo is missing or broken; names it.
     """
-    cases = read_cases(folder)
+    cases = read_cases(folder / "runs", folder / "datasets" / "world")
     test = _of(cases, "test")
     rates = {model: faults(test, model) for model in MODELS}
     shares = {model: parts(test, model) for model in MODELS}
@@ -135,24 +129,53 @@ def _note(
 
 
 def _numbers(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) -> Section:
+    hint = "whiskers: 95\u00a0% intervals, clustered by clip; figures: ± one standard error"
+    accuracies = [
+        charts.accuracy_chart(read_accuracies(folder / "runs", name), title)
+        for name, title in SET_NAMES.items()
+    ]
+    body: list[Part] = [
+        Legend(_ANSWERED_BY, hint, dots=True),
+        Grid([*accuracies, charts.difference_chart(summary)], narrow=True),
+        "The exact state of a clip decides what is right; the judge of captions is the one that"
+        " gave the rewards, so a gain that only it sees would be reward hacking.",
+        _accuracy_table(summary),
+        Grid([_outcome_table(cases), _agreement_table(summary)]),
+    ]
+    return Section("The numbers", body)
+
+
+def _accuracy_table(summary: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = []
     for name, title in SET_NAMES.items():
         for by, row in (
             ("exact state", summary[name]),
             ("judge of captions", summary[name]["judged"]),
         ):
-            accuracies = [_accuracy(row[model]) for model in MODELS]
-            delta = Value(row["delta"], points(row["delta"]), strong=True)
-            ends = Value(None, interval(row["delta_ci95"]))
-            p = Value(row["p_value"], p_value(row["p_value"]))
             rows.append(
-                [title, by, row["n_videos"], row["n_questions"], *accuracies, delta, ends, p]
-            )
-    counts: list[list[Cell]] = []
+                [title, by, row["n_videos"], row["n_questions"],
+                 *(_accuracy(row[model]) for model in MODELS),
+                 Value(row["delta"], points(row["delta"]), strong=True),
+                 Value(None, interval(row["delta_ci95"])),
+                 Value(row["p_value"], p_value(row["p_value"]))]
+            )  # fmt: skip
+    columns = (
+        "Clips", "Right according to", "clips", "questions", "SFT", "DPO", "DPO − SFT, points",
+        "95 % interval", "p",
+    )  # fmt: skip
+    return Table(columns, rows, "Accuracy, %")
+
+
+def _outcome_table(cases: Sequence[Case]) -> Table:
+    rows: list[list[Cell]] = []
     for name, title in SET_NAMES.items():
-        grouped = outcomes(_of(cases, name))
-        counts.append([title, *(len(grouped[outcome]) for outcome in _OUTCOMES)])
-    agreement: list[list[Cell]] = [
+        groups = outcomes(_of(cases, name))
+        rows.append([title, *(len(groups[outcome]) for outcome in OUTCOME_NAMES)])
+    return Table(("Clips", *OUTCOME_NAMES.values()), rows, "Question by question, exact state")
+
+
+def _agreement_table(summary: Mapping[str, Any]) -> Table:
+    rows: list[list[Cell]] = [
         [title, row["n"], Value(row["share"], percent(row["share"])),
          None if row["kappa"] is None else Value(row["kappa"], f"{row['kappa']:.3f}"),
          row["too_kind"], row["too_strict"]]
@@ -161,39 +184,8 @@ def _numbers(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) ->
             ("Candidates", summary["judge_agreement_candidates"]),
         )
     ]  # fmt: skip
-    hint = "whiskers: 95\u00a0% intervals, clustered by clip; figures: ± one standard error"
-    return Section(
-        "The numbers",
-        [
-            Legend(_ANSWERED_BY, hint, dots=True),
-            Grid(
-                [
-                    *(
-                        charts.accuracy_chart(read_accuracies(folder, name), SET_NAMES[name])
-                        for name in SETS
-                    ),
-                    charts.difference_chart(summary),
-                ],
-                narrow=True,
-            ),
-            "The exact state of a clip decides what is right; the judge of captions is the one"
-            " that gave the rewards, so a gain that only it sees would be reward hacking.",
-            Table(
-                ("Clips", "Right according to", "clips", "questions", "SFT", "DPO",
-                 "DPO − SFT, points", "95 % interval", "p"),
-                rows,
-                "Accuracy, %",
-            ),
-            Grid(
-                [
-                    Table(("Clips", *_OUTCOMES.values()), counts,
-                          "Question by question, exact state"),
-                    Table(("Answers", "n", "same verdict", "Cohen’s κ", "too kind", "too strict"),
-                          agreement, "The judge of captions against the exact state"),
-                ]
-            ),
-        ],
-    )  # fmt: skip
+    columns = ("Answers", "n", "same verdict", "Cohen’s κ", "too kind", "too strict")
+    return Table(columns, rows, "The judge of captions against the exact state")
 
 
 def _accuracy(figures: Mapping[str, Any]) -> Value:
@@ -221,7 +213,7 @@ def _losses(summary: Mapping[str, Any], cases: Sequence[Case]) -> Section:
         caption = "Lost, from the test clips: of each kind in turn, the kind that lost most first"
         columns = ("Question", "Reference", "SFT", "DPO", "Why wrong")
         body.append(Table(columns, rows, caption, stacked=True))
-    body.append(Section("Where state and judge disagree", _disagreements(cases)))
+    body.append(Section("Where state and judge disagree", disagreement_part(cases)))
     return Section("What DPO lost", body)
 
 
@@ -246,33 +238,6 @@ def _share(value: float | None, *, strong: bool = False) -> Value:
     return Value(value, percent(value), strong=strong)
 
 
-def _disagreements(cases: Sequence[Case]) -> Part:
-    apart = disagreements(cases)
-    n = f"{len(cases) * len(MODELS):,}"
-    if not apart:
-        return f"Nowhere: both give the same verdict on all {n} answers to test questions."
-    rows: list[list[Cell]] = [
-        [one.case.question["text"], _key(one.model) + one.answer.text,
-         Markup("{} {}").format(_verdict(one.answer.right), one.answer.why or ""),
-         Markup("{} {}").format(_verdict(one.answer.judged), one.answer.reason or "")]
-        for one in apart
-    ]  # fmt: skip
-    columns = ("Question", "Answer", "Exact state", "Judge of captions")
-    summary = f"{len(apart)} of {n} answers to test questions, both sets"
-    table = Table(columns, rows, stacked=True)
-    return Details(summary, table, open=len(apart) <= _OPEN_UP_TO)
-
-
-def _key(model: str) -> Markup:
-    return key(COLOURS[model], dots=True)
-
-
-def _verdict(right: bool | None) -> Tag:
-    if right is None:
-        return Tag("none", "no verdict", "–")
-    return Tag("good", "right", "✓") if right else Tag("bad", "wrong", "✗")
-
-
 def _factuality(
     summary: Mapping[str, Any],
     cases: Sequence[Case],
@@ -286,7 +251,6 @@ def _factuality(
         [title, _share(taught.get(name)), *(_estimate(rates[model][name]) for model in MODELS),
          rates["sft"][name].n]
         for name, title in FAULT_NAMES.items()
-        if name in FAULTS
     ]  # fmt: skip
     part_rows: list[list[Cell]] = [
         [title, *(_share(shares[model][name]) for model in MODELS)]
@@ -350,47 +314,10 @@ def _clips(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) -> S
         " or wrong is by the exact state. The judge saw question, reference, caption and answer."
     )
     cards = [
-        _clip(outcome, case, frames(world, case.video, tasks[SETS[case.task_set]]["frames"]))
+        clip_card(outcome, case, frames(world, case.video, tasks[SETS[case.task_set]]["frames"]))
         for outcome, case in chosen
     ]
     return Section("A few clips", [rule, *cards])
-
-
-def _clip(outcome: str, case: Case, strip: Strip | str) -> Card:
-    rows: list[list[Cell]] = [["Reference", case.reference, "", ""]]
-    for model in MODELS:
-        answer = case.answers[model]
-        text: Cell = answer.text
-        if answer.error is not None:
-            text = Markup("<em>failed: {}</em>").format(answer.error)
-        rows.append(
-            [_key(model) + model.upper(), text, _verdict(answer.right),
-             _judged(answer.score, answer.reason)]
-        )  # fmt: skip
-    who = Markup('<span class="hidden">Who</span>')
-    return Card(
-        _OUTCOMES[outcome],
-        [
-            strip,
-            _question(case.question["text"]),
-            Table((who, "Answer", "Exact state", "Judge of captions"), rows, stacked=True),
-            _about("Caption", case.caption),
-        ],
-        [SET_NAMES[case.task_set], case.kind],
-    )
-
-
-def _question(text: str) -> Markup:
-    return Markup('<p class="question">{}</p>').format(text)
-
-
-def _about(what: str, text: str) -> Markup:
-    return Markup('<p class="about"><b>{}</b> {}</p>').format(what, text)
-
-
-def _judged(score: float | None, reason: str | None) -> Markup:
-    said = Markup("unscored") if score is None else Markup("<b>{:g}</b> of 5").format(score)
-    return Markup("{}: {}").format(said, reason) if reason else said
 
 
 def _pairs(folder: Path, summary: Mapping[str, Any]) -> Section:
@@ -412,31 +339,7 @@ def _pairs(folder: Path, summary: Mapping[str, Any]) -> Section:
     body: list[Part] = [Grid([charts.score_chart(pairs), Table(("", ""), rows, "Pairs")])]
     draw = random.Random(f"example/{int(summary['seed'])}").randrange(1 << 30)
     example = read_example(folder, draw)
-    return Section("From answers to pairs", [*body, *([_example(example)] if example else [])])
-
-
-def _example(example: Example) -> Card:
-    rows: list[list[Cell]] = []
-    for answer in example.answers:
-        tag: Cell = ""
-        if answer["text"] == example.chosen:
-            tag = Tag("good", "chosen")
-        elif answer["text"] == example.rejected:
-            tag = Tag("bad", "rejected")
-        drawn = Value(answer["copies"], f"{answer['copies']}×")
-        judged = _judged(answer["score"], answer.get("reason"))
-        rows.append([answer["text"], drawn, judged, tag])
-    columns = ("Candidate", "drawn", "Judge of captions", "Pair")
-    return Card(
-        "How one pair was made",
-        [
-            _question(example.question),
-            Table(columns, rows, stacked=True),
-            _about("Reference", example.reference),
-            _about("Caption", example.caption),
-        ],
-        ["drawn with the seed"],
-    )
+    return Section("From answers to pairs", [*body, *([example_card(example)] if example else [])])
 
 
 def _training(folder: Path) -> Section:

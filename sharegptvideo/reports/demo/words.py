@@ -150,7 +150,7 @@ def explained(
 ) -> list[str]:
     """Say what the difference is made of, on the test clips: for or against factuality.
 
-    `faults` and `parts` are by model, see `cases`.
+    `faults` and `parts` are by model, see `comparison`.
     """
     sft, dpo = parts["sft"], parts["dpo"]
     taught = [model["invented_only"] + model["yes_to_absent"] for model in (sft, dpo)]

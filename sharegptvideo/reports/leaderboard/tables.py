@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any
 
 from sharegptvideo.reports.estimates import (
+    csv_table,
     format_estimate,
     format_interval,
     markdown_cell,
     tex_escape,
     tex_estimate,
     tex_interval,
+    tex_table,
 )
 
 __all__ = ["board_csv", "board_latex", "board_markdown", "judge_about", "judge_line"]
@@ -72,11 +72,7 @@ def board_csv(board: Mapping[str, Any]) -> str:
                         "score_se": cell["score"]["se"],
                     }
                 )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_table(rows)
 
 
 def board_markdown(board: Mapping[str, Any]) -> str:
@@ -102,34 +98,26 @@ def board_markdown(board: Mapping[str, Any]) -> str:
 
 def board_latex(board: Mapping[str, Any]) -> str:
     """Write a `table` in the style of booktabs for every judge, who is named in its caption."""
-    parts = ["% needs \\usepackage{booktabs}"]
+    parts = ["% needs \\usepackage{booktabs}\n"]
     for group in board["groups"]:
         columns = group["columns"]
+        rows = [
+            [
+                tex_escape(row["model"]),
+                *(_cell(row, column["id"], latex=True) for column in columns),
+                *_mean(group, row, latex=True),
+            ]
+            for row in group["rows"]
+        ]
         heads = [tex_escape(column["id"]) for column in columns]
-        lines = []
-        for row in group["rows"]:
-            cells = [_cell(row, column["id"], latex=True) for column in columns]
-            line = [tex_escape(row["model"]), *cells, *_mean(group, row, latex=True)]
-            lines.append(" & ".join(line) + r" \\")
         titles = ["Model", *heads, *(["Mean"] if len(columns) > 1 else [])]
-        body = "\n".join(lines)
-        judge = tex_escape(judge_line(group["judge"]))
-        parts.append(
-            f"""\\begin{{table}}
-\\centering
-\\begin{{tabular}}{{l{"r" * (len(titles) - 1)}}}
-\\toprule
-{" & ".join(titles)} \\\\
-\\midrule
-{body}
-\\bottomrule
-\\end{{tabular}}
-\\caption{{Accuracy in \\%, $\\pm$ one standard error clustered by video
-(in brackets: 95\\% interval). Judge: {judge}.
-{_MARK} {tex_escape(_MARKED)}.}}
-\\end{{table}}"""
+        caption = (
+            "Accuracy in \\%, $\\pm$ one standard error clustered by video\n(in brackets: 95\\%"
+            f" interval). Judge: {tex_escape(judge_line(group['judge']))}.\n"
+            f"{_MARK} {tex_escape(_MARKED)}."
         )
-    return "\n".join(parts) + "\n"
+        parts.append(tex_table(titles, rows, caption))
+    return "".join(parts)
 
 
 def _cell(row: Mapping[str, Any], column: str, *, latex: bool) -> str:

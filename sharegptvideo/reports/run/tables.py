@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +11,12 @@ import yaml
 from sharegptvideo._text import percent, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.reports.estimates import (
+    csv_table,
     markdown_table,
     tex_escape,
     tex_estimate,
     tex_interval,
+    tex_table,
 )
 from sharegptvideo.reports.run.record import MIN_COVERAGE, Run
 
@@ -142,12 +142,7 @@ def _ends(name: str, ends: Sequence[float] | None) -> dict[str, float | None]:
 
 def csv_text(runs: Sequence[Run]) -> str:
     """Write a row for every task of every run; the judge is in columns of its own."""
-    rows = [flat_row(run, task) for run in runs for task in run.results["tasks"]]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_table([flat_row(run, task) for run in runs for task in run.results["tasks"]])
 
 
 def markdown_text(run: Run) -> str:
@@ -172,9 +167,8 @@ def _plain(text: str) -> str:
 
 def latex_text(run: Run) -> str:
     """Write a `table` for a paper, in the style of booktabs, with who judged in its caption."""
-    rows = []
-    for task, figures in run.results["tasks"].items():
-        cells = (
+    rows = [
+        (
             tex_escape(task),
             f"{figures['n']:,}",
             f"{figures['clusters']:,}",
@@ -183,27 +177,20 @@ def latex_text(run: Run) -> str:
             tex_interval(figures["accuracy"]["ci95"]),
             tex_estimate(figures["score"], share=False),
         )
-        rows.append(" & ".join(cells) + r" \\")
+        for task, figures in run.results["tasks"].items()
+    ]
     judges = tasks_by_judge(run)
     judged_by = "; ".join(
         tex_escape(judge) + (f" ({tex_escape(', '.join(tasks))})" if len(judges) > 1 else "")
         for judge, tasks in judges.items()
     )
-    body = "\n".join(rows)
-    return f"""% needs \\usepackage{{booktabs}}
-\\begin{{table}}
-\\centering
-\\begin{{tabular}}{{lrrrrrr}}
-\\toprule
-Task & Questions & Videos & Coverage \\% & Accuracy \\% & 95\\,\\% interval & Score \\\\
-\\midrule
-{body}
-\\bottomrule
-\\end{{tabular}}
-\\caption{{{tex_escape(run.model)}. Judge: {judged_by}. $\\pm$ is one standard error, clustered by
-video, as is the interval; questions without an answer count as wrong.}}
-\\end{{table}}
-"""
+    titles = ("Task", "Questions", "Videos", r"Coverage \%", r"Accuracy \%", r"95\,\% interval",
+              "Score")  # fmt: skip
+    caption = (
+        f"{tex_escape(run.model)}. Judge: {judged_by}. $\\pm$ is one standard error, clustered by"
+        " video,\nas is the interval; questions without an answer count as wrong."
+    )
+    return "% needs \\usepackage{booktabs}\n" + tex_table(titles, rows, caption)
 
 
 def hub_results(run: Run, dataset_id: str) -> HubResults:
