@@ -300,7 +300,7 @@ class _Reader:
                 return plain_row(entry, self.config)
 
     def _check_clip(self, where: str, number: int, split: str) -> None:
-        """Refuse a clip of another split by its number, whatever the file is called; never skip it."""
+        """Refuse a clip whose number is of another split, whatever the file is called."""
         sides = self.original.clips.items()
         owner = next((side for side, (low, high) in sides if low <= number <= high), None)
         if owner != split:
