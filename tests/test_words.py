@@ -18,7 +18,6 @@ PACKAGE = ROOT / "sharegptvideo"
 DIRTY = frozenset(
     {
         "models",
-        "training",
         "training/families",
     }
 )
