@@ -78,7 +78,7 @@ class Plan:
     clips: NDArray[np.int64]
 
     def of_group(self, group: int) -> range:
-        """Return the places in `rows` of what lies in a row group."""
+        """The places in `rows` of what lies in a row group."""
         first, last = np.searchsorted(self.rows, self.starts[group : group + 2])
         return range(int(first), int(last))
 
@@ -86,7 +86,7 @@ class Plan:
 def streamed_rows(
     recipe: Recipe, family: Family, folder: Path, *, max_length: int
 ) -> tuple[StreamedRows, DataReport]:
-    """Return the recipe's rows by a plan that the first process makes and keeps in `folder`.
+    """The recipe's rows, of which the first process makes a plan; kept in `folder` for a resume.
 
     Raises:
         UserError: the source is no Parquet; something that needs all rows at once is asked for;
@@ -208,7 +208,7 @@ class StreamedRows(Dataset[dict[str, Any]]):
         return len(self.plan.rows)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """Return the example as `sft_dataset` or `preference_dataset` make it, without its length."""
+        """The example as `sft_dataset` or `preference_dataset` make it, without its length."""
         row = self._row(number)
         row["video_path"] = self._media.find(row["video"], ReadReport())
         if row["video_path"] is None:
@@ -222,13 +222,13 @@ class StreamedRows(Dataset[dict[str, Any]]):
         return {"video_path": str(row["video_path"]), **content}
 
     def first(self) -> Any:
-        """Return the first example, as a table of one row (`datasets.Dataset`)."""
+        """The first example, as a table of one row (`datasets.Dataset`)."""
         from datasets import Dataset as Table
 
         return Table.from_list([self[0]])
 
     def sampler(self, batch: int, seed: int) -> ByWindow:
-        """Return the order in which the rows are trained on."""
+        """The order in which the rows are trained on."""
         return ByWindow(self.plan, batch, seed, together=self._together)
 
     def _row(self, number: int) -> Row:
