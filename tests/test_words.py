@@ -19,7 +19,6 @@ DIRTY = frozenset(
     {
         "data",
         "data/sources",
-        "data/validate",
         "models",
         "training",
         "training/families",
@@ -70,6 +69,8 @@ WORDS = {
 """Words of docstrings, comments and messages, as patterns, and what to write instead."""
 
 DATA: Mapping[str, frozenset[str]] = {
+    "data/validate/report.py": frozenset({"sight"}),  # the name of a check
+    "data/validate/validator.py": frozenset({"sight"}),  # that check, and a key of the report
     "cli/doctor.py": frozenset({"mend"}),  # a key of `doctor --json`
     "judges/rules/answer_match.py": frozenset({"nobody", "tells"}),  # a word of answers; a reason
     "judges/rules/claims.py": frozenset({"behind"}),  # a word of answers

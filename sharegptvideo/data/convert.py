@@ -14,18 +14,25 @@ from sharegptvideo._io import os_errors
 from sharegptvideo.data.publish.shards import SplitFiles, write_split
 from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import OnError, ReadReport, Row, on_error_of
-from sharegptvideo.data.sources.activitynet import activitynet_row, answered, answers_beside
-from sharegptvideo.data.sources.caption_files import read_captions
-from sharegptvideo.data.sources.msrvtt import msrvtt_row
-from sharegptvideo.data.sources.msvd import clip_number, msvd_row, read_msvd_mapping
+from sharegptvideo.data.sources.original_rows import (
+    activitynet_row,
+    answered,
+    answers_beside,
+    clip_number,
+    msrvtt_row,
+    msvd_row,
+    read_msvd_mapping,
+    tgif_entries,
+    tgif_row,
+    video_chatgpt_entries,
+    video_chatgpt_row,
+)
 from sharegptvideo.data.sources.original_sets import OriginalSet, original_set, split_of_file
 from sharegptvideo.data.sources.originals import Entry, read_list
-from sharegptvideo.data.sources.plain import plain_entries, plain_row
+from sharegptvideo.data.sources.plain import plain_entries, plain_row, read_captions
 from sharegptvideo.data.sources.report import refuse
 from sharegptvideo.data.sources.rows import RowError, check, source_of
 from sharegptvideo.data.sources.splits import stem_of
-from sharegptvideo.data.sources.tgif import tgif_entries, tgif_row
-from sharegptvideo.data.sources.video_chatgpt import video_chatgpt_entries, video_chatgpt_row
 from sharegptvideo.errors import UserError
 
 __all__ = ["Converted", "convert"]

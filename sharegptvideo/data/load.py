@@ -64,9 +64,9 @@ def load_dataset(
         UserError: unknown name or split, no such source, a row that breaks the schema
             (FILE:LINE and cause), the Hub out of reach.
     """
+    from sharegptvideo._io import cache_folder
     from sharegptvideo.data.builder import SharegptvideoBuilder
     from sharegptvideo.data.registration import NAME, TABLES_KEY
-    from sharegptvideo.data.sources.synthetic import cache_folder
 
     config = config_of(name)
     splits = _split_names(config, split)

@@ -13,9 +13,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from sharegptvideo._io import os_errors
+from sharegptvideo._io import cache_folder, os_errors
 from sharegptvideo.data.schema import CONFIGS, Config
 from sharegptvideo.data.sources.base import Row, Source
 from sharegptvideo.data.sources.report import DataWarning, OnError, ReadReport, on_error_of
@@ -34,6 +35,7 @@ __all__ = [
     "held_configs",
     "on_error_of",
     "open_source",
+    "world_folder",
 ]
 
 _EMBEDDED = frozenset({"synthetic_qa", "synthetic_ood_qa"})
@@ -70,14 +72,25 @@ def open_source(
     if revision is not None:
         raise UserError("revision= is for the Hub; leave it out with source=")
     if source == "synthetic":
-        from sharegptvideo.data.sources.synthetic import world_folder
-
         return ReleaseSource(world_folder())
     root = Path(source).expanduser()
     with os_errors(root, action="read"):
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
         return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
+
+
+def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Path:
+    """The tiny world with seed 0 in the cache folder; built on the first call, in half a minute.
+
+    The folder's name carries the version of the world, so a package that makes another one never
+    reads these clips.
+    """
+    from sharegptvideo.synthetic.world import WORLD_VERSION, build_world
+
+    out = cache_folder() / "synthetic" / f"tiny-seed0-v{WORLD_VERSION}"
+    build_world(out, seed=0, sizes="tiny", workers=1, progress=progress)
+    return out
 
 
 def held_configs(root: str | os.PathLike[str]) -> list[Config]:

@@ -1,4 +1,4 @@
-"""Rows of one's own: JSONL, a JSON list, CSV or TSV, with columns called as in the schema."""
+"""Rows, or captions, of one's own: JSONL, a JSON list, CSV or TSV, columns as in the schema."""
 
 from __future__ import annotations
 
@@ -10,13 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import numbered_lines, open_lines, parse_row
-from sharegptvideo.data.schema import Config
+from sharegptvideo.data.schema import CONFIGS, Config
 from sharegptvideo.data.sources.base import Row
-from sharegptvideo.data.sources.originals import Entry, OnBad, fail, read_list, read_table
+from sharegptvideo.data.sources.original_rows import rows_of_entries
+from sharegptvideo.data.sources.originals import (
+    Entry,
+    OnBad,
+    fail,
+    read_lines,
+    read_list,
+    read_table,
+)
 from sharegptvideo.data.sources.rows import RowError, check, convert
+from sharegptvideo.data.sources.splits import stem_of
 from sharegptvideo.errors import UserError, unknown_name
 
-__all__ = ["PLAIN_SUFFIXES", "file_entries", "plain_entries", "plain_row", "read_plain"]
+__all__ = [
+    "PLAIN_SUFFIXES",
+    "file_entries",
+    "plain_entries",
+    "plain_row",
+    "read_captions",
+    "read_plain",
+]
 
 PLAIN_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 """The endings that tell how a file is read; all but `.json` may be packed (`.gz`)."""
@@ -24,6 +40,8 @@ PLAIN_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 _SOURCE = "plain"
 _FLOATS = frozenset({"chosen_score", "rejected_score"})
 _LISTS = frozenset({"messages", "conversations"})
+_CLIPS = ("video", "gif_name", "video_name", "video_id")
+_CAPTIONS = ("caption", "description")
 
 
 def read_plain(
@@ -46,11 +64,8 @@ def read_plain(
         UserError: `FILE:LINE: cause` for a row that breaks the schema; a column that the file
             does not have, with the nearest names.
     """
-    for where, entry in plain_entries(path, config, columns):
-        try:
-            yield plain_row(entry, config)
-        except RowError as error:
-            raise UserError(f"{where}: {error}") from error
+    entries = plain_entries(path, config, columns)
+    return rows_of_entries(entries, lambda entry: plain_row(entry, config))
 
 
 def plain_entries(
@@ -178,3 +193,42 @@ def _value(name: str, value: Any) -> Any:
         except (ValueError, RecursionError):
             raise RowError(f"{name!r} is no JSON list") from None
     return value
+
+
+def read_captions(paths: Iterable[Path]) -> dict[str, str]:
+    """Stem of a clip → its caption; of several captions of a clip the first.
+
+    A file is JSONL, JSON, CSV or TSV with a `video` (or gif_name, video_name, video_id) and a
+    `caption` (or description), rows of the release's captions, or a FrameQA table of TGIF-QA.
+
+    Raises:
+        UserError: `FILE:LINE: cause` for a file or row that is none of these.
+    """
+    captions: dict[str, str] = {}
+    for path in paths:
+        for where, entry in _caption_entries(path):
+            try:
+                video, caption = _captioned(entry)
+            except RowError as error:
+                raise UserError(f"{where}: {error}") from error
+            captions.setdefault(stem_of(video), caption)
+    return captions
+
+
+def _caption_entries(path: Path) -> Iterator[Entry]:
+    if path.suffix.lower() in (".csv", ".tsv"):
+        _, heading = next(read_lines(path), (0, ""))
+        if heading.startswith("gif_name\t"):
+            return read_table(path, "\t", quoted=False)
+    return file_entries(path)
+
+
+def _captioned(entry: Row) -> tuple[str, str]:
+    """Clip and caption, through the same checks as a row of `captions`."""
+    raw = {"id": "caption", "prompt": "caption", **entry}
+    for ours, names in (("video", _CLIPS), ("caption", _CAPTIONS)):
+        raw[ours] = next((entry[name] for name in names if entry.get(name) is not None), None)
+    if "conversations" not in entry and raw["caption"] is None:
+        raise RowError("no caption or description")
+    row = convert(CONFIGS["captions"], raw, "")
+    return row["video"], row["caption"]

@@ -290,7 +290,7 @@ def test_own_card(tree: Path, tmp_path: Path) -> None:
         ("---\npretty", "pretty", "opens with no block"),
         ("license: cc0-1.0", "licence: cc0-1.0", "no text under 'license'"),
         ("[en]", "en", "'language' in the block at the top is not a list"),
-        ("[en]", "[en", "is not YAML"),
+        ("[en]", "[en", "the block at the top: not YAML"),
     ],
 )
 def test_own_card_with_a_mistake(

@@ -132,7 +132,7 @@ def test_any_row_that_is_read_can_be_checked(raw: dict[str, Any]) -> None:
             row = convert(config, raw, "release")
         except RowError:
             continue
-        for mended in (False, True):
-            for check, message, _ in row_findings(config, raw, row, mended=mended, max_chars=5):
+        for cleaned in (False, True):
+            for check, message, _ in row_findings(config, raw, row, cleaned=cleaned, max_chars=5):
                 assert check
                 assert "\n" not in message
