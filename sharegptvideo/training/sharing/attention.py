@@ -189,6 +189,8 @@ def _block_mask(groups: tuple[Group, ...], device: torch.device) -> Any:
 
 
 def as_attention(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
+    """Return `run` as a function of the registry of attentions; without a layout, plain SDPA."""
+
     def attention(
         module: torch.nn.Module,
         query: torch.Tensor,
