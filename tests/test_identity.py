@@ -105,12 +105,12 @@ def test_another_result_needs_a_higher_version(tmp_path: Path) -> None:
 def test_a_pin_notices_a_change_of_the_code(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sharegptvideo.data.sources import release
+    from sharegptvideo.data.sources import tables
     from sharegptvideo.judges.rules import answer_match
 
     (pin,) = (pin for pin in PINS if pin.name == name)
     monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "cache"))
-    score, convert = answer_match.judge_statement, release.convert
+    score, convert = answer_match.judge_statement, tables.convert
 
     def generous(case: Any) -> Any:
         return replace(score(case), score=5)
@@ -120,7 +120,8 @@ def test_a_pin_notices_a_change_of_the_code(
         return row | ({"answer": row["answer"].upper()} if row.get("answer") else {})
 
     monkeypatch.setattr(answer_match, "judge_statement", generous)
-    monkeypatch.setattr(release, "convert", shouting)
+    monkeypatch.setattr(tables, "convert", shouting)
+    monkeypatch.setattr(tables, "converted_block", lambda *_: None)  # else whole blocks at once
     problem = str(compare(pin, tmp_path))
     assert "results changed" in problem
     assert f"raise {pin.constant} in {pin.where} and run `python tests/golden/make.py`" in problem

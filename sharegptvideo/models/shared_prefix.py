@@ -175,6 +175,8 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
         values: torch.Tensor,
         mask: torch.Tensor | None,
         scale: float,
+        *,
+        by_products: bool = False,
     ) -> torch.Tensor:
         """Attention of each row's queries to its prefix and to the row; rows×tokens×heads×size.
 
@@ -184,6 +186,7 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
                 may share one of these.
             mask: over the last tokens, own ones at least; True or 0 is what is seen. None: causal.
             scale: of the products.
+            by_products: compute it as on devices whose kernels keep the sums to themselves.
         """
         self._unread = False
         query, keys, values = in_one_dtype(query, keys, values)
@@ -193,7 +196,8 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
         kinds = keys.shape[1]
         share = heads // kinds  # query heads of one key head, which go as more queries
         folded = query.reshape(rows, kinds, share * tokens, size)
-        near, near_sum = _attend(folded, keys, values, _own_mask(mask, keys, tokens, share), scale)
+        part = _attend_by_products if by_products else _attend
+        near, near_sum = part(folded, keys, values, _own_mask(mask, keys, tokens, share), scale)
         far = near.new_empty(near.shape)
         far_sum = near_sum.new_empty(near_sum.shape)
         for clips, own in self._layout.runs:
@@ -203,7 +207,7 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
             together = (
                 folded[own].view(*shape, size).transpose(1, 2).reshape(count, kinds, -1, size)
             )
-            found, found_sum = _attend(
+            found, found_sum = part(
                 together, self._prefix[0][clips], self._prefix[1][clips], None, scale
             )
             back = (count, kinds, each, share * tokens)

@@ -143,6 +143,8 @@ class _Brush:
         dash = 3.5 * self._unit
         for (x1, y1), (x2, y2) in pairwise(places):
             long = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
+            if not long:  # from a point to itself, as of an axis with a single value
+                continue
             for number in range(0, int(long / dash) + 1, 2):
                 start, end = (min(place * dash / long, 1.0) for place in (number, number + 1))
                 ends = [(x1 + (x2 - x1) * share, y1 + (y2 - y1) * share) for share in (start, end)]

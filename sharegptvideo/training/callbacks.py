@@ -29,18 +29,17 @@ from sharegptvideo.training.recipes import DpoRecipe
 from sharegptvideo.training.run_dir import (
     COMPLETE,
     EVALS,
-    RunFolder,
+    TrainingDir,
     checkpoint_step,
     read_evaluations,
 )
 
 __all__ = ["PROJECT", "CutOff", "StopAfterStep", "StopSignal", "attach_callbacks"]
 
-
 Row = dict[str, Any]
 
 
-def attach_callbacks(trainer: Any, run: RunFolder, progress: Progress | None) -> StopAfterStep:
+def attach_callbacks(trainer: Any, run: TrainingDir, progress: Progress | None) -> StopAfterStep:
     """Add what records, reports, warns, evaluates and stops; nothing prints to stdout.
 
     Returns:
@@ -85,7 +84,7 @@ def _in_a_line(rows: list[Row]) -> str:
 class _Record(TrainerCallback):
     """Logs to the run folder, marks whole checkpoints, moves the progress display on."""
 
-    def __init__(self, run: RunFolder, progress: Progress | None) -> None:
+    def __init__(self, run: TrainingDir, progress: Progress | None) -> None:
         self.run = run
         self.progress = progress
         self.what = f"training ({run.recipe.stage})"
@@ -124,7 +123,7 @@ class _Record(TrainerCallback):
 class _Warnings(TrainerCallback):
     """Gives the log and the evaluations to `Diagnostics`, and notes what they warn of."""
 
-    def __init__(self, trainer: Any, run: RunFolder) -> None:
+    def __init__(self, trainer: Any, run: TrainingDir) -> None:
         self._trainer, self._run = trainer, run
         self._diagnostics = Diagnostics(None)
 
@@ -174,7 +173,7 @@ class _Evaluations(TrainerCallback):
     def __init__(
         self,
         trainer: Any,
-        run: RunFolder,
+        run: TrainingDir,
         stop: StopSignal,
         progress: Progress | None,
         evaluated: Callable[[list[Row]], None],
@@ -258,7 +257,7 @@ PROJECT = "sharegptvideo"
 """The project of W&B and Trackio, where their settings name no other."""
 
 
-def _reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
+def _reporters(run: TrainingDir, done: int | None) -> list[TrainerCallback]:
     """Return the callbacks of the recipe's `report_to`, for a training of which `done` steps exist.
 
     TensorBoard's files are in OUT/tensorboard; what a resumed training does again is hidden there.

@@ -177,7 +177,7 @@ def check_room(recipe: Recipe, family: Family, rows: int) -> None:
 
     shape = shape_of(recipe, family)
     devices = int(os.environ.get("WORLD_SIZE", "1"))
-    need = disk_bytes(recipe, shape, steps_of(recipe, rows, devices))
+    need = disk_bytes(recipe, shape, steps_of(recipe.optimisation, rows, devices))
     folder = nearest_folder(Path(recipe.output))
     free = shutil.disk_usage(folder).free
     if Path(recipe.output).is_dir():

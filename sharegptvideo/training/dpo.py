@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.training.recipes import DpoRecipe
-from sharegptvideo.training.run_dir import RunFolder, TrainResult
+from sharegptvideo.training.run_dir import TrainingDir, TrainResult
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
@@ -51,7 +51,7 @@ def run_dpo(
     )
     from sharegptvideo.training.workers import worker_faults
 
-    run = RunFolder(recipe, report)
+    run = TrainingDir(recipe, report)
     if run.finished:
         return pushed(run, run.result())
     start = time.monotonic()
@@ -59,7 +59,7 @@ def run_dpo(
     with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
         # Model and data
         family = open_family(recipe)
-        dataset, data_report = training_rows(recipe, family, run)
+        dataset, data_report = training_rows(recipe, family, run.rows)
         run.start(data_report)
         family.freeze(recipe.freeze)
         check_room(recipe, family, data_report.used)

@@ -18,7 +18,7 @@ import torch
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.training.dataset_stats import DatasetStats
 from sharegptvideo.training.families import Family
-from sharegptvideo.training.recipes import DpoRecipe, Recipe
+from sharegptvideo.training.recipes import DpoRecipe, Optimisation, Recipe
 
 __all__ = [
     "ADAMW_BYTES",
@@ -315,9 +315,9 @@ def projected_hours(rows: float, epochs: float, per_second: float, gpus: int = 8
     return rows * epochs / (per_second * gpus) / 3600
 
 
-def steps_of(recipe: Recipe, rows: int, devices: int) -> int:
+def steps_of(optimisation: Optimisation, rows: int, devices: int) -> int:
     """Return optimiser steps, counted as transformers 5.23 does; packs count as rows."""
-    o = recipe.optimisation
+    o = optimisation
     if o.max_steps is not None:
         return o.max_steps
     batches = math.ceil(rows / (o.per_device_batch_size * devices))
@@ -373,7 +373,7 @@ def workload_of(
     unit = 1.0  # rows that a member of a batch brings
     if recipe.sharing.pack_tokens:
         unit = max(recipe.sharing.pack_tokens // own.tokens, 1) * own.rows
-    steps = steps_of(recipe, math.ceil(data.rows / unit), devices)
+    steps = steps_of(o, math.ceil(data.rows / unit), devices)
     a_step = o.per_device_batch_size * o.gradient_accumulation * devices * unit
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
     seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)

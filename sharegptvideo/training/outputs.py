@@ -26,7 +26,7 @@ from sharegptvideo.training.run_dir import read_evaluations
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-    from sharegptvideo.training.run_dir import RunFolder, TrainResult
+    from sharegptvideo.training.run_dir import TrainingDir, TrainResult
 
 __all__ = ["finish_run", "push_model", "pushed", "save_model", "write_card"]
 
@@ -71,7 +71,7 @@ def save_model(trainer: Any, base: str, lora: Lora | None, folder: Path) -> None
         finish_adapters(base, folder, merge=lora.merge)
 
 
-def finish_run(state: Any, run: RunFolder, seconds: float) -> None:
+def finish_run(state: Any, run: TrainingDir, seconds: float) -> None:
     """Draw the curves, write the card, and mark the run as finished, in the first process.
 
     Args:
@@ -89,7 +89,7 @@ def finish_run(state: Any, run: RunFolder, seconds: float) -> None:
     processes().wait()
 
 
-def _note_failed(run: RunFolder, evaluations: Sequence[Row]) -> None:
+def _note_failed(run: TrainingDir, evaluations: Sequence[Row]) -> None:
     """Note how many evaluations are missing from the curve."""
     steps = {row["step"] for row in evaluations}
     failed = sorted({row["step"] for row in evaluations if row["status"] == "failed"})
@@ -101,7 +101,7 @@ def _note_failed(run: RunFolder, evaluations: Sequence[Row]) -> None:
 
 
 def write_card(
-    run: RunFolder,
+    run: TrainingDir,
     staged: Path,
     log: Sequence[Row],
     evaluations: Sequence[Row],
@@ -393,7 +393,7 @@ def push_model(
     return f"{api.endpoint}/{repo}"
 
 
-def pushed(run: RunFolder, result: TrainResult) -> TrainResult:
+def pushed(run: TrainingDir, result: TrainResult) -> TrainResult:
     """Return the result, its model on the Hub where the recipe wants it there and it is not yet.
 
     Raises:

@@ -39,6 +39,7 @@ __all__ = [
     "dry_run_steps",
 ]
 
+_GIB = 1 << 30
 _LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
 _VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
 
@@ -197,7 +198,7 @@ def _model(
     recipe: Recipe, made: Mapping[str, str], outcome: DryRun
 ) -> tuple[Family | None, ModelShape | None, float]:
     """Return the family without weights (None: not here), its shape, positions of a clip."""
-    from sharegptvideo.models import checkpoint_folder, outline
+    from sharegptvideo.models import checkpoint_folder
 
     origin = _origin(recipe, made, outcome)
     try:
@@ -211,12 +212,8 @@ def _model(
         if origin != _VIDEO_LLAVA:
             return None, None, 0.0
         outcome.assumed.append(f"{origin} cannot be reached: its published sizes")
-        model: Any = outline(_published_config(), dtype=_dtype(recipe))
-        return (
-            None,
-            shape_of(recipe, bare_family(model)),
-            clip_positions(model.config, recipe.frames),
-        )
+        shape, positions = _sizes(recipe, _published_config())
+        return None, shape, positions
     placed = recipe.model_copy(update={"model": str(folder)})
     try:
         family = open_family(placed, weights=False)
@@ -225,14 +222,18 @@ def _model(
     else:
         return family, shape_of(recipe, family), clip_positions(family.model.config, recipe.frames)
     try:
-        model = outline(str(folder), dtype=_dtype(recipe))
-        return (
-            None,
-            shape_of(recipe, bare_family(model)),
-            clip_positions(model.config, recipe.frames),
-        )
+        shape, positions = _sizes(recipe, str(folder))
+        return None, shape, positions
     except (UserError, KeyError, AttributeError, ValueError):
-        return None, None, 0.0  # an architecture that nothing here trains: said above
+        return None, None, 0.0  # an architecture that nothing here trains: noted above
+
+
+def _sizes(recipe: Recipe, origin: str | PretrainedConfig) -> tuple[ModelShape, float]:
+    """Return the shape and a clip's positions of a model, by its folder or its configuration."""
+    from sharegptvideo.models import outline
+
+    model = outline(origin, dtype=Family.weights_dtype(recipe))
+    return shape_of(recipe, bare_family(model)), clip_positions(model.config, recipe.frames)
 
 
 def _origin(recipe: Recipe, made: Mapping[str, str], outcome: DryRun) -> str:
@@ -263,10 +264,6 @@ def _published_config() -> PretrainedConfig:
     return VideoLlavaConfig(text_config=LlamaConfig(vocab_size=32_064))
 
 
-def _dtype(recipe: Recipe) -> Any:
-    return Family.weights_dtype(recipe)
-
-
 def clip_positions(config: Any, frames: int) -> float:
     """Return positions of a clip; for Qwen-VL, whose clips differ, of the release's frame size."""
     from sharegptvideo.models import video_token_count
@@ -279,9 +276,6 @@ def clip_positions(config: Any, frames: int) -> float:
         return float(frames / vision.temporal_patch_size * round(336 / side) * round(252 / side))
     half = -(-(vision.image_size // vision.patch_size) // 2)
     return float(frames * half**2 + 1)
-
-
-_GIB = 1 << 30
 
 
 def dry_run_figures(outcome: DryRun) -> dict[str, Any]:

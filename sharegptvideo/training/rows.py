@@ -11,18 +11,19 @@ from sharegptvideo.training.launch import processes
 from sharegptvideo.training.recipes import DpoRecipe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipes import Recipe
-    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = ["training_rows"]
 
 
-def training_rows(recipe: Recipe, family: Family, run: RunFolder) -> tuple[Any, DataReport]:
+def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, DataReport]:
     """Return a dataset of examples, or a `StreamedRows` (`data.stream`), and what became of rows.
 
-    The first process tokenises the rows, once, and writes them below the run's checkpoints; all
-    processes and loader workers map that file, so no memory holds them.
+    The first process tokenises the rows, once, and writes them to `folder`, which all
+    processes see; they and loader workers map that file, so no memory holds them.
 
     Raises:
         UserError: as `sft_dataset`, `preference_dataset` and `streamed_rows`.
@@ -33,10 +34,10 @@ def training_rows(recipe: Recipe, family: Family, run: RunFolder) -> tuple[Any, 
     if data.stream:
         from sharegptvideo.training.streaming import streamed_rows
 
-        return streamed_rows(recipe, family, run.rows, max_length=length)
+        return streamed_rows(recipe, family, folder, max_length=length)
 
-    group, file, about = processes(), run.rows / "examples.arrow", run.rows / "report.json"
-    group.wait()  # all have looked at the run's folder before the first one writes to it
+    group, file, about = processes(), folder / "examples.arrow", folder / "report.json"
+    group.wait()  # all have read the run's folder before the first one writes to it
 
     def write() -> None:
         if isinstance(recipe, DpoRecipe):

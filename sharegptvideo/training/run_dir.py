@@ -44,8 +44,8 @@ __all__ = [
     "COMPLETE",
     "EVALS",
     "TRAINING_VERSION",
-    "RunFolder",
     "TrainResult",
+    "TrainingDir",
     "checkpoint_step",
     "environment",
     "last_accuracies",
@@ -104,7 +104,7 @@ class TrainResult:
         return {**figures, "output": str(self.output)}
 
 
-class RunFolder:
+class TrainingDir:
     """Opens the output folder of a recipe: new, to be continued, or finished.
 
     Raises:

@@ -19,7 +19,7 @@ from sharegptvideo.training.callbacks import PROJECT, StopAfterStep
 from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.launch import prepare_shards
 from sharegptvideo.training.lora import has_adapters, load_adapters
-from sharegptvideo.training.run_dir import RunFolder, checkpoint_step
+from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
 from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.sharing import share_clips
 from sharegptvideo.training.streaming import ByWindow, StreamedRows
@@ -237,7 +237,7 @@ def quiet_and_quick() -> Iterator[None]:
         trl_utils._use_triton, trl_dpo.hash_module = old, old_hash
 
 
-def train(trainer: Any, run: RunFolder, stop: StopAfterStep) -> int | None:
+def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
     """Train from the last whole checkpoint on, and return its step; None from the beginning.
 
     Args:

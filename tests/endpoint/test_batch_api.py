@@ -15,7 +15,6 @@ from sharegptvideo.endpoint import (
     EndpointOptions,
     in_parallel,
 )
-from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.errors import UserError
 from tests.support.batch_server import BatchServer
 
@@ -87,20 +86,17 @@ def test_what_a_batch_could_not_answer_is_asked_directly(
 
 
 @pytest.mark.parametrize("when", ["before the id was written", "while it was waited for"])
-def test_a_killed_run_finds_its_batch_again(
-    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
+def test_a_killed_run_finds_its_batch_again(server: BatchServer, tmp_path: Path, when: str) -> None:
     class KilledError(BaseException):
         pass
 
-    async def die(*_: object) -> None:
-        raise KilledError
+    def die(line: str) -> None:
+        if line.endswith("done"):  # the first look at the batch
+            raise KilledError
 
-    client = client_of(server, tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchApi, "_wait", die)
-        with pytest.raises(KilledError):
-            prefetch(client, 8)
+    client = client_of(server, tmp_path, report=die)
+    with pytest.raises(KilledError):
+        prefetch(client, 8)
     assert len(server.batches) == 1
     if when == "before the id was written":
         cache = client._cache

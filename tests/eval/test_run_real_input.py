@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.cli import app
-from sharegptvideo.data.sources.msvd import read_msvd
-from sharegptvideo.data.sources.tgif import read_tgif_frameqa
+from sharegptvideo.data.sources.original_rows import read_msvd, read_tgif_frameqa
 
 # Questions in the miniature release, counted by hand.
 ASKED = {

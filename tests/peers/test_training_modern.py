@@ -28,7 +28,7 @@ from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_nam
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
@@ -145,7 +145,7 @@ def sft_trainer(recipe: SftRecipe) -> tuple[Any, Any]:
     trainer = VideoSFTTrainer(
         model=family.model,
         args=SFTConfig(
-            **trainer_arguments(recipe, RunFolder(recipe).checkpoints),
+            **trainer_arguments(recipe, TrainingDir(recipe).checkpoints),
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         data_collator=SftCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
@@ -164,7 +164,7 @@ def dpo_trainer(recipe: DpoRecipe) -> tuple[Any, Any]:
     family.freeze(recipe.freeze)
     trainer = VideoDPOTrainer(
         model=family.model,
-        args=DPOConfig(**trainer_arguments(recipe, RunFolder(recipe).checkpoints), beta=0.7),
+        args=DPOConfig(**trainer_arguments(recipe, TrainingDir(recipe).checkpoints), beta=0.7),
         data_collator=PreferenceCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
         train_dataset=rows,
         processing_class=family.tokenizer,

@@ -19,7 +19,7 @@ from sharegptvideo.models import open_model
 from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
 from sharegptvideo.training.outputs import write_card
 from sharegptvideo.training.recipes import Hub, recipe_hash
-from sharegptvideo.training.run_dir import TRAINING_VERSION, RunFolder
+from sharegptvideo.training.run_dir import TRAINING_VERSION, TrainingDir
 
 if TYPE_CHECKING:
     from tests.support.hub_server import HubServer
@@ -127,9 +127,10 @@ def test_the_cards_code_runs(dpo_recipe: DpoRecipe, release: Path) -> None:
     run_recipe(dpo_recipe)
     _, body = head_and_body(Path(dpo_recipe.output))
     code = body.split("```python")[1].split("```")[0]
-    assert code.count('"clip.mp4"') == code.count(f'"{Path(dpo_recipe.output).name}"') == 1
+    name = f'"hf:{Path(dpo_recipe.output).name}"'
+    assert code.count('"clip.mp4"') == code.count(name) == 1
     code = code.replace("clip.mp4", str(release / "videos" / "clip_red.mp4"))
-    code = code.replace(f'"{Path(dpo_recipe.output).name}"', repr(dpo_recipe.output))
+    code = code.replace(name, repr(f"hf:{dpo_recipe.output}"))
     exec(code, {})  # what a reader would do
 
 
@@ -147,7 +148,7 @@ def test_evaluations_in_a_card(
     recipe = change(sft_recipe, data={"source": None}).model_copy(
         update={"model": "owner/base", "push_to_hub": Hub(repo=REPO)}
     )
-    run = RunFolder(sft_recipe)
+    run = TrainingDir(sft_recipe)
     run.recipe = recipe
     run.state = {
         "model_sha256": "a" * 64, "data_sha256": "b" * 64, "rows": 8, "missing": ["x", "y"],

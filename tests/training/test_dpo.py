@@ -17,7 +17,7 @@ from sharegptvideo.training.collators import ClipCache, PreferenceCollator
 from sharegptvideo.training.dpo import loss_arguments
 from sharegptvideo.training.examples import preference_dataset
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     quiet_and_quick,
@@ -39,7 +39,7 @@ def trainer_of(recipe: DpoRecipe, policy: Any) -> tuple[VideoDPOTrainer, Any]:
     family.model = policy
     rows, _ = preference_dataset(recipe.data, family, max_length=128)
     family.freeze(recipe.freeze)
-    arguments = trainer_arguments(recipe, RunFolder(recipe).checkpoints)
+    arguments = trainer_arguments(recipe, TrainingDir(recipe).checkpoints)
     trainer = VideoDPOTrainer(
         model=policy,
         ref_model=load_model(recipe.model, dtype="float32"),

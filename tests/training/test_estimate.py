@@ -238,9 +238,9 @@ def test_steps_as_the_trainer_counts_them(
     recipe = change(
         sft_recipe, optimisation={"max_steps": None, "epochs": 1.5, "gradient_accumulation": 2}
     )
-    assert steps_of(recipe, 8, 1) == run_recipe(recipe).steps == 3
-    assert steps_of(recipe, 9, 1) == math.ceil(1.5 * 3)
-    assert steps_of(recipe, 9, 4) == math.ceil(1.5 * 1)
+    assert steps_of(recipe.optimisation, 8, 1) == run_recipe(recipe).steps == 3
+    assert steps_of(recipe.optimisation, 9, 1) == math.ceil(1.5 * 3)
+    assert steps_of(recipe.optimisation, 9, 4) == math.ceil(1.5 * 1)
 
 
 def test_a_dry_run_of_what_is_here(sft_recipe: SftRecipe) -> None:

@@ -116,7 +116,7 @@ def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
 def _folder(data_dir: str | None) -> Path:
     """Return where the videos are if --media does not say: beside the rows."""
     if data_dir == "synthetic":
-        from sharegptvideo.data.sources.synthetic import world_folder
+        from sharegptvideo.data.sources import world_folder
 
         return world_folder()
     assert data_dir is not None  # refused above

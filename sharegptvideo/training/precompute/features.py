@@ -16,6 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureReader",
     "FeatureStore",
+    "Filling",
     "check_features",
     "clip_bytes",
     "use_features",
@@ -51,9 +53,23 @@ __all__ = [
     "worth",
 ]
 
-_SHARD_BYTES = 256 << 20
-_SHARD_SECONDS = 20.0  # what a kill costs at most
-_BATCH = 8
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How much of the cache is computed and written at a time.
+
+    Attributes:
+        batch: clips that go through the tower together.
+        shard_bytes: the size at which a file is written.
+        shard_seconds: the time after which it is: what a kill costs at most.
+    """
+
+    batch: int = 8
+    shard_bytes: int = 256 << 20
+    shard_seconds: float = 20.0
+
+
+_FILLING = Filling()
 
 
 def use_features(
@@ -62,6 +78,7 @@ def use_features(
     paths: Sequence[str],
     note: Callable[[str], None],
     progress: Progress | None = None,
+    filling: Filling = _FILLING,
 ) -> None:
     """Let the trainer read features of clips from a cache that is filled first, if so configured.
 
@@ -88,7 +105,7 @@ def use_features(
     store = FeatureStore(_folder(recipe) / _key(trainer, recipe))
     keys = {path: clip_fingerprint(path) for path in clips}
     reader = trainer.family.reader
-    _fill(trainer, store, keys, size, progress)
+    _fill(trainer, store, keys, size, progress, filling)
     trainer.data_collator.clips = ClipCache(FeatureReader(reader, store, keys))
 
 
@@ -189,6 +206,7 @@ def _fill(
     keys: dict[str, str],
     size: int,
     progress: Progress | None,
+    filling: Filling,
 ) -> None:
     accelerator = trainer.accelerator
     first = accelerator.is_main_process
@@ -204,11 +222,11 @@ def _fill(
         progress(0, len(missing), what)
     held: dict[str, torch.Tensor] = {}
     done, began = 0, time.monotonic()
-    for paths, features in _computed(trainer, missing[rank::world]):
+    for paths, features in _computed(trainer, missing[rank::world], filling.batch):
         held.update({keys[path]: one.clone() for path, one in zip(paths, features, strict=True)})
         done += len(paths)
-        large = sum(one.nbytes for one in held.values()) >= _SHARD_BYTES
-        if large or time.monotonic() - began >= _SHARD_SECONDS:
+        large = sum(one.nbytes for one in held.values()) >= filling.shard_bytes
+        if large or time.monotonic() - began >= filling.shard_seconds:
             store.add(held)
             held, began = {}, time.monotonic()
         if progress and first:
@@ -237,7 +255,9 @@ def _check_room(folder: Path, clips: int, size: int) -> None:
         )
 
 
-def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], torch.Tensor]]:
+def _computed(
+    trainer: Any, paths: Sequence[str], batch: int
+) -> Iterator[tuple[list[str], torch.Tensor]]:
     """Yield some clips at a time, by path, and their features on the CPU."""
     if not paths:
         return
@@ -246,7 +266,7 @@ def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], t
     rounded = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     loader: DataLoader[Any] = DataLoader(
         paths,  # type: ignore[arg-type]  # a list is a dataset
-        batch_size=_BATCH,
+        batch_size=batch,
         collate_fn=partial(_read, family.reader),
         num_workers=trainer.args.dataloader_num_workers,
         generator=torch.Generator(),  # training's own draws stay what they are

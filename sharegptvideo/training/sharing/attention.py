@@ -27,7 +27,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models.precision import in_one_dtype
 from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
-__all__ = ["ATTENTIONS", "Attention", "use_attention"]
+__all__ = ["ATTENTIONS", "Attention", "as_attention", "flex", "split", "use_attention"]
 
 _SHORT = 512  # tokens of a group: the longest that go through one call side by side
 
@@ -46,9 +46,9 @@ class _Heads(NamedTuple):
 _One = Callable[[_Heads, SharedLayout], torch.Tensor]
 
 
-def _split(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
-    """Beginnings and ends in turns."""
-    if max(group.stop - group.start for group in layout.groups) <= _SHORT:
+def split(heads: _Heads, layout: SharedLayout, *, short: int = _SHORT) -> torch.Tensor:
+    """Attend to beginnings and ends in turns; to groups of up to `short` tokens side by side."""
+    if max(group.stop - group.start for group in layout.groups) <= short:
         return _side_by_side(heads, layout)
     query, key, value, scaling = heads
     outputs = []
@@ -144,11 +144,12 @@ def _visible(prefix: int, ends: tuple[int, ...], device: torch.device) -> torch.
     return (earlier & ((parts == 0) | (parts[:, None] == parts))).to(device)
 
 
-def _flex(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
+def flex(heads: _Heads, layout: SharedLayout, *, backend: str | None = None) -> torch.Tensor:
+    """Attend in one call of FlexAttention, compiled by `backend` (None: as the device asks)."""
     from torch.nn.attention.flex_attention import flex_attention
 
     query, key, value, scaling = heads
-    run = _compiled(flex_attention, _BACKENDS.get(query.device.type, "eager"))
+    run = _compiled(flex_attention, backend or _BACKENDS.get(query.device.type, "eager"))
     grouped = key.shape[1] != query.shape[1]
     mask = _block_mask(layout.groups, query.device)
     output: torch.Tensor = run(
@@ -187,7 +188,9 @@ def _block_mask(groups: tuple[Group, ...], device: torch.device) -> Any:
     return create_block_mask(sees, None, None, length, length, device=str(device))
 
 
-def _registered(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
+def as_attention(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
+    """Return `run` as a function of the registry of attentions; without a layout, plain SDPA."""
+
     def attention(
         module: torch.nn.Module,
         query: torch.Tensor,
@@ -224,9 +227,9 @@ ATTENTIONS: dict[Attention, str] = {
 }
 """The name of each way in transformers' AttentionInterface."""
 
-_RUNS: dict[Attention, _One] = {"split": _split, "flex": _flex, "dense": _dense}
+_RUNS: dict[Attention, _One] = {"split": split, "flex": flex, "dense": _dense}
 for _way, _name in ATTENTIONS.items():
-    AttentionInterface.register(_name, _registered(_RUNS[_way]))
+    AttentionInterface.register(_name, as_attention(_RUNS[_way]))
     AttentionMaskInterface.register(_name, sdpa_mask)
 
 
