@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -97,7 +97,7 @@ class OpenAIJudge(Judge):
         for _, verdict in done:
             yield verdict
 
-    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """Return what asking will take, without repairs; see `ChatClient.estimate`."""
         return self._client.estimate(
             (self._asked(item) for item in items),
