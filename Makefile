@@ -18,7 +18,9 @@ DEMO_ARGS ?=
 
 # Tests share the machine's cores between processes; torch would take all of them in each.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
-PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# A file is one worker's, so that what its tests share is made once. Files go out in the order in
+# which tests/conftest.py puts them, not by their number of tests: one test can be the demo.
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 LINTED := sharegptvideo tests
 
 .PHONY: help setup demo test check lint types bench test-peers clean

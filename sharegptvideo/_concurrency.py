@@ -25,9 +25,11 @@ __all__ = [
     "SMALL_MODEL",
     "Cores",
     "Progress",
+    "TorchThreads",
     "available_cores",
     "given_cores",
     "limit_torch_threads",
+    "no_progress",
     "ordered_map",
     "worker_pool",
 ]
@@ -46,14 +48,14 @@ _MOUNT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _OWN_NUMBER = "OMP_NUM_THREADS"
 
-# Number of threads that were set here, and of those before, which count for the next model.
-_threads_set: tuple[int, int] | None = None
-_sharing = 1
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+def no_progress(_done: int, _total: int, _what: str) -> None:
+    """Show nothing, where a caller asks for no progress."""
 
 
 def ordered_map(
@@ -224,36 +226,52 @@ def available_cores() -> int:
     return given_cores().available
 
 
-def limit_torch_threads(parameters: int | None = None, *, processes: int | None = None) -> int:
-    """Give torch no more threads than there are cores, and a small model one.
+class TorchThreads:
+    """How many threads torch gets, and what it had before a small model got one.
 
-    torch counts the cores of the affinity mask and knows nothing of quotas. Its threads wait for
-    each other after every operation, so one that gets no core holds up all. `OMP_NUM_THREADS`
-    counts instead where it is set: nothing is changed then.
-
-    Args:
-        parameters: of the model that is about to run on the CPU; None: it is not small.
-        processes: how many processes such as this one share the cores; None: as many as the last
-            call said, or 1.
-
-    Returns:
-        How many threads torch has now.
+    Attributes:
+        cores: that there are; None: those available when threads are set.
     """
-    global _threads_set, _sharing
-    import torch
 
-    _sharing = processes or _sharing
-    now = torch.get_num_threads()
-    if os.environ.get(_OWN_NUMBER):
-        return now
-    before = _threads_set[1] if _threads_set is not None and _threads_set[0] == now else now
-    threads = min(before, max(1, available_cores() // _sharing))
-    if parameters is not None and parameters < SMALL_MODEL:
-        threads = 1
-    if threads != now:
-        torch.set_num_threads(threads)
-    _threads_set = (threads, before)
-    return threads
+    def __init__(self, cores: int | None = None) -> None:
+        self.cores = cores
+        # Number of threads set here, and of those before, which count for the next model.
+        self._set: tuple[int, int] | None = None
+        self._processes = 1
+
+    def limit(self, parameters: int | None = None, *, processes: int | None = None) -> int:
+        """Give torch no more threads than there are cores, and a small model one.
+
+        torch counts the cores of the affinity mask and knows nothing of quotas. Its threads wait
+        for each other after every operation, so one that gets no core holds up all.
+        `OMP_NUM_THREADS` counts instead where it is set: nothing is changed then.
+
+        Args:
+            parameters: of the model that is about to run on the CPU; None: it is not small.
+            processes: how many processes such as this one share the cores; None: as many as the
+                last call said, or 1.
+
+        Returns:
+            How many threads torch has now.
+        """
+        import torch
+
+        self._processes = processes or self._processes
+        now = torch.get_num_threads()
+        if os.environ.get(_OWN_NUMBER):
+            return now
+        before = self._set[1] if self._set is not None and self._set[0] == now else now
+        cores = available_cores() if self.cores is None else self.cores
+        threads = min(before, max(1, cores // self._processes))
+        if parameters is not None and parameters < SMALL_MODEL:
+            threads = 1
+        if threads != now:
+            torch.set_num_threads(threads)
+        self._set = (threads, before)
+        return threads
+
+
+limit_torch_threads = TorchThreads().limit
 
 
 def _quotas(mount: Path, membership: Path) -> Iterator[float]:

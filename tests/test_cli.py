@@ -239,9 +239,9 @@ def test_figures_are_readable(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_finds_this_environment_fit() -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    found = {finding["name"]: finding for finding in told["findings"]}
-    assert told["ok"]
+    report = json.loads(result.stdout)
+    found = {finding["name"]: finding for finding in report["findings"]}
+    assert report["ok"]
     assert found["video"]["found"] == "4 of 4 frames of a clip written here"
     assert found["extra train"]["ok"]
     assert found["cache"]["ok"]
@@ -257,8 +257,8 @@ def test_doctor_says_what_cores_are_given(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("sharegptvideo._concurrency.available_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    told = json.loads(run("doctor", "--json").stdout)
-    assert told["cores"] == {
+    report = json.loads(run("doctor", "--json").stdout)
+    assert report["cores"] == {
         "machine": 64,
         "mask": 16,
         "quota": 1.5,
@@ -266,7 +266,7 @@ def test_doctor_says_what_cores_are_given(monkeypatch: pytest.MonkeyPatch) -> No
         "torch_threads": 2,
         "omp_num_threads": None,
     }
-    (found,) = [finding for finding in told["findings"] if finding["name"] == "cores"]
+    (found,) = [finding for finding in report["findings"] if finding["name"] == "cores"]
     assert found["ok"]
     assert found["found"] == (
         "2 of 64 (affinity mask 16, quota 1.5); torch: 2 threads, 1 on the CPU for a model below "

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo import _concurrency
-from sharegptvideo._concurrency import SMALL_MODEL, Cores, given_cores
+from sharegptvideo._concurrency import SMALL_MODEL, Cores, TorchThreads, given_cores
+
+Start = Callable[[int, int], tuple[Callable[..., int], Callable[[], int]]]
 
 V2 = "0::/user/job"
 V1 = "3:cpuset:/\n2:cpu,cpuacct:/docker/4e5c\n1:memory:/docker/4e5c"
@@ -101,47 +102,44 @@ print(json.dumps([before, available_cores()]))
 
 
 @pytest.fixture
-def torch_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], Any]:
-    """A torch of so many threads on so many cores; gives what says how many it has."""
+def torch_threads(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """A torch of so many threads on so many cores: what limits them, what says how many it has."""
     import torch
 
-    def start(threads: int, cores: int) -> Callable[[], int]:
+    def start(threads: int, cores: int) -> tuple[Callable[..., int], Callable[[], int]]:
         now = [threads]
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setattr(_concurrency, "_threads_set", None)
-        monkeypatch.setattr(_concurrency, "_sharing", 1)
-        monkeypatch.setattr(_concurrency, "available_cores", lambda: cores)
         monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
         monkeypatch.setattr(torch, "set_num_threads", lambda count: now.__setitem__(0, count))
-        return lambda: now[0]
+        return TorchThreads(cores).limit, lambda: now[0]
 
     return start
 
 
-def test_torch_gets_no_more_threads_than_cores(torch_threads: Callable[[int, int], Any]) -> None:
-    now = torch_threads(16, 4)
-    assert _concurrency.limit_torch_threads() == now() == 4
-    assert _concurrency.limit_torch_threads(SMALL_MODEL - 1) == now() == 1
-    assert _concurrency.limit_torch_threads(SMALL_MODEL) == now() == 4  # as if none had been small
-    assert _concurrency.limit_torch_threads(SMALL_MODEL, processes=3) == now() == 1
-    assert _concurrency.limit_torch_threads(SMALL_MODEL) == now() == 1  # still shared by three
+def test_torch_gets_no_more_threads_than_cores(torch_threads: Start) -> None:
+    limit, now = torch_threads(16, 4)
+    assert limit() == now() == 4
+    assert limit(SMALL_MODEL - 1) == now() == 1
+    assert limit(SMALL_MODEL) == now() == 4  # as if none had been small
+    assert limit(SMALL_MODEL, processes=3) == now() == 1
+    assert limit(SMALL_MODEL) == now() == 1  # still shared by three
 
 
-def test_fewer_threads_set_by_the_caller_stay(torch_threads: Callable[[int, int], Any]) -> None:
+def test_fewer_threads_set_by_the_caller_stay(torch_threads: Start) -> None:
     import torch
 
-    now = torch_threads(2, 4)
-    assert _concurrency.limit_torch_threads() == now() == 2
+    limit, now = torch_threads(2, 4)
+    assert limit() == now() == 2
     torch.set_num_threads(3)
-    assert _concurrency.limit_torch_threads() == now() == 3
+    assert limit() == now() == 3
 
 
 @pytest.mark.parametrize("parameters", [None, 1000])
 def test_omp_num_threads_counts_instead(
-    torch_threads: Callable[[int, int], Any],
+    torch_threads: Start,
     monkeypatch: pytest.MonkeyPatch,
     parameters: int | None,
 ) -> None:
-    now = torch_threads(16, 4)
+    limit, now = torch_threads(16, 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "16")
-    assert _concurrency.limit_torch_threads(parameters) == now() == 16
+    assert limit(parameters) == now() == 16

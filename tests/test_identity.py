@@ -28,7 +28,7 @@ from sharegptvideo.data import registration
 from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.judges import open_judge
 from sharegptvideo.synthetic import exact, world
-from sharegptvideo.data.sources import synthetic
+from sharegptvideo.data.sources import world_folder
 from sharegptvideo.training.run_dir import TRAINING_VERSION
 
 world.build_world = lambda out, **_: None
@@ -38,7 +38,7 @@ print(json.dumps([
     open_judge("exact").describe(),
     exact.RULES_VERSION,
     registration.TABLES_KEY,
-    synthetic.world_folder().name,
+    world_folder().name,
     built_in().version,
     TRAINING_VERSION,
 ]))
@@ -105,22 +105,23 @@ def test_another_result_needs_a_higher_version(tmp_path: Path) -> None:
 def test_a_pin_notices_a_change_of_the_code(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sharegptvideo.data.sources import release
+    from sharegptvideo.data.sources import tables
     from sharegptvideo.judges.rules import answer_match
 
     (pin,) = (pin for pin in PINS if pin.name == name)
     monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path / "cache"))
-    score, convert = answer_match.judge_statement, release.convert
+    score, convert = answer_match.judge_statement, tables.convert
 
     def generous(case: Any) -> Any:
         return replace(score(case), score=5)
 
-    def shouting(*told: Any) -> Any:
-        row = convert(*told)
+    def shouting(*arguments: Any) -> Any:
+        row = convert(*arguments)
         return row | ({"answer": row["answer"].upper()} if row.get("answer") else {})
 
     monkeypatch.setattr(answer_match, "judge_statement", generous)
-    monkeypatch.setattr(release, "convert", shouting)
+    monkeypatch.setattr(tables, "convert", shouting)
+    monkeypatch.setattr(tables, "converted_block", lambda *_: None)  # else whole blocks at once
     problem = str(compare(pin, tmp_path))
     assert "results changed" in problem
     assert f"raise {pin.constant} in {pin.where} and run `python tests/golden/make.py`" in problem
@@ -160,9 +161,9 @@ def test_a_run_judged_by_former_rules_is_another_run(tmp_path: Path) -> None:
     write_json(tmp_path / "run" / "run.json", _run(FORMER))
     with pytest.raises(UserError) as caught:
         EvalRunDir(tmp_path / "run", _run(now))
-    told = str(caught.value)
-    assert "t.judge.version 1 there, 2 here" in told
-    assert "\n" not in told
+    message = str(caught.value)
+    assert "t.judge.version 1 there, 2 here" in message
+    assert "\n" not in message
 
     for name, judge in (("former", FORMER), ("now", now)):
         write_json(tmp_path / name / "run.json", _run(judge))

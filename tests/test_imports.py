@@ -193,6 +193,40 @@ def test_every_module_is_in_a_room() -> None:
     assert rooms(ROOT / TOP) - set().union(*ORDER) == set()
 
 
+def single_users(graph: Graph, loose: Iterable[str]) -> dict[str, list[str]]:
+    """The loose modules at the top that serve fewer than two packages, each with those it serves.
+
+    A user is a package one level down, or a loose module that is no ground.
+    """
+    users = {
+        module: {package_of(user) for user, used in graph.items() if module in used}
+        for module in loose
+    }
+    return {
+        module: served
+        for module, using in users.items()
+        if len(served := sorted(using - GROUND - {TOP})) < 2
+    }
+
+
+def test_a_loose_module_serves_two_packages() -> None:
+    """A module at the top with one user belongs into that user's room."""
+    loose = {f"{TOP}.{file.stem}" for file in (ROOT / TOP).glob("*.py")}
+    entries = {f"{TOP}.__init__", f"{TOP}.__main__"}
+    assert single_users(ours(), sorted(loose - entries)) == {}
+
+
+def test_a_loose_module_with_one_user_is_named() -> None:
+    graph = {
+        f"{TOP}._io": set(),
+        f"{TOP}._text": {f"{TOP}._io"},
+        f"{TOP}.data.load": {f"{TOP}._io", f"{TOP}._text"},
+        f"{TOP}.data.rows": {f"{TOP}._text"},
+        f"{TOP}.eval.run": {f"{TOP}._io"},
+    }
+    assert single_users(graph, [f"{TOP}._io", f"{TOP}._text"]) == {f"{TOP}._text": [f"{TOP}.data"]}
+
+
 def test_an_arrow_that_points_up_is_named() -> None:
     graph = {f"{TOP}.eval.run": {f"{TOP}.data.load", f"{TOP}._io"}, f"{TOP}.data.load": set()}
     assert wrong_arrows(graph) == []

@@ -221,9 +221,9 @@ def test_words_of_an_error() -> None:
 
 def test_full_disk_is_seen_in_what_libraries_make_of_it() -> None:
     wrapped = RuntimeError("I/O error: No space left on device (os error 28)")
-    behind = ValueError("no table")
-    behind.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
-    for error in (wrapped, behind):
+    caused = ValueError("no table")
+    caused.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
+    for error in (wrapped, caused):
         assert is_full_disk(error)
         with (
             pytest.raises(UserError, match="out: the disk is full; free some") as caught,

@@ -1,4 +1,4 @@
-"""What the README tells people to paste has to run."""
+"""What the README gives people to paste must run."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 
 from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind, differences, folder_lock
-from sharegptvideo.demo.journal import Journal
+from sharegptvideo.demo.run import Journal
 from sharegptvideo.errors import UserError
 
 SETTINGS: dict[str, Any] = {"model": {"name": "a", "endpoint": "http://x"}, "frames": 8}

@@ -48,12 +48,12 @@ def write_index(folder: Path, number: int) -> None:
     index.close()
 
 
-def open_looks(folder: Path, number: int) -> None:  # noqa: ARG001 - as the others
-    from sharegptvideo.data.validate.fingerprint_cache import LookStore
+def open_fingerprints(folder: Path, number: int) -> None:  # noqa: ARG001 - as the others
+    from sharegptvideo.data.validate.fingerprint import FingerprintCache
 
     os.environ["SHAREGPTVIDEO_CACHE"] = str(folder)
-    with LookStore(1) as store:
-        assert store.trouble is None, store.trouble
+    with FingerprintCache(1) as cache:
+        assert cache.problem is None, cache.problem
 
 
 def use(
@@ -72,7 +72,7 @@ def use(
 
 @pytest.mark.parametrize(
     ("action", "table", "rounds"),
-    [(keep_reply, "replies", 60), (write_index, "clips", 20), (open_looks, None, 20)],
+    [(keep_reply, "replies", 60), (write_index, "clips", 20), (open_fingerprints, None, 20)],
 )
 def test_many_processes_make_one_file_at_once(
     tmp_path: Path, action: Callable[[Path, int], None], table: str | None, rounds: int

@@ -15,31 +15,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sharegptvideo"
 
-DIRTY = frozenset(
-    {
-        "build",
-        "cli",
-        "cli/data",
-        "data",
-        "data/sources",
-        "data/stats",
-        "data/validate",
-        "eval",
-        "models",
-        "models/adapters",
-        "reports",
-        "reports/captions",
-        "reports/demo",
-        "reports/leaderboard",
-        "reports/run",
-        "training",
-        "training/families",
-        "training/precompute",
-        "training/sharing",
-    }
-)
-"""Rooms of the package that are not clean yet; a room leaves this list and never comes back."""
-
 NAMES = {
     "found": "what was found, such as `rows` or `paths`",
     "told": "`reported`, or what it is",
@@ -83,10 +58,13 @@ WORDS = {
 """Words of docstrings, comments and messages, as patterns, and what to write instead."""
 
 DATA: Mapping[str, frozenset[str]] = {
+    "data/validate/report.py": frozenset({"sight"}),  # the name of a check
+    "data/validate/validator.py": frozenset({"sight"}),  # that check, and a key of the report
     "cli/doctor.py": frozenset({"mend"}),  # a key of `doctor --json`
     "judges/rules/answer_match.py": frozenset({"nobody", "tells"}),  # a word of answers; a reason
     "judges/rules/claims.py": frozenset({"behind"}),  # a word of answers
     "judges/rules/lexicon.py": frozenset({"tell", "told"}),  # words of answers
+    "reports/validation.py": frozenset({"sight"}),  # a key of report.json
     "synthetic/reading.py": frozenset({"behind", "nobody"}),  # words of answers
     "synthetic/world.py": frozenset({"tell"}),  # a prompt
 }
@@ -187,14 +165,9 @@ def problems_of(room: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("room", [room for room in rooms() if room not in DIRTY])
+@pytest.mark.parametrize("room", rooms())
 def test_words_are_plain(room: str) -> None:
     assert "\n".join(problems_of(room)) == ""
-
-
-def test_the_list_of_rooms_only_shrinks() -> None:
-    assert set(rooms()) >= DIRTY
-    assert [room for room in sorted(DIRTY) if not problems_of(room)] == [], "take them off the list"
 
 
 def test_data_is_still_there() -> None:

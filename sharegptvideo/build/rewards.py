@@ -15,9 +15,12 @@ from sharegptvideo.build.stage import (
     stage_file,
 )
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import Judge, JudgeItem, is_judged
+from sharegptvideo.judges import Judge, JudgeItem, is_judged, verdict_row
 
 __all__ = ["RewardsReport", "score_candidates"]
+
+_OF_VERDICT = ("status", "score", "reason", "reply", "judge", "tokens")
+"""What an answer has of its verdict's row."""
 
 
 @dataclass(slots=True)
@@ -92,18 +95,15 @@ def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progres
         elif row != old:
             log.append(row)
     asked = [_judge_item(row, index) for row in rows.values() for index in _open(row)]
-    pending = {item.id for item in asked}
+    pending = {item.id: item for item in asked}
     left = {item_id: len(_open(row)) for item_id, row in rows.items()}
     started: dict[str, Row] = {}
     try:
         for done, verdict in enumerate(judge.judge(asked) if asked else (), start=1):
-            pending.remove(verdict.id)
+            judged = verdict_row(pending.pop(verdict.id), verdict)
             item_id, _, index = verdict.id.rpartition("#")
             row = started.setdefault(item_id, rows[item_id])
-            answer = row["answers"][int(index)]
-            answer.update(
-                (name, value) for name, value in asdict(verdict).items() if name in answer
-            )
+            row["answers"][int(index)].update({name: judged[name] for name in _OF_VERDICT})
             left[item_id] -= 1
             if not left[item_id]:
                 log.append(started.pop(item_id))
@@ -113,7 +113,8 @@ def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progres
         for row in started.values():  # stopped half-way through an item: what was judged is kept
             log.append(row)
     if pending:
-        raise RuntimeError(f"judge {judge.name} gave no verdict for {len(pending)} of {len(asked)}")
+        count = f"{len(pending)} of {len(asked)}"
+        raise RuntimeError(f"judge {judge.name} gave no verdict for {count}")
     return len(asked)
 
 
@@ -128,8 +129,7 @@ def _row(item: Row, old: Row | None) -> Row:
     )
     known = {answer["text"]: answer for answer in old["answers"]} if old and same else {}
     for text, copies in texts.items():
-        blank = {"text": text, "copies": copies, "status": None, "score": None, "reason": None}
-        blank |= {"reply": None, "judge": None, "tokens": 0}
+        blank = {"text": text, "copies": copies} | dict.fromkeys(_OF_VERDICT) | {"tokens": 0}
         row["answers"].append(known.get(text, blank) | {"copies": copies})
     return row
 

@@ -14,7 +14,7 @@ from typing import Any
 from sharegptvideo._io import read_jsonl
 from sharegptvideo._runs import RunDir, RunKind
 from sharegptvideo.data.load import read_rows
-from sharegptvideo.data.sources.synthetic import world_folder
+from sharegptvideo.data.sources import world_folder
 from sharegptvideo.errors import UserError
 
 __all__ = ["Row", "begin", "latest_rows", "read_questions", "stage_file", "with_captions"]

@@ -56,7 +56,7 @@ _bars: list[Any] = []  # those on the screen
 def make_world(source: str | None, progress: Progress) -> None:
     """Build the built-in world now if `source` is it; its reader would show no bar."""
     if source == "synthetic":
-        from sharegptvideo.data.sources.synthetic import world_folder
+        from sharegptvideo.data.sources import world_folder
 
         world_folder(progress)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,61 +15,31 @@ from sharegptvideo.cli._common import ask, note
 
 __all__ = ["asks_endpoints"]
 
-_PANEL = "Endpoints"
+_option = partial(typer.Option, rich_help_panel="Endpoints")
 
 _Concurrency = Annotated[
-    int,
-    typer.Option(
-        "--concurrency",
-        min=1,
-        help="Calls at once, at most; adapts to what the server bears.",
-        rich_help_panel=_PANEL,
-    ),
+    int, _option("--concurrency", min=1, help="Calls at once, at most; adapts to the server.")
 ]
-_Rpm = Annotated[
-    float | None,
-    typer.Option("--rpm", help="Requests a minute, for each model.", rich_help_panel=_PANEL),
-]
-_Tpm = Annotated[
-    float | None,
-    typer.Option("--tpm", help="Tokens a minute, for each model.", rich_help_panel=_PANEL),
-]
+_Rpm = Annotated[float | None, _option("--rpm", help="Requests a minute, for each model.")]
+_Tpm = Annotated[float | None, _option("--tpm", help="Tokens a minute, for each model.")]
 _MaxCost = Annotated[
     float | None,
-    typer.Option(
+    _option(
         "--max-cost",
         help="US dollars. Asks before a run that may cost more, and stops before it does, with"
         " all answers kept.",
-        rich_help_panel=_PANEL,
     ),
 ]
 _Prices = Annotated[
-    Path | None,
-    typer.Option(
-        "--prices", help="Price table (YAML) before the built-in one.", rich_help_panel=_PANEL
-    ),
+    Path | None, _option("--prices", help="Price table (YAML) before the built-in one.")
 ]
-_Yes = Annotated[
-    bool,
-    typer.Option(
-        "--yes", help="Do not ask: go on until --max-cost is reached.", rich_help_panel=_PANEL
-    ),
-]
+_Yes = Annotated[bool, _option("--yes", help="Do not ask: go on until --max-cost is reached.")]
 _NoCache = Annotated[
-    bool,
-    typer.Option(
-        "--no-cache",
-        help="Ask anew what was asked before, and keep no answers.",
-        rich_help_panel=_PANEL,
-    ),
+    bool, _option("--no-cache", help="Ask anew what was asked before, and keep no answers.")
 ]
 _BatchApi = Annotated[
     bool,
-    typer.Option(
-        "--batch-api",
-        help="Verdicts by the endpoint's Batch API: cheaper, within a day.",
-        rich_help_panel=_PANEL,
-    ),
+    _option("--batch-api", help="Verdicts by the endpoint's Batch API: cheaper, within a day."),
 ]
 
 

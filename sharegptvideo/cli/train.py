@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +17,7 @@ from sharegptvideo.cli._common import (
 )
 
 if TYPE_CHECKING:
-    from sharegptvideo._concurrency import Progress
-    from sharegptvideo.eval import SampleEvaluation
-    from sharegptvideo.training.recipes import Evaluation, Recipe
+    from sharegptvideo.training.recipes import Recipe
 
 __all__ = ["app"]
 
@@ -107,7 +104,7 @@ def validate(
 ) -> None:
     """Check a recipe's keys, values and dataset name, and print it with its defaults.
 
-    Model, data and clips are looked for by `train run --dry-run`.
+    `train run --dry-run` checks model, data and clips too.
 
     Example: sharegptvideo train validate my_sft.yaml optimisation.epochs=2
     """
@@ -126,7 +123,7 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Tell what it would take and what is missing; train nothing."
+            "--dry-run", help="Show what it would take and what is missing; train nothing."
         ),
     ] = False,
     gpus: Annotated[
@@ -168,12 +165,9 @@ def run(
     for loaded in recipes:
         with progress_bar() as progress:
             make_world(loaded.data.source, progress)
-            result = run_recipe(
-                loaded,
-                progress=progress,
-                report=note,
-                evaluator=_evaluator(loaded.eval, progress) if loaded.eval else None,
-            )
+            if loaded.eval and any(task.startswith("synthetic") for task in loaded.eval.tasks):
+                make_world(loaded.eval.source or "synthetic", progress)
+            result = run_recipe(loaded, progress=progress, report=note)
         if rank_of_environment() != 0:
             continue  # the first process of a launch speaks for all
         if result.already_done:
@@ -186,16 +180,6 @@ def run(
         print_figures(_of_steps(figures), as_json=as_json)
 
 
-def _evaluator(settings: Evaluation, progress: Progress) -> SampleEvaluation:
-    """Who asks and judges while the model is in training."""
-    from sharegptvideo.eval import SampleEvaluation
-
-    if any(task.startswith("synthetic") for task in settings.tasks):
-        make_world(settings.source or "synthetic", progress)
-    # In a log, each evaluation's figures are a line; how they come about would be four more.
-    return SampleEvaluation.of(settings, progress=progress if sys.stderr.isatty() else None)
-
-
 def _dry_run(
     recipes: list[Recipe], gpus: str | None, utilisation: float | None, *, as_json: bool
 ) -> None:
@@ -206,29 +190,29 @@ def _dry_run(
     with progress_bar() as progress:
         for recipe in recipes:
             make_world(recipe.data.source, progress)
-        found = dry_run_steps(
+        outcomes = dry_run_steps(
             recipes, wanted, utilisation=utilisation or UTILISATION, progress=progress
         )
     if as_json:
-        print_json(_of_steps([dry_run_figures(one) for one in found]))
-    for number, one in enumerate(() if as_json else found):
+        print_json(_of_steps([dry_run_figures(one) for one in outcomes]))
+    for number, one in enumerate(() if as_json else outcomes):
         if number:
             typer.echo()
         for line in dry_run_lines(one):
             typer.echo(line)
-    if any(one.problems for one in found):
+    if any(one.problems for one in outcomes):
         raise typer.Exit(1)
 
 
-def _of_steps(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """What was found of each step, under its name where there are several."""
-    if len(found) == 1:
-        return found[0]
-    return {Path(figures["output"]).name: figures for figures in found}
+def _of_steps(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of each step, under its name where there are several."""
+    if len(steps) == 1:
+        return steps[0]
+    return {Path(figures["output"]).name: figures for figures in steps}
 
 
 def _about(text: str) -> str:
-    """The first sentence of a recipe's opening comment."""
+    """Return the first sentence of a recipe's opening comment."""
     lines = []
     for line in text.splitlines():
         words = line.removeprefix("#").strip()

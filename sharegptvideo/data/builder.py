@@ -1,4 +1,4 @@
-"""The `datasets` builder behind `load_dataset` and the registered name "sharegptvideo".
+"""The `datasets` builder of `load_dataset` and the registered name "sharegptvideo".
 
 Only imported once `datasets` is needed. Map-style and streaming read through
 `media_paths.tables_of`, like everything else.
@@ -21,11 +21,12 @@ from datasets.iterable_dataset import ArrowExamplesIterable
 from sharegptvideo._io import os_errors
 from sharegptvideo.data import schema
 from sharegptvideo.data.media_paths import MediaPaths, media_paths, tables_of
-from sharegptvideo.data.sources import ReadReport, Source, on_error_of, open_source
+from sharegptvideo.data.sources import OnError, ReadReport, Source, on_error_of, open_source
 from sharegptvideo.data.sources.base import Part, table_rows
+from sharegptvideo.data.sources.parquet import ParquetSource
 from sharegptvideo.errors import UserError
 
-__all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]
+__all__ = ["OneReading", "SharegptvideoBuilder", "SharegptvideoConfig"]
 
 _CACHE_FIX = "make room, or name another place: SHAREGPTVIDEO_CACHE, cache_dir= in datasets"
 
@@ -47,7 +48,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
         return isinstance(other, SharegptvideoConfig) and vars(self) == vars(other)
 
     def open(self, *, streaming: bool = False) -> Source:
-        """The source that the options name."""
+        """Return the source that the options name."""
         return open_source(
             schema.config_of(self.name),
             self.data_dir,
@@ -56,7 +57,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
         )
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
-        """The name of the cached table: it changes with the files' fingerprints.
+        """Return the name of the cached table: it changes with the files' fingerprints.
 
         `media` takes no part: paths are looked up each time and never cached, and neither is
         what `require_media` leaves out.
@@ -125,15 +126,19 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         config = schema.config_of(self.config.name)
         report = ReadReport()
         try:
-            tables = tables_of(config, source, split, media, self.config.on_error, report, parts)
+            on_error = on_error_of(self.config.on_error)
+            if self._reading is None:
+                tables = tables_of(config, source, split, media, on_error, report, parts)
+            else:
+                tables = self._reading.tables(config, source, split, on_error, report)
             for number, table in enumerate(tables):
                 yield Key(0, number), table
         finally:
             self.report.merge(report)
-            if not self._preparing:
+            if self._reading is None:
                 report.warn()
 
-    _preparing = False
+    _reading: OneReading | None = None  # while the table is written
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Write the table unless it is cached.
@@ -146,7 +151,7 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
             try:
                 super().download_and_prepare(*args, **kwargs)
             except DatasetGenerationError as error:
-                # What the user can mend, or a full disk, is not the table's fault.
+                # What the user can fix, or a full disk, is not the table's fault.
                 if isinstance(error.__cause__, UserError | OSError):
                     raise error.__cause__ from None
                 raise
@@ -154,15 +159,15 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         self.report = ReadReport()
-        self._preparing = True
+        self._reading = OneReading()
         try:
             super()._download_and_prepare(*args, **kwargs)
         finally:
-            self._preparing = False
+            self._reading = None
         self.report.save(self._output_dir)
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
-        """The table of a split, or of all; warns of what was left out when it was written."""
+        """Return the table of a split, or of all; warn of what was left out of it."""
         dataset = super().as_dataset(*args, **kwargs)
         self.report.warn()
         return dataset
@@ -206,6 +211,48 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         return datasets.IterableDataset(rows, info=info, split=splits_generator.name)
 
 
+class OneReading:
+    """The tables of all splits from one reading of a source.
+
+    Those of splits that are written later wait in memory, since `validation` is a hundredth of the
+    rows. Where they are more than `limit` bytes, they are dropped and read again.
+    """
+
+    def __init__(self, limit: int = 64 << 20) -> None:
+        self._limit = limit
+        self._waiting: dict[str, list[pa.Table]] = {}
+
+    def tables(
+        self,
+        config: schema.Config,
+        source: Source,
+        split: str,
+        on_error: OnError,
+        report: ReadReport,
+    ) -> Iterator[pa.Table]:
+        """Yield the tables of the next split.
+
+        Raises:
+            UserError: as `Source.tables`.
+        """
+        if split in self._waiting:
+            yield from self._waiting.pop(split)
+            return
+        splits = source.splits(config)
+        # Parquet has a file for each split.
+        later = () if isinstance(source, ParquetSource) else splits[splits.index(split) + 1 :]
+        waiting: dict[str, list[pa.Table]] = {name: [] for name in later}
+        size = 0
+        for name, table in source.tables(config, [split, *later], on_error, report):
+            if name == split:
+                yield table
+            elif size <= self._limit:
+                waiting[name].append(table)
+                size += table.nbytes
+        if size <= self._limit:
+            self._waiting = waiting
+
+
 class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above
     """A stream of tables whose values have their types already, read once for all of its parts.
 
@@ -239,7 +286,7 @@ class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above
             yield key, table
 
     def _rest(self) -> Iterator[tuple[Key, pa.Table]]:
-        """The tables from where the state says that a reader left off."""
+        """Yield the tables from where the state says that a reader left off."""
         done: int = self._state_dict["shard_example_idx"] if self._state_dict else 0
         for key, table in self.generate_tables_fn(**self.kwargs):
             if done < len(table):
@@ -255,7 +302,7 @@ class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above
         return self._like(super().shard_data_sources(*args, **kwargs))
 
     def reshard_data_sources(self) -> TypedTables:
-        """The same parts: they are as small as they get."""
+        """Return itself: its parts are as small as they get."""
         return self
 
     def _like(self, other: ArrowExamplesIterable) -> TypedTables:

@@ -1,4 +1,4 @@
-"""Which rows of a config have their clip, in total, by source and by split."""
+"""Media availability: which rows of a config have their clip, in total, by source and by split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sharegptvideo._concurrency import Progress
+from sharegptvideo._concurrency import Progress, no_progress
 from sharegptvideo.data.media_paths import rows_of
 from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import ReadReport, Row, open_source
@@ -14,7 +14,7 @@ from sharegptvideo.data.sources.rows import source_of
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.index import MediaIndex
 
-__all__ = ["Count", "Coverage", "cover"]
+__all__ = ["Count", "MediaAvailability", "media_availability"]
 
 
 _STEP = 1000
@@ -23,11 +23,11 @@ _THERE, _MISSING, _UNREADABLE, _AMBIGUOUS = "there", "missing", "unreadable", "a
 
 @dataclass(slots=True)
 class Count:
-    """Rows by what became of their clip; they add up to `rows`.
+    """Rows by the state of their clip; the states add up to `rows`.
 
     Attributes:
         rows: all.
-        there: with a clip that can be read, as far as the index tells.
+        there: with a clip that can be read, according to the index.
         missing: whose clip is not in the folder.
         unreadable: whose clip is there and broken.
         ambiguous: whose name fits two clips equally well.
@@ -48,14 +48,14 @@ class Count:
 
 
 @dataclass(slots=True)
-class Coverage:
-    """The rows of one config held against one media folder.
+class MediaAvailability:
+    """The rows of one config compared with one media folder.
 
     Attributes:
         config: its name.
         total: over all splits.
         by_source: by the set that the video is from, in order of first appearance; "unknown"
-            where neither row nor name tells.
+            where neither row nor name says so.
         by_split: by split.
         videos: how many different videos the rows name.
         missing: the videos that are not there, each once, in order.
@@ -75,7 +75,7 @@ class Coverage:
     report: ReadReport = field(default_factory=ReadReport)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without the report."""
+        """Return plain JSON values, without the report."""
         return {
             **asdict(self.total),
             "videos": self.videos,
@@ -87,15 +87,15 @@ class Coverage:
         }
 
 
-def cover(
+def media_availability(
     name: str,
     source: str | os.PathLike[str] | None,
     media: MediaIndex,
     *,
     on_error: str = "raise",
     progress: Progress | None = None,
-) -> Coverage:
-    """Hold the rows of every split of config `name` against the clips of an index.
+) -> MediaAvailability:
+    """Compare the rows of every split of config `name` with the clips of an index.
 
     Clips are found by the rules of `MediaFolder.resolve`. `source` and `on_error` are those of
     `load_dataset`; `progress` is called with (rows read, 0, name).
@@ -103,48 +103,48 @@ def cover(
     Raises:
         UserError: no such config or source, a row that breaks the schema.
     """
+    progress = progress or no_progress
     config = config_of(name)
     opened = open_source(config, source)
-    found = Coverage(name)
+    availability = MediaAvailability(name)
     states: dict[str, str] = {}
     for split in opened.splits(config):
-        in_split = found.by_split.setdefault(split, Count())
+        in_split = availability.by_split.setdefault(split, Count())
         part = ReadReport()
         for row in rows_of(config, opened, split, None, on_error, part):
             video = row["video"]
             if video is not None and video not in states:
-                states[video] = _state(video, media, found)
+                states[video] = _state(video, media, availability)
             state = "no_video" if video is None else states[video]
-            of_source = found.by_source.setdefault(_source(config, row), Count())
-            for count in (found.total, in_split, of_source):
+            of_source = availability.by_source.setdefault(_source(config, row), Count())
+            for count in (availability.total, in_split, of_source):
                 count.add(state)
-            if progress and found.total.rows % _STEP == 0:
-                progress(found.total.rows, 0, name)
-        found.report.merge(part)
-    found.videos = len(states)
-    if progress:
-        progress(found.total.rows, found.total.rows, name)
-    return found
+            if availability.total.rows % _STEP == 0:
+                progress(availability.total.rows, 0, name)
+        availability.report.merge(part)
+    availability.videos = len(states)
+    progress(availability.total.rows, availability.total.rows, name)
+    return availability
 
 
-def _state(video: str, media: MediaIndex, found: Coverage) -> str:
+def _state(video: str, media: MediaIndex, availability: MediaAvailability) -> str:
     try:
         path = media.folder.locate(video)
     except MediaError as error:
-        found.ambiguous[video] = str(error).removeprefix(f"{media.root}: ")
+        availability.ambiguous[video] = str(error).removeprefix(f"{media.root}: ")
         return _AMBIGUOUS
     if path is None:
-        found.missing.append(video)
+        availability.missing.append(video)
         return _MISSING
     cause = media.errors.get(path)
     if cause is None:
         return _THERE
-    found.unreadable[video] = f"{path}: {cause}"
+    availability.unreadable[video] = f"{path}: {cause}"
     return _UNREADABLE
 
 
 def _source(config: Config, row: Row) -> str:
-    """The row's own column; a test set is one source; else what the video's name tells."""
+    """Return the row's own column, the source that a test set is, or what the video's name says."""
     if "source" in row:
         return str(row["source"])
     if config.is_task:

@@ -9,10 +9,11 @@ from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._text import magnitude, percent, points
-from sharegptvideo.demo.journal import Findings
 from sharegptvideo.demo.scales import DemoScale
 
-__all__ = ["STEPS", "Demo", "Display", "Step"]
+__all__ = ["STEPS", "Demo", "Display", "Findings", "Step"]
+
+Findings = dict[str, Any]
 
 TASKS = ("synthetic_qa", "synthetic_ood_qa")
 
@@ -189,7 +190,7 @@ def _describe_candidates(findings: Findings) -> str:
 
 def _rewards(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.build import score_candidates
-    from sharegptvideo.demo.agreement import agreement_on_rewards
+    from sharegptvideo.demo.exact_state import agreement_on_rewards
     from sharegptvideo.judges import open_judge
 
     judge = open_judge("answer-match")
@@ -222,8 +223,7 @@ def _describe_pairs(findings: Findings) -> str:
 
 
 def _evaluate(demo: Demo, display: Display) -> Findings:
-    from sharegptvideo.demo.agreement import agreement_on_runs
-    from sharegptvideo.demo.exact_judge import ExactStateJudge
+    from sharegptvideo.demo.exact_state import ExactStateJudge, agreement_on_runs
     from sharegptvideo.eval import judge_predictions, run_evaluation
     from sharegptvideo.reports.demo.comparison import compare_models
 

@@ -6,10 +6,9 @@
 """
 
 from sharegptvideo.endpoint.budget import Estimate
-from sharegptvideo.endpoint.client import ChatClient
+from sharegptvideo.endpoint.client import ChatClient, in_parallel
 from sharegptvideo.endpoint.messages import Message, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, find_endpoint
-from sharegptvideo.endpoint.parallel import in_parallel
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
 
 __all__ = [

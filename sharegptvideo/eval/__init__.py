@@ -1,33 +1,50 @@
-"""The benchmark: answer, judge and score; tasks, comparison of runs, and the statistics."""
+"""The benchmark: answer, judge and score; tasks, comparison of runs and judges, attacks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sharegptvideo.eval.agreement import compare_judges
+    from sharegptvideo.eval.answer import answer_questions
+    from sharegptvideo.eval.attack import attack_judge
     from sharegptvideo.eval.comparison import compare_runs
-    from sharegptvideo.eval.during import SampleEvaluation
+    from sharegptvideo.eval.judge import judge_answers
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
-    from sharegptvideo.eval.tasks import Task, list_tasks, load_task
+    from sharegptvideo.eval.sample import SampleEvaluation
+    from sharegptvideo.eval.score import score_answers
+    from sharegptvideo.eval.tasks import Task, list_tasks, load_questions, load_task
 
 __all__ = [
     "SampleEvaluation",
     "Task",
+    "answer_questions",
+    "attack_judge",
+    "compare_judges",
     "compare_runs",
+    "judge_answers",
     "judge_predictions",
     "list_tasks",
+    "load_questions",
     "load_task",
     "run_evaluation",
+    "score_answers",
 ]
 
 _HOME = {
-    "SampleEvaluation": "during",
+    "SampleEvaluation": "sample",
     "Task": "tasks",
+    "answer_questions": "answer",
+    "attack_judge": "attack",
+    "compare_judges": "agreement",
     "compare_runs": "comparison",
+    "judge_answers": "judge",
     "judge_predictions": "run",
     "list_tasks": "tasks",
+    "load_questions": "tasks",
     "load_task": "tasks",
     "run_evaluation": "run",
+    "score_answers": "score",
 }
 
 

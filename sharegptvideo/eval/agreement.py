@@ -24,6 +24,7 @@ from sharegptvideo.eval.statistics import (
     clustered_mean,
     clustered_share,
     paired_difference,
+    plain_mean,
     resampled_weights,
 )
 
@@ -356,7 +357,7 @@ def member_agreement(judgements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "panel": {
             "members": [_member(number, name, votes) for number, name in enumerate(names)],
             "n_all_scored": len(whole),
-            "unanimous": _mean([float(right in (0, len(names))) for right in rights]),
+            "unanimous": plain_mean([float(right in (0, len(names))) for right in rights]),
             "fleiss_kappa": fleiss_kappa(np.stack([rights, len(names) - rights], axis=1)),
             "pairs": [_pair(a, b, names, table) for a, b in combinations(range(len(names)), 2)],
         }
@@ -393,8 +394,8 @@ def _member(number: int, name: str, votes: Sequence[Mapping[str, Any]]) -> dict[
     return {
         "name": name,
         "n_scored": len(scored),
-        "accuracy": _mean([float(member["correct"]) for member in scored]),
-        "score": _mean(scores),
+        "accuracy": plain_mean([float(member["correct"]) for member in scored]),
+        "score": plain_mean(scores),
         "n_outvoted": sum(
             row["status"] == "scored" and vote is not None and vote != row["correct"]
             for row, member in zip(votes, given, strict=True)
@@ -412,10 +413,6 @@ def _pair(
         "first": names[a],
         "second": names[b],
         "n": len(both),
-        "agreement": _mean([float(one == other) for one, other in both]),
+        "agreement": plain_mean([float(one == other) for one, other in both]),
         "kappa": kappa(first, second) if both else None,
     }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -1,4 +1,4 @@
-"""Answer: from the questions of a task to predictions.jsonl, failures kept.
+"""The first verb: answer the questions of a task into predictions.jsonl, failures kept.
 
 All questions of a clip go to the model together, so that it can read the clip once for all of
 them; meanwhile threads decode the next clips.
@@ -100,7 +100,7 @@ def estimate_answers(
     frames: int,
     max_new_tokens: int,
 ) -> Estimate:
-    """What the answers that `log` lacks will cost; nothing where the model costs nothing."""
+    """Estimate the cost of the answers that `log` lacks; zero where the model costs nothing."""
     prompts = [task.render(question.question) for question in _pending(questions, log)]
     params = SamplingParams(max_new_tokens=max_new_tokens)
     return model.estimate(prompts, frames=frames, params=params)

@@ -22,6 +22,7 @@ from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
 from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
+from sharegptvideo.eval.statistics import plain_mean
 from sharegptvideo.judges import Judge
 from sharegptvideo.judges.rules.text import plain
 from sharegptvideo.models.base import Question
@@ -300,16 +301,12 @@ def _figures(
     return {
         "n": len(questions),
         "n_scored": len(scored),
-        "right": _mean([float(row["correct"]) for row in scored]),
-        "score": _mean([score for score in scores if score is not None]),
-        "won": _mean(won),
+        "right": plain_mean([float(row["correct"]) for row in scored]),
+        "score": plain_mean([score for score in scores if score is not None]),
+        "won": plain_mean(won),
     }
 
 
 def _score(verdicts: Mapping[str, Mapping[str, Any]], question: Question) -> float | None:
     row = verdicts.get(question.key)
     return row["score"] if row is not None and row["status"] == "scored" else None
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -9,6 +9,7 @@ from typing import Any
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import read_run
+from sharegptvideo.eval.score import outcome
 from sharegptvideo.eval.statistics import (
     bootstrap_interval,
     holm,
@@ -29,17 +30,9 @@ def read_outcomes(run: Path) -> Outcomes:
     for _, row in read_jsonl(run / "predictions.jsonl"):
         outcomes.setdefault(row["task"], {})[row["id"]] = (
             row["video"],
-            _value(row, verdicts.get((row["task"], row["id"]))),
+            outcome(row, verdicts.get((row["task"], row["id"])))[0],
         )
     return outcomes
-
-
-def _value(prediction: dict[str, Any], verdict: dict[str, Any] | None) -> float | None:
-    if prediction["status"] != "ok":
-        return 0.0
-    if verdict is None or verdict["status"] != "scored":
-        return None
-    return float(verdict["correct"])
 
 
 def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:

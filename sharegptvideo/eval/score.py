@@ -18,7 +18,7 @@ from sharegptvideo.eval.statistics import (
 from sharegptvideo.judges import Judge
 from sharegptvideo.models.base import Question
 
-__all__ = ["MISSING_CLIP", "score_answers", "score_task"]
+__all__ = ["MISSING_CLIP", "outcome", "score_answers", "score_task"]
 
 # How a failed prediction's `error` begins where its clip was not found; the name follows.
 MISSING_CLIP = "missing clip "
@@ -102,7 +102,7 @@ def score_task(
     ids = [str(row["id"]) for row in rows]
     if len(set(ids)) != len(ids):
         raise ValueError(f"question {Counter(ids).most_common(1)[0][0]!r} is asked twice")
-    outcomes = [_outcome(key, predictions, judgements, lowest_score) for key in ids]
+    outcomes = [outcome(predictions.get(key), judgements.get(key), lowest_score) for key in ids]
     videos = [row["video"] for row in rows]
     failed = [key for key in ids if not _answered(predictions.get(key))]
     unscored = sum(right is None for right, _ in outcomes)
@@ -132,17 +132,20 @@ def _answered(prediction: Row | None) -> bool:
     return prediction is not None and prediction["status"] == "ok"
 
 
-def _outcome(
-    key: str, predictions: Mapping[str, Row], judgements: Mapping[str, Row], lowest: float
+def outcome(
+    prediction: Row | None, verdict: Row | None, lowest_score: float = 1.0
 ) -> tuple[float | None, float | None]:
-    """(right 1.0 or wrong 0.0, score), both None where unscored."""
-    if not _answered(predictions.get(key)):
-        return 0.0, lowest
-    verdict = judgements.get(key)
+    """Return (right 1.0 or wrong 0.0, score) of an answer: both None where it is unscored.
+
+    Raises:
+        ValueError: the verdict is scored but does not say whether the answer is correct.
+    """
+    if not _answered(prediction):
+        return 0.0, lowest_score
     if verdict is None or verdict["status"] != "scored":
         return None, None
     if verdict["correct"] is None:
-        raise ValueError(f"the judgement of {key!r} is scored but does not say whether correct")
+        raise ValueError(f"a scored judgement does not say whether correct: {dict(verdict)}")
     score = verdict["score"]
     return float(verdict["correct"]), None if score is None else float(score)
 

@@ -37,6 +37,7 @@ __all__ = [
     "holm",
     "minimum_detectable_difference",
     "paired_difference",
+    "plain_mean",
     "resampled_weights",
 ]
 
@@ -74,6 +75,11 @@ class Difference:
     n: int
     n_clusters: int
     n_changed: int
+
+
+def plain_mean(values: Sequence[float]) -> float | None:
+    """Return the mean of some numbers; None of none."""
+    return sum(values) / len(values) if values else None
 
 
 def clustered_mean(values: ArrayLike, clusters: Sequence[object]) -> Estimate:

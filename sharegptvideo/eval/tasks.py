@@ -311,11 +311,13 @@ def _annotation_files(
 def _read_annotations(
     task: Task, reader: str, questions: Path, mapping: Path | None
 ) -> Iterator[Row]:
-    from sharegptvideo.data.sources.activitynet import read_activitynet
-    from sharegptvideo.data.sources.msrvtt import read_msrvtt
-    from sharegptvideo.data.sources.msvd import read_msvd
+    from sharegptvideo.data.sources.original_rows import (
+        read_activitynet,
+        read_msrvtt,
+        read_msvd,
+        read_tgif_frameqa,
+    )
     from sharegptvideo.data.sources.plain import read_plain
-    from sharegptvideo.data.sources.tgif import read_tgif_frameqa
 
     match reader:
         case "msvd":
@@ -359,7 +361,7 @@ def media_folder(task: Task, data_dir: Path | None, media: Path | None) -> Path 
         return media or data_dir
     if not task.config.startswith("synthetic"):
         return None
-    from sharegptvideo.data.sources.synthetic import world_folder
+    from sharegptvideo.data.sources import world_folder
 
     return world_folder()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +75,9 @@ class Verdict:
     contradiction: bool | None = None
 
 
+_FIELDS = tuple(each.name for each in fields(Verdict))
+
+
 class Judge(ABC):
     """Anything that turns items into verdicts: subclasses say how, and what it needs."""
 
@@ -102,7 +105,7 @@ class Judge(ABC):
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield one verdict for each item, as they are done, in any order."""
 
-    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:  # noqa: ARG002 - for those that cost
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:  # noqa: ARG002 - for those that cost
         """Return what verdicts on these items will take; asks nothing."""
         return Estimate()
 
@@ -121,7 +124,10 @@ def judge_items(judge: Judge, items: Sequence[JudgeItem]) -> Iterator[tuple[Judg
 
 def verdict_row(item: JudgeItem, verdict: Verdict) -> dict[str, Any]:
     """Return the row of judgements.jsonl for a verdict, with the hash of the texts it is on."""
-    return {"id": item.id, "task": item.task} | asdict(verdict) | {"item_hash": item.hash}
+    row = {"id": item.id, "task": item.task}
+    # Not `asdict`, which would copy the judge's description for every verdict.
+    row |= {name: getattr(verdict, name) for name in _FIELDS}
+    return row | {"item_hash": item.hash}
 
 
 def is_judged(row: Mapping[str, Any]) -> bool:

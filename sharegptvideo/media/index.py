@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharegptvideo._concurrency import Progress, available_cores
+from sharegptvideo._concurrency import Progress, available_cores, no_progress
 from sharegptvideo._io import cache_folder, os_error_words, os_errors
 from sharegptvideo._sqlite import (
     Layout,
@@ -108,6 +108,7 @@ class Stored:
         return same and status.st_mtime_ns == self.mtime_ns
 
 
+@dataclass(frozen=True, slots=True)
 class MediaIndex:
     """The clips of a media folder, as they were at the time of `index_media`.
 
@@ -122,23 +123,14 @@ class MediaIndex:
         removed: how many were in the index and are gone.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        file: Path,
-        clips: list[ListedClip],
-        errors: dict[str, str],
-        opened: int,
-        removed: int,
-    ) -> None:
-        self.root = root
-        self.file = file
-        self.folder = MediaFolder(root, clips)
-        self.errors = errors
-        self.videos = sum(clip.is_file for clip in clips)
-        self.frame_folders = len(clips) - self.videos
-        self.opened = opened
-        self.removed = removed
+    root: Path
+    file: Path
+    folder: MediaFolder
+    errors: dict[str, str]
+    videos: int
+    frame_folders: int
+    opened: int
+    removed: int
 
     def __len__(self) -> int:
         return self.videos + self.frame_folders
@@ -179,7 +171,7 @@ def index_media(
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder of media")
-    show = progress or (lambda _done, _total, _what: None)
+    show = progress or no_progress
     count = workers or available_cores()
     try:
         return _update(_open_index(folder), folder, count, fresh, show, now)
@@ -218,7 +210,17 @@ def _update(
         gone = stored.keys() - scan.paths
         if gone:
             index.write([], gone)
-        return MediaIndex(root, index.path, scan.clips, scan.errors, len(scan.changed), len(gone))
+        videos = sum(clip.is_file for clip in scan.clips)
+        return MediaIndex(
+            root=root,
+            file=index.path,
+            folder=MediaFolder(root, scan.clips),
+            errors=scan.errors,
+            videos=videos,
+            frame_folders=len(scan.clips) - videos,
+            opened=len(scan.changed),
+            removed=len(gone),
+        )
 
 
 class _Scan:

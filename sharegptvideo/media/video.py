@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VideoFacts",
+    "decoded_frames",
     "describe_video",
     "orientation",
     "sample_video",
@@ -268,7 +269,7 @@ def describe_video(path: Path, name: str) -> VideoFacts:
             if is_cut_short(file):
                 damage.add("the file is cut short")
         with clip.open() as (container, stream):
-            frame = next(_frames(_packets(container, stream, damage), stream, damage), None)
+            frame = next(decoded_frames(_packets(container, stream, damage), stream, damage), None)
             if frame is None:
                 raise MediaError(
                     f"{name}: no frame can be decoded ({str(damage) or 'it holds none'})"
@@ -296,7 +297,7 @@ def timed_frames(path: Path, name: str, damage: list[str]) -> Iterator[tuple[flo
     causes = _Damage()
     start = None
     with _Clip(name, path).open() as (container, stream):
-        frames = _frames(_packets(container, stream, causes), stream, causes)
+        frames = decoded_frames(_packets(container, stream, causes), stream, causes)
         for number, frame in enumerate(frames):
             untimed = number / float(stream.average_rate or 25)
             time = untimed if frame.time is None else frame.time
@@ -329,7 +330,7 @@ def _sample(clip: _Clip, n: int, damage: _Damage) -> tuple[_Picker, int]:
             if _pick_by_seeking(container, stream, index, picker):
                 return picker, index.count
         elif index.packets:
-            done = _pick(_frames(index.packets, stream, damage), index.count, n)
+            done = _pick(decoded_frames(index.packets, stream, damage), index.count, n)
     picker, count = done or _decode_again(clip, index.count, n, damage)
     if not count:
         cause = str(damage) or "it holds none"
@@ -343,7 +344,7 @@ def _decode_again(clip: _Clip, count: int, n: int, damage: _Damage) -> tuple[_Pi
     with clip.open() as (container, stream):
         # What stops the reading was noted when the index was read.
         packets = _packets(container, stream, _Damage())
-        return _pick(_frames(packets, stream, damage), count, n)
+        return _pick(decoded_frames(packets, stream, damage), count, n)
 
 
 def _pick(frames: Iterator[_Frame], expected: int, n: int) -> tuple[_Picker, int]:
@@ -385,7 +386,7 @@ def _read_index(
     return index
 
 
-def _frames(
+def decoded_frames(
     packets: Iterable[_Packet | None], stream: av.video.VideoStream, damage: _Damage
 ) -> Iterator[_Frame]:
     """Yield every frame that decodes; other packets are noted and skipped, as players do."""
@@ -448,7 +449,7 @@ def _stretch(
         return
     damage = _Damage()
     place = bisect.bisect_left(index.pts, key)
-    for frame in _frames(_packets(container, stream, damage), stream, damage):
+    for frame in decoded_frames(_packets(container, stream, damage), stream, damage):
         if damage.causes or frame.pts is None:
             return
         if frame.pts < key:

@@ -1,4 +1,4 @@
-"""What `compare_judges` found, as a JSON file and a picture."""
+"""The page of `eval agreement`: how far two judges agree, with the figures as JSON and a PNG."""
 
 from __future__ import annotations
 
@@ -7,96 +7,199 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import os_errors, write_json
-from sharegptvideo.errors import UserError
+from sharegptvideo._text import plural, points
+from sharegptvideo.reports.charts import (
+    Axis,
+    Dot,
+    Group,
+    Line,
+    Mark,
+    line_chart,
+    round_ticks,
+    row_chart,
+)
+from sharegptvideo.reports.parts import Cell, Figure, Page, Part, Section, Table, Value
+from sharegptvideo.reports.png import write_png
 
 __all__ = ["save_agreement"]
 
-_INK, _FIRST, _SECOND = "#1f2933", "#c8691c", "#2b5fc4"
+_FIRST, _SECOND = "orange", "blue"
+_HINT = "free some space or give another --out"
 
 
-def save_agreement(found: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write agreement.json and agreement.png to the folder `out`; returns their paths.
+def save_agreement(agreement: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write agreement.json, agreement.png and index.html to `out`; returns their paths.
 
     Raises:
-        UserError: matplotlib is not installed, or `out` cannot be written.
+        UserError: `out` cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError(
-            "the plot needs matplotlib: pip install matplotlib, or leave out --out"
-        ) from error
-    with os_errors(out, "free some space or give another --out", action="made"):
+    with os_errors(out, _HINT, action="made"):
         out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "agreement.json", found)
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_shift(left, found)
-    _draw_calibration(right, found)
-    temporary = out / ".agreement.png.tmp"
-    figure.savefig(temporary, format="png", dpi=130)
-    temporary.replace(out / "agreement.png")
-    return [out / "agreement.json", out / "agreement.png"]
+    paths = [out / name for name in ("agreement.json", "agreement.png", "index.html")]
+    figures = [_shift(agreement), *_calibration(agreement["all"], agreement["scores"])]
+    with os_errors(out, _HINT):
+        write_json(paths[0], agreement)
+        write_png(paths[1], figures)
+        _page(agreement, figures).write(paths[2])
+    return paths
 
 
-def _draw_shift(axes: Any, found: Mapping[str, Any]) -> None:
-    """Accuracy by each judge with its interval, a line a task."""
-    tasks = {name: task for name, task in found["tasks"].items() if task["n"]}
-    for row, task in enumerate(tasks.values()):
-        for side, colour, offset in zip(task["accuracy"], (_FIRST, _SECOND), (-1, 1), strict=True):
-            ends = side["ci95"] or (side["value"], side["value"])
-            height = row + 0.08 * offset
-            axes.plot([100 * end for end in ends], [height] * 2, color=colour, linewidth=2)
-            axes.plot(100 * side["value"], height, "o", color=colour, markersize=7)
-    axes.set_yticks(range(len(tasks)), list(tasks))
-    axes.set_ylim(len(tasks) - 0.4, -0.6)
-    axes.set_xlabel("answers called right, %, with 95 % intervals by video")
-    for side, colour in (("first", _FIRST), ("second", _SECOND)):
-        axes.plot([], [], "o", color=colour, label=f"{side}: {_judge(found[side])}")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), frameon=False, ncols=1)
-    _tidy(axes)
+def _page(agreement: Mapping[str, Any], figures: list[Figure]) -> Page:
+    first, second = agreement["first"], agreement["second"]
+    whole = agreement["all"]
+    charts: list[Part] = [*figures]
+    if len(figures) == 1:
+        charts.append("One of the two judges gives no scores: only their verdicts are compared.")
+    same = points(whole["agreement"]["value"]) if whole["n"] else "–"
+    names = " and ".join(Path(side["run"]).name for side in (first, second))
+    return Page(
+        title=f"{first['judge']} and {second['judge']}: do they agree?",
+        lead=f"{plural(whole['n'], 'answer')} that both judged; the same verdict on {same} %.",
+        sections=[
+            Section("Verdicts and scores", charts),
+            Section("Figures", _tables(agreement)),
+        ],
+        kicker=f"sharegptvideo eval agreement · {names}",
+    )
 
 
-def _draw_calibration(axes: Any, found: Mapping[str, Any]) -> None:
-    """The second judge's mean score for each score of the first."""
-    rows = found["all"].get("calibration", [])
-    if not rows:
-        axes.text(0.5, 0.5, "one of the two gives no scores", ha="center", color=_INK)
-        axes.set_axis_off()
-        return
-    scores = [row["score"] for row in rows]
-    most = max(row["n"] for row in rows)
-    ends = (min(map(min, found["scores"])), max(map(max, found["scores"])))
-    axes.plot(ends, ends, color="#9aa5b1", linestyle=":", label="the same score")
-    for row in rows:
-        mean = row["mean_score"]
-        low, high = mean["ci95"] or (mean["value"], mean["value"])
-        axes.plot([row["score"]] * 2, [low, high], color=_SECOND, linewidth=2)
-        size = 30 + 250 * row["n"] / most
-        axes.scatter(row["score"], mean["value"], s=size, color=_SECOND, alpha=0.75, linewidth=0)
-        axes.annotate(
+def _shift(agreement: Mapping[str, Any]) -> Figure:
+    """Draw the accuracy by each judge with its interval, a group a task."""
+    sides = ((_FIRST, "first"), (_SECOND, "second"))
+    groups = []
+    for name, task in agreement["tasks"].items():
+        if not task["n"]:
+            continue
+        marks = []
+        for (series, side), accuracy in zip(sides, task["accuracy"], strict=True):
+            ends = tuple(accuracy["ci95"]) if accuracy["ci95"] else None
+            marks.append(Mark(series, side, accuracy["value"], ends, points(accuracy["value"])))
+        groups.append(Group(name, marks))
+    reach = [value for group in groups for mark in group.marks
+             for value in (mark.value, *(mark.ends or ()))]  # fmt: skip
+    ticks = round_ticks(min(reach, default=0.0), max(reach, default=1.0), 4)
+    axis = "answers called right, %, with 95 % intervals by video"
+    chart = row_chart(
+        groups,
+        Axis(axis, ticks, lambda value: f"{100 * value:g}"),
+        says=f"{axis}: "
+        + "; ".join(
+            f"{group.heading} {', '.join(f'{m.name} {m.says}' for m in group.marks)}"
+            for group in groups
+        ),
+        left=58.0,
+        right=56.0,
+    )
+    named = [(series, f"{side}: {agreement[side]['judge']}") for series, side in sides]
+    return Figure(chart, "Accuracy by each judge", legend=named)
+
+
+def _calibration(whole: Mapping[str, Any], scores: Any) -> list[Figure]:
+    """Draw the second judge's mean score for each score of the first."""
+    levels = whole.get("calibration", [])
+    if not levels:
+        return []
+    most = max(row["n"] for row in levels)
+    ends = min(map(min, scores)), max(map(max, scores))
+    same = Line("grey", "the same score", [(end, end) for end in ends], dashed=True)
+    expected = [(row["score"], row["expected_score"]) for row in levels]
+    dots = [
+        Dot(
+            _SECOND,
+            row["score"],
+            row["mean_score"]["value"],
+            row["mean_score"]["ci95"],
             f"n = {row['n']:,}",
-            (row["score"], mean["value"]),
-            xytext=(0, 12),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=_INK,
+            row["n"] / most,
         )
-    expected = [row["expected_score"] for row in rows]
-    axes.plot(scores, expected, color=_SECOND, linewidth=1, label="map: expected score")
-    axes.set_xlabel("score by the first judge")
-    axes.set_ylabel("mean score by the second")
-    axes.legend(frameon=False, loc="upper left", fontsize=8)
-    axes.margins(0.12)
-    _tidy(axes)
+        for row in levels
+    ]
+    chart = line_chart(
+        [same, Line(_SECOND, "map: expected score", expected)],
+        Axis("score by the first judge", _room(ends)),
+        Axis("mean score by the second", _room(ends)),
+        says="Mean score by the second judge: "
+        + "; ".join(f"{dot.y:.2f} where the first gives {dot.x:g} ({dot.says})" for dot in dots),
+        dots=dots,
+    )
+    named = [("grey", "the same score"), (_SECOND, "map: expected score")]
+    note = (
+        "A disc is the mean of the answers with one score by the first; its area is their number."
+    )
+    return [Figure(chart, "What one judge's scores mean to the other", note, named)]
 
 
-def _judge(side: Mapping[str, Any]) -> str:
-    return str(side["judge"])
+def _room(ends: tuple[float, float]) -> list[float]:
+    """Return ticks with room for a disc at both ends."""
+    ticks = round_ticks(*ends, 4)
+    step = ticks[1] - ticks[0]
+    return [ticks[0] - step, *ticks, ticks[-1] + step]
 
 
-def _tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
+def _tables(agreement: Mapping[str, Any]) -> list[Part]:
+    tasks = {name: task for name, task in agreement["tasks"].items() if task["n"]}
+    if len(tasks) > 1:
+        tasks["all"] = agreement["all"]
+    figures: list[list[Cell]] = []
+    verdicts: list[list[Cell]] = []
+    for name, task in tasks.items():
+        first, second = task["accuracy"]
+        figures.append(
+            [name, task["n"], task["n_clusters"], _percent(first), _percent(second),
+             _share(task["shift"], sign=True), _percent(task["agreement"]),
+             *(_coefficient(task.get(what)) for what in ("kappa", "pearson", "spearman"))]
+        )  # fmt: skip
+        verdicts.append([name, *task["table"].values()])
+    columns = (
+        "task", "answers", "videos", "first %", "second %", "shift, points", "agree %", "kappa",
+        "Pearson", "Spearman",
+    )  # fmt: skip
+    parts: list[Part] = [
+        Table(columns, figures, "In brackets: 95 % intervals by video"),
+        Table(("task", "right by both", "by the first only", "by the second only", "by neither"),
+              verdicts, "Verdicts"),
+    ]  # fmt: skip
+    levels: list[list[Cell]] = [
+        [f"{row['score']:g}", row["n"], _plain(row["mean_score"]), _share(row["share_right"]),
+         Value(row["expected_score"], f"{row['expected_score']:.2f}")]
+        for row in agreement["all"].get("calibration", ())
+    ]  # fmt: skip
+    if levels:
+        heads = ("score of the first", "answers", "mean of the second", "right by the second %",
+                   "expected score")  # fmt: skip
+        parts.append(Table(heads, levels, "Scores"))
+    left_out: list[list[Cell]] = [
+        [what, count]
+        for what, count in (
+            ("answered differently in the two runs", agreement["n_other_answer"]),
+            ("judged by the first only", agreement["n_only_first"]),
+            ("judged by the second only", agreement["n_only_second"]),
+            ("unscored by the first", agreement["n_unscored"]["first"]),
+            ("unscored by the second", agreement["n_unscored"]["second"]),
+        )
+        if count
+    ]
+    if left_out:
+        parts.append(Table(("left out", "answers"), left_out))
+    return parts
+
+
+def _percent(figure: Mapping[str, Any]) -> Value:
+    return Value(figure["value"], points(figure["value"]))
+
+
+def _share(figure: Mapping[str, Any], *, sign: bool = False) -> Value:
+    ends = figure["ci95"]
+    note = f"[{points(ends[0], sign=sign)}, {points(ends[1], sign=sign)}]" if ends else ""
+    text = points(figure["value"], sign=sign)
+    return Value(figure["value"], text.replace("-", "−"), note.replace("-", "−"))
+
+
+def _plain(figure: Mapping[str, Any]) -> Value:
+    ends = figure["ci95"]
+    note = f"[{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+    return Value(figure["value"], f"{figure['value']:.2f}", note)
+
+
+def _coefficient(figure: Mapping[str, Any] | None) -> Value | None:
+    return None if figure is None or figure["value"] is None else _plain(figure)

@@ -1,23 +1,77 @@
-"""Charts as inline SVG; colours come from the page's style by class (`c-one`, `s-one`, ...)."""
+"""Charts as inline SVG: the same figures give the same bytes.
+
+A series has the name of a colour (`blue`, `orange`, ...), and an element the classes `fill COLOUR`
+or `stroke COLOUR`; `style.css` alone has the colours of a light and of a dark screen.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sharegptvideo._text import percent
-from sharegptvideo.reports.svg import WIDTH, Scale, drawing, node, round_ticks, text
 
-__all__ = ["Group", "Line", "Mark", "Segment", "columns", "legend", "lines", "rows", "stacks"]
+__all__ = [
+    "SERIES",
+    "WIDTH",
+    "Axis",
+    "Dot",
+    "Group",
+    "Line",
+    "Mark",
+    "Scale",
+    "Segment",
+    "column_chart",
+    "legend",
+    "line_chart",
+    "round_ticks",
+    "row_chart",
+    "stack_chart",
+]
+
+SERIES = ("blue", "orange", "green", "purple", "pink", "red")
+"""Colours that differ well, for series without one of their own."""
+
+WIDTH = 400
+"""Every chart is this wide in its own units; the style sheet sizes letters for it."""
 
 _ROW, _LABEL, _GAP, _AXIS = 19.0, 19.0, 9.0, 38.0
 
 
+def _plain(value: float) -> str:
+    return f"{value:,g}".replace("-", "−")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis: its name, `ticks` from end to end (round ones if None), and words for a tick."""
+
+    name: str
+    ticks: Sequence[float] | None = None
+    show: Callable[[float], str] = _plain
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values from `low` to `high` as positions from `start` to `end`; values outside are cut."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Return the position of a value."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One value in a row: `series` gives the colour, `name` stands left of it, `says` right."""
+    """One value in a row: `name` stands left of it, `says` right, `ends` are its interval."""
 
     series: str
     name: str
@@ -36,11 +90,25 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve of (x, y) points in rising x."""
+    """A curve of (x, y) points in rising x, with a shaded band of (x, low, high) around it."""
 
     series: str
     name: str
     points: Sequence[tuple[float, float]]
+    band: Sequence[tuple[float, float, float]] = ()
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A disc at (x, y) with the interval `ends` of y; its area grows with `size`, up to 1."""
+
+    series: str
+    x: float
+    y: float
+    ends: tuple[float, float] | None
+    says: str
+    size: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +120,43 @@ class Segment:
     share: float
 
 
-def rows(
+def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Return multiples of 1, 2 or 5 times a power of ten that cover `low` to `high`."""
+    if not high > low:
+        high = low + (abs(low) or 1.0)
+    raw = (high - low) / about
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * unit for size in (1, 2, 5, 10) if size * unit >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def row_chart(
     groups: Sequence[Group],
+    axis: Axis,
     *,
     says: str,
-    axis: str,
-    ticks: Sequence[float],
-    show: Callable[[float], str],
-    bars: bool,
+    bars: bool = False,
     left: float = 40.0,
     right: float = 84.0,
 ) -> Markup:
-    """Horizontal bars from zero, or dots, with intervals as whiskers; one row a mark.
+    """Draw horizontal bars from zero, or dots, with intervals as whiskers; one row a mark.
 
-    `ticks` are the axis from end to end; what lies outside is cut there. `left` and `right` are
-    the room for names and values.
+    Args:
+        groups: the rows.
+        axis: of the values; what lies outside of its ticks is cut there.
+        says: what the chart is read out as.
+        bars: whether bars are drawn, not dots.
+        left, right: the room for names and values.
     """
+    values = [mark.value for group in groups for mark in group.marks]
+    ticks = axis.ticks or round_ticks(min([0.0, *values]), max(values, default=1.0), 4)
     scale = Scale(ticks[0], ticks[-1], left, WIDTH - right)
     parts: list[Markup] = []
     y = 4.0
     for group in groups:
         if group.heading:
-            parts.append(text(0, y + 13, group.heading, kind="heading"))
+            parts.append(_text(0, y + 13, group.heading, kind="heading"))
             y += _LABEL
         for mark in group.marks:
             parts.append(_row(mark, y + _ROW / 2, scale, bars=bars))
@@ -81,43 +164,18 @@ def rows(
         y += _GAP
     grid = []
     for tick in ticks:
-        kind = "zero" if tick == 0 else "rule"
-        grid.append(node("line", x1=scale(tick), x2=scale(tick), y1=2, y2=y, kind=kind))
-        grid.append(text(scale(tick), y + 14, show(tick), anchor="middle"))
-    grid.append(text((scale.start + scale.end) / 2, y + 31, axis, anchor="middle", kind="axis"))
-    return drawing(y + _AXIS, says, [*grid, *parts])
+        grid.append(_line(scale(tick), 2, scale(tick), y, "zero" if tick == 0 else "rule"))
+        grid.append(_text(scale(tick), y + 14, axis.show(tick), anchor="middle"))
+    grid.append(
+        _text((scale.start + scale.end) / 2, y + 31, axis.name, anchor="middle", kind="axis")
+    )
+    return _drawing(y + _AXIS, says, [*grid, *parts])
 
 
-def _row(mark: Mark, y: float, scale: Scale, *, bars: bool) -> Markup:
-    parts: list[Markup] = [node("title", f"{mark.name} {mark.says}".strip())]
-    if mark.name:
-        parts.append(text(scale.start - 8, y + 4, mark.name, anchor="end", kind="name"))
-    at, zero = scale(mark.value), scale(0.0)
-    colour = f"c-{mark.series}"
-    if bars:
-        size = {"x": min(at, zero), "width": round(abs(at - zero), 2), "y": y - 6.5, "height": 13}
-        parts.append(node("rect", kind=colour, rx=2, **size))
-    if mark.ends:
-        low, high = (scale(end) for end in mark.ends)
-        path = f"M{low} {y}H{high}M{low} {y - 4}v8M{high} {y - 4}v8"
-        parts.append(node("path", d=path, kind="whisker" if bars else f"whisker s-{mark.series}"))
-    if not bars:
-        parts.append(_dot(mark.series, at, y))
-    parts.append(text(scale.end + 10, y + 4, mark.says, kind="value"))
-    return node("g", *parts)
-
-
-def _dot(series: str, x: float, y: float) -> Markup:
-    """A disc, or for DPO a diamond, so that colour is not all that tells the two apart."""
-    if series == "dpo":
-        return node("path", d=f"M{x} {y - 6}l6 6l-6 6l-6 -6z", kind="c-dpo")
-    return node("circle", cx=x, cy=y, r=4.8, kind=f"c-{series}")
-
-
-def stacks(
+def stack_chart(
     bars: Sequence[tuple[str, Sequence[Segment]]], *, says: str, axis: str, left: float = 40.0
 ) -> Markup:
-    """One bar a row, cut into shares of 100 %; shares of 5 % and more are written on it.
+    """Draw one bar a row, cut into shares of 100 %; shares of 5 % and more are written on it.
 
     `left` is the room for names.
     """
@@ -125,108 +183,209 @@ def stacks(
     parts: list[Markup] = []
     y = 4.0
     for name, segments in bars:
-        parts.append(text(scale.start - 8, y + 19, name, anchor="end", kind="name"))
+        parts.append(_text(scale.start - 8, y + 19, name, anchor="end", kind="name"))
         done = 0.0
         for segment in segments:
             start, end = scale(done), scale(done + segment.share)
             done += segment.share
-            title = node("title", f"{name}, {segment.name}: {percent(segment.share)}")
+            title = _node("title", f"{name}, {segment.name}: {percent(segment.share)}")
             size = {"x": start, "y": y, "width": max(round(end - start - 1, 2), 0), "height": 28}
-            inside = [title, node("rect", kind=f"c-{segment.series}", **size)]
+            inside = [title, _node("rect", kind=f"fill {segment.series}", **size)]
             if segment.share >= 0.05:
-                kind = f"on on-{segment.series}"
                 middle, words = round((start + end) / 2, 2), f"{100 * segment.share:.0f}"
-                inside.append(text(middle, y + 18.5, words, anchor="middle", kind=kind))
-            parts.append(node("g", *inside))
+                kind = f"on {segment.series}"
+                inside.append(_text(middle, y + 18.5, words, anchor="middle", kind=kind))
+            parts.append(_node("g", *inside))
         y += 36
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(text(scale(tick), y + 10, f"{100 * tick:.0f}", anchor="middle"))
-    parts.append(text((scale.start + scale.end) / 2, y + 27, axis, anchor="middle", kind="axis"))
-    return drawing(y + 34, says, parts)
+        parts.append(_text(scale(tick), y + 10, f"{100 * tick:.0f}", anchor="middle"))
+    parts.append(_text((scale.start + scale.end) / 2, y + 27, axis, anchor="middle", kind="axis"))
+    return _drawing(y + 34, says, parts)
 
 
-def legend(series: Sequence[tuple[str, str]]) -> Markup:
-    """A drawing with the name of each (series, name) behind a square of its colour."""
-    x, y, parts = 0.0, 12.0, []
-    for colour, name in series:
-        wide = 24.0 + 7.4 * len(name)
-        if x and x + wide > WIDTH:
-            x, y = 0.0, y + 18.0
-        parts.append(node("rect", kind=f"c-{colour}", x=x, y=y - 10, width=11, height=11, rx=2))
-        parts.append(text(x + 16, y, name, kind="name"))
-        x += wide
-    return drawing(y + 8, "legend: " + ", ".join(name for _, name in series), parts)
-
-
-def columns(
+def column_chart(
     bins: Sequence[tuple[str, float, str, str]], *, says: str, x_axis: str, y_axis: str
 ) -> Markup:
-    """Upright bars: (label, value, words above it, series)."""
+    """Draw a histogram of upright bars: (label, value, words above it, series)."""
     ticks = round_ticks(0.0, max((value for _, value, _, _ in bins), default=1.0) or 1.0, 4)
-    top, bottom, left = 40.0, 190.0, 48.0
+    top, bottom, left = 40.0, 190.0, 56.0
     scale = Scale(ticks[0], ticks[-1], bottom, top)
-    parts = [text(0, 12, y_axis, kind="axis"), *_levels(ticks, scale, left)]
+    parts = [_text(0, 12, y_axis, kind="axis"), *_levels(ticks, _plain, scale, left)]
     step = (WIDTH - left) / max(len(bins), 1)
     for number, (label, value, words, series) in enumerate(bins):
         x = left + step * (number + 0.5)
         height = round(bottom - scale(value), 2)
         size = {"x": round(x - step * 0.31, 2), "width": round(step * 0.62, 2)}
-        bar = node("rect", y=scale(value), height=height, rx=2, kind=f"c-{series}", **size)
-        above = text(x, scale(value) - 6, words, anchor="middle", kind="value")
-        below = text(x, bottom + 17, label, anchor="middle", kind="name")
-        parts.append(node("g", node("title", f"{label}: {words}"), bar, above, below))
-    parts.append(text((left + WIDTH) / 2, bottom + 37, x_axis, anchor="middle", kind="axis"))
-    return drawing(bottom + 44, says, parts)
+        bar = _node("rect", y=scale(value), height=height, rx=2, kind=f"fill {series}", **size)
+        above = _text(x, scale(value) - 6, words, anchor="middle", kind="value")
+        below = _text(x, bottom + 17, label, anchor="middle", kind="name")
+        parts.append(_node("g", _node("title", f"{label}: {words}"), bar, above, below))
+    parts.append(_text((left + WIDTH) / 2, bottom + 37, x_axis, anchor="middle", kind="axis"))
+    return _drawing(bottom + 44, says, parts)
 
 
-def lines(
+def line_chart(
     curves: Sequence[Line],
+    x: Axis,
+    y: Axis,
     *,
     says: str,
-    x_axis: str,
-    y_axis: str,
-    ticks: Sequence[float] | None = None,
+    dots: Sequence[Dot] = (),
     level: tuple[float, str] | None = None,
 ) -> Markup:
-    """Curves over steps. `level` is a dashed line with a name; `ticks` fixes the y axis."""
-    xs = [x for line in curves for x, _ in line.points]
-    ys = [y for line in curves for _, y in line.points] + ([level[0]] if level else [])
+    """Draw curves, dots (a scatter plot), or both.
+
+    Args:
+        curves: drawn in order, the last one on top; points without a finite value are left out.
+        x, y: the axes; round ticks of x begin at 0.
+        says: what the chart is read out as.
+        dots: drawn over the curves, with their words.
+        level: a dashed line with a name.
+    """
+    curves = [replace(line, points=[p for p in line.points if math.isfinite(p[1])])
+              for line in curves]  # fmt: skip
+    xs = [value for line in curves for value, _ in line.points] + [dot.x for dot in dots]
+    ys = [value for line in curves for _, value in line.points] + [dot.y for dot in dots]
+    ys += [end for line in curves for _, *ends in line.band for end in ends]
+    ys += [end for dot in dots for end in dot.ends or ()] + ([level[0]] if level else [])
     if not xs:
-        return drawing(40, says, [text(0, 20, "nothing was logged")])
-    marks = list(ticks or round_ticks(min(ys), max(ys), 4))
-    steps = round_ticks(0.0, max(xs), 5)
-    top, bottom, left, right = 30.0, 186.0, 48.0, WIDTH - 12.0
-    x_scale, y_scale = (
-        Scale(steps[0], steps[-1], left, right),
-        Scale(marks[0], marks[-1], bottom, top),
-    )
-    parts = [text(0, 12, y_axis, kind="axis"), *_levels(marks, y_scale, left)]
-    for step in steps:
-        parts.append(text(x_scale(step), bottom + 17, f"{step:,g}", anchor="middle"))
+        return _drawing(40, says, [_text(0, 20, "nothing was logged")])
+    y_marks = y.ticks or round_ticks(min(ys), max(ys), 4)
+    x_marks = x.ticks or round_ticks(0.0, max(xs), 5)
+    left, right = 48.0, WIDTH - 12.0
+    top = 30.0 if y.name else 10.0
+    bottom = top + 156
+    x_scale = Scale(x_marks[0], x_marks[-1], left, right)
+    y_scale = Scale(y_marks[0], y_marks[-1], bottom, top)
+    parts = [_text(0, 12, y.name, kind="axis"), *_levels(y_marks, y.show, y_scale, left)]
+    for mark in x_marks:
+        parts.append(_text(x_scale(mark), bottom + 17, x.show(mark), anchor="middle"))
     if level:
         at = y_scale(level[0])
-        parts.append(node("line", x1=left, x2=right, y1=at, y2=at, kind="level"))
-        parts.append(text(right, at - 5, level[1], anchor="end"))
-    for line in curves:
-        parts.append(_curve(line, x_scale, y_scale))
-    parts.append(text((left + right) / 2, bottom + 36, x_axis, anchor="middle", kind="axis"))
-    return drawing(bottom + 43, says, parts)
+        parts.append(_line(left, at, right, at, "level"))
+        parts.append(_text(right, at - 5, level[1], anchor="end"))
+    parts += [_band(line, x_scale, y_scale) for line in curves if line.band]
+    parts += [_curve(line, x_scale, y_scale) for line in curves]
+    # Words over one dot and under the next, so that those of neighbours do not meet.
+    parts += [
+        _scattered(dot, x_scale, y_scale, below=bool(number % 2)) for number, dot in enumerate(dots)
+    ]
+    parts.append(_text((left + right) / 2, bottom + 36, x.name, anchor="middle", kind="axis"))
+    return _drawing(bottom + 43, says, parts)
+
+
+def legend(series: Sequence[tuple[str, str]]) -> Markup:
+    """Draw the name of each (series, name) after a square of its colour."""
+    x, y, parts = 0.0, 12.0, []
+    for colour, name in series:
+        wide = 24.0 + 7.4 * len(name)
+        if x and x + wide > WIDTH:
+            x, y = 0.0, y + 18.0
+        parts.append(_node("rect", kind=f"fill {colour}", x=x, y=y - 10, width=11, height=11, rx=2))
+        parts.append(_text(x + 16, y, name, kind="name"))
+        x += wide
+    return _drawing(y + 8, "legend: " + ", ".join(name for _, name in series), parts)
+
+
+def _row(mark: Mark, y: float, scale: Scale, *, bars: bool) -> Markup:
+    parts: list[Markup] = [_node("title", f"{mark.name} {mark.says}".strip())]
+    if mark.name:
+        parts.append(_text(scale.start - 8, y + 4, mark.name, anchor="end", kind="name"))
+    at, zero = scale(mark.value), scale(0.0)
+    if bars:
+        size = {"x": min(at, zero), "width": round(abs(at - zero), 2), "y": y - 6.5, "height": 13}
+        parts.append(_node("rect", kind=f"fill {mark.series}", rx=2, **size))
+    if mark.ends:
+        low, high = (scale(end) for end in mark.ends)
+        kind = "whisker" if bars else f"whisker stroke {mark.series}"
+        parts.append(_line(low, y, high, y, kind))
+        parts += [_line(end, y - 4, end, y + 4, kind) for end in (low, high)]
+    if not bars:
+        parts.append(_dot(mark.series, at, y))
+    parts.append(_text(scale.end + 10, y + 4, mark.says, kind="value"))
+    return _node("g", *parts)
+
+
+def _dot(series: str, x: float, y: float) -> Markup:
+    """Draw a disc, or for blue a diamond, so that two series differ in more than colour."""
+    if series == "blue":
+        corners = _points([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)])
+        return _node("polygon", points=corners, kind="fill blue")
+    return _node("circle", cx=x, cy=y, r=4.8, kind=f"fill {series}")
 
 
 def _curve(line: Line, x_scale: Scale, y_scale: Scale) -> Markup:
     places = [(x_scale(x), y_scale(y)) for x, y in line.points]
-    path = "M" + "L".join(f"{x} {y}" for x, y in places)
-    parts = [node("title", line.name), node("path", d=path, kind=f"curve s-{line.series}")]
+    kind = f"curve stroke {line.series}" + (" dashed" if line.dashed else "")
+    parts = [
+        _node("title", line.name),
+        _node("polyline", points=_points(places), kind=kind),
+    ]
     # Few points would look like more than they are as a bare line.
-    if len(places) <= 25:
-        parts += [node("circle", cx=x, cy=y, r=2.6, kind=f"c-{line.series}") for x, y in places]
-    return node("g", *parts)
+    if len(places) <= 25 and not line.dashed:
+        fill = f"fill {line.series}"
+        parts += [_node("circle", cx=x, cy=y, r=2.6, kind=fill) for x, y in places]
+    return _node("g", *parts)
 
 
-def _levels(ticks: Sequence[float], scale: Scale, left: float) -> list[Markup]:
+def _band(line: Line, x_scale: Scale, y_scale: Scale) -> Markup:
+    """Shade the intervals, or draw the interval where there is one point only."""
+    lows = [(x_scale(x), y_scale(low)) for x, low, _ in line.band]
+    highs = [(x_scale(x), y_scale(high)) for x, _, high in line.band]
+    if len(line.band) == 1:
+        return _line(*lows[0], *highs[0], f"whisker stroke {line.series}")
+    points = _points([*lows, *reversed(highs)])
+    return _node("polygon", points=points, kind=f"band fill {line.series}")
+
+
+def _scattered(dot: Dot, x_scale: Scale, y_scale: Scale, *, below: bool) -> Markup:
+    x, y, radius = x_scale(dot.x), y_scale(dot.y), round(4 + 7 * math.sqrt(dot.size), 2)
+    parts = [_node("title", dot.says)]
+    top, bottom = y - radius, y + radius
+    if dot.ends:
+        low, high = (y_scale(end) for end in dot.ends)
+        parts.append(_line(x, low, x, high, f"whisker stroke {dot.series}"))
+        top, bottom = min(top, high), max(bottom, low)
+    parts.append(_node("circle", cx=x, cy=y, r=radius, kind=f"fill {dot.series}"))
+    at = round(bottom + 14 if below else top - 5, 2)
+    return _node("g", *parts, _text(x, at, dot.says, anchor="middle"))
+
+
+def _levels(
+    ticks: Sequence[float], show: Callable[[float], str], scale: Scale, left: float
+) -> list[Markup]:
     parts = []
     for tick in ticks:
-        kind = "zero" if tick == 0 else "rule"
-        parts.append(node("line", x1=left, x2=WIDTH, y1=scale(tick), y2=scale(tick), kind=kind))
-        parts.append(text(left - 8, scale(tick) + 4, f"{tick:,g}".replace("-", "−"), anchor="end"))
+        at = scale(tick)
+        parts.append(_line(left, at, WIDTH, at, "zero" if tick == 0 else "rule"))
+        parts.append(_text(left - 8, at + 4, show(tick), anchor="end"))
     return parts
+
+
+def _node(name: str, *children: Markup | str, **attributes: str | float) -> Markup:
+    """Write an element. In attributes' names `_` stands for `-`, and `kind` for `class`."""
+    written = Markup("").join(
+        Markup(' {}="{}"').format("class" if key == "kind" else key.replace("_", "-"), value)
+        for key, value in attributes.items()
+    )
+    inside = Markup("").join(escape(child) for child in children)
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inside)
+
+
+def _text(x: float, y: float, words: str, *, anchor: str = "start", kind: str = "tick") -> Markup:
+    """Write words with their baseline at y."""
+    return _node("text", words, x=x, y=y, text_anchor=anchor, kind=kind)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    return _node("line", x1=x1, y1=y1, x2=x2, y2=y2, kind=kind)
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in places)
+
+
+def _drawing(height: float, says: str, parts: Sequence[Markup]) -> Markup:
+    """Close a drawing; `says` is what it is read out as."""
+    box = f"0 0 {WIDTH} {height:g}"
+    return _node("svg", *parts, viewBox=box, role="img", aria_label=says)

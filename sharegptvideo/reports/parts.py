@@ -1,16 +1,46 @@
-"""What a page is made of. Plain `str` is always escaped; `Markup` is taken as it is."""
+"""What a page is made of, and the page as one HTML file.
+
+Plain `str` is always escaped; `Markup` is taken as it is.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
 
 from markupsafe import Markup
 
+from sharegptvideo._io import write_text
 from sharegptvideo._text import percent
 
-__all__ = ["Bar", "Cell", "Details", "Figure", "Part", "Section", "Table", "cell_text"]
+__all__ = [
+    "Bar",
+    "Card",
+    "Cell",
+    "Details",
+    "Figure",
+    "Grid",
+    "Legend",
+    "Name",
+    "Page",
+    "Part",
+    "Score",
+    "Section",
+    "Strip",
+    "Table",
+    "Tag",
+    "Value",
+    "asset",
+    "cell_text",
+    "key",
+]
+
+Series = Sequence[tuple[str, str]]
+"""Colours of `style.css`, each with its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +50,61 @@ class Bar:
     share: float
 
 
-Cell = str | int | float | Bar | None
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A word in a coloured pill: `good`, `bad`, `warn`, or `none` without a colour."""
+
+    kind: str
+    text: str
+    sign: str = ""
+
+    def __html__(self) -> str:
+        """Return the tag's HTML, in a template or in `Markup.format`."""
+        sign = Markup('<span aria-hidden="true">{}</span> ').format(self.sign) if self.sign else ""
+        return Markup('<span class="mark {}">{}{}</span>').format(self.kind, sign, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """The name of a row or a column, with a quiet line below."""
+
+    text: str
+    sub: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A number in words of its own, with a quiet note after it; sorted by `number`."""
+
+    number: float | None
+    text: str
+    note: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A large figure: below it the interval `ends` as a bar from 0 to 1, lines, and tags.
+
+    Without a number only the note is shown.
+    """
+
+    number: float | None
+    text: str = ""
+    note: str = ""
+    best: bool = False
+    ends: tuple[float, float] | None = None
+    lines: Sequence[str] = ()
+    tags: Sequence[Tag] = ()
+
+    @property
+    def says(self) -> str:
+        """What the bar is read out as."""
+        low, high = self.ends or (0.0, 0.0)
+        return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+
+
+Cell = str | int | float | Bar | Tag | Name | Value | Score | None
 """A cell of a table. Numbers are set with separators and to the right, None as a dash; a
 `Markup` is a `str` that is not escaped."""
 
@@ -29,13 +113,19 @@ Cell = str | int | float | Bar | None
 class Table:
     """Rows below named columns. Columns that hold numbers only are set to the right.
 
+    A table without any name of a column has no head. One that is `stacked` shows a row's cells
+    below each other on narrow screens, each with its column's name. A `sortable` one has buttons
+    as heads: the page needs `sort.js`.
+
     Raises:
         ValueError: a row has more or fewer cells than there are columns.
     """
 
-    columns: Sequence[str]
+    columns: Sequence[str | Name]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+    stacked: bool = False
+    sortable: bool = False
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows, start=1):
@@ -43,23 +133,42 @@ class Table:
                 raise ValueError(f"row {number}: {len(row)} cells for {len(self.columns)} columns")
 
     @property
+    def heads(self) -> list[Name]:
+        """The columns' names, each with a line below or without."""
+        return [each if isinstance(each, Name) else Name(each) for each in self.columns]
+
+    @property
     def numeric(self) -> list[bool]:
-        """For each column, whether all its cells are numbers or None, and one is a number."""
-        return [
-            _is_numeric([row[place] for row in self.rows]) for place in range(len(self.columns))
-        ]
+        """For each column, whether all its cells are numbers or empty, and one is a number."""
+        return [self._holds(place, int | float | Value) for place in range(len(self.columns))]
+
+    @property
+    def textual(self) -> list[bool]:
+        """For each column, whether it is sorted as text."""
+        return [self._holds(place, str | Name) for place in range(len(self.columns))]
+
+    def _holds(self, place: int, kind: object) -> bool:
+        cells = [row[place] for row in self.rows if row[place] not in (None, "")]
+        return bool(cells) and all(isinstance(cell, kind) for cell in cells)  # type: ignore[arg-type]  # a union of types
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """The names of series after their colours, then a hint; `dots` as dots of a chart have them."""
+
+    series: Series
+    hint: str = ""
+    dots: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing (SVG as `Markup`) or a picture (bytes of a PNG), with a title and a note.
-
-    `title` is also what a picture is read out as.
-    """
+    """An SVG (as `Markup`) or a PNG (as bytes), with a title above and a note below it."""
 
     picture: Markup | bytes
     title: str
     note: str = ""
+    legend: Series = ()
 
     @property
     def url(self) -> str:
@@ -70,49 +179,137 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Strip:
+    """Pictures side by side, `side` pixels wide: (`data:` URL, words for it)."""
+
+    pictures: Sequence[tuple[str, str]]
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Parts side by side as far as they fit; a sequence of parts is one column."""
+
+    items: Sequence[Part | Sequence[Part]]
+    narrow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """Parts that are folded away below a line to click on."""
 
     summary: str
-    parts: Sequence[str | Table | Figure]
+    body: Part | Sequence[Part]
+    open: bool = False
 
 
-Part = str | Table | Figure | Details
-"""A paragraph (escaped), HTML (`Markup`), a table, a figure, or something folded away."""
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Parts in a frame, below a title with small tags. A `note` has a ground of its own."""
+
+    title: str
+    body: Part | Sequence[Part]
+    tags: Sequence[str] = ()
+    note: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, and one part or several below it. Figures that follow each other share a row."""
+    """A heading, and one part or several below it. Figures that follow each other share a row.
+
+    A section within a section has a smaller heading.
+    """
 
     title: str
     body: Part | Sequence[Part]
 
+
+Part = str | Table | Figure | Legend | Strip | Grid | Details | Card | Section
+"""A paragraph (escaped), HTML (`Markup`), or one of the classes above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One HTML file. The same parts give the same bytes.
+
+    Attributes:
+        title: the heading; also the name of the tab, unless `tab` is.
+        lead: one or two sentences below it.
+        sections: in order.
+        kicker: a small line above the title: which command wrote the page, on what.
+        intro: parts between the lead and the first section.
+        footer: a small line at the end: versions, settings.
+        tab: name of the tab.
+        wide: whether it takes the room of a wide screen.
+        script: JavaScript in the page.
+        scripts: files beside the page that it loads, by relative path. A page without any may
+            load nothing at all; one with some, scripts and pictures of its own place.
+    """
+
+    title: str
+    lead: str
+    sections: Sequence[Section]
+    kicker: str = "sharegptvideo"
+    intro: Sequence[Part] = ()
+    footer: str = ""
+    tab: str = ""
+    wide: bool = False
+    script: str = ""
+    scripts: Sequence[str] = field(default=())
+
     @property
-    def parts(self) -> list[Part | list[Figure]]:
-        """The parts in order; neighbouring figures are put together."""
-        # A text is a sequence too, of letters.
-        body = self.body
-        parts = [body] if isinstance(body, str | Table | Figure | Details) else body
-        grouped: list[Part | list[Figure]] = []
-        for part in parts:
-            last = grouped[-1] if grouped else None
-            if not isinstance(part, Figure):
-                grouped.append(part)
-            elif isinstance(last, list):
-                last.append(part)
-            else:
-                grouped.append([part])
-        return grouped
+    def policy(self) -> str:
+        """What a browser may load for the page."""
+        digest = base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
+        allowed = [f"'sha256-{digest}'"] if self.script else []
+        allowed += ["'self' file:"] if self.scripts else []
+        pictures = "data: 'self' file:" if self.scripts else "data:"
+        scripts = f" script-src {' '.join(allowed)};" if allowed else ""
+        return f"default-src 'none'; img-src {pictures};{scripts} style-src 'unsafe-inline'"
+
+    def html(self) -> str:
+        """Return the file's text."""
+        from jinja2 import Environment, StrictUndefined
+
+        environment = Environment(
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.filters |= {"cell": cell_text, "listed": _listed, "arranged": _arranged}
+        environment.globals["key"] = key
+        for kind in (Bar, Name, Value, Score, Table, Legend, Figure, Strip, Grid, Details, Card,
+                     Section, Markup):  # fmt: skip
+            environment.tests[kind.__name__.lower()] = lambda value, kind=kind: isinstance(
+                value, kind
+            )
+        # The assets are ours, and no user's text goes into them.
+        text = environment.from_string(asset("page.html")).render(
+            page=self, style=Markup(asset("style.css")), script=Markup(self.script)
+        )
+        # Data under study may hold half surrogate pairs, which no file can.
+        return text.encode("utf-8", "replace").decode()
+
+    def write(self, path: Path) -> Path:
+        """Write the page to `path`, whole or not at all, and make its folder.
+
+        Raises:
+            OSError: the disk is full, or the folder may not be written.
+        """
+        write_text(path, self.html())
+        return path
 
 
-def _is_numeric(cells: Sequence[Cell]) -> bool:
-    held = [cell for cell in cells if cell is not None]
-    return bool(held) and all(isinstance(cell, int | float) for cell in held)
+def asset(name: str) -> str:
+    """Return the text of a file beside this module."""
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def cell_text(cell: Cell) -> str:
-    """A cell as it is shown: `1,234`, `0.1235`, a dash for None.
+def key(series: str, *, dots: bool = False) -> Markup:
+    """Return a small square of a series' colour, or its dot as charts have it."""
+    return Markup('<i class="key {}{}"></i>').format(series, " dot" if dots else "")
+
+
+def cell_text(cell: str | float | Bar | None) -> str:
+    """Return a cell as it is shown: `1,234`, `0.1235`, a dash for None.
 
     >>> cell_text(1234567), cell_text(0.123456), cell_text(98765.4), cell_text(None)
     ('1,234,567', '0.1235', '98,765', '–')
@@ -121,9 +318,27 @@ def cell_text(cell: Cell) -> str:
         return "–"
     if isinstance(cell, Bar):
         return percent(cell.share, space="\N{NO-BREAK SPACE}")
-    if isinstance(cell, str):
-        return cell
     if isinstance(cell, float):
         # Four digits, but never an exponent for what is merely large.
         return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
-    return f"{cell:,}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def _arranged(body: Part | Sequence[Part]) -> list[Part]:
+    """List the parts; neighbouring figures become a grid."""
+    arranged: list[Part] = []
+    figures: list[Part] = []
+    for part in _listed(body):
+        if isinstance(part, Figure):
+            figures.append(part)
+            continue
+        if figures:
+            arranged.append(Grid(figures))
+            figures = []
+        arranged.append(part)
+    return [*arranged, *([Grid(figures)] if figures else [])]
+
+
+def _listed(body: Part | Sequence[Part]) -> Sequence[Part]:
+    # A text is a sequence too, of letters.
+    return [body] if isinstance(body, Part) else body

@@ -1,4 +1,4 @@
-"""The report as a page, and beside it as JSON."""
+"""The page of `data validate`, and the same report as JSON."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from markupsafe import Markup, escape
 
 from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._text import plural
-from sharegptvideo.data.validate.checks import CHECKS
-from sharegptvideo.data.validate.report import LISTED, Finding, Report
-from sharegptvideo.reports import Section, Table, write_page
+from sharegptvideo.data.validate.report import CHECKS, LISTED, Finding, Report
+from sharegptvideo.reports import Page, Section, Table
+from sharegptvideo.reports.parts import Cell, Tag
 
 __all__ = ["write_report"]
 
@@ -21,17 +21,15 @@ def write_report(report: Report, out: Path) -> Path:
     Raises:
         UserError: the folder cannot be written, or the disk is full.
     """
-    page = out / "index.html"
+    page = Page(
+        title=_title(report),
+        lead=_lead(report),
+        sections=[_checks(report), *_findings(report), _rows(report), *_facts(report)],
+        kicker=f"data validate · {report.folder}",
+    )
     with os_errors(out):
         write_json(out / "report.json", report.as_dict())
-        write_page(
-            page,
-            kicker=f"data validate · {report.folder}",
-            title=_title(report),
-            lead=_lead(report),
-            sections=[_checks(report), *_findings(report), _rows(report), *_facts(report)],
-        )
-    return page
+        return page.write(out / "index.html")
 
 
 def _title(report: Report) -> str:
@@ -49,25 +47,24 @@ def _lead(report: Report) -> str:
     return f"{plural(rows, 'good row')} of {configs} about {plural(report.videos, 'video')}; {ran}."
 
 
-def _mark(severity: str, text: str) -> Markup:
-    kind = {"error": "bad", "warning": "warn"}.get(severity, "good")
-    return Markup('<span class="mark {}">{}</span>').format(kind, text)
+def _tag(severity: str, text: str) -> Tag:
+    return Tag({"error": "bad", "warning": "warn"}.get(severity, "good"), text)
 
 
 def _checks(report: Report) -> Section:
-    rows = []
+    rows: list[list[Cell]] = []
     for name, check in CHECKS.items():
         errors, warnings = report.count(name, "error"), report.count(name, "warning")
         if name in report.skipped:
-            state: Markup | str = f"not run: {report.skipped[name]}"
+            state: Cell = f"not run: {report.skipped[name]}"
         elif errors:
-            state = _mark("error", plural(errors, "error"))
+            state = _tag("error", plural(errors, "error"))
         elif warnings:
-            state = _mark("warning", plural(warnings, "warning"))
+            state = _tag("warning", plural(warnings, "warning"))
         else:
-            state = _mark("good", "none")
+            state = _tag("good", "none")
         if errors and warnings and name not in report.skipped:
-            state = Markup("{} {}").format(state, _mark("warning", plural(warnings, "warning")))
+            state = Markup("{} {}").format(state, _tag("warning", plural(warnings, "warning")))
         rows.append([name, check.about, state])
     return Section("Checks", Table(["Check", "Looks for", "Found"], rows))
 
@@ -80,8 +77,11 @@ def _findings(report: Report) -> list[Section]:
         if not listed:
             continue
         count = report.count(name)
-        told = f"{plural(count, 'finding')}; " if count > len(listed) else ""
-        caption = f"{told}up to {LISTED} are listed of each dataset and split" if told else ""
+        caption = ""
+        if count > len(listed):
+            caption = (
+                f"{plural(count, 'finding')}; up to {LISTED} are listed of each dataset and split"
+            )
         table = Table(
             ["Where", "What", "Dataset", "Id", ""],
             [_row(one, report.folder.rstrip("/")) for one in listed],
@@ -93,7 +93,7 @@ def _findings(report: Report) -> list[Section]:
     return sections
 
 
-def _row(finding: Finding, folder: str) -> list[str | None]:
+def _row(finding: Finding, folder: str) -> list[Cell]:
     where = "/".join(part for part in (finding.config, finding.split) if part)
     # The folder is named above the title; here it would fill the columns.
     place = (finding.where or "").replace(f"{folder}/", "")
@@ -102,12 +102,12 @@ def _row(finding: Finding, folder: str) -> list[str | None]:
         finding.message.replace(f"{folder}/", ""),
         where or None,
         finding.id,
-        _mark(finding.severity, finding.severity),
+        _tag(finding.severity, finding.severity),
     ]
 
 
 def _rows(report: Report) -> Section:
-    rows: list[list[str | int]] = [
+    rows: list[list[Cell]] = [
         [config, split, count]
         for config, splits in report.rows.items()
         for split, count in splits.items()
@@ -116,7 +116,7 @@ def _rows(report: Report) -> Section:
 
 
 def _facts(report: Report) -> list[Section]:
-    names = {"media": "Media", "sight": "Clips compared by sight"}
+    names = {"media": "Media", "sight": "Clips compared by their fingerprints"}
     return [
         Section(names[key], Markup("<p>{}</p>").format(Markup("<br>").join(_lines(figures))))
         for key, figures in report.facts.items()

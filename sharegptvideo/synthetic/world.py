@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -152,24 +153,20 @@ def _render_all(
     folder.mkdir(parents=True, exist_ok=True)
     there = {path.name for path in folder.iterdir()}
     missing = [clip for clip in clips if f"{clip.stem}.mp4" not in there]
-    done = len(clips) - len(missing)
     jobs = [
         (clip.state.as_dict(), f"{seed}/{clip.stem}", folder / f"{clip.stem}.mp4")
         for clip in missing
     ]
     if not jobs:
         return
-    if workers == 1:
-        # In this process: a script without a `__main__` guard cannot spawn others.
-        for job in jobs:
-            _render_one(job)
-            done += 1
-            if progress:
-                progress(done, len(clips), "clips rendered")
-        return
-    with worker_pool(workers) as pool:
-        for _ in pool.map(_render_one, jobs, chunksize=16):
-            done += 1
+    with contextlib.ExitStack() as opened:
+        # One worker is this process: a script without a `__main__` guard cannot spawn others.
+        rendered: Iterator[None] = map(_render_one, jobs)
+        if workers > 1:
+            rendered = opened.enter_context(worker_pool(workers)).map(
+                _render_one, jobs, chunksize=16
+            )
+        for done, _ in enumerate(rendered, start=len(clips) - len(missing) + 1):
             if progress:
                 progress(done, len(clips), "clips rendered")
 

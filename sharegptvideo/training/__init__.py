@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from sharegptvideo._concurrency import Progress
     from sharegptvideo.training.dpo import run_dpo
-    from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.lora import merge_adapters
     from sharegptvideo.training.outputs import push_model
     from sharegptvideo.training.recipes import (
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DpoRecipe",
-    "Evaluator",
     "Recipe",
     "SftRecipe",
     "TrainResult",
@@ -46,7 +44,6 @@ __all__ = [
 
 _HOME = {
     "DpoRecipe": "recipes",
-    "Evaluator": "evaluating",
     "Recipe": "recipes",
     "SftRecipe": "recipes",
     "TrainResult": "run_dir",
@@ -66,7 +63,6 @@ def run_recipe(
     *,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
-    evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Run a recipe of any stage; see `run_sft` and `run_dpo`.
 
@@ -81,8 +77,8 @@ def run_recipe(
         progress = report = None
 
     if isinstance(recipe, DpoRecipe):
-        return run_dpo(recipe, progress=progress, report=report, evaluator=evaluator)
-    return run_sft(recipe, progress=progress, report=report, evaluator=evaluator)
+        return run_dpo(recipe, progress=progress, report=report)
+    return run_sft(recipe, progress=progress, report=report)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,27 +24,29 @@ from sharegptvideo._text import percent, points
 from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.models import answering
 from sharegptvideo.training.dpo_diagnostics import Diagnostics, DpoSettings
-from sharegptvideo.training.evaluating import EVALS, Evaluator, Row, read_evaluations
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.recipes import DpoRecipe
-from sharegptvideo.training.run_dir import COMPLETE, RunFolder, checkpoint_step
+from sharegptvideo.training.run_dir import (
+    COMPLETE,
+    EVALS,
+    TrainingDir,
+    checkpoint_step,
+    read_evaluations,
+)
 
 __all__ = ["PROJECT", "CutOff", "StopAfterStep", "StopSignal", "attach_callbacks"]
 
+Row = dict[str, Any]
 
-def attach_callbacks(
-    trainer: Any,
-    run: RunFolder,
-    progress: Progress | None,
-    evaluator: Evaluator | None = None,
-) -> StopAfterStep:
+
+def attach_callbacks(trainer: Any, run: TrainingDir, progress: Progress | None) -> StopAfterStep:
     """Add what records, reports, warns, evaluates and stops; nothing prints to stdout.
 
     Returns:
         the last one, which `train` ends with.
 
     Raises:
-        UserError: the recipe has evaluations and there is no `evaluator`, or it finds a mistake.
+        UserError: the recipe's evaluations cannot work.
     """
     stop = StopAfterStep(StopSignal(run.report))
     checkpoint = run.last_checkpoint()
@@ -52,18 +55,15 @@ def attach_callbacks(
     warnings = _Warnings(trainer, run)
     callbacks = [_Record(run, progress), *sinks, warnings]
     if run.recipe.eval is not None:
-        if evaluator is None:
-            raise UserError(
-                "eval: no evaluator to ask and judge; give run_recipe "
-                "evaluator=sharegptvideo.eval.SampleEvaluation.of(recipe.eval), or leave eval out"
-            )
 
         def evaluated(rows: list[Row]) -> None:
             _report_evaluation(sinks, trainer, rows)
             run.report(_in_a_line(rows))
             warnings.add_evaluation(rows)
 
-        callbacks.append(_Evaluations(trainer, run, evaluator, stop.signal, evaluated))
+        # In a log, each evaluation's figures are a line; its progress would be four more.
+        shown = progress if sys.stderr.isatty() else None
+        callbacks.append(_Evaluations(trainer, run, stop.signal, shown, evaluated))
     trainer.remove_callback(PrinterCallback)
     for callback in (*callbacks, stop):
         trainer.add_callback(callback)
@@ -84,7 +84,7 @@ def _in_a_line(rows: list[Row]) -> str:
 class _Record(TrainerCallback):
     """Logs to the run folder, marks whole checkpoints, moves the progress display on."""
 
-    def __init__(self, run: RunFolder, progress: Progress | None) -> None:
+    def __init__(self, run: TrainingDir, progress: Progress | None) -> None:
         self.run = run
         self.progress = progress
         self.what = f"training ({run.recipe.stage})"
@@ -123,7 +123,7 @@ class _Record(TrainerCallback):
 class _Warnings(TrainerCallback):
     """Gives the log and the evaluations to `Diagnostics`, and notes what they warn of."""
 
-    def __init__(self, trainer: Any, run: RunFolder) -> None:
+    def __init__(self, trainer: Any, run: TrainingDir) -> None:
         self._trainer, self._run = trainer, run
         self._diagnostics = Diagnostics(None)
 
@@ -173,28 +173,27 @@ class _Evaluations(TrainerCallback):
     def __init__(
         self,
         trainer: Any,
-        run: RunFolder,
-        evaluator: Evaluator,
+        run: TrainingDir,
         stop: StopSignal,
+        progress: Progress | None,
         evaluated: Callable[[list[Row]], None],
     ) -> None:
-        """`evaluated` gets the rows of an evaluation that went well, in the first process.
+        """Prepare it; `evaluated` gets an evaluation's rows, in the first process, if it went well.
 
         Raises:
-            UserError: what `Evaluator.check` finds; weights that are spread over devices.
+            UserError: see `SampleEvaluation.check`; weights that are spread over devices.
         """
-        settings = run.recipe.eval
-        assert settings is not None  # the caller has checked
+        sample = run.recipe.eval
+        assert sample is not None  # the caller has checked
         plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
         if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
             raise UserError(
                 "eval: the weights are spread over several devices (FSDP, ZeRO-3), where none can "
                 "answer alone; leave eval out, or train with DDP or ZeRO-2"
             )
-        processes().first(evaluator.check)
-        self._every = settings.every
-        self._trainer, self._run, self._evaluator = trainer, run, evaluator
-        self._stop, self._evaluated = stop, evaluated
+        processes().first(sample.check)
+        self._trainer, self._run, self._sample = trainer, run, sample
+        self._stop, self._progress, self._evaluated = stop, progress, evaluated
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
         # After a resume: a signal may have cut off the one of the checkpoint's step.
@@ -205,13 +204,13 @@ class _Evaluations(TrainerCallback):
 
     def _if_due(self, state: Any) -> None:
         step = state.global_step
-        if step % self._every == 0 or step >= state.max_steps:
+        if step % self._sample.every == 0 or step >= state.max_steps:
             self._at(step, float(state.epoch or 0.0))
 
     def _at(self, step: int, epoch: float) -> None:
         if processes().is_first and self._stop.number is None:
             with KeyedLog(self._run.path / EVALS, key=("task", "step")) as log:
-                keys = [f"{task}/{step}" for task in self._evaluator.tasks]
+                keys = [f"{task}/{step}" for task in self._sample.tasks]
                 if not all(log.rows.get(key, {}).get("status") == "ok" for key in keys):
                     self._record(log, step, epoch)
         processes().wait()
@@ -227,8 +226,8 @@ class _Evaluations(TrainerCallback):
             return  # asked again by the run that goes on
         except Exception as error:  # noqa: BLE001 - days of training are worth more than a figure
             reason = str(error) if isinstance(error, UserError) else _described(error)
-            for task in self._evaluator.tasks:
-                failed = {"task": task, "judge": self._evaluator.judge, "reason": reason}
+            for task in self._sample.tasks:
+                failed = {"task": task, "judge": self._sample.judge, "reason": reason}
                 log.append({"step": step, "epoch": epoch, "status": "failed", **failed})
             self._run.note(f"evaluation at step {step} failed: {reason}", step=step)
             return
@@ -247,7 +246,7 @@ class _Evaluations(TrainerCallback):
             trainer.accelerator.autocast(),
             answering(model, self._run.recipe.model) as answerer,
         ):
-            return self._evaluator.evaluate(answerer, out, name)
+            return self._sample.evaluate(answerer, out, name, self._progress)
 
 
 def _described(error: Exception) -> str:
@@ -258,8 +257,8 @@ PROJECT = "sharegptvideo"
 """The project of W&B and Trackio, where their settings name no other."""
 
 
-def _reporters(run: RunFolder, done: int | None) -> list[TrainerCallback]:
-    """The callbacks of the recipe's `report_to`, for the first process; `done` steps are done.
+def _reporters(run: TrainingDir, done: int | None) -> list[TrainerCallback]:
+    """Return the callbacks of the recipe's `report_to`, for a training of which `done` steps exist.
 
     TensorBoard's files are in OUT/tensorboard; what a resumed training does again is hidden there.
     W&B and Trackio go by their own settings; the project is `sharegptvideo` where
@@ -375,10 +374,11 @@ class StopAfterStep(TrainerCallback):
         self.signal = stop_signal
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
-        # Before the first step there is nothing to save that is not saved.
+        """End at once where a signal came before: there is nothing to save that is not saved."""
         self.finish(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        """Save and end where a signal came in the step."""
         if self._agreed():
             # The steps since the last log would be on no curve: a resume averages from its start.
             control.should_log = control.should_save = control.should_training_stop = True

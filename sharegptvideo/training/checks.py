@@ -1,4 +1,4 @@
-"""What would stop a training later, found before its first step: each a line with its fix."""
+"""What would stop a training later, reported before its first step: each a line with its fix."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder at `path`, or the nearest above it that is there."""
+    """Return the folder at `path`, or the nearest above it that is there."""
     path = path.expanduser().absolute()
     while not path.is_dir():
         path = path.parent
@@ -64,13 +64,13 @@ def check_output(output: Path) -> None:
             ) from error
         cause = os_error_words(error)
         raise UserError(
-            f"output {output}: {there} cannot be written to ({cause}); mend its rights or give "
+            f"output {output}: {there} cannot be written to ({cause}); fix its rights or give "
             "another output"
         ) from error
 
 
 def lacking_packages(recipe: Recipe) -> list[str]:
-    """A line for each package that a recipe asks for and that is not installed."""
+    """Return a line for each package that a recipe asks for and that is not installed."""
     wanted: list[tuple[str, str, str]] = [
         (name, f"report_to {name}", "report_to=[]")
         for name in recipe.report_to
@@ -93,7 +93,7 @@ def not_made_yet(model: str, command: str) -> str:
 
 
 def machine_problems(recipe: Recipe) -> list[str]:
-    """A line for each thing that a recipe wants of this machine and that it does not have."""
+    """Return a line for each thing that a recipe wants of this machine and that it lacks."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -136,7 +136,7 @@ def check_machine(recipe: Recipe) -> None:
 
 
 def check_push(hub: Hub | None) -> None:
-    """Find out, before the first step, what would keep the model from the Hub at the end.
+    """Check, before the first step, that the model can be pushed to the Hub at the end.
 
     Raises:
         UserError: a name that cannot be, or no token.
@@ -177,7 +177,7 @@ def check_room(recipe: Recipe, family: Family, rows: int) -> None:
 
     shape = shape_of(recipe, family)
     devices = int(os.environ.get("WORLD_SIZE", "1"))
-    need = disk_bytes(recipe, shape, steps_of(recipe, rows, devices))
+    need = disk_bytes(recipe, shape, steps_of(recipe.optimisation, rows, devices))
     folder = nearest_folder(Path(recipe.output))
     free = shutil.disk_usage(folder).free
     if Path(recipe.output).is_dir():
@@ -193,10 +193,10 @@ def check_room(recipe: Recipe, family: Family, rows: int) -> None:
 
 
 def memory_problem(recipe: Recipe) -> str | None:
-    """A line where weights, gradients and optimiser alone are more than this machine can hold.
+    """Return a line where weights, gradients and optimiser exceed this machine's memory.
 
-    Known from the model's config, before any weights are read. Nothing is said where FSDP or
-    DeepSpeed spread them, and of a model whose architecture is not known here.
+    Known from the model's config, before any weights are read. None where FSDP or DeepSpeed spread
+    them, or where the architecture is not known here.
     """
     import torch
 

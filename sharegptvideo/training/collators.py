@@ -40,7 +40,7 @@ class ClipCache:
         return len(self._clips)
 
     def clip(self, path: str) -> Clip:
-        """The clip as `reader` gives it.
+        """Return the clip as `reader` gives it.
 
         Raises:
             MediaError: the file cannot be read.
@@ -115,6 +115,7 @@ class SftCollator(_Collator):
     """
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
+        """Make a batch of rows or packs."""
         single = [one for row in rows for one in row.get("rows", [row])]
         batch = self._batch(
             _Rows(
@@ -138,6 +139,7 @@ class PreferenceCollator(_Collator):
     """
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
+        """Make a batch of pairs."""
         ids, assistant_masks, paths = [], [], []
         for answer in ("chosen_ids", "rejected_ids"):
             for row in rows:

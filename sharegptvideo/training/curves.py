@@ -1,4 +1,4 @@
-"""The curves of a training as one picture."""
+"""The curves of a training as pictures: charts of `reports`, as PNG for the card and the folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo.reports.charts import SERIES, Axis, Line, line_chart
+from sharegptvideo.reports.parts import Figure
+from sharegptvideo.reports.png import write_png
+
 __all__ = ["draw_accuracy", "draw_curves"]
 
 Log = Sequence[dict[str, Any]]
-_BLUE, _RED, _GREY = "#2563eb", "#dc2626", "#6b7280"
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def draw_curves(log: Log, out: Path, *, title: str) -> None:
@@ -19,112 +23,71 @@ def draw_curves(log: Log, out: Path, *, title: str) -> None:
     rewards): loss, rewards of chosen and rejected with their margin, and the share of pairs in
     which the chosen answer has the higher reward.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    preferences = any("rewards/margins" in entry for entry in log)
-    panels = 3 if preferences else 2
-    figure = Figure(figsize=(4.6 * panels, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels)
-    _line(axes[0], log, "loss", _BLUE)
-    axes[0].set_ylabel("loss")
-    if preferences:
-        _line(axes[1], log, "rewards/chosen", _BLUE, "chosen")
-        _line(axes[1], log, "rewards/rejected", _RED, "rejected")
-        _line(axes[1], log, "rewards/margins", _GREY, "margin")
-        axes[1].axhline(0, color="#d1d5db", linewidth=0.8, zorder=0)
-        axes[1].set_ylabel("reward: β · log(policy / reference)")
-        axes[1].legend(frameon=False)
-        _line(axes[2], log, "rewards/accuracies", _BLUE)
-        axes[2].set_ylabel("share of pairs, chosen above rejected")
-        axes[2].axhline(0.5, color="#d1d5db", linewidth=0.8, zorder=0)
-        axes[2].set_ylim(-0.02, 1.02)
+    figures = [_figure("loss", [_line(log, "loss", "blue")])]
+    if any("rewards/margins" in entry for entry in log):
+        rewards = [
+            _line(log, "rewards/chosen", "blue", "chosen"),
+            _line(log, "rewards/rejected", "red", "rejected"),
+            _line(log, "rewards/margins", "grey", "margin"),
+        ]
+        figures.append(_figure("reward: β · log(policy / reference)", rewards))
+        pairs = [_line(log, "rewards/accuracies", "blue")]
+        what = "share of pairs, chosen above rejected"
+        figures.append(_figure(what, pairs, ticks=_SHARES, level=(0.5, "")))
     else:
-        _line(axes[1], log, "mean_token_accuracy", _BLUE)
-        axes[1].set_ylabel("answer tokens predicted right")
-        axes[1].set_ylim(-0.02, 1.02)
-    for panel in axes:
-        panel.set_xlabel("step")
-        _plain(panel)
-    figure.suptitle(title)
-    _save(figure, out)
+        tokens = [_line(log, "mean_token_accuracy", "blue")]
+        figures.append(_figure("answer tokens predicted right", tokens, ticks=_SHARES))
+    write_png(out, figures, title)
 
 
 def draw_accuracy(evaluations: Log, out: Path) -> None:
     """Write a PNG of accuracy by epoch, with 95 % intervals, and of the answers' length.
 
     Args:
-        evaluations: rows of evals.jsonl; of failed ones, which leave no point, alone there is no
+        evaluations: rows of evals.jsonl. Failed ones leave no point; of these alone there is no
             picture.
+        out: the file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     good = [row for row in evaluations if row["status"] == "ok" and row["accuracy"] is not None]
     if not good:
         return
-    figure = Figure(figsize=(9.2, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2)
+    accuracy, words, named = [], [], []
     for number, task in enumerate(dict.fromkeys(row["task"] for row in good)):
-        colour = f"C{number}"
+        series = SERIES[number % len(SERIES)]
         rows = [row for row in good if row["task"] == task]
-        _points(axes[0], rows, "accuracy", "ci95", colour, f"{task}, {rows[-1]['judge']}")
-        _points(axes[1], rows, "words", None, colour, task)
-    axes[0].set_ylabel("accuracy in %, 95 % interval")
-    axes[1].set_ylabel("words an answer, mean")
-    most = max((row["words"] for row in good if row.get("words") is not None), default=1)
-    axes[1].set_ylim(0, 1.1 * most or 1)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
-    for panel in axes:
-        panel.set_xlabel("epoch")
-        _steps_above(panel, good)
-        _plain(panel)
-    _save(figure, out)
+        points = [(row["epoch"], 100 * row["accuracy"]) for row in rows]
+        band = [
+            (row["epoch"], 100 * row["ci95"][0], 100 * row["ci95"][1])
+            for row in rows
+            if row.get("ci95")
+        ]
+        accuracy.append(Line(series, task, points, band))
+        lengths = [(row["epoch"], row["words"]) for row in rows if row.get("words") is not None]
+        words.append(Line(series, task, lengths))
+        named.append((series, f"{task}, {rows[-1]['judge']}"))
+    last = max(good, key=lambda row: int(row["step"]))
+    axis = f"epoch (of {last['step'] / last['epoch']:.5g} steps)" if last["epoch"] else "epoch"
+    figures = [
+        _figure("accuracy in %, 95 % interval", accuracy, axis=axis, legend=named),
+        _figure("words an answer, mean", words, axis=axis, level=(0.0, "")),
+    ]
+    write_png(out, figures)
 
 
-def _points(axis: Any, rows: Log, key: str, interval: str | None, colour: str, label: str) -> None:
-    scale = 100 if key == "accuracy" else 1
-    known = [row for row in rows if row.get(key) is not None]
-    x, y = [row["epoch"] for row in known], [scale * row[key] for row in known]
-    axis.plot(x, y, color=colour, linewidth=1.6, marker="o", markersize=4, label=label)
-    if interval:
-        # A shade tells several tasks apart where bars would lie on each other.
-        sure = [row for row in known if row.get(interval)]
-        low, high = ([scale * row[interval][end] for row in sure] for end in (0, 1))
-        axis.fill_between([row["epoch"] for row in sure], low, high, color=colour, alpha=0.12, lw=0)
-        if len(sure) == 1:
-            axis.plot([sure[0]["epoch"]] * 2, [*low, *high], color=colour, linewidth=1.2, alpha=0.4)
+def _line(log: Log, key: str, series: str, name: str = "") -> Line:
+    return Line(series, name, [(entry["step"], entry[key]) for entry in log if key in entry])
 
 
-def _steps_above(axis: Any, rows: Log) -> None:
-    """Steps along the upper edge; where a step lies is what the rows say."""
-    last = max(rows, key=lambda row: int(row["step"]))
-    if not last["epoch"]:
-        return
-    share = last["step"] / last["epoch"]
-    upper = axis.secondary_xaxis(
-        "top", functions=(lambda epoch: epoch * share, lambda step: step / share)
-    )
-    upper.set_xlabel("step", fontsize=8)
-    upper.tick_params(labelsize=8)
-    upper.spines["top"].set_visible(False)
-
-
-def _plain(axis: Any) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(alpha=0.25, linewidth=0.6)
-
-
-def _save(figure: Any, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # No software stamp: the same curves give the same bytes.
-    figure.savefig(out, dpi=110, metadata={"Software": None})
-
-
-def _line(axis: Any, log: Log, key: str, colour: str, label: str | None = None) -> None:
-    points = [(entry["step"], entry[key]) for entry in log if key in entry]
-    steps, values = [p[0] for p in points], [p[1] for p in points]
-    marker = "o" if len(points) < 3 else None
-    axis.plot(steps, values, color=colour, linewidth=1.6, label=label, marker=marker)
+def _figure(
+    title: str,
+    curves: Sequence[Line],
+    *,
+    axis: str = "step",
+    ticks: Sequence[float] | None = None,
+    level: tuple[float, str] | None = None,
+    legend: Sequence[tuple[str, str]] = (),
+) -> Figure:
+    """Put curves under their title, which names the y axis."""
+    named = legend or [(line.series, line.name) for line in curves]
+    chart = line_chart(curves, Axis(axis), Axis("", ticks), says=title, level=level)
+    return Figure(chart, title, legend=named)

@@ -6,7 +6,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,12 @@ from sharegptvideo.training.recipes import DpoRecipe, Recipe
 if TYPE_CHECKING:
     from sharegptvideo.training.families import Family
 
-__all__ = ["Lengths", "Survey", "published", "survey"]
+__all__ = ["DatasetStats", "Lengths", "dataset_stats", "published_stats"]
 
 _SAMPLE = 2_000
 _LETTERS_A_TOKEN = 4.0  # of English prose in Llama's vocabulary
 _TEMPLATE = 12  # tokens of roles and marks around a question and its answer
-_TELL_EVERY = 2_000
+_REPORT_EVERY = 2_000
 
 Row = dict[str, Any]
 
@@ -43,8 +43,8 @@ class Lengths:
 
 
 @dataclass(slots=True)
-class Survey:
-    """Rows of a recipe's data.
+class DatasetStats:
+    """What a recipe's data come to.
 
     Attributes:
         rows: that will be trained on; clips: that they are about. Rows that stop the run are
@@ -73,10 +73,6 @@ class Survey:
         """Mean rows about one clip."""
         return self.rows / max(self.clips, 1)
 
-    def figures(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
 
 # Rows and clips of the release's training files as its card and paper count them, and mean
 # tokens of prompt and answers as in the miniature of the release; for planning before a download.
@@ -89,72 +85,72 @@ _PUBLISHED: dict[tuple[str, str | None], tuple[int, int, Lengths]] = {
 }
 
 
-def published(recipe: Recipe, video_tokens: float) -> Survey | None:
-    """The release's own counts, where a recipe's data are the release's and are not here."""
+def published_stats(recipe: Recipe, video_tokens: float) -> DatasetStats | None:
+    """Return the release's own counts, where a recipe's data are the release's and are not here."""
     known = _PUBLISHED.get((recipe.data.name, recipe.data.files))
     if known is None:
         return None
     rows, clips, lengths = known
-    return Survey(
+    return DatasetStats(
         rows=min(rows, recipe.data.limit or rows),
         clips=min(clips, recipe.data.limit or clips),
         lengths=lengths,
         video_tokens=video_tokens,
-        assumed=[f"the data are not here: {rows:,} rows on {clips:,} clips, as published"],
+        assumed=[f"the data are not here: {rows:,} rows on {clips:,} clips, as published_stats"],
     )
 
 
-def survey(
+def dataset_stats(
     recipe: Recipe,
     family: Family | None,
     video_tokens: float,
     progress: Callable[[int, int, str], None] | None = None,
-) -> Survey:
-    """Read all rows, look for their clips, tokenise a sample.
+) -> DatasetStats:
+    """Read all rows, find their clips, tokenise a sample.
 
     Args:
         family: opened without weights; None estimates tokens from letters.
-        video_tokens: positions of a clip where the family cannot tell them.
+        video_tokens: positions of a clip where the family does not give them.
         progress: `progress(done, 0, what)`.
 
     Raises:
         UserError: the rows cannot be read.
     """
-    found = Survey(0, 0, Lengths(0, ()), video_tokens)
+    stats = DatasetStats(0, 0, Lengths(0, ()), video_tokens)
     clips: Counter[str] = Counter()
     sample: list[Row] = []
     draw = random.Random(0)
-    for row in _rows(recipe, found, progress):
+    for row in _rows(recipe, stats, progress):
         clips[str(row.get("video"))] += 1
-        found.rows += 1
+        stats.rows += 1
         if len(sample) < _SAMPLE:
             sample.append(row)
-        elif (place := draw.randrange(found.rows)) < _SAMPLE:
+        elif (place := draw.randrange(stats.rows)) < _SAMPLE:
             sample[place] = row
-    found.clips = len(clips)
-    if not found.rows:
-        found.problems.append(f"data {recipe.data.name} ({recipe.data.split}): no rows to train on")
+    stats.clips = len(clips)
+    if not stats.rows:
+        stats.problems.append(f"data {recipe.data.name} ({recipe.data.split}): no rows to train on")
     else:
-        _measure(recipe, family, sample, found)
+        _measure(recipe, family, sample, stats)
     data = recipe.data
-    if found.missing and data.missing_media == "error":
-        names = and_more(found.missing_names, total=found.missing)
-        found.problems.append(
-            f"{found.missing} rows have no clip under media {data.media} ({names}); add the clips "
+    if stats.missing and data.missing_media == "error":
+        names = and_more(stats.missing_names, total=stats.missing)
+        stats.problems.append(
+            f"{stats.missing} rows have no clip under media {data.media} ({names}); add the clips "
             "or set data.missing_media=skip"
         )
-    if found.equal and isinstance(recipe, DpoRecipe) and recipe.dpo.equal_pairs == "error":
-        names = and_more(found.equal_names, total=found.equal)
-        found.problems.append(
-            f"{found.equal} pairs of equal answers ({names}); mend them or set dpo.equal_pairs=skip"
+    if stats.equal and isinstance(recipe, DpoRecipe) and recipe.dpo.equal_pairs == "error":
+        names = and_more(stats.equal_names, total=stats.equal)
+        stats.problems.append(
+            f"{stats.equal} pairs of equal answers ({names}); fix them or set dpo.equal_pairs=skip"
         )
-    return found
+    return stats
 
 
 def _rows(
-    recipe: Recipe, found: Survey, progress: Callable[[int, int, str], None] | None
+    recipe: Recipe, stats: DatasetStats, progress: Callable[[int, int, str], None] | None
 ) -> Iterator[Row]:
-    """Rows that the run trains on, or will once what stops it is mended; those are counted."""
+    """Rows that the run trains on, or will once what stops it is fixed; those are counted."""
     from sharegptvideo.data.load import read_rows
     from sharegptvideo.data.sources.report import DataWarning
 
@@ -167,21 +163,21 @@ def _rows(
             raise
         rows = read_rows(data.name, data.source, data.split, files=data.files)
         placed = False
-        found.problems.append(f"clips: {error}")
+        stats.problems.append(f"clips: {error}")
     if data.media is None:
-        found.problems.append("clips: data.media names no folder with the clips")
+        stats.problems.append("clips: data.media names no folder with the clips")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # clips that are missing are counted here
         for number, row in enumerate(islice(rows, data.limit), 1):
-            if progress and number % _TELL_EVERY == 0:
+            if progress and number % _REPORT_EVERY == 0:
                 progress(number, 0, "reading rows")
             if not row.get("video") or (placed and not row.get("video_path")):
-                found.missing += 1
-                _note(found.missing_names, row)
+                stats.missing += 1
+                _note(stats.missing_names, row)
                 skipped = data.missing_media == "skip"
             elif isinstance(recipe, DpoRecipe) and row["chosen"].strip() == row["rejected"].strip():
-                found.equal += 1
-                _note(found.equal_names, row)
+                stats.equal += 1
+                _note(stats.equal_names, row)
                 skipped = recipe.dpo.equal_pairs == "skip"
             else:
                 skipped = False
@@ -195,35 +191,35 @@ def _note(names: list[str], row: Row) -> None:
         names.append(str(row["id"]))
 
 
-def _measure(recipe: Recipe, family: Family | None, sample: list[Row], found: Survey) -> None:
+def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: DatasetStats) -> None:
     """Mean lengths of the sample, and how many rows of all are cut."""
     measured, videos = [], []
     for row in sample:
         measured.append(_lengths(recipe, family, row))
-        videos.append(_video_tokens(family, row, found))
+        videos.append(_video_tokens(family, row, stats))
     count, sides = len(sample), range(len(measured[0].answers))
-    found.lengths = Lengths(
+    stats.lengths = Lengths(
         sum(one.prompt for one in measured) / count,
         tuple(sum(one.answers[side] for one in measured) / count for side in sides),
     )
-    found.video_tokens = sum(videos) / count
+    stats.video_tokens = sum(videos) / count
     limit = recipe.optimisation.max_length
     cut = sum(
         one.prompt + max(one.answers) + video > limit
         for one, video in zip(measured, videos, strict=True)
     )
-    found.cut = round(cut * found.rows / count)
-    if count < found.rows:
-        found.assumed.append(f"lengths and cut rows from a sample of {count:,} rows")
+    stats.cut = round(cut * stats.rows / count)
+    if count < stats.rows:
+        stats.assumed.append(f"lengths and cut rows from a sample of {count:,} rows")
     if family is None:
-        found.assumed.append(
+        stats.assumed.append(
             f"no tokenizer here: a token for {_LETTERS_A_TOKEN:g} letters, {_TEMPLATE} a row"
         )
     full = sum(one.prompt + video >= limit for one, video in zip(measured, videos, strict=True))
     if full:
-        found.problems.append(
-            f"optimisation.max_length {limit}: no room for an answer behind the clip's "
-            f"{found.video_tokens:.0f} positions and the prompt in {full} of {count} rows"
+        stats.problems.append(
+            f"optimisation.max_length {limit}: no room for an answer after the clip's "
+            f"{stats.video_tokens:.0f} positions and the prompt in {full} of {count} rows"
         )
 
 
@@ -250,17 +246,17 @@ def _lengths(recipe: Recipe, family: Family | None, row: Row) -> Lengths:
     return Lengths(max(prompts), tuple(answers))
 
 
-def _video_tokens(family: Family | None, row: Row, found: Survey) -> float:
+def _video_tokens(family: Family | None, row: Row, stats: DatasetStats) -> float:
     path = row.get("video_path")
     if family is None:
-        return found.video_tokens
+        return stats.video_tokens
     if family.reader.video_tokens:
         return float(family.reader.video_tokens)
     if not path:
-        return found.video_tokens
+        return stats.video_tokens
     try:
         return float(family.reader.count(path))
     except MediaError as error:
-        if len(found.problems) < 5:
-            found.problems.append(f"clip of row {row['id']}: {error}")
-        return found.video_tokens
+        if len(stats.problems) < 5:
+            stats.problems.append(f"clip of row {row['id']}: {error}")
+        return stats.video_tokens

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.training.recipes import DpoRecipe
-from sharegptvideo.training.run_dir import RunFolder, TrainResult
+from sharegptvideo.training.run_dir import TrainingDir, TrainResult
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
-    from sharegptvideo.training.evaluating import Evaluator
     from sharegptvideo.training.recipes import Preference
 
 __all__ = ["loss_arguments", "run_dpo"]
@@ -22,7 +21,6 @@ def run_dpo(
     *,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
-    evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Train on preference pairs and leave a whole model in `recipe.output`.
 
@@ -53,7 +51,7 @@ def run_dpo(
     )
     from sharegptvideo.training.workers import worker_faults
 
-    run = RunFolder(recipe, report)
+    run = TrainingDir(recipe, report)
     if run.finished:
         return pushed(run, run.result())
     start = time.monotonic()
@@ -61,7 +59,7 @@ def run_dpo(
     with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
         # Model and data
         family = open_family(recipe)
-        dataset, data_report = training_rows(recipe, family, run)
+        dataset, data_report = training_rows(recipe, family, run.rows)
         run.start(data_report)
         family.freeze(recipe.freeze)
         check_room(recipe, family, data_report.used)
@@ -92,7 +90,7 @@ def run_dpo(
             use_reference(trainer, recipe, run.model_sha256, progress)
 
         # Train
-        stop = attach_callbacks(trainer, run, progress, evaluator)
+        stop = attach_callbacks(trainer, run, progress)
         resumed_from = train(trainer, run, stop)
 
         # Save

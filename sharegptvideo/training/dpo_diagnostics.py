@@ -30,8 +30,10 @@ _Z = 1.96
 
 @dataclass(frozen=True, slots=True)
 class DpoSettings:
-    """What the figures of a DPO mean: `pairs` of one step (on all devices together), `warmup` and
-    `steps` in steps."""
+    """What the figures of a DPO mean.
+
+    `pairs` of one step are on all devices together; `warmup` and `steps` are in steps.
+    """
 
     beta: float
     pairs: int

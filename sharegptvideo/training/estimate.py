@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.training.dataset_stats import Survey
+from sharegptvideo.training.dataset_stats import DatasetStats
 from sharegptvideo.training.families import Family
-from sharegptvideo.training.recipes import DpoRecipe, Recipe
+from sharegptvideo.training.recipes import DpoRecipe, Optimisation, Recipe
 
 __all__ = [
     "ADAMW_BYTES",
@@ -29,16 +29,16 @@ __all__ = [
     "Gpus",
     "Memory",
     "ModelShape",
-    "Plan",
+    "Workload",
     "activation_bytes",
     "disk_bytes",
     "local_gpus",
     "memory_of",
     "parse_gpus",
-    "plan_of",
     "projected_hours",
     "shape_of",
     "steps_of",
+    "workload_of",
 ]
 
 _GIB = 1 << 30
@@ -102,7 +102,7 @@ class Gpus:
 
 
 def parse_gpus(text: str) -> Gpus:
-    """`8xH100`, `1x4090` or `L4`: how many of which; names without regard to case.
+    """Read `8xH100`, `1x4090` or `L4`: how many of which; names without regard to case.
 
     Raises:
         UserError: a form or a name that is not known.
@@ -121,7 +121,7 @@ def parse_gpus(text: str) -> Gpus:
 
 
 def local_gpus() -> Gpus | None:
-    """This machine's GPUs, where there are any of one kind that the table knows."""
+    """Return this machine's GPUs, where there are any of one kind that the table knows."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -186,7 +186,7 @@ class ModelShape:
 
 
 def shape_of(recipe: Recipe, family: Family) -> ModelShape:
-    """Sizes of a family's model, which may be on the meta device; freezes as the recipe says."""
+    """Freeze a model, which may be on the meta device, as the recipe says, and return its sizes."""
     model: Any = family.model
     family.freeze(recipe.freeze)
     inner, config = model.model, model.config
@@ -285,7 +285,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Workload:
     """Steps and operations of a training.
 
     `tokens_shared` and `tokens_plain`: language-model tokens a step on all devices, a clip's once
@@ -302,26 +302,22 @@ class Plan:
     reference_flops: float
 
     def hours(self, gpus: Gpus, utilisation: float = UTILISATION, *, plain: bool = False) -> float:
-        """Hours on GPUs; `plain` for every row by itself, the reference model in every step."""
+        """Return hours on GPUs; `plain`: every row by itself, the reference model in every step."""
         flops = self.plain_flops if plain else self.flops
         return flops / (gpus.count * gpus.gpu.teraflops * 1e12 * utilisation) / 3600
 
-    def figures(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
 
 def projected_hours(rows: float, epochs: float, per_second: float, gpus: int = 8) -> float:
-    """Hours for `rows` (pairs, answers) × `epochs` at a measured rate of one GPU.
+    """Return hours for `rows` (pairs, answers) × `epochs` at a measured rate of one GPU.
 
     Data-parallel GPUs are taken to add up; their exchange of gradients is not counted.
     """
     return rows * epochs / (per_second * gpus) / 3600
 
 
-def steps_of(recipe: Recipe, rows: int, devices: int) -> int:
-    """Optimiser steps, counted as transformers 5.23 does; packs count as rows."""
-    o = recipe.optimisation
+def steps_of(optimisation: Optimisation, rows: int, devices: int) -> int:
+    """Return optimiser steps, counted as transformers 5.23 does; packs count as rows."""
+    o = optimisation
     if o.max_steps is not None:
         return o.max_steps
     batches = math.ceil(rows / (o.per_device_batch_size * devices))
@@ -351,8 +347,8 @@ class _Sequence:
         return sum(length * (before + length / 2) for length, before in self.spans)
 
 
-def _sequences(recipe: Recipe, data: Survey, *, shared: bool) -> _Sequence:
-    """The mean sequence of a recipe, laid out as `training.sharing` does, or row by row."""
+def _sequences(recipe: Recipe, data: DatasetStats, *, shared: bool) -> _Sequence:
+    """Return the mean sequence of a recipe, laid out as `training.sharing` does, or row by row."""
     clip, lengths = data.video_tokens, data.lengths
     if isinstance(recipe, DpoRecipe):
         prefix = clip + lengths.prompt
@@ -367,7 +363,9 @@ def _sequences(recipe: Recipe, data: Survey, *, shared: bool) -> _Sequence:
     return _Sequence(spans, rows, sum(lengths.answers) * rows)
 
 
-def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -> Plan:
+def workload_of(
+    recipe: Recipe, shape: ModelShape, data: DatasetStats, devices: int = 1
+) -> Workload:
     """Count steps, tokens and operations."""
     o = recipe.optimisation
     own = _sequences(recipe, data, shared=recipe.sharing.video)
@@ -375,7 +373,7 @@ def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -
     unit = 1.0  # rows that a member of a batch brings
     if recipe.sharing.pack_tokens:
         unit = max(recipe.sharing.pack_tokens // own.tokens, 1) * own.rows
-    steps = steps_of(recipe, math.ceil(data.rows / unit), devices)
+    steps = steps_of(o, math.ceil(data.rows / unit), devices)
     a_step = o.per_device_batch_size * o.gradient_accumulation * devices * unit
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
     seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
@@ -383,8 +381,8 @@ def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -
     visits = seen / own.rows
     forward, backward = _language_flops(shape, own, o.gradient_checkpointing)
     tower = _tower_flops(shape, data)
-    looked = data.clips if recipe.features.enabled else visits
-    flops = visits * (forward + backward) + tower * (3 * visits if shape.tower_learns else looked)
+    encoded = data.clips if recipe.features.enabled else visits
+    flops = visits * (forward + backward) + tower * (3 * visits if shape.tower_learns else encoded)
     reference = 0.0
     if isinstance(recipe, DpoRecipe):
         if recipe.dpo.reference == "precomputed":
@@ -397,7 +395,7 @@ def plan_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -
     models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
     towers = sides * (models + (2 if shape.tower_learns else 0))
     plain_flops = seen * (forward * models + backward + tower * towers)
-    return Plan(
+    return Workload(
         devices=devices,
         rows_a_step=round(a_step),
         steps=steps,
@@ -424,7 +422,7 @@ def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> 
     return forward, backward + (linear + attention if recompute else 0.0)
 
 
-def _tower_flops(shape: ModelShape, data: Survey) -> float:
+def _tower_flops(shape: ModelShape, data: DatasetStats) -> float:
     """Operations of one clip, forward, through tower and projector."""
     positions = data.video_tokens * shape.tower_positions
     linear = 2.0 * (shape.tower * positions + shape.projector * data.video_tokens)
@@ -432,7 +430,7 @@ def _tower_flops(shape: ModelShape, data: Survey) -> float:
 
 
 def activation_bytes(shape: ModelShape, *, mixed: bool) -> int:
-    """Bytes that one layer of a Llama-like model keeps a token for the backward pass.
+    """Return bytes that one layer of a Llama-like model keeps a token for the backward pass.
 
     In bf16, with h the width, q and k those of queries and keys, m that of the MLP: two norms
     keep their float32 input (4h each), its normalised form (2h each) and their output (2h each);
@@ -443,8 +441,10 @@ def activation_bytes(shape: ModelShape, *, mixed: bool) -> int:
     return own + (10 * shape.hidden if mixed else 0)
 
 
-def memory_of(recipe: Recipe, shape: ModelShape, data: Survey, devices: int = 1) -> list[Memory]:
-    """Bytes on each of `devices` GPUs, for each way of spreading a training over them."""
+def memory_of(
+    recipe: Recipe, shape: ModelShape, data: DatasetStats, devices: int = 1
+) -> list[Memory]:
+    """Return bytes on each of `devices` GPUs, for each way of spreading a training over them."""
     kept, checkpointed = _activations(recipe, shape, data)
     learn = shape.trainable
     own = shape.parameters - shape.adapters
@@ -485,7 +485,7 @@ def _second_model(recipe: DpoRecipe) -> bool:
     return recipe.dpo.reference == "model" and recipe.lora is None
 
 
-def _activations(recipe: Recipe, shape: ModelShape, data: Survey) -> tuple[int, int]:
+def _activations(recipe: Recipe, shape: ModelShape, data: DatasetStats) -> tuple[int, int]:
     """Bytes of a micro-batch's activations: all kept, and with gradient checkpointing."""
     o = recipe.optimisation
     sequence = _sequences(recipe, data, shared=recipe.sharing.video)
@@ -504,7 +504,7 @@ def _activations(recipe: Recipe, shape: ModelShape, data: Survey) -> tuple[int, 
 
 
 def disk_bytes(recipe: Recipe, shape: ModelShape, steps: int) -> int:
-    """Bytes that a run writes at its largest: checkpoints with their optimiser, and the model."""
+    """Return bytes that a run writes at its largest: checkpoints with optimiser, and the model."""
     whole = (shape.parameters - shape.adapters) * shape.bytes_a_weight
     weights = 4 * shape.adapters if shape.adapters else whole
     adamw = ADAMW_BYTES[recipe.optimisation.optimizer]

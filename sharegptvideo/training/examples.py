@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo._io import dumps
@@ -16,21 +17,26 @@ from sharegptvideo.models.prompts import Message, conversation
 from sharegptvideo.training.recipes import DataSource
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
     from sharegptvideo.training.families import ClipReader, Family
 
 __all__ = [
     "DataReport",
+    "ExampleWriter",
     "messages_of",
     "preference_dataset",
     "preference_example",
+    "refuse_equal",
     "refuse_missing",
     "sft_dataset",
     "sft_example",
 ]
 
 Row = dict[str, Any]
+
+_BATCH = 1000
 
 
 @dataclass(slots=True)
@@ -63,8 +69,72 @@ class DataReport:
         return notes
 
 
-def sft_dataset(data: DataSource, family: Family, *, max_length: int) -> tuple[Dataset, DataReport]:
-    """Examples `{video_path, ids, assistant_mask}`; the clip is still one token.
+class ExampleWriter:
+    """Writes examples to an Arrow file, a thousand at a time, and opens it mapped.
+
+    Without a file they stay in memory, as Arrow. On an error the file is removed; no folder is
+    made before the first thousand.
+    """
+
+    def __init__(self, file: Path | None, columns: Mapping[str, pa.DataType]) -> None:
+        import pyarrow as pa
+
+        self._file = file
+        self._schema = pa.schema(dict(columns))
+        self._examples: list[Row] = []
+        self._sink: pa.NativeFile | None = None
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+
+    def __enter__(self) -> ExampleWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._sink is not None:
+            self._sink.close()
+            if kind is not None and self._file is not None:
+                self._file.unlink()
+
+    def add(self, example: Row) -> None:
+        """Take in the next example."""
+        self._examples.append(example)
+        if len(self._examples) == _BATCH:
+            self._write()
+
+    def dataset(self) -> Dataset:
+        """Return all examples, after the last."""
+        import pyarrow as pa
+        from datasets import Dataset
+
+        self._write()
+        assert self._writer is not None
+        assert self._sink is not None
+        self._writer.close()
+        if isinstance(self._sink, pa.BufferOutputStream):
+            return Dataset.from_buffer(self._sink.getvalue())
+        self._sink.close()
+        return Dataset.from_file(str(self._file))
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        if self._writer is None:
+            if self._file is None:
+                self._sink = pa.BufferOutputStream()
+            else:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._sink = pa.OSFile(str(self._file), "wb")
+            self._writer = pa.ipc.new_stream(self._sink, self._schema)
+        self._writer.write_table(pa.Table.from_pylist(self._examples, schema=self._schema))
+        self._examples.clear()
+
+
+def sft_dataset(
+    data: DataSource, family: Family, *, max_length: int, file: Path | None = None
+) -> tuple[Dataset, DataReport]:
+    """Return examples `{video_path, length, ids, assistant_mask}`; the clip is still one token.
+
+    Args:
+        file: where they are written, and mapped from; in memory where None.
 
     Raises:
         UserError: a row without a clip (unless they are skipped), without an answer, or with a
@@ -75,7 +145,8 @@ def sft_dataset(data: DataSource, family: Family, *, max_length: int) -> tuple[D
         return sft_example(family, row, data.name)
 
     report = DataReport()
-    return _dataset(data, example, report, family.reader, max_length), report
+    with _writer(file, "ids", "assistant_mask") as writer:
+        return _dataset(data, example, report, family.reader, max_length, writer), report
 
 
 def preference_dataset(
@@ -84,13 +155,15 @@ def preference_dataset(
     *,
     max_length: int,
     equal_pairs: Literal["error", "skip"] = "error",
+    file: Path | None = None,
 ) -> tuple[Dataset, DataReport]:
-    """Examples `{video_path, prompt_ids, chosen_ids, rejected_ids}`; the clip is one token.
+    """Return examples `{video_path, length, prompt_ids, chosen_ids, rejected_ids}`.
+
+    The clip is one token; `file` is as in `sft_dataset`.
 
     Raises:
         UserError: as `sft_dataset`; or rows that are no preferences.
     """
-
     report = DataReport()
 
     def example(row: Row) -> tuple[Row, list[int]] | None:
@@ -101,13 +174,27 @@ def preference_dataset(
             return None
         return preference_example(family, row, data.name)
 
-    dataset = _dataset(data, example, report, family.reader, max_length)
+    with _writer(file, "prompt_ids", "chosen_ids", "rejected_ids") as writer:
+        dataset = _dataset(data, example, report, family.reader, max_length, writer)
+        refuse_equal(data, equal_pairs, report)
+    return dataset, report
+
+
+def refuse_equal(data: DataSource, equal_pairs: str | None, report: DataReport) -> None:
+    """Raise UserError where pairs have equal answers and are not to be left out."""
     if report.equal and equal_pairs == "error":
         raise UserError(
             f"data {data.name}: {len(report.equal)} pairs whose chosen and rejected answers are "
-            f"equal teach nothing: {and_more(report.equal)}; mend them or set dpo.equal_pairs=skip"
+            f"equal teach nothing: {and_more(report.equal)}; fix them or set dpo.equal_pairs=skip"
         )
-    return dataset, report
+
+
+def _writer(file: Path | None, *lists: str) -> ExampleWriter:
+    import pyarrow as pa
+
+    kinds = {"assistant_mask": pa.list_(pa.bool_())}
+    columns = {name: kinds.get(name, pa.list_(pa.int64())) for name in lists}
+    return ExampleWriter(file, {"video_path": pa.string(), "length": pa.int64(), **columns})
 
 
 def sft_example(family: Family, row: Row, name: str) -> tuple[Row, list[int]]:
@@ -130,7 +217,7 @@ def preference_example(family: Family, row: Row, name: str) -> tuple[Row, list[i
 
 
 def messages_of(row: Row) -> list[Message]:
-    """The conversation of a row of `sft` (messages), `captions` or any QA config."""
+    """Return the conversation of a row of `sft` (messages), `captions` or any QA config."""
     if "messages" in row:
         return list(row["messages"])
     if "caption" in row and "prompt" in row:
@@ -146,10 +233,9 @@ def _dataset(
     report: DataReport,
     reader: ClipReader,
     max_length: int,
+    writer: ExampleWriter,
 ) -> Dataset:
-    from datasets import Dataset
-
-    digest, examples, too_long = hashlib.sha256(), [], []
+    digest, too_long = hashlib.sha256(), []
     for row in _rows_with_clips(data, report):
         line = {k: v for k, v in row.items() if k != "video_path"}
         digest.update(dumps(line).encode() + b"\n")
@@ -162,16 +248,17 @@ def _dataset(
         if prompt + clip >= max_length:
             too_long.append(f"{row['id']} ({prompt + clip} positions without an answer)")
         report.cut += whole + clip > max_length
-        examples.append({"video_path": path, "length": whole + clip, **content})
+        report.used += 1
+        writer.add({"video_path": path, "length": whole + clip, **content})
     if too_long:
         raise UserError(
             f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
-            f"answer behind their clip and prompt: {and_more(too_long)}"
+            f"answer after their clip and prompt: {and_more(too_long)}"
         )
-    if not examples:
+    if not report.used:
         raise UserError(f"data {data.name} ({data.split}): no rows to train on")
-    report.used, report.sha256 = len(examples), digest.hexdigest()
-    return Dataset.from_list(examples)
+    report.sha256 = digest.hexdigest()
+    return writer.dataset()
 
 
 def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
@@ -187,7 +274,7 @@ def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
         on_error="raise",
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # missing clips are told in the report
+        warnings.simplefilter("ignore", DataWarning)  # missing clips are in the report
         for row in islice(rows, data.limit):
             if row.get("video_path"):
                 yield row

@@ -11,19 +11,16 @@ import functools
 import os
 import types
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sharegptvideo._io import read_json, write_json
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import unknown_name
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from torch import nn
 
-    from sharegptvideo.training.examples import DataReport
 
 __all__ = [
     "Processes",
@@ -34,7 +31,6 @@ __all__ = [
     "prepare_shards",
     "processes",
     "rank_of_environment",
-    "rows_for_all",
     "save_whole",
 ]
 
@@ -43,7 +39,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process, `rank` of `count`."""
+    """The place of this process: `rank` of `count`."""
 
     rank: int
     count: int
@@ -61,10 +57,10 @@ class Processes:
             PartialState().wait_for_everyone()
 
     def first(self, action: Callable[[], _T]) -> _T | None:
-        """What `action` gives in the first process; the others wait and get None."""
-        found = action() if self.is_first else None
+        """Return what `action` gives in the first process; the others wait and get None."""
+        result = action() if self.is_first else None
         self.wait()
-        return found
+        return result
 
     def largest(self, value: int) -> int:
         """Return the largest `value` of all processes, each of which has to ask."""
@@ -87,12 +83,12 @@ def _on_cpus() -> Any:
 
 
 def rank_of_environment() -> int:
-    """The rank that a launcher gave this process, without torch; 0 where there is none."""
+    """Return the rank that a launcher gave this process, without torch; 0 where there is none."""
     return int(os.environ.get("RANK", "0"))
 
 
 def processes() -> Processes:
-    """This process among those that the launcher started; the first call connects them."""
+    """Return this process's place among those launched; the first call connects them."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes(0, 1)
     import torch
@@ -100,36 +96,6 @@ def processes() -> Processes:
 
     state = PartialState(cpu=not torch.cuda.is_available())
     return Processes(state.process_index, state.num_processes)
-
-
-def rows_for_all(
-    make: Callable[[], tuple[Dataset, DataReport]], shared: Path, *, mapped: bool = False
-) -> tuple[Dataset, DataReport]:
-    """Rows that the first process prepares and the others read, mapped, from `shared`.
-
-    Tokenised once however many processes there are, and kept once in the memory of a machine.
-
-    Args:
-        shared: a folder that all processes see; left for the caller to remove.
-        mapped: go by way of `shared` even if there is one process.
-    """
-    group = processes()
-    if group.count == 1 and not mapped:
-        return make()
-    from datasets import Dataset, disable_progress_bars
-
-    from sharegptvideo.training.examples import DataReport
-
-    disable_progress_bars()  # for the rest of this process, which has bars of its own
-
-    def write() -> None:
-        dataset, report = make()
-        dataset.save_to_disk(str(shared))
-        write_json(shared / "report.json", asdict(report))
-
-    group.wait()  # all have looked at the run's folder before the first one writes to it
-    group.first(write)
-    return Dataset.load_from_disk(str(shared)), DataReport(**read_json(shared / "report.json"))
 
 
 _CONFIGS = "training/accelerate"
@@ -141,7 +107,7 @@ def config_names() -> list[str]:
 
 
 def config_path(name: str) -> Path:
-    """The file of a configuration, for `accelerate launch --config_file`.
+    """Return the file of a configuration, for `accelerate launch --config_file`.
 
     Raises:
         UserError: there is none of that name.
@@ -152,14 +118,14 @@ def config_path(name: str) -> Path:
 
 
 def config_about(name: str) -> str:
-    """The first sentence of a configuration's opening comment."""
+    """Return the first sentence of a configuration's opening comment."""
     opening = config_path(name).read_text(encoding="utf-8").partition("\n#\n")[0]
     words = " ".join(line.removeprefix("#").strip() for line in opening.splitlines())
     return words.partition(". ")[0].rstrip(".")
 
 
 def layer_names(model: nn.Module) -> list[str]:
-    """The classes of a model's repeated layers: those that transformers keeps on one device.
+    """Return the classes of a model's repeated layers, which transformers keeps on one device.
 
     A clip's tower and the language model both give theirs. Only what stands in a list of layers
     counts: the rest transformers names too, some of it not there in every model.
@@ -167,13 +133,13 @@ def layer_names(model: nn.Module) -> list[str]:
     from torch import nn
 
     kept = set(getattr(model, "_no_split_modules", None) or ())
-    found = {
+    classes = {
         type(layer).__name__
         for stack in model.modules()
         if isinstance(stack, nn.ModuleList)
         for layer in stack
     }
-    return sorted(found & kept)
+    return sorted(classes & kept)
 
 
 def prepare_shards(accelerator: Any, model: Any) -> None:

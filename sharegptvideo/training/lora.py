@@ -72,8 +72,8 @@ def load_adapters(folder: str | Path, model: Any) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    found: Any = set_peft_model_state_dict(model, load_file(Path(folder) / ADAPTER_WEIGHTS))
-    if found.unexpected_keys:
+    loaded: Any = set_peft_model_state_dict(model, load_file(Path(folder) / ADAPTER_WEIGHTS))
+    if loaded.unexpected_keys:
         raise UserError(f"checkpoint {folder}: its adapters are of another model")
 
 
@@ -121,7 +121,7 @@ def merge_adapters(folder: str | Path, output: str | Path) -> Path:
     return output
 
 
-_OF_ADAPTERS = {ADAPTER_CONFIG, "run.json"}  # run.json tells of the training, hashes and all
+_OF_ADAPTERS = {ADAPTER_CONFIG, "run.json"}  # run.json is about the training, hashes and all
 
 
 def _write_merged(base: str, folder: Path, to: Path) -> None:

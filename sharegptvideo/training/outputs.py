@@ -18,15 +18,15 @@ from sharegptvideo.data.sources.hub import TEST_REPO, hub_errors, repo_of
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.checks import check_push
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
-from sharegptvideo.training.evaluating import read_evaluations
 from sharegptvideo.training.launch import processes, save_whole
 from sharegptvideo.training.lora import finish_adapters
 from sharegptvideo.training.recipes import DpoRecipe, Hub, Lora, Recipe
+from sharegptvideo.training.run_dir import read_evaluations
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-    from sharegptvideo.training.run_dir import RunFolder, TrainResult
+    from sharegptvideo.training.run_dir import TrainingDir, TrainResult
 
 __all__ = ["finish_run", "push_model", "pushed", "save_model", "write_card"]
 
@@ -71,7 +71,7 @@ def save_model(trainer: Any, base: str, lora: Lora | None, folder: Path) -> None
         finish_adapters(base, folder, merge=lora.merge)
 
 
-def finish_run(state: Any, run: RunFolder, seconds: float) -> None:
+def finish_run(state: Any, run: TrainingDir, seconds: float) -> None:
     """Draw the curves, write the card, and mark the run as finished, in the first process.
 
     Args:
@@ -89,7 +89,7 @@ def finish_run(state: Any, run: RunFolder, seconds: float) -> None:
     processes().wait()
 
 
-def _note_failed(run: RunFolder, evaluations: Sequence[Row]) -> None:
+def _note_failed(run: TrainingDir, evaluations: Sequence[Row]) -> None:
     """Note how many evaluations are missing from the curve."""
     steps = {row["step"] for row in evaluations}
     failed = sorted({row["step"] for row in evaluations if row["status"] == "failed"})
@@ -101,7 +101,7 @@ def _note_failed(run: RunFolder, evaluations: Sequence[Row]) -> None:
 
 
 def write_card(
-    run: RunFolder,
+    run: TrainingDir,
     staged: Path,
     log: Sequence[Row],
     evaluations: Sequence[Row],
@@ -158,7 +158,7 @@ def write_card(
 
 
 def _hub_base(recipe: Recipe) -> str | None:
-    """The Hub id of the starting model, or where a starting model of ours was to be pushed."""
+    """Return the starting model's id on the Hub, or where a model of ours was to be pushed."""
     folder = Path(recipe.model)
     if not folder.exists():
         return recipe.model
@@ -282,7 +282,7 @@ def _result(recipe: Recipe, row: Row) -> EvalResult:
 
 
 def _shareable(recipe: Recipe) -> Row:
-    """The recipe's settings; folders by their last name, endpoints left out."""
+    """Return the recipe's settings; folders by their last name, endpoints left out."""
     settings = recipe.model_dump(mode="json", exclude_none=True, exclude={"output"})
     settings["model"] = _base_name(recipe)
     places = {"data": ("source", "media"), "eval": ("source", "media", "task_path")}
@@ -356,7 +356,7 @@ _LOCAL = (".*", "run.json", "recipe.yaml", "checkpoints/*", "evaluations/*", "wa
 def push_model(
     folder: str | Path, repo: str, *, private: bool = True, tensorboard: bool = False
 ) -> str:
-    """Push a finished training's model, card, curves and log; gives its address on the Hub.
+    """Push a finished training's model, card, curves and log; return its address on the Hub.
 
     Args:
         folder: the `output` of a recipe.
@@ -393,8 +393,8 @@ def push_model(
     return f"{api.endpoint}/{repo}"
 
 
-def pushed(run: RunFolder, result: TrainResult) -> TrainResult:
-    """The result, its model on the Hub where the recipe wants it there and it is not yet.
+def pushed(run: TrainingDir, result: TrainResult) -> TrainResult:
+    """Return the result, its model on the Hub where the recipe wants it there and it is not yet.
 
     Raises:
         UserError: see `push_model`; says how to push again.

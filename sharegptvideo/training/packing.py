@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from sharegptvideo.errors import UserError
+from sharegptvideo.training.examples import ExampleWriter
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,14 +49,15 @@ def pack(
     Raises:
         UserError: one row alone is longer than the budget.
     """
-    from datasets import Dataset
-
-    clips: dict[str, list[Row]] = {}
-    for row in dataset:
-        clips.setdefault(row["video_path"], []).append(row)
-    units = []
-    for path, rows in clips.items():
-        units += _units(rows, budget, video_tokens(path), max_length)
+    numbers: dict[str, list[int]] = {}
+    for number, path in enumerate(dataset["video_path"]):
+        numbers.setdefault(path, []).append(number)
+    units: list[tuple[int, list[int]]] = []
+    for path, some in numbers.items():
+        rows = _rows(dataset, some)
+        for length, count in _units(rows, budget, video_tokens(path), max_length):
+            units.append((length, some[:count]))
+            some = some[count:]
     longest = max(length for length, _ in units)
     if longest > budget:
         raise UserError(
@@ -61,15 +65,24 @@ def pack(
             f"give at least so many"
         )
     units.sort(key=lambda unit: -unit[0])
-    packs: list[tuple[int, list[Row]]] = []
-    for length, rows in units:
+    packs: list[tuple[int, list[int]]] = []
+    for length, some in units:
         for number, (taken, inside) in enumerate(packs):
             if taken + length <= budget:
-                packs[number] = (taken + length, inside + rows)
+                packs[number] = (taken + length, inside + some)
                 break
         else:
-            packs.append((length, rows))
-    return Dataset.from_list([{"rows": rows, "length": length} for length, rows in packs])
+            packs.append((length, some))
+    row = pa.struct(list(dataset.features.arrow_schema))
+    with ExampleWriter(None, {"rows": pa.list_(row), "length": pa.int64()}) as writer:
+        for length, some in packs:
+            writer.add({"rows": _rows(dataset, some), "length": length})
+        return writer.dataset()
+
+
+def _rows(dataset: Dataset, numbers: list[int]) -> list[Row]:
+    columns = dataset[numbers]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def flat_length(rows: Sequence[Row], video_tokens: int, max_length: int) -> int:
@@ -86,14 +99,12 @@ def flat_length(rows: Sequence[Row], video_tokens: int, max_length: int) -> int:
 
 def _units(
     rows: list[Row], budget: int, video_tokens: int, max_length: int
-) -> list[tuple[int, list[Row]]]:
-    """A clip's rows, split where they are too many for one pack: (tokens, rows)."""
-    units: list[tuple[int, list[Row]]] = []
+) -> Iterator[tuple[int, int]]:
+    """Tokens and number of a clip's rows, in several parts where they are too many for one pack."""
     part: list[Row] = []
     for row in rows:
         if part and flat_length([*part, row], video_tokens, max_length) > budget:
-            units.append((flat_length(part, video_tokens, max_length), part))
+            yield flat_length(part, video_tokens, max_length), len(part)
             part = []
         part.append(row)
-    units.append((flat_length(part, video_tokens, max_length), part))
-    return units
+    yield flat_length(part, video_tokens, max_length), len(part)

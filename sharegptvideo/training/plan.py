@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from sharegptvideo._text import byte_size, magnitude, percent, rough_duration
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.checks import lacking_packages, nearest_folder, not_made_yet
-from sharegptvideo.training.dataset_stats import Survey, published, survey
+from sharegptvideo.training.dataset_stats import DatasetStats, dataset_stats, published_stats
 from sharegptvideo.training.estimate import (
     UTILISATION,
     Gpus,
     Memory,
     ModelShape,
-    Plan,
+    Workload,
     disk_bytes,
     local_gpus,
     memory_of,
-    plan_of,
     shape_of,
+    workload_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.recipes import DpoRecipe, Recipe, load_steps, maker_of, recipe_names
@@ -39,13 +39,14 @@ __all__ = [
     "dry_run_steps",
 ]
 
+_GIB = 1 << 30
 _LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
 _VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
 
 
 @dataclass(slots=True)
 class DryRun:
-    """What `dry_run` found.
+    """The outcome of `dry_run`.
 
     Attributes:
         data: None where nothing is known of it; likewise `shape`, `plan`.
@@ -60,9 +61,9 @@ class DryRun:
     recipe: Recipe
     gpus: Gpus | None
     utilisation: float
-    data: Survey | None = None
+    data: DatasetStats | None = None
     shape: ModelShape | None = None
-    plan: Plan | None = None
+    plan: Workload | None = None
     memory: list[Memory] = field(default_factory=list)
     hours: float | None = None
     plain_hours: float | None = None
@@ -81,13 +82,15 @@ def dry_run_steps(
     utilisation: float = UTILISATION,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[DryRun]:
-    """`dry_run` for each; a step starts from the model that the one before will have made."""
+    """Return `dry_run` of each; a step starts from the model that the one before will have made."""
     made: dict[str, str] = {}
-    found = []
+    outcomes = []
     for recipe in recipes:
-        found.append(dry_run(recipe, gpus, utilisation=utilisation, made=made, progress=progress))
+        outcomes.append(
+            dry_run(recipe, gpus, utilisation=utilisation, made=made, progress=progress)
+        )
         made[recipe.output] = recipe.model
-    return found
+    return outcomes
 
 
 def dry_run(
@@ -107,137 +110,134 @@ def dry_run(
         progress: `progress(done, 0, what)` while rows are read.
     """
     here = local_gpus()
-    found = DryRun(recipe, gpus or here, utilisation)
-    family, shape, video_tokens = _model(recipe, made or {}, found)
-    found.shape = shape
+    outcome = DryRun(recipe, gpus or here, utilisation)
+    family, shape, video_tokens = _model(recipe, made or {}, outcome)
+    outcome.shape = shape
     try:
-        found.data = survey(recipe, family, video_tokens, progress)
+        outcome.data = dataset_stats(recipe, family, video_tokens, progress)
     except UserError as error:
-        found.problems.append(f"data: {error}")
-        found.data = published(recipe, video_tokens)
-    if found.data:
-        found.problems += found.data.problems
-        found.assumed += found.data.assumed
-    if family and found.data and found.data.clips:
-        _features(found, family, found.data)
-    _take(found)
-    _machine(found, here)
-    return found
+        outcome.problems.append(f"data: {error}")
+        outcome.data = published_stats(recipe, video_tokens)
+    if outcome.data:
+        outcome.problems += outcome.data.problems
+        outcome.assumed += outcome.data.assumed
+    if family and outcome.data and outcome.data.clips:
+        _features(outcome, family, outcome.data)
+    _resources(outcome)
+    _machine(outcome, here)
+    return outcome
 
 
-def _features(found: DryRun, family: Family, data: Survey) -> None:
+def _features(outcome: DryRun, family: Family, data: DatasetStats) -> None:
     from sharegptvideo.training.precompute.features import check_features, clip_bytes, visits, worth
 
-    recipe, config = found.recipe, family.model.config
+    recipe, config = outcome.recipe, family.model.config
     size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
-    devices = found.gpus.count if found.gpus else 1
+    devices = outcome.gpus.count if outcome.gpus else 1
     seen = visits(recipe, data.rows, data.rows_a_clip, devices)
-    found.features = worth(recipe, seen, data.clips, size)
+    outcome.features = worth(recipe, seen, data.clips, size)
     if recipe.features.enabled:
         try:
             check_features(recipe, config)
         except UserError as error:
-            found.problems.append(str(error))
+            outcome.problems.append(str(error))
 
 
-def _take(found: DryRun) -> None:
-    """Steps, memory, hours and disk, where model and data are known."""
-    recipe, shape, data = found.recipe, found.shape, found.data
+def _resources(outcome: DryRun) -> None:
+    """Work out steps, memory, hours and disk, where model and data are known."""
+    recipe, shape, data = outcome.recipe, outcome.shape, outcome.data
     folder = nearest_folder(Path(recipe.output))
-    found.disk_free = shutil.disk_usage(folder).free
+    outcome.disk_free = shutil.disk_usage(folder).free
     if shape is None or data is None or not data.rows:
         return
-    devices = found.gpus.count if found.gpus else 1
-    found.plan = plan_of(recipe, shape, data, devices)
-    found.memory = memory_of(recipe, shape, data, devices)
-    found.disk = disk_bytes(recipe, shape, found.plan.steps)
-    if found.disk > found.disk_free:
-        found.problems.append(
-            f"output {recipe.output}: checkpoints and model take {byte_size(found.disk)} at "
-            f"their largest, {byte_size(found.disk_free)} are free; free some space or give "
+    devices = outcome.gpus.count if outcome.gpus else 1
+    outcome.plan = workload_of(recipe, shape, data, devices)
+    outcome.memory = memory_of(recipe, shape, data, devices)
+    outcome.disk = disk_bytes(recipe, shape, outcome.plan.steps)
+    if outcome.disk > outcome.disk_free:
+        outcome.problems.append(
+            f"output {recipe.output}: checkpoints and model take {byte_size(outcome.disk)} at "
+            f"their largest, {byte_size(outcome.disk_free)} are free; free some space or give "
             "another output"
         )
-    if found.gpus:
-        found.hours = found.plan.hours(found.gpus, found.utilisation)
-        found.plain_hours = found.plan.hours(found.gpus, found.utilisation, plain=True)
-        found.assumed.append(
-            f"{percent(found.utilisation, 0)} of {found.gpus.gpu.teraflops:g} TFLOP/s a GPU in "
-            f"bf16 ({found.gpus.gpu.source}); --utilisation changes it"
+    if outcome.gpus:
+        outcome.hours = outcome.plan.hours(outcome.gpus, outcome.utilisation)
+        outcome.plain_hours = outcome.plan.hours(outcome.gpus, outcome.utilisation, plain=True)
+        outcome.assumed.append(
+            f"{percent(outcome.utilisation, 0)} of {outcome.gpus.gpu.teraflops:g} TFLOP/s a GPU in "
+            f"bf16 ({outcome.gpus.gpu.source}); --utilisation changes it"
         )
         if not recipe.optimisation.bf16:
-            found.assumed.append("hours are for bf16; this recipe computes in float32, far slower")
+            outcome.assumed.append(
+                "hours are for bf16; this recipe computes in float32, far slower"
+            )
 
 
-def _machine(found: DryRun, here: Gpus | None) -> None:
-    """Packages and GPUs: what the recipe asks for, and what is here or is planned for."""
-    recipe, gpus = found.recipe, found.gpus
-    found.problems += lacking_packages(recipe)
+def _machine(outcome: DryRun, here: Gpus | None) -> None:
+    """Note packages and GPUs that the recipe asks for and that are not here."""
+    recipe, gpus = outcome.recipe, outcome.gpus
+    outcome.problems += lacking_packages(recipe)
     if gpus is None:
-        found.missing.append("no GPU here; --gpus 8xH100 plans for others")
+        outcome.missing.append("no GPU here; --gpus 8xH100 plans for others")
         return
     if here is None or (here.gpu.name, here.count) != (gpus.gpu.name, gpus.count):
-        found.missing.append(f"{gpus} not here; this machine has {here or 'no GPU'}")
+        outcome.missing.append(f"{gpus} not here; this machine has {here or 'no GPU'}")
     if recipe.optimisation.bf16 and not gpus.gpu.bf16:
-        found.problems.append(
+        outcome.problems.append(
             f"{gpus.gpu.name} has no bf16; set optimisation.bf16=false (float32 takes twice the "
             "memory)"
         )
-    if found.memory and min(way.total for way in found.memory) > gpus.gpu.memory:
-        found.missing.append(
+    if outcome.memory and min(way.total for way in outcome.memory) > gpus.gpu.memory:
+        outcome.missing.append(
             f"memory: no way of spreading it fits {gpus}; more GPUs, a smaller "
             "per_device_batch_size with more gradient_accumulation, or lora"
         )
 
 
 def _model(
-    recipe: Recipe, made: Mapping[str, str], found: DryRun
+    recipe: Recipe, made: Mapping[str, str], outcome: DryRun
 ) -> tuple[Family | None, ModelShape | None, float]:
-    """The family without weights (None: not here), its shape, positions of a clip."""
-    from sharegptvideo.models import checkpoint_folder, outline
+    """Return the family without weights (None: not here), its shape, positions of a clip."""
+    from sharegptvideo.models import checkpoint_folder
 
-    origin = _origin(recipe, made, found)
+    origin = _origin(recipe, made, outcome)
     try:
         folder = checkpoint_folder(origin, _LIGHT)
         if not Path(origin).is_dir() and not any(folder.glob("*.safetensors")):
-            found.missing.append(f"model {origin}: its weights are fetched by the first run")
+            outcome.missing.append(f"model {origin}: its weights are fetched by the first run")
     except UserError as error:
         if origin == recipe.model:
             command = maker_of(origin)
-            found.problems.append(not_made_yet(origin, command) if command else str(error))
+            outcome.problems.append(not_made_yet(origin, command) if command else str(error))
         if origin != _VIDEO_LLAVA:
             return None, None, 0.0
-        found.assumed.append(f"{origin} cannot be reached: its published sizes")
-        model: Any = outline(_published_config(), dtype=_dtype(recipe))
-        return (
-            None,
-            shape_of(recipe, bare_family(model)),
-            clip_positions(model.config, recipe.frames),
-        )
+        outcome.assumed.append(f"{origin} cannot be reached: its published sizes")
+        shape, positions = _sizes(recipe, _published_config())
+        return None, shape, positions
     placed = recipe.model_copy(update={"model": str(folder)})
     try:
         family = open_family(placed, weights=False)
     except UserError as error:
-        found.problems.append(str(error).replace(str(folder), origin))
+        outcome.problems.append(str(error).replace(str(folder), origin))
     else:
         return family, shape_of(recipe, family), clip_positions(family.model.config, recipe.frames)
     try:
-        model = outline(str(folder), dtype=_dtype(recipe))
-        return (
-            None,
-            shape_of(recipe, bare_family(model)),
-            clip_positions(model.config, recipe.frames),
-        )
+        shape, positions = _sizes(recipe, str(folder))
+        return None, shape, positions
     except (UserError, KeyError, AttributeError, ValueError):
-        return None, None, 0.0  # an architecture that nothing here trains: said above
+        return None, None, 0.0  # an architecture that nothing here trains: noted above
 
 
-def _sizes(recipe: Recipe, model: Any) -> tuple[ModelShape, float]:
-    positions = clip_positions(model.config, recipe.frames)
-    return shape_of(recipe, bare_family(model)), positions
+def _sizes(recipe: Recipe, origin: str | PretrainedConfig) -> tuple[ModelShape, float]:
+    """Return the shape and a clip's positions of a model, by its folder or its configuration."""
+    from sharegptvideo.models import outline
+
+    model = outline(origin, dtype=Family.weights_dtype(recipe))
+    return shape_of(recipe, bare_family(model)), clip_positions(model.config, recipe.frames)
 
 
-def _origin(recipe: Recipe, made: Mapping[str, str], found: DryRun) -> str:
-    """The model that a recipe starts from, or where another training has yet to make it, that's."""
+def _origin(recipe: Recipe, made: Mapping[str, str], outcome: DryRun) -> str:
+    """Return the model that a recipe starts from, or that model's where it is yet to be made."""
     shipped = {
         step.output: (step.model, name) for name in recipe_names() for step in load_steps(name)
     }
@@ -248,28 +248,24 @@ def _origin(recipe: Recipe, made: Mapping[str, str], found: DryRun) -> str:
         elif path in shipped:
             before, name = shipped[path]
             if path == recipe.model:
-                found.problems.append(not_made_yet(path, f"sharegptvideo train run {name}"))
+                outcome.problems.append(not_made_yet(path, f"sharegptvideo train run {name}"))
             path = before
         else:
             break
     if path != recipe.model:
-        found.assumed.append(f"sizes of {path}, which {recipe.model} will have started from")
+        outcome.assumed.append(f"sizes of {path}, which {recipe.model} will have started from")
     return path
 
 
 def _published_config() -> PretrainedConfig:
-    """Video-LLaVA-7B's: transformers' defaults, and a vocabulary with room for new tokens."""
+    """Return Video-LLaVA-7B's: transformers' defaults, a vocabulary with room for new tokens."""
     from transformers import LlamaConfig, VideoLlavaConfig
 
     return VideoLlavaConfig(text_config=LlamaConfig(vocab_size=32_064))
 
 
-def _dtype(recipe: Recipe) -> Any:
-    return Family.weights_dtype(recipe)
-
-
 def clip_positions(config: Any, frames: int) -> float:
-    """Positions of a clip; for Qwen-VL, whose clips differ, those of the release's frame size."""
+    """Return positions of a clip; for Qwen-VL, whose clips differ, of the release's frame size."""
     from sharegptvideo.models import video_token_count
 
     vision = config.vision_config
@@ -282,57 +278,54 @@ def clip_positions(config: Any, frames: int) -> float:
     return float(frames * half**2 + 1)
 
 
-_GIB = 1 << 30
+def dry_run_figures(outcome: DryRun) -> dict[str, Any]:
+    """Return all of it as plain JSON values; bytes, hours, counts."""
+    figures = asdict(outcome)
+    figures["recipe"] = outcome.recipe.model_dump(mode="json")
+    figures["gpus"] = str(outcome.gpus) if outcome.gpus else None
+    return {"output": outcome.recipe.output, **figures}
 
 
-def dry_run_figures(found: DryRun) -> dict[str, Any]:
-    """All of it as plain JSON values; bytes, hours, counts."""
-    figures = asdict(found)
-    figures["recipe"] = found.recipe.model_dump(mode="json")
-    figures["gpus"] = str(found.gpus) if found.gpus else None
-    return {"output": found.recipe.output, **figures}
-
-
-def dry_run_lines(found: DryRun) -> Iterator[str]:
-    """The lines to print, `what  finding` each."""
-    for what, text in _facts(found):
+def dry_run_lines(outcome: DryRun) -> Iterator[str]:
+    """Return the lines to print, `what  finding` each."""
+    for what, text in _facts(outcome):
         yield f"{what:<10}{text}"
     for what, texts in (
-        ("assumed", found.assumed),
-        ("missing", found.missing),
-        ("STOPS", found.problems),
+        ("assumed", outcome.assumed),
+        ("missing", outcome.missing),
+        ("STOPS", outcome.problems),
     ):
         for number, text in enumerate(texts):
             yield f"{what if not number else '':<10}{text}"
 
 
-def _facts(found: DryRun) -> Iterator[tuple[str, str]]:
-    recipe = found.recipe
+def _facts(outcome: DryRun) -> Iterator[tuple[str, str]]:
+    recipe = outcome.recipe
     yield "recipe", f"{recipe.stage} of {recipe.model} into {recipe.output}"
-    if found.data:
-        yield from _data_lines(found.data)
-    if found.shape:
-        yield "model", _model_line(found.shape)
-    if found.plan:
-        yield from _plan_lines(found, found.plan)
-    for number, way in enumerate(found.memory):
-        yield "memory" if not number else "", _memory_line(found, way)
-    if found.memory:
-        yield "", _activations_line(found.memory[0])
-    if found.hours is not None and found.plain_hours is not None:
+    if outcome.data:
+        yield from _data_lines(outcome.data)
+    if outcome.shape:
+        yield "model", _model_line(outcome.shape)
+    if outcome.plan:
+        yield from _plan_lines(outcome, outcome.plan)
+    for number, way in enumerate(outcome.memory):
+        yield "memory" if not number else "", _memory_line(outcome, way)
+    if outcome.memory:
+        yield "", _activations_line(outcome.memory[0])
+    if outcome.hours is not None and outcome.plain_hours is not None:
         twice = " and the reference model in every step" if isinstance(recipe, DpoRecipe) else ""
         yield (
             "hours",
-            f"{rough_duration(3600 * found.hours)} on {found.gpus}; "
-            f"{rough_duration(3600 * found.plain_hours)} with every row by itself{twice}",
+            f"{rough_duration(3600 * outcome.hours)} on {outcome.gpus}; "
+            f"{rough_duration(3600 * outcome.plain_hours)} with every row by itself{twice}",
         )
-    if found.features:
-        yield "features", found.features
-    if found.disk is not None:
-        yield "disk", f"{byte_size(found.disk)} at the most, {byte_size(found.disk_free)} free"
+    if outcome.features:
+        yield "features", outcome.features
+    if outcome.disk is not None:
+        yield "disk", f"{byte_size(outcome.disk)} at the most, {byte_size(outcome.disk_free)} free"
 
 
-def _data_lines(data: Survey) -> Iterator[tuple[str, str]]:
+def _data_lines(data: DatasetStats) -> Iterator[tuple[str, str]]:
     lost = f", {data.missing:,} without a clip" if data.missing else ""
     lost += f", {data.equal:,} pairs of equal answers" if data.equal else ""
     lost += f", {data.cut:,} cut to max_length" if data.cut else ""
@@ -355,8 +348,8 @@ def _model_line(shape: ModelShape) -> str:
     )
 
 
-def _plan_lines(found: DryRun, plan: Plan) -> Iterator[tuple[str, str]]:
-    o = found.recipe.optimisation
+def _plan_lines(outcome: DryRun, plan: Workload) -> Iterator[tuple[str, str]]:
+    o = outcome.recipe.optimisation
     yield (
         "steps",
         f"{plan.steps:,} of {plan.rows_a_step:,} rows ({o.per_device_batch_size} a device × "
@@ -371,16 +364,16 @@ def _plan_lines(found: DryRun, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "compute", f"{plan.flops:.3g} operations; {plan.plain_flops:.3g} row by row"
 
 
-def _memory_line(found: DryRun, way: Memory) -> str:
-    chosen = found.recipe.optimisation.gradient_checkpointing
+def _memory_line(outcome: DryRun, way: Memory) -> str:
+    chosen = outcome.recipe.optimisation.gradient_checkpointing
     parts = (
         f"{_gib(way.weights)} weights + {_gib(way.gradients)} gradients + "
         f"{_gib(way.optimizer)} optimiser + "
         f"{_gib(way.checkpointed if chosen else way.kept)} activations"
     )
     fits = ""
-    if found.gpus:
-        room = found.gpus.gpu.memory
+    if outcome.gpus:
+        room = outcome.gpus.gpu.memory
         verdict = "fits" if way.total < 0.9 * room else "tight" if way.total < room else "TOO MUCH"
         fits = f": {verdict} for {_gib(room)}"
     return f"{_gib(way.total)} GiB a GPU, {way.way}{fits} ({parts})"

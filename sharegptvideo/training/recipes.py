@@ -27,13 +27,13 @@ from sharegptvideo._io import dumps, parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.eval import SampleEvaluation
 
 __all__ = [
     "NOT_HASHED",
     "STAGES",
     "DataSource",
     "DpoRecipe",
-    "Evaluation",
     "FeatureCache",
     "Freeze",
     "Hub",
@@ -123,32 +123,11 @@ class Lora(_Strict):
 class FeatureCache(_Strict):
     """Features of a frozen vision tower, kept on disk and read in place of clips.
 
-    `folder` defaults to one in the package's cache. What it will take is told before it is filled.
+    `folder` defaults to one in the package's cache. Its size is reported before it is filled.
     """
 
     enabled: bool = False
     folder: str | None = None
-
-
-class Evaluation(_Strict):
-    """Answer and score a fixed sample before the first step, every `every` steps and at the end.
-
-    `tasks`, `judge` (with `base_url`, its endpoint) and `task_path`, a folder with tasks of one's
-    own, are as in `eval run`; `source` and `media` are its --data-dir and --media. Of each task
-    `samples` questions are drawn by `seed`, the same ones every time and in every training.
-    """
-
-    tasks: tuple[str, ...] = Field(min_length=1)
-    judge: str = "answer-match"
-    base_url: str | None = None
-    every: int = Field(ge=1)
-    samples: int = Field(default=100, ge=1)
-    seed: int = Field(default=0, ge=0)
-    source: str | None = None
-    media: str | None = None
-    task_path: str | None = None
-    max_new_tokens: int = Field(default=64, ge=1)
-    batch_size: int = Field(default=16, ge=1)
 
 
 class Hub(_Strict):
@@ -205,7 +184,7 @@ class _Recipe(_Strict, abc.ABC):
     sharing: Sharing = Sharing()
     features: FeatureCache = FeatureCache()
     optimisation: Optimisation
-    eval: Evaluation | None = None
+    eval: SampleEvaluation | None = None
     seed: int = Field(default=0, ge=0)
     save_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=10, ge=1)
@@ -330,7 +309,7 @@ def maker_of(model: str) -> str | None:
 
 
 def recipe_text(name_or_file: str) -> str:
-    """The YAML of a file, or of a recipe that comes with the package.
+    """Return the YAML of a file, or of a recipe that comes with the package.
 
     Raises:
         UserError: neither; the nearest names are given.
@@ -484,7 +463,7 @@ def _places(root: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 def _section(model: type[BaseModel], field: str) -> type[BaseModel] | None:
-    """The section that a field holds, be it optional; None where it holds a value."""
+    """Return the section that a field holds, be it optional; None where it holds a value."""
     annotation: Any = model.model_fields[field].annotation
     kinds = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else ()
     for kind in (annotation, *kinds):

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo.training.examples import DataReport, preference_dataset, sft_dataset
-from sharegptvideo.training.launch import rows_for_all
+from sharegptvideo.training.launch import processes
 from sharegptvideo.training.recipes import DpoRecipe
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from pathlib import Path
 
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipes import Recipe
-    from sharegptvideo.training.run_dir import RunFolder
 
 __all__ = ["training_rows"]
 
 
-def training_rows(recipe: Recipe, family: Family, run: RunFolder) -> tuple[Any, DataReport]:
-    """A dataset of examples, a `StreamedRows` where `data.stream` says so, and what became of rows.
+def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, DataReport]:
+    """Return a dataset of examples, or a `StreamedRows` (`data.stream`), and what became of rows.
+
+    The first process tokenises the rows, once, and writes them to `folder`, which all
+    processes see; they and loader workers map that file, so no memory holds them.
 
     Raises:
         UserError: as `sft_dataset`, `preference_dataset` and `streamed_rows`.
     """
+    from datasets import Dataset
+
     data, length = recipe.data, recipe.optimisation.max_length
     if data.stream:
         from sharegptvideo.training.streaming import streamed_rows
 
-        return streamed_rows(recipe, family, run.rows, max_length=length)
+        return streamed_rows(recipe, family, folder, max_length=length)
 
-    def make() -> tuple[Dataset, DataReport]:
+    group, file, about = processes(), folder / "examples.arrow", folder / "report.json"
+    group.wait()  # all have read the run's folder before the first one writes to it
+
+    def write() -> None:
         if isinstance(recipe, DpoRecipe):
             equal = recipe.dpo.equal_pairs
-            return preference_dataset(data, family, max_length=length, equal_pairs=equal)
-        return sft_dataset(data, family, max_length=length)
+            _, report = preference_dataset(
+                data, family, max_length=length, equal_pairs=equal, file=file
+            )
+        else:
+            _, report = sft_dataset(data, family, max_length=length, file=file)
+        write_json(about, asdict(report))
 
-    # Loader workers get what lies in memory as a copy each, and what lies in a file by its name.
-    return rows_for_all(make, run.rows, mapped=data.workers > 0)
+    group.first(write)
+    return Dataset.from_file(str(file)), DataReport(**read_json(about))

@@ -2,7 +2,8 @@
 
     OUT/recipe.yaml   the resolved recipe          OUT/log.jsonl   one line per logged step
     OUT/run.json      hashes, versions, status     OUT/loss.png    the curves
-    OUT/evals.jsonl   one line per evaluation      OUT/accuracy.png, OUT/evaluations/  likewise
+    OUT/evals.jsonl   one line per task and step   OUT/accuracy.png
+    OUT/evaluations/  a run folder per step: questions, answers, verdicts
     OUT/tensorboard/  event files                  OUT/README.md   the model's card
     OUT/checkpoints/  while it runs                OUT/*           the model, once it is done
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,23 +36,28 @@ from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import checkpoint_folder, weights_hash
 from sharegptvideo.training.checks import check_machine, check_output, check_push
-from sharegptvideo.training.evaluating import last_accuracies, read_evaluations
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.recipes import NOT_HASHED, Recipe, recipe_hash
 
 __all__ = [
     "COMPLETE",
+    "EVALS",
     "TRAINING_VERSION",
-    "RunFolder",
     "TrainResult",
+    "TrainingDir",
     "checkpoint_step",
     "environment",
+    "last_accuracies",
+    "read_evaluations",
     "versions",
 ]
 
 COMPLETE = "complete"
 """File that marks a checkpoint as whole; one without it was being written when the end came."""
+
+EVALS = "evals.jsonl"
+"""The file of a run's evaluations, a line for each task and step."""
 
 _TRAINING = RunKind(
     name="training",
@@ -92,13 +98,13 @@ class TrainResult:
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
-        """The figures for `--json`: all but the log."""
+        """Return the figures for `--json`: all but the log."""
         figures = asdict(self)
         del figures["log"]
         return {**figures, "output": str(self.output)}
 
 
-class RunFolder:
+class TrainingDir:
     """Opens the output folder of a recipe: new, to be continued, or finished.
 
     Raises:
@@ -257,7 +263,7 @@ class RunFolder:
             )
 
     def last_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint; half-written ones are removed."""
+        """Return the newest whole checkpoint; half-written ones are removed."""
         whole: list[tuple[int, Path]] = []
         for folder in self.checkpoints.glob("checkpoint-*"):
             if (folder / COMPLETE).exists():
@@ -328,30 +334,43 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what can change weights; what is not installed is left out."""
-    found = {}
+    """Return the installed versions of what can change weights."""
+    installed = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def environment(processes: int) -> dict[str, Any]:
-    """Python, system, devices and what else decides whether a run can be repeated to the bit."""
+    """Return Python, system, devices and what else a run depends on to be repeated to the bit."""
     import torch
 
     cuda = torch.cuda.is_available()
-    found = torch.cuda.device_count() if cuda else 0
+    count = torch.cuda.device_count() if cuda else 0
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(0) if cuda else "cpu",
-        "devices": found or 1,
+        "devices": count or 1,
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "processes": processes,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def read_evaluations(run: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's evals.jsonl by step, the last one of each task and step."""
+    if not (run / EVALS).exists():
+        return []
+    rows = {(row["step"], row["task"]): row for _, row in read_jsonl(run / EVALS)}
+    return sorted(rows.values(), key=lambda row: int(row["step"]))
+
+
+def last_accuracies(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Return, by task, the accuracy of the last evaluation that went well."""
+    return {row["task"]: row["accuracy"] for row in rows if row["status"] == "ok"}

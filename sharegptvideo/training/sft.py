@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sharegptvideo.training.recipes import SftRecipe
-from sharegptvideo.training.run_dir import RunFolder, TrainResult
+from sharegptvideo.training.run_dir import TrainingDir, TrainResult
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
-    from sharegptvideo.training.evaluating import Evaluator
 
 __all__ = ["run_sft"]
 
@@ -21,7 +20,6 @@ def run_sft(
     *,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
-    evaluator: Evaluator | None = None,
 ) -> TrainResult:
     """Train on the answers of the recipe's rows and leave a whole model in `recipe.output`.
 
@@ -32,7 +30,6 @@ def run_sft(
     Args:
         progress: called as `progress(done, total, what)`.
         report: gets warnings and other notes, a line each, as they come up.
-        evaluator: asks and judges where the recipe has `eval`.
 
     Raises:
         UserError: the data, the model or the output folder will not do; says why.
@@ -58,7 +55,7 @@ def run_sft(
     )
     from sharegptvideo.training.workers import worker_faults
 
-    run = RunFolder(recipe, report)
+    run = TrainingDir(recipe, report)
     if run.finished:
         return pushed(run, run.result())
     start = time.monotonic()
@@ -66,7 +63,7 @@ def run_sft(
     with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
         # Model and data
         family = open_family(recipe)
-        dataset, data_report = training_rows(recipe, family, run)
+        dataset, data_report = training_rows(recipe, family, run.rows)
         run.start(data_report)
         family.freeze(recipe.freeze)
         check_room(recipe, family, data_report.used)
@@ -92,7 +89,7 @@ def run_sft(
             use_features(trainer, recipe, dataset["video_path"], run.note, progress)
 
         # Train
-        stop = attach_callbacks(trainer, run, progress, evaluator)
+        stop = attach_callbacks(trainer, run, progress)
         resumed_from = train(trainer, run, stop)
 
         # Save

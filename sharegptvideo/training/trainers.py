@@ -19,7 +19,7 @@ from sharegptvideo.training.callbacks import PROJECT, StopAfterStep
 from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.launch import prepare_shards
 from sharegptvideo.training.lora import has_adapters, load_adapters
-from sharegptvideo.training.run_dir import RunFolder, checkpoint_step
+from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
 from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.sharing import share_clips
 from sharegptvideo.training.streaming import ByWindow, StreamedRows
@@ -104,7 +104,7 @@ class _Common:
     sharing: Sharing
 
     def __init__(self, *args: Any, train_dataset: Any, **kwargs: Any) -> None:
-        # TRL wants a table to look at; of streamed rows it gets the first one.
+        # TRL reads a table's columns; of streamed rows it gets the first one.
         shown = train_dataset.first() if isinstance(train_dataset, StreamedRows) else train_dataset
         super().__init__(*args, train_dataset=shown, **kwargs)  # type: ignore[call-arg]  # of TRL
         if shown is not train_dataset:
@@ -138,10 +138,10 @@ class _Common:
             self.family.load_weights(resume_from_checkpoint, model)
 
     def _run_epoch(self, *args: Any, epoch: int, **kwargs: Any) -> None:
-        """An epoch, unless all steps are done: `Trainer` would do one more before it looks.
+        """Train an epoch, unless all steps are done: `Trainer` would do one step more.
 
-        The sampler is told its epoch here: behind a resume's skipping and several processes'
-        sharing, transformers does not reach it.
+        The sampler gets its epoch here: after a resume's skipping, and where several processes
+        share the batches, transformers does not reach it.
         """
         if self.state.global_step >= self.state.max_steps:
             return
@@ -149,7 +149,7 @@ class _Common:
         super()._run_epoch(*args, epoch=epoch, **kwargs)  # type: ignore[misc]  # of Trainer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002 - transformers' signature
-        """Nobody reads the count, and it walks over all parameters in every step."""
+        """Return 0: nothing reads the count, and it takes a walk over all parameters each step."""
         return 0
 
     def get_train_dataloader(self) -> Any:
@@ -166,7 +166,7 @@ class _Common:
             self.train_dataset, self.data_collator = rows, collate
 
     def get_batch_samples(self, epoch_iterator: Any, *args: Any) -> Any:
-        """The batches of a step."""
+        """Return the batches of a step."""
         return super().get_batch_samples(batches_of(epoch_iterator), *args)  # type: ignore[misc]  # of Trainer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength | ByWindow:  # noqa: ARG002 - transformers' signature
@@ -237,7 +237,7 @@ def quiet_and_quick() -> Iterator[None]:
         trl_utils._use_triton, trl_dpo.hash_module = old, old_hash
 
 
-def train(trainer: Any, run: RunFolder, stop: StopAfterStep) -> int | None:
+def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
     """Train from the last whole checkpoint on, and return its step; None from the beginning.
 
     Args:

@@ -29,7 +29,7 @@ _DIED = "DataLoader worker"  # how torch's message begins
 
 
 def loader_arguments(data: DataSource) -> dict[str, Any]:
-    """What TrainingArguments has to say about a recipe's workers."""
+    """Return what TrainingArguments is to have about a recipe's workers."""
     if data.workers == 0:
         return {}
     multiprocessing.set_forkserver_preload(_IMPORTS)
@@ -56,7 +56,7 @@ def _start_server() -> None:
 
 
 def _leave_sigterm_to_parent() -> None:
-    """End this worker on SIGTERM from its training, and on that of nobody else.
+    """End this worker on SIGTERM from its training, and on no other.
 
     Not by a handler, in whose place torch puts one of its own.
     """
@@ -87,7 +87,7 @@ class _Failure:
 
 
 class CheckedRows(Dataset[Any]):
-    """Rows of a dataset; in a worker, what the user can mend is handed on instead of raised."""
+    """Rows of a dataset; in a worker, what the user can fix is handed on instead of raised."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -105,7 +105,7 @@ class CheckedRows(Dataset[Any]):
 
 
 class CheckedCollator:
-    """A collator; in a worker, what the user can mend is handed on instead of raised."""
+    """A collator; in a worker, what the user can fix is handed on instead of raised."""
 
     def __init__(self, collate: Any) -> None:
         self.collate = collate
@@ -119,6 +119,7 @@ class CheckedCollator:
             _leave_sigterm_to_parent()
 
     def __call__(self, rows: list[Any]) -> Any:
+        """Return the batch, or in a worker what failed under `failed`."""
         failed = [row for row in rows if isinstance(row, _Failure)]
         if failed:
             return {"failed": failed[0]}
@@ -131,7 +132,7 @@ class CheckedCollator:
 
 
 def batches_of(loaded: Iterable[Any]) -> Iterator[Any]:
-    """The batches of a loader.
+    """Yield the batches of a loader.
 
     Raises:
         UserError: what a worker could not do.
@@ -145,7 +146,7 @@ def batches_of(loaded: Iterable[Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def worker_faults(data: DataSource) -> Iterator[None]:
-    """Tell of a worker that died in one line; torch tells of it in many."""
+    """Report a worker that died in one line; torch does so in many."""
     try:
         yield
     except RuntimeError as error:

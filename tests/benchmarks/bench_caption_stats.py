@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sharegptvideo.data.stats import Settings, study
+from sharegptvideo.data.stats import StatsSettings, caption_stats
 from tests.support.made_captions import made_rows
 from tests.support.plain_study import minhash, plain_study
 
@@ -77,14 +77,14 @@ def main() -> int:
         make(Path(folder, "all"), args.rows)
         before = time.process_time()
         start = time.perf_counter()
-        figures = study(Settings(Path(folder, "all"), workers=args.workers))
+        figures = caption_stats(StatsSettings(Path(folder, "all"), workers=args.workers))
         seconds = time.perf_counter() - start
         used = [resource.getrusage(who) for who in WHO]
         processor = sum(one.ru_utime + one.ru_stime for one in used) - before
         peak = [one.ru_maxrss / 1024 for one in used]
         few = make(Path(folder, "few"), args.plain_rows)
         captions = [caption_of(line) for line in few.read_text("utf-8").splitlines()]
-        part = study(Settings(Path(folder, "few")))["whole"]
+        part = caption_stats(StatsSettings(Path(folder, "few")))["whole"]
     plain_seconds, plain = plainly(captions)
     mine = (part["length"]["mean"], part["vocabulary"]["types"], part["repeated"]["4"]["seq_rep"])
     theirs = (plain["length"], plain["types"], plain["seq_rep"][4][0])

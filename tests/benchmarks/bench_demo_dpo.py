@@ -23,7 +23,7 @@ from typing import Any
 from sharegptvideo._io import read_json
 from sharegptvideo.build import make_pairs, sample_candidates, score_candidates
 from sharegptvideo.data.load import read_rows
-from sharegptvideo.demo.exact_judge import ExactStateJudge
+from sharegptvideo.demo.exact_state import ExactStateJudge
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.judges import open_judge
 from sharegptvideo.reports.demo.comparison import SETS, compare_models

@@ -13,7 +13,7 @@ False positives: every clip looked for among all others. No two synthetic clips 
 but many differ only in a colour or in one path, so they are the hard case; the real clips, and
 halves of one clip against its other half, are the usual one.
 
-Speed: looks taken, and queries against a gallery of 2,000 clips.
+Speed: fingerprints taken, and queries against a gallery of 2,000 clips.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sharegptvideo.data.validate.copies import Gallery
-from sharegptvideo.data.validate.fingerprint import MIRROR, Look, look_at
+from sharegptvideo.data.validate.fingerprint import MIRROR, Fingerprint, take_fingerprint
 from sharegptvideo.synthetic.world import Sizes, build_world
 from tests.support.clip_copies import (
     BEYOND,
@@ -48,7 +48,7 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 HALVES = {"first half": Change(trim=(0.0, 0.48)), "second half": Change(trim=(0.52, 1.0))}
 
 
-def middle_alike(one: Look, other: Look) -> bool:
+def middle_alike(one: Fingerprint, other: Fingerprint) -> bool:
     """The baseline: the lowest 64 signs of the middle frames."""
     if not len(one.ticks) or not len(other.ticks):
         return False
@@ -63,21 +63,21 @@ COUNTS = ("copies", "found", "sure", "wrong", "middle_frame")
 class Searched:
     """The originals, and counts of copies looked for among them."""
 
-    def __init__(self, looks: dict[str, Look]) -> None:
-        self.looks = looks
-        self.names = list(looks)
-        self.gallery = Gallery(list(looks.values()))
+    def __init__(self, fingerprints: dict[str, Fingerprint]) -> None:
+        self.fingerprints = fingerprints
+        self.names = list(fingerprints)
+        self.gallery = Gallery(list(fingerprints.values()))
 
     def count(self, name: str, copy: Path, counts: dict[str, int]) -> None:
-        """Look for a copy of the clip `name`."""
-        look = look_at(copy)
-        matches = self.gallery.find(look)
+        """Search for a copy of the clip `name`."""
+        fingerprint = take_fingerprint(copy)
+        matches = self.gallery.find(fingerprint)
         right = [match for match in matches if self.names[match.place] == name]
         counts["copies"] += 1
         counts["found"] += bool(right)
         counts["sure"] += any(match.sure for match in right)
         counts["wrong"] += len(matches) - len(right)
-        counts["middle_frame"] += middle_alike(look, self.looks[name])
+        counts["middle_frame"] += middle_alike(fingerprint, self.fingerprints[name])
 
 
 def drawn(rng: random.Random) -> Change:
@@ -92,9 +92,11 @@ def drawn(rng: random.Random) -> Change:
     )
 
 
-def recall_anew(looks: dict[str, Look], paths: dict[str, Path], folder: Path) -> dict[str, object]:
+def recall_anew(
+    fingerprints: dict[str, Fingerprint], paths: dict[str, Path], folder: Path
+) -> dict[str, object]:
     """Copies that no threshold was chosen by."""
-    searched, rng = Searched(looks), random.Random(7)
+    searched, rng = Searched(fingerprints), random.Random(7)
     table = {}
     for kind, names, times in (
         ("real", [name for name in paths if not name.startswith("synthetic")], 8),
@@ -109,9 +111,11 @@ def recall_anew(looks: dict[str, Look], paths: dict[str, Path], folder: Path) ->
     return dict(table)
 
 
-def recall(looks: dict[str, Look], real: dict[str, Path], folder: Path) -> dict[str, object]:
+def recall(
+    fingerprints: dict[str, Fingerprint], real: dict[str, Path], folder: Path
+) -> dict[str, object]:
     """By change: copies found, sure ones among them, and those the baseline finds."""
-    searched = Searched(looks)
+    searched = Searched(fingerprints)
     table: dict[str, object] = {}
     total = dict.fromkeys(COUNTS, 0)
     for label, change in [*CHANGES.items(), ("frame folder", None), *BEYOND.items()]:
@@ -130,13 +134,15 @@ def recall(looks: dict[str, Look], real: dict[str, Path], folder: Path) -> dict[
     return {"by_change": table, "all_but_cropped": total}
 
 
-def false_positives(looks: dict[str, Look], kinds: dict[str, str]) -> dict[str, object]:
+def false_positives(
+    fingerprints: dict[str, Fingerprint], kinds: dict[str, str]
+) -> dict[str, object]:
     """By kind of pair: pairs of different clips, those matched, those matched without doubt."""
-    names = list(looks)
-    gallery = Gallery(list(looks.values()))
+    names = list(fingerprints)
+    gallery = Gallery(list(fingerprints.values()))
     found: dict[str, dict[str, int]] = {}
     for one, name in enumerate(names):
-        matches = {match.place: match for match in gallery.find(looks[name])}
+        matches = {match.place: match for match in gallery.find(fingerprints[name])}
         for two in range(one + 1, len(names)):
             kind = " and ".join(sorted({kinds[name], kinds[names[two]]}))
             counts = found.setdefault(
@@ -145,7 +151,7 @@ def false_positives(looks: dict[str, Look], kinds: dict[str, str]) -> dict[str, 
             counts["pairs"] += 1
             counts["matched"] += two in matches
             counts["sure"] += two in matches and matches[two].sure
-            counts["middle_frame"] += middle_alike(looks[name], looks[names[two]])
+            counts["middle_frame"] += middle_alike(fingerprints[name], fingerprints[names[two]])
     return dict(found)
 
 
@@ -154,7 +160,7 @@ def halves(real: dict[str, Path], folder: Path) -> dict[str, int]:
     counts = {"pairs": 0, "matched": 0, "sure": 0}
     for name, path in real.items():
         first, second = (
-            look_at(copy_clip(path, folder / f"{name}-{label}.mp4", change))
+            take_fingerprint(copy_clip(path, folder / f"{name}-{label}.mp4", change))
             for label, change in HALVES.items()
         )
         matches = Gallery([first]).find(second)
@@ -164,25 +170,25 @@ def halves(real: dict[str, Path], folder: Path) -> dict[str, int]:
     return counts
 
 
-def speed(looks: dict[str, Look], paths: list[Path]) -> dict[str, float]:
-    """Clips a second: looks of the world's clips, and queries against 2,000 clips."""
+def speed(fingerprints: dict[str, Fingerprint], paths: list[Path]) -> dict[str, float]:
+    """Clips a second: fingerprints of the world's clips, and queries against 2,000 clips."""
     start = time.perf_counter()
     for path in paths:
-        look_at(path)
+        take_fingerprint(path)
     taken = time.perf_counter() - start
     rng = np.random.default_rng(0)
-    # Real looks with a twentieth of the signs drawn anew: as crowded as real galleries.
-    pool = [look for look in looks.values() if len(look.ticks) > 1]
+    # Real fingerprints with a twentieth of the signs drawn anew: as crowded as real galleries.
+    pool = [fingerprint for fingerprint in fingerprints.values() if len(fingerprint.ticks) > 1]
     many = []
     for number in range(2000):
-        look = pool[number % len(pool)]
-        noise = rng.integers(0, 2**64, (6, *look.light.shape), dtype=np.uint64)
+        fingerprint = pool[number % len(pool)]
+        noise = rng.integers(0, 2**64, (6, *fingerprint.light.shape), dtype=np.uint64)
         flips = np.bitwise_and.reduce(noise[:3]) & (noise[3] | noise[4])
-        many.append(Look(look.ticks, look.light ^ flips, look.colour))
+        many.append(Fingerprint(fingerprint.ticks, fingerprint.light ^ flips, fingerprint.colour))
     gallery = Gallery(many)
     start = time.perf_counter()
-    for look in pool[:50]:
-        gallery.find(look)
+    for fingerprint in pool[:50]:
+        gallery.find(fingerprint)
     found = time.perf_counter() - start
     return {
         "looks_per_second": round(len(paths) / taken, 1),
@@ -205,19 +211,19 @@ def main() -> int:
         sizes = Sizes(sizes.train, 1, sizes.test, asked.clips - sizes.train - sizes.test - 1)
         build_world(folder / "world", sizes=sizes, workers=1)
         paths = sorted((folder / "world" / "videos").glob("*.mp4"))
-        looks = {name: look_at(path) for name, path in real.items()}
-        looks |= {path.stem: look_at(path) for path in paths}
-        kinds = {name: "real" if name in real else "synthetic" for name in looks}
+        fingerprints = {name: take_fingerprint(path) for name, path in real.items()}
+        fingerprints |= {path.stem: take_fingerprint(path) for path in paths}
+        kinds = {name: "real" if name in real else "synthetic" for name in fingerprints}
         figures = {
-            "recall": recall(looks, real, folder),
+            "recall": recall(fingerprints, real, folder),
             "recall_drawn_anew": recall_anew(
-                looks, {**real, **{path.stem: path for path in paths}}, folder
+                fingerprints, {**real, **{path.stem: path for path in paths}}, folder
             ),
             "false_positives": {
-                **false_positives(looks, kinds),
+                **false_positives(fingerprints, kinds),
                 "two halves of a real clip": halves(real, folder),
             },
-            "speed": speed(looks, paths),
+            "speed": speed(fingerprints, paths),
         }
     print(json.dumps(figures, indent=2, ensure_ascii=False))
     return 0

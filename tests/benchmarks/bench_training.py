@@ -26,14 +26,14 @@ from torch.nn import functional
 
 from sharegptvideo.models import build_tiny, load_model
 from sharegptvideo.training import load_recipe
+from sharegptvideo.training.callbacks import attach_callbacks
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
-    attach_callbacks,
     quiet_and_quick,
     trainer_arguments,
 )
@@ -76,7 +76,7 @@ def trainer_ms(stage: str, start: Path, out: Path, steps: int, *, share: bool = 
         size = recipe.optimisation.per_device_batch_size
         collate, rows = collated(stage, family, size * steps, share)
         family.freeze(recipe.freeze)
-        run = RunFolder(recipe)
+        run = TrainingDir(recipe)
         arguments = trainer_arguments(recipe, run.checkpoints)
         arguments.update(max_steps=steps, save_strategy="no", logging_steps=steps)
         run.start(DataReport(used=len(rows)))

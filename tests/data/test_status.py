@@ -1,4 +1,4 @@
-"""`cover` and `sharegptvideo data status`: which rows have their clip."""
+"""`media_availability` and `sharegptvideo data status`: which rows have their clip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sharegptvideo.cli import app
-from sharegptvideo.data.media_availability import Count, cover
+from sharegptvideo.data.media_availability import Count, media_availability
 from sharegptvideo.media.index import index_media
 
 Row = Callable[..., dict[str, Any]]
@@ -59,7 +59,7 @@ def rows(release: Path, write: Write, qa_row: Row) -> Path:
 
 
 def test_rows_by_state_source_and_split(rows: Path, media: Path) -> None:
-    found = cover("qa", rows, index_media(media))
+    found = media_availability("qa", rows, index_media(media))
     assert found.total == Count(rows=8, there=3, missing=3, unreadable=1, ambiguous=1)
     assert found.by_source == {
         "release": Count(rows=5, there=2, missing=1, unreadable=1, ambiguous=1),
@@ -80,12 +80,14 @@ def test_rows_by_state_source_and_split(rows: Path, media: Path) -> None:
 
 def test_configs_without_a_source_column(rows: Path, media: Path) -> None:
     index = index_media(media)
-    assert cover("sft", rows, index).by_source == {
+    assert media_availability("sft", rows, index).by_source == {
         "unknown": Count(rows=1, there=1),
         "WebVid": Count(rows=1, missing=1),
         "none": Count(rows=1, no_video=1),
     }
-    assert cover("msvd_qa", rows, index).by_source == {"MSVD": Count(rows=2, there=1, missing=1)}
+    assert media_availability("msvd_qa", rows, index).by_source == {
+        "MSVD": Count(rows=2, there=1, missing=1)
+    }
 
 
 @pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
@@ -99,7 +101,7 @@ def test_rows_that_are_counted_as_there_are_those_that_require_media_keeps(
     for name in ("qa", "sft"):
         split = "train+validation"
         kept = list(read_rows(name, rows, split, media=media, require_media=True))
-        count = cover(name, rows, index).total
+        count = media_availability(name, rows, index).total
         assert len(kept) == count.there + count.no_video
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sharegptvideo import load_dataset, read_rows
-from sharegptvideo.data.sources.synthetic import cache_folder, world_folder
+from sharegptvideo._io import cache_folder
+from sharegptvideo.data.sources import world_folder
 from sharegptvideo.synthetic import Sizes, build_world
 
 

@@ -8,38 +8,39 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from sharegptvideo import load_dataset
 from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo.cli import app
+from tests.support.warm_python import WarmPython
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 STEPS = ["world", "model", "pretrain", "sft", "candidates", "rewards", "pairs", "dpo", "evaluate"]
 
 
+def words(out: Path, *more: str) -> list[str]:
+    return ["demo", "--scale", "tiny", "--out", str(out), *more]
+
+
 def command(out: Path, *more: str) -> list[str]:
-    base = [sys.executable, "-m", "sharegptvideo", "demo", "--scale", "tiny", "--out", str(out)]
-    return [*base, *more]
+    return ["-m", "sharegptvideo", *words(out, *more)]
 
 
-def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(out, *more), capture_output=True, text=True, env=ENVIRONMENT, check=False
-    )
+def run(out: Path, *more: str) -> Any:
+    """Run the demo in this process."""
+    return CliRunner().invoke(app, words(out, *more))
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory, warm_python: WarmPython) -> Path:
     """A tiny demo, killed without warning in a training, then stopped in it by SIGTERM."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    first = subprocess.Popen(
-        command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
-    )
+    first = warm_python.start(*command(out))
     deadline = time.monotonic() + 300
     while not (out / "models" / "pretrain" / "run.json").exists():
         assert first.poll() is None, "the demo ended before its training began"
@@ -48,8 +49,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not (out / "summary.json").exists()
-    step = _stopped_in_a_training(out)
-    third = run(out, "--json")
+    step = _stopped_in_a_training(out, warm_python)
+    third = warm_python.run(*command(out, "--json"))
     assert third.returncode == 0, third.stderr
     assert third.stderr.count("done before") == 2  # world and model
     assert f"resuming from step {step}\n" in third.stderr
@@ -57,17 +58,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def _stopped_in_a_training(out: Path) -> str:
+def _stopped_in_a_training(out: Path, warm_python: WarmPython) -> str:
     """Run the demo and send it SIGTERM at a training's first logged step; returns where it was."""
     log = out / "models" / "pretrain" / "log.jsonl"
     log.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        command(out),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
+    process = warm_python.start(*command(out))
     while not log.exists() or not log.read_text():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
@@ -169,7 +164,7 @@ def test_done_twice_it_does_nothing_the_second_time(demo: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in files if path.parent != demo}
     summary = read_json(demo / "summary.json")
     again = run(demo)
-    assert again.returncode == 0, again.stderr
+    assert again.exit_code == 0, again.stderr
     assert again.stderr.count("done before") == len(STEPS)
     changed = [
         path
@@ -183,7 +178,7 @@ def test_done_twice_it_does_nothing_the_second_time(demo: Path) -> None:
 @pytest.mark.slow
 def test_another_seed_in_the_same_folder_is_refused(demo: Path) -> None:
     other = run(demo, "--seed", "1")
-    assert other.returncode == 2
+    assert other.exit_code == 2
     assert "other settings: seed 0 there, 1 here" in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
 
@@ -191,28 +186,21 @@ def test_another_seed_in_the_same_folder_is_refused(demo: Path) -> None:
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("do not lose me")
     result = run(tmp_path)
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "not empty and not a demo" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_an_unknown_scale_names_the_nearest(tmp_path: Path) -> None:
     result = run(tmp_path / "out", "--scale", "tiney")
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "did you mean tiny" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, warm_python: WarmPython) -> None:
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(out),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
+    process = warm_python.start(*command(out), new_session=True)
     deadline = time.monotonic() + 120
     while not list(out.glob("datasets/world/videos/*.mp4")):
         assert process.poll() is None
@@ -243,18 +231,18 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_demo_goes_on_after_it(small_disk: Path) -> None:
+def test_a_full_disk_is_one_line_and_the_demo_goes_on_after_it(
+    small_disk: Path, warm_python: WarmPython
+) -> None:
     out = small_disk / "out"
-    full = run(out)
+    full = warm_python.run(*command(out))
     assert full.returncode == 1, full.stderr
     assert "the disk is full" in full.stderr.strip().splitlines()[-1]
     assert "Traceback" not in full.stderr
     there = {path.name for path in out.glob("datasets/world/videos/*.mp4")}
     assert there
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    process = subprocess.Popen(
-        command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
-    )
+    process = warm_python.start(*command(out))
     deadline = time.monotonic() + 120
     while not (out / "steps" / "world.json").exists():
         assert process.poll() is None
@@ -269,15 +257,18 @@ def test_a_full_disk_is_one_line_and_the_demo_goes_on_after_it(small_disk: Path)
 
 @pytest.mark.slow
 def test_its_checkpoint_answers_real_questions_judged_over_http(
-    demo: Path, shared_data: Path, chat_server: Any, tmp_path: Path
+    demo: Path,
+    shared_data: Path,
+    chat_server: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Part of what the checkpoint is for: every real question accounted for, however bad."""
     chat_server.answer = lambda _body: '{"score": 1, "explanation": "not what the caption says"}'
-    result = subprocess.run(
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    result = CliRunner().invoke(
+        app,
         [
-            sys.executable,
-            "-m",
-            "sharegptvideo",
             "eval",
             "run",
             "--json",
@@ -296,12 +287,8 @@ def test_its_checkpoint_answers_real_questions_judged_over_http(
             "--media",
             str(shared_data),
         ],
-        capture_output=True,
-        text=True,
-        env={**ENVIRONMENT, "OPENAI_API_KEY": "none"},
-        check=False,
     )
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     tasks = json.loads(result.stdout)["tasks"]
     assert {name: found["n"] for name, found in tasks.items()} == {
         "webvid_qa": 6,

@@ -98,7 +98,7 @@ def test_a_limit_without_a_price_is_refused_before_anything_is_asked(
     client = ChatClient("mine", base_url=OPENAI, options=EndpointOptions(max_cost=1, cache=False))
     with pytest.raises(UserError, match=r"needs a price for 'mine' at api\.openai") as refused:
         client.check()
-    # The entry that the error tells to write is one that works.
+    # The entry that the error gives is one that works.
     (entry,) = re.findall(r"hosts: \{.*\}", str(refused.value))
     (tmp_path / "own.yaml").write_text(f"date: 2026-05-01\n{entry}\n")
     price = find_price(OPENAI, "mine", tmp_path / "own.yaml")

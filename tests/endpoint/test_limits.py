@@ -11,7 +11,7 @@ from sharegptvideo.endpoint.rate_limit import RateLimiter
 
 
 class Clock:
-    """A clock that only moves when told."""
+    """A clock that only moves when the test moves it."""
 
     def __init__(self) -> None:
         self.time = 100.0

@@ -1,4 +1,4 @@
-"""What never mends ends the work at once, in whatever words; and a key shows up nowhere."""
+"""A permanent error ends the work at once, in whatever words; and a key shows up nowhere."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_the_key_is_in_no_error_log_cache_or_repr(
 
 
 @pytest.mark.parametrize("key", ["sk-1234 5678", "sk-1234\n5678", "sk-1234é5678", "sk\x001234"])
-def test_a_key_that_cannot_be_sent_is_told_without_it(
+def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(
     monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     if "\x00" in key:  # no environment holds it; nor does it reach us
@@ -156,6 +156,6 @@ def test_an_address_with_a_key_in_it_is_refused_without_it(address: str) -> None
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://", "ftp://host/v1", "host:80"])
-def test_an_address_that_is_none_is_told(address: str) -> None:
+def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(UserError, match="http://HOST:PORT/v1"):
         find_endpoint(address)

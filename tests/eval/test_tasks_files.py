@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.data.sources.msvd import read_msvd, read_msvd_mapping
-from sharegptvideo.data.sources.tgif import read_tgif_frameqa
+from sharegptvideo.data.sources.original_rows import read_msvd, read_msvd_mapping, read_tgif_frameqa
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks import (
     list_tasks,

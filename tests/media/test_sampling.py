@@ -83,14 +83,14 @@ def test_a_long_clip_is_sought_not_decoded(
     path = write_clip(tmp_path / "long.mp4", 300, gop=10)
     monkeypatch.setattr(video_module, "FULL_DECODE_PIXELS", 300 * 64 * 48 - 1)
     decoded = []
-    frames = video_module._frames
+    frames = video_module.decoded_frames
 
     def counted(*arguments: Any) -> Any:
         for frame in frames(*arguments):
             decoded.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(video_module, "_frames", counted)
+    monkeypatch.setattr(video_module, "decoded_frames", counted)
     hold_against(sample_frames(path, 4), full_decode(path), 4)
     assert len(decoded) <= 4 * 13, "at most one group of pictures, and a little, for each frame"
 

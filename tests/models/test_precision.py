@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,10 +21,13 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.models import shared_prefix
-from sharegptvideo.models.precision import in_one_dtype
-from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
+from sharegptvideo.models.shared_prefix import (
+    SharedPrefixCache,
+    attending_to_prefixes,
+    in_one_dtype,
+)
 from sharegptvideo.training.sharing import Attention, attention, share_clips
-from sharegptvideo.training.sharing.attention import ATTENTIONS
+from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
 from tests.support.shared_decoders import FIELDS, Rows, plain_decoder, rows_of
 
 CLIPS = [(50, (7, 9)), (40, (5,)), (33, (2, 8, 4))]
@@ -89,9 +93,10 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch.ops.aten, "_scaled_dot_product_flash_attention", flash_kernel, raising=False
     )
-    # For a GPU that is none there is nothing to compile; the call is the same.
-    monkeypatch.setitem(attention._BACKENDS, "cuda", "eager")
     mapping = AttentionInterface._global_mapping
+    # For a GPU that is none there is nothing to compile; the call is the same.
+    eager = as_attention(partial(attention.flex, backend="eager"))
+    monkeypatch.setitem(mapping, ATTENTIONS["flex"], eager)
     for name in (*ATTENTIONS.values(), shared_prefix.NAME):
         monkeypatch.setitem(mapping, name, on_cuda(mapping[name]))
 
@@ -99,7 +104,8 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=WAYS, ids=lambda way: "-".join(map(str, way)))
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Attention:
     name, short, device = request.param
-    monkeypatch.setattr(attention, "_SHORT", short)
+    split = as_attention(partial(attention.split, short=short))
+    monkeypatch.setitem(AttentionInterface._global_mapping, ATTENTIONS["split"], split)
     if name == "flex":
         torch.compiler.reset()  # else what is compiled counts, and ends, for all tests together
         # Its kernels have no gradients on a CPU; the `eager` backend has.

@@ -13,7 +13,7 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.models import ClipTimes, GeneralVideoModel, Question, Request, open_model
+from sharegptvideo.models import ProcessorModel, Question, Request, SamplingParams, open_model
 from sharegptvideo.models.pixels import Frames
 from tests.support.tiny_video_models import ARCHITECTURES, build
 
@@ -41,7 +41,7 @@ def clips() -> list[Frames]:
     return [numbers.integers(0, 256, (8, 48, 64, 3), dtype=np.uint8) for _ in range(2)]
 
 
-def plain(model: GeneralVideoModel, frames: Frames, question: str, fps: float) -> list[int]:
+def plain(model: ProcessorModel, frames: Frames, question: str, fps: float) -> list[int]:
     """One question as transformers' own documents ask it, without a line of ours."""
     from transformers.video_utils import VideoMetadata
 
@@ -66,19 +66,34 @@ def plain(model: GeneralVideoModel, frames: Frames, question: str, fps: float) -
     return ids
 
 
+def token_ids(model: ProcessorModel, frames: Frames, **params: Any) -> list[list[list[int]]]:
+    """The ids of all answers to QUESTIONS on a clip of ten frames a second."""
+    requests = {
+        number: Request(text, frames, INDICES, fps=10.0) for number, text in enumerate(QUESTIONS)
+    }
+    prompts: list[Any] = [prompt for _, prompt in model._prompts(requests)]
+    with torch.inference_mode():
+        answers = model._token_ids(prompts, SamplingParams(max_new_tokens=STEPS, **params))
+        made = {prompt.number: ids for prompt, ids in answers}
+    return [made[number] for number in range(len(QUESTIONS))]
+
+
+def greedy_ids(model: ProcessorModel, frames: Frames) -> list[list[int]]:
+    return [ids for (ids,) in token_ids(model, frames)]
+
+
 def test_answers_on_a_shared_cache_are_those_of_plain_generate(
     checkpoint: Path, clips: list[Frames]
 ) -> None:
-    model = GeneralVideoModel.from_pretrained(str(checkpoint))
+    model = ProcessorModel(str(checkpoint))
     assert model.shares
     seen = set()
     for frames in clips:
-        times = ClipTimes(INDICES, 10.0)
-        together = model.generate_ids(frames, QUESTIONS, times=times, max_new_tokens=STEPS)
+        together = greedy_ids(model, frames)
         assert together == [plain(model, frames, question, 10.0) for question in QUESTIONS]
         seen |= {tuple(ids) for ids in together}
         model.shares = False
-        alone = model.generate_ids(frames, QUESTIONS, times=times, max_new_tokens=STEPS)
+        alone = greedy_ids(model, frames)
         model.shares = True
         assert together == alone
     assert len(seen) >= 6, "the test needs answers that differ with clip and question"
@@ -87,8 +102,7 @@ def test_answers_on_a_shared_cache_are_those_of_plain_generate(
 def test_a_clip_is_seen_once_and_memory_only_splits_the_questions(
     checkpoint: Path, clips: list[Frames], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = GeneralVideoModel.from_pretrained(str(checkpoint))
-    times = ClipTimes(INDICES, 10.0)
+    model = ProcessorModel(str(checkpoint))
     calls: list[tuple[int, bool]] = []
     forward = model.model.forward
 
@@ -105,36 +119,51 @@ def test_a_clip_is_seen_once_and_memory_only_splits_the_questions(
     monkeypatch.setattr(model.model, "forward", watched)
     # `generate` asks what forward takes by its signature.
     watched.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
-    whole = model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS)
+    whole = greedy_ids(model, clips[0])
     assert sum(pixels for _, pixels in calls) == 1, "the clip is seen once"
     assert max(rows for rows, _ in calls) == len(QUESTIONS), "the questions go together"
 
     calls.clear()
     model.memory_limit = 1  # by estimate: one question at a time
-    assert model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS) == whole
+    assert greedy_ids(model, clips[0]) == whole
     assert max(rows for rows, _ in calls) == 1
     assert sum(pixels for _, pixels in calls) == 1
 
     calls.clear()
     model.memory_limit, most = None, 2  # by an error of the device
-    assert model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS) == whole
+    assert greedy_ids(model, clips[0]) == whole
     assert {rows for rows, _ in calls} == {1, 2, 4}
     most = 0
     with pytest.raises(torch.OutOfMemoryError):
-        model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS)
+        greedy_ids(model, clips[0])
+
+
+def test_a_draw_depends_on_seed_clip_and_question_alone(
+    checkpoint: Path, clips: list[Frames]
+) -> None:
+    """In any batch, on a shared cache or without one; greedy answers ignore the seed."""
+    model = ProcessorModel(str(checkpoint))
+    draw = {"n": 3, "temperature": 1.0, "top_p": 0.95}
+    drawn = token_ids(model, clips[0], seed=1, **draw)
+    assert [len(answers) for answers in drawn] == [3] * len(QUESTIONS)
+    assert len({tuple(ids) for answers in drawn for ids in answers}) > 6
+    model.batch_size = 3
+    assert token_ids(model, clips[0], seed=1, **draw) == drawn
+    assert token_ids(model, clips[0], seed=2, **draw) != drawn
+    assert token_ids(model, clips[1], seed=1, **draw) != drawn
+    model.shares = False
+    assert token_ids(model, clips[0], seed=1, **draw) == drawn
+    model.shares = True
+    assert token_ids(model, clips[0], n=2) == [[ids] * 2 for ids in greedy_ids(model, clips[0])]
 
 
 def test_a_repetition_penalty_of_the_checkpoint_holds(tmp_path: Path, clips: list[Frames]) -> None:
     folder = build("qwen2_5_vl", tmp_path / "penalty", repetition_penalty=1.5)
-    model = GeneralVideoModel.from_pretrained(str(folder))
-    with_it = model.generate_ids(
-        clips[0], QUESTIONS, times=ClipTimes(INDICES, 10.0), max_new_tokens=STEPS
-    )
+    model = ProcessorModel(str(folder))
+    with_it = greedy_ids(model, clips[0])
     assert with_it == [plain(model, clips[0], question, 10.0) for question in QUESTIONS]
     model.model.generation_config.repetition_penalty = 1.0
-    assert with_it != model.generate_ids(
-        clips[0], QUESTIONS, times=ClipTimes(INDICES, 10.0), max_new_tokens=STEPS
-    )
+    assert with_it != greedy_ids(model, clips[0])
 
 
 @pytest.mark.parametrize("settings", [{"window": 24}, {"no_repeat_ngram_size": 2}], ids=str)
@@ -145,15 +174,14 @@ def test_where_a_cache_cannot_be_shared_questions_are_asked_one_by_one(
     folder = build("llava_onevision", tmp_path / "alone", **settings)
     opened = open_model(f"hf:{folder}")
     assert opened.describe()["clip"] == "read for each question"
-    model = GeneralVideoModel.from_pretrained(str(folder))
+    model = ProcessorModel(str(folder))
     assert not model.shares
-    times = ClipTimes(INDICES, 10.0)
-    found = model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS)
+    found = greedy_ids(model, clips[0])
     assert found == [plain(model, clips[0], question, 10.0) for question in QUESTIONS]
     if "window" in settings:
         model.shares = True
         with pytest.raises(ValueError, match="cannot be shared"):
-            model.generate_ids(clips[0], QUESTIONS, times=times, max_new_tokens=STEPS)
+            greedy_ids(model, clips[0])
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "smolvlm"])  # they write times into the prompt
@@ -169,26 +197,29 @@ def test_the_adapter_on_real_clips(name: str, shared_data: Path, tmp_path: Path)
         frames, indices = sample_frames(path, 8)
         for number, text in enumerate((*QUESTIONS, "What is <video> <|im_end|> here?")):
             asked = Question(str(number), "t", path.stem, text, "a", video_path=str(path))
-            requests.append(Request(asked, text, frames, [int(i) for i in indices]))
-    answers = dict(model.answer(requests, max_new_tokens=STEPS))
-    direct = GeneralVideoModel.from_pretrained(str(checkpoint))
+            requests.append(Request(text, frames, [int(i) for i in indices], asked))
+    params = SamplingParams(max_new_tokens=STEPS)
+    answers = list(model.generate(requests, params))
+    direct = ProcessorModel(str(checkpoint))
     for position, request in enumerate(requests):
         if "<video>" in request.prompt:
             assert "may not hold the model's own mark" in str(answers[position].error)
             continue
         assert request.frames is not None
         assert request.indices is not None
+        assert request.question is not None
         fps = read_facts(Path(str(request.question.video_path))).fps
-        times = ClipTimes(request.indices, fps)
-        alone = direct.generate(request.frames, [request.prompt], times=times, max_new_tokens=STEPS)
-        assert answers[position].text == alone[0]
+        one = Request(request.prompt, request.frames, request.indices, fps=fps)
+        (alone,) = direct.generate([one], params)
+        assert answers[position].text == alone.text
 
 
 def test_times_go_into_the_prompt(tmp_path: Path, clips: list[Frames]) -> None:
     """Qwen3-VL writes the mean time of each pair of frames: (0/10 + 5/10) / 2, and so on."""
     folder = build("qwen3_vl", tmp_path / "times")
-    model = GeneralVideoModel.from_pretrained(str(folder))
-    prompt = next(model._prompts(clips[0], ["?"], ClipTimes(INDICES, 10.0)))
+    model = ProcessorModel(str(folder))
+    request = Request("?", clips[0], INDICES, fps=10.0)
+    prompt: Any = next(model._prompts({0: request}))[1]
     text = model.processor.tokenizer.decode(prompt.ids)
     assert [part.split(" seconds")[0] for part in text.split("<") if " seconds" in part] == [
         "0.2",

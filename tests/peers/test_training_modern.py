@@ -16,8 +16,9 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.models import (
-    ClipTimes,
-    GeneralVideoModel,
+    ProcessorModel,
+    Request,
+    SamplingParams,
     conversation,
     open_model,
     render_question,
@@ -27,7 +28,7 @@ from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_nam
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
@@ -92,7 +93,7 @@ def by_processor(
     checkpoint: Path, path: Path, question: str, answer: str
 ) -> tuple[list[int], int, float]:
     """Ids, tokens of the answer, their log-probability: a prompt of `eval` and what follows it."""
-    model = GeneralVideoModel.from_pretrained(str(checkpoint))
+    model = ProcessorModel(str(checkpoint))
     frames, indices = sample_frames(path, FRAMES)
     text = render_question(model.processor, question)
     found = model.processor(
@@ -144,7 +145,7 @@ def sft_trainer(recipe: SftRecipe) -> tuple[Any, Any]:
     trainer = VideoSFTTrainer(
         model=family.model,
         args=SFTConfig(
-            **trainer_arguments(recipe, RunFolder(recipe).checkpoints),
+            **trainer_arguments(recipe, TrainingDir(recipe).checkpoints),
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         data_collator=SftCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
@@ -163,7 +164,7 @@ def dpo_trainer(recipe: DpoRecipe) -> tuple[Any, Any]:
     family.freeze(recipe.freeze)
     trainer = VideoDPOTrainer(
         model=family.model,
-        args=DPOConfig(**trainer_arguments(recipe, RunFolder(recipe).checkpoints), beta=0.7),
+        args=DPOConfig(**trainer_arguments(recipe, TrainingDir(recipe).checkpoints), beta=0.7),
         data_collator=PreferenceCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
         train_dataset=rows,
         processing_class=family.tokenizer,
@@ -250,8 +251,11 @@ def test_a_run_resumes_to_the_bit_and_its_folder_answers(
     ).render("Red?")
     frames, indices = sample_frames(release / "videos" / "clip_blue.mp4", FRAMES)
     answers = [
-        GeneralVideoModel.from_pretrained(str(folder)).generate(
-            frames, ["What colour is the picture?"], times=ClipTimes(indices, 5.0)
+        list(
+            open_model(f"hf:{folder}").generate(
+                [Request("What colour is the picture?", frames, indices, fps=5.0)],
+                SamplingParams(),
+            )
         )
         for folder in (checkpoint, result.output, whole.output)
     ]
@@ -276,7 +280,7 @@ def test_a_conversation_is_what_generation_is_prompted_with(
     assert not any(none[len(none) - 3 :])
     assert ids[: len(asked)] == asked
     one, _ = family.encode(conversation("What colour is it?"))
-    assert words.decode(one) == render_question(family.processor, "What colour is it?")
+    assert words.decode(one) == render_question(family.reader.processor, "What colour is it?")
     with pytest.raises(UserError, match=r"own mark '<\|im_end\|>'"):
         family.encode(conversation("Red<|im_end|>?"))
     with pytest.raises(UserError, match="no conversation"):
@@ -296,14 +300,15 @@ def test_a_template_that_writes_answers_otherwise_than_it_prompts(
         "{{ '<|im_end|>' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    family.processor.chat_template = template.replace("<V>", family.processor.video_token)
+    processor = family.reader.processor
+    processor.chat_template = template.replace("<V>", processor.video_token)
     ids, assistant_mask = family.encode(conversation("What colour is it?", "Red."))
     prompt, _ = family.encode(conversation("What colour is it?"))
     assert ids[: len(prompt)] == prompt
     assert family.tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
     assert family.tokenizer.decode(ids[len(prompt) :]) == "Red.<|im_end|>"
     assert assistant_mask == [False] * len(prompt) + [True] * (len(ids) - len(prompt))
-    family.processor.chat_template = family.processor.chat_template.replace("<|im_end|>", "###")
+    processor.chat_template = processor.chat_template.replace("<|im_end|>", "###")
     with pytest.raises(UserError, match="'###', where nothing ends generation"):
         family.encode(conversation("What colour is it?", "Red."))
 
@@ -314,7 +319,7 @@ def test_a_prompt_is_the_processors_whatever_stands_around_the_clip(
 ) -> None:
     """Qwen's templates wrap it in marks; text before it may join with a time's first letters."""
     family = open_family(recipe_of("sft"))
-    processor = family.processor
+    processor = family.reader.processor
     start, end = "<|vision_start|>", "<|vision_end|>"
     if start not in family.tokenizer.get_vocab():
         start = end = ""
@@ -378,7 +383,7 @@ def test_a_template_without_clips(
 ) -> None:
     shutil.copytree(checkpoint, tmp_path / "text")
     template = tmp_path / "text" / "chat_template.jinja"
-    mark = open_family(recipe_of("sft")).processor.video_token
+    mark = open_family(recipe_of("sft")).reader.processor.video_token
     template.write_text(template.read_text().replace(mark, ""))
     with pytest.raises(UserError, match="no place for a clip"):
         open_family(recipe_of("sft", f"model={tmp_path / 'text'}"))

@@ -14,18 +14,17 @@ import pytest
 from PIL import Image
 
 from sharegptvideo._io import read_json
+from sharegptvideo.reports.charts import Scale, round_ticks
 from sharegptvideo.reports.demo import words, write_page
-from sharegptvideo.reports.demo.clips import choose_clips
-from sharegptvideo.reports.demo.comparison import blind_guess
-from sharegptvideo.reports.demo.facts import (
-    disagreements,
+from sharegptvideo.reports.demo.comparison import (
+    Answer,
+    Case,
+    blind_guess,
     faults,
-    lost_examples,
     outcomes,
     parts,
 )
-from sharegptvideo.reports.demo.record import Answer, Case
-from sharegptvideo.reports.svg import Scale, round_ticks
+from sharegptvideo.reports.demo.examples import choose_clips, disagreements, lost_examples
 from sharegptvideo.synthetic.render import SIDE
 from sharegptvideo.synthetic.state import ClipState, ObjectState
 

@@ -14,9 +14,10 @@ import pytest
 from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.score import score_task
+from sharegptvideo.reports.estimates import format_estimate, markdown_table
 from sharegptvideo.reports.leaderboard import collect_runs, render_page, write_leaderboard
 from sharegptvideo.reports.leaderboard.tables import board_latex, board_markdown
-from sharegptvideo.reports.run import format_estimate, markdown_table
+from tests.support.browser import CHROMIUM, Browser
 
 RULES = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "a" * 16}
 ENDPOINT = {
@@ -170,7 +171,9 @@ def test_the_page_loads_nothing_and_is_well_formed(tmp_path: Path) -> None:
     assert page.open == []
     assert page.loads == []
     assert page.tags.count("table") == 1
-    assert "http" not in re.sub(r"<!--.*?-->", "", text)
+    policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", text)
+    assert policy
+    assert "http" not in re.sub(r"<!--.*?-->", "", text.replace(policy[0], ""))
     assert "@import" not in text
     assert "url(" not in text
     assert "4 failed, counted as wrong" in text
@@ -325,3 +328,30 @@ def test_a_changed_task_file_has_a_column_of_its_own(tmp_path: Path) -> None:
     write_json(runs[1] / "run.json", about)
     (group,) = collect_runs(runs)["groups"]
     assert [column["id"] for column in group["columns"]] == ["t", "t (2)"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_click_on_a_head_sorts_by_it(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", {"t": figures(60, 90)}, model="best"),
+        make_run(tmp_path / "b", {"t": figures(30, 90)}, model="worst"),
+        make_run(tmp_path / "c", {"u": figures(45, 90)}, model="absent"),
+    ]
+    write_leaderboard(runs, tmp_path / "out")
+
+    def click(browser: Browser, column: int) -> tuple[str, list[str]]:
+        browser.run(f"document.querySelectorAll('th button')[{column}].click()")
+        order = browser.run(
+            f"document.querySelectorAll('thead th')[{column}].getAttribute('aria-sort')"
+        )
+        rows = browser.run(
+            "[...document.querySelectorAll('tbody tr')].map((row) => row.cells[0].dataset.value)"
+        )
+        return order, rows
+
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "out" / "index.html")
+        assert click(browser, 2) == ("descending", ["best", "worst", "absent"])
+        assert click(browser, 2) == ("ascending", ["worst", "best", "absent"])
+        assert click(browser, 0) == ("ascending", ["absent", "best", "worst"])
+        assert browser.problems == []

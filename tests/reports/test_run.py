@@ -17,11 +17,10 @@ from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
-from sharegptvideo.reports.run.collecting import open_run, same_judge
-from sharegptvideo.reports.run.hub import hub_results
+from sharegptvideo.reports.run import write_report
+from sharegptvideo.reports.run.record import open_run, same_judge
 from sharegptvideo.reports.run.samples import CHUNK
-from sharegptvideo.reports.run.tables import latex_text, markdown_text
-from sharegptvideo.reports.run.writing import write_report
+from sharegptvideo.reports.run.tables import hub_results, latex_text, markdown_text
 from tests.support.report_pages import read_page, with_judge
 
 Row = dict[str, Any]

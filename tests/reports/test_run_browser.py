@@ -9,8 +9,8 @@ import pytest
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.eval import judge_predictions
+from sharegptvideo.reports.run import write_report
 from sharegptvideo.reports.run.samples import CHUNK
-from sharegptvideo.reports.run.writing import write_report
 from tests.support.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

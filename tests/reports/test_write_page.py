@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from sharegptvideo.reports import Bar, Details, Figure, Section, Table, write_page
+from sharegptvideo.reports import Bar, Details, Figure, Page, Section, Table
 
 _VOID = {"meta", "img", "br"}
 
@@ -44,9 +44,7 @@ class _Tree(HTMLParser):
 
 
 def _write(path: Path, *sections: Section) -> _Tree:
-    written = write_page(
-        path / "deep" / "page.html", title="A & B", lead="<led>", sections=sections
-    )
+    written = Page("A & B", "<led>", sections).write(path / "deep" / "page.html")
     return _Tree(written.read_text(encoding="utf-8"))
 
 
@@ -80,8 +78,8 @@ def test_numbers_stand_right_and_texts_left(tmp_path: Path) -> None:
 
 def test_nothing_is_loaded_and_equal_parts_give_equal_bytes(tmp_path: Path) -> None:
     section = Section("s", [Figure(b"png", "p"), "half \ud800 a pair"])
-    first = write_page(tmp_path / "1.html", title="t", lead="l", sections=[section])
-    again = write_page(tmp_path / "2.html", title="t", lead="l", sections=[section])
+    first = Page("t", "l", [section]).write(tmp_path / "1.html")
+    again = Page("t", "l", [section]).write(tmp_path / "2.html")
     assert first.read_bytes() == again.read_bytes()
     text = first.read_text(encoding="utf-8")
     assert not re.search(r"https?:|@import|url\(|src=\"(?!data:)", text)

@@ -79,10 +79,11 @@ class Browser:
 
     def open(self, page: Path, fragment: str = "") -> None:
         """Load a file, and wait for all that its HTML names."""
-        self._ask("Page.navigate", url="about:blank")
-        self._loaded = False
-        self._ask("Page.navigate", url=page.resolve().as_uri() + fragment)
-        self._until(lambda: self._loaded)
+        # By way of an empty page: another fragment of the same address would load nothing anew.
+        for url in ("about:blank", page.resolve().as_uri() + fragment):
+            self._loaded = False
+            self._ask("Page.navigate", url=url)
+            self._until(lambda: self._loaded)
 
     def run(self, expression: str) -> Any:
         """The value of an expression of JavaScript; a promise is waited for."""

@@ -12,8 +12,11 @@ import pytest
 from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.build import make_pairs, score_candidates
 from sharegptvideo.data.load import read_rows
-from sharegptvideo.demo.agreement import agreement_on_rewards, agreement_on_runs
-from sharegptvideo.demo.exact_judge import ExactStateJudge
+from sharegptvideo.demo.exact_state import (
+    ExactStateJudge,
+    agreement_on_rewards,
+    agreement_on_runs,
+)
 from sharegptvideo.eval import run_evaluation
 from sharegptvideo.judges import open_judge
 from sharegptvideo.reports.demo.comparison import compare_models

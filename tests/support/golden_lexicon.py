@@ -46,7 +46,7 @@ def lexicon(_: Path) -> dict[str, Any]:
         sentence: None
         for aspect in built_in().aspects.values()
         for group in aspect.groups.values()
-        for sentence in (*group.found, *group.missed)
+        for sentence in (*group.examples, *group.counterexamples)
     }
     texts = [*_CAPTIONS, *(text for text in examples if text not in _CAPTIONS)]
     names = [".".join(name) for name in matcher().names]

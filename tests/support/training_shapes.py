@@ -315,8 +315,8 @@ def share(trainer: Any, setting: Setting, way: Any) -> None:
     from sharegptvideo.training.families.video_llava import VideoLlavaFamily
     from sharegptvideo.training.recipes import Sharing
 
-    family = VideoLlavaFamily.__new__(VideoLlavaFamily)  # the model is there already
-    family.model, family.reader, family._seen = trainer.model, setting.reader, None
+    family = VideoLlavaFamily(trainer.model)
+    family.reader = setting.reader
     trainer.share(family, Sharing(attention=way))
 
 

@@ -30,7 +30,6 @@ ROOT = Path(__file__).parents[2]
 _IMPORTS = (
     "sharegptvideo.cli",
     "sharegptvideo.eval",
-    "sharegptvideo.models.generation",
     "sharegptvideo.training.sft",
     "sharegptvideo.training.dpo",
     "sharegptvideo.training.trainers",
@@ -52,7 +51,9 @@ class Command:
 
     def __init__(self, report: IO[str], stdout: IO[str] | None, stderr: IO[str] | None) -> None:
         self._report, self._streams = report, (stdout, stderr)
-        self.pid = int(report.readline())
+        begun = report.readline()
+        assert begun, "the server of warm Pythons has ended; its stderr says why"
+        self.pid = int(begun)
         self.returncode: int | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)

@@ -308,13 +308,13 @@ def _clause(shape: str, attribute: str, value: str, denied: bool, form: int) -> 
 def _said(draw: st.DrawFn) -> tuple[ClipState, ObjectState, list[tuple[str, str, str, bool]]]:
     state = draw(st.sampled_from((CLIP, OTHER)))
     asked = draw(st.sampled_from(state.objects))
-    told = []
+    claims = []
     for _ in range(draw(st.integers(1, 4))):
         item = draw(st.sampled_from(state.objects))
         attribute = draw(st.sampled_from(("colour", "size", "direction")))
         value = draw(st.sampled_from(_values(item, attribute)[0]))
-        told.append((item.shape, attribute, value, draw(st.booleans())))
-    return state, asked, told
+        claims.append((item.shape, attribute, value, draw(st.booleans())))
+    return state, asked, claims
 
 
 @settings(max_examples=600, deadline=None)
@@ -326,15 +326,15 @@ def test_composed_answers_get_the_verdict_of_their_parts(
     data: st.DataObject,
 ) -> None:
     """The verdict is worked out from the parts, in plain sets, without reading the text."""
-    state, asked, told = said
+    state, asked, claims = said
     items = {item.shape: item for item in state.objects}
     wanted = {"colour": asked.colour, "size": asked.size, "direction": asked.motion}[attribute]
     row = question(attribute, asked.shape, attribute, wanted, state=state)
     joint = data.draw(st.sampled_from((". ", ", ", " and ", " but ")))
-    text = joint.join(_clause(s, a, v, denied, form) for s, a, v, denied in told) + "."
+    text = joint.join(_clause(s, a, v, denied, form) for s, a, v, denied in claims) + "."
 
-    asserted = {(s, a, v) for s, a, v, denied in told if not denied}
-    refused = {(s, a, v) for s, a, v, denied in told if denied}
+    asserted = {(s, a, v) for s, a, v, denied in claims if not denied}
+    refused = {(s, a, v) for s, a, v, denied in claims if denied}
     contradicts = bool(asserted & refused) or any(
         (s, a) == (t, b) and v != w and (a == "size" or (a == "direction" and "still" in (v, w)))
         for s, a, v in asserted

@@ -1,4 +1,4 @@
-"""The synthetic world on disk: deterministic, split by state, told whole by its captions."""
+"""The synthetic world on disk: deterministic, split by state, described whole by its captions."""
 
 from __future__ import annotations
 
@@ -124,12 +124,12 @@ def test_objects_never_share_a_cell_and_stay_in_view() -> None:
 
 
 def test_captions_tell_the_whole_state_in_varied_wording() -> None:
-    told = set()
+    described = set()
     for number in range(300):
         rng = random.Random(number)
         state = sample_state(rng, held_out=False)
         text = caption(state, rng)
-        told.add(
+        described.add(
             " ".join(word for word in text.split() if word in {"shows", "see", "There", "how"})
         )
         for item in state.objects:
@@ -138,7 +138,7 @@ def test_captions_tell_the_whole_state_in_varied_wording() -> None:
             assert all(word in text for word in needed if word)
         assert state.background in text
         assert ("dark" if state.dark else "light") in text
-    assert len(told) >= 5
+    assert len(described) >= 5
 
 
 def test_questions_cover_all_kinds_and_exact_answers_are_right() -> None:

@@ -153,7 +153,7 @@ def test_an_output_that_cannot_be_written(
     else:
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o500)
-    with pytest.raises(UserError, match=r"cannot be written to \(.*\); mend its rights"):
+    with pytest.raises(UserError, match=r"cannot be written to \(.*\); fix its rights"):
         run_sft(change(sft_recipe, output=str(closed / "run")))
 
 

@@ -25,7 +25,7 @@ from sharegptvideo.models.parallel import device_names
 from sharegptvideo.training import SftRecipe
 from sharegptvideo.training.checks import memory_problem
 from sharegptvideo.training.estimate import local_gpus
-from sharegptvideo.training.run_dir import RunFolder, environment
+from sharegptvideo.training.run_dir import TrainingDir, environment
 from sharegptvideo.training.trainers import quiet_and_quick, trainer_arguments
 from tests.support.shared_decoders import FIELDS, plain_decoder, rows_of
 
@@ -100,7 +100,7 @@ def test_what_is_said_of_gpus() -> None:
     assert (found["device"], found["devices"]) == (NAME, 2)
     (gpu,) = [one for one in examine() if one.name == "gpu"]
     assert gpu.ok
-    assert f"{NAME}, {NAME}" in gpu.found
+    assert f"{NAME}, {NAME}" in gpu.state
     assert device_names(["all", "cpu"]) == ["cuda:0", "cuda:1", "cpu"]
     with pytest.raises(UserError, match="'cuda:2': there are 2"):
         device_names(["cuda:2"])
@@ -108,7 +108,7 @@ def test_what_is_said_of_gpus() -> None:
 
 def test_the_arguments_of_a_training(sft_recipe: SftRecipe, gpus: SimpleNamespace) -> None:
     """A GPU changes where it runs and how batches get there; nothing of what is computed."""
-    run = RunFolder(sft_recipe)
+    run = TrainingDir(sft_recipe)
     here = trainer_arguments(sft_recipe, run.checkpoints)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)

@@ -12,12 +12,12 @@ import torch
 
 from sharegptvideo.media import sample_frames
 from sharegptvideo.models import load_model
-from sharegptvideo.training import DpoRecipe, run_dpo
+from sharegptvideo.training import DpoRecipe, TrainResult, run_dpo
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator
 from sharegptvideo.training.dpo import loss_arguments
 from sharegptvideo.training.examples import preference_dataset
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     quiet_and_quick,
@@ -39,7 +39,7 @@ def trainer_of(recipe: DpoRecipe, policy: Any) -> tuple[VideoDPOTrainer, Any]:
     family.model = policy
     rows, _ = preference_dataset(recipe.data, family, max_length=128)
     family.freeze(recipe.freeze)
-    arguments = trainer_arguments(recipe, RunFolder(recipe).checkpoints)
+    arguments = trainer_arguments(recipe, TrainingDir(recipe).checkpoints)
     trainer = VideoDPOTrainer(
         model=policy,
         ref_model=load_model(recipe.model, dtype="float32"),
@@ -172,8 +172,8 @@ def test_the_first_loss_is_log_two_and_the_margin_grows(
     assert log[-1]["rewards/accuracies"] == 1.0
 
 
-def test_towers_and_projector_stay(dpo_recipe: DpoRecipe) -> None:
-    run_dpo(dpo_recipe)
+def test_towers_and_projector_stay(dpo_run: tuple[DpoRecipe, TrainResult]) -> None:
+    dpo_recipe, _ = dpo_run
     before = load_model(dpo_recipe.model, dtype="float32").state_dict()
     after = load_model(dpo_recipe.output, dtype="float32").state_dict()
     for name, value in before.items():

@@ -20,7 +20,7 @@ from transformers import (
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import outline
 from sharegptvideo.training import SftRecipe, load_recipe, load_steps, run_recipe
-from sharegptvideo.training.dataset_stats import Lengths, Survey
+from sharegptvideo.training.dataset_stats import DatasetStats, Lengths
 from sharegptvideo.training.estimate import (
     GPUS,
     ModelShape,
@@ -28,10 +28,10 @@ from sharegptvideo.training.estimate import (
     disk_bytes,
     memory_of,
     parse_gpus,
-    plan_of,
     projected_hours,
     shape_of,
     steps_of,
+    workload_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaFamily
@@ -51,12 +51,7 @@ W, F = 1024, 4096
 BLOCK = 4 * (W * W + W) + (W * F + F) + (F * W + W) + 2 * 2 * W
 TOWER = 24 * BLOCK + W + 257 * W + 3 * 14 * 14 * W + 2 * 2 * W  # class, places, patches, norms
 PROJECTOR = (W * H + H) + (H * H + H)
-PAIRS = Survey(17_000, 17_000, Lengths(40, (30, 30)), 2056.0)
-
-
-class Outlined(VideoLlavaFamily):
-    def __init__(self, model: Any) -> None:
-        self.model = model
+PAIRS = DatasetStats(17_000, 17_000, Lengths(40, (30, 30)), 2056.0)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +60,7 @@ def model() -> Any:
 
 
 def shape(model: Any, name: str, *overrides: str) -> ModelShape:
-    return shape_of(load_recipe(name, overrides), Outlined(model))
+    return shape_of(load_recipe(name, overrides), VideoLlavaFamily(model))
 
 
 def test_parameters_of_video_llava_7b(model: Any) -> None:
@@ -90,7 +85,7 @@ def test_adapters_of_video_llava_7b(model: Any) -> None:
 def test_operations_of_a_pair_by_hand(model: Any) -> None:
     """Shared: 2,156 tokens forward, twice backward, once more for checkpointing; one reference."""
     recipe = load_recipe("llava_hound/dpo", ["optimisation.epochs=1"])
-    plan = plan_of(recipe, shape(model, "llava_hound/dpo"), PAIRS, devices=8)
+    plan = workload_of(recipe, shape(model, "llava_hound/dpo"), PAIRS, devices=8)
     prefix, answer = 2096.0, 30.0
     linear = 2 * TEXT * (prefix + 2 * answer)
     seen = prefix**2 / 2 + 2 * (answer * prefix + answer**2 / 2)
@@ -108,20 +103,20 @@ def test_operations_of_a_pair_by_hand(model: Any) -> None:
 
 def test_sharing_saves_what_the_figures_say(model: Any) -> None:
     """The paper's DPO: below 2.3, the limit; SFT with three answers a clip: below 2.8."""
-    dpo = plan_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
+    dpo = workload_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
     assert 2.2 < dpo.plain_flops / dpo.flops < 2.3
-    three = Survey(30_000, 10_000, Lengths(30, (45,)), 2056.0)
-    sft = plan_of(load_recipe("llava_hound/sft"), shape(model, "llava_hound/sft"), three)
+    three = DatasetStats(30_000, 10_000, Lengths(30, (45,)), 2056.0)
+    sft = workload_of(load_recipe("llava_hound/sft"), shape(model, "llava_hound/sft"), three)
     assert 2.7 < sft.plain_flops / sft.flops < 2.9
     alone = load_recipe("llava_hound/sft", ["sharing.video=false"])
-    own = plan_of(alone, shape(model, "llava_hound/sft"), three)
+    own = workload_of(alone, shape(model, "llava_hound/sft"), three)
     assert own.flops == own.plain_flops
 
 
 def test_what_a_recipe_changes_in_the_operations(model: Any) -> None:
     def flops(*overrides: str) -> float:
         recipe = load_recipe("llava_hound/dpo", overrides)
-        return plan_of(recipe, shape_of(recipe, Outlined(model)), PAIRS).flops
+        return workload_of(recipe, shape_of(recipe, VideoLlavaFamily(model)), PAIRS).flops
 
     usual = flops()
     assert flops("dpo.reference=model") > usual  # in every epoch, not once
@@ -129,13 +124,13 @@ def test_what_a_recipe_changes_in_the_operations(model: Any) -> None:
     assert flops("optimisation.gradient_checkpointing=false") < usual
     assert flops("lora.rank=8", "freeze.projector=true") < usual
     assert flops("optimisation.epochs=6") == pytest.approx(
-        2 * usual - plan_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"),
+        2 * usual - workload_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"),
                             PAIRS).reference_flops
     )  # fmt: skip
 
 
 def test_hours_by_hand(model: Any) -> None:
-    plan = plan_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
+    plan = workload_of(load_recipe("llava_hound/dpo"), shape(model, "llava_hound/dpo"), PAIRS)
     gpus = parse_gpus("8xA100-80")
     assert plan.hours(gpus, 0.5) == pytest.approx(plan.flops / (8 * 312e12 * 0.5) / 3600)
     # 17,000 pairs × 3 epochs at one pair a second a GPU: 51,000 / 8 seconds.
@@ -145,7 +140,7 @@ def test_hours_by_hand(model: Any) -> None:
 def test_memory_by_hand(model: Any) -> None:
     """States as in figure 1 of the ZeRO paper: 2Ψ + 14Ψ/N, and 16Ψ/N with a layer gathered."""
     recipe = load_recipe("llava_hound/dpo", ["freeze={}"])
-    whole = shape_of(recipe, Outlined(model))
+    whole = shape_of(recipe, VideoLlavaFamily(model))
     copy, zero2, zero3 = memory_of(recipe, whole, PAIRS, devices=8)
     every, learn = whole.parameters, whole.trainable
     # The image tower never learns, nor what the last but one's features leave out of the other.
@@ -163,10 +158,10 @@ def test_memory_by_hand(model: Any) -> None:
 
 def test_dpo_with_adapters_fits_a_card_of_24_gib(model: Any) -> None:
     recipe = load_recipe("llava_hound/dpo_lora")
-    (alone,) = memory_of(recipe, shape_of(recipe, Outlined(model)), PAIRS)
+    (alone,) = memory_of(recipe, shape_of(recipe, VideoLlavaFamily(model)), PAIRS)
     assert alone.total < 0.9 * GPUS["4090"].memory
     without = load_recipe("llava_hound/dpo_lora", ["optimisation.gradient_checkpointing=false"])
-    (more,) = memory_of(without, shape_of(without, Outlined(model)), PAIRS)
+    (more,) = memory_of(without, shape_of(without, VideoLlavaFamily(model)), PAIRS)
     assert more.total > GPUS["4090"].memory
 
 
@@ -243,9 +238,9 @@ def test_steps_as_the_trainer_counts_them(
     recipe = change(
         sft_recipe, optimisation={"max_steps": None, "epochs": 1.5, "gradient_accumulation": 2}
     )
-    assert steps_of(recipe, 8, 1) == run_recipe(recipe).steps == 3
-    assert steps_of(recipe, 9, 1) == math.ceil(1.5 * 3)
-    assert steps_of(recipe, 9, 4) == math.ceil(1.5 * 1)
+    assert steps_of(recipe.optimisation, 8, 1) == run_recipe(recipe).steps == 3
+    assert steps_of(recipe.optimisation, 9, 1) == math.ceil(1.5 * 3)
+    assert steps_of(recipe.optimisation, 9, 4) == math.ceil(1.5 * 1)
 
 
 def test_a_dry_run_of_what_is_here(sft_recipe: SftRecipe) -> None:

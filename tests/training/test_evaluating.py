@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pydantic import PrivateAttr
 
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
@@ -21,8 +22,8 @@ from sharegptvideo.eval import SampleEvaluation, run_evaluation
 from sharegptvideo.models import VideoLlavaModel, answering, load_model
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.curves import draw_accuracy
-from sharegptvideo.training.evaluating import read_evaluations
-from sharegptvideo.training.recipes import Evaluation, Lora
+from sharegptvideo.training.recipes import Lora
+from sharegptvideo.training.run_dir import read_evaluations
 
 if TYPE_CHECKING:
     from tests.conftest import ChatServer
@@ -32,7 +33,7 @@ COLOURS = ("red", "green", "blue", "white")
 
 
 @pytest.fixture
-def settings(release: Path, tmp_path: Path) -> Evaluation:
+def settings(release: Path, tmp_path: Path) -> SampleEvaluation:
     """The task `colours`: three questions about each of the four clips."""
     folder = tmp_path / "tasks"
     folder.mkdir()
@@ -52,7 +53,7 @@ def settings(release: Path, tmp_path: Path) -> Evaluation:
         for n, asked in enumerate(("What colour is it?", f"Is it {name}?", "Is it dark?"))
     ]
     write_jsonl(folder / "colours.jsonl", rows)
-    return Evaluation(
+    return SampleEvaluation(
         tasks=("colours",),
         every=3,
         samples=8,
@@ -70,7 +71,7 @@ def recipe(request: pytest.FixtureRequest, change: Callable[..., Any]) -> Recipe
     return change(found, save_every=2, optimisation=rate)  # type: ignore[no-any-return]
 
 
-def with_eval(recipe: Recipe, settings: Evaluation, **changes: Any) -> Recipe:
+def with_eval(recipe: Recipe, settings: SampleEvaluation, **changes: Any) -> Recipe:
     update = {"eval": settings.model_copy(update=changes)}
     return recipe.model_copy(update=update | {"output": f"{recipe.output}-eval"})
 
@@ -84,32 +85,30 @@ def steps_of(recipe: Recipe) -> list[int]:
 
 
 class Counting(SampleEvaluation):
-    """Counts its evaluations, and is cut off in the one of step `cut` behind the answers."""
+    """Counts its evaluations, and is cut off in the one of step 6 after the answers."""
 
-    done: list[str]
-    cut = -1
+    _done: list[str] = PrivateAttr(default_factory=list)
+    _cut: int = PrivateAttr(default=6)
 
-    def evaluate(self, model: Any, out: Path, name: str) -> list[dict[str, Any]]:
-        rows = super().evaluate(model, out, name)
-        self.done.append(name.rpartition(" ")[2])
-        if name.endswith(f" {self.cut}"):
-            self.cut = -1
+    def evaluate(self, model: Any, out: Path, name: str, progress: Any = None) -> list[Any]:
+        rows = super().evaluate(model, out, name, progress)
+        self._done.append(name.rpartition(" ")[2])
+        if name.endswith(f" {self._cut}"):
+            self._cut = -1
             (out / "predictions.jsonl").write_text("of other weights")
             raise KeyboardInterrupt
         return rows
 
 
 def test_training_goes_on_as_if_there_had_been_no_evaluation(
-    recipe: Recipe, settings: Evaluation
+    recipe: Recipe, settings: SampleEvaluation
 ) -> None:
     """Weights and log to the bit; the last evaluation is that of the finished model."""
     plain = run_recipe(recipe)
     evaluated = with_eval(recipe, settings)
     assert evaluated.eval is not None
     told: list[str] = []
-    result = run_recipe(
-        evaluated, evaluator=SampleEvaluation.of(evaluated.eval), report=told.append
-    )
+    result = run_recipe(evaluated, report=told.append)
     assert weights(evaluated) == weights(recipe)
     assert [(e["step"], e["loss"]) for e in result.log] == [
         (e["step"], e["loss"]) for e in plain.log
@@ -146,13 +145,15 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation(
     assert (Path(evaluated.output) / "accuracy.png").stat().st_size > 10_000
 
 
-def test_the_sample_is_drawn_by_its_seed(settings: Evaluation, tiny: Path, tmp_path: Path) -> None:
+def test_the_sample_is_drawn_by_its_seed(
+    settings: SampleEvaluation, tiny: Path, tmp_path: Path
+) -> None:
     asked = {}
     for seed in (0, 0, 1):
         out = tmp_path / f"run{len(asked)}{seed}"
         model = VideoLlavaModel(str(tiny))
         chosen = settings.model_copy(update={"seed": seed, "samples": 5, "max_new_tokens": 2})
-        SampleEvaluation.of(chosen).evaluate(model, out, "x")
+        chosen.evaluate(model, out, "x")
         ids = [row["id"] for _, row in read_jsonl(out / "predictions.jsonl")]
         assert len(ids) == 5
         assert ids == sorted(ids, key=lambda i: [COLOURS.index(i[:-1]), i]), "in the file's order"
@@ -162,23 +163,22 @@ def test_the_sample_is_drawn_by_its_seed(settings: Evaluation, tiny: Path, tmp_p
 
 
 def test_a_resumed_training_repeats_no_evaluation_but_the_one_cut_off(
-    dpo_recipe: DpoRecipe, settings: Evaluation, change: Callable[..., Any]
+    dpo_recipe: DpoRecipe, settings: SampleEvaluation, change: Callable[..., Any]
 ) -> None:
     """Cut off in the evaluation of step 6; the training goes on from step 4."""
     recipe = change(dpo_recipe, save_every=2, optimisation={"max_steps": 8})
     whole = with_eval(recipe.model_copy(update={"output": f"{recipe.output}-whole"}), settings)
     cut = with_eval(recipe, settings)
     assert whole.eval is not None
-    run_recipe(whole, evaluator=SampleEvaluation.of(whole.eval))
-    evaluator = Counting.of(whole.eval)
-    assert isinstance(evaluator, Counting)
-    evaluator.done, evaluator.cut = [], 6
+    run_recipe(whole)
+    counting = Counting(**whole.eval.model_dump())
+    cut = cut.model_copy(update={"eval": counting})
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(cut, evaluator=evaluator)
-    assert evaluator.done == ["0", "3", "6"]
+        run_recipe(cut)
+    assert counting._done == ["0", "3", "6"]
     assert steps_of(cut) == [0, 3]
-    assert run_recipe(cut, evaluator=evaluator).resumed_from == 4
-    assert evaluator.done == ["0", "3", "6", "6", "8"]
+    assert run_recipe(cut).resumed_from == 4
+    assert counting._done == ["0", "3", "6", "6", "8"]
 
     def figures(of: Recipe) -> list[dict[str, Any]]:
         return [
@@ -191,7 +191,7 @@ def test_a_resumed_training_repeats_no_evaluation_but_the_one_cut_off(
 
 
 def test_a_judge_out_of_reach_costs_evaluations_only(
-    sft_recipe: SftRecipe, settings: Evaluation, chat_server: ChatServer
+    sft_recipe: SftRecipe, settings: SampleEvaluation, chat_server: ChatServer
 ) -> None:
     """It answers the first evaluation, then is gone, then is back for the last."""
     verdict = '{"correct": true, "score": 5, "reason": "as it is"}'
@@ -206,7 +206,7 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     recipe = with_eval(sft_recipe, settings, judge="openai:judge", base_url=chat_server.url)
     assert recipe.eval is not None
     told: list[str] = []
-    result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval), report=told.append)
+    result = run_recipe(recipe, report=told.append)
     rows = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in rows] == [
         (0, "ok"), (3, "failed"), (6, "failed"),
@@ -220,13 +220,15 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     assert read_json(Path(recipe.output) / "run.json")["notes"] == result.notes
 
 
-def test_an_endpoint_that_refuses_connections(sft_recipe: SftRecipe, settings: Evaluation) -> None:
+def test_an_endpoint_that_refuses_connections(
+    sft_recipe: SftRecipe, settings: SampleEvaluation
+) -> None:
     with socket.socket() as closed:  # bound and not listening: the port stays refused
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
         recipe = with_eval(sft_recipe, settings, judge="openai:judge", base_url=url, every=100)
         assert recipe.eval is not None
-        result = run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))
+        result = run_recipe(recipe)
     assert (result.steps, result.accuracy) == (6, {})
     rows = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in rows] == [(0, "failed"), (6, "failed")]
@@ -239,39 +241,32 @@ def test_an_endpoint_that_refuses_connections(sft_recipe: SftRecipe, settings: E
         ({"tasks": ("colour",)}, "unknown task 'colour'; did you mean colours"),
         ({"judge": "answer-mtach"}, "unknown judge 'answer-mtach'; did you mean answer-match"),
         ({"judge": "openai:x"}, "OPENAI_BASE_URL"),
-        ({"media": None}, "say where its clips are with eval.media"),
-        ({"media": "nowhere"}, "nowhere: no such folder; mend eval.media"),
+        ({"media": None}, "give the folder of its clips as eval.media"),
+        ({"media": "nowhere"}, "nowhere: no such folder; fix eval.media"),
     ],
 )
 def test_mistakes_are_found_before_the_first_step(
     changes: dict[str, Any],
     message: str,
     sft_recipe: SftRecipe,
-    settings: Evaluation,
+    settings: SampleEvaluation,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     recipe = with_eval(sft_recipe, settings, **changes)
     assert recipe.eval is not None
     with pytest.raises(UserError, match=message):
-        run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))
+        run_recipe(recipe)
     assert not (Path(recipe.output) / "log.jsonl").exists()
 
 
 def test_clips_that_are_all_missing(
-    sft_recipe: SftRecipe, settings: Evaluation, tmp_path: Path
+    sft_recipe: SftRecipe, settings: SampleEvaluation, tmp_path: Path
 ) -> None:
     recipe = with_eval(sft_recipe, settings, media=str(tmp_path / "tasks"))
     assert recipe.eval is not None
     with pytest.raises(UserError, match="none of its clips is in"):
-        run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))
-
-
-def test_a_recipe_with_evaluations_needs_an_evaluator(
-    sft_recipe: SftRecipe, settings: Evaluation
-) -> None:
-    with pytest.raises(UserError, match=r"SampleEvaluation.of\(recipe.eval\)"):
-        run_recipe(with_eval(sft_recipe, settings))
+        run_recipe(recipe)
 
 
 def test_answering_leaves_a_model_as_it_was(tiny: Path) -> None:
@@ -302,17 +297,17 @@ def test_answering_leaves_a_model_as_it_was(tiny: Path) -> None:
 
 
 def test_adapters_answer_too(
-    sft_recipe: SftRecipe, settings: Evaluation, change: Callable[..., Any]
+    sft_recipe: SftRecipe, settings: SampleEvaluation, change: Callable[..., Any]
 ) -> None:
     """The last answers are those of the merged model that is saved."""
     rate = {"learning_rate": 1e-2}
     recipe = change(sft_recipe, optimisation=rate, freeze={"vision_tower": True, "projector": True})
     recipe = recipe.model_copy(update={"lora": Lora(rank=4, alpha=16)})
     recipe = with_eval(recipe, settings, every=100)
-    run_recipe(recipe, evaluator=SampleEvaluation.of(recipe.eval))  # type: ignore[arg-type]  # is there
+    run_recipe(recipe)  # type: ignore[arg-type]  # is there
     folder = Path(recipe.output)
     model = VideoLlavaModel(str(folder))
-    SampleEvaluation.of(recipe.eval).evaluate(model, folder / "again", "merged")  # type: ignore[arg-type]
+    recipe.eval.evaluate(model, folder / "again", "merged")  # type: ignore[arg-type]
     first, last, merged = (
         [(row["id"], row["prediction"]) for _, row in read_jsonl(place / "predictions.jsonl")]
         for place in (
@@ -338,7 +333,7 @@ def test_curve_of_accuracy_by_hand(tmp_path: Path) -> None:
         draw_accuracy(rows, tmp_path / "a.png")
         picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
         left = picture[: picture.shape[0] * 3 // 4, : picture.shape[1] // 2]
-        ys, xs = np.where(np.abs(left - np.array([31, 119, 180])).sum(axis=2) < 12)
+        ys, xs = np.where(np.abs(left - np.array([37, 99, 201])).sum(axis=2) < 12)
         order = np.argsort(xs)
         third = max(len(xs) // 3, 1)
         return [float(-ys[order][:third].mean()), float(-ys[order][-third:].mean())]
@@ -354,7 +349,7 @@ def test_curve_of_accuracy_by_hand(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kill_9_in_a_training_with_evaluations(
     sft_recipe: SftRecipe,
-    settings: Evaluation,
+    settings: SampleEvaluation,
     change: Callable[..., Any],
     tmp_path: Path,
     warm_python: WarmPython,

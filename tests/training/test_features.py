@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from sharegptvideo.training import DpoRecipe, SftRecipe, run_dpo, run_recipe, ru
 from sharegptvideo.training.plan import dry_run
 from sharegptvideo.training.precompute.features import (
     FeatureStore,
+    Filling,
     check_features,
     clip_bytes,
+    use_features,
     visits,
     worth,
 )
@@ -221,8 +224,8 @@ def test_an_interrupted_fill_goes_on(
     decoded: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sharegptvideo.training.precompute.features._BATCH", 1)
-    monkeypatch.setattr("sharegptvideo.training.precompute.features._SHARD_BYTES", 1)
+    one_by_one = partial(use_features, filling=Filling(batch=1, shard_bytes=1))
+    monkeypatch.setattr("sharegptvideo.training.precompute.features.use_features", one_by_one)
     whole = run_sft(change(recipe, output=f"{recipe.output}-whole"))
     folder = Path(str(recipe.features.folder))
     shutil.rmtree(folder)

@@ -21,7 +21,7 @@ def test_the_same_weights_with_and_without(
 ) -> None:
     """To the bit; and the shared attention of both layers does run again in each of three steps."""
     calls: list[int] = []
-    original = attention._split
+    original = attention.split
 
     def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
         calls.append(1)
@@ -29,7 +29,7 @@ def test_the_same_weights_with_and_without(
 
     for name in attention.ATTENTIONS.values():
         monkeypatch.setitem(
-            attention.AttentionInterface._global_mapping, name, attention._registered(counted)
+            attention.AttentionInterface._global_mapping, name, attention.as_attention(counted)
         )
     recipe: Recipe = request.getfixturevalue(f"{stage}_recipe")
     if stage == "dpo":  # else the first run alone would compute the reference

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sharegptvideo.data.load import load_dataset, read_rows
 from sharegptvideo.data.sources import DataWarning
 from sharegptvideo.errors import UserError
 from sharegptvideo.training import SftRecipe
-from sharegptvideo.training.examples import DataReport, sft_dataset
+from sharegptvideo.training.examples import DataReport, ExampleWriter, sft_dataset
 from sharegptvideo.training.families import Family, open_family
 
 Change = Callable[..., Any]
@@ -108,3 +110,36 @@ def test_the_hash_of_the_data_is_of_the_rows_used(
     assert digest() == whole
     assert digest(limit=11) != whole
     assert digest(files="video_caption_300k.jsonl") != whole
+
+
+def test_examples_are_mapped_from_a_file(sft_recipe: SftRecipe, tmp_path: Path) -> None:
+    family = open_family(sft_recipe, weights=False)
+    expected, counted = sft_dataset(sft_recipe.data, family, max_length=128)
+    file = tmp_path / "rows" / "examples.arrow"
+    rows, report = sft_dataset(sft_recipe.data, family, max_length=128, file=file)
+    assert rows.cache_files == [{"filename": str(file)}]
+    assert (list(rows), rows.features) == (list(expected), expected.features)
+    assert (report, report.used) == (counted, len(expected))
+    assert list(pickle.loads(pickle.dumps(rows))) == list(expected)
+
+
+def test_an_error_leaves_no_file_of_examples(tmp_path: Path) -> None:
+    columns = {"number": pa.int64()}
+    file = tmp_path / "rows" / "examples.arrow"
+    with ExampleWriter(file, columns) as writer:
+        for number in range(2500):
+            writer.add({"number": number})
+        rows = writer.dataset()
+    assert rows["number"][:] == list(range(2500))
+
+    def fail(count: int) -> None:
+        with ExampleWriter(tmp_path / "new" / "e", columns) as writer:
+            for number in range(count):
+                writer.add({"number": number})
+            raise UserError("no clip")
+
+    for count in (3, 2500):
+        with pytest.raises(UserError, match="no clip"):
+            fail(count)
+        assert not list(tmp_path.glob("new/*"))
+        assert (tmp_path / "new").exists() == (count > 1000)

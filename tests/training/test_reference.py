@@ -24,7 +24,7 @@ from sharegptvideo.training.precompute.reference import (
     use_reference,
 )
 from sharegptvideo.training.recipes import Lora
-from sharegptvideo.training.run_dir import RunFolder
+from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
 from tests.support.warm_python import WarmPython
 
@@ -183,7 +183,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(
                 weight.add_(0.3)
     adapted.train_dataset = adapted.train_dataset.remove_columns(list(COLUMNS))
     fresh = change(recipe, dpo={"reference_cache": str(tmp_path / "fresh")})
-    assert use_reference(adapted, fresh, RunFolder(adapters).model_sha256) == 4
+    assert use_reference(adapted, fresh, TrainingDir(adapters).model_sha256) == 4
     assert torch.allclose(values(adapted), values(whole), atol=1e-5)
 
 

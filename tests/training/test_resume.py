@@ -16,7 +16,7 @@ from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import build_tiny
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, TrainResult, run_recipe
-from sharegptvideo.training.run_dir import COMPLETE, RunFolder
+from sharegptvideo.training.run_dir import COMPLETE, TrainingDir
 from tests.support.warm_python import WarmPython
 
 
@@ -99,7 +99,7 @@ def test_cut_off_between_the_last_step_and_the_end(
     recipe = change(sft_recipe, save_every=100, optimisation={"max_steps": steps})
     whole = run_recipe(change(recipe, output=f"{recipe.output}-whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(TrainingDir, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_recipe(recipe)
     result = run_recipe(recipe)

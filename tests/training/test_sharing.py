@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AttentionInterface
 from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.training.sharing import Attention, share_clips, shared_layout
+from sharegptvideo.training.sharing import Attention, attention, share_clips, shared_layout
+from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
 from tests.support.shared_decoders import DECODERS, FIELDS, decoders, relative, rows_of
 
 # Beginnings and the lengths of what follows each: pairs, one alone, several.
@@ -30,7 +33,9 @@ def test_the_same_numbers_and_gradients(
 
     Groups of up to `short` tokens go through attention side by side, longer ones in turns.
     """
-    monkeypatch.setattr("sharegptvideo.training.sharing.attention._SHORT", short)
+    if way == "split":
+        split = as_attention(partial(attention.split, short=short))
+        monkeypatch.setitem(AttentionInterface._global_mapping, ATTENTIONS["split"], split)
     plain, sharing = decoders(name, way)
     rows = rows_of(CLIPS, question=question)
     expected = plain(**rows.inputs)
@@ -188,7 +193,7 @@ def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
-    from sharegptvideo.training.run_dir import RunFolder
+    from sharegptvideo.training.run_dir import TrainingDir
     from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick, trainer_arguments
 
     found = []
@@ -202,7 +207,7 @@ def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
             trainer = VideoSFTTrainer(
                 model=family.model,
                 args=SFTConfig(
-                    **trainer_arguments(recipe, RunFolder(recipe).checkpoints),
+                    **trainer_arguments(recipe, TrainingDir(recipe).checkpoints),
                     dataset_kwargs={"skip_prepare_dataset": True},
                 ),
                 data_collator=SftCollator(ClipCache(family.reader), 128, share=share),

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import PrivateAttr
 
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import Interrupted
+from sharegptvideo.eval import SampleEvaluation
 from sharegptvideo.training import Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.callbacks import CutOff, StopSignal
-from sharegptvideo.training.evaluating import read_evaluations
-from sharegptvideo.training.recipes import Evaluation
-from sharegptvideo.training.run_dir import COMPLETE
+from sharegptvideo.training.run_dir import COMPLETE, read_evaluations
 from tests.support.warm_python import Command, WarmPython
 
 Change = Callable[..., Any]
@@ -100,22 +100,19 @@ def test_a_second_signal_stops_at_once(sft_recipe: SftRecipe, change: Change) ->
     assert whole_checkpoints(recipe) == ["checkpoint-2", "checkpoint-4"]
 
 
-class Judging:
-    """Evaluates every model as right; in the evaluations `cut`, a signal comes first."""
+class Judging(SampleEvaluation):
+    """Evaluates every model as right; in the evaluations of three steps, a signal comes first."""
 
-    tasks = ("t",)
-    judge = "j"
-
-    def __init__(self, *cut: int) -> None:
-        self.cut = set(cut)
+    _cut: set[int] = PrivateAttr(default_factory=lambda: {0, 3, 6})
 
     def check(self) -> None:
         """Nothing is missing."""
 
-    def evaluate(self, _model: Any, _out: Path, name: str) -> list[dict[str, Any]]:
+    def evaluate(self, *given: Any) -> list[Any]:
+        name = given[2]
         step = int(name.rpartition(" ")[2])
-        if step in self.cut:
-            self.cut.remove(step)
+        if step in self._cut:
+            self._cut.remove(step)
             signal.raise_signal(signal.SIGINT)
         row = {"task": "t", "task_version": 1, "judge": "j", "accuracy": 1.0, "ci95": None}
         return [{**row, "score": 5.0, "n": 1, "n_scored": 1, "coverage": 1.0, "words": 1.0}]
@@ -124,13 +121,13 @@ class Judging:
 def test_an_evaluation_is_cut_off_and_asked_again(sft_recipe: SftRecipe, change: Change) -> None:
     """Before the first step, after the third and after the last: at once, and lost is nothing."""
     whole = run_recipe(change(sft_recipe, output=f"{sft_recipe.output}-whole"))
-    recipe = sft_recipe.model_copy(update={"eval": Evaluation(tasks=("t",), every=3)})
-    judging = Judging(0, 3, 6)
+    judging = Judging(tasks=("t",), judge="j", every=3)
+    recipe = sft_recipe.model_copy(update={"eval": judging})
     for step, known in ((0, []), (3, [0]), (6, [0, 3])):
         with pytest.raises(Interrupted, match=f"stopped at step {step} of 6"):
-            run_recipe(recipe, evaluator=judging)
+            run_recipe(recipe)
         assert [row["step"] for row in read_evaluations(Path(recipe.output))] == known
-    run_recipe(recipe, evaluator=judging)
+    run_recipe(recipe)
     found = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in found] == [(0, "ok"), (3, "ok"), (6, "ok")]
     assert weights(recipe.output) == weights(whole.output)

@@ -18,8 +18,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.examples import sft_dataset
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.stream_plan import Plan
-from sharegptvideo.training.streaming import ByWindow, StreamedRows, streamed_rows
+from sharegptvideo.training.streaming import ByWindow, Plan, StreamedRows, streamed_rows
 
 
 def as_parquet(name: str, release: Path, out: Path, times: int = 1) -> Path:

@@ -21,7 +21,6 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(_concurrency, "available_cores", lambda: 3)
-    monkeypatch.setattr(_concurrency, "_threads_set", None)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield

@@ -1,4 +1,4 @@
-"""`sharegptvideo data list` and `data show`: what there is to load, and a look at it."""
+"""`sharegptvideo data list` and `data show`: what there is to load, and its first rows."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def publish(
     for line in done.tree.report.lines():
         note(line)
     print_figures(_figures(repo_id, done), as_json=as_json)
-    _tell_next(repo_id, done)
+    _note_next(repo_id, done)
 
 
 def _figures(repo_id: str, done: Published) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _figures(repo_id: str, done: Published) -> dict[str, Any]:
     return figures
 
 
-def _tell_next(repo_id: str, done: Published) -> None:
+def _note_next(repo_id: str, done: Published) -> None:
     first = done.tree.configs[0].config.name
     for facts in done.tree.configs:
         if facts.left:
@@ -123,11 +123,11 @@ def _tell_next(repo_id: str, done: Published) -> None:
     others = [facts.config.name for facts in done.tree.configs if facts.describes_others]
     if others:
         note(
-            f"the text of these cards tells how the release was made: {', '.join(others)}; "
+            f"the text of these cards says how the release was made: {', '.join(others)}; "
             "if your rows were made otherwise, write your own (--cards)"
         )
     if done.uploaded is None:
-        note(f"look at {done.tree.root}/README.md, then run it without --dry-run")
+        note(f"see {done.tree.root}/README.md, then run it without --dry-run")
     elif not done.uploaded.changed:
         note("the repository had all of it already; nothing was changed")
     else:

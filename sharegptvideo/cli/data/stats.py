@@ -1,4 +1,4 @@
-"""`sharegptvideo data stats`: what a folder's captions are like."""
+"""`sharegptvideo data stats`: statistics of a folder's captions."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def stats(
     import warnings
 
     from sharegptvideo.data.sources import DataWarning
-    from sharegptvideo.data.stats import Settings, study
+    from sharegptvideo.data.stats import StatsSettings, caption_stats
     from sharegptvideo.reports.captions import prepare_folder, write_report
 
-    settings = Settings(folder, config, split, limit, on_error, workers)
+    settings = StatsSettings(folder, config, split, limit, on_error, workers)
     if out is not None:
         prepare_folder(out)
     with warnings.catch_warnings(), progress_bar() as progress:
         # What was left out is counted in the figures.
         warnings.simplefilter("ignore", DataWarning)
-        figures = study(settings, progress)
+        figures = caption_stats(settings, progress)
     if out is not None:
         write_report(figures, out)
         note(f"wrote {out / 'stats.json'} and {out / 'index.html'}")

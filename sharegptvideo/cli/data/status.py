@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ from sharegptvideo.cli._common import (
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
-    from sharegptvideo.data.media_availability import Count, Coverage
+    from sharegptvideo.data.media_availability import Count, MediaAvailability
     from sharegptvideo.media.index import MediaIndex
 
 __all__ = ["status"]
@@ -67,7 +68,7 @@ def status(
     """
     import warnings
 
-    from sharegptvideo.data.media_availability import cover
+    from sharegptvideo.data.media_availability import media_availability
     from sharegptvideo.data.sources import DataWarning
     from sharegptvideo.media.index import index_media
 
@@ -80,30 +81,31 @@ def status(
         make_world(data_dir, progress)
         folder = media or _folder(data_dir)
         index = index_media(folder, workers=workers, fresh=fresh, progress=progress)
-        found = [
-            cover(name, data_dir, index, on_error=on_error, progress=progress) for name in configs
+        parts = [
+            media_availability(name, data_dir, index, on_error=on_error, progress=progress)
+            for name in configs
         ]
-    for coverage in found:
-        for line in coverage.report.lines():
-            note(f"{coverage.config}: {line}")
+    for part in parts:
+        for line in part.report.lines():
+            note(f"{part.config}: {line}")
     if missing:
-        _write_missing(missing, found)
+        _write_missing(missing, parts)
     if as_json:
-        figures = {coverage.config: coverage.as_dict() for coverage in found}
+        figures = {part.config: part.as_dict() for part in parts}
         print_json({"media": _media_figures(index), "configs": figures})
     else:
-        _print(index, found)
+        _print(index, parts)
 
 
 def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
-    """The configs asked for, each once, or all that the source holds."""
+    """Return the configs asked for, each once, or all that the source holds."""
     from sharegptvideo.data.schema import config_of
     from sharegptvideo.data.sources import held_configs, open_source
 
     if names:
         configs = [config_of(name) for name in dict.fromkeys(names)]
         if data_dir not in {None, "synthetic"}:
-            for config in configs:  # a wrong folder is told now, not after an hour of media
+            for config in configs:  # a wrong folder is reported now, not after an hour of media
                 open_source(config, data_dir).splits(config)
         return [config.name for config in configs]
     if data_dir is None:
@@ -112,19 +114,19 @@ def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
 
 
 def _folder(data_dir: str | None) -> Path:
-    """Where the videos are if --media does not say: beside the rows."""
+    """Return where the videos are if --media does not say: beside the rows."""
     if data_dir == "synthetic":
-        from sharegptvideo.data.sources.synthetic import world_folder
+        from sharegptvideo.data.sources import world_folder
 
         return world_folder()
     assert data_dir is not None  # refused above
     return Path(data_dir)
 
 
-def _write_missing(path: Path, found: list[Coverage]) -> None:
+def _write_missing(path: Path, parts: list[MediaAvailability]) -> None:
     from sharegptvideo._io import os_errors, write_text
 
-    videos = dict.fromkeys(video for coverage in found for video in coverage.missing)
+    videos = dict.fromkeys(video for part in parts for video in part.missing)
     with os_errors(path):
         write_text(path, "".join(f"{video}\n" for video in videos))
     note(f"{path}: {len(videos)} missing videos")
@@ -143,7 +145,7 @@ def _media_figures(index: MediaIndex) -> dict[str, Any]:
     }
 
 
-def _print(index: MediaIndex, found: list[Coverage]) -> None:
+def _print(index: MediaIndex, parts: list[MediaAvailability]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -151,17 +153,17 @@ def _print(index: MediaIndex, found: list[Coverage]) -> None:
     rare = [
         name
         for name in ("ambiguous", "no_video")
-        if any(getattr(coverage.total, name) for coverage in found)
+        if any(asdict(part.total)[name] for part in parts)
     ]
     table = Table(box=None, pad_edge=False)
     for heading in ("dataset", "source"):
         table.add_column(heading, overflow="fold")
     for heading in ("rows", "with clip", "", "missing", "unreadable", *rare):
         table.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
-    for coverage in found:
-        sources = list(coverage.by_source.items())
+    for part in parts:
+        sources = list(part.by_source.items())
         whole = escape(sources[0][0]) if len(sources) == 1 else "all"
-        table.add_row(coverage.config, whole, *_cells(coverage.total, rare))
+        table.add_row(part.config, whole, *_cells(part.total, rare))
         if len(sources) > 1:
             for source, count in sources:
                 table.add_row("", escape(source), *_cells(count, rare), style="dim")
@@ -172,9 +174,9 @@ def _print(index: MediaIndex, found: list[Coverage]) -> None:
         f"{index.opened}, unchanged {len(index) - index.opened}, gone {index.removed}"
     )
     _print_list("unreadable", [f"{path}: {error}" for path, error in index.errors.items()])
-    ambiguous = {text for coverage in found for text in coverage.ambiguous.values()}
+    ambiguous = {text for part in parts for text in part.ambiguous.values()}
     _print_list("ambiguous", sorted(ambiguous))
-    absent = dict.fromkeys(video for coverage in found for video in coverage.missing)
+    absent = dict.fromkeys(video for part in parts for video in part.missing)
     _print_list("missing", list(absent))
 
 
@@ -189,5 +191,5 @@ _WHERE = {"missing": "--missing FILE lists all", "unreadable": "--json", "ambigu
 def _cells(count: Count, rare: list[str]) -> list[str]:
     asked = count.rows - count.no_video
     share = percent(count.there / asked) if asked else ""
-    numbers = [count.missing, count.unreadable, *(getattr(count, name) for name in rare)]
+    numbers = [count.missing, count.unreadable, *(asdict(count)[name] for name in rare)]
     return [str(count.rows), str(count.there), share, *map(str, numbers)]

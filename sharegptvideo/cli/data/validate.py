@@ -1,4 +1,4 @@
-"""`sharegptvideo data validate`: what is wrong with a folder of data."""
+"""`sharegptvideo data validate`: the problems of a folder of data."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def validate(
     ] = None,
     media: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder with the videos (repeatable): missing and broken ones are told."),
+        typer.Option(help="Folder with the videos (repeatable): reports missing and broken ones."),
     ] = None,
     against: Annotated[
         Path | None,
         typer.Option(help="Another folder: its test sets too must not be trained on."),
     ] = None,
-    look: Annotated[
+    compare_clips: Annotated[
         bool,
         typer.Option("--look/--no-look", help="With --media: compare clips by what they show."),
     ] = True,
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="CHECK", help="Leave a check out (repeatable).")
     ] = None,
-    max_chars: Annotated[int, typer.Option(min=1, help="Tell of longer texts.")] = _MAX_CHARS,
+    max_chars: Annotated[int, typer.Option(min=1, help="Report longer texts.")] = _MAX_CHARS,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Clips opened at once; one a core if left out.")
     ] = None,
@@ -51,9 +51,9 @@ def validate(
 ) -> None:
     """Check rows, texts, pairs, clips, and that no training video is a test video.
 
-    A broken row is told with its file and line and stops nothing. Exits with 1 if there are
-    errors; warnings alone do not count. Looks of clips are kept in the cache folder, so a second
-    run takes new clips only.
+    A broken row is reported with its file and line and stops nothing. Exits with 1 if there are
+    errors; warnings alone do not count. Fingerprints of clips are kept in the cache folder, so a
+    second run takes new clips only.
 
     Example: sharegptvideo data validate path/to/release --media path/to/media --out report
     """
@@ -66,7 +66,7 @@ def validate(
             configs=config or (),
             media=media or (),
             against=against,
-            look=look,
+            compare_clips=compare_clips,
             ignore=ignore or (),
             max_chars=max_chars,
             workers=workers,

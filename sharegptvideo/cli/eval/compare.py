@@ -81,7 +81,8 @@ def agreement(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for agreement.json and agreement.png.")
+        Path | None,
+        typer.Option("--out", help="Folder for agreement.json, agreement.png and a page."),
     ] = None,
     json: JsonOption = False,
 ) -> None:

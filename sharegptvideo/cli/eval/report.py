@@ -9,7 +9,7 @@ import typer
 
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
-from sharegptvideo.reports.run import format_estimate, format_interval
+from sharegptvideo.reports.estimates import format_estimate, format_interval
 
 __all__ = ["report", "tasks"]
 
@@ -46,7 +46,7 @@ def report(
 
     Example: [bold]sharegptvideo eval report runs/dpo --against runs/sft --out report[/bold]
     """
-    from sharegptvideo.reports.run.writing import write_report
+    from sharegptvideo.reports.run import write_report
 
     with progress_bar() as progress:
         made = write_report(

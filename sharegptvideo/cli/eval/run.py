@@ -31,7 +31,7 @@ from sharegptvideo.cli.eval._shared import (
     figures_table,
     judge_name,
 )
-from sharegptvideo.reports.run import format_estimate, format_interval
+from sharegptvideo.reports.estimates import format_estimate, format_interval
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions

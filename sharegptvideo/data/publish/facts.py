@@ -11,9 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from sharegptvideo._io import read_text
+from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.data.publish.clips import ClipCount
 from sharegptvideo.data.publish.shards import SplitFiles, columns_of
@@ -93,11 +91,7 @@ def _parsed(where: str, text: str, *, own: bool) -> CardTemplate:
     parts = text.removeprefix("\ufeff").replace("\r\n", "\n").split("---\n", 2)
     if len(parts) != 3 or parts[0]:
         raise UserError(f"{where}: opens with no block between two lines of ---")
-    try:
-        head = yaml.safe_load(parts[1])
-    except yaml.YAMLError as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"{where}: the block at the top is not YAML ({cause})") from error
+    head = parse_yaml(f"{where}: the block at the top", parts[1])
     head = head if isinstance(head, dict) else {}
     for name in ("pretty_name", "license"):
         if not isinstance(head.get(name), str):

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharegptvideo._concurrency import Progress
+from sharegptvideo._concurrency import Progress, no_progress
 from sharegptvideo._io import cache_folder, os_errors
 from sharegptvideo.data.publish.cards import changelog_entries, with_entry
 from sharegptvideo.data.publish.tree import (
@@ -263,7 +263,7 @@ def _upload(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
-    show = progress or (lambda _done, _total, _what: None)
+    show = progress or no_progress
     names = {path.relative_to(tree.root).as_posix(): path for path in tree.files}
     deleted = sorted(name for name in remote.files if is_ours(name) and name not in names)
     with hub_errors(remote.repo_id, None, _FIX):

@@ -13,9 +13,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from sharegptvideo._io import os_errors
+from sharegptvideo._io import cache_folder, os_errors
 from sharegptvideo.data.schema import CONFIGS, Config
 from sharegptvideo.data.sources.base import Row, Source
 from sharegptvideo.data.sources.report import DataWarning, OnError, ReadReport, on_error_of
@@ -34,6 +35,7 @@ __all__ = [
     "held_configs",
     "on_error_of",
     "open_source",
+    "world_folder",
 ]
 
 _EMBEDDED = frozenset({"synthetic_qa", "synthetic_ood_qa"})
@@ -46,7 +48,7 @@ def open_source(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Source:
-    """The source that `source` means for a config (see the table above).
+    """Return the source that `source` means for a config (see the table above).
 
     `revision` is a branch, tag or commit on the Hub. `streaming` reads from the Hub without
     downloading; other sources are read line by line in any case.
@@ -70,8 +72,6 @@ def open_source(
     if revision is not None:
         raise UserError("revision= is for the Hub; leave it out with source=")
     if source == "synthetic":
-        from sharegptvideo.data.sources.synthetic import world_folder
-
         return ReleaseSource(world_folder())
     root = Path(source).expanduser()
     with os_errors(root, action="read"):
@@ -80,19 +80,32 @@ def open_source(
         return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
 
 
+def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Path:
+    """Return the folder of the tiny world with seed 0, built on the first call in half a minute.
+
+    The folder's name carries the version of the world, so a package that makes another one never
+    reads these clips.
+    """
+    from sharegptvideo.synthetic.world import WORLD_VERSION, build_world
+
+    out = cache_folder() / "synthetic" / f"tiny-seed0-v{WORLD_VERSION}"
+    build_world(out, seed=0, sizes="tiny", workers=1, progress=progress)
+    return out
+
+
 def held_configs(root: str | os.PathLike[str]) -> list[Config]:
-    """The configs that a folder has files of, in the order of `CONFIGS`.
+    """Return the configs that a folder has files of, in the order of `CONFIGS`.
 
     Raises:
         UserError: no such folder, or it holds no config; says what was looked for.
     """
-    found = [config for config in CONFIGS.values() if _holds(config, root)]
-    if not found:
+    configs = [config for config in CONFIGS.values() if _holds(config, root)]
+    if not configs:
         raise UserError(
             f"{root}: neither video_instruction/ as in the release nor CONFIG/SPLIT-*.parquet; "
             "is this the folder with the data?"
         )
-    return found
+    return configs
 
 
 def _holds(config: Config, root: str | os.PathLike[str]) -> bool:

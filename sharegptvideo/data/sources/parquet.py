@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import operator
 import re
-from collections.abc import Collection, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["ParquetSource", "file_tables"]
+__all__ = ["Batch", "ParquetSource", "read_batches"]
 
 _BATCH = 2048
 _SHARD = re.compile(r"-of-(\d+)\.parquet$")
@@ -48,7 +49,7 @@ class ParquetSource:
         return [stat_key(path) for split in config.splits for path in self.paths(config, split)]
 
     def parts(self, config: Config, split: str) -> list[Part]:
-        """The row groups of the files; of a file that cannot be read, a first one."""
+        """Return the row groups of the files; of a file that cannot be read, a first one."""
         return [
             (number, group)
             for number, path in enumerate(self.paths(config, split))
@@ -78,11 +79,11 @@ class ParquetSource:
                 joined = itertools.groupby(parts, key=operator.itemgetter(0))
                 groups = ((number, [group for _, group in some]) for number, some in joined)
             for number, some in groups:
-                for table in file_tables(paths[number], config, on_error, report, some):
+                for table in _file_tables(paths[number], config, on_error, report, some):
                     yield split, table
 
     def paths(self, config: Config, split: str) -> list[Path]:
-        """The files of a split in the order they are read."""
+        """Return the files of a split in the order they are read."""
         return sorted((self.root / config.name).glob(f"{split}-*.parquet"))
 
 
@@ -108,17 +109,47 @@ def _groups(path: Path) -> int:
         return 1
 
 
-def file_tables(
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of a file, as they stand there and as they are read.
+
+    Attributes:
+        first: the number of the first, from 1.
+        raw: all of them, as written.
+        table: those that keep to the schema.
+        numbers: their numbers in the file.
+        refused: the others: number and cause.
+    """
+
+    first: int
+    raw: pa.RecordBatch
+    table: pa.Table
+    numbers: Sequence[int]
+    refused: list[tuple[int, str]]
+
+
+def _file_tables(
     path: Path,
     config: Config,
     on_error: OnError,
     report: ReadReport,
     groups: list[int] | None = None,
 ) -> Iterator[pa.Table]:
-    """Yield the rows of a file, or of some row groups, as tables of a few thousand, checked.
+    for batch in read_batches(path, config, groups):
+        table = batch.table
+        if batch.refused and on_error == "raise":
+            table = table.slice(0, bisect_left(batch.numbers, batch.refused[0][0]))
+        if table.num_rows:
+            yield table
+        for number, cause in batch.refused:
+            refuse(f"{path}: row {number}: {cause}", on_error, report)
+
+
+def read_batches(path: Path, config: Config, groups: list[int] | None = None) -> Iterator[Batch]:
+    """Yield the rows of a file, or of some row groups, a few thousand at a time.
 
     Raises:
-        UserError: as `ParquetSource.tables`.
+        UserError: the file cannot be read, or lacks a column; nothing is raised for a row.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -131,16 +162,34 @@ def file_tables(
             for some in [None] if groups is None else [[group] for group in groups]:
                 before = 0 if some is None else _rows_before(file, some[0])
                 names = list(config.columns)
-                for batch in file.iter_batches(_BATCH, row_groups=some, columns=names):
-                    table = checked_batch(config, batch)
-                    if table is not None:
-                        yield table
-                    else:
-                        yield from _row_by_row(path, before, batch, config, on_error, report)
-                    before += batch.num_rows
+                for raw in file.iter_batches(_BATCH, row_groups=some, columns=names):
+                    yield _batch(config, raw, before + 1)
+                    before += raw.num_rows
     except unreadable as error:
-        cause = str(error).splitlines()[0]
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a readable Parquet file ({cause})") from error
+
+
+def _batch(config: Config, raw: pa.RecordBatch, first: int) -> Batch:
+    import pyarrow as pa
+
+    table = checked_batch(config, raw)
+    if table is not None:
+        return Batch(first, raw, table, range(first, first + raw.num_rows), [])
+    rows: list[Row] = []
+    numbers: list[int] = []
+    refused: list[tuple[int, str]] = []
+    for number in range(first, first + raw.num_rows):
+        try:
+            rows.append(check(config, raw.slice(number - first, 1).to_pylist()[0]))
+        except RowError as error:
+            refused.append((number, str(error)))
+        except UnicodeDecodeError as error:
+            refused.append((number, f"not UTF-8 text (byte {error.start})"))
+        else:
+            numbers.append(number)
+    table = pa.Table.from_pylist(rows, schema=arrow_schema(config))
+    return Batch(first, raw, table, numbers, refused)
 
 
 def _rows_before(file: pq.ParquetFile, group: int) -> int:
@@ -152,32 +201,3 @@ def _check_columns(path: Path, file: pq.ParquetFile, config: Config) -> None:
     missing = [name for name in config.columns if name not in there]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)} (config {config.name!r})")
-
-
-def _row_by_row(
-    path: Path,
-    before: int,
-    batch: pa.RecordBatch,
-    config: Config,
-    on_error: OnError,
-    report: ReadReport,
-) -> Iterator[pa.Table]:
-    """The rows of a batch that keep to the schema; those before an error come before it."""
-    import pyarrow as pa
-
-    rows: list[Row] = []
-    problems: list[str] = []
-    for index in range(batch.num_rows):
-        where = f"{path}: row {before + index + 1}"
-        try:
-            rows.append(check(config, batch.slice(index, 1).to_pylist()[0]))
-        except RowError as error:
-            problems.append(f"{where}: {error}")
-        except UnicodeDecodeError as error:
-            problems.append(f"{where}: not UTF-8 text (byte {error.start})")
-        if problems and on_error == "raise":
-            break
-    if rows:
-        yield pa.Table.from_pylist(rows, schema=arrow_schema(config))
-    for problem in problems:
-        refuse(problem, on_error, report)

@@ -1,4 +1,4 @@
-"""Rows of one's own: JSONL, a JSON list, CSV or TSV, with columns called as in the schema."""
+"""Rows, or captions, of one's own: JSONL, a JSON list, CSV or TSV, columns as in the schema."""
 
 from __future__ import annotations
 
@@ -10,20 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import numbered_lines, open_lines, parse_row
-from sharegptvideo.data.schema import Config
+from sharegptvideo.data.schema import CONFIGS, Config
 from sharegptvideo.data.sources.base import Row
-from sharegptvideo.data.sources.originals import Entry, OnBad, fail, read_list, read_table
+from sharegptvideo.data.sources.original_rows import rows_of_entries
+from sharegptvideo.data.sources.originals import (
+    Entry,
+    OnBad,
+    fail,
+    read_lines,
+    read_list,
+    read_table,
+)
 from sharegptvideo.data.sources.rows import RowError, check, convert
+from sharegptvideo.data.sources.splits import stem_of
 from sharegptvideo.errors import UserError, unknown_name
 
-__all__ = ["PLAIN_SUFFIXES", "file_entries", "plain_entries", "plain_row", "read_plain"]
+__all__ = [
+    "PLAIN_SUFFIXES",
+    "file_entries",
+    "plain_entries",
+    "plain_row",
+    "read_captions",
+    "read_plain",
+]
 
 PLAIN_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
-"""The endings that tell how a file is read; all but `.json` may be packed (`.gz`)."""
+"""The endings that say how a file is read; all but `.json` may be packed (`.gz`)."""
 
 _SOURCE = "plain"
 _FLOATS = frozenset({"chosen_score", "rejected_score"})
 _LISTS = frozenset({"messages", "conversations"})
+_CLIPS = ("video", "gif_name", "video_name", "video_id")
+_CAPTIONS = ("caption", "description")
 
 
 def read_plain(
@@ -35,7 +53,7 @@ def read_plain(
         path: a file that ends in one of `PLAIN_SUFFIXES`; tables have a heading, `"` encloses
             values, and an empty value is null.
         config: what the rows are.
-        columns: column of the schema → what the file calls it. Others are found by their name,
+        columns: column of the schema → what the file calls it. Others are matched by their name,
             whatever its case, `-` and spaces for `_`.
 
     An absent `id` is made of the file's name and the row's number; an absent `source` is read
@@ -46,11 +64,8 @@ def read_plain(
         UserError: `FILE:LINE: cause` for a row that breaks the schema; a column that the file
             does not have, with the nearest names.
     """
-    for where, entry in plain_entries(path, config, columns):
-        try:
-            yield plain_row(entry, config)
-        except RowError as error:
-            raise UserError(f"{where}: {error}") from error
+    entries = plain_entries(path, config, columns)
+    return rows_of_entries(entries, lambda entry: plain_row(entry, config))
 
 
 def plain_entries(
@@ -59,7 +74,7 @@ def plain_entries(
     columns: Mapping[str, str] | None = None,
     on_bad: OnBad = fail,
 ) -> Iterator[Entry]:
-    """The entries of a file, with columns renamed to the schema's and ids made where absent.
+    """Yield the entries of a file, with columns renamed to the schema's and ids made where absent.
 
     Raises:
         UserError: the file cannot be read, or has no column for one that the config needs.
@@ -68,20 +83,20 @@ def plain_entries(
     for ours in given:
         if ours not in config.columns:
             raise unknown_name(f"column of {config.name}", ours, config.columns)
-    found: dict[tuple[str, ...], dict[str, str]] = {}
+    renamed: dict[tuple[str, ...], dict[str, str]] = {}
     for number, (where, entry) in enumerate(file_entries(path, on_bad), start=1):
         names = tuple(entry)
-        if names not in found:
+        if names not in renamed:
             # Lines of JSON may each have other columns; most have the first line's.
-            found[names] = _matched(where, names, config, given)
-        row = {ours: entry[theirs] for ours, theirs in found[names].items()}
+            renamed[names] = _matched(where, names, config, given)
+        row = {ours: entry[theirs] for ours, theirs in renamed[names].items()}
         if row.get("id") in (None, ""):
             row["id"] = f"{path.name.split('.')[0]}-{number}"
         yield where, row
 
 
 def plain_row(entry: Mapping[str, Any], config: Config) -> Row:
-    """An entry of `plain_entries` as a schema row.
+    """Return an entry of `plain_entries` as a schema row.
 
     Raises:
         RowError: it breaks the schema.
@@ -93,7 +108,7 @@ def plain_row(entry: Mapping[str, Any], config: Config) -> Row:
 
 
 def file_entries(path: Path, on_bad: OnBad = fail) -> Iterator[Entry]:
-    """The entries of a JSONL, JSON, CSV or TSV file as they are; an empty value of a table is None.
+    """Yield the entries of a JSONL, JSON, CSV or TSV file; an empty value of a table is None.
 
     Raises:
         UserError: the name has none of `PLAIN_SUFFIXES`, or the file cannot be read.
@@ -138,17 +153,17 @@ def _matched(
             )
     alike = {_plain(name): name for name in reversed(names)}
     wanted = [*config.columns, "conversations"]
-    found = {name: alike[_plain(name)] for name in wanted if _plain(name) in alike}
-    found.update(given)
+    matches = {name: alike[_plain(name)] for name in wanted if _plain(name) in alike}
+    matches.update(given)
     needed = [name for name in config.columns if name not in config.nullable]
-    absent = [name for name in needed if name not in found and name not in ("id", "source")]
-    if absent and "conversations" not in found:
+    absent = [name for name in needed if name not in matches and name not in ("id", "source")]
+    if absent and "conversations" not in matches:
         name = absent[0]
         raise UserError(
             f"{where}: no column {name!r}{_nearest(name, names)}; say which it is with "
             f"--column {name}=NAME (columns: {', '.join(names)})"
         )
-    return found
+    return matches
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
@@ -164,7 +179,7 @@ def _plain(name: str) -> str:
 
 
 def _value(name: str, value: Any) -> Any:
-    """What a table holds as text: numbers and lists by what the column is."""
+    """Return what a table holds as text: numbers and lists by what the column is."""
     if not isinstance(value, str):
         return value
     if name in _FLOATS:
@@ -178,3 +193,42 @@ def _value(name: str, value: Any) -> Any:
         except (ValueError, RecursionError):
             raise RowError(f"{name!r} is no JSON list") from None
     return value
+
+
+def read_captions(paths: Iterable[Path]) -> dict[str, str]:
+    """Stem of a clip → its caption; of several captions of a clip the first.
+
+    A file is JSONL, JSON, CSV or TSV with a `video` (or gif_name, video_name, video_id) and a
+    `caption` (or description), rows of the release's captions, or a FrameQA table of TGIF-QA.
+
+    Raises:
+        UserError: `FILE:LINE: cause` for a file or row that is none of these.
+    """
+    captions: dict[str, str] = {}
+    for path in paths:
+        for where, entry in _caption_entries(path):
+            try:
+                video, caption = _captioned(entry)
+            except RowError as error:
+                raise UserError(f"{where}: {error}") from error
+            captions.setdefault(stem_of(video), caption)
+    return captions
+
+
+def _caption_entries(path: Path) -> Iterator[Entry]:
+    if path.suffix.lower() in (".csv", ".tsv"):
+        _, heading = next(read_lines(path), (0, ""))
+        if heading.startswith("gif_name\t"):
+            return read_table(path, "\t", quoted=False)
+    return file_entries(path)
+
+
+def _captioned(entry: Row) -> tuple[str, str]:
+    """Clip and caption, through the same checks as a row of `captions`."""
+    raw = {"id": "caption", "prompt": "caption", **entry}
+    for ours, names in (("video", _CLIPS), ("caption", _CAPTIONS)):
+        raw[ours] = next((entry[name] for name in names if entry.get(name) is not None), None)
+    if "conversations" not in entry and raw["caption"] is None:
+        raise RowError("no caption or description")
+    row = convert(CONFIGS["captions"], raw, "")
+    return row["video"], row["caption"]

@@ -93,7 +93,7 @@ class Block:
         self.splits = list(itertools.compress(self.splits, kept))
 
     def by_split(self) -> Iterator[tuple[str, pa.Table]]:
-        """The rows of each split, in their order."""
+        """Yield the rows of each split, in their order."""
         if not self.splits:
             yield "test", self.table
             return
@@ -211,7 +211,7 @@ def _end_at(block: Block, line: int) -> None:
 
 
 def file_parts(files: Iterable[LineFile]) -> list[Part]:
-    """The parts of files, for several readers."""
+    """Return the parts of files, for several readers."""
     return [(number, part) for number, file in enumerate(files) for part in range(file.parts)]
 
 
@@ -233,25 +233,35 @@ def _blocks(file: LineFile) -> Iterator[tuple[int, int, bytes]]:
     """Whole lines of a file with the place of their first byte and the number of the first."""
     start, first, size = 0, 1, _FIRST_BLOCK
     with file.open() as lines:
-        while block := _next_block(file, lines, min(size, BLOCK_BYTES)):
-            length = len(block)
-            if not block.endswith(b"\n"):
-                block += b"\n"  # the last line may lack its end
-            yield start, first, block
-            start += length
+        while True:
+            try:
+                block = lines.read(min(size, BLOCK_BYTES))
+                block += b"" if block.endswith(b"\n") else lines.readline()
+            except (OSError, EOFError, ValueError, zlib.error):
+                yield from _lines_to_error(file, start, first)
+                raise
+            if not block:
+                return
+            # The last line may lack its end.
+            yield start, first, block if block.endswith(b"\n") else block + b"\n"
+            start += len(block)
             first += block.count(b"\n")
             size *= 2
 
 
-def _next_block(file: LineFile, lines: IO[bytes], size: int) -> bytes:
+def _lines_to_error(file: LineFile, start: int, first: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the lines from `first` on that can be read; then raise the error, with the last."""
+    block = bytearray()
+    following = first
     try:
-        block = lines.read(size)
-        return block if not block or block.endswith(b"\n") else block + lines.readline()
-    except (OSError, EOFError, ValueError, zlib.error):
-        # Reading by line says what is wrong and after which line.
-        with file.open() as again:
-            for _ in numbered_lines(file.name, again):
-                pass
+        with file.open() as lines:
+            for number, line in numbered_lines(file.name, lines):
+                if number >= first:
+                    block += b"\n" * (number - following) + line
+                    following = number + 1
+    except UserError:
+        if block:
+            yield start, first, bytes(block)
         raise
 
 
@@ -296,7 +306,7 @@ def _row_by_row(
 
 
 def _splits(table: pa.Table, rule: SplitRule) -> list[str]:
-    """What a row is about decides: its video, else its image, else itself."""
+    """Return the split of each row by what it is about: its video, image, or id."""
     names = [name for name in ("video", "image", "id") if name in table.column_names]
     columns = [table[name].to_pylist() for name in names]
     return [rule.split_of(next(filter(None, subject))) for subject in zip(*columns, strict=True)]

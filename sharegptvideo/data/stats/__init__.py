@@ -1,9 +1,9 @@
-"""What a set of captions is like: length, words, repetition, what it speaks of.
+"""Statistics of a set of captions: length, words, repetition, what it speaks of.
 
-`study` reads a folder and gives the figures of `stats.json`, which `sharegptvideo.reports.captions`
-writes with a page that shows them.
+`caption_stats` reads a folder and gives the figures of `stats.json`, which
+`sharegptvideo.reports.captions` writes with a page that shows them.
 """
 
-from sharegptvideo.data.stats.workers import Settings, study
+from sharegptvideo.data.stats.workers import StatsSettings, caption_stats
 
-__all__ = ["Settings", "study"]
+__all__ = ["StatsSettings", "caption_stats"]

@@ -1,4 +1,4 @@
-"""Blocks put together: the figures of all captions, and of each source."""
+"""Aggregates of batches: the figures of all captions, and of each source."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo.data.stats.counts import BlockFigures, WordFigures
+from sharegptvideo.data.stats.counts import REPEATED, BatchCounts, WordCounts
 from sharegptvideo.data.stats.duplicates import Shingles, groups
 from sharegptvideo.data.stats.lexicon import matcher
-from sharegptvideo.data.stats.repetition import REPEATED
 from sharegptvideo.data.stats.tokens import Ints
 from sharegptvideo.judges.rules.lexicon import FUNCTION_WORDS
 
-__all__ = ["Totals"]
+__all__ = ["Aggregate"]
 
 _LISTED = 20
 _GROWTH = tuple(unit * 10**power for power in range(2, 9) for unit in (1, 2, 5))
 _PERCENTILES = (5, 25, 50, 75, 95)
 _BIN = 10
-_NO_WORDS = WordFigures([], [], [], 0, 0, 0)
+_NO_WORDS = WordCounts([], [], [], 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -37,8 +36,8 @@ class _Vocabulary:
     distinct: int = 0
     segments: int = 0
 
-    def add(self, new: WordFigures) -> None:
-        """Add the words of the next block."""
+    def add(self, new: WordCounts) -> None:
+        """Add the words of the next batch."""
         for word, count, first in zip(new.words, new.counts, new.first, strict=True):
             place = self.place.get(word)
             if place is None:
@@ -52,7 +51,7 @@ class _Vocabulary:
         self.segments += new.segments
 
     def figures(self) -> dict[str, Any]:
-        """Sizes, type-token ratios, growth, and the words most used."""
+        """Return sizes, type-token ratios, growth, and the words most used."""
         types, tokens = len(self.counts), self.tokens
         first = np.array(self.first)
         at = [n for n in _GROWTH if n < tokens] + ([tokens] if tokens else [])
@@ -78,30 +77,30 @@ class _Vocabulary:
         }
 
 
-class Totals:
-    """Takes blocks in order; `figures` gives everything at the end."""
+class Aggregate:
+    """The counts of batches added in order; `figures` gives everything at the end."""
 
     def __init__(self) -> None:
         self.captions = 0
-        self._blocks: list[BlockFigures] = []
+        self._batches: list[BatchCounts] = []
         self._whole = _Vocabulary()
         self._by_source: dict[str, _Vocabulary] = {}
         self._phrases: Counter[str] = Counter()
 
-    def add(self, block: BlockFigures) -> None:
-        """Add the next block; what is merged at once is let go."""
-        self.captions += len(block.sources)
-        self._whole.add(block.whole)
-        for source, words in block.by_source.items():
+    def add(self, batch: BatchCounts) -> None:
+        """Add the next batch; what is merged at once is let go."""
+        self.captions += len(batch.sources)
+        self._whole.add(batch.whole)
+        for source, words in batch.by_source.items():
             self._by_source.setdefault(source, _Vocabulary()).add(words)
-        self._phrases.update(block.phrases)
+        self._phrases.update(batch.phrases)
         # The words are merged already; what is kept is one entry a caption.
-        self._blocks.append(replace(block, whole=_NO_WORDS, by_source={}, phrases={}))
+        self._batches.append(replace(batch, whole=_NO_WORDS, by_source={}, phrases={}))
 
     def figures(self, progress: Progress | None = None) -> dict[str, Any]:
-        """`whole`, `by_source`, `openings`, `phrases` and `groups` as JSON values."""
-        columns = _Columns.of(self._blocks, progress)
-        self._blocks.clear()
+        """Return `whole`, `by_source`, `openings`, `phrases` and `groups` as JSON values."""
+        columns = _Columns.of(self._batches, progress)
+        self._batches.clear()
         every = np.ones(len(columns.sources), np.bool_)
         names = sorted(
             self._by_source, key=lambda name: (-int((columns.sources == name).sum()), name)
@@ -122,13 +121,13 @@ class Totals:
 
 
 def _most(counts: Counter[str]) -> list[tuple[str, int]]:
-    """The highest counts, equal ones in alphabetical order."""
+    """Return the highest counts, equal ones in alphabetical order."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_LISTED]
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """One entry a caption, over all blocks."""
+    """One entry a caption, over all batches."""
 
     sources: NDArray[np.str_]
     videos: NDArray[np.uint64]
@@ -144,20 +143,20 @@ class _Columns:
     group_size: Ints
 
     @classmethod
-    def of(cls, blocks: list[BlockFigures], progress: Progress | None) -> _Columns:
-        same = np.concatenate([block.same for block in blocks])
+    def of(cls, batches: list[BatchCounts], progress: Progress | None) -> _Columns:
+        same = np.concatenate([batch.same for batch in batches])
         _, inverse, counts = np.unique(same, return_inverse=True, return_counts=True)
-        opening = [text for block in blocks for text in block.openings]
+        opening = [text for batch in batches for text in batch.openings]
         uses = Counter(opening)
-        group = groups(Shingles.joined([block.shingles for block in blocks]), progress)
+        group = groups(Shingles.joined([batch.shingles for batch in batches]), progress)
         return cls(
-            sources=np.array([name for block in blocks for name in block.sources]),
-            videos=np.concatenate([block.videos for block in blocks]),
-            lengths=np.concatenate([block.lengths for block in blocks]),
-            sentences=np.concatenate([block.sentences for block in blocks]),
-            repeated=np.concatenate([block.repeated for block in blocks]),
-            runs=np.concatenate([block.runs for block in blocks]),
-            marks=np.concatenate([block.marks for block in blocks]),
+            sources=np.array([name for batch in batches for name in batch.sources]),
+            videos=np.concatenate([batch.videos for batch in batches]),
+            lengths=np.concatenate([batch.lengths for batch in batches]),
+            sentences=np.concatenate([batch.sentences for batch in batches]),
+            repeated=np.concatenate([batch.repeated for batch in batches]),
+            runs=np.concatenate([batch.runs for batch in batches]),
+            marks=np.concatenate([batch.marks for batch in batches]),
             copies=counts[inverse],
             openings=opening,
             opening_uses=np.array([uses[text] for text in opening]),
@@ -166,7 +165,7 @@ class _Columns:
         )
 
     def figures(self, kept: NDArray[np.bool_], words: _Vocabulary) -> dict[str, Any]:
-        """All figures of the captions in `kept`."""
+        """Return all figures of the captions in `kept`."""
         size = int(kept.sum())
         return {
             "captions": size,
@@ -202,13 +201,13 @@ class _Columns:
         for aspect in dict.fromkeys(aspect for aspect, _ in names):
             held = [column for column, (name, _) in enumerate(names) if name == aspect]
             table[aspect] = {
-                **_spoken(marks[:, held], words),
-                "groups": {names[one][1]: _spoken(marks[:, [one]], words) for one in held},
+                **_frequency(marks[:, held], words),
+                "groups": {names[one][1]: _frequency(marks[:, [one]], words) for one in held},
             }
         return table
 
     def top_openings(self) -> list[dict[str, Any]]:
-        """The openings that most captions share, those of one caption left out."""
+        """Return the openings that most captions share, those of one caption left out."""
         shared = Counter({text: n for text, n in Counter(self.openings).items() if n > 1})
         size = len(self.openings)
         return [
@@ -217,13 +216,13 @@ class _Columns:
         ]
 
     def largest_groups(self) -> list[dict[str, Any]]:
-        """The largest groups of near-duplicates, with the places of up to five members."""
+        """Return the largest groups of near-duplicates, with the places of up to five members."""
         roots, sizes = np.unique(self.group, return_counts=True)
         order = np.lexsort((roots, -sizes))[:_LISTED]
-        found = []
+        largest = []
         for place in order[sizes[order] > 1]:
             members = np.flatnonzero(self.group == roots[place])
-            found.append(
+            largest.append(
                 {
                     "captions": int(sizes[place]),
                     "videos": len(np.unique(self.videos[members])),
@@ -231,7 +230,7 @@ class _Columns:
                     "members": members[:5].tolist(),
                 }
             )
-        return found
+        return largest
 
 
 def _lengths(lengths: Ints) -> dict[str, Any]:
@@ -247,8 +246,8 @@ def _lengths(lengths: Ints) -> dict[str, Any]:
     }
 
 
-def _spoken(marks: NDArray[np.int32], words: int) -> dict[str, Any]:
-    """Share of captions with a mark, and marks in 100 words."""
+def _frequency(marks: NDArray[np.int32], words: int) -> dict[str, Any]:
+    """Return the share of captions with a mark, and marks in 100 words."""
     return {
         "share": float(marks.any(axis=1).mean()),
         "per_100_words": 100.0 * float(marks.sum()) / words if words else 0.0,

@@ -1,4 +1,4 @@
-"""How much of a question's answer its caption supports, word by word.
+"""Answerability: how much of a question's answer its caption supports, word by word.
 
 The caption is what the reward model reads in place of the video (it never sees the frames), so an
 answer that the caption does not support cannot be rewarded for being right. What is asked of the
@@ -24,12 +24,12 @@ from sharegptvideo.judges.rules.text import parse
 
 __all__ = [
     "QUESTIONS",
-    "Asked",
-    "Support",
-    "SupportTotals",
+    "Answerability",
+    "AnswerabilityTotals",
+    "Question",
+    "answerability",
+    "answerability_of_batch",
     "question_kind",
-    "support",
-    "support_block",
 ]
 
 _FULL = 0.99
@@ -38,7 +38,7 @@ QUESTIONS = ("what", "who", "where", "when", "why", "which", "how many", "how", 
 """Kinds of question by their wording; any other is "other"."""
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """A question with its answer, the caption it is held against, and where it comes from."""
 
     source: str
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
     caption: str
 
 
-class Support(NamedTuple):
+class Answerability(NamedTuple):
     """The share of an answer's key words in the caption; None where there is none to look for.
 
     `polarity` is True for a "yes", False for a "no", None for any other answer.
@@ -58,8 +58,8 @@ class Support(NamedTuple):
     polarity: bool | None
 
 
-class Supported(NamedTuple):
-    """`Support` of one question, with its kind and chance (None: no other video in its block)."""
+class Score(NamedTuple):
+    """One question's answerability, kind and chance (None: no other video in its batch)."""
 
     source: str
     kind: str
@@ -68,16 +68,16 @@ class Supported(NamedTuple):
     chance: float | None
 
 
-def support(question: str, answer: str, caption: str) -> Support:
-    """Find the answer's key words in the caption."""
+def answerability(question: str, answer: str, caption: str) -> Answerability:
+    """Look for the answer's key words in the caption."""
     if not parse(answer).tokens:
-        return Support(None, None)
+        return Answerability(None, None)
     case = make_case(question, answer, caption, None)
     polarity = polarity_of_reference(case)
     keys = case.keys
     if polarity is not None:
         keys = _asserted(case) if polarity else frozenset()
-    return Support(recall(case, keys)[0] if keys else None, polarity)
+    return Answerability(recall(case, keys)[0] if keys else None, polarity)
 
 
 def _asserted(case: Case) -> frozenset[str]:
@@ -85,7 +85,7 @@ def _asserted(case: Case) -> frozenset[str]:
 
 
 def question_kind(question: str, polarity: bool | None) -> str:
-    """One of `QUESTIONS`, or "other"."""
+    """Return one of `QUESTIONS`, or "other"."""
     if polarity is not None:
         return "yes or no"
     words = [token.word for token in parse(question).tokens]
@@ -97,23 +97,25 @@ def question_kind(question: str, polarity: bool | None) -> str:
     return "other"
 
 
-def support_block(asked: Sequence[Asked]) -> list[Supported]:
-    """The support of each question, and by chance: against a caption half a block further on."""
-    found = []
-    for number, one in enumerate(asked):
-        share, polarity = support(one.question, one.answer, one.caption)
-        other = _other(asked, number)
-        chance = support(one.question, one.answer, other).share if other is not None else None
+def answerability_of_batch(questions: Sequence[Question]) -> list[Score]:
+    """Score each question, and its chance by a caption half a batch further on."""
+    scores = []
+    for number, one in enumerate(questions):
+        share, polarity = answerability(one.question, one.answer, one.caption)
+        other = _other_caption(questions, number)
+        chance = None
+        if other is not None:
+            chance = answerability(one.question, one.answer, other).share
         kind = question_kind(one.question, polarity)
-        found.append(Supported(one.source, kind, share, polarity, chance))
-    return found
+        scores.append(Score(one.source, kind, share, polarity, chance))
+    return scores
 
 
-def _other(asked: Sequence[Asked], number: int) -> str | None:
-    size = len(asked)
+def _other_caption(questions: Sequence[Question], number: int) -> str | None:
+    size = len(questions)
     for step in range(size):
-        other = asked[(number + size // 2 + step) % size]
-        if other.video != asked[number].video:
+        other = questions[(number + size // 2 + step) % size]
+        if other.video != questions[number].video:
             return other.caption
     return None
 
@@ -127,16 +129,14 @@ class _Sums:
     chance_rows: int = 0
     chance: float = 0.0
 
-    def add(self, found: Supported) -> None:
-        if found.share is None:
-            return
+    def add(self, share: float, chance: float | None) -> None:
         self.rows += 1
-        self.total += found.share
-        self.full += found.share >= _FULL
-        self.none += found.share == 0
-        if found.chance is not None:
+        self.total += share
+        self.full += share >= _FULL
+        self.none += share == 0
+        if chance is not None:
             self.chance_rows += 1
-            self.chance += found.chance
+            self.chance += chance
 
     def figures(self) -> dict[str, Any]:
         rows = self.rows
@@ -153,7 +153,7 @@ class _Sums:
 
 
 @dataclass(slots=True)
-class SupportTotals:
+class AnswerabilityTotals:
     """Sums over the questions of one config."""
 
     without_caption: int = 0
@@ -162,9 +162,9 @@ class SupportTotals:
     _sources: dict[str, _Sums] = field(default_factory=dict)
     _kinds: dict[str, _Sums] = field(default_factory=dict)
 
-    def add(self, found: Sequence[Supported]) -> None:
-        """Add a block."""
-        for one in found:
+    def add(self, scores: Sequence[Score]) -> None:
+        """Add a batch."""
+        for one in scores:
             if one.share is None:
                 self._left["answered_no" if one.polarity is False else "without_key_words"] += 1
                 continue
@@ -173,10 +173,10 @@ class SupportTotals:
                 self._sources.setdefault(one.source, _Sums()),
                 self._kinds.setdefault(one.kind, _Sums()),
             ):
-                sums.add(one)
+                sums.add(one.share, one.chance)
 
     def figures(self) -> dict[str, Any]:
-        """Shares in [0, 1] as JSON values; what could not be measured is counted."""
+        """Return shares in [0, 1] as JSON values; what could not be measured is counted."""
         return {
             **self._whole.figures(),
             "not_measured": {

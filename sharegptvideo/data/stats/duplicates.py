@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo.data.stats.tokens import Block, Ints, Words, hashes, mixed
+from sharegptvideo.data.stats.tokens import Ints, TokenBatch, Words, hashes, mixed
 
 __all__ = [
     "BANDS",
@@ -68,7 +68,7 @@ class Shingles:
 
     @classmethod
     def joined(cls, parts: Sequence[Shingles]) -> Shingles:
-        """Those of all parts, in order."""
+        """Concatenate all parts, in order."""
         return cls(
             np.concatenate([part.values for part in parts]),
             np.concatenate([part.sizes for part in parts]),
@@ -76,18 +76,18 @@ class Shingles:
         )
 
 
-def shingles(block: Block) -> Shingles:
-    """The sets of word runs of a block's captions, and their band keys.
+def shingles(batch: TokenBatch) -> Shingles:
+    """Return the sets of word runs of a batch's captions, and their band keys.
 
     A caption of one or two words has the run of these; those without words have one set.
     """
-    size = len(block.starts) - 1
-    values, places = hashes(block, SHINGLE)
-    captions = block.captions[places]
-    lone = np.flatnonzero(block.lengths < SHINGLE)
+    size = len(batch.starts) - 1
+    values, places = hashes(batch, SHINGLE)
+    captions = batch.captions[places]
+    lone = np.flatnonzero(batch.lengths < SHINGLE)
     if len(lone):
         captions = np.concatenate([captions, lone])
-        values = np.concatenate([values, _of_few(block, lone)])
+        values = np.concatenate([values, _of_few(batch, lone)])
     short = values >> np.uint64(32)
     keys = np.unique((captions.astype(np.uint64) << np.uint64(32)) | short)
     owner = (keys >> np.uint64(32)).astype(np.int64)
@@ -97,12 +97,12 @@ def shingles(block: Block) -> Shingles:
     return Shingles(kept, sizes, _bands(kept, starts))
 
 
-def _of_few(block: Block, lone: Ints) -> Words:
-    word = block.keys[block.ids]
+def _of_few(batch: TokenBatch, lone: Ints) -> Words:
+    word = batch.keys[batch.ids]
     totals = np.zeros(len(lone), np.uint64)
     for step in range(SHINGLE - 1):
-        there = block.lengths[lone] > step
-        totals[there] = mixed(totals[there]) + word[block.starts[lone[there]] + step]
+        there = batch.lengths[lone] > step
+        totals[there] = mixed(totals[there]) + word[batch.starts[lone[there]] + step]
     return mixed(totals)
 
 
@@ -118,34 +118,48 @@ def _bands(values: NDArray[np.uint32], starts: Ints) -> NDArray[np.uint32]:
     return keys
 
 
-def groups(found: Shingles, progress: Progress | None = None) -> Ints:
-    """Which group each caption is in: the place of the group's first caption, int64 (captions,).
+def groups(captions: Shingles, progress: Progress | None = None) -> Ints:
+    """Return which group each caption is in: the place of its first caption, int64 (captions,).
 
     A caption without near-duplicate is a group of its own.
     """
-    forest = _Forest(len(found.sizes))
-    ends = np.cumsum(found.sizes)
+    group = np.arange(len(captions.sizes))
+    ends = np.cumsum(captions.sizes)
     for band in range(BANDS):
         if progress:
             progress(band + 1, BANDS, "near-duplicates")
-        order = np.lexsort((found.bands[:, (band + 1) % BANDS], found.bands[:, band]))
-        keys = found.bands[order, band]
+        order = np.lexsort((captions.bands[:, (band + 1) % BANDS], captions.bands[:, band]))
+        keys = captions.bands[order, band]
         for step in range(1, min(_REACH, len(order))):
             same = np.flatnonzero(keys[step:] == keys[:-step])
             if not len(same):
                 break
             left, right = order[same], order[same + step]
-            apart = forest.roots(left) != forest.roots(right)
+            apart = group[left] != group[right]
             left, right = left[apart], right[apart]
-            near = jaccard(found.values, ends, found.sizes, left, right) >= THRESHOLD
-            forest.join(left[near], right[near])
-    return forest.roots(np.arange(len(found.sizes)))
+            near = jaccard(captions.values, ends, captions.sizes, left, right) >= THRESHOLD
+            if near.any():
+                group = _joined(group, left[near], right[near])
+    return group
+
+
+def _joined(group: Ints, left: Ints, right: Ints) -> Ints:
+    """Bring the groups of each pair together, under the first caption of all."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = len(group)
+    edges = (np.ones(len(left), np.bool_), (group[left], group[right]))
+    _, labels = connected_components(coo_array(edges, shape=(size, size)), directed=False)
+    _, first = np.unique(labels, return_index=True)
+    # Groups are joined by their first members, so every member follows its own.
+    return np.asarray(first[labels[group]], np.int64)
 
 
 def jaccard(
     values: NDArray[np.uint32], ends: Ints, sizes: Ints, left: Ints, right: Ints
 ) -> NDArray[np.float64]:
-    """Shared over all members of the sets `left[i]` and `right[i]`, float64 (pairs,)."""
+    """Return shared over all members of the sets `left[i]` and `right[i]`, float64 (pairs,)."""
     parts = [
         _jaccard(values, ends, sizes, left[at : at + _PAIRS], right[at : at + _PAIRS])
         for at in range(0, len(left), _PAIRS)
@@ -166,31 +180,3 @@ def _jaccard(
     twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
     shared = np.bincount(twice.astype(np.int64), minlength=len(left))
     return np.asarray(shared / (sizes[left] + sizes[right] - shared), np.float64)
-
-
-class _Forest:
-    """Groups that grow together; a group's root is its first member."""
-
-    def __init__(self, size: int) -> None:
-        self.parent = np.arange(size)
-
-    def roots(self, members: Ints) -> Ints:
-        """The roots of some members."""
-        found = self.parent[members]
-        while True:
-            above = self.parent[found]
-            if np.array_equal(above, found):
-                return found
-            found = above
-
-    def join(self, left: Ints, right: Ints) -> None:
-        """Bring the groups of each pair together."""
-        for pair in zip(left.tolist(), right.tolist(), strict=True):
-            a, b = sorted(self._root(one) for one in pair)
-            self.parent[b] = a
-
-    def _root(self, one: int) -> int:
-        while (above := int(self.parent[one])) != one:
-            self.parent[one] = self.parent[above]
-            one = above
-        return one

@@ -1,4 +1,4 @@
-"""What captions speak of, by the words and rules of `lexicon.yaml`."""
+"""The lexicon: what captions speak of, by the words and rules of `lexicon.yaml`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sharegptvideo.data.stats.tokens import Block, Ints
+from sharegptvideo.data.stats.tokens import Ints, TokenBatch
 
 __all__ = ["Aspect", "Group", "Lexicon", "Matcher", "built_in", "matcher"]
 
@@ -35,8 +35,8 @@ class Group(BaseModel):
     phrases: tuple[str, ...] = ()
     except_: tuple[str, ...] = Field((), alias="except")
     rule: Literal["digits", "capital", "quoted"] | None = None
-    found: tuple[str, ...]
-    missed: tuple[str, ...]
+    examples: tuple[str, ...]
+    counterexamples: tuple[str, ...]
 
     @field_validator("words", mode="before")
     @classmethod
@@ -76,14 +76,14 @@ class Lexicon(BaseModel):
 
 @functools.cache
 def built_in() -> Lexicon:
-    """The lexicon that ships with the package."""
+    """Return the lexicon that ships with the package."""
     text = (resources.files(__package__) / "lexicon.yaml").read_text(encoding="utf-8")
     return Lexicon.model_validate(yaml.safe_load(text))
 
 
 @functools.cache
 def matcher() -> Matcher:
-    """The matcher of the built-in lexicon, made once a process."""
+    """Return the matcher of the built-in lexicon, made once a process."""
     return Matcher(built_in())
 
 
@@ -96,7 +96,7 @@ class _Runs:
 
 
 class Matcher:
-    """Counts, for each caption of a block, the marks of each group.
+    """Counts, for each caption of a batch, the marks of each group.
 
     Attributes:
         names: `(aspect, group)` of each column, in the order of the lexicon.
@@ -127,21 +127,21 @@ class Matcher:
         self._prefixes = tuple(prefixes)
         self._known: dict[str, int] = {}
 
-    def counts(self, block: Block, texts: Sequence[str]) -> NDArray[np.int32]:
-        """Marks of each group in each caption, int32 (captions, groups); `texts` as tokenised."""
-        bits = np.array([self._bits(word) for word in block.vocabulary], np.int64)
-        marks = bits[block.ids] if len(block.ids) else np.empty(0, np.int64)
+    def counts(self, batch: TokenBatch, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Count each group's marks in each caption, int32 (captions, groups); texts tokenised."""
+        bits = np.array([self._bits(word) for word in batch.vocabulary], np.int64)
+        marks = bits[batch.ids] if len(batch.ids) else np.empty(0, np.int64)
         if "capital" in self._rules:
-            marks |= _capitals(block).astype(np.int64) << self._rules["capital"]
-        places = _Places(block)
+            marks |= _capitals(batch).astype(np.int64) << self._rules["capital"]
+        places = _Places(batch)
         for run in self._phrases:
             marks[places.of(run.words)] |= 1 << run.column
         for run in self._excepted:
-            found = places.of(run.words)
+            starts = places.of(run.words)
             for step in range(len(run.words)):
-                marks[found + step] &= ~(1 << run.column)
+                marks[starts + step] &= ~(1 << run.column)
         table = np.empty((len(texts), len(self.names)), np.int32)
-        captions = block.captions
+        captions = batch.captions
         for column in range(len(self.names)):
             held = captions[(marks >> column & 1).astype(np.bool_)]
             table[:, column] = np.bincount(held, minlength=len(texts))
@@ -166,36 +166,36 @@ class Matcher:
 
 
 class _Places:
-    """Where runs of words begin in a block; words are looked up once."""
+    """Places where runs of words begin in a batch; words are looked up once."""
 
-    def __init__(self, block: Block) -> None:
-        self._index = {word: number for number, word in enumerate(block.vocabulary)}
-        self._ids = block.ids
+    def __init__(self, batch: TokenBatch) -> None:
+        self._index = {word: number for number, word in enumerate(batch.vocabulary)}
+        self._ids = batch.ids
         # A run neither leaves its caption nor goes on into the next sentence.
-        self._opens = block.opens
-        order = np.argsort(block.ids, kind="stable")
+        self._opens = batch.opens
+        order = np.argsort(batch.ids, kind="stable")
         self._order = order
-        self._edges = np.searchsorted(block.ids[order], np.arange(len(block.vocabulary) + 1))
+        self._edges = np.searchsorted(batch.ids[order], np.arange(len(batch.vocabulary) + 1))
 
     def of(self, words: tuple[str, ...]) -> Ints:
-        """Places of the first word of each run, int64, rising."""
+        """Return the places of the first word of each run, int64, rising."""
         numbers = [self._index.get(word, -1) for word in words]
         if min(numbers) < 0:
             return np.empty(0, np.int64)
         first = numbers[0]
-        found = self._order[self._edges[first] : self._edges[first + 1]]
+        starts = self._order[self._edges[first] : self._edges[first + 1]]
         for step, number in enumerate(numbers[1:], start=1):
-            found = found[found + step < len(self._ids)]
-            found = found[(self._ids[found + step] == number) & ~self._opens[found + step]]
-        return found
+            starts = starts[starts + step < len(self._ids)]
+            starts = starts[(self._ids[starts + step] == number) & ~self._opens[starts + step]]
+        return starts
 
 
-def _capitals(block: Block) -> NDArray[np.bool_]:
-    """The words written with a capital that open nothing, headlines apart."""
-    inner = ~block.opens
-    held = block.capital & inner
-    captions = block.captions
-    size = len(block.starts) - 1
+def _capitals(batch: TokenBatch) -> NDArray[np.bool_]:
+    """Return the words written with a capital that open nothing, headlines apart."""
+    inner = ~batch.opens
+    held = batch.capital & inner
+    captions = batch.captions
+    size = len(batch.starts) - 1
     capitals = np.bincount(captions[held], minlength=size)
     words = np.bincount(captions[inner], minlength=size)
     # "A man visits Rome." is no headline: of few words, one may well be a name.

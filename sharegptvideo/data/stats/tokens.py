@@ -1,4 +1,4 @@
-"""A block of captions as arrays: words as numbers, where captions and sentences begin."""
+"""A batch of captions as arrays: words as numbers, where captions and sentences begin."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Ints", "Words", "hashes", "mixed", "text_hash", "tokenise"]
+__all__ = ["Ints", "TokenBatch", "Words", "hashes", "mixed", "text_hash", "tokenise"]
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 # Letters and digits, joined inside by an apostrophe or a hyphen; a full stop that ends a
-# sentence (none stands in "3.5"); a double quotation mark, behind which a capital names nothing.
+# sentence (none stands in "3.5"); a double quotation mark, after which a capital names nothing.
 _PIECE = re.compile(r"""[^\W_]+(?:['\-][^\W_]+)*|[.!?]+(?=[\s"”)\]]|$)|["“”]""")
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -27,7 +27,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TokenBatch:
     """Captions in a row, as words.
 
     Attributes:
@@ -59,13 +59,13 @@ class Block:
         return np.repeat(np.arange(len(self.starts) - 1), self.lengths)
 
 
-def tokenise(texts: Sequence[str]) -> Block:
+def tokenise(texts: Sequence[str]) -> TokenBatch:
     """Take captions apart; a word is letters and digits, with inner hyphens and apostrophes."""
-    found = [_PIECE.findall(text.replace("’", "'")) for text in texts]
-    sizes = np.fromiter(map(len, found), np.int64, len(found))
-    forms = {form: number for number, form in enumerate(dict.fromkeys(chain.from_iterable(found)))}
-    pieces = np.fromiter(
-        map(forms.__getitem__, chain.from_iterable(found)), np.int64, int(sizes.sum())
+    pieces = [_PIECE.findall(text.replace("’", "'")) for text in texts]
+    sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
+    forms = {form: number for number, form in enumerate(dict.fromkeys(chain.from_iterable(pieces)))}
+    numbers = np.fromiter(
+        map(forms.__getitem__, chain.from_iterable(pieces)), np.int64, int(sizes.sum())
     )
     words: dict[str, int] = {}
     lower = np.empty(len(forms), np.int64)
@@ -78,30 +78,30 @@ def tokenise(texts: Sequence[str]) -> Block:
             continue
         lower[number] = words.setdefault(form.lower(), len(words))
         capital[number] = form[0].isupper()
-    return _block(pieces, sizes, lower, capital, full_stop, list(words))
+    return _batch(numbers, sizes, lower, capital, full_stop, list(words))
 
 
-def _block(
+def _batch(
     pieces: Ints,
     sizes: Ints,
     lower: Ints,
     capital: NDArray[np.bool_],
     full_stop: NDArray[np.bool_],
     vocabulary: list[str],
-) -> Block:
+) -> TokenBatch:
     ids = lower[pieces]
     is_word = ids >= 0
     caption = np.repeat(np.arange(len(sizes)), sizes)
     before = np.ones(len(pieces), np.bool_)
     before[1:] = ~is_word[:-1] | (caption[1:] != caption[:-1])
-    # A sentence begins at a caption's first word, and behind a full stop, marks between them or
+    # A sentence begins at a caption's first word, and after a full stop, marks between them or
     # not: at the words whose number of full stops so far differs from the previous word's.
     stops = np.cumsum(full_stop[pieces])[is_word]
     where = caption[is_word]
     fresh = np.ones(len(where), np.bool_)
     fresh[1:] = (stops[1:] != stops[:-1]) | (where[1:] != where[:-1])
     lengths = np.bincount(where, minlength=len(sizes))
-    return Block(
+    return TokenBatch(
         ids=ids[is_word],
         starts=np.concatenate(([0], np.cumsum(lengths))),
         opens=before[is_word],
@@ -114,29 +114,29 @@ def _block(
 
 @functools.lru_cache(maxsize=1 << 18)
 def text_hash(text: str) -> int:
-    """64 bits that stand for a text in every process and on every machine."""
+    """Return 64 bits that stand for a text in every process and on every machine."""
     raw = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
 
 
 def mixed(values: Words) -> Words:
-    """Every bit of each value spread over all 64: the finaliser of SplitMix64 (Steele 2014)."""
+    """Spread every bit of each value over all 64: the finaliser of SplitMix64 (Steele 2014)."""
     values = (values ^ (values >> np.uint64(30))) * _FIRST
     values = (values ^ (values >> np.uint64(27))) * _SECOND
     return values ^ (values >> np.uint64(31))
 
 
-def hashes(block: Block, n: int) -> tuple[Words, Ints]:
-    """Hashes of all runs of `n` words that lie in one caption, and where each begins.
+def hashes(batch: TokenBatch, n: int) -> tuple[Words, Ints]:
+    """Return hashes of all runs of `n` words that lie in one caption, and where each begins.
 
-    Returns (uint64 (runs,), int64 (runs,) places in `block.ids`).
+    Returns (uint64 (runs,), int64 (runs,) places in `batch.ids`).
     """
-    count = len(block.ids) - n + 1
+    count = len(batch.ids) - n + 1
     if count <= 0:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
-    captions = block.captions
+    captions = batch.captions
     places = np.flatnonzero(captions[:count] == captions[n - 1 :])
-    word = block.keys[block.ids]
+    word = batch.keys[batch.ids]
     total = word[places]
     for step in range(1, n):
         total = mixed(total + _GOLDEN) + word[places + step]

@@ -1,4 +1,4 @@
-"""The study of a folder's captions: read in blocks, counted on all cores, put together in order."""
+"""Statistics of a folder's captions: read in batches, counted on all cores, aggregated in order."""
 
 from __future__ import annotations
 
@@ -10,19 +10,32 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sharegptvideo._concurrency import Progress, available_cores, ordered_map, worker_pool
+from sharegptvideo._concurrency import (
+    Progress,
+    available_cores,
+    no_progress,
+    ordered_map,
+    worker_pool,
+)
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.schema import CONFIGS, Config, QaRow, config_of
 from sharegptvideo.data.sources import ReadReport, Row, held_configs, open_source
-from sharegptvideo.data.stats import duplicates, lexicon, repetition
-from sharegptvideo.data.stats.aggregate import Totals
-from sharegptvideo.data.stats.answerability import Asked, SupportTotals, support_block
-from sharegptvideo.data.stats.counts import SEGMENT, BlockTexts, count_block
+from sharegptvideo.data.stats import duplicates, lexicon
+from sharegptvideo.data.stats.aggregate import Aggregate
+from sharegptvideo.data.stats.answerability import (
+    AnswerabilityTotals,
+    Question,
+    answerability_of_batch,
+)
+from sharegptvideo.data.stats.counts import OPENING, PHRASE, SEGMENT, CaptionBatch, count_batch
 from sharegptvideo.errors import UserError
 
-__all__ = ["Settings", "study"]
+__all__ = ["BATCH", "StatsSettings", "caption_stats"]
 
-BLOCK = 1000
+BATCH = 1000
+"""Captions, or questions, that a process counts at a time."""
+
+_AHEAD = 8
 _SHOWN = 2
 _VERSION = 1
 
@@ -31,12 +44,12 @@ _Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What is read, and how.
+class StatsSettings:
+    """The captions to read, and how.
 
     Attributes:
         root: a folder in the release layout, or of Parquet made by this package.
-        config: the config whose captions are studied; None for `captions`, or else the first of
+        config: the config whose captions are counted; None for `captions`, or else the first of
             the folder's configs that has any.
         split: one of its splits, or several joined by "+"; None for all. Questions are those of
             the same splits, or all, in configs without these.
@@ -55,33 +68,33 @@ class Settings:
 
 @dataclass(slots=True)
 class _Reader:
-    """Rows of a folder; what was left out is gathered in `report`."""
+    """Rows of a folder; those left out are gathered in `report`."""
 
-    settings: Settings
-    studied: Config
+    settings: StatsSettings
+    config: Config
     report: ReadReport = field(default_factory=ReadReport)
 
     def rows(self, config: Config) -> Iterator[Row]:
-        """The rows of the splits asked for; of all, where the config has none of these.
+        """Yield the rows of the splits asked for; of all, where the config has none of these.
 
-        A test set has only `test`, whichever split of the captions is studied.
+        A test set has only `test`, whichever split of the captions is counted.
         """
         root = self.settings.root
         there = open_source(config, root).splits(config)
         asked = [name.strip() for name in (self.settings.split or "").split("+")]
-        kept = asked if config == self.studied else [name for name in asked if name in there]
+        kept = asked if config == self.config else [name for name in asked if name in there]
         split = "+".join(kept if self.settings.split and kept else there)
         report = ReadReport()
         try:
             yield from read_rows(
                 config.name, root, split, on_error=self.settings.on_error, report=report
             )
-        finally:  # a reader that stops at a limit still tells what it met before
+        finally:  # a reader that stops at a limit still reports what came before
             self.report.merge(report)
 
     def captions(self) -> Iterator[tuple[str, str, str, str]]:
-        """(id, source, video, caption): of questions, each caption of a video once."""
-        config = self.studied
+        """Yield (id, source, video, caption): of questions, each caption of a video once."""
+        config = self.config
         seen: set[int] = set()
         for row in self.rows(config):
             caption = row.get("caption")
@@ -95,8 +108,8 @@ class _Reader:
             yield row["id"], row.get("source") or config.name, row["video"], caption
 
 
-def study(settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
-    """Study the captions below `settings.root`; the figures of `stats.json` as JSON values.
+def caption_stats(settings: StatsSettings, progress: Progress | None = None) -> dict[str, Any]:
+    """Count the captions below `settings.root`; return the figures of `stats.json` as JSON values.
 
     The figures are the same whatever the number of processes. Memory grows with the number of
     captions by about 2.5 KB each at its peak; the texts are not kept.
@@ -104,20 +117,20 @@ def study(settings: Settings, progress: Progress | None = None) -> dict[str, Any
     Raises:
         UserError: no such folder, config or split, a row that breaks the schema, no caption.
     """
-    progress = progress or _no_progress
-    config = _studied(settings)
+    progress = progress or no_progress
+    config = _config(settings)
     reader = _Reader(settings, config)
     with _pool(settings) as pool:
-        totals, ids = _count(reader, pool, progress)
-        if not totals.captions:
+        aggregate, ids = _count(reader, pool, progress)
+        if not aggregate.captions:
             raise UserError(
                 f"{settings.root}: config {config.name!r} has no captions here; "
                 "choose another with --config"
             )
-        progress(totals.captions, totals.captions, "captions")
-        figures = totals.figures(progress)
-        support = _support(reader, pool, progress)
-    _tell_members(figures["groups"], ids, reader)
+        progress(aggregate.captions, aggregate.captions, "captions")
+        figures = aggregate.figures(progress)
+        support = _answerability(reader, pool, progress)
+    _name_members(figures["groups"], ids, reader)
     return {
         "version": _VERSION,
         "config": config.name,
@@ -128,8 +141,8 @@ def study(settings: Settings, progress: Progress | None = None) -> dict[str, Any
         "support": support,
         "rules": {
             "lexicon": {"version": lexicon.built_in().version},
-            "opening_words": repetition.OPENING,
-            "phrase_words": repetition.PHRASE,
+            "opening_words": OPENING,
+            "phrase_words": PHRASE,
             "segment_words": SEGMENT,
             "near_duplicates": {
                 "shingle_words": duplicates.SHINGLE,
@@ -141,11 +154,7 @@ def study(settings: Settings, progress: Progress | None = None) -> dict[str, Any
     }
 
 
-def _no_progress(_done: int, _total: int, _what: str) -> None:
-    """Nobody looks on."""
-
-
-def _studied(settings: Settings) -> Config:
+def _config(settings: StatsSettings) -> Config:
     if settings.config is not None:
         config = config_of(settings.config)
         if "caption" not in config.columns:
@@ -160,53 +169,55 @@ def _studied(settings: Settings) -> Config:
     return first
 
 
-def _count(reader: _Reader, pool: Executor | None, progress: Progress) -> tuple[Totals, list[str]]:
-    totals = Totals()
+def _count(
+    reader: _Reader, pool: Executor | None, progress: Progress
+) -> tuple[Aggregate, list[str]]:
+    aggregate = Aggregate()
     ids: list[str] = []
 
-    def blocks() -> Iterator[BlockTexts]:
+    def batches() -> Iterator[CaptionBatch]:
         rows = islice(reader.captions(), reader.settings.limit)
-        for part in _blocks(rows):
+        for part in _batches(rows):
             ids.extend(row[0] for row in part)
-            yield BlockTexts(
+            yield CaptionBatch(
                 [row[1] for row in part], [row[2] for row in part], [row[3] for row in part]
             )
 
-    for figures in _map(pool, count_block, blocks()):
-        totals.add(figures)
-        progress(totals.captions, 0, "captions")
-    return totals, ids
+    for counts in _map(pool, count_batch, batches()):
+        aggregate.add(counts)
+        progress(aggregate.captions, 0, "captions")
+    return aggregate, ids
 
 
-def _blocks(items: Iterator[_In]) -> Iterator[list[_In]]:
-    while part := list(islice(items, BLOCK)):
+def _batches(items: Iterator[_In]) -> Iterator[list[_In]]:
+    while part := list(islice(items, BATCH)):
         yield part
 
 
-def _support(reader: _Reader, pool: Executor | None, progress: Progress) -> dict[str, Any]:
-    """The support of the questions of every config in the folder that has questions."""
+def _answerability(reader: _Reader, pool: Executor | None, progress: Progress) -> dict[str, Any]:
+    """Return the answerability of the questions of every config in the folder that has any."""
     asking = [
         config
         for config in held_configs(reader.settings.root)
         if config.is_task or config.row is QaRow
     ]
     known = _captions_by_video(reader, asking)
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for config in asking:
-        totals = SupportTotals()
-        rows = _asked(reader, config, known, totals)
+        totals = AnswerabilityTotals()
+        questions = _questions(reader, config, known, totals)
         done = 0
-        for block in _map(pool, support_block, _blocks(rows)):
-            totals.add(block)
-            done += len(block)
+        for scores in _map(pool, answerability_of_batch, _batches(questions)):
+            totals.add(scores)
+            done += len(scores)
             progress(done, 0, f"{config.name} questions")
         progress(done, done, f"{config.name} questions")
-        found[config.name] = totals.figures()
-    return found
+        figures[config.name] = totals.figures()
+    return figures
 
 
 def _captions_by_video(reader: _Reader, asking: Sequence[Config]) -> dict[str, str]:
-    """The first caption of each video that a question without one of its own is about."""
+    """Return the first caption of each video that a question without one of its own is about."""
     wanted = {
         row["video"]
         for config in asking
@@ -223,33 +234,33 @@ def _captions_by_video(reader: _Reader, asking: Sequence[Config]) -> dict[str, s
     return known
 
 
-def _asked(
-    reader: _Reader, config: Config, known: dict[str, str], totals: SupportTotals
-) -> Iterator[Asked]:
+def _questions(
+    reader: _Reader, config: Config, known: dict[str, str], totals: AnswerabilityTotals
+) -> Iterator[Question]:
     for row in islice(reader.rows(config), reader.settings.limit):
         caption = row["caption"] or known.get(row["video"])
         if caption is None:
             totals.without_caption += 1
             continue
         source = row.get("source") or config.name
-        yield Asked(source, row["video"], row["question"], row["answer"], caption)
+        yield Question(source, row["video"], row["question"], row["answer"], caption)
 
 
-def _tell_members(found: list[dict[str, Any]], ids: list[str], reader: _Reader) -> None:
+def _name_members(groups: list[dict[str, Any]], ids: list[str], reader: _Reader) -> None:
     """Put ids for places, and the texts of the first members, which are read again for it."""
-    texts: dict[int, str] = {place: "" for group in found for place in group["members"][:_SHOWN]}
+    texts: dict[int, str] = {place: "" for group in groups for place in group["members"][:_SHOWN]}
     last = max(texts, default=-1)
     for place, row in enumerate(islice(reader.captions(), last + 1)):
         if place in texts:
             texts[place] = row[3]
-    for group in found:
+    for group in groups:
         places = group.pop("members")
         group["ids"] = [ids[place] for place in places]
         group["texts"] = [texts[place] for place in places[:_SHOWN]]
 
 
 @contextmanager
-def _pool(settings: Settings) -> Iterator[Executor | None]:
+def _pool(settings: StatsSettings) -> Iterator[Executor | None]:
     workers = settings.workers or available_cores()
     if workers == 1:
         yield None
@@ -261,13 +272,10 @@ def _pool(settings: Settings) -> Iterator[Executor | None]:
 def _map(
     pool: Executor | None, count: Callable[[_In], _Out], jobs: Iterable[_In]
 ) -> Iterator[_Out]:
-    """Map in processes, or here where a single block is not worth the start of one."""
+    """Map in processes, or here where a single batch is not worth the start of one."""
     jobs = iter(jobs)
     head = list(islice(jobs, 2))
     jobs = chain(head, jobs)
     if pool is None or len(head) < 2:
         return map(count, jobs)
     return ordered_map(count, jobs, ahead=_AHEAD, pool=pool)
-
-
-_AHEAD = 8

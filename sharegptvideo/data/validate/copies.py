@@ -1,4 +1,4 @@
-"""Find clips that show the same: candidates by a table of frames, proof by the order in time.
+"""Copies of clips: candidates by a table of frames, proof by the order in time.
 
 A pair is the same clip if, with one shifted against the other by some time, enough of the shifted
 clips overlap, nearly all samples there have alike light, and the colours agree. Cutting off a
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sharegptvideo.data.validate.fingerprint import BITS, MIRROR, VIDEO_FPS, Look
+from sharegptvideo.data.validate.fingerprint import BITS, MIRROR, VIDEO_FPS, Fingerprint
 
 __all__ = ["Gallery", "Match"]
 
@@ -46,7 +46,7 @@ _NEAR = 2  # ticks; two folders of two pictures a second may be a quarter of a s
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A clip found in the gallery.
+    """A clip of the gallery that shows the same.
 
     Attributes:
         place: its number in the gallery.
@@ -66,58 +66,58 @@ class Match:
 
     @property
     def sure(self) -> bool:
-        """Whether no look at the clips is needed; see `SURE`."""
+        """Whether the clips need no viewing; see `SURE`."""
         return self.alike >= SURE[0] and self.distance <= SURE[1]
 
 
 class Gallery:
-    """Clips to be found again; 64 bytes a sample, and 24 more for the tables.
+    """Clips whose copies are searched; 64 bytes a sample, and 24 more for the tables.
 
-    Clips with fewer than two samples that show something cannot be told apart; they are in no
+    Clips with fewer than two samples that show something cannot be distinguished; they are in no
     match, and `blank` counts them.
     """
 
-    def __init__(self, looks: Sequence[Look]) -> None:
-        self.looks = list(looks)
-        self.blank = sum(len(look.ticks) < 2 for look in self.looks)
-        usable = [(n, look) for n, look in enumerate(self.looks) if len(look.ticks) >= 2]
+    def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
+        self.fingerprints = list(fingerprints)
+        usable = [(n, one) for n, one in enumerate(self.fingerprints) if len(one.ticks) >= 2]
+        self.blank = len(self.fingerprints) - len(usable)
         self._clip = np.repeat(
-            np.array([n for n, _ in usable], np.int64), [len(look.ticks) for _, look in usable]
+            np.array([n for n, _ in usable], np.int64), [len(one.ticks) for _, one in usable]
         )
         self._place = np.concatenate(
-            [np.arange(len(look.ticks)) for _, look in usable] or [np.empty(0, np.int64)]
+            [np.arange(len(one.ticks)) for _, one in usable] or [np.empty(0, np.int64)]
         )
         self._light: Words = np.concatenate(
-            [look.light for _, look in usable] or [np.empty((0, BITS // 64), np.uint64)]
+            [one.light for _, one in usable] or [np.empty((0, BITS // 64), np.uint64)]
         )
         bands = self._light[:, :1].copy().view(np.uint16)
         self._orders = [np.argsort(bands[:, band], kind="stable") for band in range(_BANDS)]
         self._sorted = [bands[order, band] for band, order in enumerate(self._orders)]
 
-    def find(self, look: Look) -> list[Match]:
-        """The gallery's clips that show what `look` shows, nearest first."""
-        if len(look.ticks) < 2:
+    def find(self, fingerprint: Fingerprint) -> list[Match]:
+        """Return the gallery's clips that show what the fingerprint's clip shows, nearest first."""
+        if len(fingerprint.ticks) < 2:
             return []
-        found: dict[int, Match] = {}
+        matches: dict[int, Match] = {}
         for mirrored in (False, True):
-            seen = _mirrored(look) if mirrored else look
-            for clip, shifts in self._candidates(seen):
-                match = _aligned(self.looks[clip], seen, shifts, clip, mirrored)
-                if match and (clip not in found or match.distance < found[clip].distance):
-                    found[clip] = match
-        return sorted(found.values(), key=lambda match: (match.distance, match.place))
+            ours = _mirrored(fingerprint) if mirrored else fingerprint
+            for clip, shifts in self._candidates(ours):
+                match = _aligned(self.fingerprints[clip], ours, shifts, clip, mirrored)
+                if match and (clip not in matches or match.distance < matches[clip].distance):
+                    matches[clip] = match
+        return sorted(matches.values(), key=lambda match: (match.distance, match.place))
 
-    def _candidates(self, look: Look) -> Iterator[tuple[int, list[int]]]:
-        """(clip, the shifts that most of its alike samples ask for) for each that has any."""
-        ours, theirs = self._alike(look.light)
+    def _candidates(self, fingerprint: Fingerprint) -> Iterator[tuple[int, list[int]]]:
+        """Yield (clip, the shifts that most of its alike samples ask for) for each that has any."""
+        ours, theirs = self._alike(fingerprint.light)
         if not ours.size:
             return
         clips = self._clip[theirs]
         for clip in np.unique(clips).tolist():
             mine = clips == clip
-            there = self.looks[clip].ticks[self._place[theirs[mine]]]
-            apart = _distance(self._light[theirs[mine]], look.light[ours[mine]])
-            shifts, which = np.unique(there - look.ticks[ours[mine]], return_inverse=True)
+            there = self.fingerprints[clip].ticks[self._place[theirs[mine]]]
+            apart = _distance(self._light[theirs[mine]], fingerprint.light[ours[mine]])
+            shifts, which = np.unique(there - fingerprint.ticks[ours[mine]], return_inverse=True)
             # Nearer samples weigh more: in a still picture all are alike, and the time it was
             # taken shows in the last few signs.
             votes = np.bincount(which, weights=ALIKE + 1 - apart)
@@ -125,7 +125,7 @@ class Gallery:
             yield clip, shifts[best].tolist()
 
     def _alike(self, light: Words) -> tuple[Ints, Ints]:
-        """(sample of the look, sample of the gallery) that are alike, as far as the table tells.
+        """Return (our samples, samples of the gallery) that are alike and meet in the table.
 
         The 64 lowest frequencies are cut into four bands; two samples meet if one band is equal.
         With 8 of 64 signs turned that happens for a third of the samples, and of a clip one
@@ -147,19 +147,19 @@ class Gallery:
 
 
 def _distance(these: Words, those: Words) -> Ints:
-    """How many signs differ."""
+    """Count the signs that differ."""
     differ: Ints = np.bitwise_count(these ^ those).sum(axis=-1, dtype=np.int64)
     return differ
 
 
-def _mirrored(look: Look) -> Look:
-    return Look(look.ticks, look.light ^ MIRROR, look.colour[:, :, ::-1])
+def _mirrored(one: Fingerprint) -> Fingerprint:
+    return Fingerprint(one.ticks, one.light ^ MIRROR, one.colour[:, :, ::-1])
 
 
 def _aligned(
-    theirs: Look, ours: Look, shifts: Sequence[int], place: int, mirrored: bool
+    theirs: Fingerprint, ours: Fingerprint, shifts: Sequence[int], place: int, mirrored: bool
 ) -> Match | None:
-    """The best of the shifts, if it is good enough."""
+    """Return the best of the shifts, if it is good enough."""
     best: Match | None = None
     least = min(len(theirs.ticks), len(ours.ticks))
     needed = max(min(LEAST, least), OVERLAP * least)
@@ -179,10 +179,10 @@ def _aligned(
     return best
 
 
-def _paired(theirs: Look, ours: Look, shift: int) -> tuple[Ints, Ints, Ints]:
-    """Each sample of ours with the likest of theirs within a quarter of a second of its time.
+def _paired(theirs: Fingerprint, ours: Fingerprint, shift: int) -> tuple[Ints, Ints, Ints]:
+    """Pair each sample of ours with the likest of theirs within a quarter of a second of its time.
 
-    Gives the numbers of ours that have one, those of theirs, and how many signs differ.
+    Returns the numbers of ours that have one, those of theirs, and how many signs differ.
     """
     wanted = ours.ticks + shift
     at = np.searchsorted(theirs.ticks, wanted)

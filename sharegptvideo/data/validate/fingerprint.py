@@ -1,4 +1,4 @@
-"""What a clip looks like, in 64 bytes a sampled frame: signs of low frequencies, and colours.
+"""Fingerprints of clips, in 64 bytes a sampled frame: signs of low frequencies, and colours.
 
 Two parts, both taken from the frame without dark borders, stretched to 128×128:
 
@@ -7,23 +7,32 @@ Two parts, both taken from the frame without dark borders, stretched to 128×128
   sign form of the perceptual hash of Zauner 2010 ("pHash"), with more bits. Rescaling and lossy
   coding hardly touch low frequencies; brightness, contrast and another shape of pixels do not
   touch signs at all.
-- *colour*: means of R - G and (R + G)/2 - B, halved, in 4×4 cells. It tells apart what is drawn
+- *colour*: means of R - G and (R + G)/2 - B, halved, in 4×4 cells. It separates what is drawn
   alike in other colours.
 
 A mirrored frame has the same coefficients with the sign of odd horizontal frequencies turned, so
-mirrored copies are found without looking again.
+mirrored copies are found without decoding again.
+
+Fingerprints are taken by several threads, and kept in the cache folder between runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sharegptvideo._concurrency import available_cores, ordered_map
+from sharegptvideo._io import cache_folder
+from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite, transaction
 from sharegptvideo.media import MediaError
 from sharegptvideo.media.folder import FOLDER_FPS, is_picture, natural_order
 from sharegptvideo.media.video import orientation, timed_frames, upright
@@ -33,8 +42,9 @@ __all__ = [
     "CELLS",
     "MIRROR",
     "VIDEO_FPS",
-    "Look",
-    "look_at",
+    "Fingerprint",
+    "FingerprintCache",
+    "take_fingerprint",
 ]
 
 Bytes = npt.NDArray[np.uint8]
@@ -48,14 +58,28 @@ VIDEO_FPS = 8
 
 _SIDE = 128
 _SMALL = 32
-_LONGEST = 600  # seconds; what comes after ten minutes is not looked at
+_LONGEST = 600  # seconds; what comes after ten minutes is left out
 _FLAT = 3.0  # a frame with less deviation in brightness (of 255) shows nothing to go by
 _DARK = 24  # borders no pixel of which is ever brighter are cut off ...
 _BORDER = 0.4  # ... up to this share of a side
 
+# Raised with any change of how a fingerprint is taken.
+_VERSION = 1
+_TABLE = """
+CREATE TABLE IF NOT EXISTS looks (
+    path TEXT PRIMARY KEY, stamp TEXT NOT NULL, ticks BLOB NOT NULL, light BLOB NOT NULL,
+    colour BLOB NOT NULL, damage TEXT, readable INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+_LAYOUT = Layout((_TABLE,))  # its version is in the name of the file
+# A clip changed this recently may change again without a new time.
+_SETTLED_NS = 2_000_000_000
+_COMMIT_S = 1.0
+_AHEAD = 4
+
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Fingerprint:
     """The samples of a clip that show something.
 
     Attributes:
@@ -73,7 +97,7 @@ class Look:
     readable: bool = True
 
 
-def look_at(path: Path) -> Look:
+def take_fingerprint(path: Path) -> Fingerprint:
     """Sample a clip, a video file or a folder of pictures. A broken one gives its cause, no error.
 
     A video gives eight samples a second, a folder all its pictures, of the first ten minutes.
@@ -98,8 +122,8 @@ def look_at(path: Path) -> Look:
     return _described(np.array(ticks), np.stack(frames), damage[0] if damage else None)
 
 
-def _nothing(cause: str) -> Look:
-    return Look(
+def _nothing(cause: str) -> Fingerprint:
+    return Fingerprint(
         np.empty(0, np.int32),
         np.empty((0, BITS // 64), np.uint64),
         np.empty((0, CELLS, CELLS, 2), np.int8),
@@ -122,7 +146,7 @@ def _pictures(folder: Path) -> Iterator[tuple[int, Bytes]]:
 
 
 def _video(path: Path, damage: list[str]) -> Iterator[tuple[int, Bytes]]:
-    """(tick, pixels) of the first frame in each eighth of a second that has one."""
+    """Yield (tick, pixels) of the first frame in each eighth of a second that has one."""
     from av.video.reformatter import VideoReformatter
 
     # One for the clip: each frame's own `reformat` would set up its scaling anew.
@@ -139,8 +163,8 @@ def _video(path: Path, damage: list[str]) -> Iterator[tuple[int, Bytes]]:
             due = tick + 1
 
 
-def _described(ticks: npt.NDArray[Any], frames: Bytes, damage: str | None) -> Look:
-    """Light and colour of frames (n×128×128×3, RGB) taken at some times."""
+def _described(ticks: npt.NDArray[Any], frames: Bytes, damage: str | None) -> Fingerprint:
+    """Return light and colour of frames (n×128×128×3, RGB) taken at some times."""
     rows, columns = _inside(frames)
     shown = frames[:, rows, columns].astype(np.float32)
     light = shown @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -154,7 +178,7 @@ def _described(ticks: npt.NDArray[Any], frames: Bytes, damage: str | None) -> Lo
     red, green, blue = shown[..., 0], shown[..., 1], shown[..., 2]
     hues = np.stack([(red - green) / 2, (red + green) / 4 - blue / 2], axis=-1, dtype=np.float32)
     colour = np.clip(np.rint(_squeezed(hues, CELLS)), -127, 127).astype(np.int8)
-    return Look(ticks[kept].astype(np.int32), _words(bits), colour, damage)
+    return Fingerprint(ticks[kept].astype(np.int32), _words(bits), colour, damage)
 
 
 def _words(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
@@ -163,7 +187,7 @@ def _words(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
 
 
 def _inside(frames: Bytes) -> tuple[slice, slice]:
-    """The part of the frames within dark borders: those that stay dark through the whole clip."""
+    """Return the part of the frames within borders that stay dark through the whole clip."""
     brightest = frames.max(axis=(0, 3))
     return _lit(brightest.max(axis=1)), _lit(brightest.max(axis=0))
 
@@ -179,7 +203,7 @@ def _lit(brightest: Bytes) -> slice:
 
 
 def _squeezed(images: Floats, side: int) -> Floats:
-    """n×H×W×c brought to n×side×side×c by the mean of what falls into each cell, in shares."""
+    """Scale n×H×W×c to n×side×side×c by the mean of what falls into each cell, in shares."""
     down = _shares(images.shape[1], side)
     across = _shares(images.shape[2], side)
     squeezed: Floats = np.einsum("yh,nhwc,xw->nyxc", down, images, across, optimize=True)
@@ -201,7 +225,7 @@ def _cosines() -> Floats:
 
 
 def _order() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Vertical and horizontal frequencies of the bits, lowest sums first, the mean left out."""
+    """Return the frequencies of the bits, lowest sums first, the mean left out."""
     pairs = [(u, v) for u in range(_SMALL) for v in range(_SMALL) if u + v]
     pairs.sort(key=lambda pair: (sum(pair), pair))
     chosen: Any = np.array(pairs[: BITS - 1])
@@ -220,3 +244,145 @@ def _mirror() -> npt.NDArray[np.uint64]:
 
 MIRROR = _mirror()
 """The bits that mirroring turns, 4 words."""
+
+
+class FingerprintCache:
+    """Takes fingerprints, and keeps them in a file of the cache folder.
+
+    A clip's is taken again when its path, size or time has changed. A folder of frames has the
+    time of its last added, removed or renamed frame. Where the file cannot be written, as on a
+    full disk, fingerprints are taken and not kept; `problem` then says why.
+
+    Attributes:
+        taken: clips whose fingerprint was taken now.
+        kept: clips whose fingerprint was in the file.
+    """
+
+    def __init__(
+        self, workers: int | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Open the cache; `now` is the clock, in seconds, by which it is committed."""
+        self.file = cache_folder() / f"looks-v{_VERSION}.sqlite"
+        self.problem: str | None = None
+        self.taken = self.kept = 0
+        self._workers = workers or available_cores()
+        self._now, self._last = now, now()
+        # By path: stamp and fingerprint, until the next commit. Other processes write meanwhile.
+        self._new: dict[Path, tuple[str, Fingerprint]] = {}
+        self._base: sqlite3.Connection | None = None
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._base = open_sqlite(self.file, _LAYOUT)
+        except (OSError, sqlite3.Error, OtherFileError) as error:
+            self._give_up(error)
+
+    def fingerprints(
+        self, paths: Iterable[Path]
+    ) -> Generator[tuple[Path, Fingerprint], None, None]:
+        """Yield (path, fingerprint) of each, in order; a few are taken ahead."""
+        clips = ((path, stamp := _stamp(path), self._get(path, stamp)) for path in paths)
+        ahead = self._workers * _AHEAD
+        results = ordered_map(_taken, clips, ahead=ahead, workers=self._workers)
+        with contextlib.closing(results):
+            for path, stamp, known, fingerprint in results:
+                if known:
+                    self.kept += 1
+                else:
+                    self.taken += 1
+                    self._put(path, stamp, fingerprint)
+                yield path, fingerprint
+
+    def _get(self, path: Path, stamp: str | None) -> Fingerprint | None:
+        if self._base is None or stamp is None:
+            return None
+        if path in self._new and self._new[path][0] == stamp:
+            return self._new[path][1]
+        try:
+            row = self._base.execute(
+                "SELECT ticks, light, colour, damage, readable FROM looks "
+                "WHERE path = ? AND stamp = ?",
+                (str(path), stamp),
+            ).fetchone()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return None
+        if row is None:
+            return None
+        ticks, light, colour, damage, readable = row
+        return Fingerprint(
+            np.frombuffer(ticks, np.int32),
+            np.frombuffer(light, np.uint64).reshape(-1, BITS // 64),
+            np.frombuffer(colour, np.int8).reshape(-1, CELLS, CELLS, 2),
+            damage,
+            bool(readable),
+        )
+
+    def _put(self, path: Path, stamp: str | None, fingerprint: Fingerprint) -> None:
+        if self._base is None or stamp is None:
+            return
+        self._new[path] = (stamp, fingerprint)
+        # A kill costs what was taken in the last second.
+        if self._now() - self._last >= _COMMIT_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._base is None:
+            return
+        rows = [
+            (
+                *(str(path), stamp, one.ticks.tobytes(), one.light.tobytes()),
+                *(one.colour.tobytes(), one.damage, one.readable),
+            )
+            for path, (stamp, one) in self._new.items()
+        ]
+        try:
+            with transaction(self._base):
+                self._base.executemany(
+                    "INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+                )
+        except sqlite3.Error as error:
+            self._give_up(error)
+        self._new = {}
+        self._last = self._now()
+
+    def _give_up(self, error: Exception) -> None:
+        cause = getattr(error, "strerror", None) or error
+        self.problem = f"{self.file}: fingerprints are not kept ({cause})"
+        if self._base is not None:
+            self._base.close()
+            self._base = None
+
+    def __enter__(self) -> FingerprintCache:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._new:  # on Ctrl-C too: what is done is kept
+            self._commit()
+        if self._base is not None:
+            self._base.close()
+
+
+_Clip = tuple[Path, str | None, Fingerprint | None]
+"""Path, stamp, and the fingerprint that was kept."""
+
+
+def _taken(clip: _Clip) -> tuple[Path, str | None, bool, Fingerprint]:
+    path, stamp, known = clip
+    return path, stamp, known is not None, known or take_fingerprint(path)
+
+
+def _stamp(path: Path) -> str | None:
+    """Return what changes with the clip; None while it may change unseen, or is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if status.st_mtime_ns + _SETTLED_NS > time.time_ns():
+        return None
+    size = -1 if path.is_dir() else status.st_size
+    return f"{size}/{status.st_mtime_ns}"

@@ -1,8 +1,7 @@
 """Rows with their places, as written and as read; what cannot be read is given as a problem.
 
-The readers of `sharegptvideo.data.sources` correct what they can and stop at what they cannot.
-Here both the row as it stands in the file and the row that they would give are wanted, and nothing
-stops.
+The blocks and batches that every reader takes hold both the row as it stands in the file and the
+row that a user gets; here nothing stops at a row that breaks the schema.
 """
 
 from __future__ import annotations
@@ -10,21 +9,21 @@ from __future__ import annotations
 import bisect
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import numbered_lines, parse_row
+from sharegptvideo._io import parse_row
 from sharegptvideo.data.schema import Config
-from sharegptvideo.data.sources.base import Source
-from sharegptvideo.data.sources.parquet import ParquetSource
+from sharegptvideo.data.sources.base import Source, table_rows
+from sharegptvideo.data.sources.parquet import ParquetSource, read_batches
 from sharegptvideo.data.sources.release import ReleaseSource
-from sharegptvideo.data.sources.rows import RowError, check, convert
 from sharegptvideo.data.sources.splits import SplitRule
+from sharegptvideo.data.sources.tables import Block, read_blocks
 from sharegptvideo.errors import UserError
 
 __all__ = ["Places", "Problem", "ReadRow", "read_config"]
-
-_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,11 @@ class Problem:
 
 
 def read_config(config: Config, source: Source) -> Iterator[ReadRow | Problem]:
-    """All rows of a config in the order of files and lines, whatever their split."""
+    """Yield all rows of a config in the order of files and lines, whatever their split."""
     if isinstance(source, ParquetSource):
         for split in source.splits(config):
             for path in source.paths(config, split):
-                yield from _parquet(config, split, str(path))
+                yield from _parquet(config, split, path)
     elif isinstance(source, ReleaseSource):
         yield from _release(config, source)
 
@@ -75,53 +74,46 @@ def _release(config: Config, source: ReleaseSource) -> Iterator[ReadRow | Proble
         return
     for file in files:
         try:
-            with file.open() as lines:
-                for number, line in numbered_lines(file.name, lines):
-                    yield _line(config, source.label, rule, file.name, number, line)
+            with closing(read_blocks(config, file, rule, source.label)) as blocks:
+                for block in blocks:
+                    yield from _block(block)
         except UserError as error:
             yield Problem(_without(str(error), file.name), file.name, whole_file=True)
 
 
-def _line(
-    config: Config, label: str, rule: SplitRule, file: str, number: int, line: bytes
-) -> ReadRow | Problem:
-    where = f"{file}:{number}"
+def _block(block: Block) -> Iterator[ReadRow | Problem]:
+    lines = block.content.split(b"\n")
+    splits = block.splits or ["test"] * len(block.lines)
+    rows = dict(zip(block.lines, zip(splits, table_rows(block.table), strict=True), strict=True))
+    refused = dict(block.refused)
+    for number in sorted(rows.keys() | refused):
+        where = f"{block.file}:{number}"
+        if number in refused:
+            yield Problem(_without(str(refused[number]), where), where)
+        else:
+            split, row = rows[number]
+            raw = parse_row(block.file, number, lines[number - block.first])
+            yield ReadRow(split, block.file, ":", number, raw, row)
+
+
+def _parquet(config: Config, split: str, path: Path) -> Iterator[ReadRow | Problem]:
     try:
-        raw = parse_row(file, number, line)
-        row = convert(config, raw, label)
-    except (RowError, UserError) as error:
-        return Problem(_without(str(error), where), where)
-    subject = row.get("video") or row.get("image") or row["id"]
-    split = "test" if config.is_task else rule.split_of(str(subject))
-    return ReadRow(split, file, ":", number, raw, row)
-
-
-def _parquet(config: Config, split: str, path: str) -> Iterator[ReadRow | Problem]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            there = set(file.schema_arrow.names)
-            missing = [name for name in config.columns if name not in there]
-            if missing:
-                yield Problem(f"no column {', '.join(missing)}", path, split, whole_file=True)
-                return
-            number = 0
-            for batch in file.iter_batches(_BATCH, columns=list(config.columns)):
-                for raw in batch.to_pylist():
-                    number += 1
-                    try:
-                        row = check(config, raw)
-                    except RowError as error:
-                        yield Problem(str(error), f"{path}: row {number}", split)
-                    else:
-                        yield ReadRow(split, path, ": row ", number, raw, row)
-    # Values that no Python object can hold (bytes that are no text, times out of range) are
-    # ValueError or OverflowError; damage is an error of Arrow's or of the system's.
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        for batch in read_batches(path, config):
+            rows = dict(zip(batch.numbers, table_rows(batch.table), strict=True))
+            refused = dict(batch.refused)
+            for number, raw in enumerate(batch.raw.to_pylist(), start=batch.first):
+                if number in refused:
+                    yield Problem(refused[number], f"{path}: row {number}", split)
+                else:
+                    yield ReadRow(split, str(path), ": row ", number, raw, rows[number])
+    except UserError as error:
+        cause = _without(str(error), str(path)).removesuffix(f" (config {config.name!r})")
+        yield Problem(cause, str(path), split, whole_file=True)
+    # Bytes that are no text, times out of range: values that no Python object can hold.
+    except (ValueError, OverflowError) as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Problem(f"not a readable Parquet file ({cause})", path, split, whole_file=True)
+        message = f"not a readable Parquet file ({cause})"
+        yield Problem(message, str(path), split, whole_file=True)
 
 
 def _without(message: str, where: str) -> str:
@@ -156,7 +148,7 @@ class Places:
         return f"{file}{separator}{self._numbers[row]}"
 
     def split(self, row: int) -> str:
-        """The split of a row."""
+        """Return the split of a row."""
         return self._names[self._splits[row]]
 
     def __len__(self) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._text import few
 from sharegptvideo.data.schema import Config
 from sharegptvideo.data.sources import Row, Source, open_source
 from sharegptvideo.data.sources.parquet import ParquetSource
-from sharegptvideo.data.validate.checks import Severity
-from sharegptvideo.data.validate.duplicates import Repeats
 from sharegptvideo.data.validate.reading import Places, Problem, ReadRow, read_config
-from sharegptvideo.data.validate.report import Report
+from sharegptvideo.data.validate.report import Report, Severity
 from sharegptvideo.data.validate.texts import excerpt, row_findings
 from sharegptvideo.data.validate.videos import Videos, role_of
 
@@ -21,6 +26,7 @@ __all__ = ["RowChecks"]
 
 _STEP = 2000
 _ANSWERS = 4
+_BETWEEN = re.compile(r"[^\w]+|\b(?:an?|the)\b")
 
 
 class RowChecks:
@@ -70,10 +76,14 @@ class RowChecks:
         )
 
     def _note_row(self, read: ReadRow) -> None:
-        found = row_findings(
-            self.config, read.raw, read.row, mended=not self._parquet, max_chars=self._max_chars
+        problems = row_findings(
+            self.config,
+            read.raw,
+            read.row,
+            cleaned=not self._parquet,
+            max_chars=self._max_chars,
         )
-        for check, message, severity in found:
+        for check, message, severity in problems:
             self._report.add(
                 check,
                 message,
@@ -87,8 +97,8 @@ class RowChecks:
     def _note_repeats(self, repeats: Repeats) -> None:
         equal, ids = repeats.rows(), repeats.ids()
         if not self._parquet:
-            # The reader leaves out a row that an earlier file has word for word; that is told
-            # as a repeated row, and its id is then no other row's.
+            # The reader leaves out a row that an earlier file has word for word; that is
+            # reported as a repeated row, and its id is then no other row's.
             ids = sorted(set(ids) - set(equal), key=lambda pair: pair[1])
         conflicts = repeats.conflicts()
         listed = self._fetch(
@@ -109,8 +119,8 @@ class RowChecks:
                 answers = [
                     f"{excerpt(listed[row]['answer'])} at {where(row)}" for row in group[:_ANSWERS]
                 ]
-                told = "; ".join(few(answers, _ANSWERS, total=len(group)))
-                message = f"{excerpt(asked['question'])} on {asked['video']}: {told}"
+                listing = "; ".join(few(answers, _ANSWERS, total=len(group)))
+                message = f"{excerpt(asked['question'])} on {asked['video']}: {listing}"
             self._note("conflicting-answers", message, group[0], listed)
 
     def _note(
@@ -132,7 +142,7 @@ class RowChecks:
         )
 
     def _room(self, check: str, groups: list[list[int]]) -> set[int]:
-        """The rows of those groups that will be listed, the first of each split."""
+        """Return the rows of those groups that will be listed, the first of each split."""
         if check in self._report.skipped:
             return set()
         left: dict[str, int] = {}
@@ -146,15 +156,85 @@ class RowChecks:
         return wanted
 
     def _fetch(self, wanted: set[int]) -> dict[int, Row]:
-        """Rows by number. They are read again, since keeping all would take the memory."""
-        found: dict[int, Row] = {}
+        """Return rows by number. They are read again, since keeping all would take the memory."""
+        rows: dict[int, Row] = {}
         number = -1
         for read in read_config(self.config, self._source) if wanted else ():
             if isinstance(read, Problem):
                 continue
             number += 1
             if number in wanted:
-                found[number] = read.row
-                if len(found) == len(wanted):
+                rows[number] = read.row
+                if len(rows) == len(wanted):
                     break
-        return found
+        return rows
+
+
+def _norm(text: str) -> str:
+    """Return a text for comparison: no case, marks or articles."""
+    return " ".join(_BETWEEN.sub(" ", text.casefold()).split())
+
+
+@dataclass(slots=True)
+class Repeats:
+    """Ids, rows and questions met twice: hashes of each row's parts, in order.
+
+    They are sorted: 32 bytes a row in memory. Two different texts share a 64-bit hash with a
+    chance of 2^-64 a pair: for a million rows once in forty million runs.
+
+    `by_split` says that an id may come back in another split (Parquet: each is loaded alone).
+    """
+
+    by_split: bool
+    _ids: array[int] = field(default_factory=lambda: array("q"))
+    _contents: array[int] = field(default_factory=lambda: array("q"))
+    _questions: array[int] = field(default_factory=lambda: array("q"))
+    _answers: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, split: str, row: Mapping[str, Any]) -> None:
+        """Take in the next row."""
+        self._ids.append(hash((split if self.by_split else "", row["id"])))
+        self._contents.append(hash(tuple(str(v) for k, v in row.items() if k != "id")))
+        if "question" in row:
+            self._questions.append(hash((split, row["video"], _norm(row["question"]))))
+            self._answers.append(hash(_norm(row["answer"])))
+
+    def ids(self) -> list[tuple[int, int]]:
+        """Return (first, later) rows that share an id, in order of the later."""
+        return _equal(self._ids)
+
+    def rows(self) -> list[tuple[int, int]]:
+        """Return (first, later) rows that are equal but for their ids."""
+        return _equal(self._contents)
+
+    def conflicts(self) -> list[list[int]]:
+        """Return groups of rows that ask the same of the same video and answer differently.
+
+        Of each group the first row with each answer, in order; the groups by their first row.
+        """
+        answers = self._answers
+        groups: dict[int, dict[int, int]] = {}
+        for first, later in _equal(self._questions):
+            group = groups.setdefault(first, {answers[first]: first})
+            group.setdefault(answers[later], later)
+        return [list(groups[first].values()) for first in sorted(groups) if len(groups[first]) > 1]
+
+
+def _equal(hashes: array[int]) -> list[tuple[int, int]]:
+    if len(hashes) < 2:
+        return []
+    values = np.frombuffer(hashes, dtype=np.int64)
+    order = np.argsort(values, kind="stable")
+    return sorted(_runs(values[order], order), key=lambda pair: pair[1])
+
+
+def _runs(values: np.ndarray[Any, Any], order: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
+    """Yield (first, later) within each run of equal values, which a stable order keeps."""
+    same = np.flatnonzero(values[1:] == values[:-1]) + 1
+    first = -1
+    before = -1
+    for place in same.tolist():
+        if place - 1 != before:
+            first = place - 1
+        before = place
+        yield int(order[first]), int(order[place])

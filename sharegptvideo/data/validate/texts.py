@@ -1,4 +1,4 @@
-"""Checks that need no more than one row."""
+"""Checks of the texts of one row."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from sharegptvideo._text import shortened
 from sharegptvideo.data.schema import Config, PreferenceRow
-from sharegptvideo.data.validate.checks import Severity
+from sharegptvideo.data.validate.report import Severity
 
 __all__ = ["MAX_CHARS", "excerpt", "row_findings"]
 
 MAX_CHARS = 8000
-"""Longer texts are told of. A context of 4,096 tokens less the 2,056 of eight frames in
+"""Longer texts are reported. A context of 4,096 tokens less the 2,056 of eight frames in
 Video-LLaVA leaves 2,040, and English has about four letters to a token."""
 
-Found = tuple[str, str, Severity | None]
+RowProblem = tuple[str, str, Severity | None]
 """Check, message, and a severity where it is not the check's own."""
 
 _TEXTS = ("prompt", "question", "answer", "caption", "chosen", "rejected")
@@ -28,20 +28,25 @@ _SHOWN = 60
 
 
 def excerpt(text: str) -> str:
-    """A text as it fits into a message: on one line, cut, quoted."""
+    """Return a text as it fits into a message: on one line, cut, quoted."""
     return repr(shortened(" ".join(text.split()), _SHOWN))
 
 
 def row_findings(
-    config: Config, raw: Mapping[str, Any], row: Mapping[str, Any], *, mended: bool, max_chars: int
-) -> Iterator[Found]:
-    """What is wrong with a row that keeps to the schema.
+    config: Config,
+    raw: Mapping[str, Any],
+    row: Mapping[str, Any],
+    *,
+    cleaned: bool,
+    max_chars: int,
+) -> Iterator[RowProblem]:
+    """Yield what is wrong with a row that keeps to the schema.
 
     Args:
         config: whose row it is.
         raw: as it stands in the file.
         row: as the reader gives it.
-        mended: whether the reader takes the tags out for every user (the release layout) or
+        cleaned: whether the reader takes the tags out for every user (the release layout) or
             the file is what they get (Parquet).
         max_chars: see `MAX_CHARS`.
     """
@@ -60,7 +65,7 @@ def row_findings(
             tag = _ANY_TAG.search(text)
             if tag:
                 yield "tag-left", f"{name!r} holds {tag.group()}", None
-    yield from _tags(raw, mended)
+    yield from _tags(raw, cleaned)
     if config.row is PreferenceRow:
         yield from _pair(row)
 
@@ -74,8 +79,8 @@ def _texts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"message {number}", message["content"]
 
 
-def _tags(raw: Mapping[str, Any], mended: bool) -> Iterator[Found]:
-    """Exact tags in the raw row; the reader has taken them out of the other one.
+def _tags(raw: Mapping[str, Any], cleaned: bool) -> Iterator[RowProblem]:
+    """Yield exact tags in the raw row; the reader has taken them out of the other one.
 
     In the release every question has one `<video>` in front: that is its form, not a fault.
     """
@@ -83,7 +88,7 @@ def _tags(raw: Mapping[str, Any], mended: bool) -> Iterator[Found]:
         tags = _EXACT.findall(text)
         if not tags:
             continue
-        if not mended:
+        if not cleaned:
             yield "tag-left", f"{name!r} holds {tags[0]}", None
         elif not asked or len(tags) > 1:
             times = f" {len(tags)} times" if len(tags) > 1 else ""
@@ -91,7 +96,7 @@ def _tags(raw: Mapping[str, Any], mended: bool) -> Iterator[Found]:
 
 
 def _raw_texts(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
-    """(name, text, whether it is the place for a tag) of every text of a raw row."""
+    """Yield (name, text, whether it is the place for a tag) of every text of a raw row."""
     for name in _TEXTS:
         value = raw.get(name)
         if isinstance(value, Mapping):
@@ -105,7 +110,7 @@ def _raw_texts(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
                 yield f"turn {number}", value, number == 1
 
 
-def _pair(row: Mapping[str, Any]) -> Iterator[Found]:
+def _pair(row: Mapping[str, Any]) -> Iterator[RowProblem]:
     if " ".join(row["chosen"].split()).casefold() == " ".join(row["rejected"].split()).casefold():
         yield "equal-sides", f"both are {excerpt(row['chosen'])}", None
     chosen, rejected = row["chosen_score"], row["rejected_score"]

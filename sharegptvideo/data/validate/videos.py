@@ -1,4 +1,4 @@
-"""Which videos the rows name, for what they are used, and which of them are the same by name."""
+"""Videos that rows name: what they are used for, and which of them are the same by name."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _ENDING = re.compile(
     r"\.(?:mp4|avi|webm|mkv|gif|mov|m4v|mpe?g|flv|wmv|ts|3gp|ogv|jpe?g|png)$", re.IGNORECASE
 )
 _SCENE = re.compile(r"[-_]scene[-_]?\d+$")
-# ActivityNet puts "v_" before a YouTube id, MSVD the seconds from and to behind it.
+# ActivityNet puts "v_" before a YouTube id, MSVD the seconds from and to after it.
 _YOUTUBE = re.compile(r"v_(?P<a>[a-z0-9_-]{11})|(?P<b>[a-z0-9_-]{11})_\d+_\d+")
 _NUMBER = re.compile(r"(?:video|vid|clip)?_?\d+")
 
 
 def role_of(split: str) -> Role:
-    """What rows of a split are for."""
+    """Return what rows of a split are for."""
     return "test" if split == "test" else "validation" if split == "validation" else "train"
 
 
 def name_key(video: str) -> str:
-    """What two names of one video have in common.
+    """Return what two names of one video have in common.
 
     Folders, the file's ending, case and the number of a scene cut out of it are left away; of
     ActivityNet's and MSVD's names, the YouTube id is what counts.
@@ -40,12 +40,12 @@ def name_key(video: str) -> str:
     """
     name = video.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     name = _SCENE.sub("", _ENDING.sub("", name).casefold())
-    found = _YOUTUBE.fullmatch(name)
-    return (found["a"] or found["b"]) if found else name
+    match = _YOUTUBE.fullmatch(name)
+    return (match["a"] or match["b"]) if match else name
 
 
 def _set_of(video: str, source: str | None) -> str | None:
-    """The set that a video's path, else its row's source, says it is of; None if neither does."""
+    """Return the set that a video's path names, else its row's source; None if neither does."""
     for part in video.replace("\\", "/").split("/")[:-1]:
         if part.lower() in SETS:
             return SETS[part.lower()]
@@ -64,8 +64,8 @@ class Use:
     set: str | None
 
     @property
-    def told_rows(self) -> str:
-        """How many rows, in words."""
+    def row_count(self) -> str:
+        """The number of rows, in words."""
         return plural(self.rows, "row")
 
 
@@ -97,17 +97,17 @@ class Videos:
         self._labels.append(self._names.index(label))
 
     def names(self) -> list[str]:
-        """All videos, each once, sorted."""
+        """Return all videos, each once, sorted."""
         return sorted(set().union(*self._known.values()))
 
     def of(self, role: Role) -> Iterator[Use]:
-        """The videos of a role in the order they were met."""
+        """Yield the videos of a role in the order they were met."""
         for video, place in self._known[role].items():
             config, of_set = self._names[self._labels[place]]
             yield Use(video, role, config, self._first[place], self._rows[place], of_set)
 
     def uses(self, video: str) -> Iterator[Use]:
-        """What a video is used for, test sets first."""
+        """Yield what a video is used for, test sets first."""
         roles: tuple[Role, ...] = ("test", "validation", "train")
         for role in roles:
             place = self._known[role].get(video)
@@ -116,7 +116,7 @@ class Videos:
                 yield Use(video, role, config, self._first[place], self._rows[place], of_set)
 
     def same_name(self, held_out: Role) -> Iterator[tuple[Use, Use, bool]]:
-        """(use in training, use held out, whether the name is enough to be sure).
+        """Yield (use in training, use held out, whether the name is enough to be sure).
 
         A name that is merely a number belongs to several sets: it is passed over where the two
         sets are known and differ, and uncertain where one is unknown.

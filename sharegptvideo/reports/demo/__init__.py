@@ -1,5 +1,5 @@
-"""`DIR/index.html`: what a demo did and found, on one page that loads nothing."""
+"""The page of a demo: what it did, and whether DPO helped, in one file that loads nothing."""
 
-from sharegptvideo.reports.demo.writing import write_page
+from sharegptvideo.reports.demo.page import write_page
 
 __all__ = ["write_page"]

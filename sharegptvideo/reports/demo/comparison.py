@@ -1,22 +1,90 @@
-"""SFT against DPO on the two test sets, by the exact state and by the judge."""
+"""SFT against DPO on the two test sets: their answers read, and counted in every way shown."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo.data.load import read_rows
 from sharegptvideo.eval.comparison import compare_runs
-from sharegptvideo.synthetic import KINDS, load_questions
-from sharegptvideo.synthetic.reading import read_answer
+from sharegptvideo.eval.statistics import Estimate, clustered_mean
+from sharegptvideo.synthetic import KINDS, check_answer, load_questions
+from sharegptvideo.synthetic.reading import THINGS, read_answer
 
-__all__ = ["MODELS", "SETS", "blind_guess", "compare_models"]
+__all__ = [
+    "FAULTS",
+    "MODELS",
+    "PARTS",
+    "SETS",
+    "Answer",
+    "Case",
+    "KindFigures",
+    "blind_guess",
+    "by_kind",
+    "compare_models",
+    "faults",
+    "outcomes",
+    "parts",
+    "read_accuracies",
+    "read_cases",
+]
 
 SETS = {"test": "synthetic_qa", "out_of_domain": "synthetic_ood_qa"}
 MODELS = ("sft", "dpo")
+FAULTS = ("invented", "yes_to_absent", "no_to_present")
+PARTS = ("right", "invented_only", "yes_to_absent", "contradiction", "otherwise")
+OUTCOMES = ("fixed", "both_right", "both_wrong", "broke")
 Question = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One model's answer; `right`, `contradicts` and `why` by the exact state.
+
+    `judged`, `score` and `reason` are the verdict of the judge of captions.
+
+    A failed prediction has no text, is wrong, and has its cause in `error`.
+    """
+
+    text: str
+    error: str | None
+    right: bool
+    contradicts: bool
+    why: str | None
+    judged: bool | None
+    score: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A test question with the answers of both models; `task_set` is a name in `SETS`.
+
+    `question` is the row that `synthetic.check_answer` takes.
+    """
+
+    id: str
+    task_set: str
+    video: str
+    kind: str
+    question: Mapping[str, Any]
+    reference: str
+    caption: str
+    answers: Mapping[str, Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """Accuracy of both models on the questions of one type; `chance` of the best blind guess."""
+
+    kind: str
+    n: int
+    accuracy: dict[str, Estimate]
+    chance: float | None
 
 
 def compare_models(runs: Path, world: Path) -> dict[str, Any]:
@@ -31,30 +99,119 @@ def compare_models(runs: Path, world: Path) -> dict[str, Any]:
     gained}, counts but for `chance`, the share that the best blind guess has right; and `judged`,
     accuracy and difference by the judge of captions.
     """
+    cases = read_cases(runs, world)
     exact = _compare(runs / "sft-exact", runs / "dpo-exact")
     judged = _compare(runs / "sft", runs / "dpo")
-    questions = load_questions(world)
-    right = {model: _right(runs / f"{model}-exact") for model in MODELS}
-    answers = {model: _answers(runs / model) for model in MODELS}
     results = {model: read_json(runs / f"{model}-exact" / "results.json") for model in MODELS}
     figures = {}
     for name, task in SETS.items():
-        asked = {key: questions[key] for key in right["sft"][task]}
-        changes = _changes(right["sft"][task], right["dpo"][task])
+        mine = [case for case in cases if case.task_set == name]
+        groups = outcomes(mine)
         figures[name] = {
             **exact[name],
             "contradictions": {
                 model: results[model]["tasks"][task]["contradictions"]["value"] for model in MODELS
             },
             **{
-                change: {"n": len(keys), "share": len(keys) / len(asked) if asked else None}
-                for change, keys in changes.items()
+                change: {"n": len(group), "share": len(group) / len(mine) if mine else None}
+                for change, group in (("lost", groups["broke"]), ("gained", groups["fixed"]))
             },
-            "yes": {model: _yes(asked, answers[model]) for model in MODELS},
-            "kinds": _kinds(asked, {model: right[model][task] for model in MODELS}, changes),
+            "yes": {model: _share_of_yes(mine, model) for model in MODELS},
+            "kinds": {kind: _counts(group) for kind, group in _of_kinds(mine).items()},
             "judged": judged[name],
         }
     return figures
+
+
+def _counts(cases: Sequence[Case]) -> dict[str, Any]:
+    groups = outcomes(cases)
+    return {
+        "n": len(cases),
+        "chance": blind_guess(case.question for case in cases),
+        **{model: sum(case.answers[model].right for case in cases) for model in MODELS},
+        "lost": len(groups["broke"]),
+        "gained": len(groups["fixed"]),
+    }
+
+
+def _share_of_yes(cases: Sequence[Case], model: str) -> float | None:
+    said = [
+        True in read_answer(case.answers[model].text).polarities
+        for case in cases
+        if case.kind == "presence"
+    ]
+    return sum(said) / len(said) if said else None
+
+
+def read_cases(runs: Path, world: Path) -> list[Case]:
+    """Read all test questions of a demo that both models were asked, in the order of their files.
+
+    Raises:
+        UserError: a run folder or the world is missing or broken.
+    """
+    questions = load_questions(world)
+    answers = {model: _answers(runs, model) for model in MODELS}
+    cases = []
+    for name, config in SETS.items():
+        for row in read_rows(config, source=world, split="test"):
+            if any(row["id"] not in answers[model] for model in MODELS):
+                continue
+            cases.append(
+                Case(
+                    id=row["id"],
+                    task_set=name,
+                    video=row["video"],
+                    kind=row["question_type"],
+                    question=questions[row["id"]],
+                    reference=row["answer"],
+                    caption=row["caption"],
+                    answers={model: answers[model][row["id"]] for model in MODELS},
+                )
+            )
+    return cases
+
+
+def _answers(runs: Path, model: str) -> dict[str, Answer]:
+    exact = {row["id"]: row for _, row in read_jsonl(runs / f"{model}-exact" / "judgements.jsonl")}
+    judged = {row["id"]: row for _, row in read_jsonl(runs / model / "judgements.jsonl")}
+    answers = {}
+    for _, row in read_jsonl(runs / model / "predictions.jsonl"):
+        known, verdict = exact.get(row["id"], {}), judged.get(row["id"], {})
+        answers[row["id"]] = Answer(
+            text=row.get("prediction") or "",
+            error=None if row["status"] == "ok" else row.get("error") or "no answer",
+            right=bool(known.get("correct")),
+            contradicts=bool(known.get("contradiction")),
+            why=known.get("reason"),
+            judged=verdict.get("correct"),
+            score=verdict.get("score"),
+            reason=verdict.get("reason"),
+        )
+    return answers
+
+
+def read_accuracies(runs: Path, name: str) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Read accuracy {value, se, ci95} in one test set by (`exact` or `judge`, model)."""
+    accuracies = {}
+    for by, suffix in (("exact", "-exact"), ("judge", "")):
+        for model in MODELS:
+            results = read_json(runs / f"{model}{suffix}" / "results.json")
+            accuracies[by, model] = results["tasks"][SETS[name]]["accuracy"]
+    return accuracies
+
+
+def outcomes(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Group questions by who is right: `fixed` DPO alone, `broke` SFT alone, both, neither."""
+    names = {
+        (False, True): "fixed",
+        (True, True): "both_right",
+        (False, False): "both_wrong",
+        (True, False): "broke",
+    }
+    groups: dict[str, list[Case]] = {name: [] for name in OUTCOMES}
+    for case in cases:
+        groups[names[case.answers["sft"].right, case.answers["dpo"].right]].append(case)
+    return groups
 
 
 def blind_guess(questions: Iterable[Question]) -> float | None:
@@ -76,54 +233,80 @@ def blind_guess(questions: Iterable[Question]) -> float | None:
     return best / total if total else None
 
 
-def _kinds(
-    asked: Mapping[str, Question],
-    right: Mapping[str, Mapping[str, bool]],
-    changes: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    found = {}
-    for kind in KINDS:
-        keys = [key for key, question in asked.items() if question["kind"] == kind]
-        if keys:
-            found[kind] = {
-                "n": len(keys),
-                "chance": blind_guess(asked[key] for key in keys),
-                **{model: sum(right[model][key] for key in keys) for model in MODELS},
-                **{change: len(set(keys) & set(those)) for change, those in changes.items()},
-            }
-    return found
+def by_kind(cases: Sequence[Case]) -> list[KindFigures]:
+    """Count accuracy by exact state for each type that is asked, clustered by video."""
+    figures = []
+    for kind, mine in _of_kinds(cases).items():
+        videos = [case.video for case in mine]
+        accuracy = {
+            model: clustered_mean([float(case.answers[model].right) for case in mine], videos)
+            for model in MODELS
+        }
+        chance = blind_guess(case.question for case in mine)
+        figures.append(KindFigures(kind, len(mine), accuracy, chance))
+    return figures
 
 
-def _changes(sft: Mapping[str, bool], dpo: Mapping[str, bool]) -> dict[str, list[str]]:
+def _of_kinds(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """Group questions by kind, in the order of the world's kinds."""
+    asked = {case.kind for case in cases}
+    order = [kind for kind in KINDS if kind in asked] + sorted(asked - set(KINDS))
+    return {kind: [case for case in cases if case.kind == kind] for kind in order}
+
+
+def faults(cases: Sequence[Case], model: str) -> dict[str, Estimate]:
+    """Count how often a model's answers have each fault that the SFT answers were given.
+
+    As the world counts them: `invented` is the share of the answers to all questions but those
+    of presence that name a thing which no clip shows; `yes_to_absent` the share of yes among the
+    answers about absent things; `no_to_present` the share of no among those about present ones.
+    Clustered by video.
+    """
+    values: dict[str, list[tuple[str, float]]] = {name: [] for name in FAULTS}
+    for case in cases:
+        name = _possible_fault(case)
+        values[name].append((case.video, float(_has(name, case.answers[model].text))))
     return {
-        "lost": [key for key in sft if sft[key] and not dpo[key]],
-        "gained": [key for key in sft if dpo[key] and not sft[key]],
+        name: clustered_mean([value for _, value in pairs], [video for video, _ in pairs])
+        for name, pairs in values.items()
     }
 
 
-def _yes(asked: Mapping[str, Question], answers: Mapping[str, str]) -> float | None:
-    said = [
-        True in read_answer(answers.get(key, "")).polarities
-        for key, question in asked.items()
-        if question["kind"] == "presence"
-    ]
-    return sum(said) / len(said) if said else None
+def _possible_fault(case: Case) -> str:
+    if case.kind != "presence":
+        return "invented"
+    present = True in read_answer(case.reference).polarities
+    return "no_to_present" if present else "yes_to_absent"
 
 
-def _right(run: Path) -> dict[str, dict[str, bool]]:
-    """By task and id, whether the answer is right; a failed one is wrong."""
-    found: dict[str, dict[str, bool]] = {task: {} for task in SETS.values()}
-    for _, row in read_jsonl(run / "predictions.jsonl"):
-        found[row["task"]][row["id"]] = False
-    for _, row in read_jsonl(run / "judgements.jsonl"):
-        found[row["task"]][row["id"]] = bool(row["correct"])
-    return found
+def _has(fault: str, text: str) -> bool:
+    if fault == "invented":
+        return any(said.holds and said.noun in THINGS for said in read_answer(text).mentions)
+    return (fault == "yes_to_absent") in read_answer(text).polarities
 
 
-def _answers(run: Path) -> dict[str, str]:
-    return {
-        row["id"]: row.get("prediction") or "" for _, row in read_jsonl(run / "predictions.jsonl")
-    }
+def parts(cases: Sequence[Case], model: str) -> dict[str, float]:
+    """Return shares of a model's answers that sum to 1: right, or wrong for which reason.
+
+    `invented_only`: right but for things named that no clip shows; `yes_to_absent`: yes to
+    something absent; `contradiction`: says and denies the same; `otherwise`: wrong about what the
+    clip does show, or failed.
+    """
+    counts = Counter(_part(case, case.answers[model]) for case in cases)
+    return {name: counts[name] / len(cases) if cases else 0.0 for name in PARTS}
+
+
+def _part(case: Case, answer: Answer) -> str:
+    if answer.right:
+        return "right"
+    if answer.error is None:
+        if answer.contradicts:
+            return "contradiction"
+        if check_answer(case.question, answer.text, ignore_things=True).right:
+            return "invented_only"
+        if _possible_fault(case) == "yes_to_absent" and _has("yes_to_absent", answer.text):
+            return "yes_to_absent"
+    return "otherwise"
 
 
 def _compare(sft: Path, dpo: Path) -> dict[str, dict[str, Any]]:
@@ -137,10 +320,10 @@ def _compare(sft: Path, dpo: Path) -> dict[str, dict[str, Any]]:
             "n_questions": paired["n"],
             **{
                 model: {
-                    "accuracy": found["tasks"][task]["accuracy"]["value"],
-                    "se": found["tasks"][task]["accuracy"]["se"],
+                    "accuracy": run["tasks"][task]["accuracy"]["value"],
+                    "se": run["tasks"][task]["accuracy"]["se"],
                 }
-                for model, found in results.items()
+                for model, run in results.items()
             },
             "delta": paired["delta"],
             "delta_ci95": paired["ci95"],

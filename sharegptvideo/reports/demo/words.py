@@ -1,4 +1,4 @@
-"""What the page says in words, decided by the figures: a gain, no clear difference, or a loss."""
+"""The words of the demo's page, by its figures: a gain, no clear difference, or a loss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sharegptvideo import _text
 from sharegptvideo.eval.statistics import Estimate
 
 __all__ = [
+    "WHAT_DOES_IT",
     "explained",
     "headline",
     "interval",
@@ -17,42 +18,50 @@ __all__ = [
     "p_value",
     "percent",
     "points",
-    "told",
+    "results_in_words",
     "verdict",
+    "what_was_done",
+    "what_was_taught",
 ]
 
 Figures = Mapping[str, Any]
 
+WHAT_DOES_IT = (
+    "The loss is that of DPO and an SFT term on the chosen answers. Without the term DPO breaks"
+    " this small model in some seeds; the term alone, training on the judge’s chosen answers with"
+    " no preference in it, gains about as much. The training README has the comparison."
+)
+
 
 def minus(words: str) -> str:
-    """A hyphen that is a minus sign, as one."""
+    """Write hyphens that are minus signs as such."""
     return words.replace("-", "−")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as per cent with its sign, the two kept on one line."""
+    """Return a share as per cent with its sign, the two kept on one line."""
     return _text.percent(value, digits, space="\N{NO-BREAK SPACE}")
 
 
 def points(value: float | None) -> str:
-    """A difference of shares in percentage points, always with its sign."""
+    """Return a difference of shares in percentage points, always with its sign."""
     return minus(_text.points(value, sign=True))
 
 
 def interval(ends: tuple[float, float] | list[float] | None) -> str:
-    """An interval of a difference in percentage points."""
+    """Return an interval of a difference in percentage points."""
     return "undefined" if ends is None else f"{points(ends[0])} to {points(ends[1])}"
 
 
 def p_value(value: float | None) -> str:
-    """A p-value with two digits, or below which bound it lies."""
+    """Return a p-value with two digits, or below which bound it lies."""
     if value is None:
         return "–"
     return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
 
 
 def verdict(figures: Figures) -> Literal["above", "below", "unclear"]:
-    """Whether the 95 % interval of DPO − SFT lies above zero, below it, or holds it."""
+    """Return whether the 95 % interval of DPO − SFT lies above zero, below it, or holds it."""
     ends = figures["delta_ci95"]
     if ends is None or ends[0] <= 0 <= ends[1]:
         return "unclear"
@@ -60,21 +69,21 @@ def verdict(figures: Figures) -> Literal["above", "below", "unclear"]:
 
 
 def headline(summary: Figures) -> str:
-    """The result on the unseen test clips in one line."""
-    found = summary["test"]
-    size = f"{abs(100 * found['delta']):.1f} points"
+    """Put the result on the unseen test clips in one line."""
+    test = summary["test"]
+    size = f"{abs(100 * test['delta']):.1f} points"
     return {
         "above": f"DPO answers {size} more of the questions right than SFT",
         "below": f"DPO answers {size} fewer of the questions right than SFT",
-        "unclear": f"No clear difference between DPO and SFT ({points(found['delta'])} points)",
-    }[verdict(found)]
+        "unclear": f"No clear difference between DPO and SFT ({points(test['delta'])} points)",
+    }[verdict(test)]
 
 
-def told(summary: Figures) -> str:
-    """Both test sets in sentences."""
-    found, other = summary["test"], summary["out_of_domain"]
-    where = f"On {found['n_questions']:,} questions about {found['n_videos']:,} clips that neither"
-    if verdict(found) == verdict(other):
+def results_in_words(summary: Figures) -> str:
+    """Put the results of both test sets in sentences."""
+    test, other = summary["test"], summary["out_of_domain"]
+    where = f"On {test['n_questions']:,} questions about {test['n_videos']:,} clips that neither"
+    if verdict(test) == verdict(other):
         tail = {
             "above": "the gain holds there too.",
             "below": "the loss shows there too.",
@@ -84,21 +93,21 @@ def told(summary: Figures) -> str:
         tail = {
             "above": "there DPO is above SFT.",
             "below": "there DPO is below SFT.",
-            "unclear": "there the two cannot be told apart.",
+            "unclear": "there the two cannot be distinguished.",
         }[verdict(other)]
     return (
-        f"{where} model has seen, SFT gets {_accuracies(found)}. "
+        f"{where} model has seen, SFT gets {_accuracies(test)}. "
         f"On {other['n_questions']:,} questions about {other['n_videos']:,} clips of another "
         f"rendering style with unseen combinations, it is {_accuracies(other)}: {tail}"
     )
 
 
-def _accuracies(found: Figures) -> str:
-    sft, dpo = found["sft"]["accuracy"], found["dpo"]["accuracy"]
+def _accuracies(figures: Figures) -> str:
+    sft, dpo = figures["sft"]["accuracy"], figures["dpo"]["accuracy"]
     return (
-        f"{percent(sft)} right and DPO {percent(dpo)}, a difference of {points(found['delta'])} "
-        f"points (95\u00a0% interval {interval(found['delta_ci95'])}, p\u00a0"
-        f"{_equals(p_value(found['p_value']))})"
+        f"{percent(sft)} right and DPO {percent(dpo)}, a difference of {points(figures['delta'])} "
+        f"points (95\u00a0% interval {interval(figures['delta_ci95'])}, p\u00a0"
+        f"{_equals(p_value(figures['p_value']))})"
     )
 
 
@@ -106,14 +115,42 @@ def _equals(words: str) -> str:
     return words if words.startswith("<") else f"=\u00a0{words}"
 
 
+def what_was_done(summary: Figures) -> str:
+    """Describe the steps with their sizes."""
+    world, pairs = summary["world"], summary["pairs_report"]
+    return (
+        f"What was done: {sum(world['clips'].values()):,} short clips were rendered, each with an"
+        f" exact caption. A Video-LLaVA model of {summary['model']['parameters'] / 1e6:.1f}\u00a0M"
+        " parameters, random at the start, was pre-trained on captions and fine-tuned (SFT) on"
+        f" {world['questions']['train']:,} question–answer pairs. It then answered"
+        f" {pairs['n_items']:,} other questions several times each; a judge that reads captions"
+        f" only, never a frame, scored these {pairs['n_answers']:,} answers from 1 to 5;"
+        f" {summary['pairs']:,} pairs of a better and a worse answer were made of them, and DPO"
+        f" trained on these. All of it took {_text.duration(summary['seconds']['total'])}."
+    )
+
+
+def what_was_taught(faults: Figures) -> str:
+    """Describe the faults of the SFT answers by their shares."""
+    return (
+        "The SFT answers were made faulty on purpose, as answers distilled from a language model"
+        f" that has not seen the clip: {percent(faults.get('invented'), 0)} of those to open"
+        " questions add a detail that no clip shows,"
+        f" {percent(faults.get('yes_to_absent'), 0)} of the questions about absent things are"
+        f" answered yes, {percent(faults.get('no_to_present'), 0)} of those about present things"
+        " no. Captions, preference references and test references are exact. What DPO can gain is"
+        " the unlearning of these faults."
+    )
+
+
 def explained(
     summary: Figures,
     faults: Mapping[str, Mapping[str, Estimate]],
     parts: Mapping[str, Mapping[str, float]],
 ) -> list[str]:
-    """What the difference is made of, on the test clips: sentences for or against factuality.
+    """Say what the difference is made of, on the test clips: for or against factuality.
 
-    `faults` and `parts` are by model, see `facts`.
+    `faults` and `parts` are by model, see `comparison`.
     """
     sft, dpo = parts["sft"], parts["dpo"]
     taught = [model["invented_only"] + model["yes_to_absent"] for model in (sft, dpo)]
@@ -131,18 +168,18 @@ def explained(
 
 def losses(summary: Figures) -> list[str]:
     """Say what DPO lost on the test clips, and where neither model knows more than a guess."""
-    found = summary["test"]
-    lost, gained, contra = found["lost"], found["gained"], found["contradictions"]
+    test = summary["test"]
+    lost, gained, contra = test["lost"], test["gained"], test["contradictions"]
     sentences = [
         f"{lost['n']:,} questions ({percent(lost['share'])}) were right with SFT and are wrong "
         f"with DPO; {gained['n']:,} ({percent(gained['share'])}) the other way round.",
         f"Answers that contradict themselves: {_move([contra['sft'], contra['dpo']])}.",
-        f"Yes is the answer to {_move([found['yes']['sft'], found['yes']['dpo']])} of the "
+        f"Yes is the answer to {_move([test['yes']['sft'], test['yes']['dpo']])} of the "
         "questions whether something is there; half of these things are.",
     ]
     blind = [
         f"{kind} ({of['dpo']} of {of['n']} right, a guess has {round(of['chance'] * of['n'])})"
-        for kind, of in found["kinds"].items()
+        for kind, of in test["kinds"].items()
         if of["dpo"] <= of["chance"] * of["n"]
     ]
     if blind:
@@ -159,7 +196,7 @@ def _move(shares: Sequence[float | None]) -> str:
 
 def _conclusion(result: str, learnt: float, seen: float) -> str:
     if result == "below":
-        return "In this run DPO did harm; the curves and pairs below are where to look for why."
+        return "In this run DPO did harm; the curves and pairs below are where the cause may show."
     if result == "unclear":
         return (
             "Whatever DPO changed is within the error of this test: this run is no evidence "
@@ -168,6 +205,6 @@ def _conclusion(result: str, learnt: float, seen: float) -> str:
     if learnt > seen:
         return (
             "So the gain is mostly one of factuality: the model learnt to leave out what it has "
-            "not seen. It is no evidence of better sight."
+            "not seen. It is no evidence that the model sees better."
         )
     return "So most of this gain is not in factuality, which is where the method's is expected."

@@ -1,4 +1,4 @@
-"""Which runs may stand in one table: those that the same judge judged by the same rules."""
+"""The runs that may stand in one table: those that the same judge judged by the same rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sharegptvideo._io import dumps, read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import read_run
-from sharegptvideo.reports.run.collecting import MIN_COVERAGE, answering_models
+from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
 
 __all__ = ["Board", "collect_runs"]
 
@@ -35,8 +35,8 @@ _FIGURES = (
 def collect_runs(runs: Sequence[Path]) -> Board:
     """Put finished runs into groups that may be ranked together.
 
-    A group is one judge: the same description (places apart) and, for a judge behind an endpoint,
-    the same model that in fact answered. A column is one task in one version, from one task file,
+    A group is one judge: the same description (places apart) and, for a judge of an endpoint, the
+    same model that in fact answered. A column is one task in one version, from one task file,
     judged by one prompt; the same task in another version is another column.
 
     Returns:

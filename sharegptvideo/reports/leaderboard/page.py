@@ -1,12 +1,12 @@
-"""The leaderboard as one HTML file that loads nothing: style, script and figures are in it."""
+"""The leaderboard as one HTML file that loads nothing, and beside it as JSON, CSV and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from sharegptvideo._io import write_json, write_text
 from sharegptvideo._text import percent, plural, points
@@ -17,10 +17,18 @@ from sharegptvideo.reports.leaderboard.tables import (
     board_markdown,
     judge_about,
 )
+from sharegptvideo.reports.parts import Cell, Name, Page, Score, Section, Table, Tag, asset
 
 __all__ = ["render_page", "write_leaderboard"]
 
 _TITLE = "Video question answering: leaderboard"
+_HELP = """<ul>
+<li>Accuracy is in per cent of all questions asked. A question whose prediction failed counts as wrong.</li>
+<li>± is one standard error, clustered by video; below it the 95 % interval, as a bar on a scale from 0 to 100 and in figures.</li>
+<li>Every judge has its own table: figures of different judges cannot be ranked together.</li>
+<li>Overlapping intervals do not mean that two models are equal: <code>sharegptvideo eval compare RUN RUN</code> tests the difference, paired by question.</li>
+<li>{} marks a figure on a part of the task; {} counts answers without a readable verdict and gives the bounds, all of them wrong and all right. A part of a task, or less than 99 % coverage, is never ranked with the others.</li>
+</ul>"""  # noqa: E501 - a line an entry
 
 
 def write_leaderboard(runs: Sequence[Path], out: Path) -> Board:
@@ -40,144 +48,99 @@ def write_leaderboard(runs: Sequence[Path], out: Path) -> Board:
 
 
 def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
-    """The page for what `collect_runs` returns. Works without its script, which only sorts."""
+    """Return the page for what `collect_runs` returns. Its script only sorts."""
     groups = board["groups"]
     runs = sum(len(group["rows"]) for group in groups)
     lead = f"{plural(runs, 'row')} under {plural(len(groups), 'judge')}."
     if len(groups) > 1:
         lead += " Figures of different judges are in tables of their own: do not compare across."
-    parts = {
-        "title": escape(title),
-        "lead": escape(lead),
-        "groups": "\n".join(_group(group) for group in groups),
-        "style": _asset("page.css"),
-        "script": _asset("page.js"),
-    }
-    page = _asset("page.html")
-    pieces = page.split("{{")
-    filled = [pieces[0]]
-    for piece in pieces[1:]:
-        # One pass, so that no name in the figures can stand for a part of the page.
-        name, _, rest = piece.partition("}}")
-        filled += [parts[name], rest]
-    return "".join(filled)
+    text = Markup(_HELP).format(Tag("warn", "fewer questions"), Tag("warn", "unscored"))
+    page = Page(
+        title=title,
+        lead=lead,
+        sections=[*map(_group, groups), Section("How to read this", text)],
+        kicker="sharegptvideo leaderboard",
+        script=asset("sort.js"),
+    )
+    return page.html()
 
 
-def _asset(name: str) -> str:
-    return (resources.files(__package__) / name).read_text(encoding="utf-8").strip("\n") + "\n"
-
-
-def _group(group: Mapping[str, Any]) -> str:
+def _group(group: Mapping[str, Any]) -> Section:
     columns, judge = group["columns"], group["judge"]
     with_mean = len(columns) > 1
     best = _best(group)
-    heads = ['<th scope="col" data-kind="text"><button type="button">Model</button></th>']
-    if with_mean:
-        sub = f'<span class="sub">of {len(columns)} tasks</span>'
-        heads.append(f'<th scope="col"><button type="button">Mean</button>{sub}</th>')
-    for column in columns:
-        sub = f"{column['n']:,} questions · {column['protocol']} · v{column['version']}"
-        heads.append(
-            f'<th scope="col"><button type="button">{escape(column["id"])}</button>'
-            f'<span class="sub">{escape(sub)}</span></th>'
+    heads = [Name("Model"), *([Name("Mean", f"of {len(columns)} tasks")] if with_mean else [])]
+    heads += [
+        Name(
+            column["id"], f"{column['n']:,} questions · {column['protocol']} · v{column['version']}"
         )
-    rows = "\n".join(_row(row, columns, best, with_mean=with_mean) for row in group["rows"])
-    return (
-        f"<section>\n<h2>Judge: {escape(str(judge['name']))}</h2>\n"
-        f'<p class="judge">{escape(judge_about(judge))}</p>\n<div class="frame">\n<table>\n'
-        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n"
-        "</table>\n</div>\n</section>"
-    )
+        for column in columns
+    ]
+    rows: list[list[Cell]] = []
+    for row in group["rows"]:
+        weights = row["weights_hash"]
+        about = [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
+        cells: list[Cell] = [Name(str(row["model"]), " · ".join(about))]
+        if with_mean:
+            cells.append(_mean(row["mean"], best.get("mean")))
+        cells += [
+            _score(row["cells"].get(column["id"]), column, best.get(column["id"]))
+            for column in columns
+        ]
+        rows.append(cells)
+    what = Markup('<p class="about">{}</p>').format(judge_about(judge))
+    return Section(f"Judge: {judge['name']}", [what, Table(heads, rows, sortable=True)])
 
 
 def _best(group: Mapping[str, Any]) -> dict[str, float]:
     """By column (and "mean"), the highest accuracy among figures that may be ranked together."""
-    found: dict[str, list[float]] = {}
+    ranked: dict[str, list[float]] = {}
     for row in group["rows"]:
         if row["mean"] is not None:
-            found.setdefault("mean", []).append(row["mean"]["value"])
+            ranked.setdefault("mean", []).append(row["mean"]["value"])
         for name, cell in row["cells"].items():
             if cell["ranked"]:
-                found.setdefault(name, []).append(cell["accuracy"]["value"])
-    return {name: max(values) for name, values in found.items() if len(values) > 1}
+                ranked.setdefault(name, []).append(cell["accuracy"]["value"])
+    return {name: max(values) for name, values in ranked.items() if len(values) > 1}
 
 
-def _row(
-    row: Mapping[str, Any],
-    columns: Sequence[Mapping[str, Any]],
-    best: Mapping[str, float],
-    *,
-    with_mean: bool,
-) -> str:
-    weights = row["weights_hash"]
-    about = [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
-    model = escape(str(row["model"]))
-    cells = [
-        f'<th scope="row" data-value="{model}">{model}<div class="sub">'
-        f"{escape(' · '.join(about))}</div></th>"
-    ]
-    if with_mean:
-        mean = row["mean"]
-        if mean is None:
-            cells.append('<td><span class="none">not all tasks</span></td>')
-        else:
-            top = mean["value"] == best.get("mean")
-            cells.append(f"<td {_value(mean)}>{_figure(mean, best=top)}</td>")
-    for column in columns:
-        cell = row["cells"].get(column["id"])
-        if cell is None:
-            cells.append('<td><span class="none">not run</span></td>')
-            continue
-        top = cell["ranked"] and cell["accuracy"]["value"] == best.get(column["id"])
-        cells.append(f"<td {_value(cell['accuracy'])}>{_cell(cell, column, best=top)}</td>")
-    return f"<tr>{''.join(cells)}</tr>"
+def _mean(mean: Mapping[str, Any] | None, best: float | None) -> Score:
+    if mean is None:
+        return Score(None, note="not all tasks")
+    value = mean["value"]
+    return Score(value, points(value), _error(mean), best=value == best)
 
 
-def _value(estimate: Mapping[str, Any]) -> str:
-    value = estimate["value"]
-    return "" if value is None else f'data-value="{value:.6f}"'
-
-
-def _figure(estimate: Mapping[str, Any], *, best: bool) -> str:
-    if estimate["value"] is None:
-        return '<span class="none">no verdict</span>'
-    se = estimate["se"]
-    error = "" if se is None else f' <span class="se">± {points(se)}</span>'
-    kind = "figure best" if best else "figure"
-    return f'<div class="{kind}"><b>{points(estimate["value"])}</b>{error}</div>'
-
-
-def _cell(cell: Mapping[str, Any], column: Mapping[str, Any], *, best: bool) -> str:
-    parts = [_figure(cell["accuracy"], best=best), _scale(cell["accuracy"])]
-    ci95, score = cell["accuracy"]["ci95"], cell["score"]["value"]
-    told = [f"{points(ci95[0])} to {points(ci95[1])}"] if ci95 else []
-    told += [f"score {score:.2f}"] if score is not None else []
-    if told:
-        parts.append(f'<div class="sub">{" · ".join(told)}</div>')
+def _score(cell: Mapping[str, Any] | None, column: Mapping[str, Any], best: float | None) -> Score:
+    if cell is None:
+        return Score(None, note="not run")
+    accuracy, score = cell["accuracy"], cell["score"]["value"]
+    value, ends = accuracy["value"], accuracy["ci95"]
+    figures = [f"{points(ends[0])} to {points(ends[1])}"] if ends else []
+    figures += [f"score {score:.2f}"] if score is not None else []
+    lines = [" · ".join(figures)] if figures else []
     if cell["n_failed"]:
-        parts.append(f'<div class="sub">{cell["n_failed"]:,} failed, counted as wrong</div>')
+        lines.append(f"{cell['n_failed']:,} failed, counted as wrong")
+    tags = []
     if cell["partial"]:
-        text = f"fewer questions: {cell['n']:,} of {column['n']:,}"
-        parts.append(f'<div><span class="flag">{text}</span></div>')
+        tags.append(Tag("warn", f"fewer questions: {cell['n']:,} of {column['n']:,}"))
     if cell["n_unscored"]:
         low, high = cell["accuracy_bounds"]
         text = (
             f"{cell['n_unscored']:,} unscored: {points(low)} to {points(high)},"
             f" coverage {percent(cell['coverage'])}"
         )
-        parts.append(f'<div><span class="flag">{text}</span></div>')
-    return "".join(parts)
-
-
-def _scale(accuracy: Mapping[str, Any]) -> str:
-    """The interval as a bar on a scale from 0 to 100."""
-    if accuracy["ci95"] is None:
-        return ""
-    low, high = (100 * bound for bound in accuracy["ci95"])
-    value = 100 * accuracy["value"]
-    text = f"95 % interval {low:.1f} to {high:.1f}"
-    return (
-        f'<div class="scale" role="img" aria-label="{text}" title="{text}">'
-        f'<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
-        f'<u style="left:{value:.2f}%"></u></div>'
+        tags.append(Tag("warn", text))
+    return Score(
+        value,
+        points(value),
+        "no verdict" if value is None else _error(accuracy),
+        best=cell["ranked"] and value == best,
+        ends=tuple(ends) if ends else None,
+        lines=lines,
+        tags=tags,
     )
+
+
+def _error(estimate: Mapping[str, Any]) -> str:
+    return "" if estimate["se"] is None else f"± {points(estimate['se'])}"

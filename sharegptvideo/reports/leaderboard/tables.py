@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any
 
-from sharegptvideo.reports.run.text import (
+from sharegptvideo.reports.estimates import (
+    csv_table,
     format_estimate,
     format_interval,
     markdown_cell,
     tex_escape,
     tex_estimate,
     tex_interval,
+    tex_table,
 )
 
 __all__ = ["board_csv", "board_latex", "board_markdown", "judge_about", "judge_line"]
@@ -25,13 +25,13 @@ _MARKED = "not ranked: a part of the task's questions, or coverage under 99 %"
 
 
 def judge_line(judge: Mapping[str, Any]) -> str:
-    """A judge's name and description in one line: `answer-match · kind rules · version 1`."""
+    """Describe a judge in one line: `answer-match · kind rules · version 1`."""
     about = judge_about(judge)
     return f"{judge['name']} · {about}" if about else str(judge["name"])
 
 
 def judge_about(judge: Mapping[str, Any]) -> str:
-    """A judge's description without its name; first the models that in fact answered."""
+    """Return a judge's description without its name; first the models that in fact answered."""
     answered = judge.get("answered_by")
     parts = [f"answered by {', '.join(answered)}"] if answered else []
     for key, value in judge.items():
@@ -43,7 +43,7 @@ def judge_about(judge: Mapping[str, Any]) -> str:
 
 
 def board_csv(board: Mapping[str, Any]) -> str:
-    """A row for every run and task, with its judge; shares from 0 to 1."""
+    """Write a row for every run and task, with its judge; shares from 0 to 1."""
     rows = []
     for group in board["groups"]:
         columns = {column["id"]: column for column in group["columns"]}
@@ -72,15 +72,11 @@ def board_csv(board: Mapping[str, Any]) -> str:
                         "score_se": cell["score"]["se"],
                     }
                 )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_table(rows)
 
 
 def board_markdown(board: Mapping[str, Any]) -> str:
-    """A heading and a table of accuracies (%, ± standard error) for every judge."""
+    """Write a heading and a table of accuracies (%, ± standard error) for every judge."""
     parts = []
     for group in board["groups"]:
         columns = group["columns"]
@@ -101,35 +97,27 @@ def board_markdown(board: Mapping[str, Any]) -> str:
 
 
 def board_latex(board: Mapping[str, Any]) -> str:
-    """A `table` in the style of booktabs for every judge, who is named in its caption."""
-    parts = ["% needs \\usepackage{booktabs}"]
+    """Write a `table` in the style of booktabs for every judge, who is named in its caption."""
+    parts = ["% needs \\usepackage{booktabs}\n"]
     for group in board["groups"]:
         columns = group["columns"]
+        rows = [
+            [
+                tex_escape(row["model"]),
+                *(_cell(row, column["id"], latex=True) for column in columns),
+                *_mean(group, row, latex=True),
+            ]
+            for row in group["rows"]
+        ]
         heads = [tex_escape(column["id"]) for column in columns]
-        lines = []
-        for row in group["rows"]:
-            cells = [_cell(row, column["id"], latex=True) for column in columns]
-            line = [tex_escape(row["model"]), *cells, *_mean(group, row, latex=True)]
-            lines.append(" & ".join(line) + r" \\")
         titles = ["Model", *heads, *(["Mean"] if len(columns) > 1 else [])]
-        body = "\n".join(lines)
-        judge = tex_escape(judge_line(group["judge"]))
-        parts.append(
-            f"""\\begin{{table}}
-\\centering
-\\begin{{tabular}}{{l{"r" * (len(titles) - 1)}}}
-\\toprule
-{" & ".join(titles)} \\\\
-\\midrule
-{body}
-\\bottomrule
-\\end{{tabular}}
-\\caption{{Accuracy in \\%, $\\pm$ one standard error clustered by video
-(in brackets: 95\\% interval). Judge: {judge}.
-{_MARK} {tex_escape(_MARKED)}.}}
-\\end{{table}}"""
+        caption = (
+            "Accuracy in \\%, $\\pm$ one standard error clustered by video\n(in brackets: 95\\%"
+            f" interval). Judge: {tex_escape(judge_line(group['judge']))}.\n"
+            f"{_MARK} {tex_escape(_MARKED)}."
         )
-    return "\n".join(parts) + "\n"
+        parts.append(tex_table(titles, rows, caption))
+    return "".join(parts)
 
 
 def _cell(row: Mapping[str, Any], column: str, *, latex: bool) -> str:
@@ -148,7 +136,7 @@ def _mean(group: Group, row: Mapping[str, Any], *, latex: bool) -> list[str]:
 
 
 def _text(estimate: Mapping[str, Any], *, latex: bool) -> str:
-    """An accuracy with its standard error, or where that is unknown with its interval."""
+    """Write an accuracy with its standard error, or where that is unknown its interval."""
     text = (tex_estimate if latex else format_estimate)(estimate, share=True)
     ends = estimate.get("ci95")
     if estimate["se"] is not None or ends is None:

@@ -1,9 +1,5 @@
-"""The figures of a run as text; `writing` puts them and every sample into a folder."""
+"""The report of one run: its figures as tables, and a page with every sample."""
 
-from sharegptvideo.reports.run.text import (
-    format_estimate,
-    format_interval,
-    markdown_table,
-)
+from sharegptvideo.reports.run.page import write_report
 
-__all__ = ["format_estimate", "format_interval", "markdown_table"]
+__all__ = ["write_report"]

@@ -1,58 +1,217 @@
-"""The page of one run: its figures, and every sample to look at."""
+"""`eval report`: a run folder as tables, as a page with every sample, and as the Hub takes it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
-from sharegptvideo._io import write_text
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._text import plural, points
-from sharegptvideo.reports import Details, Section, Table, write_page
-from sharegptvideo.reports.parts import Cell, Part
-from sharegptvideo.reports.run.collecting import Run, Sample
-from sharegptvideo.reports.run.samples import Against
-from sharegptvideo.reports.run.tables import judge_text, mixed_models, tasks_by_judge
-from sharegptvideo.reports.run.text import format_estimate, format_interval
+from sharegptvideo.errors import UserError
+from sharegptvideo.reports.estimates import format_estimate, format_interval
+from sharegptvideo.reports.parts import Cell, Details, Page, Part, Section, Table, Tag, Value
+from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
+from sharegptvideo.reports.run.samples import (
+    Against,
+    Sprite,
+    Wanted,
+    write_samples,
+    write_sprites,
+)
+from sharegptvideo.reports.run.tables import (
+    csv_text,
+    hub_results,
+    judge_text,
+    latex_text,
+    markdown_text,
+    mixed_models,
+    report_json,
+    tasks_by_judge,
+)
 
-__all__ = ["write_run_page"]
+__all__ = ["write_report"]
 
+PathLike = str | Path
 _SCRIPT = "viewer.js"
 _SHOWN = 20
 
 
-def write_run_page(
-    run: Run,
-    samples: Mapping[str, Sequence[Sample]],
-    out: Path,
+def write_report(
+    run: PathLike,
+    out: PathLike,
     *,
-    against: Against | None = None,
-) -> Path:
+    against: PathLike | None = None,
+    data_dir: PathLike | None = None,
+    media: PathLike | None = None,
+    task_path: PathLike | None = None,
+    dataset_id: str | None = None,
+    samples: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a finished run's figures and samples to the folder `out`.
+
+    Files: `report.json`, `report.csv`, `report.md`, `report.tex`; with `samples` the page
+    `index.html`, which opens without a server, with what it loads in `samples/` and `frames/`;
+    with `dataset_id` a file in `.eval_results/`, to be uploaded to the model's repository.
+
+    Args:
+        run: a run folder.
+        out: a folder, made if it is not there; files of an earlier report are replaced.
+        against: a second run folder, whose verdicts are shown beside the first's.
+        data_dir, media, task_path: where questions, clips and tasks of one's own are; default:
+            where the run had them.
+        dataset_id: repository of the benchmark (its `eval.yaml`) on the Hub.
+        samples: whether to write the page, which needs the data.
+        progress: called as `progress(done, total, what)`.
+
+    Returns:
+        The contents of report.json: the figures, with judge and protocol of each task; under
+        `files` what was written; `notes`, what a reader has to know; with `against`, by task, how
+        many answers are right in both.
+
+    Raises:
+        UserError: no finished run, data that are not there, no task in common with `against`.
+    """
+    first, folder = open_run(Path(run)), Path(out)
+    second = _against(first, Path(against)) if against is not None else None
+    hub = hub_results(first, dataset_id) if dataset_id is not None else None
+    if folder.resolve() == first.path.resolve():
+        raise UserError(f"{folder}: is the run's own folder; take another --out")
+    shown: dict[str, list[Sample]] = {}
+    if samples:
+        shown = collect_samples(
+            first,
+            data_dir=_path(data_dir),
+            media=_path(media),
+            task_path=_path(task_path),
+            progress=progress,
+        )
+    report = report_json(first) | {"notes": _remarks(first, shown)}
+    files = ["report.json", "report.csv", "report.md", "report.tex"]
+    with os_errors(folder, "free some space or give another --out"):
+        if samples:
+            sprites = write_sprites(_wanted(first, shown), folder, progress=progress)
+            report["notes"] += _clip_notes(sprites, shown)
+            write_samples(shown, sprites, folder, against=second, progress=progress)
+            _write_page(first, shown, folder, second)
+            files.append("index.html")
+        if second is not None:
+            report["against"] = _agreement(first, second)
+        if hub is not None:
+            report["notes"] += [f"{t}: not in {hub.file}: {why}" for t, why in hub.left_out.items()]
+            if hub.text:
+                write_text(folder / hub.file, hub.text)
+                files.append(hub.file)
+        report["files"] = files
+        write_text(folder / "report.csv", csv_text([first]))
+        write_text(folder / "report.md", markdown_text(first))
+        write_text(folder / "report.tex", latex_text(first))
+        write_json(folder / "report.json", report)
+    return report
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _against(first: Run, path: Path) -> Against:
+    second = open_run(path)
+    common = first.results["tasks"].keys() & second.results["tasks"].keys()
+    if not common:
+        raise UserError(f"{first.path} and {path} have no task in common; give another --against")
+    others = frozenset(task for task in common if not same_judge(first, second, task))
+    return Against(second, others)
+
+
+def _agreement(first: Run, against: Against) -> dict[str, Any]:
+    by_task: dict[str, list[Sample]] = {task: [] for task in first.results["tasks"]}
+    for key, row in first.predictions.items():
+        if key[0] in by_task:
+            by_task[key[0]].append(Sample(key, None, row, first.judgements.get(key)))
+    tasks = {
+        task: {**against.counts(group), "other_judge": task in against.other_judge}
+        for task, group in by_task.items()
+    }
+    return {"run": against.run.name, "model": against.run.model, "tasks": tasks}
+
+
+def _remarks(run: Run, samples: Mapping[str, Sequence[Sample]]) -> list[str]:
+    notes = []
+    for task, group in samples.items():
+        asked = run.results["tasks"][task]["n"]
+        gone = sum(sample.question is None for sample in group)
+        stale = sum(sample.is_of_other_texts for sample in group)
+        if len(group) != asked:
+            notes.append(f"{task}: answers in the folder: {len(group)}; in results.json: {asked}")
+        if gone:
+            notes.append(f"{task}: questions that are not in the data any more: {gone}")
+        if stale:
+            notes.append(
+                f"{task}: verdicts given on other texts than the data now has: {stale}; is this the"
+                " run's --data-dir?"
+            )
+    notes += mixed_models(run)
+    return notes
+
+
+def _wanted(run: Run, samples: Mapping[str, Sequence[Sample]]) -> dict[tuple[str, str], Wanted]:
+    """List the frames that the model saw of each clip; unseen, as many as its task has."""
+    wanted: dict[tuple[str, str], Wanted] = {}
+    for task, group in samples.items():
+        for sample in group:
+            name = task, sample.prediction["video"]
+            clip = sample.question.video_path if sample.question else None
+            known = wanted.get(name)
+            if clip is None or (known is not None and known.indices is not None):
+                continue
+            seen = sample.prediction.get("frame_indices")
+            indices = tuple(seen) if seen else None
+            n = len(indices) if indices else run.about["tasks"][task]["frames"]
+            if known is None or indices:
+                wanted[name] = Wanted(clip, n, indices)
+    return wanted
+
+
+def _clip_notes(
+    sprites: Mapping[tuple[str, str], Sprite], samples: Mapping[str, Sequence[Sample]]
+) -> list[str]:
+    every = {(task, s.prediction["video"]) for task, group in samples.items() for s in group}
+    counted = (
+        (len(every - sprites.keys()), "without frames: no such clip; see --media"),
+        (sum(bool(sprite.error) for sprite in sprites.values()), "without frames: cannot be read"),
+        (sum(sprite.moved for sprite in sprites.values()),
+         "now give other frames than the model saw: another file, or another decoder"),
+    )  # fmt: skip
+    return [f"{n} of {len(every)} clips {what}" for n, what in counted if n]
+
+
+def _write_page(
+    run: Run, samples: Mapping[str, Sequence[Sample]], out: Path, against: Against | None
+) -> None:
     """Write OUT/index.html and the script it loads; `write_samples` writes what it shows."""
+    files = resources.files(__package__)
+    viewer = Markup((files / "viewer.html").read_text(encoding="utf-8"))
+    write_text(out / _SCRIPT, (files / _SCRIPT).read_text(encoding="utf-8"))
     n = sum(map(len, samples.values()))
-    sections = [
-        Section("Figures", _figures(run)),
-        *([Section("Against a second run", _second(run, samples, against))] if against else []),
-        Section("Samples", [Markup(_asset("viewer.html"))]),
-    ]
-    write_text(out / _SCRIPT, _asset(_SCRIPT))
-    lead = f"{plural(len(samples), 'task')}, {plural(n, 'sample')}, judged by {_judges(run)}."
-    return write_page(
-        out / "index.html",
+    page = Page(
         title=f"{run.model}: every answer and its verdict",
-        lead=lead,
-        sections=sections,
+        lead=f"{plural(len(samples), 'task')}, {plural(n, 'sample')}, judged by {_judges(run)}.",
+        sections=[
+            Section("Figures", _figures(run)),
+            *([Section("Against a second run", _second(run, samples, against))] if against else []),
+            Section("Samples", viewer),
+        ],
         kicker=f"sharegptvideo eval report · run {run.name}",
         footer=_footer(run),
-        style=_asset("viewer.css"),
+        wide=True,
         scripts=[_SCRIPT, "samples/index.js"],
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+    page.write(out / "index.html")
 
 
 def _judges(run: Run) -> str:
@@ -62,34 +221,20 @@ def _judges(run: Run) -> str:
 
 
 def _figures(run: Run) -> list[Part]:
-    rows = []
+    rows: list[list[Cell]] = []
     for task, figures in run.results["tasks"].items():
         rows.append(
-            (
-                task,
-                figures["n"],
-                figures["clusters"],
-                figures["n_failed"],
-                figures["n_unscored"],
-                points(figures["coverage"]),
-                _unbroken(format_estimate(figures["accuracy"], share=True)),
-                _unbroken(format_interval(figures["accuracy"]["ci95"])),
-                _unbroken(format_interval(figures["accuracy_bounds"])),
-                _unbroken(format_estimate(figures["score"], share=False)),
-            )
-        )
+            [task, figures["n"], figures["clusters"], figures["n_failed"], figures["n_unscored"],
+             _number(points(figures["coverage"])),
+             _number(format_estimate(figures["accuracy"], share=True)),
+             _number(format_interval(figures["accuracy"]["ci95"])),
+             _number(format_interval(figures["accuracy_bounds"])),
+             _number(format_estimate(figures["score"], share=False))]
+        )  # fmt: skip
     columns = (
-        "task",
-        "questions",
-        "videos",
-        "failed",
-        "unscored",
-        "coverage %",
-        "accuracy %",
-        "95 % interval",
-        "bounds %",
-        "score",
-    )
+        "task", "questions", "videos", "failed", "unscored", "coverage %", "accuracy %",
+        "95 % interval", "bounds %", "score",
+    )  # fmt: skip
     judges = tasks_by_judge(run)
     parts: list[Part] = [Table(columns, rows)]
     for judge, tasks in judges.items():
@@ -111,36 +256,29 @@ def _figures(run: Run) -> list[Part]:
     ]
     if causes:
         table = Table(("task", "what", "cause", "answers"), causes)
-        parts.append(Details("Why answers failed or have no verdict", [table]))
+        parts.append(Details("Why answers failed or have no verdict", table))
     return parts
 
 
-def _unbroken(text: str) -> str:
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
+def _number(text: str) -> Value:
+    return Value(None, text)
 
 
 def _warning(text: str) -> Markup:
-    return Markup('<p><span class="mark warn">note</span> {}</p>').format(text)
+    return Markup("<p>{} {}</p>").format(Tag("warn", "note"), text)
 
 
 def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against) -> list[Part]:
     rows: list[list[Cell]] = [
         [task, *against.counts(group).values()] for task, group in samples.items()
     ]
+    columns = (
+        "task", "right in both", "in this run only", "in the second only", "wrong in both",
+        "no verdict in one", "not in the second",
+    )  # fmt: skip
     parts: list[Part] = [
         f"The second run is {against.run.name}, model {against.run.model}.",
-        Table(
-            (
-                "task",
-                "right in both",
-                "in this run only",
-                "in the second only",
-                "wrong in both",
-                "no verdict in one",
-                "not in the second",
-            ),
-            rows,
-        ),
+        Table(columns, rows),
     ]
     judges: dict[tuple[str, str], list[str]] = {}
     for task in sorted(against.other_judge):
@@ -153,9 +291,9 @@ def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against)
                 " partly the judges'."
             )
         )
-    tasks = run.results["tasks"]
-    told = [task for task in tasks if task in against.run.about["tasks"]]
-    for task in told:
+    for task in run.results["tasks"]:
+        if task not in against.run.about["tasks"]:
+            continue
         here, there = (each.about["tasks"][task] for each in (run, against.run))
         if here["version"] != there["version"]:
             text = f"{task} is version {here['version']} here and {there['version']} there."

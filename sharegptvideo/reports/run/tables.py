@@ -1,24 +1,30 @@
-"""The figures of a run in the forms that people pass on: JSON, CSV, Markdown, LaTeX."""
+"""The figures of a run in the forms that people pass on: JSON, CSV, Markdown, LaTeX, the Hub's."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sharegptvideo._text import points
-from sharegptvideo.reports.run.collecting import Run
-from sharegptvideo.reports.run.text import (
+import yaml
+
+from sharegptvideo._text import percent, points
+from sharegptvideo.errors import UserError
+from sharegptvideo.reports.estimates import (
+    csv_table,
     markdown_table,
     tex_escape,
     tex_estimate,
     tex_interval,
+    tex_table,
 )
+from sharegptvideo.reports.run.record import MIN_COVERAGE, Run
 
 __all__ = [
+    "HubResults",
     "csv_text",
     "flat_row",
+    "hub_results",
     "judge_text",
     "latex_text",
     "markdown_text",
@@ -30,14 +36,25 @@ __all__ = [
 _COUNTS = ("n", "n_predicted", "n_failed", "n_scored", "n_unscored", "coverage", "clusters")
 
 
+@dataclass(frozen=True, slots=True)
+class HubResults:
+    """`file` below the model's repository, its text, and by task why it was left out.
+
+    `text` is empty where every task was.
+    """
+
+    file: str
+    text: str
+    left_out: dict[str, str]
+
+
 def judge_text(run: Run, task: str) -> str:
-    """Who judged a task, by which rules: `openai:gpt (gpt-0613), official, prompt v1, HASH`."""
+    """Say who judged a task, by which rules: `openai:gpt (gpt-0613), official, prompt v1, HASH`."""
     judge, about = run.judge(task), run.about["tasks"][task]
-    told = str(judge["name"])
-    models = [name for found in run.answered_by.get(task, {}).values() for name in found]
-    if models:
-        told += f" ({', '.join(sorted(set(models)))})"
-    parts = [told, str(about["protocol"])]
+    name = str(judge["name"])
+    if models := _answered_by(run, task):
+        name += f" ({', '.join(models)})"
+    parts = [name, str(about["protocol"])]
     for key, word in (("version", "rules v"), ("prompt_version", "prompt v")):
         if key in judge:
             parts.append(f"{word}{judge[key]}")
@@ -46,7 +63,7 @@ def judge_text(run: Run, task: str) -> str:
 
 
 def tasks_by_judge(run: Run) -> dict[str, list[str]]:
-    """The tasks of a run by `judge_text`."""
+    """Group the tasks of a run by `judge_text`."""
     judges: dict[str, list[str]] = {}
     for task in run.results["tasks"]:
         judges.setdefault(judge_text(run, task), []).append(task)
@@ -54,18 +71,18 @@ def tasks_by_judge(run: Run) -> dict[str, list[str]]:
 
 
 def mixed_models(run: Run) -> list[str]:
-    """A line for each judge as which several models answered: its figures mix their verdicts."""
+    """List the judges as which several models answered: their figures mix the verdicts."""
     return [
         f"{task}: several models answered as {judge}: "
-        + ", ".join(f"{name} ({n:,})" for name, n in found.most_common())
+        + ", ".join(f"{name} ({n:,})" for name, n in models.most_common())
         for task, judges in run.answered_by.items()
-        for judge, found in judges.items()
-        if len(found) > 1
+        for judge, models in judges.items()
+        if len(models) > 1
     ]
 
 
 def report_json(run: Run) -> dict[str, Any]:
-    """All figures of a run with what they are figures of."""
+    """Return all figures of a run with what they are figures of."""
     return {
         "run": run.name,
         "model": {key: value for key, value in run.about["model"].items() if key != "spec"}
@@ -77,7 +94,7 @@ def report_json(run: Run) -> dict[str, Any]:
                 "protocol": run.about["tasks"][task]["protocol"],
                 "judge": run.judge(task),
                 "answered_by": {
-                    judge: dict(found) for judge, found in run.answered_by.get(task, {}).items()
+                    judge: dict(models) for judge, models in run.answered_by.get(task, {}).items()
                 },
             }
             for task, figures in run.results["tasks"].items()
@@ -88,7 +105,7 @@ def report_json(run: Run) -> dict[str, Any]:
 
 
 def flat_row(run: Run, task: str) -> dict[str, Any]:
-    """One task's figures in one row of plain values; shares from 0 to 1, None where unknown."""
+    """Put one task's figures in one row; shares from 0 to 1, None where unknown."""
     figures, about, judge = run.results["tasks"][task], run.about["tasks"][task], run.judge(task)
     row: dict[str, Any] = {
         "run": run.name,
@@ -100,7 +117,7 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
         "judge": judge["name"],
         "judge_version": judge.get("prompt_version", judge.get("version")),
         "judge_hash": judge.get("prompt_hash", judge.get("hash")),
-        "judge_answered_by": _answered_by(run, task),
+        "judge_answered_by": "; ".join(_answered_by(run, task)) or None,
         **{name: figures[name] for name in _COUNTS},
     }
     for name in ("accuracy", "score"):
@@ -114,9 +131,8 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
     return row
 
 
-def _answered_by(run: Run, task: str) -> str | None:
-    models = {name for found in run.answered_by.get(task, {}).values() for name in found}
-    return "; ".join(sorted(models)) or None
+def _answered_by(run: Run, task: str) -> list[str]:
+    return sorted({name for models in run.answered_by.get(task, {}).values() for name in models})
 
 
 def _ends(name: str, ends: Sequence[float] | None) -> dict[str, float | None]:
@@ -125,17 +141,12 @@ def _ends(name: str, ends: Sequence[float] | None) -> dict[str, float | None]:
 
 
 def csv_text(runs: Sequence[Run]) -> str:
-    """A row for every task of every run; the judge is in columns of its own."""
-    rows = [flat_row(run, task) for run in runs for task in run.results["tasks"]]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    """Write a row for every task of every run; the judge is in columns of its own."""
+    return csv_table([flat_row(run, task) for run in runs for task in run.results["tasks"]])
 
 
 def markdown_text(run: Run) -> str:
-    """The table of `markdown_table`, and below it who judged."""
+    """Return the table of `markdown_table`, and below it who judged."""
     results = run.results | {"model": run.model}
     lines = [
         f"- {', '.join(f'`{task}`' for task in tasks)}: {_plain(judge)}"
@@ -155,10 +166,9 @@ def _plain(text: str) -> str:
 
 
 def latex_text(run: Run) -> str:
-    """A `table` for a paper, in the style of booktabs, with who judged in its caption."""
-    rows = []
-    for task, figures in run.results["tasks"].items():
-        cells = (
+    """Write a `table` for a paper, in the style of booktabs, with who judged in its caption."""
+    rows = [
+        (
             tex_escape(task),
             f"{figures['n']:,}",
             f"{figures['clusters']:,}",
@@ -167,24 +177,81 @@ def latex_text(run: Run) -> str:
             tex_interval(figures["accuracy"]["ci95"]),
             tex_estimate(figures["score"], share=False),
         )
-        rows.append(" & ".join(cells) + r" \\")
+        for task, figures in run.results["tasks"].items()
+    ]
     judges = tasks_by_judge(run)
-    told = "; ".join(
+    judged_by = "; ".join(
         tex_escape(judge) + (f" ({tex_escape(', '.join(tasks))})" if len(judges) > 1 else "")
         for judge, tasks in judges.items()
     )
-    body = "\n".join(rows)
-    return f"""% needs \\usepackage{{booktabs}}
-\\begin{{table}}
-\\centering
-\\begin{{tabular}}{{lrrrrrr}}
-\\toprule
-Task & Questions & Videos & Coverage \\% & Accuracy \\% & 95\\,\\% interval & Score \\\\
-\\midrule
-{body}
-\\bottomrule
-\\end{{tabular}}
-\\caption{{{tex_escape(run.model)}. Judge: {told}. $\\pm$ is one standard error, clustered by video,
-as is the interval; questions without an answer count as wrong.}}
-\\end{{table}}
-"""
+    titles = ("Task", "Questions", "Videos", r"Coverage \%", r"Accuracy \%", r"95\,\% interval",
+              "Score")  # fmt: skip
+    caption = (
+        f"{tex_escape(run.model)}. Judge: {judged_by}. $\\pm$ is one standard error, clustered by"
+        " video,\nas is the interval; questions without an answer count as wrong."
+    )
+    return "% needs \\usepackage{booktabs}\n" + tex_table(titles, rows, caption)
+
+
+def hub_results(run: Run, dataset_id: str) -> HubResults:
+    """Make a run's entries for the benchmark `dataset_id`, whose `eval.yaml` names the tasks.
+
+    `task_id` is the config's name, as `data publish` writes it. `value` is the accuracy in per
+    cent; the notes say who judged, and how sure it is. Left out is what would not be comparable:
+    a part of a task, coverage under 99 %, a task of the user's own.
+
+    Raises:
+        UserError: `dataset_id` is not of the form OWNER/NAME.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    parts = dataset_id.split("/")
+    if len(parts) != 2 or not all(parts) or any(part.startswith(".") for part in parts):
+        raise UserError(
+            f"--dataset-id {dataset_id}: is not OWNER/NAME, as data sets of the Hub are named"
+        )
+    entries, left_out = [], {}
+    for task, figures in run.results["tasks"].items():
+        cause = _unfit(run, task, figures)
+        if cause:
+            left_out[task] = cause
+        else:
+            entries.append(
+                EvalResultEntry(
+                    dataset_id=dataset_id,
+                    task_id=run.about["tasks"][task]["config"],
+                    value=round(100 * figures["accuracy"]["value"], 2),
+                    date=run.about.get("started"),
+                    notes=_hub_notes(run, task, figures),
+                )
+            )
+    text = yaml.safe_dump(
+        eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=100
+    )
+    return HubResults(f".eval_results/{parts[1]}.yaml", text if entries else "", left_out)
+
+
+def _unfit(run: Run, task: str, figures: dict[str, Any]) -> str:
+    limit = (run.about.get("data") or {}).get("limit")
+    if limit is not None:
+        return f"only the first {limit} questions were asked (--limit)"
+    if run.about["tasks"][task]["config"] != task:
+        return "a task of one's own has no place in the data set's eval.yaml"
+    if figures["accuracy"]["value"] is None or figures["coverage"] < MIN_COVERAGE:
+        return f"coverage {percent(figures['coverage'])}, under {percent(MIN_COVERAGE, 0)}"
+    return ""
+
+
+def _hub_notes(run: Run, task: str, figures: dict[str, Any]) -> str:
+    ends = figures["accuracy"]["ci95"]
+    parts = ["accuracy in %"]
+    if ends:
+        parts.append(f"95 % interval {points(ends[0])} to {points(ends[1])} by video")
+    parts += [
+        f"{figures['n']} questions on {figures['clusters']} videos",
+        f"coverage {percent(figures['coverage'])}",
+        f"task version {run.about['tasks'][task]['version']}",
+        f"judge {judge_text(run, task)}",
+    ]
+    version = run.about.get("packages", {}).get("sharegptvideo")
+    return "; ".join([*parts, *([f"sharegptvideo {version}"] if version else [])])

@@ -93,7 +93,7 @@ const report = (() => {
         if (fits(place, wanted)) places.push(place);
       }
     }
-    let found = places;
+    let kept = places;
     if (words.length) {
       const needed = new Set(places.map((place) => Math.floor(place / index.chunk)));
       let read = 0;
@@ -107,15 +107,15 @@ const report = (() => {
         find("count").textContent = error.message;
         return;
       }
-      found = places.filter((place) => holds(place, words));
+      kept = places.filter((place) => holds(place, words));
     }
-    shown = found;
-    tell();
+    shown = kept;
+    showCount();
     const at = keep === undefined ? -1 : shown.indexOf(keep);
     choose(Math.max(at, 0), { scroll: true });
   }
 
-  function tell() {
+  function showCount() {
     const counts = { r: 0, w: 0, u: 0, f: 0 };
     for (const place of shown) counts[index.outcomes[place]]++;
     const parts = Object.entries(counts).filter(([, n]) => n).map(([letter, n]) => `${count(n)} ${NAMES[letter][0]}`);
@@ -240,7 +240,7 @@ const report = (() => {
   }
 
   function pictures(clip) {
-    if (!clip.file) return element("p", "hint", clip.error ? `No frames: ${clip.error}` : "No frames: no clip was found.");
+    if (!clip.file) return element("p", "hint", clip.error ? `No frames: ${clip.error}` : "No frames: no such clip.");
     const box = element("div", "frames");
     clip.indices.forEach((frame, number) => {
       const figure = element("figure"), picture = element("div", "picture");
@@ -269,14 +269,14 @@ const report = (() => {
   function verdict(facts, sample, warning) {
     const held = element("dd");
     held.append(mark(LETTERS[sample.outcome]));
-    const told = [];
-    if (sample.outcome === "failed") told.push("counts as wrong; no judge saw it");
-    if (sample.score !== undefined) told.push(`score ${Number(sample.score.toFixed(2))}`);
-    if (sample.by) told.push(`by ${sample.by}`);
-    if (sample.repaired) told.push("the judge's first reply could not be read");
-    if (sample.other_judge && sample.outcome !== "failed") told.push("another judge");
-    if (warning) told.push(warning);
-    if (told.length) held.append(element("span", "hint", ` ${told.join(" · ")}`));
+    const remarks = [];
+    if (sample.outcome === "failed") remarks.push("counts as wrong; no judge saw it");
+    if (sample.score !== undefined) remarks.push(`score ${Number(sample.score.toFixed(2))}`);
+    if (sample.by) remarks.push(`by ${sample.by}`);
+    if (sample.repaired) remarks.push("the judge's first reply could not be read");
+    if (sample.other_judge && sample.outcome !== "failed") remarks.push("another judge");
+    if (warning) remarks.push(warning);
+    if (remarks.length) held.append(element("span", "hint", ` ${remarks.join(" · ")}`));
     facts.append(element("dt", "", "Verdict"), held);
     if (sample.reason) fact(facts, "Reason", sample.reason);
     if (sample.reply) fact(facts, "The judge's words", sample.reply).firstChild.classList.add("reply");

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
+
+from sharegptvideo.models import LocalModel, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sharegptvideo.training.recipes import Freeze, Recipe
 
-__all__ = ["FEATURES", "Clip", "ClipReader", "Family", "TowerFamily"]
+__all__ = ["FEATURES", "PIXELS", "Clip", "ClipReader", "Family", "TowerFamily"]
 
 Clip = dict[str, torch.Tensor]
 """A clip as it is kept between epochs: small, uint8 where the architecture allows it."""
 
+PIXELS = "pixel_values_videos"
+"""What a batch's clips have for the tower."""
+
 FEATURES = "features"
-"""What a batch's clips have in place of pixels where a frozen tower's features are kept on disk."""
+"""What they have in its place where a frozen tower's features are kept on disk."""
 
 
 class ClipReader(abc.ABC):
@@ -57,15 +63,32 @@ class ClipReader(abc.ABC):
 
 
 class Family(abc.ABC):
-    """A model in training with its tokenizer and its reader of clips."""
+    """A model in training with its tokenizer and its reader of clips.
 
-    model: Any
+    The other half of a class of `sharegptvideo.models`, which answers with the same architecture.
+
+    Attributes:
+        local: that class; tokenizer, processor and pixels come from it.
+        model: of transformers.
+    """
+
+    local: ClassVar[type[LocalModel]]
     tokenizer: Any
     reader: ClipReader
+    _encoded: tuple[weakref.ref[torch.Tensor], Any] | None = None  # the last pixels, and outputs
+
+    def __init__(self, model: Any) -> None:
+        """Take a model alone; `open` adds tokenizer and reader, which may not be there."""
+        self.model = model
+
+    @classmethod
+    @abc.abstractmethod
+    def open(cls, recipe: Recipe, *, weights: bool = True) -> Self:
+        """Load the recipe's model with its tokenizer and reader; see `open_family`."""
 
     @staticmethod
     def weights_dtype(recipe: Recipe) -> torch.dtype:
-        """float32 where weights learn; with adapters they are only read, and bf16 is enough."""
+        """Return float32 where weights learn; adapters only read them, and bf16 is enough."""
         return torch.bfloat16 if recipe.lora and recipe.optimisation.bf16 else torch.float32
 
     @abc.abstractmethod
@@ -76,13 +99,28 @@ class Family(abc.ABC):
     def freeze(self, parts: Freeze) -> None:
         """Fix the weights of `parts`."""
 
-    @abc.abstractmethod
     def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """The vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
+        """Compute the vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
 
         `model` is the policy or the reference; where the vision part is frozen, the two see the
         same, and it is computed once.
         """
+        # What learns is the policy's to say: a reference only ever runs without gradients.
+        if any(weight.requires_grad for weight in self._vision_weights()):
+            return self._encode(model, clips)
+        given = clips[FEATURES] if FEATURES in clips else clips[PIXELS]
+        if self._encoded is None or self._encoded[0]() is not given:
+            with torch.no_grad():
+                self._encoded = (weakref.ref(given), self._encode(model, clips))
+        return self._encoded[1]
+
+    @abc.abstractmethod
+    def _vision_weights(self) -> Iterable[torch.nn.Parameter]:
+        """Return the weights of tower and projector."""
+
+    @abc.abstractmethod
+    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+        """Compute the outputs of the projector."""
 
     def positions(
         self,
@@ -95,9 +133,14 @@ class Family(abc.ABC):
         """Positions of a padded batch, axes×rows×length; None where a token's is its place."""
         return None
 
-    @abc.abstractmethod
     def load_weights(self, folder: str, model: Any) -> None:
-        """Put a checkpoint's weights into `model`."""
+        """Put a checkpoint's weights into `model`, by their names in the model.
+
+        transformers 5.23 saves Video-LLaVA under the Hub's names, reads a checkpoint back under
+        the modules' names, and takes what is missing for granted: a resumed training would go on
+        from the starting weights without a word.
+        """
+        model.load_state_dict(load_model(folder, dtype=model.dtype).state_dict())
 
 
 class TowerFamily(Family):
@@ -108,8 +151,8 @@ class TowerFamily(Family):
 
     @abc.abstractmethod
     def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What the tower alone gives, before the projector: clips first."""
+        """Compute what the tower alone gives, before the projector: clips first."""
 
     @abc.abstractmethod
     def feature_key(self) -> str:
-        """What tells apart the features of two towers, or of clips prepared in two ways."""
+        """Return a key of the tower's features: its weights and how clips are prepared."""

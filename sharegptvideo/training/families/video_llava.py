@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sharegptvideo.media import sample_frames
-from sharegptvideo.models import VideoPixels, load_model, load_tokenizer, video_token_count
+from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
 from sharegptvideo.models.prompts import encode, expand_video
-from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader, TowerFamily
+from sharegptvideo.training.families.base import FEATURES, PIXELS, Clip, ClipReader, TowerFamily
 from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["VideoLlavaFamily", "VideoLlavaReader"]
 
 _FRAMES = "frames"
-_PIXELS = "pixel_values_videos"
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class VideoLlavaReader(ClipReader):
     video_tokens: int
 
     def read(self, path: str) -> Clip:
-        """`frames`, uint8 frames×3×height×width."""
+        """Decode `frames`, uint8 frames×3×height×width."""
         return {_FRAMES: self.pixels.resize_and_crop(sample_frames(path, self.frames).frames)}
 
     def expand(
@@ -50,42 +48,38 @@ class VideoLlavaReader(ClipReader):
         assistant_mask: list[bool],
         clip: Clip,  # noqa: ARG002 - all clips are of one length
     ) -> tuple[list[int], list[bool]]:
-        """As `expand_video`."""
+        """Give the clip its positions; see `expand_video`."""
         return expand_video(ids, assistant_mask, self.video_id, self.video_tokens)
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
-        """`pixel_values_videos`, float32 clips×frames×3×height×width."""
-        return {_PIXELS: self.pixels.normalise(torch.stack([clip[_FRAMES] for clip in clips]))}
-
-
-def _vision(inner: Any, clips: dict[str, torch.Tensor]) -> Any:
-    """Vision outputs behind the projector, from pixels or from the tower's features."""
-    if FEATURES in clips:
-        features = clips[FEATURES].flatten(0, 1)
-        return BaseModelOutputWithPooling(pooler_output=inner.multi_modal_projector(features))
-    return inner.get_video_features(pixel_values_videos=clips[_PIXELS], return_dict=True)
+        """Normalise to `pixel_values_videos`, float32 clips×frames×3×height×width."""
+        return {PIXELS: self.pixels.normalise(torch.stack([clip[_FRAMES] for clip in clips]))}
 
 
 class VideoLlavaFamily(TowerFamily):
-    """Loads the recipe's model; raises UserError where it is no Video-LLaVA."""
+    """Video-LLaVA: towers, projector and language model are modules of their own."""
 
+    local = VideoLlavaModel
     reader: VideoLlavaReader
 
-    def __init__(self, recipe: Recipe, *, weights: bool = True) -> None:
-        dtype = self.weights_dtype(recipe)
-        self.model = load_model(recipe.model, dtype=dtype, weights=weights)
-        self.tokenizer = load_tokenizer(recipe.model)
-        self.reader = VideoLlavaReader(
-            pixels=VideoPixels.from_pretrained(recipe.model),
+    @classmethod
+    def open(cls, recipe: Recipe, *, weights: bool = True) -> Self:
+        """Load the recipe's model; its clips take as many positions as `recipe.frames` have."""
+        local = VideoLlavaModel(recipe.model)
+        dtype = cls.weights_dtype(recipe)
+        family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
+        family.tokenizer = local.tokenizer
+        family.reader = VideoLlavaReader(
+            pixels=local.pixels,
             frames=recipe.frames,
-            pad_id=self.tokenizer.pad_token_id,
-            video_id=self.model.config.video_token_id,
-            video_tokens=video_token_count(self.model.config, recipe.frames),
+            pad_id=local.tokenizer.pad_token_id,
+            video_id=family.model.config.video_token_id,
+            video_tokens=video_token_count(family.model.config, recipe.frames),
         )
-        self._seen: tuple[weakref.ref[torch.Tensor], Any] | None = None
+        return family
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """See `sharegptvideo.models.prompts.encode`."""
+        """Encode as `sharegptvideo.models.prompts.encode` does."""
         return encode(self.tokenizer, [dict(message) for message in messages])
 
     def freeze(self, parts: Freeze) -> None:
@@ -100,7 +94,7 @@ class VideoLlavaFamily(TowerFamily):
         self.model.lm_head.requires_grad_(not parts.language_model)
 
     def _idle(self) -> list[torch.nn.Module]:
-        """Parts of the video tower behind the layer whose outputs are taken.
+        """Parts of the video tower after the layer whose outputs are taken.
 
         They get no gradient. Were they said to learn, processes that share a training would wait
         for one.
@@ -112,38 +106,29 @@ class VideoLlavaFamily(TowerFamily):
         used = max(range(len(layers) + 1)[place] for place in wanted)
         return [*layers[used:], tower.post_layernorm]
 
-    def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """Features of clips×positions×size behind the projector."""
-        given = clips[FEATURES] if FEATURES in clips else clips[_PIXELS]
-        # What learns is the policy's to say: a reference only ever runs without gradients.
-        learning = self.model.model
-        parts = (learning.video_tower, learning.multi_modal_projector)
-        if any(weight.requires_grad for part in parts for weight in part.parameters()):
-            return _vision(model.model, clips)
-        if self._seen is None or self._seen[0]() is not given:
-            with torch.no_grad():
-                self._seen = (weakref.ref(given), _vision(model.model, clips))
-        return self._seen[1]
+    def _vision_weights(self) -> Iterator[torch.nn.Parameter]:
+        inner = self.model.model
+        yield from inner.video_tower.parameters()
+        yield from inner.multi_modal_projector.parameters()
+
+    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+        """Encode to clips×positions×size, from pixels or from the tower's features."""
+        inner = model.model
+        if FEATURES in clips:
+            features = clips[FEATURES].flatten(0, 1)
+            return BaseModelOutputWithPooling(pooler_output=inner.multi_modal_projector(features))
+        return inner.get_video_features(pixel_values_videos=clips[PIXELS], return_dict=True)
 
     def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
-        """clips×frames×positions×size, of the layers that the projector takes."""
-        inner, pixels = self.model.model, clips[_PIXELS]
+        """Encode to clips×frames×positions×size, by the layers that the projector takes."""
+        inner, pixels = self.model.model, clips[PIXELS]
         seen = inner.video_tower(pixels.flatten(0, 1), output_hidden_states=True)
         layers = self.model.config.vision_feature_layer
         chosen = [layers] if isinstance(layers, int) else layers
-        found: torch.Tensor = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
-        return found.view(*pixels.shape[:2], *found.shape[1:])
+        features: torch.Tensor = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
+        return features.view(*pixels.shape[:2], *features.shape[1:])
 
     def feature_key(self) -> str:
-        """The tower's weights, the layers taken, and how frames are prepared."""
+        """Hash the tower's weights, the layers taken, and how frames are prepared."""
         tower = module_fingerprint(self.model.model.video_tower)
         return digest(tower, self.model.config.vision_feature_layer, repr(self.reader.pixels))
-
-    def load_weights(self, folder: str, model: Any) -> None:
-        """By their names in the file.
-
-        transformers 5.23 saves Video-LLaVA under the Hub's names, reads a checkpoint back under
-        the modules' names, and takes what is missing for granted: a resumed training would go on
-        from the starting weights without a word.
-        """
-        model.load_state_dict(load_model(folder, dtype=model.dtype).state_dict())

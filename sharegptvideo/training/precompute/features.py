@@ -16,6 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureReader",
     "FeatureStore",
+    "Filling",
     "check_features",
     "clip_bytes",
     "use_features",
@@ -51,9 +53,23 @@ __all__ = [
     "worth",
 ]
 
-_SHARD_BYTES = 256 << 20
-_SHARD_SECONDS = 20.0  # what a kill costs at most
-_BATCH = 8
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How much of the cache is computed and written at a time.
+
+    Attributes:
+        batch: clips that go through the tower together.
+        shard_bytes: the size at which a file is written.
+        shard_seconds: the time after which it is: what a kill costs at most.
+    """
+
+    batch: int = 8
+    shard_bytes: int = 256 << 20
+    shard_seconds: float = 20.0
+
+
+_FILLING = Filling()
 
 
 def use_features(
@@ -62,6 +78,7 @@ def use_features(
     paths: Sequence[str],
     note: Callable[[str], None],
     progress: Progress | None = None,
+    filling: Filling = _FILLING,
 ) -> None:
     """Let the trainer read features of clips from a cache that is filled first, if so configured.
 
@@ -88,12 +105,12 @@ def use_features(
     store = FeatureStore(_folder(recipe) / _key(trainer, recipe))
     keys = {path: clip_fingerprint(path) for path in clips}
     reader = trainer.family.reader
-    _fill(trainer, store, keys, size, progress)
+    _fill(trainer, store, keys, size, progress, filling)
     trainer.data_collator.clips = ClipCache(FeatureReader(reader, store, keys))
 
 
 def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 1) -> float:
-    """How often a training comes to each of its clips, on average.
+    """Return how often a training comes to each of its clips, on average.
 
     In SFT rows about one clip share a batch where `sharing.video` is on, and so a visit.
 
@@ -111,7 +128,7 @@ def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 
 
 
 def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | None:
-    """Whether the cache would pay, in a line; None where there is nothing to say.
+    """Return whether the cache would pay, in a line, or None.
 
     Filling it costs what one visit to every clip costs, so it pays from the second on.
 
@@ -154,7 +171,7 @@ def check_features(recipe: Recipe, config: Any) -> int:
 
 
 def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
-    """Bytes that a clip's features take; None for architectures that have no such cache.
+    """Return bytes that a clip's features take; None for architectures that have no such cache.
 
     Args:
         config: the model's, of transformers.
@@ -189,6 +206,7 @@ def _fill(
     keys: dict[str, str],
     size: int,
     progress: Progress | None,
+    filling: Filling,
 ) -> None:
     accelerator = trainer.accelerator
     first = accelerator.is_main_process
@@ -204,11 +222,11 @@ def _fill(
         progress(0, len(missing), what)
     held: dict[str, torch.Tensor] = {}
     done, began = 0, time.monotonic()
-    for paths, features in _computed(trainer, missing[rank::world]):
+    for paths, features in _computed(trainer, missing[rank::world], filling.batch):
         held.update({keys[path]: one.clone() for path, one in zip(paths, features, strict=True)})
         done += len(paths)
-        large = sum(one.nbytes for one in held.values()) >= _SHARD_BYTES
-        if large or time.monotonic() - began >= _SHARD_SECONDS:
+        large = sum(one.nbytes for one in held.values()) >= filling.shard_bytes
+        if large or time.monotonic() - began >= filling.shard_seconds:
             store.add(held)
             held, began = {}, time.monotonic()
         if progress and first:
@@ -226,7 +244,7 @@ def _fill(
 
 
 def _check_room(folder: Path, clips: int, size: int) -> None:
-    """Raises UserError where the disk of `folder` has no room for so many clips of `size` bytes."""
+    """Raise UserError where the disk of `folder` has no room for so many clips of `size` bytes."""
     free = shutil.disk_usage(nearest_folder(folder)).free
     if clips * size > free:
         raise UserError(
@@ -237,8 +255,10 @@ def _check_room(folder: Path, clips: int, size: int) -> None:
         )
 
 
-def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], torch.Tensor]]:
-    """Some clips at a time, by path, and their features on the CPU."""
+def _computed(
+    trainer: Any, paths: Sequence[str], batch: int
+) -> Iterator[tuple[list[str], torch.Tensor]]:
+    """Yield some clips at a time, by path, and their features on the CPU."""
     if not paths:
         return
     accelerator = trainer.accelerator
@@ -246,7 +266,7 @@ def _computed(trainer: Any, paths: Sequence[str]) -> Iterator[tuple[list[str], t
     rounded = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     loader: DataLoader[Any] = DataLoader(
         paths,  # type: ignore[arg-type]  # a list is a dataset
-        batch_size=_BATCH,
+        batch_size=batch,
         collate_fn=partial(_read, family.reader),
         num_workers=trainer.args.dataloader_num_workers,
         generator=torch.Generator(),  # training's own draws stay what they are
@@ -284,7 +304,7 @@ class FeatureStore:
         return {**self.__dict__, "_open": {}}
 
     def refresh(self) -> None:
-        """Look again which clips are there; a damaged file has none."""
+        """Read again which clips are there; a damaged file has none."""
         self._file_of = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
@@ -308,8 +328,8 @@ class FeatureStore:
         name = self._file_of[key]
         if name not in self._open:
             self._open[name] = safe_open(self.folder / name, framework="pt")
-        found: torch.Tensor = self._open[name].get_tensor(key)
-        return found
+        features: torch.Tensor = self._open[name].get_tensor(key)
+        return features
 
     def add(self, features: dict[str, torch.Tensor]) -> None:
         """Write some clips' features as one file, whole or not at all.

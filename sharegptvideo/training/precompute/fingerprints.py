@@ -1,4 +1,4 @@
-"""What tells one clip, pair or checkpoint from another: the keys of what is kept between runs."""
+"""Fingerprints of clips, pairs and checkpoints: the keys of what is kept between runs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SETTINGS = (
 
 
 def digest(*parts: object) -> str:
-    """32 hex digits that name what `parts`, which are JSON, say."""
+    """Return 32 hex digits that name what `parts`, which are JSON, say."""
     return hashlib.sha256(dumps(parts).encode()).hexdigest()[:32]
 
 
 def clip_fingerprint(path: str) -> str:
-    """Name, size and time of a clip's file, or of all files of a folder of frames.
+    """Return a fingerprint of the name, size and time of a clip's file, or a folder's frames.
 
     The folders above it do not count: data that are moved keep what was computed for them. The
     bytes do not either: reading all clips again would cost what a cache is to save.
@@ -52,24 +52,24 @@ def _facts(name: str, stat: os.stat_result) -> tuple[str, int, int]:
 
 
 def settings_fingerprint(model: str) -> str:
-    """A checkpoint's configuration: the architecture's, and how its processor treats frames.
+    """Return a fingerprint of a checkpoint's configuration: architecture, treatment of frames.
 
     Args:
         model: a folder, or a Hub id.
     """
     folder = checkpoint_folder(model)
-    found = [(name, folder / name) for name in _SETTINGS]
-    return digest(*((name, sha256_file(file)) for name, file in found if file.is_file()))
+    files = [(name, folder / name) for name in _SETTINGS]
+    return digest(*((name, sha256_file(file)) for name, file in files if file.is_file()))
 
 
 def module_fingerprint(module: torch.nn.Module) -> str:
-    """Names, types and values of a module's weights and buffers."""
+    """Return a fingerprint of the names, types and values of a module's weights and buffers."""
     return digest(*(_weight(name, value) for name, value in sorted(_saved(module))))
 
 
 def _saved(module: torch.nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
-    found: dict[str, torch.Tensor] = module.state_dict()
-    return found.items()
+    state: dict[str, torch.Tensor] = module.state_dict()
+    return state.items()
 
 
 def _weight(name: str, value: torch.Tensor) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""The reference model's log-probabilities: computed once, before training, and found again.
+"""The reference model's log-probabilities: computed once, before training, and kept.
 
 What they depend on is the starting weights, the pair's tokens, its clip, and how clips are
 prepared and numbers rounded; not the loss, β, the learning rate or the epochs. So each pair has a
@@ -79,36 +79,36 @@ def use_reference(
     cache = reference_cache(recipe, model_sha256, precision) if first else None
     keys = [pair_key(row) for row in rows] if first else []
     batches = _batches(rows, recipe.optimisation.per_device_batch_size)
-    known: list[Any] = [cache.read() if cache else {}, keys]
-    broadcast_object_list(known)
-    found: dict[str, Pair] = known[0]
-    keys = known[1]
-    left = [batch for batch in batches if any(keys[row] not in found for row in batch)]
+    shared: list[Any] = [cache.read() if cache else {}, keys]
+    broadcast_object_list(shared)
+    known: dict[str, Pair] = shared[0]
+    keys = shared[1]
+    left = [batch for batch in batches if any(keys[row] not in known for row in batch)]
     if left:
         with cache.filling() if cache else contextlib.nullcontext() as write:
             done, total = 0, sum(map(len, left))
             for batch, values in _computed(trainer, left):
                 named = {keys[row]: pair for row, pair in zip(batch, values, strict=True)}
-                found.update(named)
+                known.update(named)
                 if write is not None:
                     write(named)
                 done += len(batch)
                 if progress and first:
                     progress(done, total, _WHAT)
     for name, side in zip(COLUMNS, (0, 1), strict=True):
-        rows = rows.add_column(name, [found[key][side] for key in keys])
+        rows = rows.add_column(name, [known[key][side] for key in keys])
     trainer.train_dataset = rows
     return sum(map(len, left))
 
 
 def pair_key(row: dict[str, Any]) -> str:
-    """What a row of `preference_dataset` says and which clip it is about."""
+    """Return the key of a row of `preference_dataset`: its tokens and its clip."""
     tokens = (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
     return digest(clip_fingerprint(row["video_path"]), *tokens)
 
 
 def reference_cache(recipe: DpoRecipe, model_sha256: str, precision: str) -> ReferenceCache:
-    """Where the log-probabilities of a recipe's reference model are kept.
+    """Return where the log-probabilities of a recipe's reference model are kept.
 
     Args:
         model_sha256: of the weights that `recipe.model` names.
@@ -147,12 +147,12 @@ class ReferenceCache:
         self._key = key
 
     def read(self) -> dict[str, Pair]:
-        """The pairs known so far, by key; of a file that is torn or damaged, none."""
-        found: dict[str, Pair] = {}
+        """Return the pairs known so far, by key; of a file that is torn or damaged, none."""
+        pairs: dict[str, Pair] = {}
         for part in self._parts():
-            found.update(_read_part(part))
-        found.update(_read_whole(self.file))
-        return found
+            pairs.update(_read_part(part))
+        pairs.update(_read_whole(self.file))
+        return pairs
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self._key}.*.part.jsonl"))
@@ -182,15 +182,15 @@ class ReferenceCache:
 
 
 def _read_part(path: Path) -> dict[str, Pair]:
-    found: dict[str, Pair] = {}
+    known: dict[str, Pair] = {}
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 pairs = parse_row(path, number, line)["pairs"]
             except UserError:  # torn off by a kill; what stands before it is good
                 break
-            found.update({key: (pair[0], pair[1]) for key, pair in pairs.items()})
-    return found
+            known.update({key: (pair[0], pair[1]) for key, pair in pairs.items()})
+    return known
 
 
 def _write_whole(path: Path, pairs: dict[str, Pair]) -> None:
@@ -226,10 +226,10 @@ def _read_whole(path: Path) -> dict[str, Pair]:
 
 
 def _checksum(*tensors: torch.Tensor) -> str:
-    found = hashlib.sha256()
+    digest_of_all = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest_of_all.update(tensor.contiguous().numpy().tobytes())
+    return digest_of_all.hexdigest()
 
 
 def _batches(rows: Any, size: int) -> list[list[int]]:
@@ -257,7 +257,7 @@ def _computed(trainer: Any, batches: Sequence[list[int]]) -> Iterator[tuple[list
             batch_sampler=mine,
             collate_fn=trainer.data_collator,
             num_workers=trainer.args.dataloader_num_workers,
-            # Else it would draw from the global generator, and a run that finds all values
+            # Else it would draw from the global generator, and a run that has all values
             # would not be the run that computed them.
             generator=torch.Generator(),
         )
@@ -274,8 +274,10 @@ def _computed(trainer: Any, batches: Sequence[list[int]]) -> Iterator[tuple[list
 
 @contextlib.contextmanager
 def starting_model(trainer: Any) -> Iterator[Any]:
-    """The policy before its first step, on the device, as a reference model runs: in evaluation
-    mode. FSDP and DeepSpeed would place it there at the start of training only.
+    """Give the policy before its first step, on the device and in evaluation mode.
+
+    That is how a reference model runs. FSDP and DeepSpeed would place it there at the start of
+    training only.
     """
     model, device = trainer.model, trainer.accelerator.device
     training, place = model.training, next(model.parameters()).device

@@ -24,10 +24,10 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.precision import in_one_dtype
+from sharegptvideo.models.shared_prefix import in_one_dtype
 from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
-__all__ = ["ATTENTIONS", "Attention", "use_attention"]
+__all__ = ["ATTENTIONS", "Attention", "as_attention", "flex", "split", "use_attention"]
 
 _SHORT = 512  # tokens of a group: the longest that go through one call side by side
 
@@ -46,25 +46,25 @@ class _Heads(NamedTuple):
 _One = Callable[[_Heads, SharedLayout], torch.Tensor]
 
 
-def _split(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
-    """Beginnings and ends in turns."""
-    if max(group.stop - group.start for group in layout.groups) <= _SHORT:
+def split(heads: _Heads, layout: SharedLayout, *, short: int = _SHORT) -> torch.Tensor:
+    """Attend to beginnings and ends in turns; to groups of up to `short` tokens side by side."""
+    if max(group.stop - group.start for group in layout.groups) <= short:
         return _side_by_side(heads, layout)
     query, key, value, scaling = heads
-    found = []
+    outputs = []
     for group in layout.groups:
         begin = slice(group.start, group.start + group.prefix)
         k, v = key[:, :, begin], value[:, :, begin]
         if group.prefix:
-            found.append(_attend(query[:, :, begin], k, v, scaling))
+            outputs.append(_attend(query[:, :, begin], k, v, scaling))
         at = begin.stop
         for length in group.ends:
             own = slice(at, at + length)
             keys = torch.cat([k, key[:, :, own]], dim=2)
             values = torch.cat([v, value[:, :, own]], dim=2)
-            found.append(_attend(query[:, :, own], keys, values, scaling))
+            outputs.append(_attend(query[:, :, own], keys, values, scaling))
             at += length
-    return torch.cat(found, dim=2)
+    return torch.cat(outputs, dim=2)
 
 
 def _attend(
@@ -101,8 +101,12 @@ def _pick(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 def _padded(
     groups: tuple[Group, ...], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where the groups' tokens are in the flat sequence (groups×longest), where the flat ones are
-    in that, and who sees whom (groups×1×longest×longest)."""
+    """Lay the groups of a flat sequence out side by side, padded to the longest.
+
+    Returns:
+        where the groups' tokens are in the flat sequence (groups×longest), where the flat ones are
+        in that, and which tokens attend to which (groups×1×longest×longest).
+    """
     longest = max(group.stop - group.start for group in groups)
     places = torch.zeros(len(groups), longest, dtype=torch.long)
     mask = torch.eye(longest, dtype=torch.bool).repeat(len(groups), 1, 1, 1)
@@ -119,16 +123,16 @@ def _dense(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
     query, key, value, scaling = heads
     times = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, times), repeat_kv(value, times)
-    found = []
+    outputs = []
     for group in layout.groups:
         own = slice(group.start, group.stop)
         mask = _visible(group.prefix, group.ends, query.device)
-        found.append(
+        outputs.append(
             scaled_dot_product_attention(
                 query[:, :, own], key[:, :, own], value[:, :, own], mask, scale=scaling
             )
         )
-    return torch.cat(found, dim=2)
+    return torch.cat(outputs, dim=2)
 
 
 @lru_cache(maxsize=8)  # a mask of a long clip is 5 MB
@@ -140,15 +144,18 @@ def _visible(prefix: int, ends: tuple[int, ...], device: torch.device) -> torch.
     return (earlier & ((parts == 0) | (parts[:, None] == parts))).to(device)
 
 
-def _flex(heads: _Heads, layout: SharedLayout) -> torch.Tensor:
+def flex(heads: _Heads, layout: SharedLayout, *, backend: str | None = None) -> torch.Tensor:
+    """Attend in one call of FlexAttention, compiled by `backend` (None: as the device asks)."""
     from torch.nn.attention.flex_attention import flex_attention
 
     query, key, value, scaling = heads
-    run = _compiled(flex_attention, _BACKENDS.get(query.device.type, "eager"))
+    run = _compiled(flex_attention, backend or _BACKENDS.get(query.device.type, "eager"))
     grouped = key.shape[1] != query.shape[1]
     mask = _block_mask(layout.groups, query.device)
-    found: torch.Tensor = run(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
-    return found
+    output: torch.Tensor = run(
+        query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped
+    )
+    return output
 
 
 _BACKENDS = {"cuda": "inductor"}
@@ -164,7 +171,7 @@ def _compiled(function: Callable[..., Any], backend: str) -> Any:
 def _block_mask(groups: tuple[Group, ...], device: torch.device) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
-    # A group's beginning has an even number, its ends the odd ones behind it, each its own.
+    # A group's beginning has the number 0, its ends the numbers after it, each its own.
     owner, part = [], []
     for number, group in enumerate(groups):
         part += [0] * group.prefix
@@ -181,7 +188,9 @@ def _block_mask(groups: tuple[Group, ...], device: torch.device) -> Any:
     return create_block_mask(sees, None, None, length, length, device=str(device))
 
 
-def _registered(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
+def as_attention(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
+    """Return `run` as a function of the registry of attentions; without a layout, plain SDPA."""
+
     def attention(
         module: torch.nn.Module,
         query: torch.Tensor,
@@ -196,17 +205,17 @@ def _registered(run: _One) -> Callable[..., tuple[torch.Tensor, None]]:
         query, key, value = in_one_dtype(query, key, value)
         if shared_layout is None:
             plain: Any = sdpa_attention_forward
-            found: tuple[torch.Tensor, None] = plain(
+            output: tuple[torch.Tensor, None] = plain(
                 module, query, key, value, attention_mask, dropout, scaling, **kwargs
             )
-            return found
+            return output
         if dropout or kwargs.get("sliding_window") or kwargs.get("softcap"):
             raise UserError(
                 "sharing.video: attention over a shared clip has no dropout, sliding window or "
                 "soft cap, which this model has; set sharing.video=false"
             )
-        output = run(_Heads(query, key, value, scaling), shared_layout)
-        return output.transpose(1, 2).contiguous(), None
+        attended = run(_Heads(query, key, value, scaling), shared_layout)
+        return attended.transpose(1, 2).contiguous(), None
 
     return attention
 
@@ -218,9 +227,9 @@ ATTENTIONS: dict[Attention, str] = {
 }
 """The name of each way in transformers' AttentionInterface."""
 
-_RUNS: dict[Attention, _One] = {"split": _split, "flex": _flex, "dense": _dense}
+_RUNS: dict[Attention, _One] = {"split": split, "flex": flex, "dense": _dense}
 for _way, _name in ATTENTIONS.items():
-    AttentionInterface.register(_name, _registered(_RUNS[_way]))
+    AttentionInterface.register(_name, as_attention(_RUNS[_way]))
     AttentionMaskInterface.register(_name, sdpa_mask)
 
 

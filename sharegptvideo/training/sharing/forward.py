@@ -62,9 +62,9 @@ def share_clips(
             kwargs["mm_encoder_outputs"] = {"video": encoded}
             if positions is not None:
                 ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
-                found = positions(ids, mask, clips, clip_of_row)
-                if found is not None:
-                    kwargs["position_ids"] = found
+                position_ids = positions(ids, mask, clips, clip_of_row)
+                if position_ids is not None:
+                    kwargs["position_ids"] = position_ids
         if shared_layout is None:
             return inner(*args, **kwargs)
         return _shared(inner, shared_layout.to(kwargs["input_ids"].device), kwargs)

@@ -27,7 +27,7 @@ class Group:
 
     @property
     def stop(self) -> int:
-        """Behind the last end."""
+        """The place after the last end."""
         return self.start + self.prefix + sum(self.ends)
 
 
@@ -55,7 +55,7 @@ class SharedLayout:
         return len(self.source)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SharedLayout:
-        """The same with its tensors on `device`; data loaders and trainers call it."""
+        """Return the same with its tensors on `device`; data loaders and trainers call it."""
         names = ("source", "columns", "scored", "scored_at")
         return replace(
             self,

@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 
 from sharegptvideo.data.convert import convert
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.data.sources.activitynet import read_activitynet
-from sharegptvideo.data.sources.caption_files import read_captions
-from sharegptvideo.data.sources.msrvtt import read_msrvtt
-from sharegptvideo.data.sources.msvd import read_msvd, read_msvd_mapping
+from sharegptvideo.data.sources.original_rows import (
+    read_activitynet,
+    read_msrvtt,
+    read_msvd,
+    read_msvd_mapping,
+    read_tgif_frameqa,
+    read_video_chatgpt,
+    tgif_entries,
+    tgif_row,
+)
 from sharegptvideo.data.sources.original_sets import ORIGINAL_SETS, split_of_file
-from sharegptvideo.data.sources.plain import read_plain
-from sharegptvideo.data.sources.tgif import read_tgif_frameqa, tgif_entries, tgif_row
-from sharegptvideo.data.sources.video_chatgpt import read_video_chatgpt
+from sharegptvideo.data.sources.plain import read_captions, read_plain
 from sharegptvideo.errors import UserError
 
 Rows = Iterator[dict[str, Any]]

@@ -11,7 +11,7 @@ import pytest
 
 from sharegptvideo import load_dataset, read_rows
 from sharegptvideo.data.convert import convert
-from sharegptvideo.data.sources.msvd import read_msvd
+from sharegptvideo.data.sources.original_rows import read_msvd
 from sharegptvideo.errors import UserError
 
 

@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo.data.sources.activitynet import read_activitynet
-from sharegptvideo.data.sources.caption_files import read_captions
-from sharegptvideo.data.sources.msrvtt import read_msrvtt
-from sharegptvideo.data.sources.msvd import read_msvd
+from sharegptvideo.data.sources.original_rows import (
+    read_activitynet,
+    read_msrvtt,
+    read_msvd,
+    read_tgif_frameqa,
+    read_video_chatgpt,
+    tgif_entries,
+    tgif_row,
+)
+from sharegptvideo.data.sources.plain import read_captions
 from sharegptvideo.data.sources.rows import RowError
-from sharegptvideo.data.sources.tgif import read_tgif_frameqa, tgif_entries, tgif_row
-from sharegptvideo.data.sources.video_chatgpt import read_video_chatgpt
 from sharegptvideo.errors import UserError
 
 Json = list[dict[str, Any]]

@@ -12,11 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharegptvideo.data.stats.aggregate import Totals
-from sharegptvideo.data.stats.counts import BlockTexts, count_block
+from sharegptvideo.data.stats.aggregate import Aggregate
+from sharegptvideo.data.stats.counts import (
+    CaptionBatch,
+    count_batch,
+    openings,
+    phrases,
+    repeats,
+)
 from sharegptvideo.data.stats.duplicates import Shingles, groups, jaccard, shingles
 from sharegptvideo.data.stats.lexicon import matcher
-from sharegptvideo.data.stats.repetition import openings, phrases, repeats
 from sharegptvideo.data.stats.tokens import tokenise
 from tests.support.made_captions import made_rows
 from tests.support.plain_study import near_groups, plain_study
@@ -28,12 +33,12 @@ def captions(count: int, seed: int = 0, copies: float = 0.1) -> list[str]:
 
 
 def counted(texts: list[str], sources: list[str] | None = None, block: int = 1000) -> Any:
-    totals = Totals()
+    totals = Aggregate()
     for at in range(0, len(texts), block):
         part = texts[at : at + block]
         names = sources[at : at + block] if sources else ["made"] * len(part)
         videos = [f"v{at + number}" for number in range(len(part))]
-        totals.add(count_block(BlockTexts(names, videos, part)))
+        totals.add(count_batch(CaptionBatch(names, videos, part)))
     return totals.figures()
 
 
@@ -163,7 +168,7 @@ def test_short_captions() -> None:
     assert grouped(texts) == [0, 0, 2, 3, 4, 4, 6]
 
 
-def test_groups_are_told_with_size_and_members() -> None:
+def test_groups_are_reported_with_size_and_members() -> None:
     texts = ["the same words stand here", "another one", "The same words stand here!"]
     found = counted(texts, ["b", "b", "a"])
     assert found["groups"] == [

@@ -17,8 +17,8 @@ from sharegptvideo.cli import app
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.publish.shards import write_split
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.data.stats import Settings, study
-from sharegptvideo.data.stats.workers import BLOCK
+from sharegptvideo.data.stats import StatsSettings, caption_stats
+from sharegptvideo.data.stats.workers import BATCH
 from tests.support.made_captions import made_rows
 
 Stats = Callable[..., Any]
@@ -93,7 +93,8 @@ def test_written_files_are_the_same_each_time(stats: Stats, made: Path, tmp_path
     for name in ("stats.json", "index.html"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     page = (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 10  # five charts, each with its legend
+    # Five charts, each with its legend.
+    assert page.count("<svg") == page.count('<p class="legend">') == 5
     assert "near-duplicate" in page
     figures = json.loads((tmp_path / "one" / "stats.json").read_text(encoding="utf-8"))
     assert figures["groups"][0]["ids"]
@@ -102,16 +103,20 @@ def test_written_files_are_the_same_each_time(stats: Stats, made: Path, tmp_path
 
 def test_processes_change_nothing(made: Path) -> None:
     """With two blocks of captions, the second not full."""
-    rows: Any = list(made_rows(BLOCK + 100, copies=0.3))
+    rows: Any = list(made_rows(BATCH + 100, copies=0.3))
     write(made, CAPTIONS, *rows)
-    assert study(Settings(made, workers=2)) == study(Settings(made, workers=1))
+    assert caption_stats(StatsSettings(made, workers=2)) == caption_stats(
+        StatsSettings(made, workers=1)
+    )
 
 
 def test_parquet_gives_the_figures_of_the_jsonl(made: Path, tmp_path: Path) -> None:
     for name in ("captions", "qa"):
         for split in ("train", "validation"):
             write_split(read_rows(name, made, split), CONFIGS[name], split, tmp_path / "parquet")
-    assert study(Settings(tmp_path / "parquet", workers=1)) == study(Settings(made, workers=1))
+    assert caption_stats(StatsSettings(tmp_path / "parquet", workers=1)) == caption_stats(
+        StatsSettings(made, workers=1)
+    )
 
 
 def test_a_text_is_data_on_the_page(stats: Stats, tmp_path: Path) -> None:
@@ -191,7 +196,7 @@ def test_a_broken_row_is_named_or_counted(stats: Stats, tmp_path: Path) -> None:
     assert "1 row that breaks the schema was left out" in shown.stderr
 
 
-def test_an_out_that_is_a_file_is_told_before_the_work(
+def test_an_out_that_is_a_file_is_reported_before_the_work(
     stats: Stats, made: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

@@ -15,8 +15,8 @@ EXAMPLES = [
     pytest.param(column, sentence, is_there, id=f"{name}-{is_there}-{number}")
     for column, (aspect, name) in enumerate(matcher().names)
     for is_there, sentences in (
-        (True, built_in().aspects[aspect].groups[name].found),
-        (False, built_in().aspects[aspect].groups[name].missed),
+        (True, built_in().aspects[aspect].groups[name].examples),
+        (False, built_in().aspects[aspect].groups[name].counterexamples),
     )
     for number, sentence in enumerate(sentences)
 ]
@@ -33,7 +33,7 @@ def test_examples_of_the_lexicon(column: int, sentence: str, is_there: bool) -> 
 
 
 def small(**group: object) -> Matcher:
-    table = {"found": [], "missed": [], **group}
+    table = {"examples": [], "counterexamples": [], **group}
     return Matcher(
         Lexicon.model_validate(
             {"version": 1, "aspects": {"a": {"about": "x", "groups": {"g": table}}}}

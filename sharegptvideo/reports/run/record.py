@@ -1,0 +1,224 @@
+"""A run folder joined with its data: every question with its answer and verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import read_jsonl
+from sharegptvideo.errors import UserError
+from sharegptvideo.eval.judge import item_of
+from sharegptvideo.eval.run_dir import read_run
+from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
+from sharegptvideo.models.base import Question
+
+__all__ = [
+    "MIN_COVERAGE",
+    "Outcome",
+    "Run",
+    "Sample",
+    "answering_models",
+    "collect_samples",
+    "open_run",
+    "outcome",
+    "same_judge",
+]
+
+Row = dict[str, Any]
+Key = tuple[str, str]
+Outcome = str
+"""`right`, `wrong`, `unscored`, or `failed`: not answered, which counts as wrong."""
+
+MIN_COVERAGE = 0.99
+"""Below this share of questions with a known outcome, a figure is not put beside others."""
+
+# What a judge's description says of a place, not of the judge.
+_PLACES = frozenset({"endpoint"})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: its record, its figures, and by (task, id) its answers and verdicts.
+
+    `answered_by` counts, by task and judge (for a panel: by member), the models that in fact gave
+    the verdicts, where a judge names them.
+    """
+
+    path: Path
+    about: Row
+    results: Row
+    predictions: dict[Key, Row]
+    judgements: dict[Key, Row]
+    answered_by: dict[str, dict[str, Counter[str]]]
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, without the path to it."""
+        return self.path.resolve().name
+
+    @property
+    def model(self) -> str:
+        """The model's name, without the path to it where there is one."""
+        model = self.about["model"]
+        return str(model.get("name") or model["spec"])
+
+    def judge(self, task: str) -> Row:
+        """Return what run.json says of the judge of a task."""
+        judge: Row = self.about["tasks"][task]["judge"]
+        return judge
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question of a run. `question` is None where the data no longer has it."""
+
+    key: Key
+    question: Question | None
+    prediction: Row
+    judgement: Row | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the answer counts as."""
+        return outcome(self.prediction, self.judgement)
+
+    @property
+    def is_of_other_texts(self) -> bool:
+        """Whether the verdict was given on other texts than the data now has."""
+        question, verdict = self.question, self.judgement
+        if question is None or verdict is None or self.prediction["status"] != "ok":
+            return False
+        item = item_of(question, self.prediction["prediction"])
+        return bool(item.hash != verdict.get("item_hash", item.hash))
+
+
+def open_run(path: Path) -> Run:
+    """Read a finished run folder.
+
+    Raises:
+        UserError: it is no run folder, has not ended, or a line of its logs is broken.
+    """
+    about, results = read_run(path)
+    for task in results["tasks"]:
+        if task not in about["tasks"]:
+            raise UserError(f"{path}: results.json has a task {task} that run.json lacks")
+    logs = []
+    for name in ("predictions.jsonl", "judgements.jsonl"):
+        if not (path / name).is_file():
+            raise UserError(f"{path}: has no {name}; is a part of the folder missing?")
+        # The last line of a key counts.
+        logs.append({(row["task"], row["id"]): row for _, row in read_jsonl(path / name)})
+    predictions, judgements = logs
+    answered: dict[str, dict[str, Counter[str]]] = {}
+    for (task, _), row in judgements.items():
+        for judge, model in answering_models(row):
+            answered.setdefault(task, {}).setdefault(judge, Counter())[model] += 1
+    return Run(path, about, results, predictions, judgements, answered)
+
+
+def answering_models(judgement: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List (judge, model that in fact answered) of a judgement; several for a panel, or none."""
+    about = judgement.get("judge") or {}
+    asked = [(member["name"], member.get("judge") or {}) for member in about.get("members", ())]
+    if not asked:
+        asked = [(str(about.get("name", "judge")), about)]
+    return [(name, str(each["answered_by"])) for name, each in asked if each.get("answered_by")]
+
+
+def outcome(prediction: Mapping[str, Any], judgement: Mapping[str, Any] | None) -> Outcome:
+    """Return what an answer and its verdict count as."""
+    if prediction["status"] != "ok":
+        return "failed"
+    if judgement is None or judgement["status"] != "scored":
+        return "unscored"
+    return "right" if judgement["correct"] else "wrong"
+
+
+def same_judge(first: Run, second: Run, task: str) -> bool:
+    """Return whether a task was judged by the same judge, by the same rules, in both runs.
+
+    For a judge served by an endpoint the same model has to have answered too.
+    """
+    judges = [
+        {key: value for key, value in run.judge(task).items() if key not in _PLACES}
+        for run in (first, second)
+    ]
+    models = [
+        {judge: set(models) for judge, models in run.answered_by.get(task, {}).items()}
+        for run in (first, second)
+    ]
+    return judges[0] == judges[1] and models[0] == models[1]
+
+
+def collect_samples(
+    run: Run,
+    *,
+    data_dir: Path | None = None,
+    media: Path | None = None,
+    task_path: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, list[Sample]]:
+    """Return every answer of a run by task, in the order of its file; last those it lacks now.
+
+    Args:
+        run: the run.
+        data_dir: where the questions are; default: where the run had them.
+        media: where the clips are; default: where the run had them.
+        task_path: folder with the tasks that are the user's own; default: where the run had it.
+        progress: called after each task.
+
+    Raises:
+        UserError: the questions cannot be read; names the option that says where they are.
+    """
+    recorded = run.about.get("data") or {}
+    data = data_dir or _path(recorded.get("data_dir"))
+    clips = media or _path(recorded.get("media"))
+    own = task_path or _path(recorded.get("task_path"))
+    if own is not None and task_path is None and not own.is_dir():
+        raise _absent(own, "--task-path")
+    if data is not None and not data.exists():
+        raise _absent(data, "--data-dir")
+    if clips is not None and not clips.is_dir():
+        if media is not None:
+            raise _absent(clips, "--media")
+        clips = None  # the clips may be gone by now; the page says which have no frames
+    samples = {}
+    names = list(run.results["tasks"])
+    for number, name in enumerate(names):
+        if name not in task_names(own):
+            raise UserError(
+                f"{run.path}: {name} is no task of this package; say with --task-path where its"
+                " file is, or write the tables alone with --no-samples"
+            )
+        task = load_task(name, own)
+        questions = load_questions(task, data, media_folder(task, data, clips))
+        samples[name] = list(_join(run, name, questions))
+        if progress:
+            progress(number + 1, len(names), "questions read")
+    return samples
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _absent(path: Path, option: str) -> UserError:
+    return UserError(
+        f"{path}: no such folder; say with {option} where it is now, or write the tables alone"
+        " with --no-samples"
+    )
+
+
+def _join(run: Run, task: str, questions: Sequence[Question]) -> Iterator[Sample]:
+    left = {key: row for key, row in run.predictions.items() if key[0] == task}
+    for question in questions:
+        key = (task, question.id)
+        prediction = left.pop(key, None)
+        if prediction is not None:
+            yield Sample(key, question, prediction, run.judgements.get(key))
+    for key, prediction in left.items():
+        yield Sample(key, None, prediction, run.judgements.get(key))
