@@ -27,6 +27,7 @@ def as_batch(rows: list[Any]) -> dict[str, Any]:
 
 
 def loaded(rows: Any, workers: int = 1) -> DataLoader[Any]:
+    loader_arguments(DATA)  # starts the server of workers, as a training does
     return DataLoader(
         CheckedRows(rows),
         batch_size=2,
