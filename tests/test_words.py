@@ -17,10 +17,7 @@ PACKAGE = ROOT / "sharegptvideo"
 
 DIRTY = frozenset(
     {
-        "data",
-        "data/sources",
         "models",
-        "training",
         "training/families",
     }
 )

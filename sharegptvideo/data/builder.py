@@ -1,4 +1,4 @@
-"""The `datasets` builder behind `load_dataset` and the registered name "sharegptvideo".
+"""The `datasets` builder of `load_dataset` and the registered name "sharegptvideo".
 
 Only imported once `datasets` is needed. Map-style and streaming read through
 `media_paths.tables_of`, like everything else.
@@ -47,7 +47,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
         return isinstance(other, SharegptvideoConfig) and vars(self) == vars(other)
 
     def open(self, *, streaming: bool = False) -> Source:
-        """The source that the options name."""
+        """Return the source that the options name."""
         return open_source(
             schema.config_of(self.name),
             self.data_dir,
@@ -56,7 +56,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
         )
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
-        """The name of the cached table: it changes with the files' fingerprints.
+        """Return the name of the cached table: it changes with the files' fingerprints.
 
         `media` takes no part: paths are looked up each time and never cached, and neither is
         what `require_media` leaves out.
@@ -146,7 +146,7 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
             try:
                 super().download_and_prepare(*args, **kwargs)
             except DatasetGenerationError as error:
-                # What the user can mend, or a full disk, is not the table's fault.
+                # What the user can fix, or a full disk, is not the table's fault.
                 if isinstance(error.__cause__, UserError | OSError):
                     raise error.__cause__ from None
                 raise
@@ -162,7 +162,7 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         self.report.save(self._output_dir)
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
-        """The table of a split, or of all; warns of what was left out when it was written."""
+        """Return the table of a split, or of all; warn of what was left out of it."""
         dataset = super().as_dataset(*args, **kwargs)
         self.report.warn()
         return dataset
@@ -239,7 +239,7 @@ class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above
             yield key, table
 
     def _rest(self) -> Iterator[tuple[Key, pa.Table]]:
-        """The tables from where the state says that a reader left off."""
+        """Yield the tables from where the state says that a reader left off."""
         done: int = self._state_dict["shard_example_idx"] if self._state_dict else 0
         for key, table in self.generate_tables_fn(**self.kwargs):
             if done < len(table):
@@ -255,7 +255,7 @@ class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above
         return self._like(super().shard_data_sources(*args, **kwargs))
 
     def reshard_data_sources(self) -> TypedTables:
-        """The same parts: they are as small as they get."""
+        """Return itself: its parts are as small as they get."""
         return self
 
     def _like(self, other: ArrowExamplesIterable) -> TypedTables:

@@ -81,7 +81,7 @@ def convert(
     Args:
         source: a name of `ORIGINAL_SETS`.
         files: the authors' files of one or more splits, or folders that hold them. For
-            questions (`*_q.json`) the answers (`*_a.json`) are found beside them.
+            questions (`*_q.json`) the answers (`*_a.json`) are beside them.
         to: the folder to write to; what it has of other configs and splits stays.
         split: which split the files are, where their names do not say.
         config: where the rows go; by default the set's own short-answer config.
@@ -90,7 +90,7 @@ def convert(
         columns: for "plain": column of the schema → the file's.
         on_error: "raise", or "skip" rows that break the schema and list them in the report.
         overwrite: replace splits that `to` has already.
-        progress: told `(rows so far, 0, what)`.
+        progress: called with (rows so far, 0, what).
 
     Raises:
         UserError: no such source, config or file; a file that is not of its set or split; a row
@@ -160,30 +160,30 @@ def _jobs(
 
 def _files(original: OriginalSet, given: list[Path]) -> list[Path]:
     """Files of questions, each once; a folder stands for those in it, answers for questions."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for path in given:
         if path.is_dir():
-            found += _in_folder(original, path)
+            paths += _in_folder(original, path)
         elif path.is_file():
-            found.append(path)
+            paths.append(path)
         else:
             raise UserError(f"{path}: no such file")
     if original.name in ("activitynet-qa", "video-chatgpt"):
-        found = [_questions_of(path) for path in found]
-    return list(dict.fromkeys(found))
+        paths = [_questions_of(path) for path in paths]
+    return list(dict.fromkeys(paths))
 
 
 def _in_folder(original: OriginalSet, folder: Path) -> list[Path]:
     patterns = [pattern for row in original.files.values() for pattern in row.split(", ")]
-    found = sorted({path for pattern in patterns for path in folder.glob(f"*{pattern}")})
-    if not found:
+    paths = sorted({path for pattern in patterns for path in folder.glob(f"*{pattern}")})
+    if not paths:
         wanted = ", ".join(patterns) or "no name is known for it; give the file itself"
         raise UserError(f"{folder}: no file of {original.title} here ({wanted})")
-    return found
+    return paths
 
 
 def _questions_of(path: Path) -> Path:
-    """The questions of a file of answers; any other file itself."""
+    """Return the questions of a file of answers; any other file itself."""
     if not path.name.lower().endswith("_a.json"):
         return path
     letter = "Q" if path.name[-6] == "A" else "q"
@@ -237,7 +237,7 @@ class _Reader:
     done: Converted
 
     def rows(self, split: str, paths: list[Path]) -> Iterator[Row]:
-        """The rows of a split; ids are unique in it.
+        """Yield the rows of a split; ids are unique in it.
 
         Raises:
             UserError: an entry that is no row, unless `on_error` is "skip".
@@ -300,12 +300,12 @@ class _Reader:
                 return plain_row(entry, self.config)
 
     def _check_clip(self, where: str, number: int, split: str) -> None:
-        """A clip's number says its split, whatever the file is called; never skipped."""
+        """Refuse a clip whose number is of another split, whatever the file is called."""
         sides = self.original.clips.items()
-        found = next((side for side, (low, high) in sides if low <= number <= high), None)
-        if found != split:
+        owner = next((side for side, (low, high) in sides if low <= number <= high), None)
+        if owner != split:
             raise UserError(
                 f"{where}: clip {number} of {self.original.title} belongs to "
-                f"{found or 'no split'}, not to {split}; convert the file as that, or a selection "
+                f"{owner or 'no split'}, not to {split}; convert the file as that, or a selection "
                 "of your own as plain"
             )

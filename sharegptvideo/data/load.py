@@ -19,7 +19,7 @@ __all__ = ["list_datasets", "load_dataset", "read_rows"]
 
 
 def list_datasets() -> list[str]:
-    """The names that `load_dataset` takes, training sets first."""
+    """Return the names that `load_dataset` takes, training sets first."""
     return list(CONFIGS)
 
 
@@ -58,7 +58,7 @@ def load_dataset(
         report: filled with what was skipped, repeated or not found. A streamed dataset fills
             only its own copy; it still warns at the end of a pass.
 
-    Rows left out and videos not found are also told by a `DataWarning` with count and names.
+    Rows left out and videos not found are also reported by a `DataWarning` with count and names.
 
     Raises:
         UserError: unknown name or split, no such source, a row that breaks the schema
@@ -104,10 +104,10 @@ def read_rows(
     report: ReadReport | None = None,
     files: str | None = None,
 ) -> Iterator[Row]:
-    """The rows of `load_dataset` as dicts, read as they are asked for, without `datasets`.
+    """Return the rows of `load_dataset` as dicts, read as they are asked for, without `datasets`.
 
     Arguments and errors are those of `load_dataset`; names are checked at once, files when
-    the first row is asked for. At the end a `DataWarning` tells what was left out. `files` is
+    the first row is asked for. At the end a `DataWarning` says what was left out. `files` is
     a name or pattern that takes some of a config's files in the release, not all.
     """
     from sharegptvideo.data.sources.parquet import ParquetSource
@@ -120,11 +120,10 @@ def read_rows(
     if files is not None and isinstance(opened, ParquetSource):
         raise UserError(f"files={files!r} takes files of the release; {source} holds Parquet")
     paths = media_paths(media, require_media)
-    found = ReadReport() if report is None else report
-    return _told(config, opened, splits, paths, on_error, found)
+    return _reported(config, opened, splits, paths, on_error, report or ReadReport())
 
 
-def _told(
+def _reported(
     config: Config,
     source: Source,
     splits: list[str],

@@ -56,9 +56,9 @@ def tables_of(
     check_split(config, source, split)
     tables = source.tables(config, [split], on_error_of(on_error), report, parts)
     for _, table in tables:
-        found = table if media is None else media.add_to(table, report)
-        if found.num_rows:
-            yield found
+        rows = table if media is None else media.add_to(table, report)
+        if rows.num_rows:
+            yield rows
 
 
 def check_split(config: Config, source: Source, split: str) -> None:
@@ -73,7 +73,7 @@ def check_split(config: Config, source: Source, split: str) -> None:
 
 
 def media_paths(media: PathLike | None, require: bool) -> MediaPaths | None:
-    """What `media=` and `require_media=` ask for, or None where no paths are asked for.
+    """Return what `media=` and `require_media=` ask for, or None where no paths are asked for.
 
     Raises:
         UserError: no such folder; `require_media` without a folder.
@@ -110,7 +110,7 @@ class MediaPaths:
         return None if broken else path
 
     def add_to(self, table: pa.Table, report: ReadReport) -> pa.Table:
-        """A table with the column of paths, without the rows that are not kept."""
+        """Return a table with the column of paths, without the rows that are not kept."""
         import pyarrow as pa
 
         videos = table["video"].to_pylist()
@@ -156,5 +156,5 @@ class MediaPaths:
         return resolve
 
     def __reduce__(self) -> tuple[type[MediaPaths], tuple[Path, bool]]:
-        # The look-up table stays behind: a worker process makes its own.
+        # The look-up table does not travel: a worker process makes its own.
         return MediaPaths, (self.root, self.require)

@@ -235,7 +235,7 @@ CONFIGS: dict[str, Config] = _table(
 
 
 def config_of(name: str) -> Config:
-    """A config by name.
+    """Return a config by name.
 
     Raises:
         UserError: there is none; names the nearest.

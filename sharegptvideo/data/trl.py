@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 def as_trl(dataset: Data) -> Data:
-    """The conversations of a dataset as TRL has them, with the clip as a content part.
+    """Return the conversations of a dataset as TRL has them, with the clip as a content part.
 
     | columns of `dataset` | columns given |
     | --- | --- |
@@ -67,7 +67,7 @@ def _mapped(dataset: Any) -> Any:
     from datasets import Dataset
 
     names = dataset.column_names
-    if names is None:  # a stream whose features nobody knows yet
+    if names is None:  # a stream whose features are not known yet
         names = list(next(iter(dataset), {}))
     turn, columns = _view_of(names)
     features = _features(columns)
@@ -146,7 +146,7 @@ def _asked(row: Row, question: str, answer: str) -> list[Row]:
 
 
 def _messages(row: Row, turns: Sequence[Mapping[str, str]]) -> list[Row]:
-    """The turns with what the row is about before the first, which is the user's."""
+    """Return the turns with what the row is about before the first, which is the user's."""
     media = _media(row)
     return [
         _message(turn["role"], [] if number else media, turn["content"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from sharegptvideo.endpoint.budget import Budget, Estimate, dollars
 from sharegptvideo.endpoint.cache import default_cache_file
 from sharegptvideo.errors import UserError
 
-__all__ = ["Endpoint", "EndpointOptions", "find_endpoint", "hide_key"]
+__all__ = ["Clock", "Endpoint", "EndpointOptions", "find_endpoint", "hide_key"]
 
 _OPENAI = "https://api.openai.com/v1"
 # Local servers want no key, but the protocol wants the header.
@@ -74,6 +76,19 @@ def hide_key(text: str, endpoint: Endpoint) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """What waits before new attempts go by.
+
+    Attributes:
+        now: seconds since some moment.
+        sleep: wait so many seconds.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointOptions:
     """Limits, cache and budget that all clients opened with it share.
 
@@ -89,6 +104,7 @@ class EndpointOptions:
             None: such a run is refused.
         report: called with lines for the user: the estimate, the state of a batch.
         budget: what they have spent so far.
+        clock: what waits before new attempts go by.
     """
 
     concurrency: int = 32
@@ -101,6 +117,7 @@ class EndpointOptions:
     confirm: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
     report: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
+    clock: Clock = field(default_factory=Clock, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the numbers.

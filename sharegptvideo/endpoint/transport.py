@@ -8,7 +8,6 @@ server refuses (400, 422) is left out from then on.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import time
@@ -167,7 +166,7 @@ class Sender:
                 cause, wait = str(error), 0.0
             attempt += 1
             if attempt < self._attempts:
-                await asyncio.sleep(self._pause(attempt, wait))
+                await self.options.clock.sleep(self._pause(attempt, wait))
         raise CallFailedError(f"{cause} ({self._attempts} attempts)")
 
     async def _once(self, body: Mapping[str, Any], size: Size) -> Reply:
@@ -260,13 +259,13 @@ class Sender:
     def _pause(self, attempt: int, asked: float) -> float:
         """Return the seconds to wait; a server's Retry-After holds back all other calls too."""
         if asked:
-            self._not_before = max(self._not_before, time.monotonic() + asked)
+            self._not_before = max(self._not_before, self.options.clock.now() + asked)
         own = self.first_wait * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
         return float(min(max(own, asked), LONGEST_WAIT))
 
     async def _wait_turn(self) -> None:
-        while (left := self._not_before - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, LONGEST_WAIT))
+        while (left := self._not_before - self.options.clock.now()) > 0:
+            await self.options.clock.sleep(min(left, LONGEST_WAIT))
 
     def server_message(self, error: APIStatusError) -> str:
         """Return what the server said on one line, without the key, which some servers repeat."""

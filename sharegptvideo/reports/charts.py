@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
@@ -236,12 +236,14 @@ def line_chart(
     """Draw curves, dots (a scatter plot), or both.
 
     Args:
-        curves: drawn in order, the last one on top.
+        curves: drawn in order, the last one on top; points without a finite value are left out.
         x, y: the axes; round ticks of x begin at 0.
         says: what the chart is read out as.
         dots: drawn over the curves, with their words.
         level: a dashed line with a name.
     """
+    curves = [replace(line, points=[p for p in line.points if math.isfinite(p[1])])
+              for line in curves]  # fmt: skip
     xs = [value for line in curves for value, _ in line.points] + [dot.x for dot in dots]
     ys = [value for line in curves for _, value in line.points] + [dot.y for dot in dots]
     ys += [end for line in curves for _, *ends in line.band for end in ends]

@@ -193,11 +193,6 @@ class Grid:
     items: Sequence[Part | Sequence[Part]]
     narrow: bool = False
 
-    @property
-    def columns(self) -> list[Sequence[Part]]:
-        """The parts of each column."""
-        return [_listed(item) for item in self.items]
-
 
 @dataclass(frozen=True, slots=True)
 class Details:
@@ -206,11 +201,6 @@ class Details:
     summary: str
     body: Part | Sequence[Part]
     open: bool = False
-
-    @property
-    def parts(self) -> list[Part]:
-        """The parts in order."""
-        return _arranged(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +212,6 @@ class Card:
     tags: Sequence[str] = ()
     note: bool = False
 
-    @property
-    def parts(self) -> list[Part]:
-        """The parts in order."""
-        return _arranged(self.body)
-
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -237,11 +222,6 @@ class Section:
 
     title: str
     body: Part | Sequence[Part]
-
-    @property
-    def parts(self) -> list[Part]:
-        """The parts in order; neighbouring figures are put together."""
-        return _arranged(self.body)
 
 
 Part = str | Table | Figure | Legend | Strip | Grid | Details | Card | Section
@@ -294,7 +274,7 @@ class Page:
         environment = Environment(
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters["cell"] = cell_text
+        environment.filters |= {"cell": cell_text, "listed": _listed, "arranged": _arranged}
         environment.globals["key"] = key
         for kind in (Bar, Name, Value, Score, Table, Legend, Figure, Strip, Grid, Details, Card,
                      Section, Markup):  # fmt: skip

@@ -164,7 +164,6 @@ def preference_dataset(
     Raises:
         UserError: as `sft_dataset`; or rows that are no preferences.
     """
-
     report = DataReport()
 
     def example(row: Row) -> tuple[Row, list[int]] | None:
@@ -218,7 +217,7 @@ def preference_example(family: Family, row: Row, name: str) -> tuple[Row, list[i
 
 
 def messages_of(row: Row) -> list[Message]:
-    """The conversation of a row of `sft` (messages), `captions` or any QA config."""
+    """Return the conversation of a row of `sft` (messages), `captions` or any QA config."""
     if "messages" in row:
         return list(row["messages"])
     if "caption" in row and "prompt" in row:

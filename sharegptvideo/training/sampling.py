@@ -69,7 +69,7 @@ class ByLength(Sampler[int]):
         yield from rest
 
     def _by_length(self, rows: Sequence[int]) -> list[int]:
-        """The same rows from short to long, a clip's by the longest of them."""
+        """Return the same rows from short to long, a clip's by the longest of them."""
         units = [list(unit) for _, unit in groupby(rows, key=self._unit.__getitem__)]
         units.sort(key=lambda unit: max(self._lengths[row] for row in unit))
         return [row for unit in units for row in unit]

@@ -1,9 +1,9 @@
 """Rows read from Parquet as they are needed: `data.stream`.
 
-Before the first step the files are looked through once, a few thousand rows at a time, and of
-each row no more is kept than whether it is trained on, about how long it is and a number for its
-clip: 20 bytes. So clips that are missing and rows that are wrong are found then, not in the third
-night. Rows themselves are read row group by row group and tokenised when their batch is made.
+Before the first step the files are read once, a few thousand rows at a time, and of each row no
+more is kept than whether it is trained on, about how long it is and a number for its clip: 20
+bytes. So missing clips and wrong rows are reported then, not in the third night. Rows themselves
+are read row group by row group and tokenised when their batch is made.
 
 Why rows have numbers, and are not a stream with a state of its own: their order is then a function
 of seed and epoch alone, as without streaming. Processes and loader workers take every n-th batch
@@ -78,7 +78,7 @@ class Plan:
     clips: NDArray[np.int64]
 
     def of_group(self, group: int) -> range:
-        """The places in `rows` of what lies in a row group."""
+        """Return the places in `rows` of what lies in a row group."""
         first, last = np.searchsorted(self.rows, self.starts[group : group + 2])
         return range(int(first), int(last))
 
@@ -86,7 +86,7 @@ class Plan:
 def streamed_rows(
     recipe: Recipe, family: Family, folder: Path, *, max_length: int
 ) -> tuple[StreamedRows, DataReport]:
-    """The recipe's rows, of which the first process makes a plan; kept in `folder` for a resume.
+    """Return the recipe's rows, by a plan that the first process makes and keeps in `folder`.
 
     Raises:
         UserError: the source is no Parquet; something that needs all rows at once is asked for;
@@ -96,11 +96,11 @@ def streamed_rows(
     group = processes()
     source = _parquet(recipe.data)
     identity = _identity(source, recipe.data)
-    file, told = folder / "plan.npz", folder / "plan.json"
+    file, about = folder / "plan.npz", folder / "plan.json"
     group.wait()  # all have looked at the run's folder before the first one writes to it
 
     def scan() -> None:
-        if told.exists() and read_json(told)["sha256"] == identity:
+        if about.exists() and read_json(about)["sha256"] == identity:
             return  # a resume: the rows that it began with
         plan, report = _scan(recipe, family, source, max_length)
         report.sha256 = identity
@@ -108,13 +108,13 @@ def streamed_rows(
         arrays = {name: value for name, value in asdict(plan).items() if name != "files"}
         with replacing(file) as out:
             np.savez(out.buffer, files=np.array(plan.files), **arrays)  # type: ignore[attr-defined]  # a text file's
-        write_json(told, asdict(report))
+        write_json(about, asdict(report))
 
     group.first(scan)
     with np.load(file) as stored:
-        found = {name: stored[name] for name in stored.files}
-    plan = Plan(files=tuple(map(str, found.pop("files"))), **found)
-    return StreamedRows(plan, recipe, family, max_length), DataReport(**read_json(told))
+        arrays = {name: stored[name] for name in stored.files}
+    plan = Plan(files=tuple(map(str, arrays.pop("files"))), **arrays)
+    return StreamedRows(plan, recipe, family, max_length), DataReport(**read_json(about))
 
 
 def _check_asked(recipe: Recipe) -> None:
@@ -168,16 +168,16 @@ def _scan(
     paths = _paths(source, data)
     groups, starts = _row_groups(paths)
     survey = _Survey(recipe, family, report, max_length)
-    found = []
+    parts = []
     before, limit = 0, data.limit or int(starts[-1])
     for split in data.split.split("+"):
         for _, table in source.tables(config_of(data.name), [split.strip()], "raise", ReadReport()):
             table = table.slice(0, max(limit - before, 0))
             if table.num_rows:
-                found.append(survey(table, before))
+                parts.append(survey(table, before))
             before += table.num_rows
     survey.refuse()
-    rows, lengths, clips = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    rows, lengths, clips = (np.concatenate(some) for some in zip(*parts, strict=True))
     if not len(rows):
         raise UserError(f"data {data.name} ({data.split}): no rows to train on")
     report.used = len(rows)
@@ -208,7 +208,7 @@ class StreamedRows(Dataset[dict[str, Any]]):
         return len(self.plan.rows)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """The example as `sft_dataset` or `preference_dataset` make it, without its length."""
+        """Return the example of `sft_dataset` or `preference_dataset`, without its length."""
         row = self._row(number)
         row["video_path"] = self._media.find(row["video"], ReadReport())
         if row["video_path"] is None:
@@ -222,13 +222,13 @@ class StreamedRows(Dataset[dict[str, Any]]):
         return {"video_path": str(row["video_path"]), **content}
 
     def first(self) -> Any:
-        """The first example, as a table of one row (`datasets.Dataset`)."""
+        """Return the first example, as a table of one row (`datasets.Dataset`)."""
         from datasets import Dataset as Table
 
         return Table.from_list([self[0]])
 
     def sampler(self, batch: int, seed: int) -> ByWindow:
-        """The order in which the rows are trained on."""
+        """Return the order in which the rows are trained on."""
         return ByWindow(self.plan, batch, seed, together=self._together)
 
     def _row(self, number: int) -> Row:
@@ -240,8 +240,10 @@ class StreamedRows(Dataset[dict[str, Any]]):
             self._tables[group] = self._group(group)
             if len(self._tables) > _WINDOW + 1:  # the last rows of a window go with the next one
                 self._tables.popitem(last=False)
-        found: Row = self._tables[group].slice(row - int(self.plan.starts[group]), 1).to_pylist()[0]
-        return found
+        content: Row = (
+            self._tables[group].slice(row - int(self.plan.starts[group]), 1).to_pylist()[0]
+        )
+        return content
 
     def _group(self, group: int) -> pa.Table:
         import pyarrow as pa
@@ -320,7 +322,7 @@ def _row_groups(paths: list[Path]) -> tuple[NDArray[np.int32], NDArray[np.int64]
 
 
 class _Survey:
-    """What is found out about rows without tokenising them, but for those that may be too long."""
+    """What is known of rows without tokenising them, but for those that may be too long."""
 
     def __init__(self, recipe: Recipe, family: Family, report: DataReport, max_length: int) -> None:
         self._data = recipe.data
@@ -335,7 +337,7 @@ class _Survey:
         ids, _ = family.encode([{"role": "user", "content": "a"}])
         self._template = len(ids) + 16
         self._too_long: list[str] = []
-        self._absent = ReadReport()  # by video; what is told is by row
+        self._absent = ReadReport()  # by video; what is reported is by row
 
     def __call__(
         self, table: pa.Table, before: int
@@ -343,7 +345,7 @@ class _Survey:
         """Numbers, lengths and clips of the rows to train on; `before` rows came earlier."""
         coded = table["video"].combine_chunks().dictionary_encode()
         names = coded.dictionary.to_pylist()
-        there = np.array([self._found(name) for name in names] + [False])
+        there = np.array([self._has_clip(name) for name in names] + [False])
         codes = np.array([zlib.crc32(name.encode()) for name in names] + [0], dtype=np.int64)
         at = coded.indices.fill_null(len(names)).to_numpy()  # a row that names no clip
         keep = there[at]
@@ -359,7 +361,7 @@ class _Survey:
         lengths = (total // _BYTES_A_TOKEN + self._clip).astype(np.int32)
         return kept + before, lengths[kept], codes[at][kept]
 
-    def _found(self, video: str) -> bool:
+    def _has_clip(self, video: str) -> bool:
         return self._media is not None and self._media.find(video, self._absent) is not None
 
     def _differing(self, table: pa.Table) -> NDArray[np.bool_]:

@@ -127,7 +127,7 @@ def test_unknown_revision_and_file(
     [
         ("private", "not on the Hub, or not for you"),
         ("gated", "ask for access on its page on the Hub"),
-        ("token", "the Hub answered 401 Unauthorized; mend HF_TOKEN"),
+        ("token", "the Hub answered 401 Unauthorized; set another HF_TOKEN"),
     ],
 )
 def test_repository_that_is_not_for_this_token(

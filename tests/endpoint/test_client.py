@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sharegptvideo.endpoint import ChatClient, EndpointError, Reply, find_endpoint, in_parallel
+from sharegptvideo.endpoint import (
+    ChatClient,
+    EndpointError,
+    EndpointOptions,
+    Reply,
+    find_endpoint,
+    in_parallel,
+)
+from sharegptvideo.endpoint.options import Clock
 from sharegptvideo.errors import UserError
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -32,20 +40,27 @@ def test_reply_keeps_model_fingerprint_and_tokens(chat_server: Any) -> None:
 
 
 def test_retry_after_holds_back_every_call(chat_server: Any) -> None:
+    """By a clock that only waits move on."""
     times: list[float] = []
+    seconds = 100.0
+
+    async def sleep(asked: float) -> None:
+        nonlocal seconds
+        seconds += asked
+        await asyncio.sleep(0)
 
     def answer(_: dict[str, Any]) -> Any:
-        times.append(time.monotonic())
+        times.append(seconds)
         return (429, {"Retry-After": "0.5"}, "{}") if len(times) == 1 else "ok"
 
     chat_server.answer = answer
-    client = ChatClient("m", base_url=chat_server.url, first_wait=0.01)
+    options = EndpointOptions(cache=False, clock=Clock(lambda: seconds, sleep))
+    client = ChatClient("m", base_url=chat_server.url, first_wait=0.01, options=options)
     assert [r.text for r in ask(client)] == ["ok"]
-    assert times[1] - times[0] >= 0.5
+    assert times == [100, 100.5]
     client._sender._pause(1, 0.3)
-    start = time.monotonic()
     ask(client, 2)
-    assert time.monotonic() - start >= 0.25
+    assert all(at >= 100.8 for at in times[2:])
 
 
 @pytest.mark.parametrize(
@@ -152,8 +167,11 @@ def test_a_text_that_is_too_long_refuses_no_parameter(chat_server: Any) -> None:
 
 
 def test_no_more_calls_at_once_than_asked(chat_server: Any) -> None:
+    """The server answers once two calls are there."""
+    together = threading.Barrier(2)
+
     def answer(_: dict[str, Any]) -> str:
-        time.sleep(0.02)
+        together.wait(60)
         return "ok"
 
     chat_server.answer = answer

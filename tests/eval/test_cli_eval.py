@@ -222,9 +222,12 @@ def test_ctrl_c_leaves_a_run_that_goes_on(model: Any, small_release: Any, tmp_pa
     module = model.spec.split(":")[1]
     slow = model.folder / f"{module}.py"
     text = slow.read_text()
-    slow.write_text(
-        text.replace("    calls =", "    import time\n    time.sleep(0.4)\n    calls =")
+    waits = (
+        "    while calls == 4 and not (HERE / 'interrupted').exists():\n"
+        "        threading.Event().wait(0.01)\n"
     )
+    text = text.replace("    if calls ==", f"{waits}    if calls ==")
+    slow.write_text(f"import threading\n{text}")
     command = [sys.executable, "-m", "sharegptvideo", "eval", "run", "--model", model.spec]
     command += ["--task", "msvd_qa", "--judge", "exact", "--out", str(out)]
     command += ["--data-dir", str(small_release.folder), "--batch-size", "1"]
@@ -234,6 +237,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(model: Any, small_release: Any, tmp_pa
     while len(model.calls) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
+    (model.folder / "interrupted").touch()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "run the same command again to go on" in said

@@ -84,6 +84,9 @@ def test_a_curve_has_its_band_and_a_scatter_its_intervals() -> None:
     assert whisker["x1"] == whisker["x2"] == "218.0"
     sizes = [float(dot["r"]) for dot in _of(svg, "circle", "fill red")]
     assert sizes == [11.0, 7.5]
+    lost = Line("blue", "b", [(0, 1.0), (1, float("nan")), (2, float("inf")), (3, 2.0)])
+    kept = str(line_chart([lost], Axis(""), Axis(""), says="x"))
+    assert len(_of(kept, "polyline", "curve stroke blue")[0]["points"].split()) == 2
     bare = line_chart([Line("blue", "b", [])], Axis(""), Axis(""), says="x")
     assert "nothing was logged" in bare
 

@@ -48,7 +48,7 @@ def open_source(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Source:
-    """The source that `source` means for a config (see the table above).
+    """Return the source that `source` means for a config (see the table above).
 
     `revision` is a branch, tag or commit on the Hub. `streaming` reads from the Hub without
     downloading; other sources are read line by line in any case.
@@ -81,7 +81,7 @@ def open_source(
 
 
 def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Path:
-    """The tiny world with seed 0 in the cache folder; built on the first call, in half a minute.
+    """Return the folder of the tiny world with seed 0, built on the first call in half a minute.
 
     The folder's name carries the version of the world, so a package that makes another one never
     reads these clips.
@@ -94,18 +94,18 @@ def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Pat
 
 
 def held_configs(root: str | os.PathLike[str]) -> list[Config]:
-    """The configs that a folder has files of, in the order of `CONFIGS`.
+    """Return the configs that a folder has files of, in the order of `CONFIGS`.
 
     Raises:
         UserError: no such folder, or it holds no config; says what was looked for.
     """
-    found = [config for config in CONFIGS.values() if _holds(config, root)]
-    if not found:
+    configs = [config for config in CONFIGS.values() if _holds(config, root)]
+    if not configs:
         raise UserError(
             f"{root}: neither video_instruction/ as in the release nor CONFIG/SPLIT-*.parquet; "
             "is this the folder with the data?"
         )
-    return found
+    return configs
 
 
 def _holds(config: Config, root: str | os.PathLike[str]) -> bool:

@@ -23,7 +23,7 @@ class Source(Protocol):
     """A place that rows come from. Instances are small and can be pickled."""
 
     def splits(self, config: Config) -> tuple[str, ...]:
-        """The splits that the source has of a config.
+        """Return the splits that the source has of a config.
 
         Raises:
             UserError: it has none of the config's files; says where they were looked for.

@@ -26,13 +26,13 @@ _ASSISTANTS = ("gpt", "assistant")
 # naming nothing.
 _UNSAFE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00|^\.?(?:[/\\]\.?)*$"
 
-# Names that may tell where a video comes from: with a folder, a set's own, or ActivityNet's.
-_TELLING = rf"/|^[vV]_|^(?i:{'|'.join(SETS)})(?:\.|$)"
+# Names that may say where a video comes from: with a folder, a set's own, or ActivityNet's.
+_WITH_SOURCE = rf"/|^[vV]_|^(?i:{'|'.join(SETS)})(?:\.|$)"
 
 
 @functools.cache
 def arrow_schema(config: Config) -> pa.Schema:
-    """The Arrow types of `schema.features`, without importing `datasets`, which takes a second."""
+    """Return the Arrow types of `schema.features` without importing `datasets`, which is slow."""
     import pyarrow as pa
 
     text = pa.string()
@@ -69,7 +69,7 @@ def _is_valid(batch: pa.RecordBatch) -> bool:
 
 
 def _as_schema(config: Config, name: str, column: pa.Array) -> pa.Array | None:
-    """The column in the schema's own type; None where its values are of another kind."""
+    """Return the column in the schema's own type; None where its values are of another kind."""
     import pyarrow as pa
 
     wanted = arrow_schema(config).field(name).type
@@ -117,9 +117,9 @@ def converted_block(config: Config, block: bytes, label: str) -> pa.Table | None
         row["messages"] = _messages(raw["conversations"], "from", "value")
     else:
         row["video"] = _paths(raw["video"])
-        asked, told = _pairs(raw["conversations"])
+        questions, answers = _pairs(raw["conversations"])
         names = ("prompt", "caption") if config.row is CaptionRow else ("question", "answer")
-        row |= dict(zip(names, (asked, told), strict=True))
+        row |= dict(zip(names, (questions, answers), strict=True))
         for name in config.columns:
             if name in config.nullable:
                 row[name] = _optional(raw[name])
@@ -132,7 +132,7 @@ def converted_block(config: Config, block: bytes, label: str) -> pa.Table | None
 
 
 def _parsed(config: Config, block: bytes) -> dict[str, pa.Array] | None:
-    """The fields that a config needs, one array each; None unless each line is one object."""
+    """Return the fields that a config needs, as arrays; None unless each line is one object."""
     import pyarrow as pa
     from pyarrow import json
 
@@ -261,13 +261,13 @@ def _messages(column: pa.Array, role: str, content: str) -> pa.Array | None:
     import numpy as np
     import pyarrow as pa
 
-    found = _turns(column, role, content)
-    if found is None:
+    turns = _turns(column, role, content)
+    if turns is None:
         return None
-    lengths, asked, told = found
-    pairs = len(asked)
+    lengths, questions, answers = turns
+    pairs = len(questions)
     order = np.arange(2 * pairs).reshape(2, pairs).T.ravel()
-    contents = pa.concat_arrays([asked, told]).take(pa.array(order))
+    contents = pa.concat_arrays([questions, answers]).take(pa.array(order))
     roles = pa.array(["user", "assistant"]).take(pa.array(np.arange(2 * pairs) % 2))
     offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int32)
     turns = pa.StructArray.from_arrays([roles, contents], ["role", "content"])
@@ -275,15 +275,15 @@ def _messages(column: pa.Array, role: str, content: str) -> pa.Array | None:
 
 
 def _pairs(column: pa.Array) -> tuple[pa.Array | None, pa.Array | None]:
-    """What was asked and what was answered, where each conversation is just that."""
-    found = _turns(column, "from", "value")
-    if found is None or len(found[1]) != len(column):
+    """Questions and answers, where each conversation is just that."""
+    turns = _turns(column, "from", "value")
+    if turns is None or len(turns[1]) != len(column):
         return None, None
-    return found[1:]
+    return turns[1:]
 
 
 def _sources(given: pa.Array, video: pa.Array, default: str) -> pa.Array | None:
-    """`source_of` for a column; Python is asked about the names that tell something."""
+    """`source_of` for a column; Python is asked about the names that say something."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -291,7 +291,7 @@ def _sources(given: pa.Array, video: pa.Array, default: str) -> pa.Array | None:
         return _texts(given)
     if given.null_count < len(given):
         return None
-    told = pc.match_substring_regex(video, _TELLING)
-    names = [source_of({}, name, default) for name in video.filter(told).to_pylist()]
+    speaking = pc.match_substring_regex(video, _WITH_SOURCE)
+    names = [source_of({}, name, default) for name in video.filter(speaking).to_pylist()]
     column = pa.repeat(pa.scalar(default, pa.string()), len(video))
-    return pc.replace_with_mask(column, told, pa.array(names, pa.string()))
+    return pc.replace_with_mask(column, speaking, pa.array(names, pa.string()))

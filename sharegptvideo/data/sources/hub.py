@@ -43,7 +43,7 @@ class HubSource:
     _resolved: dict[str, ResolvedRevision] = field(default_factory=dict)
 
     def splits(self, config: Config) -> tuple[str, ...]:
-        """The splits of the release."""
+        """Return the splits of the release."""
         return config.released
 
     def fingerprint(self, config: Config) -> list[str]:
@@ -99,7 +99,7 @@ class HubSource:
         ]
 
     def _commit(self, config: Config) -> ResolvedRevision:
-        """The commit that the revision means; without a network, what it meant last time."""
+        """Return the commit that the revision means; without a network, what it meant last time."""
         from huggingface_hub import HfApi
 
         repo = repo_of(config)
@@ -139,8 +139,8 @@ class _Opener:
         with hub_errors(self.repo, self.revision):
             file = self.system.open(self.name, "rb", block_size=0)
             size: int = self.system.info(self.name)["size"]
-        told = functools.partial(hub_errors, self.repo, self.revision)
-        stream = _Stream(file, self.name, size, told)
+        errors = functools.partial(hub_errors, self.repo, self.revision)
+        stream = _Stream(file, self.name, size, errors)
         return io.BufferedReader(stream, _BLOCK)
 
 
@@ -155,19 +155,19 @@ class _Stream(io.RawIOBase):
         file: Any,
         name: str,
         size: int,
-        told: Callable[[], contextlib.AbstractContextManager[None]],
+        errors: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         self._file = file
         self._name = name
         self._size = size
         self._got = 0
-        self._told = told
+        self._errors = errors
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with self._told():
+        with self._errors():
             content: bytes = self._file.read(len(buffer))
         if not content and self._got != self._size:
             raise UserError(
@@ -185,7 +185,7 @@ class _Stream(io.RawIOBase):
 
 
 def repo_of(config: Config) -> str:
-    """The repository of the release that holds a config."""
+    """Return the repository of the release that holds a config."""
     return TEST_REPO if config.is_task else TRAIN_REPO
 
 
@@ -194,7 +194,7 @@ _FIX = 'pass source=PATH to a local copy of the release, or source="synthetic"'
 
 @contextlib.contextmanager
 def hub_errors(repo: str, revision: str | None, fix: str = _FIX) -> Iterator[None]:
-    """Turns the Hub's errors into one line that ends with `fix`.
+    """Turn the Hub's errors into one line that ends with `fix`.
 
     Raises:
         UserError: no such repository or revision, none for this token, no network, a server
@@ -234,12 +234,12 @@ def hub_errors(repo: str, revision: str | None, fix: str = _FIX) -> Iterator[Non
         EOFError,
     ) as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403}:
-            fix = "mend HF_TOKEN: it is wrong, has expired, or gives no right to this repository"
+            fix = "set another HF_TOKEN: it is wrong, has expired, or gives no right to this"
         raise UserError(f"{repo}: {_trouble(error)}; {fix}", exit_code=1) from error
 
 
 def _trouble(error: BaseException) -> str:
-    """What went wrong between here and the Hub, from the error or from what caused it."""
+    """Return what went wrong between here and the Hub, from the error or from what caused it."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 

@@ -124,7 +124,7 @@ def msvd_row(entry: Mapping[str, Any], names: Mapping[str, str] | None) -> Row:
 
 
 def _numbered_row(entry: Mapping[str, Any], prefix: str, names: Mapping[str, str] | None) -> Row:
-    """A row of MSVD-QA or MSRVTT-QA, whose clips are a prefix and a number.
+    """Return a row of MSVD-QA or MSRVTT-QA, whose clips are a prefix and a number.
 
     Raises:
         RowError: see `msvd_row`.
@@ -147,16 +147,16 @@ def _numbered_row(entry: Mapping[str, Any], prefix: str, names: Mapping[str, str
 
 
 def clip_number(entry: Mapping[str, Any]) -> int:
-    """The number of an entry's clip: `video_id` is 1451, "1451", "vid1451" or "video1451".
+    """Return the number of an entry's clip: `video_id` is 1451, "1451", "vid1451" or "video1451".
 
     Raises:
         RowError: it is none of these.
     """
     given = text_or_number(entry, "video_id")
-    found = re.fullmatch(r"(?:vid|video)?([0-9]{1,6})", given)
-    if not found:
+    match = re.fullmatch(r"(?:vid|video)?([0-9]{1,6})", given)
+    if not match:
         raise RowError(f"'video_id' is {given!r} where a number belongs")
-    return int(found[1])
+    return int(match[1])
 
 
 def read_msvd_mapping(path: Path) -> dict[str, str]:
@@ -214,7 +214,7 @@ def read_tgif_frameqa(path: Path) -> Iterator[Row]:
 
 
 def tgif_entries(path: Path, on_bad: OnBad = fail) -> Iterator[Entry]:
-    """The lines of any of the four tables: FrameQA, Count, Action, Transition.
+    """Yield the lines of any of the four tables: FrameQA, Count, Action, Transition.
 
     Raises:
         UserError: `FILE:LINE: cause` for a table that is not of this form; for a line of it,
@@ -228,7 +228,7 @@ def _table(path: Path, needed: tuple[str, ...], hint: str, on_bad: OnBad = fail)
 
 
 def tgif_row(entry: Mapping[str, Any]) -> Row:
-    """A line of one of the four tables as a row.
+    """Return a line of one of the four tables as a row.
 
     The table is known by its columns: FrameQA has `type`; Action and Transition have `a1` to
     `a5`, which are written below the question, and `answer` counts them from 0; the rest is
@@ -300,7 +300,7 @@ def read_activitynet(questions: Path, answers: Path | None = None) -> Iterator[R
 
 
 def activitynet_row(entry: Mapping[str, Any]) -> Row:
-    """A question with its answer, as `answered` gives them, as a row.
+    """Return a question with its answer, as `answered` gives them, as a row.
 
     Raises:
         RowError: a column is missing or of the wrong kind.
@@ -326,13 +326,13 @@ def _activitynet_type(entry: Mapping[str, Any]) -> str | None:
 
 
 def answers_beside(questions: Path) -> Path:
-    """The file `*_a.json` that belongs to a `*_q.json`, in the same folder.
+    """Return the file `*_a.json` that belongs to a `*_q.json`, in the same folder.
 
     Raises:
         UserError: the name does not end in `q.json`, or there is no such file.
     """
-    found = _QUESTIONS.fullmatch(questions.name)
-    if not found:
+    match = _QUESTIONS.fullmatch(questions.name)
+    if not match:
         raise UserError(f"{questions}: a file of questions is called *_q.json")
     # The letter alone changes: `Test_Q.json` goes with `Test_A.json`.
     letter = questions.name[-6]
@@ -344,7 +344,7 @@ def answers_beside(questions: Path) -> Path:
 
 
 def answered(questions: Path, answers: Path) -> Iterator[Entry]:
-    """The questions in their order, each with all that its answer says.
+    """Yield the questions in their order, each with all that its answer says.
 
     Raises:
         UserError: the two files do not fit: an id that is in one of them only, or twice.
@@ -391,7 +391,7 @@ def read_video_chatgpt(path: Path) -> Iterator[Row]:
 def video_chatgpt_entries(
     path: Path, answers: Path | None = None, on_bad: OnBad = fail
 ) -> Iterator[Entry]:
-    """The entries of a file, each with one question, an id and a question_type.
+    """Yield the entries of a file, each with one question, an id and a question_type.
 
     Args:
         path: a file of any form above; for `*_q.json`, its answers are looked for beside it.
@@ -418,7 +418,7 @@ def video_chatgpt_entries(
 
 
 def video_chatgpt_row(entry: Mapping[str, Any]) -> Row:
-    """An entry of `video_chatgpt_entries` as a row.
+    """Return an entry of `video_chatgpt_entries` as a row.
 
     Raises:
         RowError: a column is missing or of the wrong kind.

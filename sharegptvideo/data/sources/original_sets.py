@@ -121,7 +121,7 @@ ORIGINAL_SETS: dict[str, OriginalSet] = {
 
 
 def original_set(name: str) -> OriginalSet:
-    """A set by its name.
+    """Return a set by its name.
 
     Raises:
         UserError: there is none; names the nearest.
@@ -132,7 +132,7 @@ def original_set(name: str) -> OriginalSet:
 
 
 def split_of_file(path: Path, original: OriginalSet, asked: str | None) -> str:
-    """The split that a file holds: by the words of its name, or as asked where it has none.
+    """Return the split that a file holds: by the words of its name, or as asked where it has none.
 
     A file of one's own is what its owner says; its name is only asked where nothing is said.
 
@@ -143,15 +143,15 @@ def split_of_file(path: Path, original: OriginalSet, asked: str | None) -> str:
         return asked
     known = {**_WORDS, **original.words}
     words = re.split(r"[^a-z0-9]+", path.name.lower())
-    told = {known[word] for word in words if word in known}
-    if "total" in words and not told:
+    named = {known[word] for word in words if word in known}
+    if "total" in words and not named:
         raise UserError(f"{path}: holds all splits in one; take the files of each split")
-    if len(told) > 1:
-        raise UserError(f"{path}: its name says {' and '.join(sorted(told))}; rename it")
+    if len(named) > 1:
+        raise UserError(f"{path}: its name says {' and '.join(sorted(named))}; rename it")
     if asked is None:
-        if not told:
+        if not named:
             raise UserError(f"{path}: its name does not say which split it is; pass --split")
-        return told.pop()
-    if told and asked not in told:
-        raise UserError(f"{path}: {told.pop()} by its name, not {asked}; leave out --split")
+        return named.pop()
+    if named and asked not in named:
+        raise UserError(f"{path}: {named.pop()} by its name, not {asked}; leave out --split")
     return asked

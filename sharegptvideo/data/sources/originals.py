@@ -39,7 +39,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def fail(problem: str) -> None:
-    """The usual `OnBad`.
+    """Raise the problem: the usual `OnBad`.
 
     Raises:
         UserError: always.
@@ -48,7 +48,7 @@ def fail(problem: str) -> None:
 
 
 def read_list(path: Path, on_bad: OnBad = fail) -> Iterator[Entry]:
-    """The objects of a JSON list, as `FILE: entry N` from 1; `on_bad` for what is no object.
+    """Yield the objects of a JSON list, as `FILE: entry N` from 1; `on_bad` for what is no object.
 
     Raises:
         UserError: the file is not JSON in UTF-8 (with the line), or no list.
@@ -73,7 +73,7 @@ def read_table(
     hint: str = "",
     on_bad: OnBad = fail,
 ) -> Iterator[Entry]:
-    """The lines of a table with a heading, as `FILE:LINE` of their last line.
+    """Return the lines of a table with a heading, as `FILE:LINE` of their last line.
 
     Args:
         path: the file.
@@ -122,7 +122,7 @@ def _heading(path: Path, names: list[str] | None, needed: Sequence[str], hint: s
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text that are not blank, with their numbers from 1.
+    """Yield the lines of a text that are not blank, with their numbers from 1.
 
     Raises:
         UserError: the file cannot be read, or a line is not UTF-8.
@@ -148,7 +148,7 @@ def _decoded(path: Path, file: IO[bytes]) -> Iterator[str]:
 
 
 def text_of(entry: Mapping[str, Any], *names: str) -> str:
-    """The text under the first of `names` that the entry has.
+    """Return the text under the first of `names` that the entry has.
 
     Raises:
         RowError: there is none, or it is no text.

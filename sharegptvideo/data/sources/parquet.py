@@ -49,7 +49,7 @@ class ParquetSource:
         return [stat_key(path) for split in config.splits for path in self.paths(config, split)]
 
     def parts(self, config: Config, split: str) -> list[Part]:
-        """The row groups of the files; of a file that cannot be read, a first one."""
+        """Return the row groups of the files; of a file that cannot be read, a first one."""
         return [
             (number, group)
             for number, path in enumerate(self.paths(config, split))
@@ -83,7 +83,7 @@ class ParquetSource:
                     yield split, table
 
     def paths(self, config: Config, split: str) -> list[Path]:
-        """The files of a split in the order they are read."""
+        """Return the files of a split in the order they are read."""
         return sorted((self.root / config.name).glob(f"{split}-*.parquet"))
 
 

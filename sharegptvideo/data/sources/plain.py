@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 PLAIN_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
-"""The endings that tell how a file is read; all but `.json` may be packed (`.gz`)."""
+"""The endings that say how a file is read; all but `.json` may be packed (`.gz`)."""
 
 _SOURCE = "plain"
 _FLOATS = frozenset({"chosen_score", "rejected_score"})
@@ -53,7 +53,7 @@ def read_plain(
         path: a file that ends in one of `PLAIN_SUFFIXES`; tables have a heading, `"` encloses
             values, and an empty value is null.
         config: what the rows are.
-        columns: column of the schema → what the file calls it. Others are found by their name,
+        columns: column of the schema → what the file calls it. Others are matched by their name,
             whatever its case, `-` and spaces for `_`.
 
     An absent `id` is made of the file's name and the row's number; an absent `source` is read
@@ -74,7 +74,7 @@ def plain_entries(
     columns: Mapping[str, str] | None = None,
     on_bad: OnBad = fail,
 ) -> Iterator[Entry]:
-    """The entries of a file, with columns renamed to the schema's and ids made where absent.
+    """Yield the entries of a file, with columns renamed to the schema's and ids made where absent.
 
     Raises:
         UserError: the file cannot be read, or has no column for one that the config needs.
@@ -83,20 +83,20 @@ def plain_entries(
     for ours in given:
         if ours not in config.columns:
             raise unknown_name(f"column of {config.name}", ours, config.columns)
-    found: dict[tuple[str, ...], dict[str, str]] = {}
+    renamed: dict[tuple[str, ...], dict[str, str]] = {}
     for number, (where, entry) in enumerate(file_entries(path, on_bad), start=1):
         names = tuple(entry)
-        if names not in found:
+        if names not in renamed:
             # Lines of JSON may each have other columns; most have the first line's.
-            found[names] = _matched(where, names, config, given)
-        row = {ours: entry[theirs] for ours, theirs in found[names].items()}
+            renamed[names] = _matched(where, names, config, given)
+        row = {ours: entry[theirs] for ours, theirs in renamed[names].items()}
         if row.get("id") in (None, ""):
             row["id"] = f"{path.name.split('.')[0]}-{number}"
         yield where, row
 
 
 def plain_row(entry: Mapping[str, Any], config: Config) -> Row:
-    """An entry of `plain_entries` as a schema row.
+    """Return an entry of `plain_entries` as a schema row.
 
     Raises:
         RowError: it breaks the schema.
@@ -108,7 +108,7 @@ def plain_row(entry: Mapping[str, Any], config: Config) -> Row:
 
 
 def file_entries(path: Path, on_bad: OnBad = fail) -> Iterator[Entry]:
-    """The entries of a JSONL, JSON, CSV or TSV file as they are; an empty value of a table is None.
+    """Yield the entries of a JSONL, JSON, CSV or TSV file; an empty value of a table is None.
 
     Raises:
         UserError: the name has none of `PLAIN_SUFFIXES`, or the file cannot be read.
@@ -153,17 +153,17 @@ def _matched(
             )
     alike = {_plain(name): name for name in reversed(names)}
     wanted = [*config.columns, "conversations"]
-    found = {name: alike[_plain(name)] for name in wanted if _plain(name) in alike}
-    found.update(given)
+    matches = {name: alike[_plain(name)] for name in wanted if _plain(name) in alike}
+    matches.update(given)
     needed = [name for name in config.columns if name not in config.nullable]
-    absent = [name for name in needed if name not in found and name not in ("id", "source")]
-    if absent and "conversations" not in found:
+    absent = [name for name in needed if name not in matches and name not in ("id", "source")]
+    if absent and "conversations" not in matches:
         name = absent[0]
         raise UserError(
             f"{where}: no column {name!r}{_nearest(name, names)}; say which it is with "
             f"--column {name}=NAME (columns: {', '.join(names)})"
         )
-    return found
+    return matches
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
@@ -179,7 +179,7 @@ def _plain(name: str) -> str:
 
 
 def _value(name: str, value: Any) -> Any:
-    """What a table holds as text: numbers and lists by what the column is."""
+    """Return what a table holds as text: numbers and lists by what the column is."""
     if not isinstance(value, str):
         return value
     if name in _FLOATS:

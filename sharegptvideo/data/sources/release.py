@@ -44,7 +44,7 @@ class ReleaseSource:
         self.label = "synthetic" if (root / "states.jsonl").exists() else "release"
 
     def splits(self, config: Config) -> tuple[str, ...]:
-        """The splits of the release; `validation` may turn out empty on a small source."""
+        """Return the splits of the release; `validation` may turn out empty on a small source."""
         self._paths(config)
         return config.released
 
@@ -74,7 +74,7 @@ class ReleaseSource:
                 yield split, table
 
     def files(self, config: Config) -> list[LineFile]:
-        """The files of a config in the order they are read.
+        """Return the files of a config in the order they are read.
 
         Raises:
             UserError: there are none; says where they were looked for.
@@ -85,9 +85,9 @@ class ReleaseSource:
         bases = [self.root / FOLDER, self.root]
         bases += [self.root / name / FOLDER for name in _REPOSITORIES]
         for base in bases:
-            found = _line_files(base, config.file)
-            if found:
-                return found
+            paths = _line_files(base, config.file)
+            if paths:
+                return paths
         for base in bases:
             _check_rights((base / config.file).parent)
         usual = CONFIGS[config.name].file
@@ -104,15 +104,15 @@ class ReleaseSource:
 
 
 def _line_files(base: Path, pattern: str) -> list[Path]:
-    """The files of a pattern, plain or packed (`.gz`); of a file in both forms the plain one."""
+    """Return the files of a pattern, plain or packed (`.gz`); of both forms the plain one."""
     with os_errors(base, action="read"):
-        found = {path for path in base.glob(pattern) if path.is_file()}
+        paths = {path for path in base.glob(pattern) if path.is_file()}
         packed = {path for path in base.glob(f"{pattern}.gz") if path.is_file()}
-    return sorted(found | {path for path in packed if path.with_suffix("") not in found})
+    return sorted(paths | {path for path in packed if path.with_suffix("") not in paths})
 
 
 def _check_rights(folder: Path) -> None:
-    """Looking for files passes in silence over a folder that may not be read; this does not.
+    """Refuse a folder that may not be read, which `glob` passes over in silence.
 
     Raises:
         UserError: `folder`, or one above it, may not be entered or listed.
@@ -139,6 +139,6 @@ class _Opener:
 
 
 def stat_key(path: Path) -> str:
-    """A text that changes with the file at `path`: where it is, its size, its times."""
+    """Return a text that changes with the file at `path`: where it is, its size, its times."""
     stat = path.stat()
     return f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"

@@ -52,14 +52,14 @@ class ReadReport:
     def lines(self) -> list[str]:
         """One sentence for each kind of trouble, with its count and the first few."""
         absent = "not found" if self.without_media else "not found, video_path is null"
-        told = (
+        kinds = (
             (self.skipped, "skipped, breaking the schema", "row"),
             (self.repeated, "left out, repeating an earlier file's", "row"),
             (self.without_media, "left out for want of a readable video", "row"),
             (self.missing_videos, absent, "video"),
             (self.unreadable_videos, "unreadable, says the index of the media", "video"),
         )
-        return [_sentence(values, what, noun) for values, what, noun in told if values]
+        return [_sentence(values, what, noun) for values, what, noun in kinds if values]
 
     def warn(self) -> None:
         """Give a `DataWarning` for each kind of trouble."""
@@ -67,7 +67,7 @@ class ReadReport:
             warnings.warn(line, DataWarning, stacklevel=3)
 
     def as_dict(self) -> dict[str, list[str]]:
-        """The lists as plain JSON values."""
+        """Return the lists as plain JSON values."""
         return {
             "skipped": self.skipped,
             "repeated": self.repeated,
@@ -82,7 +82,7 @@ class ReadReport:
 
     @classmethod
     def load(cls, folder: str) -> ReadReport:
-        """The report that was kept beside a cached table."""
+        """Return the report that was kept beside a cached table."""
         return cls(**read_json(Path(folder, _FILE)))
 
 

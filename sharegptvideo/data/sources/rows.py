@@ -45,10 +45,10 @@ class RowError(ValueError):
 
 
 def convert(config: Config, raw: Mapping[str, Any], default_source: str) -> Row:
-    """A schema row (all columns, in order) from a raw row of the release.
+    """Return a schema row (all columns, in order) from a raw row of the release.
 
     Extra fields of the raw row are ignored. `default_source` is what `source` says where
-    neither the row nor its video's name tells where the video comes from.
+    neither the row nor its video's name says where the video comes from.
 
     Raises:
         RowError: a field is missing or has the wrong type, an unsafe path, an empty text.
@@ -61,7 +61,7 @@ def convert(config: Config, raw: Mapping[str, Any], default_source: str) -> Row:
 
 
 def check(config: Config, raw: Mapping[str, Any]) -> Row:
-    """A schema row from a row that has the schema's columns already (Parquet).
+    """Return a schema row from a row that has the schema's columns already (Parquet).
 
     Raises:
         RowError: a column is missing, null where it must not be, or of another type.
@@ -84,7 +84,7 @@ def check(config: Config, raw: Mapping[str, Any]) -> Row:
 
 
 def source_of(raw: Mapping[str, Any], video: str, default: str) -> str:
-    """Where a video comes from, as far as the row tells.
+    """Where a video comes from, as far as the row says.
 
     In this order: the row's own `source`; the first part of the video's path that names a
     set (`test/webvid/...` is WebVid); ActivityNet's own clip names (`v_` and 11 characters);
@@ -171,7 +171,7 @@ def _id(raw: Mapping[str, Any]) -> str:
 
 
 def _text(value: object, name: str, *, empty: bool = False) -> str:
-    """A text without the tags that stand for the medium."""
+    """Return a text without the tags that stand for the medium."""
     if not isinstance(value, str):
         raise RowError(f"{name!r} is a {_kind(value)} where a text belongs")
     try:
@@ -185,7 +185,7 @@ def _text(value: object, name: str, *, empty: bool = False) -> str:
 
 
 def without_tags(text: str) -> str:
-    """A text without `<video>` and `<image>`, and without the space around them."""
+    """Return a text without `<video>` and `<image>`, and without the space around them."""
 
     def gap(match: re.Match[str]) -> str:
         if match.start() == 0 or match.end() == len(text):
@@ -224,7 +224,7 @@ def _video(raw: Mapping[str, Any]) -> str:
 
 
 def _media(raw: Mapping[str, Any], name: str, *, required: bool) -> str | None:
-    """A relative path below the media folder; anything that could lead out of it is refused."""
+    """Return a path below the media folder; refuse anything that could lead out of it."""
     value = raw.get(name)
     if value is None and not required:
         return None
@@ -261,7 +261,7 @@ def _turns(messages: object) -> list[Any]:
 
 
 def _messages(turns: list[Any], *, open_end: bool = False) -> list[Message]:
-    """Turns that alternate, user first; the last is the assistant's unless `open_end`."""
+    """Return turns that alternate, user first; the last is the assistant's unless `open_end`."""
     messages: list[Message] = []
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, Mapping):
@@ -278,7 +278,7 @@ def _messages(turns: list[Any], *, open_end: bool = False) -> list[Message]:
 
 
 def _pair(raw: Mapping[str, Any], flat: tuple[str, str]) -> tuple[str, str]:
-    """What was asked and what was answered: from `conversations`, else from two columns."""
+    """Return what was asked and what was answered: from `conversations`, else from two columns."""
     if "conversations" not in raw and flat[0] in raw:
         return _text(raw[flat[0]], flat[0]), _text(_field(raw, flat[1]), flat[1])
     turns = _messages(_conversation(raw))
@@ -288,7 +288,7 @@ def _pair(raw: Mapping[str, Any], flat: tuple[str, str]) -> tuple[str, str]:
 
 
 def _answer(raw: Mapping[str, Any], name: str) -> str:
-    """An answer as a text, or as the turn {"from", "value"}; one that lost may be empty."""
+    """Return an answer as a text, or as the turn {"from", "value"}; one that lost may be empty."""
     value = _field(raw, name)
     if isinstance(value, Mapping):
         if _ROLES.get(str(value.get("from"))) != "assistant":

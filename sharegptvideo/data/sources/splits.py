@@ -32,7 +32,7 @@ class SplitRule:
 
     @classmethod
     def of(cls, root: Path) -> SplitRule:
-        """The rule for a source folder: its own list, or the hash.
+        """Return the rule for a source folder: its own list, or the hash.
 
         Raises:
             UserError: its `splits.json` is not an object with lists of stems.
@@ -43,11 +43,11 @@ class SplitRule:
         table = read_json(path)
         stems = table.get("validation", []) if isinstance(table, dict) else None
         if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems):
-            raise UserError(f'{path}: expected {{"validation": [stem, ...]}}; mend or remove it')
+            raise UserError(f'{path}: expected {{"validation": [stem, ...]}}; fix or remove it')
         return cls(frozenset(stem_of(stem) for stem in stems))
 
     def split_of(self, video: str) -> str:
-        """ "train" or "validation"."""
+        """Return "train" or "validation"."""
         stem = stem_of(video)
         if self._listed is not None:
             return "validation" if stem in self._listed else "train"
@@ -60,7 +60,7 @@ _ENDINGS = (".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".jpg", ".j
 
 
 def stem_of(video: str) -> str:
-    """The last part of a video's path, without a file ending that videos and pictures have."""
+    """Return the last part of a video's path, without the file ending of a video or picture."""
     name = video.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     for ending in _ENDINGS:
         if name.lower().endswith(ending):

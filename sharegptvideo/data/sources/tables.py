@@ -93,7 +93,7 @@ class Block:
         self.splits = list(itertools.compress(self.splits, kept))
 
     def by_split(self) -> Iterator[tuple[str, pa.Table]]:
-        """The rows of each split, in their order."""
+        """Yield the rows of each split, in their order."""
         if not self.splits:
             yield "test", self.table
             return
@@ -211,7 +211,7 @@ def _end_at(block: Block, line: int) -> None:
 
 
 def file_parts(files: Iterable[LineFile]) -> list[Part]:
-    """The parts of files, for several readers."""
+    """Return the parts of files, for several readers."""
     return [(number, part) for number, file in enumerate(files) for part in range(file.parts)]
 
 
@@ -250,7 +250,7 @@ def _blocks(file: LineFile) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _lines_to_error(file: LineFile, start: int, first: int) -> Iterator[tuple[int, int, bytes]]:
-    """The lines from `first` on that can be read, then the error, which names the last of them."""
+    """Yield the lines from `first` on that can be read; then raise the error, with the last."""
     block = bytearray()
     following = first
     try:
@@ -306,7 +306,7 @@ def _row_by_row(
 
 
 def _splits(table: pa.Table, rule: SplitRule) -> list[str]:
-    """What a row is about decides: its video, else its image, else itself."""
+    """Return the split of each row by what it is about: its video, image, or id."""
     names = [name for name in ("video", "image", "id") if name in table.column_names]
     columns = [table[name].to_pylist() for name in names]
     return [rule.split_of(next(filter(None, subject))) for subject in zip(*columns, strict=True)]

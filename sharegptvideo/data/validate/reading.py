@@ -148,7 +148,7 @@ class Places:
         return f"{file}{separator}{self._numbers[row]}"
 
     def split(self, row: int) -> str:
-        """The split of a row."""
+        """Return the split of a row."""
         return self._names[self._splits[row]]
 
     def __len__(self) -> int:

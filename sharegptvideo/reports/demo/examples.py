@@ -33,7 +33,7 @@ __all__ = [
     "disagreement_part",
     "disagreements",
     "example_card",
-    "frames",
+    "frame_strip",
     "lost_examples",
     "read_example",
 ]
@@ -137,7 +137,7 @@ def read_example(folder: Path, draw: int) -> Example | None:
     )
 
 
-def frames(media: MediaFolder, video: str, count: int) -> Strip | str:
+def frame_strip(media: MediaFolder, video: str, count: int) -> Strip | str:
     """Return the `count` frames that a model is given of a clip, before they are scaled for it.
 
     Of a clip that cannot be read, the reason.

@@ -33,7 +33,7 @@ from sharegptvideo.reports.demo.examples import (
     clip_card,
     disagreement_part,
     example_card,
-    frames,
+    frame_strip,
     lost_examples,
     read_example,
 )
@@ -314,7 +314,9 @@ def _clips(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) -> S
         " or wrong is by the exact state. The judge saw question, reference, caption and answer."
     )
     cards = [
-        clip_card(outcome, case, frames(world, case.video, tasks[SETS[case.task_set]]["frames"]))
+        clip_card(
+            outcome, case, frame_strip(world, case.video, tasks[SETS[case.task_set]]["frames"])
+        )
         for outcome, case in chosen
     ]
     return Section("A few clips", [rule, *cards])

@@ -18,10 +18,10 @@ from sharegptvideo.reports.parts import Cell, Details, Page, Part, Section, Tabl
 from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.reports.run.samples import (
     Against,
-    Strip,
+    Sprite,
     Wanted,
     write_samples,
-    write_strips,
+    write_sprites,
 )
 from sharegptvideo.reports.run.tables import (
     csv_text,
@@ -95,9 +95,9 @@ def write_report(
     files = ["report.json", "report.csv", "report.md", "report.tex"]
     with os_errors(folder, "free some space or give another --out"):
         if samples:
-            strips = write_strips(_wanted(first, shown), folder, progress=progress)
-            report["notes"] += _clip_notes(strips, shown)
-            write_samples(shown, strips, folder, against=second, progress=progress)
+            sprites = write_sprites(_wanted(first, shown), folder, progress=progress)
+            report["notes"] += _clip_notes(sprites, shown)
+            write_samples(shown, sprites, folder, against=second, progress=progress)
             _write_page(first, shown, folder, second)
             files.append("index.html")
         if second is not None:
@@ -178,13 +178,13 @@ def _wanted(run: Run, samples: Mapping[str, Sequence[Sample]]) -> dict[tuple[str
 
 
 def _clip_notes(
-    strips: Mapping[tuple[str, str], Strip], samples: Mapping[str, Sequence[Sample]]
+    sprites: Mapping[tuple[str, str], Sprite], samples: Mapping[str, Sequence[Sample]]
 ) -> list[str]:
     every = {(task, s.prediction["video"]) for task, group in samples.items() for s in group}
     counted = (
-        (len(every - strips.keys()), "without frames: no such clip; see --media"),
-        (sum(bool(strip.error) for strip in strips.values()), "without frames: cannot be read"),
-        (sum(strip.moved for strip in strips.values()),
+        (len(every - sprites.keys()), "without frames: no such clip; see --media"),
+        (sum(bool(sprite.error) for sprite in sprites.values()), "without frames: cannot be read"),
+        (sum(sprite.moved for sprite in sprites.values()),
          "now give other frames than the model saw: another file, or another decoder"),
     )  # fmt: skip
     return [f"{n} of {len(every)} clips {what}" for n, what in counted if n]

@@ -21,7 +21,7 @@ from sharegptvideo._concurrency import Progress, ordered_map
 from sharegptvideo._io import dumps, os_error_words, write_text
 from sharegptvideo.reports.run.record import Run, Sample, outcome
 
-__all__ = ["CHUNK", "Against", "Strip", "Wanted", "write_samples", "write_strips"]
+__all__ = ["CHUNK", "Against", "Sprite", "Wanted", "write_samples", "write_sprites"]
 
 CHUNK = 400
 """Samples in one file: about 200 kB."""
@@ -59,7 +59,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class Sprite:
     """A picture of `n` frames from left to right, each `width`×`height`; or why there is none.
 
     `file` is its path below the page's folder. `moved` says that the clip now gives other frames
@@ -127,7 +127,7 @@ class Against:
 
 def write_samples(
     samples: Mapping[str, Sequence[Sample]],
-    strips: Mapping[tuple[str, str], Strip],
+    sprites: Mapping[tuple[str, str], Sprite],
     out: Path,
     *,
     against: Against | None = None,
@@ -137,7 +137,7 @@ def write_samples(
 
     Args:
         samples: by task, in the order of the page.
-        strips: by (task, video), the pictures of its frames.
+        sprites: by (task, video), the pictures of its frames.
         out: the page's folder.
         against: a second run, where there is one.
         progress: called after each file.
@@ -146,7 +146,7 @@ def write_samples(
     folder = out / _SAMPLES
     pieces = [every[start : start + CHUNK] for start in range(0, len(every), CHUNK)]
     for number, piece in enumerate(pieces):
-        held = _piece(piece, strips, against)
+        held = _piece(piece, sprites, against)
         write_text(folder / f"{number:05}.js", f"report.take({number}, {dumps(held)});\n")
         if progress:
             progress(min((number + 1) * CHUNK, len(every)), len(every), "samples written")
@@ -165,7 +165,7 @@ def write_samples(
 
 
 def _piece(
-    samples: Sequence[Sample], strips: Mapping[tuple[str, str], Strip], against: Against | None
+    samples: Sequence[Sample], sprites: Mapping[tuple[str, str], Sprite], against: Against | None
 ) -> Row:
     """List samples, and once for each clip what belongs to all its questions."""
     clips: dict[tuple[str, str, str | None], Row] = {}
@@ -178,22 +178,22 @@ def _piece(
         key = (sample.key[0], video, question.caption if question else None)
         if key not in places:
             places[key] = len(places)
-            clips[key] = _clip(video, question.caption if question else None, strips.get(key[:2]))
+            clips[key] = _clip(video, question.caption if question else None, sprites.get(key[:2]))
         rows.append(_row(sample, places[key], against))
     return {"clips": list(clips.values()), "samples": rows}
 
 
-def _clip(video: str, caption: str | None, strip: Strip | None) -> Row:
+def _clip(video: str, caption: str | None, sprite: Sprite | None) -> Row:
     row: Row = {"video": video, "caption": caption}
-    if strip is None:
+    if sprite is None:
         return row
-    if strip.error:
-        return row | {"error": strip.error}
+    if sprite.error:
+        return row | {"error": sprite.error}
     return row | {
-        "file": strip.file,
-        "size": [strip.n, strip.width, strip.height],
-        "indices": list(strip.indices),
-        "moved": strip.moved,
+        "file": sprite.file,
+        "size": [sprite.n, sprite.width, sprite.height],
+        "indices": list(sprite.indices),
+        "moved": sprite.moved,
     }
 
 
@@ -241,44 +241,44 @@ def _verdict(judgement: Mapping[str, Any]) -> Row:
     }
 
 
-def write_strips(
+def write_sprites(
     wanted: Mapping[Key, Wanted], out: Path, *, progress: Progress | None = None
-) -> dict[Key, Strip]:
+) -> dict[Key, Sprite]:
     """Write OUT/frames/*.jpg, one for each clip, and give their sizes by the keys of `wanted`.
 
     Pictures of an earlier, perhaps interrupted report that are of the same files are kept.
-    A clip that cannot be read gives a strip with its cause. Pictures in that folder that belong to
+    A clip that cannot be read gives a sprite with its cause. Pictures in that folder that belong to
     no clip of these are removed.
 
     Raises:
         OSError: the disk is full, or `out` may not be written.
     """
     folder = out / _FRAMES
-    drawn: dict[tuple[str, int], Strip] = {}
+    drawn: dict[tuple[str, int], Sprite] = {}
     # Tasks may share clips.
     clips = dict.fromkeys((each.clip, each.n) for each in wanted.values())
 
-    def write(clip: tuple[str, int]) -> Strip:
-        return _write_strip(*clip, folder)
+    def write(clip: tuple[str, int]) -> Sprite:
+        return _write_sprite(*clip, folder)
 
     # An error or Ctrl-C does not wait for the other clips.
     with closing(
         ordered_map(write, clips, workers=_DECODERS, ahead=_AHEAD, name="frames")
-    ) as strips:
-        for done, (clip, strip) in enumerate(zip(clips, strips, strict=True), start=1):
-            drawn[clip] = strip
+    ) as sprites:
+        for done, (clip, sprite) in enumerate(zip(clips, sprites, strict=True), start=1):
+            drawn[clip] = sprite
             if progress:
                 progress(done, len(clips), "clips shown")
-    _remove_others(folder, {strip.file for strip in drawn.values()})
+    _remove_others(folder, {sprite.file for sprite in drawn.values()})
     return {key: _compared(drawn[each.clip, each.n], each) for key, each in wanted.items()}
 
 
-def _compared(strip: Strip, wanted: Wanted) -> Strip:
-    moved = wanted.indices is not None and wanted.indices != strip.indices and not strip.error
-    return replace(strip, moved=moved)
+def _compared(sprite: Sprite, wanted: Wanted) -> Sprite:
+    moved = wanted.indices is not None and wanted.indices != sprite.indices and not sprite.error
+    return replace(sprite, moved=moved)
 
 
-def _write_strip(clip: str, n: int, folder: Path) -> Strip:
+def _write_sprite(clip: str, n: int, folder: Path) -> Sprite:
     from sharegptvideo.media import MediaError
 
     try:
@@ -286,12 +286,12 @@ def _write_strip(clip: str, n: int, folder: Path) -> Strip:
         if not file.is_file():
             _draw(clip, n, file)
     except MediaError as error:
-        return Strip(error=str(error))
+        return Sprite(error=str(error))
     except OSError as error:
         if error.filename is None or not str(error.filename).startswith(clip):
             raise
-        return Strip(error=f"{clip}: cannot be read ({os_error_words(error)})")
-    return _read_strip(file)
+        return Sprite(error=f"{clip}: cannot be read ({os_error_words(error)})")
+    return _read_sprite(file)
 
 
 def _file_name(clip: Path, n: int) -> str:
@@ -323,14 +323,14 @@ def _draw(clip: str, n: int, file: Path) -> None:
     temporary.replace(file)
 
 
-def _read_strip(file: Path) -> Strip:
+def _read_sprite(file: Path) -> Sprite:
     from PIL import Image
 
     with Image.open(file) as picture:
         indices = json.loads(picture.info["comment"])
         width, height = picture.size
     n = len(indices)
-    return Strip(f"{_FRAMES}/{file.name}", n, width // n, height, tuple(indices))
+    return Sprite(f"{_FRAMES}/{file.name}", n, width // n, height, tuple(indices))
 
 
 def _remove_others(folder: Path, files: set[str]) -> None:

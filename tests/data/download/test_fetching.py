@@ -183,7 +183,7 @@ def test_what_the_hub_refuses_is_not_tried_again(
     assert fault.hits == 1
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     hub_server.faults.clear()
-    with pytest.raises(UserError, match=r"401 Unauthorized; mend HF_TOKEN: it is wrong"):
+    with pytest.raises(UserError, match=r"401 Unauthorized; set another HF_TOKEN: it is wrong"):
         remote[1]()
 
 
