@@ -71,9 +71,10 @@ def sample_candidates(
     Questions are grouped by clip, so that each clip is decoded once, and read by a model on this
     machine once for all answers to all of them. What is drawn depends on `seed`, the clip's frames
     and the question only, so that a run that was killed and taken up again gives what an unbroken
-    one gives; a served model is sent a seed for each answer, and what it answered is kept in the
-    cache. A question whose clip is missing or unreadable, or whose call failed, is kept as failed,
-    with the cause, and tried again by the next run.
+    one gives. A served model is sent a seed for each answer, and what it answered is kept in the
+    cache; a function of the user's draws as it likes. A question whose clip is missing or
+    unreadable, or whose call failed, is kept as failed, with the cause, and tried again by the
+    next run.
 
     Writes `out/candidates.jsonl`, one row a question: id, video, source, question, answer, caption,
     frame_indices, candidates [text], error (null, or why there are none); and the settings, then
@@ -81,7 +82,7 @@ def sample_candidates(
 
     Args:
         rows: of the config `qa`, with `video_path` (see `media=` of `load_dataset`).
-        model: a Video-LLaVA, as a folder or a Hub id; or openai:NAME, a served model.
+        model: what `open_model` takes; a folder or Hub id may stand without `hf:`.
         out: the folder to write.
         k: answers a question.
         temperature: of the draw, above 0.
@@ -89,8 +90,9 @@ def sample_candidates(
         max_new_tokens: where an answer is cut.
         batch_size: answers decoded at once; a question's answers stay together.
         seed: of the draw.
-        frames: how many frames of a clip a served model is sent; default: 8.
-        base_url: where it is served; default: OPENAI_BASE_URL.
+        frames: how many frames of a clip a model is given that was made for no number of them;
+            default: 8.
+        base_url: where an openai: model is served; default: OPENAI_BASE_URL.
         endpoint: speed, money and cache of its calls.
         progress: called with questions done, questions, "candidates".
 
@@ -153,7 +155,7 @@ def _open(
 
 
 def _frames(model: Model, frames: int | None) -> int:
-    """How many frames of a clip the model is given."""
+    """Return how many frames of a clip the model is given."""
     if frames is not None and frames < 1:
         raise UserError(f"frames must be at least 1, got {frames}")
     if frames is not None and model.frames is not None:
@@ -185,7 +187,7 @@ def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
         if absent:
             raise UserError(f"row {number} ({row.get('id')}): no {', '.join(absent)}")
         if row["id"] in seen:
-            raise UserError(f"row {number}: id {row['id']!r} comes twice; ids must be unique")
+            raise UserError(f"row {number}: duplicate id {row['id']!r}")
         seen.add(row["id"])
         question = {name: row.get(name) for name in (*_COLUMNS, "video_path")}
         groups.setdefault(str(row["video"]), []).append(question)
@@ -195,7 +197,7 @@ def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def _is_done(row: Row, old: Row | None) -> bool:
-    """Whether `old` has candidates for what `row` asks, with the reference and caption it has."""
+    """Return whether `old` has candidates for what `row` asks, its reference and its caption."""
     return (
         old is not None
         and old["error"] is None

@@ -31,7 +31,11 @@ def candidates(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="A Video-LLaVA: folder or Hub id; or openai:NAME, a served model.")
+        str,
+        typer.Option(
+            help="As in `eval run`: hf:PATH_OR_ID (hf: may be left out), openai:NAME, "
+            "python:module:function, predictions:FILE with -k 1."
+        ),
     ],
     out: OutOption,
     media: Annotated[
@@ -52,7 +56,9 @@ def candidates(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames of a clip that openai:NAME is sent; default: 8."),
+        typer.Option(
+            min=1, help="Frames of a clip, where the model was made for no number; default: 8."
+        ),
     ] = None,
     *,
     endpoint: EndpointOptions,

@@ -1,4 +1,4 @@
-"""Models that answer questions about clips, behind one interface; a small Video-LLaVA to build.
+"""Models that answer questions about clips, all with one interface; a small Video-LLaVA.
 
 `open_model("hf:PATH")` opens any of them. Importing this package is light; torch and transformers
 come in with the first name that needs them.
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
         quiet_transformers,
         weights_hash,
     )
-    from sharegptvideo.models.in_memory import answering
     from sharegptvideo.models.local import LocalModel
     from sharegptvideo.models.pixels import VideoPixels
     from sharegptvideo.models.processor import ProcessorModel, load_processor, render_question
     from sharegptvideo.models.prompts import conversation, encode, expand_video, video_token_count
-    from sharegptvideo.models.registry import local_class, open_model
+    from sharegptvideo.models.registry import answering, local_class, open_model
     from sharegptvideo.models.tiny import SIZES, ModelSize, build_tiny
     from sharegptvideo.models.video_llava import VideoLlavaModel
 
@@ -70,12 +69,11 @@ _MODULES = {
         "quiet_transformers",
         "weights_hash",
     ],
-    "in_memory": ["answering"],
     "local": ["LocalModel"],
     "pixels": ["VideoPixels"],
     "processor": ["ProcessorModel", "load_processor", "render_question"],
     "prompts": ["conversation", "encode", "expand_video", "video_token_count"],
-    "registry": ["local_class", "open_model"],
+    "registry": ["answering", "local_class", "open_model"],
     "tiny": ["SIZES", "ModelSize", "build_tiny"],
     "video_llava": ["VideoLlavaModel"],
 }

@@ -143,7 +143,7 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What run.json records and a resumed run has to match: kind, name, hash of weights.
+        """Return what run.json records and a resumed run has to match: kind, name, hash of weights.
 
         Raises:
             UserError: no endpoint is set.
@@ -180,7 +180,7 @@ class Model(abc.ABC):
         return {}
 
     def render(self, prompt: str) -> str:
-        """The text that the model receives for a prompt, marks of turns included."""
+        """Return the text that the model receives for a prompt, marks of turns included."""
         return prompt
 
     def estimate(
@@ -190,12 +190,12 @@ class Model(abc.ABC):
         frames: int,  # noqa: ARG002
         params: SamplingParams,  # noqa: ARG002
     ) -> Estimate:
-        """What answers to prompts about clips of so many frames will cost; asks nothing."""
+        """Estimate what answers to prompts about clips of so many frames will cost; ask nothing."""
         from sharegptvideo.endpoint import Estimate
 
         return Estimate()
 
 
 def short_hash(text: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a text."""
+    """Return the first 16 hex digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

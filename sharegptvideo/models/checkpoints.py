@@ -35,7 +35,7 @@ _ALL = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 def checkpoint_folder(path: str | Path, files: tuple[str, ...] = _ALL) -> Path:
-    """`path` where it is a folder, else the local copy of the Hub id `path`, downloaded once.
+    """Return the folder `path`, or the local copy of the Hub id `path`, downloaded once.
 
     Transformers given a Hub id asks for one file after the other, and without a network tries
     each six times; this asks once, and without a network takes what an earlier call has left.
@@ -72,7 +72,7 @@ def checkpoint_folder(path: str | Path, files: tuple[str, ...] = _ALL) -> Path:
 
 
 def adapter_base(folder: Path) -> str | None:
-    """The model that the adapters in `folder` belong to; None where there are none."""
+    """Return the name of the model that adapters in `folder` belong to; None without adapters."""
     file = folder / ADAPTER_CONFIG
     if not file.is_file():
         return None
@@ -97,7 +97,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def model_type(path: str) -> str:
-    """The architecture of a checkpoint, as transformers calls it: `video_llava`.
+    """Return the architecture of a checkpoint, as transformers calls it: `video_llava`.
 
     Args:
         path: a folder, or a Hub id.
@@ -136,7 +136,7 @@ def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> 
 
     if not weights:
         return outline(path, dtype=dtype)
-    model_type(path)  # says what is wrong with it
+    model_type(path)  # raises where there is no checkpoint
     auto: Any = AutoModelForImageTextToText  # its loading is untyped
     try:
         with quiet_transformers():
@@ -177,7 +177,7 @@ def _check_whole(path: str, report: Mapping[str, Any]) -> None:
 
 
 def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:
-    """The model of a checkpoint's config, or of a config, on the meta device: shapes, no weights.
+    """Make the model of a checkpoint or a config on the meta device: shapes, no weights.
 
     Raises:
         UserError: nothing there, or a config that transformers cannot use.
@@ -189,7 +189,7 @@ def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:
     if not isinstance(path, str):
         with torch.device("meta"):
             return kind.from_config(path, dtype=dtype)
-    model_type(path)  # says what is wrong with it
+    model_type(path)  # raises where there is no checkpoint
     folder = checkpoint_folder(path, _CONFIG)
     with torch.device("meta"), quiet_transformers():
         config = AutoConfig.from_pretrained(folder)
@@ -219,7 +219,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 
 def weights_hash(path: str | Path) -> str:
-    """SHA-256 over the names and bytes of a checkpoint's safetensors files.
+    """Hash the names and bytes of a checkpoint's safetensors files with SHA-256.
 
     Args:
         path: a folder, or a Hub id.

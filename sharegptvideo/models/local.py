@@ -96,14 +96,14 @@ class LocalModel(Model):
         return stop if isinstance(stop, list) else [stop]
 
     def in_training(self, name: str, *, batch_size: int) -> Self:
-        """The same model, recorded as one in memory called `name`, decoding so many at once."""
+        """Return the same model as one in memory called `name`, decoding `batch_size` at once."""
         other = copy.copy(self)
         other.spec, other._name, other._in_memory = f"live:{name}", name, True
         other.batch_size = batch_size
         return other
 
     def describe(self) -> dict[str, Any]:
-        """Kind, the folder's or repository's name, hash of the weights, how they are decoded.
+        """Return kind, name of the folder or repository, hash of the weights, how it is decoded.
 
         Weights in memory have no hash: their name has to identify them.
         """
@@ -117,7 +117,7 @@ class LocalModel(Model):
         }
 
     def render(self, prompt: str) -> str:
-        """The prompt in the model's chat template, one placeholder for the clip."""
+        """Return the prompt in the model's chat template, one placeholder for the clip."""
         try:
             return self._render(prompt)
         except UserError:

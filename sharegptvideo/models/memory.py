@@ -32,7 +32,7 @@ def in_parts(
     *,
     most: int | None = None,
 ) -> list[Result]:
-    """`run(items)`, in parts of at most `most`; a part that memory does not hold is halved.
+    """Return `run(items)`, in parts of at most `most`; halve a part that memory does not hold.
 
     Raises:
         torch.OutOfMemoryError: or the CPU allocator's RuntimeError: one item alone does not fit.
@@ -53,7 +53,7 @@ def in_parts(
 
 
 def cache_bytes(cache: Any, tokens: int) -> int:
-    """Bytes that `tokens` tokens of one row take in a cache like this one."""
+    """Count the bytes that `tokens` tokens of one row take in a cache like this one."""
     layers = cache.layers
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
     rows, _, length = layers[0].keys.shape[:3]
@@ -61,26 +61,26 @@ def cache_bytes(cache: Any, tokens: int) -> int:
 
 
 def coming_cache_bytes(config: Any, tokens: int, dtype: torch.dtype) -> int:
-    """Bytes that `tokens` tokens of one row will take, by a language model's config."""
+    """Count the bytes that `tokens` tokens of one row will take, by a language model's config."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * size * tokens * dtype.itemsize)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the CPU's allocator, had not enough memory."""
+    """Return whether a device, or the CPU's allocator, had not enough memory."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def fitting_rows(row_bytes: int, free: int | None) -> int | None:
-    """How many rows of `row_bytes` go into `free` bytes, at least 1; None where free is unknown."""
+    """Return how many rows go into `free` bytes, at least 1; None where that is unknown."""
     return None if free is None else max(1, int(free * _USABLE) // max(1, row_bytes))
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that a device can still give; None where it does not say.
+    """Return the bytes that a device can still give; None where it does not say.
 
     On CUDA what the driver has free and what torch holds unused; on a CPU under Linux what the
     system has available, within the control group's limit.
@@ -91,8 +91,8 @@ def free_bytes(device: torch.device) -> int | None:
         return int(free) + int(unused)
     if device.type != "cpu":
         return None
-    found = [number for number in (_available(), _within_group()) if number is not None]
-    return min(found) if found else None
+    limits = [number for number in (_available(), _within_group()) if number is not None]
+    return min(limits, default=None)
 
 
 def _available() -> int | None:

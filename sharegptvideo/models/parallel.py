@@ -29,7 +29,7 @@ _Reply = tuple[tuple[str, ...], str | None]  # texts and error of an answer
 
 
 def device_names(devices: Sequence[str]) -> list[str]:
-    """Names of torch devices; `all` stands for every CUDA device.
+    """Return names of torch devices; `all` stands for every CUDA device.
 
     A device may be named twice: two processes then share it.
 
@@ -64,7 +64,7 @@ class ParallelModel(Model):
     def __init__(
         self, local: LocalModel, name: str, *, devices: Sequence[str], batch_size: int
     ) -> None:
-        """The processes start with the first `generate`.
+        """Prepare the processes, which start with the first `generate`.
 
         Args:
             local: the model on one device, which stays without weights.
@@ -80,11 +80,11 @@ class ParallelModel(Model):
             self._free.put(_Worker(type(local), name, device, batch_size, self.workers))
 
     def describe(self) -> dict[str, Any]:
-        """As on one device: the number of devices changes no answer."""
+        """Describe the model on one device: the number of devices changes no answer."""
         return self._local.describe()
 
     def render(self, prompt: str) -> str:
-        """As on one device."""
+        """Render as on one device."""
         return self._local.render(prompt)
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
@@ -150,7 +150,7 @@ class _Worker:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """A busy one is not waited for. Where this process is killed, the end of its input ends it."""
+    """End a process, busy or not; where this one is killed, the end of its input ends it."""
     process.kill()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:

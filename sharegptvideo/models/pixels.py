@@ -49,7 +49,7 @@ class VideoPixels:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> VideoPixels:
-        """From the `video_processor` part of a saved processor.
+        """Take the settings of the `video_processor` part of a saved processor.
 
         Raises:
             UserError: the config asks for steps that this path does not have.
@@ -96,7 +96,7 @@ class VideoPixels:
         raise UserError(f"{path}: no processor config ({', '.join(names)}); is it a whole model?")
 
     def __call__(self, frames: Frames) -> torch.Tensor:
-        """Frames, uint8 n×H×W×3 RGB, to float32 n×3×crop_height×crop_width.
+        """Turn frames, uint8 n×H×W×3 RGB, into float32 n×3×crop_height×crop_width.
 
         Raises:
             ValueError: another shape or type.
@@ -104,14 +104,14 @@ class VideoPixels:
         return self.normalise(self.resize_and_crop(frames))
 
     def resize_and_crop(self, frames: Frames) -> torch.Tensor:
-        """The first half, still uint8: what is worth keeping of a clip that is used again."""
+        """Do the first half, still uint8: what is worth keeping of a clip that is used again."""
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise ValueError(f"frames must be uint8 n×H×W×3, not {frames.dtype} {frames.shape}")
         video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).contiguous()
         return self._crop(self._resize(video)).contiguous()
 
     def normalise(self, video: torch.Tensor) -> torch.Tensor:
-        """The second half: uint8 …×3×H×W to float32.
+        """Do the second half: uint8 …×3×H×W to float32.
 
         One operation on 0..255, in transformers' order: (x - mean/f) / (std/f).
         """

@@ -102,7 +102,7 @@ class PredictionsModel(Model):
                     yield number, (line.task, line.id), _Prediction(text=line.text)
 
     def describe(self) -> dict[str, Any]:
-        """Kind, name and the hash of the file (which may change: what differs is judged).
+        """Return kind, name and hash of the file (which may change: what differs is judged).
 
         A run's predictions have the name and the weights of the model that gave them, and
         `answered_by` says all that its run.json does.
@@ -184,13 +184,13 @@ class PredictionsModel(Model):
     ) -> Iterator[Answer]:
         """Read the answers; a question that the file leaves out is a failed one."""
         for request in requests:
-            found = self._find(request.question) if request.question else None
-            if found is None:
+            prediction = self._find(request.question) if request.question else None
+            if prediction is None:
                 yield Answer(request, error=f"no prediction in {self._path.name}")
-            elif found.text is None:
-                yield Answer(request, error=found.error)
+            elif prediction.text is None:
+                yield Answer(request, error=prediction.error)
             else:
-                yield Answer(request, (found.text,))
+                yield Answer(request, (prediction.text,))
 
 
 def _parse(where: str, row: dict[str, Any]) -> tuple[_Key, _Prediction]:
@@ -201,7 +201,7 @@ def _parse(where: str, row: dict[str, Any]) -> tuple[_Key, _Prediction]:
     if row.get("status") == "failed":
         return key, _Prediction(error=str(row.get("error") or "failed in the run that wrote it"))
     if not isinstance(row.get("prediction"), str):
-        raise UserError(f'{where}: prediction is not a text; write "" for an empty answer')
+        raise UserError(f'{where}: prediction must be a string; write "" for an empty answer')
     return key, _Prediction(text=row["prediction"])
 
 
@@ -214,7 +214,7 @@ def _duplicates(name: str, duplicates: Mapping[str, Sequence[int]]) -> str:
 
 
 def _find_logs(folder: Path) -> list[Path]:
-    """The sample logs in a folder, by name; one a task.
+    """List the sample logs in a folder, by name; one a task.
 
     Raises:
         UserError: there is none, or two of one task.
@@ -266,17 +266,17 @@ def _parse_log_line(row: Mapping[str, Any], file: Path, where: str) -> _LogLine:
 
 
 def _task(file: Path) -> str | None:
-    found = _LOG_NAME.match(file.name)
-    return found["task"] if found else None
+    match = _LOG_NAME.match(file.name)
+    return match["task"] if match else None
 
 
 def _model_beside(file: Path) -> dict[str, Any]:
-    """Name and adapter of the model, from the results that lmms-eval writes beside a log.
+    """Read name and adapter of the model from the results that lmms-eval writes beside a log.
 
     Empty where they are not there.
     """
-    found = _LOG_NAME.match(file.name)
-    results = file.with_name(f"{found['date']}_results.json") if found else None
+    match = _LOG_NAME.match(file.name)
+    results = file.with_name(f"{match['date']}_results.json") if match else None
     content = read_json(results) if results is not None and results.is_file() else None
     config = content.get("config") if isinstance(content, dict) else None
     if not isinstance(config, dict) or not isinstance(config.get("model"), str):
@@ -289,7 +289,7 @@ def _model_beside(file: Path) -> dict[str, Any]:
 
 
 def model_name(adapter: str, model_args: object) -> str:
-    """What lmms-eval's arguments call the model, or else its adapter.
+    """Return the name of the model in lmms-eval's arguments, or else its adapter.
 
     No other argument is kept: a key may be among them.
 

@@ -59,7 +59,7 @@ _SETTINGS = {".json", ".jinja", ".model", ".txt"}
 
 
 def load_processor(path: str) -> Any:
-    """The processor of a video model, which turns messages and frames into its inputs.
+    """Load the processor of a video model, which turns messages and frames into its inputs.
 
     Raises:
         UserError: no checkpoint there, torchvision is missing, the architecture answers no
@@ -96,14 +96,14 @@ def load_processor(path: str) -> Any:
 
 
 def render_question(processor: Any, question: str) -> str:
-    """A question on one clip in the model's chat template, the clip as its placeholder.
+    """Put a question on one clip into the model's chat template, the clip as its placeholder.
 
     Raises:
         UserError: the question holds a token that stands for a picture, a video or a turn.
     """
-    found = sorted(token for token in reserved_marks(processor) if token in question)
-    if found:
-        raise UserError(f"a question may not hold the model's own mark {found[0]!r}: {question!r}")
+    marks = sorted(token for token in reserved_marks(processor) if token in question)
+    if marks:
+        raise UserError(f"a question may not hold the model's own mark {marks[0]!r}: {question!r}")
     content = [{"type": "video"}, {"type": "text", "text": question}]
     return str(
         processor.apply_chat_template(
@@ -113,7 +113,7 @@ def render_question(processor: Any, question: str) -> str:
 
 
 def reserved_marks(processor: Any) -> set[str]:
-    """The tokens that stand for pictures, videos and turns, which no text may hold."""
+    """Return the tokens that stand for pictures, videos and turns, which no text may hold."""
     tokenizer = processor.tokenizer
     marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     marks |= {str(getattr(processor, f"{kind}_token", "") or "") for kind in ("image", "video")}
@@ -121,7 +121,7 @@ def reserved_marks(processor: Any) -> set[str]:
 
 
 def clip_metadata(indices: Sequence[int], fps: float | None) -> Any:
-    """Where the frames of a clip stand in it, as transformers' processors take it.
+    """Describe where the frames of a clip stand in it, as processors of transformers take it.
 
     Args:
         indices: number of each frame, from 0.
@@ -137,7 +137,7 @@ def clip_metadata(indices: Sequence[int], fps: float | None) -> Any:
 
 
 def settings_hash(path: str) -> str:
-    """SHA-256 over what beside the weights decides on answers: configs, tokenizer, templates."""
+    """Hash what beside the weights decides on answers: configs, tokenizer, templates."""
     digest = hashlib.sha256()
     for file in sorted(checkpoint_folder(path).iterdir()):
         if file.suffix in _SETTINGS and not file.name.endswith(".index.json"):
@@ -167,7 +167,7 @@ def shares_prefix(config: Any, generation: Any = None) -> bool:
     """Whether questions about a clip may share its cache, by config and generation config.
 
     A type in `SHARING`, attention over everything before in every layer (a sliding window would
-    count padding), and no rule of generation that looks at the order of the prompt's tokens.
+    count padding), and no rule of generation that depends on the order of the prompt's tokens.
     """
     text = config.get_text_config()
     layers = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
@@ -208,7 +208,7 @@ class ProcessorModel(LocalModel):
         self._clip_ids = marks - {None}
 
     def describe(self) -> dict[str, Any]:
-        """As every local model, with the architecture and a hash of the files of settings."""
+        """Add the architecture and a hash of the settings to what every local model says."""
         described = super().describe() | {"architecture": str(self._config.model_type)}
         if not self._in_memory:
             described["settings_hash"] = settings_hash(str(self._folder))
@@ -240,7 +240,7 @@ class ProcessorModel(LocalModel):
     def _token_ids(
         self, prompts: Iterable[_Prompt], params: SamplingParams
     ) -> Iterator[tuple[_Prompt, list[list[int]]]]:
-        """The answers to prompts about one clip; the closing token, where it came, is the last.
+        """Answer prompts about one clip; the closing token, where it came, is an answer's last.
 
         The model's generation config holds, a repetition penalty in it included, but for what
         `params` says.
@@ -248,10 +248,10 @@ class ProcessorModel(LocalModel):
         with quiet_transformers():
             for group in self._groups(prompts):
                 if self.shares and group[0].clip_end:
-                    found = self._on_one_cache(group, params)
+                    answers = self._on_one_cache(group, params)
                 else:
-                    found = [self._plain(prompt, params) for prompt in group]
-                yield from zip(group, found, strict=True)
+                    answers = [self._plain(prompt, params) for prompt in group]
+                yield from zip(group, answers, strict=True)
 
     def _prompts(self, requests: Mapping[int, Request]) -> Iterator[tuple[int, _Prompt | str]]:
         """Prepare requests about one clip; yields what is wrong with one that cannot be put."""
@@ -305,12 +305,12 @@ class ProcessorModel(LocalModel):
         return dict(inputs.items())
 
     def _positions(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Those that `generate` works out for a prompt of its own, by the same method."""
+        """Compute the positions that `generate` gives a prompt of its own, by the same method."""
         others = {name: value for name, value in inputs.items() if name != "input_ids"}
-        found: torch.Tensor = self.model._prepare_position_ids_for_generation(
+        positions: torch.Tensor = self.model._prepare_position_ids_for_generation(
             inputs["input_ids"], others
         )
-        return found
+        return positions
 
     def _placed(self, name: str, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
@@ -320,7 +320,7 @@ class ProcessorModel(LocalModel):
         return value.to(self.model.device)
 
     def _groups(self, prompts: Iterable[_Prompt]) -> list[list[_Prompt]]:
-        """Prompts that are equal up to the clip's end, which mostly are all of them."""
+        """Group prompts that are equal up to the clip's end, which mostly are all of them."""
         groups: dict[tuple[int, ...], list[_Prompt]] = {}
         for prompt in prompts:
             group = groups.setdefault(tuple(prompt.ids[: prompt.clip_end]), [])
@@ -356,18 +356,18 @@ class ProcessorModel(LocalModel):
         free = self.memory_limit or free_bytes(self.model.device)
         fitting = fitting_rows(cache_bytes(cache, longest) * params.n, free)
         most = max(1, self.batch_size // params.n)
-        found = in_parts(
+        answers = in_parts(
             [group[at] for at in order],
             lambda part: self._decode(part, cache, end, params),
             most=min(most, fitting or most),
         )
-        back = dict(zip(order, found, strict=True))
+        back = dict(zip(order, answers, strict=True))
         return [back[at] for at in range(len(group))]
 
     def _decode(
         self, part: Sequence[_Prompt], cache: Any, end: int, params: SamplingParams
     ) -> list[list[list[int]]]:
-        """Questions after one clip, padded between it and them, a row for each answer."""
+        """Decode questions after one clip, padded between it and them, a row for each answer."""
         n = 1 if params.greedy else params.n
         longest = max(len(prompt.ids) for prompt in part)
         rows, mask, positions = [], [], []
@@ -398,7 +398,7 @@ class ProcessorModel(LocalModel):
     def _settings(
         self, params: SamplingParams, drawn: torch.Tensor | None, prompt_length: int
     ) -> dict[str, Any]:
-        """What `generate` is called with: greedy, over logits that `_Draw` has decided."""
+        """Return the arguments of `generate`: greedy, over logits that `_Draw` has decided."""
         pad = self.tokenizer.pad_token_id
         return {
             "max_new_tokens": params.max_new_tokens,
@@ -433,7 +433,7 @@ class _Draw(LogitsProcessor):
 
 
 def _metadata(request: Request) -> Any:
-    """Where the frames stand in the clip; some models write the times into the prompt."""
+    """Describe where the frames stand in the clip: some models write times into the prompt."""
     assert request.frames is not None
     fps = request.fps
     if request.indices is None:

@@ -37,7 +37,7 @@ Message = dict[str, Any]
 
 
 def conversation(question: str, answer: str | None = None) -> list[Message]:
-    """The messages of one question on a clip, and of its answer where there is one."""
+    """Make the messages of one question on a clip, and of its answer where there is one."""
     turns = [{"role": "user", "content": question}]
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
@@ -47,11 +47,11 @@ def conversation(question: str, answer: str | None = None) -> list[Message]:
 def encode(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> tuple[list[int], list[bool]]:
-    """Token ids of a conversation on one clip, and which of them the assistant says.
+    """Encode a conversation on one clip: token ids, and which of them the assistant says.
 
     The clip stands before the first user's text as one `<video>` token (see `expand_video`). A
     conversation that ends with the user's turn ends in the prompt for an answer. The assistant's
-    ids are those that the text has behind its prompt, its closing token included, so training
+    ids are those that the text has after its prompt, its closing token included, so training
     sees what generation will produce, whichever way the tokenizer treats a leading space. A
     checkpoint that brings a chat template of its own is prompted by that one.
 
@@ -89,7 +89,7 @@ def expand_video(
 
 
 def video_token_count(config: Any, frames: int) -> int:
-    """Positions of a clip of `frames` frames: each gives its patches and one class token."""
+    """Count the positions of a clip of `frames` frames: patches and a class token each."""
     vision = config.vision_config
     return int(frames * ((vision.image_size // vision.patch_size) ** 2 + 1))
 
@@ -107,7 +107,7 @@ def _check(messages: Sequence[Message]) -> None:
 
 
 def _with_clip(messages: Sequence[Message]) -> list[Message]:
-    """The messages in the form of chat templates, with the clip in the first user's turn."""
+    """Put messages into the form of chat templates, the clip in the first user's turn."""
     turns = []
     clip: list[Message] = [{"type": "video"}]
     for message in messages:
@@ -133,7 +133,7 @@ def _ids(
 
 
 def _shared(left: list[int], right: list[int]) -> int:
-    """How many ids the two begin with in common."""
+    """Count the ids that the two begin with in common."""
     count = 0
     for a, b in zip(left, right, strict=False):
         if a != b:

@@ -50,7 +50,7 @@ class PythonModel(Model):
         self._file: str | None = getattr(module, "__file__", None)
 
     def describe(self) -> dict[str, Any]:
-        """Kind, name and the hash of the module's file (not of what it imports)."""
+        """Return kind, name and hash of the module's file (not of what it imports)."""
         return {
             "kind": "python",
             "name": self._name,

@@ -1,11 +1,13 @@
-"""Open a model by the name that users type: one table of kinds, one of architectures."""
+"""Open a model by the name that users type, or one in memory: one table, one of architectures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models.base import Model
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
     from sharegptvideo.models.local import LocalModel
 
-__all__ = ["KINDS", "local_class", "open_model"]
+__all__ = ["KINDS", "answering", "local_class", "open_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def open_model(
     | spec | answers come from |
     | --- | --- |
     | `hf:PATH_OR_ID` | a video model of transformers, local or on the Hub |
-    | `openai:NAME` | a model behind an OpenAI-compatible endpoint |
+    | `openai:NAME` | a model that an OpenAI-compatible endpoint serves |
     | `predictions:FILE` | a JSONL file with id and prediction, or logs of lmms-eval |
     | `python:module:function` | a function of a list of frames and a question |
 
@@ -67,7 +69,7 @@ def open_model(
 
 
 def local_class(model_type: str) -> type[LocalModel]:
-    """The class that runs checkpoints of an architecture, as transformers calls it."""
+    """Return the class that runs checkpoints of an architecture, as transformers calls it."""
     if model_type == "video_llava":
         from sharegptvideo.models.video_llava import VideoLlavaModel
 
@@ -75,6 +77,52 @@ def local_class(model_type: str) -> type[LocalModel]:
     from sharegptvideo.models.processor import ProcessorModel
 
     return ProcessorModel
+
+
+@contextlib.contextmanager
+def answering(model: Any, path: str) -> Iterator[LocalModel]:
+    """Open a model that is in training, for as long as the block lasts.
+
+    What training has done to it is set aside meanwhile: its mode, a `forward` of the trainer's
+    own, and the state of the random generators. No weight is copied.
+
+    Args:
+        model: a transformers model, adapters within its layers included.
+        path: folder or Hub id of the checkpoint that it began as, for what prepares its inputs.
+
+    Raises:
+        UserError: what prepares the inputs cannot be loaded.
+    """
+    import torch
+
+    modes = [(module, module.training) for module in model.modules()]
+    forward = model.__dict__.pop("forward", None)  # the trainer's, which gives no logits
+    with _same_randomness():
+        model.eval()
+        try:
+            yield local_class(model.config.model_type)(path, model=model)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            if forward is not None:
+                model.forward = forward
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # the caches of answers are of other sizes than a step's
+
+
+@contextlib.contextmanager
+def _same_randomness() -> Iterator[None]:
+    """Leave Python's, numpy's and torch's generators as they were."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def _open_local(name: str, options: _Options) -> Model:

@@ -15,16 +15,16 @@ __all__ = ["choose", "clip_key", "uniforms"]
 
 
 def clip_key(frames: Frames) -> bytes:
-    """A hash of the frames of a clip."""
+    """Hash the frames of a clip."""
     digest = hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16)
     digest.update(str(frames.shape).encode())
     return digest.digest()
 
 
 def uniforms(seed_texts: Sequence[str], params: SamplingParams) -> torch.Tensor | None:
-    """One number in [0, 1) per step and answer, from a stream of its own for each answer.
+    """Draw a number in [0, 1) per step and answer, from a stream of its own for each answer.
 
-    Steps×(prompts·answers), float64, a prompt's answers side by side; None for greedy params.
+    Steps×(prompts·answers), float64, a prompt's answers side by side; None for greedy decoding.
     """
     if params.greedy:
         return None
@@ -42,7 +42,7 @@ def uniforms(seed_texts: Sequence[str], params: SamplingParams) -> torch.Tensor 
 def choose(
     logits: torch.Tensor, params: SamplingParams, drawn: torch.Tensor | None
 ) -> torch.Tensor:
-    """The next token of each row: the likeliest, or the one where the drawn number falls.
+    """Choose the next token of each row: the likeliest, or the one where the drawn number falls.
 
     Args:
         logits: rows×vocabulary.

@@ -1,4 +1,4 @@
-"""Answers from a model behind an OpenAI-compatible endpoint that takes images."""
+"""Answers from a model that an OpenAI-compatible endpoint serves, with images in the prompt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ServedModel(Model):
         return sorted(self._client.refused)
 
     def describe(self) -> dict[str, Any]:
-        """Kind, name, how frames are sent, endpoint.
+        """Return kind, name, how frames are sent, endpoint.
 
         Raises:
             UserError: no endpoint is set.
@@ -68,7 +68,7 @@ class ServedModel(Model):
         return {}
 
     def estimate(self, prompts: Iterable[str], *, frames: int, params: SamplingParams) -> Estimate:
-        """What the answers will cost, from the length of the prompts."""
+        """Estimate what the answers will cost, from the length of the prompts."""
         empty = [""] * frames
         return self._client.estimate(
             (
@@ -125,7 +125,7 @@ def _answer(request: Request, replies: Mapping[int, str | CallFailedError]) -> A
 
 
 def _drawn(params: SamplingParams, number: int) -> dict[str, Any]:
-    """What is sent of `params`; the answers of one seed get seeds of their own.
+    """Return what is sent of `params`; the answers of one seed get seeds of their own.
 
     31 bits, which every server takes.
     """

@@ -2,7 +2,7 @@
 
 A prompt is mostly its clip. Copied for every row that is decoded, the clip's cache fills memory
 and is read anew for every row at every token. Here the clips stay where they were read, once
-each, and a cache holds only what stands behind them: question and answer. The queries of all rows
+each, and a cache holds only what comes after them: question and answer. The queries of all rows
 about a clip go against its keys together, as one matrix product; what they find there and what
 each finds in its own row are joined by their log-sum-exps, which is exact:
 
@@ -23,9 +23,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from sharegptvideo.models.precision import in_one_dtype
-
-__all__ = ["NAME", "SharedPrefixCache", "attending_to_prefixes"]
+__all__ = ["NAME", "SharedPrefixCache", "attending_to_prefixes", "in_one_dtype"]
 
 NAME = "sharegptvideo_shared_prefix"
 """Of the attention function, in transformers' registry."""
@@ -67,14 +65,14 @@ class _Layout:
 
 
 class SharedPrefixCache(Cache):
-    """A cache whose rows stand behind prefixes that another cache holds, one copy of each.
+    """A cache whose rows come after prefixes that another cache holds, one copy of each.
 
-    It counts its prefix into its length, so that transformers' `generate` goes on behind it. The
+    It counts its prefix into its length, so that transformers' `generate` goes on after it. The
     model has to run within `attending_to_prefixes`.
 
     Args:
         prefixes: a filled cache, a row for each prefix, all of one length; it is not written into.
-        which: the prefix that each row stands behind, ascending.
+        which: the prefix that each row comes after, ascending.
         ahead: for how many tokens of a row room is made at once.
 
     Raises:
@@ -85,7 +83,7 @@ class SharedPrefixCache(Cache):
     def __init__(self, prefixes: Any, which: Sequence[int], ahead: int = _AHEAD) -> None:
         self._layout = _Layout(which)
         super().__init__(
-            layers=[_BehindPrefix(layer, self._layout, ahead) for layer in prefixes.layers]
+            layers=[_AfterPrefix(layer, self._layout, ahead) for layer in prefixes.layers]
         )
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
@@ -94,13 +92,13 @@ class SharedPrefixCache(Cache):
         super().batch_select_indices(indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row `repeats` times, one behind the other."""
+        """Repeat each row `repeats` times, side by side."""
         self._layout.repeat(repeats)
         super().batch_repeat_interleave(repeats)
 
 
-class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base has an untyped hook
-    """One layer: keys and values behind the prefixes, in tensors with room for more tokens."""
+class _AfterPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base has an untyped hook
+    """One layer: keys and values after the prefixes, in tensors with room for more tokens."""
 
     def __init__(self, prefix: Any, layout: _Layout, ahead: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in transformers
@@ -117,21 +115,21 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
         self.is_initialized = True
 
     def get_seq_length(self) -> int:
-        """Tokens of a row, its prefix's included."""
+        """Count the tokens of a row, its prefix's included."""
         return int(self._prefix[0].shape[-2]) + self._length
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows' own keys and values, the new ones written behind them.
+        """Append to the rows' own keys and values, and return them.
 
-        The keys know this layer, by which the attention function finds the prefix.
+        The keys know this layer, by which the attention function gets the prefix.
 
         Raises:
             RuntimeError: what was given last time did not come to that function.
         """
         if self._unread:
-            raise RuntimeError("the model's attention did not look at the shared prefix")
+            raise RuntimeError("the model's attention ignored the shared prefix")
         before, after = self._length, self._length + key_states.shape[-2]
         if self._room is None or after > self._room[0].shape[-2]:
             self._make_room(key_states, value_states, after + self._ahead)
@@ -141,7 +139,7 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
         self._length = after
         self._unread = True
         keys, values = (room[:, :, :after] for room in self._room)
-        keys.behind_prefix = self  # type: ignore[attr-defined]  # tensors take attributes
+        keys.after_prefix = self  # type: ignore[attr-defined]  # tensors take attributes
         return keys, values
 
     def _make_room(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
@@ -178,7 +176,7 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
         *,
         by_products: bool = False,
     ) -> torch.Tensor:
-        """Attention of each row's queries to its prefix and to the row; rows×tokens×heads×size.
+        """Attend from each row's queries to its prefix and to the row: rows×tokens×heads×size.
 
         Args:
             query: rows×heads×tokens×size.
@@ -186,7 +184,7 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
                 may share one of these.
             mask: over the last tokens, own ones at least; True or 0 is what is seen. None: causal.
             scale: of the products.
-            by_products: compute it as on devices whose kernels keep the sums to themselves.
+            by_products: compute it as on devices whose kernels do not return the sums.
         """
         self._unread = False
         query, keys, values = in_one_dtype(query, keys, values)
@@ -196,8 +194,8 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
         kinds = keys.shape[1]
         share = heads // kinds  # query heads of one key head, which go as more queries
         folded = query.reshape(rows, kinds, share * tokens, size)
-        part = _attend_by_products if by_products else _attend
-        near, near_sum = part(folded, keys, values, _own_mask(mask, keys, tokens, share), scale)
+        attend = _attend_by_products if by_products else _attend
+        near, near_sum = attend(folded, keys, values, _own_mask(mask, keys, tokens, share), scale)
         far = near.new_empty(near.shape)
         far_sum = near_sum.new_empty(near_sum.shape)
         for clips, own in self._layout.runs:
@@ -207,12 +205,12 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
             together = (
                 folded[own].view(*shape, size).transpose(1, 2).reshape(count, kinds, -1, size)
             )
-            found, found_sum = part(
+            part, part_sum = attend(
                 together, self._prefix[0][clips], self._prefix[1][clips], None, scale
             )
             back = (count, kinds, each, share * tokens)
-            far[own] = found.reshape(*back, size).transpose(1, 2).reshape(far[own].shape)
-            far_sum[own] = found_sum.reshape(back).transpose(1, 2).reshape(far_sum[own].shape)
+            far[own] = part.reshape(*back, size).transpose(1, 2).reshape(far[own].shape)
+            far_sum[own] = part_sum.reshape(back).transpose(1, 2).reshape(far_sum[own].shape)
         weight = torch.sigmoid(far_sum - near_sum).unsqueeze(-1).to(near.dtype)
         joined = torch.lerp(near, far, weight)
         return joined.reshape(rows, heads, tokens, size).transpose(1, 2).contiguous()
@@ -221,7 +219,7 @@ class _BehindPrefix(DynamicLayer):  # type: ignore[no-untyped-call]  # its base 
 def _own_mask(
     mask: torch.Tensor | None, keys: torch.Tensor, tokens: int, share: int
 ) -> torch.Tensor | None:
-    """What is added to the products with a row's own keys, rows×1×(share·tokens)×own tokens.
+    """Make what is added to products with a row's own keys: rows×1×(share·tokens)×own tokens.
 
     The least number instead of -∞: padding may see nothing of its row, and must not become NaN.
     """
@@ -238,6 +236,26 @@ def _own_mask(
     return mask if share == 1 else mask.repeat(1, 1, share, 1)
 
 
+def in_one_dtype(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cast queries and keys to the dtype of the values, or all three to autocast's where it is on.
+
+    Rotary positions leave queries and keys of a float32 model in float32 under autocast, while
+    values come out of their linear layer in bfloat16. Autocast evens that out only in the
+    functions that it knows: not in a call with a `causal_lower_right` mask, nor in one of a kernel
+    by its own name. As in autocast, float64 stays.
+    """
+    place, dtype = value.device.type, value.dtype
+    if (
+        dtype != torch.float64
+        and torch.amp.is_autocast_available(place)
+        and torch.is_autocast_enabled(place)
+    ):
+        dtype = torch.get_autocast_dtype(place)
+    return query.to(dtype), key.to(dtype), value.to(dtype)
+
+
 def _attend(
     query: torch.Tensor,
     keys: torch.Tensor,
@@ -245,7 +263,7 @@ def _attend(
     mask: torch.Tensor | None,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention and the log-sum-exp of its scaled products (float32 or wider)."""
+    """Return attention and the log-sum-exp of its scaled products (float32 or wider)."""
     if query.device.type == "cpu":
         # What scaled_dot_product_attention runs here; only this entry gives the sums too.
         out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
@@ -262,7 +280,7 @@ def _attend_by_products(
     mask: torch.Tensor | None,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same from plain operations, for devices whose kernels keep the sums to themselves."""
+    """Do the same by plain operations, for devices whose kernels do not return the sums."""
     products = torch.matmul(query * scale, keys.transpose(-1, -2)).float()
     if mask is not None:
         products += mask
@@ -280,8 +298,8 @@ def _attention(
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' own `sdpa` where the keys know of no prefix."""
-    layer = getattr(key, "behind_prefix", None)
+    """Attend to prefix and row, or as `sdpa` does where the keys have no prefix."""
+    layer = getattr(key, "after_prefix", None)
     if layer is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **more
@@ -296,7 +314,7 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 @contextmanager
 def attending_to_prefixes(config: Any) -> Iterator[None]:
-    """Let the language model with this config look at the prefix of a `SharedPrefixCache`.
+    """Let the language model with this config attend to the prefix of a `SharedPrefixCache`.
 
     Other caches give what `sdpa` gives. Not for several threads at once on one model.
     """

@@ -155,7 +155,7 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 
 def _with_roles(texts: Iterable[str]) -> Iterable[str]:
-    """The texts as they stand in the format: behind a line's start, and behind a space."""
+    """Yield the texts as they stand in the format: at a line's start, and after a space."""
     for text in texts:
         yield f"USER: \n{text} ASSISTANT: {text}"
 
@@ -198,7 +198,7 @@ def _config(sizes: ModelSize, tokenizer: Any) -> Any:
 
 
 def _processor_config(sizes: ModelSize) -> dict[str, Any]:
-    """What `VideoLlavaProcessor.save_pretrained` of transformers 5.23 writes.
+    """Write what `VideoLlavaProcessor.save_pretrained` of transformers 5.23 does.
 
     Written by hand because building that processor needs torchvision; `tests/peers` loads it.
     """

@@ -126,7 +126,7 @@ class VideoLlavaModel(LocalModel):
         return _Row(position, ids[:end], ids[end:], key, seed_text, room)
 
     def _fitting_clips(self, rows: Sequence[_Row]) -> int | None:
-        """How many clips may be held at once: half of memory, the rest for reading and rows."""
+        """Return how many clips may be held at once: half of memory; rows and reading need some."""
         longest = max((len(row.prefix) for row in rows), default=0)
         one = coming_cache_bytes(self.model.config.text_config, longest, self.model.dtype)
         return fitting_rows(2 * one, self.memory_limit or free_bytes(self.model.device))
@@ -163,7 +163,7 @@ class VideoLlavaModel(LocalModel):
         return in_parts(rows, answer, most=min(most, fitting or most))
 
     def _read_clips(self, clips: dict[bytes, list[int]], pixels: dict[bytes, torch.Tensor]) -> Any:
-        """The cache of the prompts' beginnings up to the clips' ends, a row for each clip."""
+        """Fill the cache of the prompts' beginnings up to the clips' ends, a row for each clip."""
         device = self.model.device
         values = torch.stack([pixels[clip] for clip in clips])
         values = self.pixels.normalise(values).to(device, self.model.dtype)

@@ -186,7 +186,7 @@ def test_settings_out_of_range(
 
 
 def test_unusable_rows(rows: list[dict[str, Any]], model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="comes twice"):
+    with pytest.raises(UserError, match="row 2: duplicate id"):
         draw([rows[0], rows[0]], model, tmp_path / "out")
     with pytest.raises(UserError, match=r"row 1 \(x\): no question"):
         draw([dict(rows[0]) | {"id": "x", "question": ""}], model, tmp_path / "out")
@@ -228,3 +228,62 @@ sample_candidates(
     draw(rows, model, tmp_path / "out", batch_size=6)
     draw(rows, model, tmp_path / "whole", batch_size=6)
     assert lines_of(tmp_path / "out") == lines_of(tmp_path / "whole")
+
+
+def test_a_function_of_the_users_gives_candidates(
+    rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called once for each answer, with as many frames as asked for, each clip decoded once."""
+    (tmp_path / "counting_model.py").write_text(
+        "calls = []\n"
+        "def answer(frames, question):\n"
+        "    calls.append(id(frames[0].base))\n"
+        "    return f'{len(frames)} frames, call {len(calls)}: {question}'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = "python:counting_model:answer"
+    report = sample_candidates(rows, spec, tmp_path / "out", k=2, frames=3)
+    assert (report.n_failed, report.n_candidates) == (0, 24)
+    made = lines_of(tmp_path / "out")
+    texts = [text for row in made.values() for text in row["candidates"]]
+    assert texts == [
+        f"3 frames, call {number}: {row['question']}"
+        for number, row in enumerate((row for row in made.values() for _ in range(2)), start=1)
+    ]
+    assert all(len(row["frame_indices"]) == 3 for row in made.values())
+    settings = json.loads((tmp_path / "out" / "candidates.json").read_text())["settings"]
+    assert (settings["model"], settings["frames"], settings["k"]) == (spec, 3, 2)
+    with pytest.raises(UserError, match="frames 3 there, 8 here"):
+        sample_candidates(rows, spec, tmp_path / "out", k=2)
+
+
+def test_a_file_of_predictions_gives_one_candidate(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file = tmp_path / "answers.jsonl"
+    lines = [{"id": row["id"], "prediction": f"to {row['id']}"} for row in rows[:11]]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec = f"predictions:{file}"
+    with pytest.raises(UserError, match="one answer to a question; take -k 1"):
+        sample_candidates(rows, spec, tmp_path / "out")
+    report = sample_candidates(rows, spec, tmp_path / "out", k=1)
+    assert (report.n_candidates, report.failures) == (11, {"no prediction in answers.jsonl": 1})
+    made = lines_of(tmp_path / "out")
+    assert made[rows[0]["id"]]["candidates"] == [f"to {rows[0]['id']}"]
+
+
+def test_a_mistake_in_a_kind_is_one_line(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    for spec, message in (
+        ("python:nowhere_at_all:f", "cannot import nowhere_at_all"),
+        ("predictions:nowhere.jsonl", r"nowhere.jsonl: cannot be read"),
+        (f"hf:{tmp_path}", "no checkpoint there"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            sample_candidates(rows, spec, tmp_path / "out")
+        assert "\n" not in str(caught.value)
+    draw(rows[:1], model, tmp_path / "plain")
+    draw(rows[:1], Path(f"hf:{model}"), tmp_path / "kind")
+    assert lines_of(tmp_path / "plain") == lines_of(tmp_path / "kind")

@@ -21,8 +21,11 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.models import shared_prefix
-from sharegptvideo.models.precision import in_one_dtype
-from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
+from sharegptvideo.models.shared_prefix import (
+    SharedPrefixCache,
+    attending_to_prefixes,
+    in_one_dtype,
+)
 from sharegptvideo.training.sharing import Attention, attention, share_clips
 from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
 from tests.support.shared_decoders import FIELDS, Rows, plain_decoder, rows_of

@@ -161,7 +161,7 @@ def test_other_caches_give_what_sdpa_gives_and_the_setting_comes_back() -> None:
         assert model.config._attn_implementation == "sdpa"
         cache = SharedPrefixCache(model(ids, use_cache=True).past_key_values, [0, 1])
         model(ids[:, :1], past_key_values=cache, use_cache=True)  # not `attending_to_prefixes`
-        with pytest.raises(RuntimeError, match="did not look at the shared prefix"):
+        with pytest.raises(RuntimeError, match="ignored the shared prefix"):
             model(ids[:, :1], past_key_values=cache, use_cache=True)
 
 

@@ -280,7 +280,7 @@ def test_a_conversation_is_what_generation_is_prompted_with(
     assert not any(none[len(none) - 3 :])
     assert ids[: len(asked)] == asked
     one, _ = family.encode(conversation("What colour is it?"))
-    assert words.decode(one) == render_question(family.processor, "What colour is it?")
+    assert words.decode(one) == render_question(family.reader.processor, "What colour is it?")
     with pytest.raises(UserError, match=r"own mark '<\|im_end\|>'"):
         family.encode(conversation("Red<|im_end|>?"))
     with pytest.raises(UserError, match="no conversation"):
@@ -300,14 +300,15 @@ def test_a_template_that_writes_answers_otherwise_than_it_prompts(
         "{{ '<|im_end|>' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    family.processor.chat_template = template.replace("<V>", family.processor.video_token)
+    processor = family.reader.processor
+    processor.chat_template = template.replace("<V>", processor.video_token)
     ids, assistant_mask = family.encode(conversation("What colour is it?", "Red."))
     prompt, _ = family.encode(conversation("What colour is it?"))
     assert ids[: len(prompt)] == prompt
     assert family.tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
     assert family.tokenizer.decode(ids[len(prompt) :]) == "Red.<|im_end|>"
     assert assistant_mask == [False] * len(prompt) + [True] * (len(ids) - len(prompt))
-    family.processor.chat_template = family.processor.chat_template.replace("<|im_end|>", "###")
+    processor.chat_template = processor.chat_template.replace("<|im_end|>", "###")
     with pytest.raises(UserError, match="'###', where nothing ends generation"):
         family.encode(conversation("What colour is it?", "Red."))
 
@@ -318,7 +319,7 @@ def test_a_prompt_is_the_processors_whatever_stands_around_the_clip(
 ) -> None:
     """Qwen's templates wrap it in marks; text before it may join with a time's first letters."""
     family = open_family(recipe_of("sft"))
-    processor = family.processor
+    processor = family.reader.processor
     start, end = "<|vision_start|>", "<|vision_end|>"
     if start not in family.tokenizer.get_vocab():
         start = end = ""
@@ -382,7 +383,7 @@ def test_a_template_without_clips(
 ) -> None:
     shutil.copytree(checkpoint, tmp_path / "text")
     template = tmp_path / "text" / "chat_template.jinja"
-    mark = open_family(recipe_of("sft")).processor.video_token
+    mark = open_family(recipe_of("sft")).reader.processor.video_token
     template.write_text(template.read_text().replace(mark, ""))
     with pytest.raises(UserError, match="no place for a clip"):
         open_family(recipe_of("sft", f"model={tmp_path / 'text'}"))

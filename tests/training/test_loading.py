@@ -27,13 +27,14 @@ def as_batch(rows: list[Any]) -> dict[str, Any]:
 
 
 def loaded(rows: Any, workers: int = 1) -> DataLoader[Any]:
-    loader_arguments(DATA)  # starts the server of workers, as a training does
+    """As the trainer makes it: the server of workers has imported what they need."""
+    arguments = loader_arguments(DataSource(name="qa", workers=workers))
     return DataLoader(
         CheckedRows(rows),
         batch_size=2,
         collate_fn=CheckedCollator(as_batch),
         num_workers=workers,
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=arguments.get("dataloader_multiprocessing_context"),
     )
 
 

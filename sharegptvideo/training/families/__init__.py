@@ -37,7 +37,7 @@ def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
 
 
 def bare_family(model: Any) -> Family:
-    """A family of a model alone, without the tokenizer and processor that may not be here.
+    """Make a family of a model alone, without tokenizer and processor, which may not be here.
 
     Raises:
         KeyError: an architecture that no family here trains.
@@ -46,7 +46,7 @@ def bare_family(model: Any) -> Family:
 
 
 def _family_class(model_type: str) -> type[Family]:
-    """The family that stands on the class that answers with this architecture."""
+    """Return the family that stands on the class that answers with this architecture."""
     from sharegptvideo.models import local_class
     from sharegptvideo.training.families.processor import ProcessorFamily
     from sharegptvideo.training.families.video_llava import VideoLlavaFamily

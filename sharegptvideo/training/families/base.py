@@ -88,7 +88,7 @@ class Family(abc.ABC):
 
     @staticmethod
     def weights_dtype(recipe: Recipe) -> torch.dtype:
-        """float32 where weights learn; with adapters they are only read, and bf16 is enough."""
+        """Return float32 where weights learn; adapters only read them, and bf16 is enough."""
         return torch.bfloat16 if recipe.lora and recipe.optimisation.bf16 else torch.float32
 
     @abc.abstractmethod
@@ -100,7 +100,7 @@ class Family(abc.ABC):
         """Fix the weights of `parts`."""
 
     def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """The vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
+        """Compute the vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
 
         `model` is the policy or the reference; where the vision part is frozen, the two see the
         same, and it is computed once.
@@ -116,11 +116,11 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def _vision_weights(self) -> Iterable[torch.nn.Parameter]:
-        """The weights of tower and projector."""
+        """Return the weights of tower and projector."""
 
     @abc.abstractmethod
     def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """The outputs of the projector."""
+        """Compute the outputs of the projector."""
 
     def positions(
         self,
@@ -151,8 +151,8 @@ class TowerFamily(Family):
 
     @abc.abstractmethod
     def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What the tower alone gives, before the projector: clips first."""
+        """Compute what the tower alone gives, before the projector: clips first."""
 
     @abc.abstractmethod
     def feature_key(self) -> str:
-        """What tells apart the features of two towers, or of clips prepared in two ways."""
+        """Return a key of the tower's features: its weights and how clips are prepared."""

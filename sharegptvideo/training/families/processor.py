@@ -69,7 +69,7 @@ class ProcessorReader(ClipReader):
         self.video_tokens = tried.pop() if len(tried) == 1 else 0
 
     def read(self, path: str) -> Clip:
-        """What the processor makes of a clip, its pixels unscaled, and `input_ids` of its part."""
+        """Decode to what the processor makes of a clip, pixels unscaled, and its `input_ids`."""
         frames, indices = sample_frames(path, self.frames)
         video = torch.from_numpy(frames).permute(0, 3, 1, 2)
         return self._processed(video, indices, read_facts(Path(path)).fps)
@@ -94,24 +94,24 @@ class ProcessorReader(ClipReader):
         return len(self.processor.tokenizer(text, add_special_tokens=False)[_IDS])
 
     def _shape(self, width: int, height: int) -> dict[str, Any]:
-        """What the video processor makes of clips of a size, the pixels' shape without them."""
+        """Return what the video processor makes of clips of a size, with meta pixels."""
         if (width, height) not in self._shapes:
             blank = torch.zeros(self.frames, 3, height, width, dtype=torch.uint8)
             with quiet_transformers():
-                found = self.processor.video_processor(
+                made = self.processor.video_processor(
                     [blank],
                     video_metadata=[clip_metadata(range(self.frames), None)],
                     do_sample_frames=False,
                     return_tensors="pt",
                 )
             self._shapes[width, height] = {
-                name: value.to("meta") if name == PIXELS else value for name, value in found.items()
+                name: value.to("meta") if name == PIXELS else value for name, value in made.items()
             }
         return self._shapes[width, height]
 
     def _processed(self, video: torch.Tensor, indices: Sequence[int], fps: float | None) -> Clip:
         with quiet_transformers():
-            found = self.processor(
+            made = self.processor(
                 text=[self.processor.video_token],
                 videos=[video],
                 video_metadata=[clip_metadata(indices, fps)],
@@ -120,7 +120,7 @@ class ProcessorReader(ClipReader):
                 do_normalize=False,
                 return_tensors="pt",
             )
-        return {name: value for name, value in found.items() if name not in _OF_TEXT}
+        return {name: value for name, value in made.items() if name not in _OF_TEXT}
 
     def expand(
         self, ids: list[int], assistant_mask: list[bool], clip: Clip
@@ -147,10 +147,10 @@ class ProcessorReader(ClipReader):
         )
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
-        """The processor's tensors but those of text, clips one after the other."""
+        """Join the processor's tensors but those of text, clips one after the other."""
         names = [name for name in clips[0] if name != _IDS]
-        found = {name: torch.cat([clip[name] for clip in clips]) for name in names}
-        return found | {PIXELS: self._normalised(found[PIXELS])}
+        joined = {name: torch.cat([clip[name] for clip in clips]) for name in names}
+        return joined | {PIXELS: self._normalised(joined[PIXELS])}
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scaled as the processor would have; Qwen's are rows of flattened patches."""
@@ -214,7 +214,7 @@ class ProcessorFamily(Family):
         return family
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """See `_Conversations`."""
+        """Encode as `_Conversations` does."""
         return self._conversations.encode(messages)
 
     def freeze(self, parts: Freeze) -> None:
@@ -233,7 +233,7 @@ class ProcessorFamily(Family):
         return _weights(self.model.model, (*self._tower, *self._projector))
 
     def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """The projector's outputs, those of Qwen3-VL's deeper layers with them."""
+        """Encode by tower and projector, with the outputs of Qwen3-VL's deeper layers."""
         pixels = clips[PIXELS].to(model.dtype)
         given = {name: clips[name] for name in ("video_grid_thw",) if name in clips}
         return model.model.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
@@ -246,25 +246,25 @@ class ProcessorFamily(Family):
         clips: dict[str, torch.Tensor],
         clip_of_row: torch.Tensor,
     ) -> torch.Tensor | None:
-        """By the model's own `get_rope_index`, 3×rows×length (time, height, width)."""
+        """Compute by the model's own `get_rope_index`: 3×rows×length (time, height, width)."""
         inner = model.model
         if not hasattr(inner, "get_rope_index"):
             return None
         of_rows = {name: value[clip_of_row] for name, value in clips.items() if name != PIXELS}
         kinds = torch.where(ids == self.reader.video_id, 2, 0)
-        found: torch.Tensor = inner.get_rope_index(
+        positions: torch.Tensor = inner.get_rope_index(
             ids, mm_token_type_ids=kinds, attention_mask=mask, **of_rows
         )[0]
-        return found
+        return positions
 
 
 def _weights(inner: Any, names: Sequence[str]) -> list[torch.nn.Parameter]:
-    """The parameters of the parts called `names`, which may be parameters themselves."""
-    found: list[torch.nn.Parameter] = []
-    for name, weight in inner.named_parameters():
-        if any(name == part or name.startswith(f"{part}.") for part in names):
-            found.append(weight)
-    return found
+    """Return the parameters of the parts called `names`, which may be parameters themselves."""
+    return [
+        weight
+        for name, weight in inner.named_parameters()
+        if any(name == part or name.startswith(f"{part}.") for part in names)
+    ]
 
 
 class _Conversations:
@@ -309,23 +309,23 @@ class _Conversations:
             ids.extend(more)
             assistant_mask.extend([True] * said + [False] * (len(more) - said))
 
-        behind = 0  # tokens of the turn's end that the answer before has brought
+        given = 0  # tokens of the turn's end that the answer before has brought
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
             prompt = self._render(turns[:number], generation=True)
-            add(self._ids(prompt.rpartition(_MARK)[2], begin=not ids)[behind:])
+            add(self._ids(prompt.rpartition(_MARK)[2], begin=not ids)[given:])
             end = self._end(self._render(turns[: number + 1], generation=False))
             answer = self._ids(message["content"])
             add(answer + end, said=len(answer) + len(end))
-            behind = len(end)
+            given = len(end)
         if messages[-1]["role"] == "user":
             prompt = self._render(turns, generation=True)
-            add(self._ids(prompt.rpartition(_MARK)[2], begin=not ids)[behind:])
+            add(self._ids(prompt.rpartition(_MARK)[2], begin=not ids)[given:])
         return ids, assistant_mask
 
     def _end(self, rendered: str) -> list[int]:
-        """What closes an answer, up to the token that ends it; what follows is not generated."""
+        """Return what closes an answer, up to its last token; what follows is not generated."""
         closing = self._ids(rendered.rpartition(_MARK)[2])
         for number, token in enumerate(closing, 1):
             if token in self._ends:
@@ -352,10 +352,10 @@ class _Conversations:
             raise UserError(f"messages: the roles {roles} make no conversation about a clip")
         marks = reserved_marks(self._processor) | {_MARK}
         for message in messages:
-            found = sorted(mark for mark in marks if mark in message["content"])
-            if found:
+            held = sorted(mark for mark in marks if mark in message["content"])
+            if held:
                 raise UserError(
-                    f"messages: a text may not hold the model's own mark {found[0]!r}: "
+                    f"messages: a text may not hold the model's own mark {held[0]!r}: "
                     f"{message['content']!r}"
                 )
 

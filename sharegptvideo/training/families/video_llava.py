@@ -39,7 +39,7 @@ class VideoLlavaReader(ClipReader):
     video_tokens: int
 
     def read(self, path: str) -> Clip:
-        """`frames`, uint8 frames×3×height×width."""
+        """Decode `frames`, uint8 frames×3×height×width."""
         return {_FRAMES: self.pixels.resize_and_crop(sample_frames(path, self.frames).frames)}
 
     def expand(
@@ -48,11 +48,11 @@ class VideoLlavaReader(ClipReader):
         assistant_mask: list[bool],
         clip: Clip,  # noqa: ARG002 - all clips are of one length
     ) -> tuple[list[int], list[bool]]:
-        """As `expand_video`."""
+        """Give the clip its positions; see `expand_video`."""
         return expand_video(ids, assistant_mask, self.video_id, self.video_tokens)
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
-        """`pixel_values_videos`, float32 clips×frames×3×height×width."""
+        """Normalise to `pixel_values_videos`, float32 clips×frames×3×height×width."""
         return {PIXELS: self.pixels.normalise(torch.stack([clip[_FRAMES] for clip in clips]))}
 
 
@@ -79,7 +79,7 @@ class VideoLlavaFamily(TowerFamily):
         return family
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """See `sharegptvideo.models.prompts.encode`."""
+        """Encode as `sharegptvideo.models.prompts.encode` does."""
         return encode(self.tokenizer, [dict(message) for message in messages])
 
     def freeze(self, parts: Freeze) -> None:
@@ -112,7 +112,7 @@ class VideoLlavaFamily(TowerFamily):
         yield from inner.multi_modal_projector.parameters()
 
     def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """Clips×positions×size, from pixels or from the tower's features."""
+        """Encode to clips×positions×size, from pixels or from the tower's features."""
         inner = model.model
         if FEATURES in clips:
             features = clips[FEATURES].flatten(0, 1)
@@ -120,15 +120,15 @@ class VideoLlavaFamily(TowerFamily):
         return inner.get_video_features(pixel_values_videos=clips[PIXELS], return_dict=True)
 
     def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
-        """clips×frames×positions×size, of the layers that the projector takes."""
+        """Encode to clips×frames×positions×size, by the layers that the projector takes."""
         inner, pixels = self.model.model, clips[PIXELS]
         seen = inner.video_tower(pixels.flatten(0, 1), output_hidden_states=True)
         layers = self.model.config.vision_feature_layer
         chosen = [layers] if isinstance(layers, int) else layers
-        found: torch.Tensor = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
-        return found.view(*pixels.shape[:2], *found.shape[1:])
+        features: torch.Tensor = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
+        return features.view(*pixels.shape[:2], *features.shape[1:])
 
     def feature_key(self) -> str:
-        """The tower's weights, the layers taken, and how frames are prepared."""
+        """Hash the tower's weights, the layers taken, and how frames are prepared."""
         tower = module_fingerprint(self.model.model.video_tower)
         return digest(tower, self.model.config.vision_feature_layer, repr(self.reader.pixels))

@@ -24,7 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.precision import in_one_dtype
+from sharegptvideo.models.shared_prefix import in_one_dtype
 from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
 __all__ = ["ATTENTIONS", "Attention", "as_attention", "flex", "split", "use_attention"]
