@@ -55,10 +55,12 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps the tests out of the user's cache folder; one folder for the whole session."""
-    monkeypatch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHAREGPTVIDEO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @dataclass

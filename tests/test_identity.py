@@ -28,7 +28,7 @@ from sharegptvideo.data import registration
 from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.judges import open_judge
 from sharegptvideo.synthetic import exact, world
-from sharegptvideo.data.sources import synthetic
+from sharegptvideo.data.sources import world_folder
 from sharegptvideo.training.run_dir import TRAINING_VERSION
 
 world.build_world = lambda out, **_: None
@@ -38,7 +38,7 @@ print(json.dumps([
     open_judge("exact").describe(),
     exact.RULES_VERSION,
     registration.TABLES_KEY,
-    synthetic.world_folder().name,
+    world_folder().name,
     built_in().version,
     TRAINING_VERSION,
 ]))

@@ -21,11 +21,12 @@ from datasets.iterable_dataset import ArrowExamplesIterable
 from sharegptvideo._io import os_errors
 from sharegptvideo.data import schema
 from sharegptvideo.data.media_paths import MediaPaths, media_paths, tables_of
-from sharegptvideo.data.sources import ReadReport, Source, on_error_of, open_source
+from sharegptvideo.data.sources import OnError, ReadReport, Source, on_error_of, open_source
 from sharegptvideo.data.sources.base import Part, table_rows
+from sharegptvideo.data.sources.parquet import ParquetSource
 from sharegptvideo.errors import UserError
 
-__all__ = ["SharegptvideoBuilder", "SharegptvideoConfig"]
+__all__ = ["OneReading", "SharegptvideoBuilder", "SharegptvideoConfig"]
 
 _CACHE_FIX = "make room, or name another place: SHAREGPTVIDEO_CACHE, cache_dir= in datasets"
 
@@ -125,15 +126,19 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         config = schema.config_of(self.config.name)
         report = ReadReport()
         try:
-            tables = tables_of(config, source, split, media, self.config.on_error, report, parts)
+            on_error = on_error_of(self.config.on_error)
+            if self._reading is None:
+                tables = tables_of(config, source, split, media, on_error, report, parts)
+            else:
+                tables = self._reading.tables(config, source, split, on_error, report)
             for number, table in enumerate(tables):
                 yield Key(0, number), table
         finally:
             self.report.merge(report)
-            if not self._preparing:
+            if self._reading is None:
                 report.warn()
 
-    _preparing = False
+    _reading: OneReading | None = None  # while the table is written
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Write the table unless it is cached.
@@ -154,11 +159,11 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         self.report = ReadReport()
-        self._preparing = True
+        self._reading = OneReading()
         try:
             super()._download_and_prepare(*args, **kwargs)
         finally:
-            self._preparing = False
+            self._reading = None
         self.report.save(self._output_dir)
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
@@ -204,6 +209,48 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         info.features = schema.features(self.config.name, media=bool(self.config.media))
         rows = TypedTables(self._generate_tables, splits_generator.gen_kwargs, info.features)
         return datasets.IterableDataset(rows, info=info, split=splits_generator.name)
+
+
+class OneReading:
+    """The tables of all splits from one reading of a source.
+
+    Those of splits that are written later wait in memory, since `validation` is a hundredth of the
+    rows. Where they are more than `limit` bytes, they are dropped and read again.
+    """
+
+    def __init__(self, limit: int = 64 << 20) -> None:
+        self._limit = limit
+        self._waiting: dict[str, list[pa.Table]] = {}
+
+    def tables(
+        self,
+        config: schema.Config,
+        source: Source,
+        split: str,
+        on_error: OnError,
+        report: ReadReport,
+    ) -> Iterator[pa.Table]:
+        """Yield the tables of the next split.
+
+        Raises:
+            UserError: as `Source.tables`.
+        """
+        if split in self._waiting:
+            yield from self._waiting.pop(split)
+            return
+        splits = source.splits(config)
+        # Parquet has a file for each split.
+        later = () if isinstance(source, ParquetSource) else splits[splits.index(split) + 1 :]
+        waiting: dict[str, list[pa.Table]] = {name: [] for name in later}
+        size = 0
+        for name, table in source.tables(config, [split, *later], on_error, report):
+            if name == split:
+                yield table
+            elif size <= self._limit:
+                waiting[name].append(table)
+                size += table.nbytes
+        if size <= self._limit:
+            self._waiting = waiting
 
 
 class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above

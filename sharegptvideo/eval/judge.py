@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
@@ -33,8 +33,8 @@ def judge_answers(
     on: where question, reference, answer or caption has changed, the answer is judged again. For
     which other verdicts are kept see `is_judged`.
     """
-    items = _answered(questions, predictions, judge)
-    pending = _unjudged(items, log)
+    items = list(_answered(questions, predictions, judge))
+    pending = list(_unjudged(items, log))
     judge.keep_in(log.path.parent / "panel")
     done = len(items) - len(pending)
     for item, verdict in judge_items(judge, pending):
@@ -73,24 +73,18 @@ def item_of(question: Question, prediction: str, *, clip: str | None = None) -> 
 
 def _answered(
     questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge
-) -> list[JudgeItem]:
-    """Return the answers that there are, as items for `judge`."""
-    return [
-        item_of(
-            question,
-            row["prediction"],
-            clip=question.video_path if judge.needs_frames else None,
-        )
-        for question in questions
-        if (row := predictions.get(question.key)) is not None and row["status"] == "ok"
-    ]
+) -> Iterator[JudgeItem]:
+    """Yield the answers that there are, as items for `judge`."""
+    for question in questions:
+        row = predictions.get(question.key)
+        if row is not None and row["status"] == "ok":
+            clip = question.video_path if judge.needs_frames else None
+            yield item_of(question, row["prediction"], clip=clip)
 
 
-def _unjudged(items: Sequence[JudgeItem], log: KeyedLog) -> list[JudgeItem]:
-    """Those that `log` has no lasting verdict on, for the texts as they are now."""
-    rows = ((item, log.rows.get(f"{item.task}/{item.id}")) for item in items)
-    return [
-        item
-        for item, row in rows
-        if row is None or row["item_hash"] != item.hash or not is_judged(row)
-    ]
+def _unjudged(items: Iterable[JudgeItem], log: KeyedLog) -> Iterator[JudgeItem]:
+    """Yield those that `log` has no lasting verdict on, for the texts as they are now."""
+    for item in items:
+        row = log.rows.get(f"{item.task}/{item.id}")
+        if row is None or row["item_hash"] != item.hash or not is_judged(row):
+            yield item

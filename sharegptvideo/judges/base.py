@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +105,7 @@ class Judge(ABC):
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield one verdict for each item, as they are done, in any order."""
 
-    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:  # noqa: ARG002 - for those that cost
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:  # noqa: ARG002 - for those that cost
         """Return what verdicts on these items will take; asks nothing."""
         return Estimate()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,10 +18,9 @@ from sharegptvideo.endpoint import (
     Reply,
     in_parallel,
 )
-from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, with_pictures
+from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges.base import Judge, JudgeItem, Verdict
-from sharegptvideo.judges.frames import ClipPictures
 from sharegptvideo.judges.protocol import UnreadableError, load_protocol
 from sharegptvideo.media import MediaError
 
@@ -27,6 +29,8 @@ __all__ = ["OpenAIJudge"]
 _MAX_TOKENS = 2048
 _SEEING = {"sees": "frames", "jpeg": {"quality": QUALITY, "longest_side": LONGEST_SIDE}}
 _QUOTED = 4000  # characters of an unreadable reply that it is shown again
+# Questions come clip by clip, so a few clips are enough; 8 pictures take about half a megabyte.
+_KEPT = 32
 
 
 class OpenAIJudge(Judge):
@@ -54,7 +58,7 @@ class OpenAIJudge(Judge):
         self._protocol = load_protocol(protocol, prompt_file, sees=sees)
         self.needs_frames = self._protocol.sees == "frames"
         self.scale = (self._protocol.lowest, self._protocol.highest)
-        self._pictures = ClipPictures(self._protocol.frames or 1)
+        self._pictures = _ClipPictures(self._protocol.frames or 1)
         self._client = client or ChatClient(model, base_url=base_url, options=options)
         if self.needs_frames and self._client.options.batch_api:
             raise UserError("a judge that sees frames cannot use the Batch API, which takes texts")
@@ -97,7 +101,7 @@ class OpenAIJudge(Judge):
         for _, verdict in done:
             yield verdict
 
-    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """Return what asking will take, without repairs; see `ChatClient.estimate`."""
         return self._client.estimate(
             (self._asked(item) for item in items),
@@ -204,3 +208,47 @@ class OpenAIJudge(Judge):
 def _repeatable(reply: str) -> str:
     """Return a reply as a turn of the conversation, as servers take it: valid UTF-8, not empty."""
     return reply[:_QUOTED].encode("utf-8", "replace").decode() or "(nothing)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pictures:
+    """JPEG data URLs of the frames of a clip, and which frames of it they are, from 0."""
+
+    urls: list[str]
+    indices: list[int]
+
+
+class _ClipPictures:
+    """The frames that a judge is sent: each clip is decoded once for all its questions.
+
+    In threads, for the tasks of one event loop at a time.
+    """
+
+    def __init__(self, count: int) -> None:
+        """`count`: frames per clip, spread over the whole of it."""
+        self._count = count
+        self._kept: OrderedDict[str, asyncio.Future[_Pictures]] = OrderedDict()
+
+    async def of(self, clip: str) -> _Pictures:
+        """Return the pictures of the clip at the path `clip`.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        if clip not in self._kept:
+            self._kept[clip] = asyncio.ensure_future(asyncio.to_thread(self._sample, clip))
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(clip)
+        # Several questions wait for one decoding; a cancelled one must not take it from the rest.
+        return await asyncio.shield(self._kept[clip])
+
+    def clear(self) -> None:
+        """Drop all; called when the event loop ends, which the waiting results belong to."""
+        self._kept.clear()
+
+    def _sample(self, clip: str) -> _Pictures:
+        from sharegptvideo.media import sample_frames
+
+        frames, indices = sample_frames(clip, self._count)
+        return _Pictures(frame_urls(frames), [int(index) for index in indices])

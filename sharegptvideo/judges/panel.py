@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,9 @@ class Panel(Judge):
         for member in self.members:
             member.check()
 
-    def estimate(self, items: Sequence[JudgeItem]) -> Estimate:
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """Return what asking all members will take."""
+        items = list(items)
         return sum((member.estimate(items) for member in self.members), Estimate())
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from sharegptvideo.models import build_tiny, load_model
 from sharegptvideo.training import load_recipe
+from sharegptvideo.training.callbacks import attach_callbacks
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.families import open_family
@@ -33,7 +34,6 @@ from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
     VideoSFTTrainer,
-    attach_callbacks,
     quiet_and_quick,
     trainer_arguments,
 )

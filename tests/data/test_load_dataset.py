@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from sharegptvideo import load_dataset, read_rows
+from sharegptvideo.data.builder import OneReading
 from sharegptvideo.data.schema import CONFIGS, features
 from sharegptvideo.data.sources import DataWarning, ReadReport
+from sharegptvideo.data.sources.release import ReleaseSource
 from sharegptvideo.errors import UserError
 
 Row = Callable[..., dict[str, Any]]
@@ -140,3 +142,30 @@ def test_unknown_names(release: Path) -> None:
         load_dataset("qa", "test", source=release)
     with pytest.raises(UserError, match=r"no video_instruction/train/dpo/\*\.jsonl"):
         load_dataset("preferences", source=release)
+
+
+@pytest.mark.parametrize(("limit", "readings"), [(1 << 20, 1), (0, 2)])
+def test_both_splits_are_written_from_one_reading(
+    release: Path, write: Write, qa_row: Row, limit: int, readings: int
+) -> None:
+    write("train/qa/a.jsonl", qa_row(1), qa_row(2), "{", qa_row(3))
+    (release / "splits.json").write_text('{"validation": ["clip_2"]}')
+    config, asked = CONFIGS["qa"], []
+
+    class Counted(ReleaseSource):
+        def tables(self, config: Any, splits: Any, *args: Any, **options: Any) -> Any:
+            asked.append(list(splits))
+            return super().tables(config, splits, *args, **options)
+
+    source, reading, report = Counted(release), OneReading(limit), ReadReport()
+    ids = {
+        split: [
+            name
+            for table in reading.tables(config, source, split, "skip", report)
+            for name in table["id"].to_pylist()
+        ]
+        for split in ("train", "validation")
+    }
+    assert ids == {"train": ["q1", "q3"], "validation": ["q2"]}
+    assert asked == [["train", "validation"], ["validation"]][:readings]
+    assert len(report.skipped) == readings  # `ReadReport.merge` lists a line once

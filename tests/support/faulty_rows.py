@@ -36,7 +36,7 @@ def pair(number: int, **extra: Any) -> Row:
     }
 
 
-def told(report: Report) -> list[tuple[str, str, str]]:
+def findings_of(report: Report) -> list[tuple[str, str, str]]:
     """(check, severity, place) of each finding; the place without its folder."""
     return [
         (finding.check, finding.severity, (finding.where or "").rpartition("/")[2])

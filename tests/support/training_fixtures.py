@@ -12,7 +12,7 @@ import pytest
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.models import build_tiny
-from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe
+from sharegptvideo.training import DpoRecipe, SftRecipe, TrainResult, load_recipe, run_recipe
 from tests.support.warm_python import WarmPython
 
 COLOURS = {
@@ -127,21 +127,47 @@ SHORT = (
 )
 
 
+def _sft(release: Path, tiny: Path, output: Path) -> SftRecipe:
+    recipe = load_recipe("demo/sft", [*common(release, tiny, output), *SHORT])
+    assert isinstance(recipe, SftRecipe)
+    return recipe
+
+
+def _dpo(release: Path, tiny: Path, output: Path) -> DpoRecipe:
+    plain = "dpo.sft_weight=0"
+    recipe = load_recipe("demo/dpo", [*common(release, tiny, output), *SHORT, plain])
+    assert isinstance(recipe, DpoRecipe)
+    return recipe
+
+
 @pytest.fixture
 def sft_recipe(release: Path, tiny: Path, tmp_path: Path) -> SftRecipe:
     """Six steps of SFT on the eight rows, towers and all."""
-    recipe = load_recipe("demo/sft", [*common(release, tiny, tmp_path / "sft"), *SHORT])
-    assert isinstance(recipe, SftRecipe)
-    return recipe
+    return _sft(release, tiny, tmp_path / "sft")
 
 
 @pytest.fixture
 def dpo_recipe(release: Path, tiny: Path, tmp_path: Path) -> DpoRecipe:
     """Six steps of plain DPO on the four pairs, towers and projector frozen."""
-    plain = "dpo.sft_weight=0"
-    recipe = load_recipe("demo/dpo", [*common(release, tiny, tmp_path / "dpo"), *SHORT, plain])
-    assert isinstance(recipe, DpoRecipe)
-    return recipe
+    return _dpo(release, tiny, tmp_path / "dpo")
+
+
+@pytest.fixture(scope="session")
+def sft_run(
+    release: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SftRecipe, TrainResult]:
+    """The training of `sft_recipe`, finished: for tests that only read it."""
+    recipe = _sft(release, tiny, tmp_path_factory.mktemp("trained") / "sft")
+    return recipe, run_recipe(recipe)
+
+
+@pytest.fixture(scope="session")
+def dpo_run(
+    release: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[DpoRecipe, TrainResult]:
+    """The training of `dpo_recipe`, finished: for tests that only read it."""
+    recipe = _dpo(release, tiny, tmp_path_factory.mktemp("trained") / "dpo")
+    return recipe, run_recipe(recipe)
 
 
 @pytest.fixture

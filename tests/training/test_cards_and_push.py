@@ -16,7 +16,7 @@ from sharegptvideo._io import read_json, write_json
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import open_model
-from sharegptvideo.training import DpoRecipe, SftRecipe, push_model, run_recipe
+from sharegptvideo.training import DpoRecipe, SftRecipe, TrainResult, push_model, run_recipe
 from sharegptvideo.training.outputs import write_card
 from sharegptvideo.training.recipes import Hub, recipe_hash
 from sharegptvideo.training.run_dir import TRAINING_VERSION, TrainingDir
@@ -95,10 +95,10 @@ def test_a_training_of_another_version(sft_recipe: SftRecipe) -> None:
 
 
 def test_the_card_of_a_preference_training(
-    dpo_recipe: DpoRecipe, release: Path, tmp_path: Path
+    dpo_run: tuple[DpoRecipe, TrainResult], release: Path
 ) -> None:
     """Its figures are those of the log; no folder of this machine is in it."""
-    result = run_recipe(dpo_recipe)
+    dpo_recipe, result = dpo_run
     folder = Path(dpo_recipe.output)
     head, body = head_and_body(folder)
     assert head["library_name"] == "transformers"
@@ -115,7 +115,7 @@ def test_the_card_of_a_preference_training(
     assert "direct preference optimisation (β 0.1, loss `sigmoid`) on `preferences`" in body
     assert "| steps | 6 of 2 rows |" in body
     assert "It was not evaluated while it was trained." in body
-    for place in (release, tmp_path, Path(dpo_recipe.model).parent, Path.home()):
+    for place in (release, folder.parent, Path(dpo_recipe.model).parent, Path.home()):
         assert str(place) not in body
     settings = yaml.safe_load(body.split("```yaml")[1].split("```")[0])
     assert settings["optimisation"]["max_steps"] == 6
@@ -123,8 +123,8 @@ def test_the_card_of_a_preference_training(
     assert (folder / "loss.png").is_file()
 
 
-def test_the_cards_code_runs(dpo_recipe: DpoRecipe, release: Path) -> None:
-    run_recipe(dpo_recipe)
+def test_the_cards_code_runs(dpo_run: tuple[DpoRecipe, TrainResult], release: Path) -> None:
+    dpo_recipe, _ = dpo_run
     _, body = head_and_body(Path(dpo_recipe.output))
     code = body.split("```python")[1].split("```")[0]
     name = f'"hf:{Path(dpo_recipe.output).name}"'

@@ -12,7 +12,7 @@ import torch
 
 from sharegptvideo.media import sample_frames
 from sharegptvideo.models import load_model
-from sharegptvideo.training import DpoRecipe, run_dpo
+from sharegptvideo.training import DpoRecipe, TrainResult, run_dpo
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator
 from sharegptvideo.training.dpo import loss_arguments
 from sharegptvideo.training.examples import preference_dataset
@@ -172,8 +172,8 @@ def test_the_first_loss_is_log_two_and_the_margin_grows(
     assert log[-1]["rewards/accuracies"] == 1.0
 
 
-def test_towers_and_projector_stay(dpo_recipe: DpoRecipe) -> None:
-    run_dpo(dpo_recipe)
+def test_towers_and_projector_stay(dpo_run: tuple[DpoRecipe, TrainResult]) -> None:
+    dpo_recipe, _ = dpo_run
     before = load_model(dpo_recipe.model, dtype="float32").state_dict()
     after = load_model(dpo_recipe.output, dtype="float32").state_dict()
     for name, value in before.items():

@@ -20,7 +20,7 @@ from sharegptvideo.models import (
     open_model,
     weights_hash,
 )
-from sharegptvideo.training import SftRecipe, run_sft
+from sharegptvideo.training import SftRecipe, TrainResult, run_sft
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.examples import sft_dataset
 from sharegptvideo.training.families import open_family
@@ -117,8 +117,8 @@ def test_frozen_parts_stay_and_the_others_learn(
             assert torch.equal(value, after[name]) == kept, name
 
 
-def test_what_a_training_leaves_behind(sft_recipe: SftRecipe) -> None:
-    result = run_sft(sft_recipe)
+def test_what_a_training_leaves_behind(sft_run: tuple[SftRecipe, TrainResult]) -> None:
+    sft_recipe, result = sft_run
     folder = Path(sft_recipe.output)
     assert {"recipe.yaml", "run.json", "log.jsonl", "loss.png", "model.safetensors"} <= {
         file.name for file in folder.iterdir()
@@ -135,8 +135,8 @@ def test_what_a_training_leaves_behind(sft_recipe: SftRecipe) -> None:
     assert (result.steps, result.rows, result.already_done) == (6, 8, False)
 
 
-def test_a_finished_training_is_not_run_again(sft_recipe: SftRecipe) -> None:
-    first = run_sft(sft_recipe)
+def test_a_finished_training_is_not_run_again(sft_run: tuple[SftRecipe, TrainResult]) -> None:
+    sft_recipe, first = sft_run
     stamp = (first.output / "model.safetensors").stat().st_mtime_ns
     again = run_sft(sft_recipe)
     assert again.already_done
@@ -145,9 +145,9 @@ def test_a_finished_training_is_not_run_again(sft_recipe: SftRecipe) -> None:
 
 
 def test_another_recipe_or_folder_is_not_overwritten(
-    sft_recipe: SftRecipe, tmp_path: Path, change: Callable[..., Any]
+    sft_run: tuple[SftRecipe, TrainResult], tmp_path: Path, change: Callable[..., Any]
 ) -> None:
-    run_sft(sft_recipe)
+    sft_recipe, _ = sft_run
     with pytest.raises(UserError, match=r"another recipe: seed 0 there, 9 here\. "):
         run_sft(change(sft_recipe, seed=9))
     (tmp_path / "mine").mkdir()

@@ -148,7 +148,7 @@ class _Guard(io.IOBase):
         return self.last
 
     def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
-        if (position, whence) == (0, os.SEEK_CUR):  # asked for the position
+        if whence == os.SEEK_CUR and not position:  # asked for the position, as for each header
             return self.at
         if whence != os.SEEK_SET or position < self.at:
             raise ArchiveError(f"{self.label}: damaged (an entry with a negative size)")

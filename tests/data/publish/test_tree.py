@@ -163,8 +163,8 @@ def test_published_again_from_itself_gives_the_same_bytes(tree: Path, tmp_path: 
     page = after["README.md"].decode()
     assert changelog_entries(page) == ["- v2: The same.", "- v1: All of it."]
     assert "carry no record of where their rows come from" in after["qa/README.md"].decode()
-    told = publish(out, "tester/mine", dry_run=out, origin="the release, by hand.")
-    assert told.tree.configs[0].origin.endswith(" from the release, by hand.")
+    done = publish(out, "tester/mine", dry_run=out, origin="the release, by hand.")
+    assert done.tree.configs[0].origin.endswith(" from the release, by hand.")
 
 
 def test_changelog() -> None:
@@ -228,16 +228,16 @@ def test_out_is_a_file(tree: Path, tmp_path: Path) -> None:
 def test_stopped_on_the_way_leaves_the_old_tree(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(tree, out)
-    told: list[str] = []
+    steps: list[str] = []
 
     def stop(_done: int, _total: int, what: str) -> None:
-        told.append(what)
+        steps.append(what)
         if what == "sft":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         publish(tree, "tester/mine", dry_run=out, progress=stop)
-    assert "qa" in told
+    assert "qa" in steps
     assert contents(out) == contents(tree)
     assert list(tmp_path.iterdir()) == [out]
 
@@ -357,7 +357,7 @@ def test_clips_in_the_rows(tree: Path, media: Path, tmp_path: Path) -> None:
     assert raw["clip"] == [row["clip"] for row in rows]
 
 
-def test_missing_clips_are_told(tree: Path, tmp_path: Path) -> None:
+def test_missing_clips_are_reported(tree: Path, tmp_path: Path) -> None:
     some = tmp_path / "media"
     (some / "msrvtt_clip").mkdir(parents=True)  # a folder without frames
     (some / "baby_reading.mp4").write_bytes(b"kept as it is")

@@ -168,7 +168,7 @@ def test_short_captions() -> None:
     assert grouped(texts) == [0, 0, 2, 3, 4, 4, 6]
 
 
-def test_groups_are_told_with_size_and_members() -> None:
+def test_groups_are_reported_with_size_and_members() -> None:
     texts = ["the same words stand here", "another one", "The same words stand here!"]
     found = counted(texts, ["b", "b", "a"])
     assert found["groups"] == [

@@ -196,7 +196,7 @@ def test_a_broken_row_is_named_or_counted(stats: Stats, tmp_path: Path) -> None:
     assert "1 row that breaks the schema was left out" in shown.stderr
 
 
-def test_an_out_that_is_a_file_is_told_before_the_work(
+def test_an_out_that_is_a_file_is_reported_before_the_work(
     stats: Stats, made: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

@@ -16,7 +16,7 @@ from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.rows import RowError, convert
 from sharegptvideo.data.validate import validate
 from sharegptvideo.data.validate.texts import row_findings
-from tests.support.faulty_rows import qa, told
+from tests.support.faulty_rows import findings_of, qa
 
 Release = Callable[[dict[str, list[Any]]], Path]
 Parquet = Callable[[str, list[dict[str, Any]]], Path]
@@ -40,7 +40,7 @@ def _line(number: int) -> bytes:
 def test_truncated_gzip(folder: Path) -> None:
     packed = gzip.compress(b"".join(_line(n) for n in range(2, 20_000)))
     report = validate(_second(folder, packed[: len(packed) // 2], "b.jsonl.gz"))
-    assert told(report) == [("file", "error", "b.jsonl.gz")]
+    assert findings_of(report) == [("file", "error", "b.jsonl.gz")]
     assert "gzip data cut short; fetch the file again" in report.findings[0].message
     assert report.rows["qa"]["train"] > 1  # what stands before the cut was checked
 
@@ -48,20 +48,20 @@ def test_truncated_gzip(folder: Path) -> None:
 def test_utf16(folder: Path) -> None:
     report = validate(_second(folder, _line(2).decode().encode("utf-16")))
     # Two lines, as the byte of the line feed cuts them.
-    assert {check for check, _, _ in told(report)} == {"schema"}
+    assert {check for check, _, _ in findings_of(report)} == {"schema"}
     assert report.findings[0].message == "UTF-16 text; save the file as UTF-8"
     assert report.rows["qa"] == {"train": 1}
 
 
 def test_byte_order_mark_and_carriage_returns_are_no_faults(folder: Path) -> None:
     report = validate(_second(folder, b"\xef\xbb\xbf" + _line(2).replace(b"\n", b"\r\n")))
-    assert told(report) == []
+    assert findings_of(report) == []
     assert report.rows["qa"] == {"train": 2}
 
 
 def test_last_line_cut_in_half(folder: Path) -> None:
     report = validate(_second(folder, _line(2) + _line(3)[:40]))
-    assert told(report) == [("schema", "error", "b.jsonl:2")]
+    assert findings_of(report) == [("schema", "error", "b.jsonl:2")]
     assert report.findings[0].message.startswith("not JSON (")
 
 
@@ -70,7 +70,7 @@ def test_damaged_parquet_and_missing_column(parquet: Parquet) -> None:
     (root / "captions").mkdir()
     (root / "captions" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 no more")
     report = validate(root)
-    assert told(report) == [
+    assert findings_of(report) == [
         ("file", "error", "train-00000-of-00001.parquet"),
         ("file", "error", "train-00000-of-00001.parquet"),
     ]
@@ -87,13 +87,13 @@ def test_parquet_page_damaged_in_the_middle(parquet: Parquet) -> None:
     content = bytearray(path.read_bytes())
     content[4:3000] = bytes(2996)
     path.write_bytes(content)
-    assert [check for check, _, _ in told(validate(root))] == ["file"]
+    assert [check for check, _, _ in findings_of(validate(root))] == ["file"]
 
 
 def test_broken_split_list(folder: Path) -> None:
     (folder / "splits.json").write_text("[1]")
     report = validate(folder)
-    assert told(report)[0][:2] == ("file", "error")
+    assert findings_of(report)[0][:2] == ("file", "error")
     assert 'expected {"validation": [stem, ...]}' in report.findings[0].message
 
 

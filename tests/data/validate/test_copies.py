@@ -29,7 +29,7 @@ from sharegptvideo.data.validate.fingerprint import (
 )
 from sharegptvideo.media import sample_frames
 from tests.support.clip_copies import CHANGES, Change, copy_clip, cropped, frame_folder, mirrored
-from tests.support.faulty_rows import qa, told
+from tests.support.faulty_rows import findings_of, qa
 
 Release = Callable[[dict[str, list[Any]]], Path]
 
@@ -284,7 +284,7 @@ def leaking(release: Release, tmp_path: Path, clips: dict[str, Path]) -> tuple[P
 def test_media_are_checked_and_compared(leaking: tuple[Path, list[Path]]) -> None:
     folder, media = leaking
     report = validate(folder, media=media, workers=1)
-    assert told(report) == [
+    assert findings_of(report) == [
         ("missing-media", "error", "a.jsonl:5"),
         ("unreadable-media", "error", "a.jsonl:4"),
         ("leak-sight", "error", "a.jsonl:2"),
@@ -304,7 +304,7 @@ def test_media_are_checked_and_compared(leaking: tuple[Path, list[Path]]) -> Non
 def test_clips_are_not_compared_unless_asked(leaking: tuple[Path, list[Path]]) -> None:
     folder, media = leaking
     report = validate(folder, media=media, compare_clips=False, workers=1)
-    assert [check for check, _, _ in told(report)] == ["missing-media", "unreadable-media"]
+    assert [check for check, _, _ in findings_of(report)] == ["missing-media", "unreadable-media"]
     assert report.skipped == {"leak-sight": "clips were not compared, as asked"}
     assert set(validate(folder).skipped) == {
         *("missing-media", "ambiguous-media", "unreadable-media", "leak-sight")

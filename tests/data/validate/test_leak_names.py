@@ -11,7 +11,7 @@ import pytest
 from sharegptvideo.data.validate import validate
 from sharegptvideo.data.validate.videos import Videos, name_key
 from sharegptvideo.errors import UserError
-from tests.support.faulty_rows import qa, told
+from tests.support.faulty_rows import findings_of, qa
 
 Release = Callable[[dict[str, list[Any]]], Path]
 
@@ -57,13 +57,13 @@ def test_bare_numbers_belong_to_several_sets(
     assert [sure for _, _, sure in videos.same_name("test")] == expected
 
 
-def test_leak_is_told_once_for_a_video_with_both_places(release: Release) -> None:
+def test_leak_is_reported_once_for_a_video_with_both_places(release: Release) -> None:
     files = {
         "train/qa/a.jsonl": [qa(1, "fox"), qa(2, "dog"), qa(3, "dog-Scene-001"), qa(4, "dog")],
         "test/webvid.qa.jsonl": [qa(5, "test/webvid/cat"), qa(6, "test/webvid/DOG.mp4")],
     }
     report = validate(release(files))
-    assert told(report) == [
+    assert findings_of(report) == [
         ("leak-name", "error", "a.jsonl:2"),
         ("leak-name", "error", "a.jsonl:3"),
     ]
@@ -95,6 +95,6 @@ def test_tests_of_another_folder(release: Release, tmp_path: Path) -> None:
         validate(folder).skipped["leak-name"] == "there are no test rows; --against FOLDER has some"
     )
     report = validate(folder, against=tests)
-    assert told(report) == [("leak-name", "error", "a.jsonl:1")]
+    assert findings_of(report) == [("leak-name", "error", "a.jsonl:1")]
     assert f"webvid_qa in {tests}" in report.findings[0].message
     assert "webvid_qa" not in report.rows

@@ -11,7 +11,7 @@ import pytest
 from sharegptvideo.data.validate import CHECKS, Report, validate
 from sharegptvideo.data.validate.texts import MAX_CHARS
 from sharegptvideo.errors import UserError
-from tests.support.faulty_rows import pair, qa, told
+from tests.support.faulty_rows import findings_of, pair, qa
 
 Release = Callable[[dict[str, list[Any]]], Path]
 Parquet = Callable[[str, list[dict[str, Any]]], Path]
@@ -39,12 +39,12 @@ def _row(number: int, **columns: Any) -> dict[str, Any]:
 def test_good_rows_give_no_finding(release: Release) -> None:
     report = validate(release({QA: [qa(1), qa(2)], DPO: [pair(3), pair(4, rejected="")]}))
     assert report.ok
-    assert told(report) == []
+    assert findings_of(report) == []
     assert report.rows == {"qa": {"train": 2}, "preferences": {"train": 2}}
     assert report.videos == 4
 
 
-def test_broken_rows_stop_nothing_and_are_told_with_their_lines(release: Release) -> None:
+def test_broken_rows_stop_nothing_and_are_reported_with_their_lines(release: Release) -> None:
     rows = [
         qa(1),
         '{"id": "q2", "video": "clip',
@@ -55,7 +55,7 @@ def test_broken_rows_stop_nothing_and_are_told_with_their_lines(release: Release
         qa(7),
     ]
     report = validate(release({QA: rows}))
-    assert told(report) == [
+    assert findings_of(report) == [
         ("schema", "error", "a.jsonl:2"),
         ("schema", "error", "a.jsonl:3"),
         ("schema", "error", "a.jsonl:4"),
@@ -82,7 +82,7 @@ def test_broken_rows_stop_nothing_and_are_told_with_their_lines(release: Release
     ],
 )
 def test_faulty_text(release: Release, check: str, severity: str, row: dict[str, Any]) -> None:
-    assert told(validate(release({QA: [row]}))) == [(check, severity, "a.jsonl:1")]
+    assert findings_of(validate(release({QA: [row]}))) == [(check, severity, "a.jsonl:1")]
 
 
 def test_texts_at_the_limits_pass(release: Release) -> None:
@@ -91,7 +91,7 @@ def test_texts_at_the_limits_pass(release: Release) -> None:
         qa(2, conversations=_talk("Is a < b > c?\n<video>", "5")),
         qa(3, conversations=_talk("<video>\nВопрос?", "答案\nна две строки\tи табуляция")),
     ]
-    assert told(validate(release({QA: rows}))) == []
+    assert findings_of(validate(release({QA: rows}))) == []
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_texts_at_the_limits_pass(release: Release) -> None:
 )
 def test_faulty_pair(release: Release, check: str, severity: str, change: dict[str, Any]) -> None:
     rows = [pair(0), pair(1, **change), pair(2, chosen_score=None, rejected_score=5)]
-    assert told(validate(release({DPO: rows}))) == [(check, severity, "a.jsonl:2")]
+    assert findings_of(validate(release({DPO: rows}))) == [(check, severity, "a.jsonl:2")]
 
 
 def test_ids_and_rows_met_again(release: Release) -> None:
@@ -115,7 +115,7 @@ def test_ids_and_rows_met_again(release: Release) -> None:
         "train/qa/b.jsonl": [qa(2), {**qa(1), "id": "q3"}],
     }
     report = validate(release(files))
-    assert told(report) == [
+    assert findings_of(report) == [
         ("duplicate-id", "warning", "a.jsonl:3"),
         ("repeated-row", "warning", "b.jsonl:1"),
         ("repeated-row", "warning", "b.jsonl:2"),
@@ -129,16 +129,18 @@ def test_ids_in_parquet_are_errors_within_a_split(parquet: Parquet) -> None:
     folder = parquet("qa/train", [_row(1), _row(2), _row(3, id="q1")])
     report = validate(folder)
     place = "train-00000-of-00001.parquet: row 3"
-    assert told(report) == [("duplicate-id", "error", place)]
+    assert findings_of(report) == [("duplicate-id", "error", place)]
     assert report.findings[0].split == "train"
 
 
 def test_tags_in_parquet_are_errors_though_our_reader_drops_them(parquet: Parquet) -> None:
     folder = parquet("qa/train", [_row(1), _row(2, question="<video>\nWhat?")])
-    assert told(validate(folder)) == [("tag-left", "error", "train-00000-of-00001.parquet: row 2")]
+    assert findings_of(validate(folder)) == [
+        ("tag-left", "error", "train-00000-of-00001.parquet: row 2")
+    ]
 
 
-def test_conflicting_answers_are_told_with_both(release: Release) -> None:
+def test_conflicting_answers_are_reported_with_both(release: Release) -> None:
     rows = [
         qa(1, "v", conversations=_talk("<video>\nWhat is the cat's colour?", "A black one.")),
         qa(2, "v", conversations=_talk("what is the cat's colour", "black one")),
@@ -146,7 +148,7 @@ def test_conflicting_answers_are_told_with_both(release: Release) -> None:
         qa(4, "v", conversations=_talk("What is the cat's colour ?", "White.")),
     ]
     report = validate(release({QA: rows}))
-    assert told(report) == [("conflicting-answers", "warning", "a.jsonl:1")]
+    assert findings_of(report) == [("conflicting-answers", "warning", "a.jsonl:1")]
     message = report.findings[0].message
     assert "'A black one.' at" in message
     assert "'White.' at" in message
@@ -161,7 +163,7 @@ def test_all_are_counted_and_the_first_listed(release: Release) -> None:
     assert report.count("equal-sides") == 50
     assert report.count("schema", "error") == 30
     assert report.errors() == 80
-    assert [place for check, _, place in told(report) if check == "equal-sides"] == [
+    assert [place for check, _, place in findings_of(report) if check == "equal-sides"] == [
         f"a.jsonl:{n}" for n in range(1, 21)
     ]
 
@@ -183,10 +185,10 @@ def test_files_that_nothing_reads(release: Release, parquet: Parquet) -> None:
             "train/pretrain/image_caption_pretrain.jsonl": [],
         }
     )
-    assert told(validate(folder)) == [("unread-file", "warning", "a.jsonl")]
+    assert findings_of(validate(folder)) == [("unread-file", "warning", "a.jsonl")]
     parquet("qa/trial", [_row(1)])
     report = validate(parquet("qa/train", [_row(1)]))
-    assert told(report) == [("unread-file", "warning", "trial-00000-of-00001.parquet")]
+    assert findings_of(report) == [("unread-file", "warning", "trial-00000-of-00001.parquet")]
 
 
 def test_report_names_every_check_in_plain_json(release: Release) -> None:

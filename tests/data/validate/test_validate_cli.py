@@ -44,7 +44,7 @@ def test_good_folder_exits_with_0(run: Run, release: Release) -> None:
     assert "not run: missing-media (no media folder was given)" in done.stderr
 
 
-def test_errors_exit_with_1_and_are_told_with_their_lines(run: Run, faulty: Path) -> None:
+def test_errors_exit_with_1_and_are_reported_with_their_lines(run: Run, faulty: Path) -> None:
     done = run(faulty)
     assert done.exit_code == 1
     file = faulty / "video_instruction" / "train" / "dpo" / "a.jsonl"
@@ -90,9 +90,9 @@ def test_usage_errors_are_one_line_and_exit_with_2(run: Run, faulty: Path, tmp_p
     ):
         done = run(*words)
         assert done.exit_code == 2
-        told = done.stderr.splitlines()[-1]
-        assert told.startswith("error: ")
-        assert line in told
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: ")
+        assert line in last
 
 
 def test_one_dataset_alone(run: Run, faulty: Path) -> None:

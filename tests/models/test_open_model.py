@@ -126,10 +126,13 @@ def test_missing_and_foreign_predictions_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"id": 1, "prediction": "x"}\n{"id": 2, "pred": "y"}\n', r"p\.jsonl:2: prediction is"),
+        (
+            '{"id": 1, "prediction": "x"}\n{"id": 2, "pred": "y"}\n',
+            r"p\.jsonl:2: prediction must be a string",
+        ),
         ('{"prediction": "x"}\n', r"p\.jsonl:1: no id"),
         ('{"id": 1, "prediction": "x"}\nnot json\n', r"p\.jsonl:2: not JSON"),
-        ('{"id": 1, "prediction": 3}\n', r"p\.jsonl:1: prediction is not a text"),
+        ('{"id": 1, "prediction": 3}\n', r"p\.jsonl:1: prediction must be a string"),
         ("", "no prediction in it"),
         (
             '{"id": 1, "prediction": "x"}\n{"id": 4, "prediction": "x"}\n'
