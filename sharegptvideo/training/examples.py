@@ -72,14 +72,15 @@ class DataReport:
 class ExampleWriter:
     """Writes examples to an Arrow file, a thousand at a time, and opens it mapped.
 
-    Without a file they stay in memory, as Arrow. On an error the file is removed; no folder is
-    made before the first thousand.
+    Without a file they stay in memory, as Arrow. On an error the file is removed, with the folders
+    that were made for it: a run that refused its rows leaves its output free for the next one.
     """
 
     def __init__(self, file: Path | None, columns: Mapping[str, pa.DataType]) -> None:
         import pyarrow as pa
 
         self._file = file
+        self._made: list[Path] = []  # folders, the innermost first
         self._schema = pa.schema(dict(columns))
         self._examples: list[Row] = []
         self._sink: pa.NativeFile | None = None
@@ -93,6 +94,8 @@ class ExampleWriter:
             self._sink.close()
             if kind is not None and self._file is not None:
                 self._file.unlink()
+                for folder in self._made:
+                    folder.rmdir()
 
     def add(self, example: Row) -> None:
         """Take in the next example."""
@@ -121,6 +124,7 @@ class ExampleWriter:
             if self._file is None:
                 self._sink = pa.BufferOutputStream()
             else:
+                self._made = [folder for folder in self._file.parents if not folder.exists()]
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 self._sink = pa.OSFile(str(self._file), "wb")
             self._writer = pa.ipc.new_stream(self._sink, self._schema)

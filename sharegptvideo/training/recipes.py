@@ -90,7 +90,7 @@ class DataSource(_Strict):
 
 
 class Sharing(_Strict):
-    """A clip's tokens once for all the answers about it in a batch; `training/README.md`.
+    """A clip's tokens once for all the answers about it in a batch; `training/INTERNALS.md`.
 
     `video: false` runs every row by itself, as TRL does. `attention` is how a shared clip is
     attended to: `split` everywhere, `flex` on GPUs with a compiler, `dense` to compare with.

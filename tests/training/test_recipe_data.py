@@ -141,5 +141,4 @@ def test_an_error_leaves_no_file_of_examples(tmp_path: Path) -> None:
     for count in (3, 2500):
         with pytest.raises(UserError, match="no clip"):
             fail(count)
-        assert not list(tmp_path.glob("new/*"))
-        assert (tmp_path / "new").exists() == (count > 1000)
+        assert not (tmp_path / "new").exists()

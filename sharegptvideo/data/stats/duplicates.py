@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rensa import RMinHash
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo.data.stats.tokens import Ints, TokenBatch, Words, hashes, mixed
@@ -46,10 +47,7 @@ _PAIRS = 1 << 13
 # is one group all the same.
 _REACH = 8
 
-_RANDOM = (mixed(np.arange(1, 2 * BANDS * ROWS + 1, dtype=np.uint64)) >> np.uint64(32)).astype(
-    np.uint32
-)
-_FACTORS, _OFFSETS = _RANDOM[: BANDS * ROWS] | np.uint32(1), _RANDOM[BANDS * ROWS :]
+_SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +105,15 @@ def _of_few(batch: TokenBatch, lone: Ints) -> Words:
 
 
 def _bands(values: NDArray[np.uint32], starts: Ints) -> NDArray[np.uint32]:
-    keys = np.empty((len(starts), BANDS), np.uint32)
-    for band in range(BANDS):
-        total = np.full(len(starts), band, np.uint64)
-        for number in range(band * ROWS, (band + 1) * ROWS):
-            # Linear permutations (Broder et al. 1998) of 32 bits, which are hashes already.
-            hashed = values * _FACTORS[number] + _OFFSETS[number]
-            total = mixed(total + np.minimum.reduceat(hashed, starts))
-        keys[:, band] = total >> np.uint64(32)
-    return keys
+    ends = np.append(starts, len(values)).astype(np.uint64)
+    minima = RMinHash.digest_matrix_from_flat_token_hashes(
+        values.astype(np.uint64), ends, BANDS * ROWS, _SEED
+    )
+    signatures = np.array(minima.to_rows(), np.uint32)
+    keys = np.tile(np.arange(BANDS, dtype=np.uint64), (len(starts), 1))
+    for row in range(ROWS):
+        keys = mixed(keys + signatures[:, row::ROWS])
+    return (keys >> np.uint64(32)).astype(np.uint32)
 
 
 def groups(captions: Shingles, progress: Progress | None = None) -> Ints:

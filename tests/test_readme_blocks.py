@@ -1,0 +1,135 @@
+"""Blocks of the guides to training and to publishing: they run, or are at least complete commands.
+
+What needs eight GPUs, the Hub or hours is parsed by the command line itself and, where it is a
+recipe, validated with its changes; the rest is run as it stands.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from sharegptvideo._io import write_jsonl
+from sharegptvideo._shipped import shipped
+from sharegptvideo.cli import app
+from sharegptvideo.training import load_recipe, load_steps
+
+ROOT = Path(__file__).parents[1]
+GUIDES = [ROOT / "training" / "README.md", ROOT / "datasets_cards" / "README.md"]
+BLOCKS = [
+    (guide.parent.name, kind, text)
+    for guide in GUIDES
+    for kind, text in re.findall(r"```(\w*)\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
+]
+COMMANDS = [
+    (guide, line)
+    for guide, kind, text in BLOCKS
+    if not kind
+    for line in text.replace("\\\n", " ").splitlines()
+    if "sharegptvideo" in line
+]
+
+
+def arguments(line: str) -> list[str]:
+    """What stands after `sharegptvideo`, launched by accelerate or not, comments left out."""
+    line = re.sub(r"\$\([^)]*\)", "CONFIG", line)
+    words = shlex.split(line, comments=True)
+    return words[words.index("sharegptvideo") + 1 :]
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """The parameters of a command, as its own parser reads them; nothing is run."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("sharegptvideo", [words[0]], resilient_parsing=True)
+    while hasattr(command, "commands"):
+        _, command, words = command.resolve_command(context, words)
+        assert command is not None
+        context = command.make_context(
+            command.name, list(words), resilient_parsing=hasattr(command, "commands")
+        )
+    return dict(context.params)
+
+
+@pytest.mark.parametrize(("guide", "line"), COMMANDS, ids=lambda value: str(value)[:60])
+def test_every_command_is_complete(guide: str, line: str) -> None:
+    assert parsed(arguments(line)), f"{guide}: {line}"
+
+
+def test_a_command_with_a_typing_mistake_is_not() -> None:
+    with pytest.raises(Exception, match="No such option"):
+        parsed(["train", "run", "demo/sft", "--dryrun"])
+
+
+def test_the_commands_of_training_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` is checked as `validate`, with the same recipe and changes."""
+    monkeypatch.chdir(tmp_path)
+    ran = 0
+    for guide, line in COMMANDS:
+        group, command, *rest = arguments(line)
+        if guide != "training" or group != "train":
+            continue
+        if command == "run":
+            rest = [word for word in rest if word != "--dry-run"]
+            if "--gpus" in rest:
+                place = rest.index("--gpus")
+                rest[place : place + 2] = []
+            command = "validate"
+        if command == "cp":
+            Path("mine.yaml").unlink(missing_ok=True)
+        result = CliRunner().invoke(app, [group, command, *rest])
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        ran += 1
+    assert ran >= 12
+
+
+def test_the_commands_of_publishing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the first block; the others need the Hub."""
+    monkeypatch.chdir(tmp_path)
+    row = {"id": "a", "video": "clip", "prompt": "Describe it.", "caption": "A red square moves."}
+    write_jsonl(Path("mine.jsonl"), [row, row | {"id": "b", "video": "other"}])
+    Path("my_cards").mkdir()
+    text = (shipped("datasets_cards") / "captions.md").read_text("utf-8")
+    Path("my_cards/captions.md").write_text(text)
+    lines = [line for guide, line in COMMANDS if guide == "datasets_cards"][:3]
+    assert [arguments(line)[1] for line in lines] == ["convert", "validate", "publish"]
+    for line in lines:
+        result = CliRunner().invoke(app, arguments(line))
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+    assert "alice/my-captions" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("text", [text for _, kind, text in BLOCKS if kind == "yaml"])
+def test_every_part_of_a_recipe_is_one(text: str, tmp_path: Path) -> None:
+    (name,) = yaml.safe_load(text)
+    base = {"steps": "llava_hound/sft_two_step"}.get(name, "llava_hound/sft")
+    file = tmp_path / "recipe.yaml"
+    shipped_text = (shipped("training/recipes") / f"{base}.yaml").read_text("utf-8")
+    recipe = yaml.safe_load(shipped_text)
+    recipe[name] = yaml.safe_load(text)[name]
+    recipe.setdefault("output", "runs/x")
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    changes = ["data.source=release", "data.media=release", "output=runs/x"]
+    if name == "lora":
+        changes.append("freeze.projector=true")  # adapters are the language model's
+    assert load_steps(str(file), changes) if name == "steps" else load_recipe(str(file), changes)
+
+
+@pytest.mark.parametrize("text", [text for _, kind, text in BLOCKS if kind == "python"])
+def test_python_imports_what_is_there(text: str) -> None:
+    """They train or load from the Hub: names are imported, calls are not made."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(str(node.module))
+            assert all(hasattr(module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                importlib.import_module(alias.name)
