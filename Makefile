@@ -12,11 +12,12 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
-WORKERS ?= 2
+WORKERS ?= 3
 DEMO_OUT ?= demo-out
 DEMO_ARGS ?=
 
-# Tests share the machine's cores between processes; torch would take all of them in each.
+# Tests share the cores between processes; torch would take all of them in each. One process more
+# than two cores: tests of servers and of other processes wait for a quarter of their time.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # A file is one worker's, so that what its tests share is made once. Files go out in the order in
 # which tests/conftest.py puts them, not by their number of tests: one test can be the demo.

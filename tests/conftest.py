@@ -31,9 +31,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first: no worker is left alone with one at the end."""
+    """Put files with slow tests first, then trainings: no worker is left with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    trains = Path(__file__).parent / "training"
+    items.sort(key=lambda item: (item.path not in slow, not item.path.is_relative_to(trains)))
 
 
 def pytest_collection_finish() -> None:

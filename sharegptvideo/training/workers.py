@@ -146,7 +146,12 @@ def batches_of(loaded: Iterable[Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def worker_faults(data: DataSource) -> Iterator[None]:
-    """Report a worker that died in one line; torch does so in many."""
+    """Report a worker that died in one line, where torch does so in many; end those still there.
+
+    Left to the garbage collector, a loader whose training was stopped waits five seconds for each
+    worker: the thread that would hand them the end is collected first.
+    """
+    before = multiprocessing.active_children()
     try:
         yield
     except RuntimeError as error:
@@ -157,3 +162,8 @@ def worker_faults(data: DataSource) -> Iterator[None]:
             f"data.prefetch ({data.prefetch}), and run the same command again to go on",
             exit_code=1,
         ) from error
+    finally:
+        for worker in multiprocessing.active_children():
+            if worker not in before:
+                worker.terminate()
+                worker.join()

@@ -185,11 +185,3 @@ def test_mistakes_are_one_line(
     told_before_the_work = "--missing" not in words
     assert (media / "media_index.sqlite").exists() != told_before_the_work
     assert shown.stdout == ""
-
-
-@pytest.mark.slow  # makes the world
-def test_the_built_in_world_is_whole(cli: Callable[..., Any]) -> None:
-    figures = json.loads(cli("synthetic_qa", "--data-dir", "synthetic", "--json").stdout)
-    counted = figures["configs"]["synthetic_qa"]
-    assert counted["rows"] == counted["there"] > 0
-    assert counted["sources"].keys() == {"synthetic"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from sharegptvideo import load_dataset, read_rows
 from sharegptvideo._io import cache_folder
+from sharegptvideo.cli import app
 from sharegptvideo.data.sources import world_folder
 from sharegptvideo.synthetic import Sizes, build_world
 
@@ -71,3 +74,12 @@ def test_the_embedded_world_needs_no_main_guard(tmp_path: Path) -> None:
     # Built there, found here: the same cache folder.
     assert (world_folder() / "world.json").exists()
     assert len(load_dataset("qa", source="synthetic")) == 240
+
+
+@pytest.mark.slow  # the same world
+def test_the_built_in_world_is_whole() -> None:
+    words = ["data", "status", "synthetic_qa", "--data-dir", "synthetic", "--json"]
+    figures = json.loads(CliRunner().invoke(app, words).stdout)
+    counted = figures["configs"]["synthetic_qa"]
+    assert counted["rows"] == counted["there"] > 0
+    assert counted["sources"].keys() == {"synthetic"}

@@ -180,6 +180,7 @@ def test_rows_without_room_for_an_answer_are_refused(
         run_recipe(change(streamed, optimisation={"max_length": 24}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_workers_change_nothing_but_the_time(
     stream: bool, streamed: SftRecipe, change: Callable[..., Any]
