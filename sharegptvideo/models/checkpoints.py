@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADAPTER_CONFIG",
+    "AUTHORS",
     "adapter_base",
     "checkpoint_folder",
     "load_model",
@@ -26,6 +27,12 @@ __all__ = [
     "quiet_transformers",
     "weights_hash",
 ]
+
+_LEFTOVERS = (".position_ids", ".inv_freq")
+"""Ends of names that old checkpoints hold and that follow from the config."""
+
+AUTHORS = ("llava_llama", "llava")
+"""`model_type` in the config.json of LLaVA-Hound's and Video-LLaVA's authors."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 """What peft leaves where there are adapters in place of a whole model."""
@@ -117,6 +124,12 @@ def model_type(path: str) -> str:
                 "lora.merge=true"
             )
         raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
+    layout = read_json(folder / "config.json")
+    if layout.get("mm_video_tower") and layout.get("model_type") in AUTHORS:
+        raise UserError(
+            f"model {path}: is in the authors' layout; convert it first: "
+            f"sharegptvideo model convert {path} --to DIR"
+        )
     try:
         return str(AutoConfig.from_pretrained(folder).model_type)
     except (OSError, ValueError) as error:
@@ -154,7 +167,9 @@ def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> 
 
 
 def _check_whole(path: str, report: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that lacks weights: transformers draws them at random and goes on.
+    """Refuse a checkpoint that lacks weights, or has some without a place.
+
+    transformers draws what is missing at random, drops what has no place, and goes on.
 
     Args:
         path: of the checkpoint, for the message.
@@ -167,6 +182,7 @@ def _check_whole(path: str, report: Mapping[str, Any]) -> None:
     for names, what in (
         (mismatched, "are of other shapes than its config says"),
         (list(report["missing_keys"]), "are not in its files"),
+        (_unexpected(report), "have no place in its architecture"),
     ):
         if names:
             parts = sorted({".".join(name.split(".")[:2]) for name in names})
@@ -174,6 +190,10 @@ def _check_whole(path: str, report: Mapping[str, Any]) -> None:
                 f"model {path}: {len(names)} of its weights {what} ({', '.join(parts)}); a whole "
                 "checkpoint is needed, with the config that it was saved with"
             )
+
+
+def _unexpected(report: Mapping[str, Any]) -> list[str]:
+    return [name for name in report["unexpected_keys"] if not name.endswith(_LEFTOVERS)]
 
 
 def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:

@@ -18,15 +18,12 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import follow_umask, os_errors, read_json, write_json
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.checkpoints import checkpoint_folder
+from sharegptvideo.models.checkpoints import AUTHORS, checkpoint_folder
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["DROPPED", "Converted", "convert_checkpoint"]
-
-AUTHORS = ("llava_llama", "llava")
-"""`model_type` in the authors' config.json."""
 
 NAMES = (
     (r"model\.image_tower\.image_tower\.(?:vision_model\.)?(.+)", r"model.image_tower.\1"),

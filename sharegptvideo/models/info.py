@@ -8,8 +8,7 @@ from typing import Any
 
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.checkpoints import checkpoint_folder, model_type, outline
-from sharegptvideo.models.convert import AUTHORS
+from sharegptvideo.models.checkpoints import AUTHORS, checkpoint_folder, model_type, outline
 
 __all__ = ["ModelInfo", "model_info"]
 

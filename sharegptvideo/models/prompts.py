@@ -116,9 +116,13 @@ def expand_video(
 
 
 def video_token_count(config: Any, frames: int) -> int:
-    """Count the positions of a clip of `frames` frames: patches and a class token each."""
+    """Count the positions of a clip of `frames` frames.
+
+    A frame has its patches, and in transformers' Video-LLaVA a class token beside them.
+    """
     vision = config.vision_config
-    return int(frames * ((vision.image_size // vision.patch_size) ** 2 + 1))
+    class_token = 0 if config.model_type == "llava_hound" else 1
+    return int(frames * ((vision.image_size // vision.patch_size) ** 2 + class_token))
 
 
 def _check(messages: Sequence[Message]) -> None:

@@ -70,7 +70,7 @@ def open_model(
 
 def local_class(model_type: str) -> type[LocalModel]:
     """Return the class that runs checkpoints of an architecture, as transformers calls it."""
-    if model_type == "video_llava":
+    if model_type in ("video_llava", "llava_hound"):
         from sharegptvideo.models.video_llava import VideoLlavaModel
 
         return VideoLlavaModel

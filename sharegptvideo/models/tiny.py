@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo._io import follow_umask, write_json
 from sharegptvideo.errors import unknown_name
 from sharegptvideo.models.checkpoints import quiet_transformers
-from sharegptvideo.models.pixels import CLIP_MEAN, CLIP_STD
+from sharegptvideo.models.pixels import CLIP_MEAN, CLIP_STD, authors_processor
 from sharegptvideo.models.prompts import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -72,7 +72,12 @@ SIZES = {
 
 
 def build_tiny(
-    texts: Iterable[str], out: Path, *, seed: int, size: str | ModelSize = "demo"
+    texts: Iterable[str],
+    out: Path,
+    *,
+    seed: int,
+    size: str | ModelSize = "demo",
+    architecture: Literal["video_llava", "llava_hound"] = "video_llava",
 ) -> Path:
     """Train a tokenizer on `texts`, draw a random model of `size` and save both to `out`.
 
@@ -100,7 +105,13 @@ def build_tiny(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = VideoLlavaForConditionalGeneration(_config(sizes, tokenizer))
+        config = _config(sizes, tokenizer)
+        kind: Any = VideoLlavaForConditionalGeneration
+        if architecture == "llava_hound":
+            from sharegptvideo.models.llava_hound import LlavaHoundForConditionalGeneration
+
+            kind, config = LlavaHoundForConditionalGeneration, _with_time(config, sizes)
+        model = kind(config)
         # CLIP draws positions far smaller than patches; from nothing, a tower then learns late
         # where things are.
         for tower in (model.model.image_tower, model.model.video_tower):
@@ -113,7 +124,12 @@ def build_tiny(
         tokenizer.save_pretrained(out)
         model.save_pretrained(out)
     follow_umask(out.glob("*.safetensors"))
-    write_json(out / "processor_config.json", _processor_config(sizes))
+    processor = (
+        authors_processor(sizes.image, sizes.patch)
+        if architecture == "llava_hound"
+        else _processor_config(sizes)
+    )
+    write_json(out / "processor_config.json", processor)
     return out
 
 
@@ -194,6 +210,22 @@ def _config(sizes: ModelSize, tokenizer: Any) -> Any:
         vision_feature_layer=-1,
         image_seq_length=sizes.video_tokens // sizes.frames - 1,
         video_seq_length=sizes.video_tokens,
+    )
+
+
+def _with_time(config: Any, sizes: ModelSize) -> Any:
+    """Return the same sizes as LLaVA-Hound's configuration."""
+    from sharegptvideo.models.llava_hound import LlavaHoundConfig
+
+    vision = config.vision_config.to_dict()
+    kind: Any = LlavaHoundConfig
+    return kind(
+        vision_config=vision,
+        video_config=vision | {"model_type": "llava_hound_video", "num_frames": sizes.frames},
+        text_config=config.text_config.to_dict(),
+        image_token_index=config.image_token_index,
+        video_token_index=config.video_token_index,
+        vision_feature_layer=config.vision_feature_layer,
     )
 
 

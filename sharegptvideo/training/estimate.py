@@ -250,6 +250,11 @@ def _tower_sizes(config: Any, frames: int) -> tuple[int, int, float, float]:
     patches = (vision.image_size // vision.patch_size) ** 2
     if config.model_type == "video_llava":
         return vision.num_hidden_layers, vision.hidden_size, 1.0, patches + 1.0
+    if config.model_type == "llava_hound":  # a frame's positions, and the clip's frames over time
+        video = config.video_config
+        over_time = video.num_frames if video.add_time_attn else 0
+        ratio = (patches + 1.0) / patches  # the tower has a class token, the language model none
+        return video.num_hidden_layers, video.hidden_size, ratio, patches + 1.0 + over_time
     pooled = (-(-int(patches**0.5) // 2)) ** 2  # LLaVA-OneVision halves both sides of a frame
     ratio = patches * frames / (pooled * frames + 1)
     return vision.num_hidden_layers, vision.hidden_size, ratio, float(patches)

@@ -269,7 +269,7 @@ def clip_positions(config: Any, frames: int) -> float:
     from sharegptvideo.models import video_token_count
 
     vision = config.vision_config
-    if config.model_type == "video_llava":
+    if config.model_type in ("video_llava", "llava_hound"):
         return float(video_token_count(config, frames))
     if hasattr(vision, "depth"):
         side = vision.patch_size * vision.spatial_merge_size

@@ -1,4 +1,4 @@
-"""Video-LLaVA in training."""
+"""Video-LLaVA and LLaVA-Hound in training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class VideoLlavaReader(ClipReader):
 
 
 class VideoLlavaFamily(TowerFamily):
-    """Video-LLaVA: towers, projector and language model are modules of their own."""
+    """Video-LLaVA, LLaVA-Hound: towers, projector and language model are modules of their own."""
 
     local = VideoLlavaModel
     reader: VideoLlavaReader
@@ -121,11 +121,15 @@ class VideoLlavaFamily(TowerFamily):
 
     def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
         """Encode to clips×frames×positions×size, by the layers that the projector takes."""
-        inner, pixels = self.model.model, clips[PIXELS]
-        seen = inner.video_tower(pixels.flatten(0, 1), output_hidden_states=True)
-        layers = self.model.config.vision_feature_layer
+        config, pixels = self.model.config, clips[PIXELS]
+        tower = self.model.model.video_tower
+        # LLaVA-Hound's tower looks across the frames of a clip, so it has to know the clips.
+        frames = pixels if config.model_type == "llava_hound" else pixels.flatten(0, 1)
+        output = tower(frames, output_hidden_states=True)
+        layers = config.vision_feature_layer
         chosen = [layers] if isinstance(layers, int) else layers
-        features: torch.Tensor = torch.cat([seen.hidden_states[layer] for layer in chosen], dim=-1)
+        positions = video_token_count(config, 1)  # without the class token, where it is none
+        features = torch.cat([output.hidden_states[n][:, -positions:] for n in chosen], dim=-1)
         return features.view(*pixels.shape[:2], *features.shape[1:])
 
     def feature_key(self) -> str:

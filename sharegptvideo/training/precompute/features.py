@@ -165,7 +165,8 @@ def check_features(recipe: Recipe, config: Any) -> int:
     size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
     if size is None:
         raise UserError(
-            f"features.enabled: for video_llava only, not {config.model_type}; set it to false"
+            "features.enabled: for video_llava and llava_hound only, not "
+            f"{config.model_type}; set it to false"
         )
     return size
 
@@ -177,7 +178,7 @@ def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
         config: the model's, of transformers.
         bf16: whether the tower computes in bfloat16.
     """
-    if config.model_type != "video_llava":
+    if config.model_type not in ("video_llava", "llava_hound"):
         return None
     layers = config.vision_feature_layer
     width = config.vision_config.hidden_size * (1 if isinstance(layers, int) else len(layers))
