@@ -364,7 +364,7 @@ def test_rows_that_are_too_long_are_cut_or_refused_by_their_own_clip(
     rows, _ = sft_dataset(recipe_of("sft").data, family, max_length=400)
     longest = max(rows["length"])
     most = max(family.reader.count(path) for path in set(rows["video_path"]))
-    with pytest.raises(UserError, match=r"rows have no room for an answer behind .* positions"):
+    with pytest.raises(UserError, match=r"rows have no room for an answer after .* positions"):
         sft_dataset(recipe_of("sft").data, family, max_length=most)
     _, report = sft_dataset(recipe_of("sft").data, family, max_length=longest - 1)
     assert report.cut == rows["length"].count(longest)
