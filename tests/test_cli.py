@@ -20,7 +20,7 @@ from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import _common
 from sharegptvideo.errors import UserError
 
-GROUPS = {"data", "build", "eval", "train"}
+GROUPS = {"model", "data", "build", "eval", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}
 
 

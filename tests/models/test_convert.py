@@ -301,3 +301,62 @@ def test_pixels_are_the_authors(converted: Path) -> None:
                 (1 - b) * normal[:, y0, x0] + b * normal[:, y0, x1]
             ) + a * ((1 - b) * normal[:, y1, x0] + b * normal[:, y1, x1])
     assert np.abs(pixels(frames).numpy() - expected).max() < 1e-4
+
+
+def test_the_authors_layout_is_not_loaded_but_explained(source: Path) -> None:
+    from sharegptvideo.models import open_model
+
+    with pytest.raises(UserError) as caught:
+        open_model(f"hf:{source}")
+    line = str(caught.value)
+    assert f"sharegptvideo model convert {source} --to DIR" in line
+    assert "\n" not in line
+
+
+def test_a_weight_that_loading_would_drop_is_an_error(converted: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from sharegptvideo.models import load_model
+
+    shutil.copytree(converted, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    save_file(weights | {"model.extra.weight": torch.ones(2)}, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"1 of its weights have no place .*\(model\.extra\)"):
+        load_model(str(tmp_path / "model"), dtype="float32")
+    known = {"model.video_tower.embeddings.position_ids": torch.arange(5)[None]}
+    save_file(weights | known, file, metadata={"format": "pt"})
+    load_model(str(tmp_path / "model"), dtype="float32")
+
+
+def test_the_commands(source: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from sharegptvideo.cli import app
+
+    def run(*words: str) -> Any:
+        return CliRunner().invoke(app, ["model", *words], env={"COLUMNS": "200"})
+
+    towers, out = str(source / "towers.json"), str(tmp_path / "out")
+    done = run("convert", str(source), "--to", out, "--towers", towers)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == out
+    assert "a clip takes 16 positions" in done.stdout
+    assert "inv_freq (2), position_ids (2)" in done.stderr
+    again = run("convert", str(source), "--to", out, "--towers", towers)
+    assert again.exit_code == 2
+    assert again.stderr == f"error: {out}: is there already; pass another --to, or remove it\n"
+    report = json.loads(run("info", out, "--json").stdout)
+    assert (report["architecture"], report["frames"]) == ("llava_hound", 4)
+    assert (report["clip_positions"], report["image_positions"]) == (16, 4)
+    assert report["temporal_attention"] is True
+    assert (
+        report["parameters"]
+        == json.loads(
+            run("convert", str(source), "--to", f"{out}2", "--towers", towers, "--json").stdout
+        )["parameters"]
+    )
+    assert "model convert" in run("info", str(source)).stdout
+    assert run("info", str(tmp_path / "none")).exit_code == 2
