@@ -253,7 +253,7 @@ def test_an_interrupted_fill_goes_on(
 def test_an_architecture_without_such_a_cache_is_told(recipe: SftRecipe) -> None:
     from transformers import AutoConfig
 
-    with pytest.raises(UserError, match=r"for video_llava only, not qwen3_vl"):
+    with pytest.raises(UserError, match=r"for video_llava and llava_hound only, not qwen3_vl"):
         check_features(recipe, AutoConfig.for_model("qwen3_vl"))
 
 
