@@ -40,11 +40,11 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@python="$${PYTHON:-}"; \
 	for name in $${python:-python3.11 python3.12 python3.13 python3}; do \
-	    if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	    if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11, 4))' \
 	        2>/dev/null; then found="$$name"; break; fi; \
 	done; \
 	if [ -z "$${found:-}" ]; then \
-	    echo "no Python of 3.11 or newer with venv ($${python:-python3.11, python3.12, python3.13 or python3})." \
+	    echo "no Python of 3.11.4 or newer with venv ($${python:-python3.11, python3.12, python3.13 or python3})." \
 	        "Install one (Debian: apt install python3.11 python3.11-venv)" \
 	        "or name it: make setup PYTHON=/path/to/python3.11" >&2; \
 	    exit 1; \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
@@ -16,26 +15,17 @@ Action = Callable[[ModuleType], None]
 
 
 def after_import(name: str, action: Action) -> None:
-    """Call `action` with the module `name`: now if its package is imported, else as it is imported.
+    """Call `action` with the module `name`: now if it is imported, else as soon as it is.
 
     So the order of the two imports does not matter, and importing ours stays light.
 
     Args:
-        name: dotted, such as `datasets.load`. It has a package above it.
+        name: dotted, such as `datasets.load`.
     """
-    if name in sys.modules or (name.partition(".")[0] in sys.modules and _is_plain(name)):
-        try:
-            action(importlib.import_module(name))
-        except ImportError:
-            return  # some other module of that name, such as a folder of the user's
+    if name in sys.modules:
+        action(sys.modules[name])
     elif not any(isinstance(f, _Waiting) and f.name == name for f in sys.meta_path):
         sys.meta_path.insert(0, _Waiting(name, action))
-
-
-def _is_plain(name: str) -> bool:
-    """Return whether a package that is imported has surely run `name`: no lazy package has."""
-    top = sys.modules[name.partition(".")[0]]
-    return not type(top).__name__.startswith("_Lazy")
 
 
 class _Waiting(MetaPathFinder):

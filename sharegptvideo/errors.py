@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["Interrupted", "UserError", "field_problems", "unknown_name"]
+__all__ = [
+    "Interrupted",
+    "MediaError",
+    "MediaWarning",
+    "UserError",
+    "field_problems",
+    "unknown_name",
+]
 
 
 class UserError(Exception):
@@ -23,6 +30,17 @@ class UserError(Exception):
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
         self.exit_code = exit_code
+
+
+class MediaError(UserError):
+    """A clip that cannot be read, or a stem that cannot be resolved: one line, name and cause."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message, exit_code=exit_code)
+
+
+class MediaWarning(UserWarning):
+    """A clip that is damaged but not useless: the frames that decode were used."""
 
 
 class Interrupted(KeyboardInterrupt):

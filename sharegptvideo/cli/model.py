@@ -61,6 +61,16 @@ def _kinds(names: tuple[str, ...]) -> list[str]:
     return [f"{kind} ({count})" for kind, count in sorted(counts.items())]
 
 
+def _uses(architecture: str) -> list[str]:
+    """Return the commands that take a checkpoint of an architecture."""
+    from sharegptvideo.training.families import trained_architectures
+
+    if architecture.endswith("layout"):
+        return ["model convert, and all commands after that"]
+    trains = ["train run"] if architecture in trained_architectures() else []
+    return ["eval run", "build candidates", *trains]
+
+
 @app.command()
 def info(
     path: Annotated[str, typer.Argument(metavar="PATH_OR_ID", help="A folder or Hub id.")],
@@ -85,7 +95,7 @@ def info(
         ("positions an image", report.image_positions or "as its processor says"),
         ("positions in all", f"{report.positions:,}" if report.positions else "unknown"),
         ("attention over time", "yes" if report.temporal_attention else "no, in its video tower"),
-        *(("taken by" if not n else "", use) for n, use in enumerate(report.uses)),
+        ("taken by", ", ".join(_uses(report.architecture))),
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

@@ -1,6 +1,6 @@
 """Clips: find one by its stem, open it, sample its frames. Imports nothing heavy until used."""
 
-from sharegptvideo.media.errors import MediaError, MediaWarning
+from sharegptvideo.errors import MediaError, MediaWarning
 from sharegptvideo.media.folder import MediaFolder
 from sharegptvideo.media.sampling import SampledFrames, sample_frames
 

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 from sharegptvideo._concurrency import ordered_map, worker_pool
 from sharegptvideo._io import os_error_words
-from sharegptvideo.media.errors import MediaError
+from sharegptvideo.errors import MediaError
 from sharegptvideo.media.folder import is_picture, natural_order
 from sharegptvideo.media.video import describe_video
 

@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from sharegptvideo._io import os_errors
 from sharegptvideo._text import few
-from sharegptvideo.errors import UserError
-from sharegptvideo.media.errors import MediaError
+from sharegptvideo.errors import MediaError, UserError
 
 __all__ = [
     "FOLDER_FPS",

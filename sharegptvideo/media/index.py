@@ -189,10 +189,14 @@ def known_unreadable(root: Path) -> dict[str, Stored]:
     if file is None:
         return {}
     try:
-        with contextlib.closing(IndexFile(file, create=False)) as index:
-            return index.stored(unreadable=True)
+        index = IndexFile(file, create=False)
     except (UserError, DamagedIndexError):
         return {}  # it is only a help here; `data status` says what is wrong with it
+    with contextlib.closing(index):
+        try:
+            return index.stored(unreadable=True)
+        except (CannotWriteError, DamagedIndexError):
+            return {}  # as above; a file that another process holds is an error
 
 
 def _update(

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sharegptvideo._io import os_errors
-from sharegptvideo.errors import UserError
-from sharegptvideo.media.errors import MediaError
+from sharegptvideo.errors import MediaError, UserError
 from sharegptvideo.media.folder import PICTURE_SUFFIXES, is_picture, natural_order
 from sharegptvideo.media.video import sample_video, spread
 

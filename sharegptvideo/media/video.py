@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sharegptvideo._io import os_errors
+from sharegptvideo.errors import MediaError, MediaWarning
 from sharegptvideo.media.container_end import is_cut_short, why_unreadable
-from sharegptvideo.media.errors import MediaError, MediaWarning
 
 if TYPE_CHECKING:
     import av.container

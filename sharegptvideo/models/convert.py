@@ -219,7 +219,7 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
     try:
         with quiet_transformers():
             read = slow.from_pretrained(folder)
-    except Exception as error:
+    except Exception as error:  # readers of sentencepiece files raise kinds of their own
         cause = str(error).strip().splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"{source}: {_TOKENIZER} cannot be read ({cause})") from error
     content = json.loads(read.backend_tokenizer.to_str())

@@ -1,4 +1,4 @@
-"""What a checkpoint is, from its config alone: architecture, sizes, what can be done with it."""
+"""What a checkpoint is, from its config alone: architecture and sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class ModelInfo:
         image_positions: those of an image.
         positions: limit of the language model, prompt and answer together.
         temporal_attention: whether the video tower attends over time.
-        uses: commands that take it.
     """
 
     architecture: str
@@ -36,7 +35,6 @@ class ModelInfo:
     image_positions: int | None
     positions: int | None
     temporal_attention: bool
-    uses: tuple[str, ...]
 
 
 def model_info(path: str) -> ModelInfo:
@@ -76,7 +74,6 @@ def model_info(path: str) -> ModelInfo:
         image_positions=int(config.image_seq_length) if fixed else None,
         positions=int(text.max_position_embeddings),
         temporal_attention=bool(getattr(video, "add_time_attn", False)),
-        uses=("eval run --model hf:", "build candidates --model", "train run (model:)"),
     )
 
 
@@ -101,5 +98,4 @@ def _unconverted(folder: Path, kind: str, path: str) -> ModelInfo:
         image_positions=None,
         positions=config.get("max_position_embeddings"),
         temporal_attention=True,
-        uses=("model convert SOURCE --to DIR, and all commands after that",),
     )

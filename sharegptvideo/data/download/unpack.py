@@ -1,7 +1,9 @@
 """Unpack a tar archive from an untrusted place: nothing outside its folder, nothing without end.
 
 Refused, with the entry's name: absolute paths, `..`, links that lead out of the folder, devices,
-pipes and other special entries, entries below a link. Unpacking stops at `Limits`. An archive
+pipes and other special entries, entries below a link. Links and special entries are looked at by
+`tarfile.data_filter` first; names, which it would rather change than refuse, and what links do to
+one another are checked here. Unpacking stops at `Limits`. An archive
 that is cut off or damaged is an error even where tar would take what came before for the whole.
 """
 
@@ -30,6 +32,7 @@ _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 16 << 10
 # Small archives of empty files compress far better than any frames; they do no harm.
 _RATIO_FROM = 64 << 20
+_SPECIAL = "a device, pipe or other special entry"
 _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
 Tick = Callable[[int, int], None]
@@ -213,14 +216,23 @@ class _Unpacking:
         self._count(member.name)
         if member.isreg() and not member.issparse():
             self._write(member, self._vacant(parts, member.name))
-        elif member.issym():
+            return
+        try:
+            tarfile.data_filter(member, str(self.root))
+        except tarfile.SpecialFileError as error:
+            raise self._refused(member.name, _SPECIAL) from error
+        except tarfile.FilterError as error:
+            place = "archive" if member.islnk() else "folder"
+            why = f"links to {member.linkname!r}, outside the {place}"
+            raise self._refused(member.name, why) from error
+        if member.issym():
             self._check_link(self.root, parts, member.linkname)
             Path(self._vacant(parts, member.name)).symlink_to(member.linkname)
             self.links.add(parts)
         elif member.islnk():
             self._link(member, parts)
         else:
-            raise self._refused(member.name, "a device, pipe or other special entry")
+            raise self._refused(member.name, _SPECIAL)  # a sparse file, which tarfile passes
 
     def _write(self, member: tarfile.TarInfo, target: str) -> None:
         left = member.size
@@ -255,7 +267,7 @@ class _Unpacking:
         root = os.path.realpath(folder)
         real = os.path.realpath(self.root.joinpath(*parts[:-1], target))
         inside = Path(real).is_relative_to(root)
-        if not target or target.startswith("/") or not inside:
+        if not target or not inside:
             raise self._refused("/".join(parts), f"links to {target!r}, outside the folder")
         if Path(real).is_symlink():  # what is left of a circle
             raise self._refused("/".join(parts), f"links to {target!r}, in a circle")

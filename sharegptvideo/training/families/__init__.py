@@ -11,7 +11,15 @@ from sharegptvideo.training.families.base import Clip, ClipReader, Family, Tower
 if TYPE_CHECKING:
     from sharegptvideo.training.recipes import Recipe
 
-__all__ = ["Clip", "ClipReader", "Family", "TowerFamily", "bare_family", "open_family"]
+__all__ = [
+    "Clip",
+    "ClipReader",
+    "Family",
+    "TowerFamily",
+    "bare_family",
+    "open_family",
+    "trained_architectures",
+]
 
 
 def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
@@ -43,6 +51,13 @@ def bare_family(model: Any) -> Family:
         KeyError: an architecture that no family here trains.
     """
     return _family_class(model.config.model_type)(model)
+
+
+def trained_architectures() -> frozenset[str]:
+    """Return the architectures, as transformers calls them, that a family here trains."""
+    from sharegptvideo.training.families.processor import PARTS
+
+    return frozenset({"video_llava", "llava_hound", *PARTS})
 
 
 def _family_class(model_type: str) -> type[Family]:
