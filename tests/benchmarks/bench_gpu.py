@@ -125,9 +125,9 @@ def run(part: Part, left: float, about: dict[str, Any]) -> dict[str, Any]:
         limit=min(left, max(60.0, left / 2)),
         on_line=lambda found: print_line(line | {"so_far": found}),
     )
-    told = outcome.figures.get("measured", outcome.figures).get("device")
+    reported = outcome.figures.get("measured", outcome.figures).get("device")
     line |= {"seconds": outcome.seconds, **about, "figures": outcome.figures}
-    line |= {"device": told} if told else {}
+    line |= {"device": reported} if reported else {}
     print_line(line | ({"failed": outcome.failed} if outcome.failed else {}))
     return {} if outcome.failed else outcome.figures
 

@@ -115,7 +115,7 @@ def _completion(name: str) -> bytes:
 
 
 def _serve(pipe: Connection, slots: int) -> None:
-    """The server's process: tells its port, serves, tells what it answered, when told to."""
+    """The server's process: sends its port, serves, and sends what it answered when asked."""
 
     async def main() -> None:
         _Server.slots = asyncio.Semaphore(slots)
@@ -123,7 +123,7 @@ def _serve(pipe: Connection, slots: int) -> None:
         server = await loop.create_server(_Server, "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
         while (order := await loop.run_in_executor(None, pipe.recv)) != "end":
-            if order == "tell":
+            if order == "report":
                 pipe.send((dict(_Server.answered), dict(_Server.met)))
             _Server.faulty = order == "faults"
             _Server.answered, _Server.met = Counter(), Counter()
@@ -265,7 +265,7 @@ def _faulty(
 ) -> dict[str, Any]:
     pipe.send("faults")
     found = ours(url, requests, concurrency, cache)
-    pipe.send("tell")
+    pipe.send("report")
     answered, met = pipe.recv()
     return {
         "seconds": round(found["seconds"], 1),

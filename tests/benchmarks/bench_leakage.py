@@ -1,10 +1,10 @@
-"""How well training clips are found among test clips by sight: recall, false positives, speed.
+"""How well training clips are found among test clips by their pictures: recall, speed, mistakes.
 
     python tests/benchmarks/bench_leakage.py [--clips N] [--json]
 
 Recall: the five real clips in shared/data, copied in each way of tests/support/clip_copies.py, and
 as frame folders like those of the release, looked for among the originals and N clips of the
-synthetic world (default 200). The thresholds were chosen with these copies in sight; those of
+synthetic world (default 200). The thresholds were chosen by these copies; those of
 "drawn anew" were not used for that: eight mixtures of changes drawn at random for each real clip,
 and one for each of 40 synthetic ones. The baseline beside it is the usual shortcut: the 64-bit DCT
 hash of the middle frame, at most 10 bits apart.

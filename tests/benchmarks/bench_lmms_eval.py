@@ -7,7 +7,7 @@
 24 MSVD questions on each of the real clips, 8 frames, 2,056 video tokens, 16 new tokens, float32.
 On a GPU the model has Video-LLaVA-7B's widths (--layers of its 32 layers) in bfloat16, where the
 answers of the two may differ by a last bit's consequences.
-lmms-eval's Video-LLaVA adapter is mended in this process (it raises a TypeError as it is) and told
+lmms-eval's Video-LLaVA adapter is fixed in this process (it raises a TypeError as it is) and given
 our prompt, so that the answers can be compared. Each harness runs in a process of its own, which
 ends before the other begins: lmms-eval answers the questions on one clip a round, this harness all
 of them in every round. Theirs is timed while it answers, nothing else; ours is the whole run:
@@ -42,12 +42,12 @@ GOAL = {"cpu": 10.0, "cuda": 15.0}
 
 
 def open_theirs(model: Path, device: str) -> Any:
-    """lmms-eval's adapter on a device, mended, with our prompt."""
+    """lmms-eval's adapter on a device, fixed, with our prompt."""
     from lmms_eval.models.simple.video_llava import VideoLLaVA
 
-    from tests.support.lmms_eval_cli import mend_video_llava
+    from tests.support.lmms_eval_cli import fix_video_llava
 
-    mend_video_llava()
+    fix_video_llava()
     theirs = VideoLLaVA(
         pretrained=str(model),
         device=device,

@@ -68,7 +68,7 @@ def rows_of(world: Path) -> list[dict[str, Any]]:
 
 
 def echo(body: dict[str, Any]) -> str:
-    """The question and the seed, so that an answer tells what it was asked."""
+    """The question and the seed, so that an answer shows what it was asked."""
     return f"{body['messages'][0]['content'][-1]['text']} {body.get('seed')}"
 
 

@@ -25,7 +25,7 @@ from sharegptvideo.errors import UserError
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 
-MEND = 'fix the row, or pass on_error="skip" to go on without it'
+FIX = 'fix the row, or pass on_error="skip" to go on without it'
 
 
 def refusal(root: Path, name: str = "qa", **options: Any) -> str:
@@ -150,7 +150,7 @@ def test_ids_as_numbers(release: Path, write: Write, qa_row: Row) -> None:
     assert [row["id"] for row in rows] == ["7", "7#2", "0", "-3"]
     for value, cause in ((1.5, "'id' is a number"), (True, "'id' is a truth value")):
         write("train/qa/a.jsonl", {**qa_row(1), "id": value})
-        assert refusal(release) == f"{path}:1: {cause} where a text belongs; {MEND}"
+        assert refusal(release) == f"{path}:1: {cause} where a text belongs; {FIX}"
 
 
 def test_number_of_endless_digits(release: Path, write: Write) -> None:
@@ -159,7 +159,7 @@ def test_number_of_endless_digits(release: Path, write: Write) -> None:
     assert refusal(release) == f"{path}:1: {cause}"
     pair = {"id": "p", "video": "v", "prompt": "Q", "chosen": "A", "rejected": "B"}
     path = write("train/dpo/a.jsonl", {**pair, "chosen_score": 10**400})
-    assert refusal(release, "preferences") == f"{path}:1: 'chosen_score' is inf; {MEND}"
+    assert refusal(release, "preferences") == f"{path}:1: 'chosen_score' is inf; {FIX}"
 
 
 def test_endless_nesting(release: Path, write: Write) -> None:
@@ -192,7 +192,7 @@ def test_video_that_climbs_out(
 ) -> None:
     path = write("train/qa/a.jsonl", qa_row(1, video))
     line = f"{path}:1: 'video' {cause}"
-    assert refusal(release) == f"{line}; {MEND}"
+    assert refusal(release) == f"{line}; {FIX}"
     # Nor is a path made of it where the row is skipped and the others are looked up.
     write("train/qa/a.jsonl", qa_row(1, video), qa_row(2))
     report = ReadReport()
@@ -362,4 +362,4 @@ def test_parquet_columns_of_other_types(tmp_path: Path) -> None:
         ("video", ["v"], "'video' is a list where a text belongs"),
     ):
         pq.write_table(pa.table({**good, name: [value]}), path)
-        assert refusal(tmp_path, "sft") == f"{path}: row 1: {cause}; {MEND}"
+        assert refusal(tmp_path, "sft") == f"{path}: row 1: {cause}; {FIX}"

@@ -34,10 +34,10 @@ print(json.dumps([rows, sorted(stream), str(table.features)]))
 )
 def test_either_order(shared_data: Path, python: Python, imports: str) -> None:
     source = shared_data / "release"
-    (stream, table), splits, told = json.loads(python(imports + LOAD.format(str(source))))
+    (stream, table), splits, reported = json.loads(python(imports + LOAD.format(str(source))))
     assert stream == table == list(read_rows("qa", source))
     assert splits == ["train", "validation"]
-    assert "question" in told
+    assert "question" in reported
 
 
 def test_import_is_light(python: Python) -> None:
@@ -66,14 +66,14 @@ from datasets import data_files
 def refuse(*args, **kwargs):
     raise AssertionError("listed")
 data_files.resolve_pattern = refuse
-with warnings.catch_warnings(record=True) as told:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     table = datasets.load_dataset(
         "sharegptvideo", "qa", data_dir={str(release)!r}, split="train",
         media={str(release)!r}, on_error="skip",
     )
 print(table["video_path"][0].endswith("train_300k/clip_1"))
-print([str(w.message).split(":")[0] for w in told if w.category.__name__ == "DataWarning"])
+print([str(w.message).split(":")[0] for w in caught if w.category.__name__ == "DataWarning"])
 """
     assert python(code) == "True\n['1 row skipped, breaking the schema']\n"
 

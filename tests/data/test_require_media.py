@@ -1,4 +1,4 @@
-"""`require_media=True`: rows without a readable clip are left out, and told."""
+"""`require_media=True`: rows without a readable clip are left out, and reported."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def test_what_the_index_lists_as_unreadable_is_left_out_until_it_changes(
     index_media(media)  # finds that neither file is a video
     with pytest.warns(DataWarning) as caught:
         assert read("qa", rows, media=media, require_media=True) == []
-    told = {str(warning.message) for warning in caught}
-    assert "2 videos unreadable, says the index of the media: clip_1; clip_3" in told
-    assert "5 rows left out for want of a readable video: q1; q2; q3; and 2 more" in told
+    reported = {str(warning.message) for warning in caught}
+    assert "2 videos unreadable, says the index of the media: clip_1; clip_3" in reported
+    assert "5 rows left out for want of a readable video: q1; q2; q3; and 2 more" in reported
     (media / "clip_1.mp4").write_bytes(b"a whole video by now")
     os.utime(media / "clip_3.mp4", (1, 1))
     kept = read("qa", rows, media=media, require_media=True)

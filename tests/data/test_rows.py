@@ -105,7 +105,7 @@ def test_preferences_in_both_forms() -> None:
         "chosen_score": 5,
         "rejected_score": 1.5,
     }
-    spoken = {
+    said = {
         "id": "p",
         "video": "clip",
         "conversations": turns(("human", "<video>\nWhy?")),
@@ -113,7 +113,7 @@ def test_preferences_in_both_forms() -> None:
         "rejected": {"from": "gpt", "value": ""},
     }
     first = convert(CONFIGS["preferences"], flat, "release")
-    second = convert(CONFIGS["preferences"], spoken, "release")
+    second = convert(CONFIGS["preferences"], said, "release")
     assert (first["chosen_score"], first["rejected_score"]) == (5.0, 1.5)
     unscored = {"chosen_score": None, "rejected_score": None, "answer": None}
     assert second == {**first, **unscored}

@@ -41,8 +41,8 @@ def test_configs_are_those_promised() -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_columns_and_nullability(name: str) -> None:
     config = CONFIGS[name]
-    told = [column + "?" * (column in config.nullable) for column in config.columns]
-    assert told == PROMISED[name].split()
+    reported = [column + "?" * (column in config.nullable) for column in config.columns]
+    assert reported == PROMISED[name].split()
     assert list(features(name)) == list(config.columns)
     assert list(features(name, media=True)) == [*config.columns, "video_path"]
 

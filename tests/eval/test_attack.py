@@ -114,8 +114,8 @@ def test_the_answers_are_what_they_should_be() -> None:
         assert not [text for text in texts.values() if re.search(r"\{(wrong|question)\}", text)]
         texts.pop("list")  # holds right words among many, which is the point of it
         if case.reference not in ("yes", "no"):  # words that are in many texts
-            told = re.compile(rf"\b{re.escape(case.reference)}\b")
-            assert not [name for name, text in texts.items() if told.search(text)]
+            reported = re.compile(rf"\b{re.escape(case.reference)}\b")
+            assert not [name for name, text in texts.items() if reported.search(text)]
     shown = json.dumps([attack.text for attack in attacks.values()])
     for mark in ("\\u202e", "\\u200b", "\\u0000", "<|im_start|>", "[/INST]", "```", "\\udb40"):
         assert mark in shown

@@ -1,4 +1,4 @@
-"""What a run will cost is told before it, and a limit of money leaves a run that goes on later."""
+"""What a run will cost is printed first, and a limit of money leaves a run that goes on later."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def judged(chat_server: Any, tmp_path: Path) -> Any:
 def test_more_than_the_limit_is_refused_before_anything_is_asked(
     judged: Any, chat_server: Any
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(UserError, match=r"40 requests.* above --max-cost \$1.00.*--yes"):
-        judged("run", max_cost=1, report=told.append)
+        judged("run", max_cost=1, report=reported.append)
     assert len(chat_server.requests) == 0
-    assert told[0].startswith("ahead: 40 requests, about ")
+    assert reported[0].startswith("ahead: 40 requests, about ")
 
 
 def test_the_limit_keeps_what_was_paid_for_and_the_next_sitting_goes_on(
@@ -74,9 +74,9 @@ def test_the_limit_keeps_what_was_paid_for_and_the_next_sitting_goes_on(
     kept = len(list(read_jsonl(tmp_path / "run" / "judgements.jsonl")))
     assert kept == 18
     assert len(chat_server.requests) == kept
-    told: list[str] = []
-    results = judged("run", report=told.append)
-    assert told[0].startswith(f"ahead: {QUESTIONS - kept} requests, ")
+    reported: list[str] = []
+    results = judged("run", report=reported.append)
+    assert reported[0].startswith(f"ahead: {QUESTIONS - kept} requests, ")
     assert results["tasks"]["msrvtt_qa_official"]["n_scored"] == QUESTIONS
     assert len(chat_server.requests) == QUESTIONS
 
@@ -84,12 +84,12 @@ def test_the_limit_keeps_what_was_paid_for_and_the_next_sitting_goes_on(
 def test_another_run_finds_the_answers_in_the_cache(
     judged: Any, chat_server: Any, tmp_path: Path
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     first = judged("one", cache=tmp_path / "c")
-    second = judged("two", cache=tmp_path / "c", max_cost=0, report=told.append)
+    second = judged("two", cache=tmp_path / "c", max_cost=0, report=reported.append)
     assert first["tasks"] == second["tasks"]
     assert len(chat_server.requests) == QUESTIONS
-    assert told == []
+    assert reported == []
 
 
 def test_the_options_of_the_command_reach_the_endpoint(

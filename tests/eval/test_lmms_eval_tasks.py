@@ -122,7 +122,7 @@ def test_a_folder_of_frames_cannot_be_asked(data: Path) -> None:
 
 
 def test_mistakes_end_lmms_eval_in_one_line(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception would be tried five times over and then be told as a RetryError."""
+    """An exception would be tried five times over and then appear as a RetryError."""
     monkeypatch.setenv("SHAREGPTVIDEO_DATA_DIR", str(data / "nowhere"))
     load = getattr(lmms_eval_tasks, TASK)
     with pytest.raises(SystemExit, match=r"^error: .*nowhere: no such data folder"):

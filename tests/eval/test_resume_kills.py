@@ -52,7 +52,7 @@ for line in iter(sys.stdin.readline, ""):
     print(pid, flush=True)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet gone: its id stays taken
     print("ended", flush=True)
-    sys.stdin.readline()  # until whoever kills has done so
+    sys.stdin.readline()  # until the killer has done so
     print(os.waitpid(pid, 0)[1], flush=True)
 """
 

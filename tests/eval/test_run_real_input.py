@@ -95,7 +95,7 @@ def test_a_release_about_real_clips_judged_over_http(
     assert tasks["msrvtt_qa_official"]["accuracy"]["value"] == 1.0
     assert tasks["msrvtt_qa_official"]["score"]["value"] == 4.0
 
-    # One request a verdict, one more to mend the reply that cannot be read; none the second time.
+    # One request a verdict, one more to repair the reply that cannot be read; none the second time.
     answered = sum(task["n_predicted"] for task in tasks.values())
     assert answered == 17 - 3 - 3 - 1
     assert len(chat_server.requests) == answered + 1

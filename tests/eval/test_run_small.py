@@ -23,7 +23,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 class StrictJudge(Judge):
-    """Right means equal; keeps what it was shown; refuses what it is told to refuse."""
+    """Right means equal; keeps what it was shown; refuses what it is set to refuse."""
 
     name = "strict"
 
@@ -355,7 +355,7 @@ def test_answers_of_a_run_judged_anew(model: Any, small_release: Any, tmp_path: 
     model.set(fails=["Is it red?"])
     run(model, small_release, tmp_path / "run")
     model.set()
-    run(model, small_release, tmp_path / "run")  # leaves failed and mended lines of one id
+    run(model, small_release, tmp_path / "run")  # leaves failed and later good lines of one id
     judge = StrictJudge()
     results = judge_predictions(
         tmp_path / "run" / "predictions.jsonl",

@@ -23,7 +23,7 @@ Vote = tuple[bool, float] | None
 
 
 class Voter(Judge):
-    """Says what it is told to by item id; None: no verdict, with a reply if `babbles`."""
+    """Says what it is set to by item id; None: no verdict, with a reply if `babbles`."""
 
     def __init__(
         self, name: str, votes: Mapping[str, Vote], *, babbles: bool = False, gone_at: str = ""

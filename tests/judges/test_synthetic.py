@@ -28,13 +28,13 @@ def test_agreement_with_the_exact_state() -> None:
     same = accepted = right = total = 0
     for number in range(200):
         state = sample_state(rng, held_out=number % 2 == 0)
-        told = caption(state, rng)
+        reported = caption(state, rng)
         questions = draw_questions(state, rng, 5)
         for question in questions:
             other = rng.choice(questions).answer
             faulty, _ = distil(question, state, rng, Faults())
             for answer in answers(question, other, faulty, rng):
-                judged = mark(question.text, question.answer, answer, told).score >= 3
+                judged = mark(question.text, question.answer, answer, reported).score >= 3
                 exact = is_right({**question.as_dict(), "state": state.as_dict()}, answer)
                 same += judged == exact
                 accepted += judged

@@ -83,9 +83,9 @@ def plain(
 ) -> list[int]:
     """Token ids that transformers' own `generate` answers to this question alone."""
     config = model.model.config
-    ids, spoken = encode(model.tokenizer, conversation(question))
+    ids, said = encode(model.tokenizer, conversation(question))
     count = video_token_count(config, len(frames))
-    ids, _ = expand_video(ids, spoken, config.video_token_id, count)
+    ids, _ = expand_video(ids, said, config.video_token_id, count)
     output = model.model.generate(
         input_ids=torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),

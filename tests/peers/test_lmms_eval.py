@@ -1,7 +1,7 @@
 """The plug-in in lmms-eval 0.7.3 itself: its Video-LLaVA adapter on our tasks, against our own run.
 
 A small random model, real clips. The adapter as it is cannot read a clip (first test); the others
-mend it and tell it our prompt, and then both harnesses say the same.
+fix it and give it our prompt, and then both harnesses say the same.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def _settings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture
-def mended(monkeypatch: pytest.MonkeyPatch) -> None:
+def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """lmms-eval's own Video-LLaVA can read a clip while the test lasts."""
     from lmms_eval.models.simple import video_llava
 
-    from tests.support.lmms_eval_cli import mend_video_llava
+    from tests.support.lmms_eval_cli import fix_video_llava
 
     monkeypatch.setattr(video_llava, "read_video", video_llava.read_video)
-    mend_video_llava()
+    fix_video_llava()
 
 
 def evaluate(home: Path, **more: Any) -> dict[str, Any]:
@@ -109,12 +109,12 @@ def answers(run: Path) -> dict[str, str]:
 
 
 def test_the_adapter_as_it_is_cannot_read_a_clip(home: Path) -> None:
-    """Once this fails, lmms-eval has mended it, and `mend_video_llava` can go."""
+    """Once this fails, lmms-eval has fixed it, and `fix_video_llava` can go."""
     with pytest.raises(TypeError, match=r"read_video\(\) takes 1 positional argument"):
         evaluate(home, limit=1)
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("fixed")
 def test_both_harnesses_answer_and_count_the_same(home: Path, tmp_path: Path) -> None:
     theirs = evaluate(home)["results"][TASK]
     found = ours(home, tmp_path / "ours")
@@ -137,7 +137,7 @@ def test_both_harnesses_answer_and_count_the_same(home: Path, tmp_path: Path) ->
     assert record["answered_by"]["lmms_eval"].startswith("0.7")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("fixed")
 def test_a_limit_and_a_missing_clip_leave_the_denominator_right(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +164,7 @@ def answers_to(home: Path, video: str) -> list[dict[str, Any]]:
     return [row for row in rows if f"vid{row['video_id']}" == video]
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("fixed")
 @pytest.mark.parametrize("predict_only", [False, True])
 def test_predictions_reads_the_sample_log(home: Path, tmp_path: Path, predict_only: bool) -> None:
     from lmms_eval.loggers import EvaluationTracker
@@ -216,7 +216,7 @@ def test_every_task_is_in_the_index_and_none_is_lmms_evals_own() -> None:
     assert not names & set(TaskManager().all_tasks)
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("fixed")
 def test_what_cannot_be_judged_keeps_the_answers(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,10 +62,10 @@ def make_run(
         },
     )
     write_json(path / "results.json", {"model": model, "judge": judge["name"], "tasks": tasks})
-    told = {"answered_by": answered} if answered else {}
+    reported = {"answered_by": answered} if answered else {}
     write_jsonl(
         path / "judgements.jsonl",
-        ({"id": "0", "task": name, "judge": told} for name in tasks),
+        ({"id": "0", "task": name, "judge": reported} for name in tasks),
     )
     return path
 
@@ -292,7 +292,7 @@ def test_a_panel_s_members_are_named_one_by_one(tmp_path: Path) -> None:
     members = [{"name": "openai:a"}, {"name": "exact"}]
     judge = {"name": "panel:openai:a,exact", "kind": "panel", "members": members}
     run = make_run(tmp_path / "run", {"t": figures(9, 30)}, judge=judge)
-    told = [
+    reported = [
         {"name": "openai:a", "judge": {"answered_by": f"a-{n}"}} | {"status": "scored"}
         for n in (2, 1)
     ]
@@ -300,7 +300,7 @@ def test_a_panel_s_members_are_named_one_by_one(tmp_path: Path) -> None:
         run / "judgements.jsonl",
         (
             {"id": str(n), "task": "t", "judge": {"answered_by": "a, exact", "members": [member]}}
-            for n, member in enumerate(told)
+            for n, member in enumerate(reported)
         ),
     )
     (group,) = collect_runs([run])["groups"]

@@ -127,10 +127,10 @@ def test_a_second_run_is_held_against_it_and_another_judge_is_marked(
 def test_the_models_that_answered_are_named_and_a_mixture_is_told(
     run: Path, tmp_path: Path
 ) -> None:
-    def told(model: str) -> Row:
+    def reported(model: str) -> Row:
         return {"reply": "Score: 5", "judge": {"name": "openai:gpt", "answered_by": model}}
 
-    with_judge(run, [told("gpt-0301"), told("gpt-0613")], prompt_hash="abc")
+    with_judge(run, [reported("gpt-0301"), reported("gpt-0613")], prompt_hash="abc")
     found = write_report(run, tmp_path / "out")
     answered = found["tasks"]["msvd_qa"]["answered_by"]
     assert answered == {"openai:gpt": {"gpt-0301": 2, "gpt-0613": 1}}

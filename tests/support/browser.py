@@ -1,4 +1,4 @@
-"""A headless Chromium that opens a page from the disk, spoken to through a pipe."""
+"""A headless Chromium that opens a page from the disk, driven through a pipe."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Faults:
         - `stall`: after `after` bytes, sends or reads nothing more until the client closes.
         - `short`: sends `after` bytes and claims that this is all.
         - `wrong`: sends the right number of bytes, the one at `after` changed.
-        - `ignore-range`: sends the whole file, with 200, to whoever asks for a part.
+        - `ignore-range`: sends the whole file, with 200, to a client that asks for a part.
         """
         assert kind in get_args(Kind), f"no kind of fault {kind!r}"
         extra = dict(headers or {})

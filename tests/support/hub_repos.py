@@ -1,7 +1,7 @@
 """Repositories as the Hub keeps them: commits, branches, tags, files in git or in LFS.
 
 No HTTP here: `hub_server` speaks it. What a client may not do raises `RefusedError`, with the
-status and the `X-Error-Code` by which `huggingface_hub` tells one kind of 404 from another.
+status and the `X-Error-Code` by which `huggingface_hub` distinguishes kinds of 404.
 """
 
 from __future__ import annotations

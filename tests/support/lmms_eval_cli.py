@@ -1,4 +1,4 @@
-"""lmms-eval's command line with its Video-LLaVA adapter mended, in this process only.
+"""lmms-eval's command line with its Video-LLaVA adapter fixed, in this process only.
 
 In 0.7.3 that adapter calls `read_video(path, 8)`, which takes the count by keyword.
 `python lmms_eval_cli.py OPTIONS` is `lmms-eval OPTIONS` but for that.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["mend_video_llava"]
+__all__ = ["fix_video_llava"]
 
 
-def mend_video_llava() -> None:
+def fix_video_llava() -> None:
     """Let the adapter's `read_video(path, count)` work."""
     from lmms_eval.models.simple import video_llava
 
@@ -26,5 +26,5 @@ def mend_video_llava() -> None:
 if __name__ == "__main__":
     from lmms_eval.__main__ import cli_evaluate
 
-    mend_video_llava()
+    fix_video_llava()
     cli_evaluate()

@@ -30,7 +30,7 @@ _JOINTS = (
 
 
 def nonsense_words(count: int, rng: random.Random) -> list[str]:
-    """Different words that can be spoken, none of them English on purpose."""
+    """Different words that can be pronounced, none of them English on purpose."""
     found: dict[str, None] = {}
     while len(found) < count:
         parts = (

@@ -26,7 +26,7 @@ class Dying(Dataset[int]):
 
 
 class Unreadable(Dataset[int]):
-    """The third row is one that the user can mend."""
+    """The third row is one that the user can fix."""
 
     def __len__(self) -> int:
         return 8

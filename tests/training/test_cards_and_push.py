@@ -84,9 +84,9 @@ def test_a_training_of_another_version(sft_recipe: SftRecipe) -> None:
     del state["training_version"]
     state["sittings"][0]["source_sha256"] = "c" * 64
     write_json(record, state)
-    told: list[str] = []
-    result = run_recipe(sft_recipe, report=told.append)
-    (note,) = (text for text in told if "recorded no training version" in text)
+    reported: list[str] = []
+    result = run_recipe(sft_recipe, report=reported.append)
+    (note,) = (text for text in reported if "recorded no training version" in text)
     assert note in result.notes
     assert note in read_json(record)["notes"]
 

@@ -44,26 +44,26 @@ def test_a_row_without_a_clip_is_never_another_rows(
     assert "2 rows have no clip" in text
     assert "clip_green_0 (clip_green)" in text
     assert "data.missing_media=skip" in text
-    told: list[str] = []
+    reported: list[str] = []
     recipe = change(recipe, data={"missing_media": "skip"}, optimisation={"max_steps": 1})
-    result = run_sft(recipe, report=told.append)
+    result = run_sft(recipe, report=reported.append)
     assert result.rows == 6
-    assert any("2 rows without a clip left out: clip_green_0" in line for line in told)
+    assert any("2 rows without a clip left out: clip_green_0" in line for line in reported)
 
 
 def test_cut_answers_are_told_before_training(sft_recipe: SftRecipe, change: Change) -> None:
     """Video 20, prompt 13 or more: at 36 positions answers lose their end, and the count is
-    told before the first step, not behind the last."""
-    told: list[str] = []
+    reported before the first step, not after the last."""
+    reported: list[str] = []
     seen: list[tuple[int, int]] = []
 
     def progress(done: int, _total: int, what: str) -> None:
         if what.startswith("training"):
-            seen.append((done, len(told)))
+            seen.append((done, len(reported)))
 
     recipe = change(sft_recipe, optimisation={"max_length": 36, "max_steps": 1})
-    result = run_sft(recipe, report=told.append, progress=progress)
-    assert told == ["8 of 8 rows cut to max_length"] == result.notes
+    result = run_sft(recipe, report=reported.append, progress=progress)
+    assert reported == ["8 of 8 rows cut to max_length"] == result.notes
     assert seen[0] == (1, 1)
 
 
@@ -79,10 +79,10 @@ def test_a_pair_with_equal_sides(
     recipe = change(dpo_recipe, data={"source": str(source)}, optimisation={"max_steps": 1})
     with pytest.raises(UserError, match="1 pairs whose chosen and rejected answers are equal"):
         run_dpo(recipe)
-    told: list[str] = []
+    reported: list[str] = []
     recipe = change(recipe, dpo={"equal_pairs": "skip"})
-    assert run_dpo(recipe, report=told.append).rows == 3
-    assert told[0] == f"1 pairs of equal answers left out: {rows[1]['id']}"
+    assert run_dpo(recipe, report=reported.append).rows == 3
+    assert reported[0] == f"1 pairs of equal answers left out: {rows[1]['id']}"
 
 
 @pytest.mark.parametrize("kind", ["text", "adapters", "half", "shapes", "empty"])
@@ -214,8 +214,8 @@ def test_a_disk_that_fills_up_while_it_trains(
 def test_other_errors_pass_a_full_disk_by() -> None:
     with pytest.raises(ValueError, match="no disk"), full_disk_in_training(Path("out")):
         raise ValueError("no disk in this")
-    with pytest.raises(UserError, match="told already"), full_disk_in_training(Path("out")):
-        raise UserError("told already") from OSError(28, "No space left on device")
+    with pytest.raises(UserError, match="reported already"), full_disk_in_training(Path("out")):
+        raise UserError("reported already") from OSError(28, "No space left on device")
     with (
         pytest.raises(UserError, match="output out: the disk is full"),
         full_disk_in_training(Path("out")),
@@ -224,7 +224,7 @@ def test_other_errors_pass_a_full_disk_by() -> None:
 
 
 def test_gpus_that_are_not_there(dpo_recipe: DpoRecipe, change: Change) -> None:
-    """On a machine without any: what needs one is refused, and all of it is told at once."""
+    """On a machine without any: what needs one is refused, and all of it is reported at once."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     recipe = change(
@@ -272,7 +272,7 @@ def test_a_model_that_another_recipe_makes(
 def test_a_model_larger_than_the_machine(
     sft_recipe: SftRecipe, tiny: Path, change: Change, tmp_path: Path
 ) -> None:
-    """A config of 2.5 T parameters, no weights: told from the config, before any are read."""
+    """A config of 2.5 T parameters, no weights: known from the config, before any are read."""
     folder = tmp_path / "model"
     shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     config = json.loads((folder / "config.json").read_text())

@@ -147,7 +147,7 @@ def clips(count: int) -> list[Any]:
 def test_a_checkpoint_in_bfloat16_answers_as_a_gpu_would_load_it(
     tiny: Path, tmp_path: Path
 ) -> None:
-    """A CPU takes weights as float32 unless told otherwise; a GPU as they were saved."""
+    """A CPU takes weights as float32 unless set otherwise; a GPU as they were saved."""
     folder = shutil.copytree(tiny, tmp_path / "model")
     load_model(str(tiny), dtype="bfloat16").save_pretrained(folder)
     assert VideoLlavaModel(str(folder), device="cpu").model.dtype == torch.float32

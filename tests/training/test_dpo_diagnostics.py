@@ -177,10 +177,10 @@ def many_pairs(
 
 
 def test_random_labels_are_noticed_in_training(many_pairs: Callable[..., DpoRecipe]) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     recipe = many_pairs(random_labels=True, learning_rate=1e-5)
-    result = run_recipe(recipe, report=told.append)
-    stuck = [text for text in told if "reward accuracy is stuck at 0." in text]
+    result = run_recipe(recipe, report=reported.append)
+    stuck = [text for text in reported if "reward accuracy is stuck at 0." in text]
     assert len(stuck) == 1
     assert stuck[0] in result.notes
     assert stuck[0] in read_json(Path(recipe.output) / "run.json")["notes"]
@@ -191,10 +191,10 @@ def test_random_labels_are_noticed_in_training(many_pairs: Callable[..., DpoReci
 def test_labels_that_can_be_learnt_and_a_resume_are_quiet(
     many_pairs: Callable[..., DpoRecipe],
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     recipe = many_pairs(random_labels=False, learning_rate=1e-3)
-    log = run_recipe(recipe, report=told.append).log
-    assert [text for text in told if text.startswith("step ")] == []
+    log = run_recipe(recipe, report=reported.append).log
+    assert [text for text in reported if text.startswith("step ")] == []
     assert log[-1]["rewards/accuracies"] > 0.6, "the test needs one that learns"
 
 
@@ -206,20 +206,20 @@ def test_a_huge_learning_rate_is_noticed_and_a_resume_does_not_repeat_it(
     run_recipe(known)
     recipe = many_pairs(random_labels=True, learning_rate=1e-2)
     recipe = recipe.model_copy(update={"save_every": 5, "model": known.output})
-    told: list[str] = []
+    reported: list[str] = []
 
     def stop(done: int, _total: int, what: str) -> None:
         if what.startswith("training") and done == 28:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(recipe, report=told.append, progress=stop)
-    first = [text for text in told if "less likely" in text]
+        run_recipe(recipe, report=reported.append, progress=stop)
+    first = [text for text in reported if "less likely" in text]
     assert len(first) == 1
     assert int(first[0].split(":")[0].removeprefix("step ")) <= 25, "the resume begins behind it"
-    result = run_recipe(recipe, report=told.append)
+    result = run_recipe(recipe, report=reported.append)
     assert result.resumed_from == 25
-    assert [text for text in told if "less likely" in text] == first
+    assert [text for text in reported if "less likely" in text] == first
     assert [text for text in result.notes if "less likely" in text] == first
 
 
@@ -229,17 +229,17 @@ def test_what_was_noted_behind_the_checkpoint_is_noted_again(
     """Warned at step 25 or later, cut off, and resumed from step 10."""
     recipe = many_pairs(random_labels=True, learning_rate=1e-5)
     recipe = recipe.model_copy(update={"save_every": 10, "output": f"{recipe.output}-again"})
-    told: list[str] = []
+    reported: list[str] = []
 
     def stop(_done: int, _total: int, what: str) -> None:
-        if what.startswith("training") and any("stuck" in text for text in told):
+        if what.startswith("training") and any("stuck" in text for text in reported):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(recipe, report=told.append, progress=stop)
-    assert sum("stuck" in text for text in told) == 1
-    result = run_recipe(recipe, report=told.append)
-    stuck = [text for text in told if "stuck" in text]
+        run_recipe(recipe, report=reported.append, progress=stop)
+    assert sum("stuck" in text for text in reported) == 1
+    result = run_recipe(recipe, report=reported.append)
+    stuck = [text for text in reported if "stuck" in text]
     assert stuck[0] == stuck[-1], "the same steps, the same figures"
     assert [text for text in result.notes if "stuck" in text] == stuck[:1]
     assert len(stuck) == 2

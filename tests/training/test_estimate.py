@@ -186,7 +186,7 @@ def test_activations_of_a_layer_are_what_torch_keeps(mixed: bool) -> None:
 
     `mixed`: float32 weights under autocast.
     """
-    tokens, kept = 250, []  # no width of the model, or weights could not be told from activations
+    tokens, kept = 250, []  # no width of the model, so that weights are known from activations
     for layers in (1, 3):
         config = LlamaConfig(
             vocab_size=64,
@@ -281,7 +281,7 @@ def test_a_dry_run_counts_what_a_run_would_stop_at(
 
 
 def test_a_dry_run_before_anything_is_here(tmp_path: Path, monkeypatch: Any) -> None:
-    """Neither models nor data: planned by published sizes, all of what is missing told."""
+    """Neither models nor data: planned by published sizes, all of what is missing reported."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

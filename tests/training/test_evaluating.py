@@ -107,8 +107,8 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation(
     plain = run_recipe(recipe)
     evaluated = with_eval(recipe, settings)
     assert evaluated.eval is not None
-    told: list[str] = []
-    result = run_recipe(evaluated, report=told.append)
+    reported: list[str] = []
+    result = run_recipe(evaluated, report=reported.append)
     assert weights(evaluated) == weights(recipe)
     assert [(e["step"], e["loss"]) for e in result.log] == [
         (e["step"], e["loss"]) for e in plain.log
@@ -116,7 +116,7 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation(
     rows = read_evaluations(Path(evaluated.output))
     assert [row["step"] for row in rows] == [0, 3, 6, 8]
     assert rows[1]["epoch"] == pytest.approx(result.log[2]["epoch"])
-    assert sum("(epoch" in text for text in told) == 4
+    assert sum("(epoch" in text for text in reported) == 4
     # The same questions to what was saved, by the adapter of the harness.
     again = run_evaluation(
         f"hf:{evaluated.output}",
@@ -205,8 +205,8 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     chat_server.answer, chat_server.models = answer, ["judge"]
     recipe = with_eval(sft_recipe, settings, judge="openai:judge", base_url=chat_server.url)
     assert recipe.eval is not None
-    told: list[str] = []
-    result = run_recipe(recipe, report=told.append)
+    reported: list[str] = []
+    result = run_recipe(recipe, report=reported.append)
     rows = read_evaluations(Path(recipe.output))
     assert [(row["step"], row["status"]) for row in rows] == [
         (0, "ok"), (3, "failed"), (6, "failed"),
@@ -214,8 +214,8 @@ def test_a_judge_out_of_reach_costs_evaluations_only(
     assert result.steps == 6
     assert result.accuracy == {"colours": 1.0}
     assert "judge" in rows[1]["reason"]
-    assert told[-1] == result.notes[-1]
-    assert told[-1].startswith("2 of 3 evaluations failed (at step 3, 6)")
+    assert reported[-1] == result.notes[-1]
+    assert reported[-1].startswith("2 of 3 evaluations failed (at step 3, 6)")
     assert any(text.startswith("evaluation at step 3 failed: ") for text in result.notes)
     assert read_json(Path(recipe.output) / "run.json")["notes"] == result.notes
 

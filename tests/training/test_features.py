@@ -238,7 +238,7 @@ def test_an_interrupted_fill_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         run_sft(recipe, progress=stop)
-    assert labels[0] == "vision features (4 clips x 2.6 kB = 10.2 kB)", "told before it is filled"
+    assert labels[0] == "vision features (4 clips x 2.6 kB = 10.2 kB)", "reported first"
     files = sorted(folder.rglob("*.safetensors"))
     assert len(files) == 2
     files[0].write_bytes(files[0].read_bytes()[:-1])

@@ -81,7 +81,7 @@ def test_limit_counts_rows_as_they_are_read(
     (media / "clip_red.mp4").unlink()
     data = {"limit": 3, "media": str(media), "missing_media": "skip"}
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DataWarning)  # the report tells it, and it alone
+        warnings.simplefilter("error", DataWarning)  # the report says it, and it alone
         rows, report = rows_of(change(sft_recipe, data=data))
     assert (len(rows), report.used, len(report.missing)) == (1, 1, 2)
 

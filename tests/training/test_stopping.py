@@ -56,19 +56,19 @@ def recipe(request: pytest.FixtureRequest, change: Change) -> Recipe:
 def test_stopped_twice_it_ends_as_a_training_that_was_not(recipe: Recipe, change: Change) -> None:
     whole = run_recipe(change(recipe, output=f"{recipe.output}-whole"))
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    told: list[str] = []
+    reported: list[str] = []
     for step, number, code in ((5, signal.SIGINT, 130), (8, signal.SIGTERM, 143)):
         with pytest.raises(Interrupted) as caught:
-            run_recipe(recipe, progress=signals_at(step, number), report=told.append)
+            run_recipe(recipe, progress=signals_at(step, number), report=reported.append)
         assert str(caught.value) == (
             f"stopped at step {step} of 11; the same command goes on from there"
         )
         assert caught.value.exit_code == code
         assert f"checkpoint-{step}" in whole_checkpoints(recipe)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
-    result = run_recipe(recipe, report=told.append)
+    result = run_recipe(recipe, report=reported.append)
     stopping = "stopping after this step, with a checkpoint; a second time stops at once"
-    assert [text for text in told if text.startswith(("stopping", "resuming"))] == [
+    assert [text for text in reported if text.startswith(("stopping", "resuming"))] == [
         stopping, "resuming from step 5", stopping, "resuming from step 8",
     ]  # fmt: skip
     assert (result.resumed_from, result.steps) == (8, 11)

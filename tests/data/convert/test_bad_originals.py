@@ -54,7 +54,7 @@ def test_utf16(refused: Refusal) -> None:
     assert refused("msvd-qa", "test_qa.json", text.encode("utf-16")) == (
         f"test_qa.json: UTF-16 text; {save}"
     )
-    # Without its mark it can be told by its zero bytes alone.
+    # Without its mark its zero bytes alone show what it is.
     assert refused("msvd-qa", "test_qa.json", text.encode("utf-16-le")) == (
         f"test_qa.json:1: UTF-16 text, or no text at all; {save}"
     )
@@ -93,8 +93,8 @@ def test_a_list_cut_in_half(refused: Refusal) -> None:
     text = json.dumps([ENTRY, ENTRY], indent=1)
     cut = text[: text.rindex('"video_id"')]
     line = cut.count("\n") + 1
-    told = refused("msvd-qa", "test_qa.json", cut.encode())
-    assert told.startswith(f"test_qa.json:{line}: not JSON (")
+    reported = refused("msvd-qa", "test_qa.json", cut.encode())
+    assert reported.startswith(f"test_qa.json:{line}: not JSON (")
 
 
 def test_a_json_line_cut_in_half(refused: Refusal, tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_truncated_gzip(refused: Refusal, tmp_path: Path, name: str) -> None:
     done = convert("plain", [tmp_path / name], tmp_path / "o", config="qa", split="train")
     assert done.splits["train"].rows == 2
     for on_error in ("raise", "skip"):
-        told = refused("plain", name, whole[:-9], on_error)
-        assert told.startswith(f"{name}: gzip data cut short; fetch the file again")
+        reported = refused("plain", name, whole[:-9], on_error)
+        assert reported.startswith(f"{name}: gzip data cut short; fetch the file again")
 
 
 def test_broken_utf8(refused: Refusal) -> None:

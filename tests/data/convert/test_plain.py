@@ -135,8 +135,8 @@ def test_rows_of_the_release_pass_as_they_are(shared_data: Path, tmp_path: Path)
             *read_rows(name, shared_data / "release"),
             *read_rows(name, shared_data / "release", "validation"),
         ]
-        told = {row["id"]: {**row, "source": None} for row in expected}
-        assert {row["id"]: {**row, "source": None} for row in rows} == told
+        reported = {row["id"]: {**row, "source": None} for row in expected}
+        assert {row["id"]: {**row, "source": None} for row in rows} == reported
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:

@@ -317,6 +317,6 @@ def test_readme_of_the_cards(
     assert hub_server.repo(repo).private
     page = hub_server.files(repo)["README.md"].decode()
     assert changelog_entries(page) == [
-        "- v1.1: Captions of 40 clips mended.",
+        "- v1.1: Captions of 40 clips corrected.",
         "- v1.0: first version",
     ]

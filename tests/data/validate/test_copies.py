@@ -261,7 +261,7 @@ def test_full_disk_only_costs_the_cache(tmp_path: Path, clips: dict[str, Path]) 
 
 @pytest.fixture
 def leaking(release: Release, tmp_path: Path, clips: dict[str, Path]) -> tuple[Path, list[Path]]:
-    """A folder with one leak by sight, a missing clip, a broken one; and its media."""
+    """A folder with one clip leaked as a copy, a missing clip, a broken one; and its media."""
     train, test = tmp_path / "media" / "train", tmp_path / "media" / "test" / "webvid"
     train.mkdir(parents=True)
     test.mkdir(parents=True)
