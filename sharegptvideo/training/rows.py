@@ -43,10 +43,10 @@ def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, Da
         if isinstance(recipe, DpoRecipe):
             equal = recipe.dpo.equal_pairs
             _, report = preference_dataset(
-                data, family, max_length=length, equal_pairs=equal, file=file
+                data, family, max_length=length, seed=recipe.seed, equal_pairs=equal, file=file
             )
         else:
-            _, report = sft_dataset(data, family, max_length=length, file=file)
+            _, report = sft_dataset(data, family, max_length=length, seed=recipe.seed, file=file)
         write_json(about, asdict(report))
 
     group.first(write)
