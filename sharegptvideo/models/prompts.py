@@ -14,6 +14,7 @@ __all__ = [
     "CHAT_TEMPLATE",
     "VICUNA_SYSTEM",
     "VICUNA_V1",
+    "begin_once",
     "conversation",
     "encode",
     "expand_video",
@@ -160,7 +161,16 @@ def _ids(
         tokenize=False,
         add_generation_prompt=generation,
     )
-    return list(tokenizer(text)["input_ids"])
+    return list(tokenizer(text, **begin_once(tokenizer, text))["input_ids"])
+
+
+def begin_once(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, bool]:
+    """Return the tokenizer's setting that gives `text` one beginning-of-text mark, not two.
+
+    Some chat templates write the mark themselves, and most tokenizers add it to what they encode.
+    """
+    mark = str(tokenizer.bos_token or "")
+    return {"add_special_tokens": not (mark and text.startswith(mark))}
 
 
 def _shared(left: list[int], right: list[int]) -> int:
