@@ -51,7 +51,12 @@ VICUNA_SYSTEM = (
 
 
 def template_with_system(system: str) -> str:
-    """Return the chat template that begins with `system`, unless a conversation has its own."""
+    """Return the chat template that begins with `system`, unless a conversation has its own.
+
+    An empty text gives the template without one.
+    """
+    if not system.strip():
+        return CHAT_TEMPLATE
     quoted = system.replace("\\", "\\\\").replace("'", "\\'")
     return (
         "{% if messages[0]['role'] != 'system' %}{{ '" + quoted + " ' }}{% endif %}" + CHAT_TEMPLATE

@@ -199,6 +199,10 @@ class ProcessorFamily(Family):
                 f"model {recipe.model}: architecture {kind!r} cannot be trained here; "
                 f"these can: video_llava, {', '.join(PARTS)}"
             )
+        if recipe.system is not None:
+            raise UserError(
+                f"system: {kind} has a chat template of its own, which is kept; set system=null"
+            )
         local = ProcessorModel(recipe.model)
         dtype = cls.weights_dtype(recipe)
         family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
