@@ -160,11 +160,13 @@ def _with_clip(messages: Sequence[Message]) -> list[Message]:
 def _ids(
     tokenizer: PreTrainedTokenizerBase, turns: list[Message], *, generation: bool
 ) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        turns,
-        chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
-        tokenize=False,
-        add_generation_prompt=generation,
+    text = str(
+        tokenizer.apply_chat_template(
+            turns,
+            chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
+            tokenize=False,
+            add_generation_prompt=generation,
+        )
     )
     return list(tokenizer(text, **begin_once(tokenizer, text))["input_ids"])
 
