@@ -310,9 +310,9 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
     ]
     if videos:
         stats.video_tokens = sum(videos) / len(videos)
-    limit = recipe.optimisation.max_length
+    limit = recipe.optimisation.length_limit
     cut = sum(
-        one.prompt + max(one.answers) + visual > limit
+        one.prompt + max(one.answers) + visual > limit.positions(round(visual))
         for one, visual in zip(measured, visuals, strict=True)
     )
     stats.cut = round(cut * stats.rows / count)
@@ -322,10 +322,13 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
         stats.assumed.append(
             f"no tokenizer here: a token for {_LETTERS_A_TOKEN:g} letters, {_TEMPLATE} a row"
         )
-    full = sum(one.prompt + visual >= limit for one, visual in zip(measured, visuals, strict=True))
+    full = sum(
+        one.prompt + visual >= limit.positions(round(visual))
+        for one, visual in zip(measured, visuals, strict=True)
+    )
     if full:
         stats.problems.append(
-            f"optimisation.max_length {limit}: no room for an answer after the clip's "
+            f"optimisation.max_length {limit.tokens}: no room for an answer after the clip's "
             f"{stats.video_tokens:.0f} positions and the prompt in {full} of {count} rows"
         )
 

@@ -13,7 +13,7 @@ from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.prompts import Message, conversation
 from sharegptvideo.training.mix import mixed_rows
-from sharegptvideo.training.recipes import DataSource
+from sharegptvideo.training.recipes import DataSource, LengthLimit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -135,7 +135,7 @@ def sft_dataset(
     data: DataSource,
     family: Family,
     *,
-    max_length: int,
+    limit: LengthLimit,
     seed: int = 0,
     file: Path | None = None,
 ) -> tuple[Dataset, DataReport]:
@@ -147,7 +147,7 @@ def sft_dataset(
 
     Raises:
         UserError: a row without a clip (unless they are skipped), without an answer, or with a
-            question that alone fills `max_length`; no rows at all.
+            question that alone fills `limit`; no rows at all.
     """
 
     def example(row: Row) -> tuple[Row, list[int]]:
@@ -155,14 +155,14 @@ def sft_dataset(
 
     report = DataReport()
     with _writer(file, "ids", "assistant_mask") as writer:
-        return _dataset(data, example, report, family.reader, max_length, seed, writer), report
+        return _dataset(data, example, report, family.reader, limit, seed, writer), report
 
 
 def preference_dataset(
     data: DataSource,
     family: Family,
     *,
-    max_length: int,
+    limit: LengthLimit,
     seed: int = 0,
     equal_pairs: Literal["error", "skip"] = "error",
     file: Path | None = None,
@@ -185,7 +185,7 @@ def preference_dataset(
         return preference_example(family, row)
 
     with _writer(file, "prompt_ids", "chosen_ids", "rejected_ids") as writer:
-        dataset = _dataset(data, example, report, family.reader, max_length, seed, writer)
+        dataset = _dataset(data, example, report, family.reader, limit, seed, writer)
         refuse_equal(data, equal_pairs, report)
     return dataset, report
 
@@ -242,7 +242,7 @@ def _dataset(
     example: Callable[[Row], tuple[Row, list[int]] | None],
     report: DataReport,
     reader: ClipReader,
-    max_length: int,
+    limit: LengthLimit,
     seed: int,
     writer: ExampleWriter,
 ) -> Dataset:
@@ -256,14 +256,15 @@ def _dataset(
         content, (prompt, whole) = made
         path = str(row["video_path"])
         clip = reader.count(path) - 1  # one token stands for it until the batch is made
-        if prompt + clip >= max_length:
+        most = limit.positions(clip + 1)
+        if prompt + clip >= most:
             too_long.append(f"{row['id']} ({prompt + clip} positions without an answer)")
-        report.cut += whole + clip > max_length
+        report.cut += whole + clip > most
         report.used += 1
         writer.add({"video_path": path, "length": whole + clip, **content})
     if too_long:
         raise UserError(
-            f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
+            f"optimisation.max_length {limit.tokens}: {len(too_long)} rows have no room for an "
             f"answer after their clip and prompt: {and_more(too_long)}"
         )
     if not report.used:
