@@ -271,7 +271,7 @@ def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
 
     rows: Iterable[Row] = read_rows(
         data.name,
-        source=data.source,
+        data_dir=data.source,
         split=data.split,
         media=data.media,
         files=data.files,
