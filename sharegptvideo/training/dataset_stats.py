@@ -203,9 +203,9 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
         tuple(sum(one.answers[side] for one in measured) / count for side in sides),
     )
     stats.video_tokens = sum(videos) / count
-    limit = recipe.optimisation.max_length
+    limit = recipe.optimisation.length_limit
     cut = sum(
-        one.prompt + max(one.answers) + video > limit
+        one.prompt + max(one.answers) + video > limit.positions(round(video))
         for one, video in zip(measured, videos, strict=True)
     )
     stats.cut = round(cut * stats.rows / count)
@@ -215,10 +215,13 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
         stats.assumed.append(
             f"no tokenizer here: a token for {_LETTERS_A_TOKEN:g} letters, {_TEMPLATE} a row"
         )
-    full = sum(one.prompt + video >= limit for one, video in zip(measured, videos, strict=True))
+    full = sum(
+        one.prompt + video >= limit.positions(round(video))
+        for one, video in zip(measured, videos, strict=True)
+    )
     if full:
         stats.problems.append(
-            f"optimisation.max_length {limit}: no room for an answer after the clip's "
+            f"optimisation.max_length {limit.tokens}: no room for an answer after the clip's "
             f"{stats.video_tokens:.0f} positions and the prompt in {full} of {count} rows"
         )
 

@@ -14,7 +14,7 @@ from sharegptvideo._io import dumps
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.prompts import Message, conversation
-from sharegptvideo.training.recipes import DataSource
+from sharegptvideo.training.recipes import DataSource, LengthLimit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,7 +133,7 @@ class ExampleWriter:
 
 
 def sft_dataset(
-    data: DataSource, family: Family, *, max_length: int, file: Path | None = None
+    data: DataSource, family: Family, *, limit: LengthLimit, file: Path | None = None
 ) -> tuple[Dataset, DataReport]:
     """Return examples `{video_path, length, ids, assistant_mask}`; the clip is still one token.
 
@@ -142,7 +142,7 @@ def sft_dataset(
 
     Raises:
         UserError: a row without a clip (unless they are skipped), without an answer, or with a
-            question that alone fills `max_length`; no rows at all.
+            question that alone fills `limit`; no rows at all.
     """
 
     def example(row: Row) -> tuple[Row, list[int]]:
@@ -150,14 +150,14 @@ def sft_dataset(
 
     report = DataReport()
     with _writer(file, "ids", "assistant_mask") as writer:
-        return _dataset(data, example, report, family.reader, max_length, writer), report
+        return _dataset(data, example, report, family.reader, limit, writer), report
 
 
 def preference_dataset(
     data: DataSource,
     family: Family,
     *,
-    max_length: int,
+    limit: LengthLimit,
     equal_pairs: Literal["error", "skip"] = "error",
     file: Path | None = None,
 ) -> tuple[Dataset, DataReport]:
@@ -179,7 +179,7 @@ def preference_dataset(
         return preference_example(family, row, data.name)
 
     with _writer(file, "prompt_ids", "chosen_ids", "rejected_ids") as writer:
-        dataset = _dataset(data, example, report, family.reader, max_length, writer)
+        dataset = _dataset(data, example, report, family.reader, limit, writer)
         refuse_equal(data, equal_pairs, report)
     return dataset, report
 
@@ -236,7 +236,7 @@ def _dataset(
     example: Callable[[Row], tuple[Row, list[int]] | None],
     report: DataReport,
     reader: ClipReader,
-    max_length: int,
+    limit: LengthLimit,
     writer: ExampleWriter,
 ) -> Dataset:
     digest, too_long = hashlib.sha256(), []
@@ -249,14 +249,15 @@ def _dataset(
         content, (prompt, whole) = made
         path = str(row["video_path"])
         clip = reader.count(path) - 1  # one token stands for it until the batch is made
-        if prompt + clip >= max_length:
+        most = limit.positions(clip + 1)
+        if prompt + clip >= most:
             too_long.append(f"{row['id']} ({prompt + clip} positions without an answer)")
-        report.cut += whole + clip > max_length
+        report.cut += whole + clip > most
         report.used += 1
         writer.add({"video_path": path, "length": whole + clip, **content})
     if too_long:
         raise UserError(
-            f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
+            f"optimisation.max_length {limit.tokens}: {len(too_long)} rows have no room for an "
             f"answer after their clip and prompt: {and_more(too_long)}"
         )
     if not report.used:

@@ -18,6 +18,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
@@ -37,10 +38,12 @@ __all__ = [
     "FeatureCache",
     "Freeze",
     "Hub",
+    "LengthLimit",
     "Lora",
     "Optimisation",
     "Preference",
     "Recipe",
+    "RowOrder",
     "SftRecipe",
     "Sharing",
     "load_recipe",
@@ -56,6 +59,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+RowOrder = Literal["by_length", "random", "plain"]
+
+
 class DataSource(_Strict):
     """Which rows to train on.
 
@@ -63,6 +69,9 @@ class DataSource(_Strict):
     `files` takes, of a config of several files in the release, those of that name (`*` and `?`
     stand for any text and letter). A row without a clip stops the training, or with
     `missing_media: skip` is listed and left out.
+    `order` is random in every epoch: `by_length` puts rows of like length into one batch, `random`
+    does not. Both keep the rows of a clip together where its tokens are shared (`sft`,
+    `pretrain`); `plain` draws row by row.
     `stream` reads rows from Parquet as they are needed instead of preparing all at the start.
     `workers` processes a device decode clips, each `prefetch` batches ahead; 0: in this process.
     """
@@ -74,6 +83,7 @@ class DataSource(_Strict):
     split: str = "train"
     limit: int | None = Field(default=None, ge=1)
     missing_media: Literal["error", "skip"] = "error"
+    order: RowOrder = "by_length"
     stream: bool = False
     workers: int = Field(default=0, ge=0)
     prefetch: int = Field(default=2, ge=1)
@@ -146,9 +156,23 @@ class Freeze(_Strict):
     language_model: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LengthLimit:
+    """How long a row may be: `tokens`, a clip counted with all its positions or as one."""
+
+    tokens: int
+    counts_clip: bool = True
+
+    def positions(self, clip: int) -> int:
+        """Return how many positions a row may take whose clip takes `clip` of them."""
+        return self.tokens if self.counts_clip else self.tokens + max(clip - 1, 0)
+
+
 class Optimisation(_Strict):
     """AdamW and its schedule; either `epochs` or `max_steps` says how long.
 
+    A row has up to `max_length` tokens: `max_length_counts` says whether all positions of its clip
+    count (`all`) or the clip as one (`text`).
     `adamw_8bit` keeps the optimiser's state in 8 bits (bitsandbytes, a GPU).
     """
 
@@ -160,6 +184,7 @@ class Optimisation(_Strict):
     per_device_batch_size: int = Field(ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
     max_length: int = Field(default=2048, ge=1)
+    max_length_counts: Literal["all", "text"] = "all"
     weight_decay: float = Field(default=0.0, ge=0)
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
     max_grad_norm: float = Field(default=1.0, ge=0)
@@ -173,12 +198,25 @@ class Optimisation(_Strict):
             raise ValueError("give either epochs or max_steps")
         return self
 
+    @property
+    def length_limit(self) -> LengthLimit:
+        """How long a row may be."""
+        return LengthLimit(self.max_length, self.max_length_counts == "all")
+
 
 class _Recipe(_Strict, abc.ABC):
+    """What all stages have.
+
+    `system` takes the place of the system sentence in the chat template of Video-LLaVA and
+    LLaVA-Hound, and is saved with the model, so that it is asked as it was trained; an empty text
+    for none, null for the template of the starting model.
+    """
+
     model: str
     data: DataSource
     output: str
     frames: int = Field(default=8, ge=1)
+    system: str | None = None
     freeze: Freeze = Freeze()
     lora: Lora | None = None
     sharing: Sharing = Sharing()

@@ -30,11 +30,11 @@ def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, Da
     """
     from datasets import Dataset
 
-    data, length = recipe.data, recipe.optimisation.max_length
+    data, limit = recipe.data, recipe.optimisation.length_limit
     if data.stream:
         from sharegptvideo.training.streaming import streamed_rows
 
-        return streamed_rows(recipe, family, folder, max_length=length)
+        return streamed_rows(recipe, family, folder, limit=limit)
 
     group, file, about = processes(), folder / "examples.arrow", folder / "report.json"
     group.wait()  # all have read the run's folder before the first one writes to it
@@ -42,11 +42,9 @@ def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, Da
     def write() -> None:
         if isinstance(recipe, DpoRecipe):
             equal = recipe.dpo.equal_pairs
-            _, report = preference_dataset(
-                data, family, max_length=length, equal_pairs=equal, file=file
-            )
+            _, report = preference_dataset(data, family, limit=limit, equal_pairs=equal, file=file)
         else:
-            _, report = sft_dataset(data, family, max_length=length, file=file)
+            _, report = sft_dataset(data, family, limit=limit, file=file)
         write_json(about, asdict(report))
 
     group.first(write)
