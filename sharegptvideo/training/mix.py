@@ -61,7 +61,7 @@ def mixed_rows(data: DataSource, seed: int, *, media: bool = True) -> Iterator[t
         for number, part in enumerate(data.parts):
             rows: Iterable[Row] = read_rows(
                 part.name,
-                source=data.source,
+                data_dir=data.source,
                 split=data.split,
                 media=data.media if media else None,
                 files=part.files,
