@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLIP",
     "CONFIGS",
+    "DEFAULT_CONFIG",
     "VIDEO_PATH",
     "CaptionRow",
     "Config",
@@ -232,6 +233,9 @@ CONFIGS: dict[str, Config] = _table(
     ),
 )
 """Every config by its name, training sets first."""
+
+DEFAULT_CONFIG = "captions"
+"""The config that loads where none is named."""
 
 
 def config_of(name: str) -> Config:

@@ -116,7 +116,7 @@ def _table(name: str, split: str, source: Path) -> tuple[list[Row], Row]:
     report = ReadReport()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        rows = load_dataset(name, split, source=source, on_error="skip", report=report).to_list()
+        rows = load_dataset(name, split, data_dir=source, on_error="skip", report=report).to_list()
     left = [*report.skipped, *(f"{where}: repeated" for where in report.repeated)]
     return rows, {"left out": [_place(one, source) for one in left]}
 

@@ -189,7 +189,7 @@ def repo_of(config: Config) -> str:
     return TEST_REPO if config.is_task else TRAIN_REPO
 
 
-_FIX = 'pass source=PATH to a local copy of the release, or source="synthetic"'
+_FIX = 'pass data_dir=PATH of a local copy of the release, or data_dir="synthetic"'
 
 
 @contextlib.contextmanager

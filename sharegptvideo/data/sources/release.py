@@ -99,7 +99,7 @@ class ReleaseSource:
             )
         raise UserError(
             f"{self.root}: no {FOLDER}/{config.file} for config {config.name!r}; "
-            "source= must be a folder in the release layout"
+            "data_dir= must be a folder in the release layout"
         )
 
 
