@@ -609,12 +609,15 @@ def _of_source(
     source, shapes = weights.source, weights.shapes()
     dropped = [n for n in shapes if any(re.fullmatch(pattern, n) for pattern in weights.dropped)]
     places: dict[str, str] = {}
-    for name in shapes.keys() - set(dropped):
+    wanting = dict.fromkeys(shapes)  # in the order of the files
+    for name in dropped:
+        del wanting[name]
+    for name in wanting:
         for pattern, ours in weights.names:
             if re.fullmatch(pattern, name):
                 places[name] = re.sub(f"^{pattern}$", ours, name)
                 break
-    homeless = [n for n in shapes if n not in dropped and places.get(n) not in wanted]
+    homeless = [name for name in wanting if places.get(name) not in wanted]
     if homeless:
         adapters = any("lora_" in name for name in homeless)
         raise UserError(
