@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLIP",
     "CONFIGS",
+    "DEFAULT_CONFIG",
     "VIDEO_PATH",
     "CaptionRow",
     "Config",
@@ -52,7 +53,7 @@ class CaptionRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     caption: str
     video_path: NotRequired[str | None]
@@ -63,7 +64,7 @@ class QaRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     question: str
     answer: str
     caption: str | None
@@ -85,7 +86,7 @@ class PreferenceRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     chosen: str
     rejected: str
@@ -232,6 +233,9 @@ CONFIGS: dict[str, Config] = _table(
     ),
 )
 """Every config by its name, training sets first."""
+
+DEFAULT_CONFIG = "captions"
+"""The config that loads where none is named."""
 
 
 def config_of(name: str) -> Config:

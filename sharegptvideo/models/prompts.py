@@ -18,6 +18,7 @@ __all__ = [
     "conversation",
     "encode",
     "expand_video",
+    "image_token_count",
     "template_with_system",
     "video_token_count",
 ]
@@ -129,6 +130,13 @@ def video_token_count(config: Any, frames: int) -> int:
     vision = config.vision_config
     class_token = 0 if config.model_type == "llava_hound" else 1
     return int(frames * ((vision.image_size // vision.patch_size) ** 2 + class_token))
+
+
+def image_token_count(config: Any) -> int:
+    """Count the positions of an image: its patches, and a class token where the config keeps it."""
+    vision = config.vision_config
+    class_token = 0 if config.vision_feature_select_strategy == "default" else 1
+    return int((vision.image_size // vision.patch_size) ** 2 + class_token)
 
 
 def _check(messages: Sequence[Message]) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "LengthLimit",
     "Lora",
     "Optimisation",
+    "Part",
     "Preference",
     "Recipe",
     "RowOrder",
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 
+_FILES = r"^[^/\\]+$"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -62,13 +66,36 @@ class _Strict(BaseModel):
 RowOrder = Literal["by_length", "random", "plain"]
 
 
+class Part(_Strict):
+    """Rows of one config, `files` of it as in `DataSource`, in a mixture.
+
+    `weight` says how often each row is there: 1 once, 2 twice, 0.5 one in two, chosen by the
+    recipe's seed, the same ones on every machine and in every epoch.
+    """
+
+    name: str
+    files: str | None = Field(default=None, pattern=_FILES)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in CONFIGS:
+            raise ValueError(str(unknown_name("dataset", self.name, CONFIGS)))
+        return self
+
+    def __str__(self) -> str:
+        often = "" if self.weight == 1 else f"{self.weight:g} × "
+        return f"{often}{self.name}{f' ({self.files})' if self.files else ''}"
+
+
 class DataSource(_Strict):
     """Which rows to train on.
 
     `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`.
     `files` takes, of a config of several files in the release, those of that name (`*` and `?`
-    stand for any text and letter). A row without a clip stops the training, or with
-    `missing_media: skip` is listed and left out.
+    stand for any text and letter). `mix` names several configs, in place of `name` and `files`;
+    all else here holds for each of them, and `limit` is of each. A row without its clip or image
+    stops the training, or with `missing_media: skip` is listed and left out.
     `order` is random in every epoch: `by_length` puts rows of like length into one batch, `random`
     does not. Both keep the rows of a clip together where its tokens are shared (`sft`,
     `pretrain`); `plain` draws row by row.
@@ -76,9 +103,10 @@ class DataSource(_Strict):
     `workers` processes a device decode clips, each `prefetch` batches ahead; 0: in this process.
     """
 
-    name: str
+    name: str | None = None
+    mix: tuple[Part, ...] | None = None
     source: str | None = None
-    files: str | None = Field(default=None, pattern=r"^[^/\\]+$")
+    files: str | None = Field(default=None, pattern=_FILES)
     media: str | None = None
     split: str = "train"
     limit: int | None = Field(default=None, ge=1)
@@ -90,13 +118,26 @@ class DataSource(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.name not in CONFIGS:
-            raise ValueError(str(unknown_name("dataset", self.name, CONFIGS)))
-        splits = CONFIGS[self.name].splits
-        for split in self.split.split("+"):
-            if split.strip() not in splits:
-                raise ValueError(str(unknown_name(f"split of {self.name}", split, splits)))
+        if (self.name is None) == (self.mix is None):
+            raise ValueError("give either name or mix, and null for the other")
+        if self.mix == ():
+            raise ValueError("mix has no parts")
+        if self.mix and self.files is not None:
+            raise ValueError("files goes into the part of mix that it is about")
+        for part in self.parts:
+            splits = CONFIGS[part.name].splits
+            for split in self.split.split("+"):
+                if split.strip() not in splits:
+                    raise ValueError(str(unknown_name(f"split of {part.name}", split, splits)))
         return self
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the mixture; one where `name` is given."""
+        return self.mix or (Part(name=str(self.name), files=self.files),)
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.mix)) if self.mix else str(self.name)
 
 
 class Sharing(_Strict):
@@ -232,10 +273,10 @@ class _Recipe(_Strict, abc.ABC):
     @model_validator(mode="after")
     def _fitting(self) -> Self:
         fitting = [name for name, config in CONFIGS.items() if self._fits(set(config.columns))]
-        if self.data.name not in fitting:
+        if wrong := [part.name for part in self.data.parts if part.name not in fitting]:
+            key = "data.mix:" if self.data.mix else "data.name"
             raise ValueError(
-                f"data.name {self.data.name} has no rows for this stage (have: "
-                f"{', '.join(fitting)})"
+                f"{key} {wrong[0]} has no rows for this stage (have: {', '.join(fitting)})"
             )
         parts = self.freeze
         if parts.vision_tower and parts.projector and parts.language_model and not self.lora:
@@ -451,12 +492,31 @@ def _override(content: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place: Any = content
     for parent in parents:
-        if place.get(parent) is None:
-            place[parent] = {}  # absent, or null: an optional section is opened by its first key
-        place = place[parent]
-        if not isinstance(place, dict):
+        if isinstance(place, list):
+            place = place[_number(place, parent, override)]
+        else:
+            if place.get(parent) is None:
+                place[parent] = {}  # absent, or null: a section is opened by its first key
+            place = place[parent]
+        if not isinstance(place, dict | list):
             raise UserError(f"override {override!r}: {parent} has no keys below it")
-    place[last] = value
+    place[_number(place, last, override) if isinstance(place, list) else last] = value
+
+
+def _number(entries: list[Any], text: str, override: str) -> int:
+    if not text.isdecimal() or int(text) >= len(entries):
+        raise UserError(
+            f"override {override!r}: {text} is no entry of the list; they are numbered "
+            f"0 to {len(entries) - 1}"
+        )
+    return int(text)
+
+
+_WORDS = {
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping of keys to values",
+}
+"""Causes in YAML's words, where pydantic's are Python's, by its names for them."""
 
 
 def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
@@ -468,7 +528,7 @@ def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"{key} is missing"
         else:
-            cause = problem["msg"].removeprefix("Value error, ")
+            cause = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
             value = problem["input"]
             got = "" if isinstance(value, dict | BaseModel) else f", not {value!r}"
             yield f"{key}: {cause}{got}" if key else cause
@@ -486,7 +546,8 @@ def _hint(root: type[BaseModel], location: list[str]) -> str:
 def _fields_at(root: type[BaseModel], path: Sequence[str]) -> Iterator[str]:
     section: type[BaseModel] | None = root
     for part in path:
-        section = _section(section, part) if section else None
+        if not part.isdecimal():  # the number of an entry: its keys are those of the list
+            section = _section(section, part) if section else None
     if section:
         yield from section.model_fields
 
@@ -501,10 +562,12 @@ def _places(root: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 def _section(model: type[BaseModel], field: str) -> type[BaseModel] | None:
-    """Return the section that a field holds, be it optional; None where it holds a value."""
+    """Return the section that a field holds, be it optional or one of a list; else None."""
     annotation: Any = model.model_fields[field].annotation
     kinds = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else ()
-    for kind in (annotation, *kinds):
+    held = [annotation, *kinds]
+    held += [entry for kind in held for entry in get_args(kind)]
+    for kind in held:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None

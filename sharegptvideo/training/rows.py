@@ -42,9 +42,11 @@ def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, Da
     def write() -> None:
         if isinstance(recipe, DpoRecipe):
             equal = recipe.dpo.equal_pairs
-            _, report = preference_dataset(data, family, limit=limit, equal_pairs=equal, file=file)
+            _, report = preference_dataset(
+                data, family, limit=limit, seed=recipe.seed, equal_pairs=equal, file=file
+            )
         else:
-            _, report = sft_dataset(data, family, limit=limit, file=file)
+            _, report = sft_dataset(data, family, limit=limit, seed=recipe.seed, file=file)
         write_json(about, asdict(report))
 
     group.first(write)

@@ -131,8 +131,14 @@ def _check_asked(recipe: Recipe) -> None:
         )
 
 
+def _name(data: DataSource) -> str:
+    if data.name is None:
+        raise UserError("data.stream reads one config: give data.name, or set data.stream=false")
+    return data.name
+
+
 def _parquet(data: DataSource) -> ParquetSource:
-    config = config_of(data.name)
+    config = config_of(_name(data))
     root = None if data.source is None else Path(data.source).expanduser()
     if root is None or not ParquetSource.holds(root, config):
         raise UserError(
@@ -146,7 +152,7 @@ def _parquet(data: DataSource) -> ParquetSource:
 
 
 def _paths(source: ParquetSource, data: DataSource) -> list[Path]:
-    config = config_of(data.name)
+    config = config_of(_name(data))
     return [path for split in data.split.split("+") for path in source.paths(config, split.strip())]
 
 
@@ -171,7 +177,8 @@ def _scan(
     parts = []
     before, wanted = 0, data.limit or int(starts[-1])
     for split in data.split.split("+"):
-        for _, table in source.tables(config_of(data.name), [split.strip()], "raise", ReadReport()):
+        tables = source.tables(config_of(_name(data)), [split.strip()], "raise", ReadReport())
+        for _, table in tables:
             table = table.slice(0, max(wanted - before, 0))
             if table.num_rows:
                 parts.append(survey(table, before))
@@ -179,7 +186,7 @@ def _scan(
     survey.refuse()
     rows, lengths, clips = (np.concatenate(some) for some in zip(*parts, strict=True))
     if not len(rows):
-        raise UserError(f"data {data.name} ({data.split}): no rows to train on")
+        raise UserError(f"data {data} ({data.split}): no rows to train on")
     report.used = len(rows)
     return Plan(tuple(map(str, paths)), groups, starts, rows, lengths, clips), report
 
@@ -212,8 +219,8 @@ class StreamedRows(Dataset[dict[str, Any]]):
         row = self._row(number)
         row["video_path"] = self._media.find(row["video"], ReadReport())
         if row["video_path"] is None:
-            raise UserError(f"data {self._data.name} row {row['id']}: its clip is gone")
-        content, (prompt, _) = self._make(self._family, row, self._data.name)
+            raise UserError(f"data {self._data} row {row['id']}: its clip is gone")
+        content, (prompt, _) = self._make(self._family, row)
         clip = self._family.reader.count(row["video_path"])
         if prompt + clip - 1 >= self._limit.positions(clip):
             raise UserError(
@@ -252,7 +259,7 @@ class StreamedRows(Dataset[dict[str, Any]]):
         file, inside = self.plan.group_of[group].tolist()
         path = self.plan.files[file]
         try:
-            batches = list(read_batches(Path(path), config_of(self._data.name), [inside]))
+            batches = list(read_batches(Path(path), config_of(_name(self._data)), [inside]))
         except UserError as error:
             cause = str(error).removeprefix(f"{path}: ")
             raise UserError(f"{path}: cannot be read any more ({cause})", exit_code=1) from error
@@ -373,7 +380,7 @@ class _Survey:
         return differ
 
     def _measure(self, row: Row) -> None:
-        _, (prompt, _) = self._make(self._family, row, self._data.name)
+        _, (prompt, _) = self._make(self._family, row)
         if prompt + self._clip - 1 >= self._limit.positions(self._clip):
             self._too_long.append(str(row["id"]))
 

@@ -65,7 +65,9 @@ def test_files_are_the_releases(several: Path, tmp_path: Path) -> None:
     """Parquet has lost which file a row came from, so asking for one is an error."""
     folder = tmp_path / "parquet"
     (folder / "sft").mkdir(parents=True)
-    load_dataset("sft", source=several).to_parquet(folder / "sft" / "train-00000-of-00001.parquet")
+    load_dataset("sft", data_dir=several).to_parquet(
+        folder / "sft" / "train-00000-of-00001.parquet"
+    )
     assert len(list(read_rows("sft", folder))) == 12
     with pytest.raises(UserError, match=r"takes files of the release; .* holds Parquet"):
         next(iter(read_rows("sft", folder, files="video_caption_300k.jsonl")))

@@ -26,8 +26,8 @@ def as_parquet(name: str, release: Path, out: Path, times: int = 1) -> Path:
     """The rows of the fixture as Parquet, a row group for every three rows or so."""
     import pyarrow as pa
 
-    rows = [*read_rows(name, source=release, split="train")]
-    rows += [*read_rows(name, source=release, split="validation")]
+    rows = [*read_rows(name, data_dir=release, split="train")]
+    rows += [*read_rows(name, data_dir=release, split="validation")]
     rows = [{**row, "id": f"{row['id']}_{n}"} for n in range(times) for row in rows]
     config = config_of(name)
     table = pa.Table.from_pylist(rows, schema=arrow_schema(config))
