@@ -53,7 +53,7 @@ class CaptionRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     caption: str
     video_path: NotRequired[str | None]
@@ -64,7 +64,7 @@ class QaRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     question: str
     answer: str
     caption: str | None
@@ -86,7 +86,7 @@ class PreferenceRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     chosen: str
     rejected: str

@@ -9,10 +9,11 @@ on purpose is listed by `DROPPED` and `Converted.dropped`.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,8 @@ class _Weights:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each tensor, by its name in the files."""
-        return {name: shape for shard in self.shards for name, shape in _shapes(shard, self.source)}
+        of_shards = [_shapes(shard, self.source) for shard in self.shards]
+        return {name: shape for shapes in of_shards for name, shape in shapes.items()}
 
 
 def convert_checkpoint(
@@ -394,39 +396,47 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     raise UserError(f"{source}: no weights in it (*.safetensors or pytorch_model*.bin)")
 
 
-def _tensors(shard: Path, source: str | Path) -> Iterator[tuple[str, Any]]:
-    """Yield the names of a shard with a function that reads each: no pickle's code is run."""
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """A file of weights while it is open; what `read` gives lies in the file until it is used."""
+
+    names: tuple[str, ...]
+    shape: Callable[[str], tuple[int, ...]]
+    read: Callable[[str], torch.Tensor]
+
+
+@contextlib.contextmanager
+def _opened(file: Path, source: str | Path) -> Iterator[_Shard]:
+    """Open a shard; no pickle's code is run."""
     import pickle
 
     import torch
     from safetensors import SafetensorError, safe_open
 
     try:
-        if shard.suffix == ".safetensors":
-            with safe_open(shard, "pt") as opened:
-                for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                    yield name, lambda name=name: opened.get_tensor(name)
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as weights:
+                yield _Shard(
+                    tuple(weights.keys()),
+                    lambda name: tuple(weights.get_slice(name).get_shape()),
+                    weights.get_tensor,
+                )
         else:
-            state = torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
-            for name in list(state):
-                yield name, lambda name=name: state[name]
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0][:120]
-        raise UserError(f"{source}: {shard.name} cannot be read ({cause})") from error
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            yield _Shard(
+                tuple(state), lambda name: tuple(state[name].shape), lambda name: state[name]
+            )
+    except (
+        *(SafetensorError, pickle.UnpicklingError),
+        *(AttributeError, EOFError, OSError, RuntimeError, TypeError, ValueError),
+    ) as error:  # what readers of broken files raise
+        cause = [*str(error).strip().splitlines(), type(error).__name__][0][:120]
+        raise UserError(f"{source}: {file.name} cannot be read ({cause})") from error
 
 
-def _shapes(shard: Path, source: str | Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    from safetensors import SafetensorError, safe_open
-
-    if shard.suffix != ".safetensors":
-        yield from ((name, tuple(read().shape)) for name, read in _tensors(shard, source))
-        return
-    try:
-        with safe_open(shard, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                yield name, tuple(opened.get_slice(name).get_shape())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{source}: {shard.name} cannot be read ({error})") from error
+def _shapes(file: Path, source: str | Path) -> dict[str, tuple[int, ...]]:
+    with _opened(file, source) as shard:
+        return {name: shard.shape(name) for name in shard.names}
 
 
 def _tokenizer(folder: Path, source: str | Path) -> Any:
@@ -445,6 +455,12 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
 
     if not (folder / _TOKENIZER).is_file():
         raise UserError(f"{source}: no {_TOKENIZER} in it; download the checkpoint again")
+    try:
+        for package in ("sentencepiece", "google.protobuf"):
+            importlib.import_module(package)
+    except ImportError as error:
+        needed = "sentencepiece and protobuf: pip install sentencepiece protobuf"
+        raise UserError(f"reading a {_TOKENIZER} needs {needed}") from error
     slow: Any = LlamaTokenizer
     settings = folder / "tokenizer_config.json"
     legacy = not settings.is_file() or read_json(settings).get("legacy") is not False
@@ -653,7 +669,8 @@ def _write_weights(
 ) -> tuple[int, int, int, tuple[str, ...]]:
     """Write all weights in files of about a gigabyte.
 
-    No more than one file's weights are in memory at a time.
+    No more than one file's weights are in memory at a time, and a copy of them while it is
+    written. A shard is opened again for each file: pages that were read stay until it is closed.
 
     Returns:
         weights, numbers in them, files, and the names that were dropped.
@@ -668,35 +685,37 @@ def _write_weights(
     parameters = 0
 
     def flush() -> None:
-        if held:
-            save_file(held, out / f"part-{len(files)}.safetensors", metadata={"format": "pt"})
-            files.append(list(held))
-            held.clear()
+        save_file(held, out / f"part-{len(files)}.safetensors", metadata={"format": "pt"})
+        files.append(list(held))
+        held.clear()
 
     shards = [
-        (weights.source, shard, places)
+        (weights.source, file, places)
         for weights, places in zip(sources, all_places, strict=True)
-        for shard in weights.shards
+        for file in weights.shards
     ]
-    for number, (source, shard, places) in enumerate(shards):
-        for name, read in _tensors(shard, source):
-            if name not in places:
-                continue
-            ours = places[name]
-            tensor = _with_marks(read(), vocabulary) if ours in _EMBEDDINGS else read()
-            held[ours] = tensor.contiguous()
-            sizes[ours] = tensor.nbytes
-            parameters += tensor.numel()
-            if sum(sizes[one] for one in held) >= _SHARD_BYTES:
+    for number, (source, file, places) in enumerate(shards):
+        waiting = [name for name in _shapes(file, source) if name in places]
+        while waiting:
+            with _opened(file, source) as shard:
+                while waiting and sum(sizes[one] for one in held) < _SHARD_BYTES:
+                    name = waiting.pop(0)
+                    ours, tensor = places[name], shard.read(name)
+                    if ours in _EMBEDDINGS:
+                        tensor = _with_marks(tensor, vocabulary)
+                    held[ours] = tensor.contiguous()
+                    sizes[ours] = tensor.nbytes
+                    parameters += tensor.numel()
+            if waiting:
                 flush()
         if progress:
             progress(number + 1, len(shards), "writing weights")
     flush()
     index: dict[str, str] = {}
-    for number, names in enumerate(files):
-        file = f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
-        (out / f"part-{number}.safetensors").rename(out / file)
-        index |= dict.fromkeys(names, file)
+    for number, written in enumerate(files):
+        name = f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
+        (out / f"part-{number}.safetensors").rename(out / name)
+        index |= dict.fromkeys(written, name)
     if len(files) == 1:
         (out / "model-00001-of-00001.safetensors").rename(out / "model.safetensors")
     else:

@@ -16,7 +16,10 @@ __all__ = ["pictures", "tables", "world"]
 Row = dict[str, Any]
 
 # Of these videos the second lies in `validation` by the hash of its name.
-_VIDEOS = ("clip_0", "clip_298", "test/webvid/a b.mp4", "v_1QIUV7WYKXg-Scene-001")
+_VIDEOS = (
+    *("clip_0", "clip_298", "test/webvid/a b.mp4", "v_1QIUV7WYKXg-Scene-001"),
+    *("1016732470", "QOlSCBRmfWY"),
+)
 
 
 def _talk(*turns: str) -> list[dict[str, str]]:

@@ -60,7 +60,9 @@ class RowChecks:
             repeats.add(read.split, read.row)
             video = read.row["video"]
             if video is not None:
-                videos.add(role_of(read.split), video, name, read.row.get("source"), row)
+                # What the row says of its source, not what the name's form suggests: a suspected
+                # leak is not to be passed over for a guess.
+                videos.add(role_of(read.split), video, name, read.raw.get("source"), row)
             self._note_row(read)
         progress(len(self.places), len(self.places), f"{name}: rows")
         self._note_repeats(repeats)
