@@ -47,7 +47,7 @@ class Converted:
     """What `convert` wrote.
 
     Attributes:
-        config: the name to load the rows by, with the folder as `source=`.
+        config: the name to load the rows by, with the folder as `data_dir=`.
         splits: what was written of each split.
         complete: whether a split has as many questions as its authors published; only for
             splits whose number is known.

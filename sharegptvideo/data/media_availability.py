@@ -146,9 +146,9 @@ def _state(video: str, media: MediaIndex, availability: MediaAvailability) -> st
 def _source(config: Config, row: Row) -> str:
     """Return the row's own column, the source that a test set is, or what the video's name says."""
     if "source" in row:
-        return str(row["source"])
+        return row["source"] or "unknown"
     if config.is_task:
         name = config.name.removesuffix("_official").removesuffix("_qa")
-        return source_of({}, f"{name}/clip", name)
+        return source_of({}, f"{name}/clip", name) or name
     video = row.get("video")
-    return "none" if video is None else source_of({}, video, "unknown")
+    return "none" if video is None else source_of({}, video, None) or "unknown"

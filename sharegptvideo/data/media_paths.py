@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharegptvideo.data.schema import Config
+from sharegptvideo.data.schema import PATHS, Config
 from sharegptvideo.data.sources import ReadReport, Row, Source, on_error_of
 from sharegptvideo.data.sources.base import Part, table_rows
 from sharegptvideo.errors import UserError
@@ -36,7 +36,7 @@ def rows_of(
         for row in table_rows(table):
             if media is not None:
                 names = {name: [row[name]] for name in config.paths}
-                paths, kept = media.look_up(config, names, report)
+                paths, kept = media.look_up(names, report)
                 if not kept[0]:
                     report.without_media.append(row["id"])
                     continue
@@ -57,7 +57,7 @@ def tables_of(
     check_split(config, source, split)
     tables = source.tables(config, [split], on_error_of(on_error), report, parts)
     for _, table in tables:
-        rows = table if media is None else media.add_to(config, table, report)
+        rows = table if media is None else media.add_to(table, report)
         if rows.num_rows:
             yield rows
 
@@ -118,32 +118,29 @@ class MediaPaths:
         return None if broken else path
 
     def look_up(
-        self, config: Config, names: Mapping[str, Sequence[str | None]], report: ReadReport
+        self, names: Mapping[str, Sequence[str | None]], report: ReadReport
     ) -> tuple[dict[str, list[str | None]], list[bool]]:
         """Return the columns of paths for rows, and which of the rows are kept.
 
-        `names` are the columns of `config.paths`. A row that names nothing is kept; one whose
+        `names` are the columns that name media, one or both. A row that names nothing is kept; one whose
         medium is absent is not, with `require`.
         """
         paths = {
-            column: [self.find(name, report, medium) for name in names[medium]]
-            for medium, column in config.paths.items()
+            PATHS[medium]: [self.find(name, report, medium) for name in column]
+            for medium, column in names.items()
         }
         kept = [True] * len(next(iter(names.values())))
-        if self.require:
-            for medium, column in config.paths.items():
-                for number, (name, path) in enumerate(
-                    zip(names[medium], paths[column], strict=True)
-                ):
-                    kept[number] &= name is None or path is not None
+        for medium, column in names.items() if self.require else ():
+            for number, (name, path) in enumerate(zip(column, paths[PATHS[medium]], strict=True)):
+                kept[number] &= name is None or path is not None
         return paths, kept
 
-    def add_to(self, config: Config, table: pa.Table, report: ReadReport) -> pa.Table:
+    def add_to(self, table: pa.Table, report: ReadReport) -> pa.Table:
         """Return a table with the columns of paths, without the rows that are not kept."""
         import pyarrow as pa
 
-        names = {name: table[name].to_pylist() for name in config.paths}
-        paths, kept = self.look_up(config, names, report)
+        names = {name: table[name].to_pylist() for name in PATHS if name in table.column_names}
+        paths, kept = self.look_up(names, report)
         for column, places in paths.items():
             table = table.append_column(column, pa.array(places, pa.string()))
         if all(kept):

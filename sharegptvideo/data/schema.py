@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CLIP",
     "CONFIGS",
+    "DEFAULT_CONFIG",
     "IMAGE_PATH",
+    "PATHS",
     "VIDEO_PATH",
     "CaptionRow",
     "Config",
@@ -41,7 +43,8 @@ VIDEO_PATH = "video_path"
 IMAGE_PATH = "image_path"
 """The column that `media=` adds to configs with images: a file, null where it is absent."""
 
-_PATHS = {"video": VIDEO_PATH, "image": IMAGE_PATH}
+PATHS = {"video": VIDEO_PATH, "image": IMAGE_PATH}
+"""The columns that name media, and the column of paths of each."""
 
 CLIP = "clip"
 """The column that holds a published clip: `datasets.Video`, null where the clip is absent."""
@@ -59,7 +62,7 @@ class CaptionRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     caption: str
     video_path: NotRequired[str | None]
@@ -80,7 +83,7 @@ class QaRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     question: str
     answer: str
     caption: str | None
@@ -103,7 +106,7 @@ class PreferenceRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     chosen: str
     rejected: str
@@ -130,7 +133,7 @@ class TaskRow(TypedDict):
 def columns(row: type) -> dict[str, Any]:
     """Column names of a row type, in order, with their Python types; without those of paths."""
     hints = get_type_hints(row)
-    return {name: hints[name] for name in row.__annotations__ if name not in _PATHS.values()}
+    return {name: hints[name] for name in row.__annotations__ if name not in PATHS.values()}
 
 
 def _may_be_null(hint: Any) -> bool:
@@ -163,7 +166,7 @@ class Config:
         empty = frozenset(name for name, hint in hints.items() if _may_be_null(hint))
         object.__setattr__(self, "columns", tuple(hints))
         object.__setattr__(self, "nullable", empty)
-        paths = {name: path for name, path in _PATHS.items() if name in hints}
+        paths = {name: path for name, path in PATHS.items() if name in hints}
         object.__setattr__(self, "paths", paths)
 
     @property
@@ -262,6 +265,9 @@ CONFIGS: dict[str, Config] = _table(
     ),
 )
 """Every config by its name, training sets first."""
+
+DEFAULT_CONFIG = "captions"
+"""The config that loads where none is named."""
 
 
 def config_of(name: str) -> Config:

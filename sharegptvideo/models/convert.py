@@ -18,7 +18,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import follow_umask, os_errors, read_json, write_json
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.checkpoints import AUTHORS, checkpoint_folder
+from sharegptvideo.models.checkpoints import AUTHORS, IMAGE_ONLY, checkpoint_folder
 
 if TYPE_CHECKING:
     import torch
@@ -137,10 +137,7 @@ def _authors_config(folder: Path, source: str | Path) -> dict[str, Any]:
             "models of transformers load as they are"
         )
     if not config.get("mm_video_tower"):
-        raise UserError(
-            f"{source}: names no mm_video_tower, so it is an image-only LLaVA; a model of clips "
-            "is needed, such as ShareGPTVideo/LLaVA-Hound-DPO"
-        )
+        raise UserError(f"{source}: {IMAGE_ONLY}")
     return config
 
 
@@ -204,10 +201,12 @@ def _shapes(shard: Path, source: str | Path) -> Iterator[tuple[str, tuple[int, .
 def _tokenizer(folder: Path, source: str | Path) -> Any:
     """Return a fast tokenizer of `tokenizer.model`, its added tokens, `<image>` and `<video>`.
 
-    A space is put in front of every piece of text between special tokens, as sentencepiece does
-    with each text: so the text around a clip has the ids that the authors give it, piece by piece.
+    A space is put in front of a text, as sentencepiece does, and in front of what follows
+    `<image>` and `<video>`, as the authors encode the text on both sides of a clip by itself. What
+    follows another special token gets a space where the checkpoint's tokenizer is of the `legacy`
+    kind: that is the slow tokenizer's default, and Vicuna v1.5 switches it off.
     """
-    from tokenizers import Tokenizer, normalizers
+    from tokenizers import Regex, Tokenizer, normalizers
     from transformers import AddedToken, LlamaTokenizer, PreTrainedTokenizerFast
 
     from sharegptvideo.models.checkpoints import quiet_transformers
@@ -216,6 +215,8 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
     if not (folder / _TOKENIZER).is_file():
         raise UserError(f"{source}: no {_TOKENIZER} in it; download the checkpoint again")
     slow: Any = LlamaTokenizer
+    settings = folder / "tokenizer_config.json"
+    legacy = not settings.is_file() or read_json(settings).get("legacy") is not False
     try:
         with quiet_transformers():
             read = slow.from_pretrained(folder)
@@ -224,10 +225,14 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
         raise UserError(f"{source}: {_TOKENIZER} cannot be read ({cause})") from error
     content = json.loads(read.backend_tokenizer.to_str())
     for token in content["added_tokens"]:
-        token["normalized"] = False  # they split the text as it is written
+        # Split off as they are written, or, not `legacy`, after the space is in place: then only
+        # the text's beginning has one. `<image>` and `<video>` are split off before in both.
+        token["normalized"] = not legacy
     backend = Tokenizer.from_str(json.dumps(content | {"pre_tokenizer": None}))
+    added = "|".join(re.escape(token["content"]) for token in content["added_tokens"])
+    in_front = r"\A" if legacy else rf"\A(?!{added})"
     backend.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        [normalizers.Replace(Regex(in_front), "▁"), normalizers.Replace(" ", "▁")]
     )
     new: Any = PreTrainedTokenizerFast  # its constructor is untyped
     tokenizer = new(

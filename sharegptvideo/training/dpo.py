@@ -76,14 +76,14 @@ def run_dpo(
             ),
             data_collator=PreferenceCollator(
                 ClipCache(family.reader),
-                recipe.optimisation.max_length,
+                recipe.optimisation.length_limit,
                 share=recipe.sharing.video,
             ),
             train_dataset=dataset,
             processing_class=family.tokenizer,
             peft_config=adapters(recipe.lora, family.model),
         )
-        trainer.share(family, recipe.sharing)
+        trainer.share(family, recipe.sharing, recipe.data.order)
         if not recipe.data.stream:
             use_features(trainer, recipe, dataset["video_path"], run.note, progress)
         if precomputed:

@@ -110,7 +110,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(UserError, match=r"unknown split of qa 'valid'; did you mean validation\?"):
         read_rows("qa", "anywhere", "valid")
     with pytest.raises(UserError, match=r"unknown split of msvd_qa 'train' \(known: test\)"):
-        read_rows("msvd_qa", "anywhere")
+        read_rows("msvd_qa", "anywhere", "train")
 
 
 def test_missing_folder_and_file_say_what_was_looked_for(release: Path, tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ __all__ = ["pictures", "tables", "world"]
 Row = dict[str, Any]
 
 # Of these videos the second lies in `validation` by the hash of its name.
-_VIDEOS = ("clip_0", "clip_298", "test/webvid/a b.mp4", "v_1QIUV7WYKXg-Scene-001")
+_VIDEOS = (
+    *("clip_0", "clip_298", "test/webvid/a b.mp4", "v_1QIUV7WYKXg-Scene-001"),
+    *("1016732470", "QOlSCBRmfWY"),
+)
 
 
 def _talk(*turns: str) -> list[dict[str, str]]:
@@ -126,7 +129,7 @@ def _table(name: str, split: str, source: Path) -> tuple[list[Row], Row]:
     report = ReadReport()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        rows = load_dataset(name, split, source=source, on_error="skip", report=report).to_list()
+        rows = load_dataset(name, split, data_dir=source, on_error="skip", report=report).to_list()
     left = [*report.skipped, *(f"{where}: repeated" for where in report.repeated)]
     return rows, {"left out": [_place(one, source) for one in left]}
 

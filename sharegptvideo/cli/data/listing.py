@@ -48,7 +48,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 def show(
     name: Annotated[str, typer.Argument(help="A name from `data list`.")],
-    source: Annotated[
+    data_dir: Annotated[
         str | None,
         typer.Option(
             help='Folder of the release or of Parquet, or "synthetic". The Hub if left out.'
@@ -68,16 +68,16 @@ def show(
 ) -> None:
     """Show columns, counts and a few rows of one split.
 
-    Example: sharegptvideo data show qa --source path/to/release -n 2
+    Example: sharegptvideo data show qa --data-dir path/to/release -n 2
     """
     import warnings
 
     from sharegptvideo.data.load import read_rows
     from sharegptvideo.data.schema import config_of
-    from sharegptvideo.data.sources import DataWarning, ReadReport
+    from sharegptvideo.data.sources import DataWarning, ReadReport, open_source
+    from sharegptvideo.data.sources.splits import asked_splits
 
     config = config_of(name)
-    split = split or config.splits[0]
     report = ReadReport()
     examples: list[dict[str, Any]] = []
     named: dict[str, set[str]] = {medium: set() for medium in config.paths}
@@ -85,8 +85,9 @@ def show(
     with warnings.catch_warnings(), progress_bar() as progress:
         # The same is printed below, without the line of code that a warning carries.
         warnings.simplefilter("ignore", DataWarning)
-        make_world(source, progress)
-        for row in read_rows(name, source, split, media=media, on_error=on_error, report=report):
+        make_world(data_dir, progress)
+        split = asked_splits(config, open_source(config, data_dir), split or ...)
+        for row in read_rows(name, data_dir, split, media=media, on_error=on_error, report=report):
             count += 1
             if len(examples) < rows:
                 examples.append(row)

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from sharegptvideo._text import byte_size, plural, shortened
-from sharegptvideo.data.publish.facts import ConfigFacts
+from sharegptvideo.data.publish.facts import UNKNOWN_SOURCE, ConfigFacts
 from sharegptvideo.data.publish.shards import SplitFiles
 from sharegptvideo.data.schema import CLIP
 from sharegptvideo.errors import UserError
@@ -47,7 +47,7 @@ _TERMS = {
     "TGIF": "TGIF, for academic use (raingo.github.io/TGIF-Release)",
     "SSV2": "Something-Something v2",
     "synthetic": "rendered by sharegptvideo, Apache-2.0",
-    "release": "one of WebVid, VIDAL and ActivityNet; the row does not say which",
+    UNKNOWN_SOURCE: "the rows do not say where these clips are from",
 }
 
 

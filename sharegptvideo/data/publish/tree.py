@@ -215,7 +215,7 @@ def _facts(
     clips: Clips | None,
 ) -> ConfigFacts:
     # The world's test sets have cards of their own; its other rows borrow the release's.
-    of_release = isinstance(source, ReleaseSource) and source.label == "release"
+    of_release = isinstance(source, ReleaseSource) and source.label is None
     return ConfigFacts(
         config=config,
         template=template,

@@ -20,7 +20,7 @@ from sharegptvideo.data.schema import (
     TaskRow,
     columns,
 )
-from sharegptvideo.data.sources.rows import SETS, source_of, without_tags
+from sharegptvideo.data.sources.rows import FORMS, SETS, source_of, without_tags
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,8 +34,9 @@ _ASSISTANTS = ("gpt", "assistant")
 # naming nothing.
 _UNSAFE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00|^\.?(?:[/\\]\.?)*$"
 
-# Names that may say where a video comes from: with a folder, a set's own, or ActivityNet's.
-_WITH_SOURCE = rf"/|^[vV]_|^(?i:{'|'.join(SETS)})(?:\.|$)"
+# Names of which more than the form may count: with a folder or an ending, a set's own name,
+# ActivityNet's.
+_WITH_SOURCE = rf"[/.]|^[vV]_|^(?i:{'|'.join(SETS)})$"
 
 
 @functools.cache
@@ -118,7 +119,7 @@ def convertible(config: Config) -> bool:
     return config.row in (CaptionRow, ImageCaptionRow, QaRow, SftRow, TaskRow)
 
 
-def converted_block(config: Config, block: bytes, label: str) -> pa.Table | None:
+def converted_block(config: Config, block: bytes, label: str | None) -> pa.Table | None:
     """`rows.convert` for whole lines of JSON: the table of their rows, or None.
 
     Only lines that hold one object each, of the form the release has: `conversations` with as
@@ -302,7 +303,7 @@ def _pairs(column: pa.Array) -> tuple[pa.Array | None, pa.Array | None]:
     return turns[1:]
 
 
-def _sources(given: pa.Array, video: pa.Array, default: str) -> pa.Array | None:
+def _sources(given: pa.Array, video: pa.Array, default: str | None) -> pa.Array | None:
     """`source_of` for a column; Python is asked about the names that say something."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -314,4 +315,6 @@ def _sources(given: pa.Array, video: pa.Array, default: str) -> pa.Array | None:
     speaking = pc.match_substring_regex(video, _WITH_SOURCE)
     names = [source_of({}, name, default) for name in video.filter(speaking).to_pylist()]
     column = pa.repeat(pa.scalar(default, pa.string()), len(video))
+    for name, form in FORMS.items() if default is None else ():
+        column = pc.if_else(pc.match_substring_regex(video, f"^(?:{form})$"), name, column)
     return pc.replace_with_mask(column, speaking, pa.array(names, pa.string()))

@@ -19,7 +19,7 @@ from sharegptvideo.data.schema import (
     columns,
 )
 
-__all__ = ["SETS", "RowError", "check", "convert", "source_of", "without_tags"]
+__all__ = ["FORMS", "SETS", "RowError", "check", "convert", "source_of", "without_tags"]
 
 Row = dict[str, Any]
 
@@ -28,6 +28,11 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "ass
 _DRIVE = re.compile(r"[A-Za-z]:")
 # ActivityNet names its clips "v_" and an 11-character id, then the scene where one was cut.
 _ACTIVITYNET = re.compile(r"v_[A-Za-z0-9_-]{11}(?:-Scene-\d+)?", re.IGNORECASE)
+FORMS = {"WebVid": r"[0-9]+", "VIDAL": r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]"}
+"""What the release's other stems look like: WebVid numbers its clips, VIDAL's are YouTube ids.
+
+An id is 64 bits in 11 characters of 6, so its last one can only be one of sixteen.
+"""
 SETS = {
     "webvid": "WebVid",
     "vidal": "VIDAL",
@@ -45,11 +50,10 @@ class RowError(ValueError):
     """Why a row does not fit its schema; the caller knows file and line."""
 
 
-def convert(config: Config, raw: Mapping[str, Any], default_source: str) -> Row:
+def convert(config: Config, raw: Mapping[str, Any], default_source: str | None) -> Row:
     """Return a schema row (all columns, in order) from a raw row of the release.
 
-    Extra fields of the raw row are ignored. `default_source` is what `source` says where
-    neither the row nor its video's name says where the video comes from.
+    Extra fields of the raw row are ignored. `default_source` is that of `source_of`.
 
     Raises:
         RowError: a field is missing or has the wrong type, an unsafe path, an empty text.
@@ -84,12 +88,18 @@ def check(config: Config, raw: Mapping[str, Any]) -> Row:
     return _about_one(row)
 
 
-def source_of(raw: Mapping[str, Any], video: str, default: str) -> str:
-    """Where a video comes from, as far as the row says.
+def source_of(raw: Mapping[str, Any], video: str, default: str | None) -> str | None:
+    """Return where a video comes from: what the row says, else what its name looks like.
 
     In this order: the row's own `source`; the first part of the video's path that names a
     set (`test/webvid/...` is WebVid); ActivityNet's own clip names (`v_` and 11 characters);
-    else `default`. Bare numbers and bare YouTube ids are not guessed at: several sets use them.
+    `default`, where the source of the rows knows one. Where it knows none, as for the release,
+    the form of the stem decides: digits alone are WebVid, an 11-character YouTube id is VIDAL;
+    a stem of another form has no source (None).
+
+    The forms are those of the release's three training sets. They are no proof: other sets
+    number their clips too (Something-Something), and others go by YouTube ids. Check before
+    relying on it where rows of one's own are among them.
     """
     given = raw.get("source")
     if given is not None:
@@ -99,7 +109,11 @@ def source_of(raw: Mapping[str, Any], video: str, default: str) -> str:
         if part.lower() in SETS:
             return SETS[part.lower()]
     stem = parts[-1].rsplit(".", 1)[0]
-    return "ActivityNet" if _ACTIVITYNET.fullmatch(stem) else default
+    if _ACTIVITYNET.fullmatch(stem):
+        return "ActivityNet"
+    if default is not None:
+        return default
+    return next((name for name, form in FORMS.items() if re.fullmatch(form, stem)), None)
 
 
 def _caption(raw: Mapping[str, Any]) -> Row:

@@ -64,7 +64,9 @@ class RowChecks:
             for medium in self.config.paths:
                 named = read.row[medium]
                 if named is not None:
-                    source = read.row.get("source")
+                    # What the row says of its source, not what the name's form suggests: a
+                    # suspected leak is not to be passed over for a guess.
+                    source = read.raw.get("source")
                     media[medium].add(role_of(read.split), named, name, source, row)
             self._note_row(read)
         progress(len(self.places), len(self.places), f"{name}: rows")

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sharegptvideo.media import sample_frames
 from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
-from sharegptvideo.models.prompts import encode, expand_video
+from sharegptvideo.models.prompts import encode, expand_video, template_with_system
 from sharegptvideo.training.families.base import FEATURES, PIXELS, Clip, ClipReader, TowerFamily
 from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
 
@@ -66,6 +66,8 @@ class VideoLlavaFamily(TowerFamily):
     def open(cls, recipe: Recipe, *, weights: bool = True) -> Self:
         """Load the recipe's model; its clips take as many positions as `recipe.frames` have."""
         local = VideoLlavaModel(recipe.model)
+        if recipe.system is not None:
+            local.tokenizer.chat_template = template_with_system(recipe.system)
         dtype = cls.weights_dtype(recipe)
         family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
         family.tokenizer = local.tokenizer
