@@ -122,8 +122,8 @@ class MediaPaths:
     ) -> tuple[dict[str, list[str | None]], list[bool]]:
         """Return the columns of paths for rows, and which of the rows are kept.
 
-        `names` are the columns that name media, one or both. A row that names nothing is kept; one whose
-        medium is absent is not, with `require`.
+        `names` are the columns that name media, one or both. A row that names nothing is kept;
+        one whose medium is absent is not, with `require`.
         """
         paths = {
             PATHS[medium]: [self.find(name, report, medium) for name in column]

@@ -24,12 +24,12 @@ TASKS = (
     "synthetic_ood_qa",
 )
 PROMISED = {
-    "captions": "id video source prompt caption",
-    "qa": "id video source question answer caption?",
+    "captions": "id video source? prompt caption",
+    "qa": "id video source? question answer caption?",
     "sft": "id video? image? messages",
     "image_captions": "id image prompt caption",
     "preferences": (
-        "id video source prompt chosen rejected chosen_score? rejected_score? answer? caption?"
+        "id video source? prompt chosen rejected chosen_score? rejected_score? answer? caption?"
     ),
     **dict.fromkeys(TASKS, TASK),
 }
