@@ -101,15 +101,25 @@ def convert_checkpoint(
             the towers' configs, a weight without a place or a place without a weight, or `to` is
             there already.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: is there already; pass another --to, or remove it")
+    config = _authors_config(checkpoint_folder(source, ("config.json",)), source)
+    tower_configs = _tower_configs(config, towers, source)  # before gigabytes are downloaded
     folder = checkpoint_folder(source, _FILES)
-    config = _authors_config(folder, source)
     shards = {file: _shapes(file, source) for file in _shards(folder, source)}
     tokenizer = _tokenizer(folder, source)
     names = {name: shape for shapes in shards.values() for name, shape in shapes.items()}
-    model_config = _model_config(config, names, towers, tokenizer, source)
-    places, dropped = _places(names, model_config, source)
+    try:
+        model_config = _model_config(config, names, tower_configs, tokenizer, source)
+        places, dropped = _places(names, model_config, source)
+    except (StrictDataclassError, KeyError, TypeError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(
+            f"{source}: its config and those of its towers make no model ({cause}); pass the "
+            "towers' with --towers"
+        ) from error
     partial = to.parent / f".{to.name}.unfinished"
     shutil.rmtree(partial, ignore_errors=True)
     with os_errors(to, hint="free some space, or pass another --to"):
@@ -140,6 +150,12 @@ def _authors_config(folder: Path, source: str | Path) -> dict[str, Any]:
         )
     if not config.get("mm_video_tower"):
         raise UserError(f"{source}: {IMAGE_ONLY}")
+    feature = config.get("mm_vision_select_feature", "patch")
+    if feature != "patch":
+        raise UserError(
+            f"{source}: mm_vision_select_feature is {feature!r}; llava_hound takes a frame's "
+            "patches without the class token ('patch'), as the authors' models do"
+        )
     return config
 
 
@@ -150,7 +166,10 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     """Return the files of weights: those of an index, or the single file."""
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            listed = sorted(set(read_json(folder / index)["weight_map"].values()))
+            content = read_json(folder / index)
+            if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
+                raise UserError(f"{source}: {index} has no weight_map; download it again")
+            listed = sorted(set(content["weight_map"].values()))
             missing = [name for name in listed if not (folder / name).is_file()]
             if missing:
                 raise UserError(
@@ -271,13 +290,13 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
 def _model_config(
     config: Mapping[str, Any],
     names: Mapping[str, tuple[int, ...]],
-    towers: Path | None,
+    towers: tuple[dict[str, Any], dict[str, Any]],
     tokenizer: Any,
     source: str | Path,
 ) -> Any:
     from sharegptvideo.models.llava_hound import LlavaHoundConfig
 
-    image, video = _tower_configs(config, towers, source)
+    image, video = towers
     temporal = [shape for name, shape in names.items() if name.endswith(".temporal_embedding")]
     if bool(temporal) != bool(video.get("add_time_attn")):
         has = "has" if temporal else "has no"
