@@ -94,7 +94,7 @@ def convert_checkpoint(
         towers: JSON `{"image": {CLIPVisionConfig's fields}, "video": {...}}`, for where the
             repositories that the checkpoint names (`mm_image_tower`, `mm_video_tower`) cannot be
             reached.
-        progress: called with shards done, shards in all, and what is done.
+        progress: called with weights done, weights in all, and what is counted.
 
     Raises:
         UserError: another family of models, missing or unreadable shards, sizes that differ from
@@ -450,7 +450,7 @@ def _write_weights(
         files.append(list(held))
         held.clear()
 
-    for number, (shard, names) in enumerate(shards.items()):
+    for shard, names in shards.items():
         waiting = [name for name in names if name in places]
         while waiting:
             with _opened(shard, shard.parent) as weights:
@@ -462,10 +462,10 @@ def _write_weights(
                     held[ours] = tensor.contiguous()
                     sizes[ours] = tensor.nbytes
                     parameters += tensor.numel()
+                    if progress:
+                        progress(len(sizes), len(places), "weights")
             if waiting:
                 flush()
-        if progress:
-            progress(number + 1, len(shards), "converting")
     flush()
     index: dict[str, str] = {}
     for number, written in enumerate(files):
