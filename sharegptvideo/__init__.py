@@ -1,7 +1,7 @@
 """Video captions, QA and preferences as datasets; an evaluation to trust; SFT and DPO recipes.
 
 >>> from sharegptvideo import load_dataset
->>> load_dataset("captions", source="synthetic")  # doctest: +SKIP
+>>> load_dataset("captions", data_dir="synthetic")  # doctest: +SKIP
 
 Importing this package also makes `datasets.load_dataset("sharegptvideo", NAME, ...)` work.
 """

@@ -141,7 +141,7 @@ def preferences(
 ) -> None:
     """Pair an acceptable with an unacceptable answer of each question, ready for DPO.
 
-    OUT then loads as a dataset: load_dataset("preferences", source=OUT).
+    OUT then loads as a dataset: load_dataset("preferences", data_dir=OUT).
 
     Example: [bold]sharegptvideo build preferences --input loop --out pairs[/bold]
     """

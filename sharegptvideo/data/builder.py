@@ -6,6 +6,7 @@ Only imported once `datasets` is needed. Map-style and streaming read through
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from datasets.iterable_dataset import ArrowExamplesIterable
 
 from sharegptvideo._io import os_errors
 from sharegptvideo.data import schema
-from sharegptvideo.data.media_paths import MediaPaths, media_paths, tables_of
+from sharegptvideo.data.media_paths import MediaPaths, check_split, media_paths, tables_of
 from sharegptvideo.data.sources import OnError, ReadReport, Source, on_error_of, open_source
 from sharegptvideo.data.sources.base import Part, table_rows
 from sharegptvideo.data.sources.parquet import ParquetSource
+from sharegptvideo.data.sources.splits import split_parts
 from sharegptvideo.errors import UserError
 
 __all__ = ["OneReading", "SharegptvideoBuilder", "SharegptvideoConfig"]
@@ -74,6 +76,7 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
     """Tables and streams of every config; `report` lists what the last reading left out."""
 
     BUILDER_CONFIG_CLASS = SharegptvideoConfig
+    DEFAULT_CONFIG_NAME = schema.DEFAULT_CONFIG
     BUILDER_CONFIGS: ClassVar[list[SharegptvideoConfig]] = [
         SharegptvideoConfig(name=config.name, description=config.description)
         for config in schema.CONFIGS.values()
@@ -88,7 +91,7 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
     def _create_builder_config(
         self, config_name: str | None = None, **config_kwargs: Any
     ) -> tuple[SharegptvideoConfig, str]:
-        schema.config_of(config_name or "default")  # our error, with the nearest names
+        schema.config_of(config_name or self.DEFAULT_CONFIG_NAME)  # our error, with near names
         config_kwargs.pop("data_files", None)  # an empty list, see `registration`
         created: tuple[SharegptvideoConfig, str] = super()._create_builder_config(
             config_name, **config_kwargs
@@ -102,8 +105,10 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        return self._generators(streaming=bool(dl_manager.is_streaming))
+
+    def _generators(self, *, streaming: bool) -> list[datasets.SplitGenerator]:
         config = schema.config_of(self.config.name)
-        streaming = bool(dl_manager.is_streaming)
         source = self.config.open(streaming=streaming)
         media = media_paths(self.config.media, self.config.require_media) if streaming else None
         return [
@@ -115,19 +120,30 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
                     "media": media,
                     # `datasets` gives each of several readers a part of any list.
                     "parts": source.parts(config, split) if streaming else None,
+                    "rows": None,
                 },
             )
             for split in source.splits(config)
         ]
 
     def _generate_tables(
-        self, source: Source, split: str, media: MediaPaths | None, parts: list[Part] | None
+        self,
+        source: Source,
+        split: str,
+        media: MediaPaths | None,
+        parts: list[Part] | None,
+        rows: range | None,
     ) -> Iterator[tuple[Key, pa.Table]]:
+        """Yield the tables of a split: of its `parts`, or of the rows numbered in `rows`."""
         config = schema.config_of(self.config.name)
         report = ReadReport()
         try:
             on_error = on_error_of(self.config.on_error)
-            if self._reading is None:
+            if rows is not None:
+                tables = _rows_of(
+                    tables_of(config, source, split, None, on_error, report), rows, media, report
+                )
+            elif self._reading is None:
                 tables = tables_of(config, source, split, media, on_error, report, parts)
             else:
                 tables = self._reading.tables(config, source, split, on_error, report)
@@ -140,13 +156,15 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
 
     _reading: OneReading | None = None  # while the table is written
 
-    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        """Write the table unless it is cached.
+    def download_and_prepare(self, *args: Any, num_proc: int | None = None, **kwargs: Any) -> None:
+        """Write the table unless it is cached. `num_proc` changes nothing, see `load_dataset`.
 
         Raises:
             UserError: a row that breaks the schema, a cache that is full or may not be
                 written, and the rest of `load_dataset`'s.
         """
+        if num_proc is not None and num_proc < 1:
+            raise UserError(f"num_proc must be at least 1, got {num_proc}")
         with os_errors(Path(self._cache_dir_root), _CACHE_FIX):
             try:
                 super().download_and_prepare(*args, **kwargs)
@@ -166,15 +184,28 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
             self._reading = None
         self.report.save(self._output_dir)
 
-    def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the table of a split, or of all; warn of what was left out of it."""
-        dataset = super().as_dataset(*args, **kwargs)
+    def as_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the table of a split, or of all; warn of what was left out of it.
+
+        Raises:
+            UserError: unknown split, or a slice of another form.
+        """
+        dataset = super().as_dataset(self._checked(split), *args, **kwargs)
         self.report.warn()
         return dataset
 
+    def _checked(self, split: Any) -> Any:
+        """Return a split as `datasets` wants it, without spaces; refuse an unknown one.
+
+        Lists and instructions of `datasets` are its own affair.
+        """
+        if not isinstance(split, str | datasets.NamedSplit) or str(split) == "all":
+            return split
+        split_parts(schema.config_of(self.config.name), str(split))
+        return str(split).replace(" ", "")
+
     def _build_single_dataset(self, split: Any, in_memory: bool = False) -> datasets.Dataset:
-        info = self.info.splits.get(str(split))
-        if info is not None and info.num_examples == 0:
+        if self._has_no_rows(split):
             # `datasets` has no instruction for a table without rows.
             empty: dict[str, list[Any]] = {name: [] for name in self.info.features}
             dataset = datasets.Dataset.from_dict(
@@ -185,21 +216,68 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         media = media_paths(self.config.media, self.config.require_media)
         return dataset if media is None else self._with_paths(dataset, media)
 
+    def _has_no_rows(self, split: Any) -> bool:
+        """Whether a split or slice selects nothing.
+
+        Raises:
+            UserError: a slice that ends before it begins, which `datasets` takes for another.
+        """
+        lengths = {name: info.num_examples for name, info in self.info.splits.items()}
+        if str(split) == "all":
+            return not any(lengths.values())
+        if not isinstance(split, datasets.ReadInstruction):
+            split = datasets.ReadInstruction.from_spec(str(split))
+        try:
+            parts = split.to_absolute(lengths)
+        except ValueError as error:  # no such split here, too few rows for this kind of rounding
+            raise UserError(f"{self.config.name}: {error}") from error
+        for part in parts:
+            if part.from_ > part.to:
+                raise UserError(f"{split.to_spec()}: the slice ends before it begins")
+        return all(part.from_ == part.to for part in parts)
+
     def _with_paths(self, dataset: datasets.Dataset, media: MediaPaths) -> datasets.Dataset:
         report = ReadReport()
-        videos = list(dataset["video"])
-        paths = [media.find(video, report) for video in videos]
-        kept = [
-            number
-            for number, (video, path) in enumerate(zip(videos, paths, strict=True))
-            if media.keeps(video, path)
-        ]
-        if len(kept) < len(videos):
-            left = sorted(set(range(len(videos))) - set(kept))
+        media_columns = schema.config_of(self.config.name).paths
+        names = {name: list(dataset[name]) for name in media_columns}
+        paths, keep = media.look_up(names, report)
+        kept = [number for number, keeps in enumerate(keep) if keeps]
+        everything = len(kept) == len(keep)
+        if not everything:
+            left = [number for number, keeps in enumerate(keep) if not keeps]
             report.without_media += dataset.select(left)["id"]
         self.report.merge(report)
-        dataset = dataset.add_column(schema.VIDEO_PATH, paths, feature=datasets.Value("string"))
-        return dataset.select(kept) if len(kept) < len(videos) else dataset
+        for column, places in paths.items():
+            dataset = dataset.add_column(column, places, feature=datasets.Value("string"))
+        return dataset if everything else dataset.select(kept)
+
+    def as_streaming_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the stream of a split, of a slice of its first rows, or of all splits.
+
+        Raises:
+            UserError: unknown split; a slice in percent or from the end, which needs the number
+                of rows.
+        """
+        split = self._checked(split)
+        if not isinstance(split, str) or "[" not in split:
+            return super().as_streaming_dataset(split, *args, **kwargs)
+        config, source = schema.config_of(self.config.name), self.config.open(streaming=True)
+        generators = {one.name: one.gen_kwargs for one in self._generators(streaming=True)}
+        streams = []
+        for part in split_parts(config, split):
+            if part.is_share or (part.start or 0) < 0 or (part.stop or 0) < 0:
+                raise UserError(
+                    f"split {split!r}: a stream does not know how many rows there are; give "
+                    "the slice in rows from the start, or leave out streaming="
+                )
+            check_split(config, source, part.name)
+            options = dict(generators[part.name])
+            if not part.is_whole:
+                stop = sys.maxsize if part.stop is None else part.stop
+                options |= {"parts": None, "rows": range(part.start or 0, stop)}
+            generator = datasets.SplitGenerator(name=part.name, gen_kwargs=options)
+            streams.append(self._as_streaming_dataset_single(generator))
+        return streams[0] if len(streams) == 1 else datasets.concatenate_datasets(streams)
 
     def _as_streaming_dataset_single(
         self, splits_generator: datasets.SplitGenerator, decode_num_threads: int | None = None
@@ -209,6 +287,21 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         info.features = schema.features(self.config.name, media=bool(self.config.media))
         rows = TypedTables(self._generate_tables, splits_generator.gen_kwargs, info.features)
         return datasets.IterableDataset(rows, info=info, split=splits_generator.name)
+
+
+def _rows_of(
+    tables: Iterator[pa.Table], rows: range, media: MediaPaths | None, report: ReadReport
+) -> Iterator[pa.Table]:
+    """Yield the rows numbered in `rows`, and read no further; paths are added to them alone."""
+    before = 0
+    for table in tables:
+        start, stop = max(rows.start - before, 0), min(rows.stop - before, table.num_rows)
+        before += table.num_rows
+        if start < stop:
+            some = table.slice(start, stop - start)
+            yield some if media is None else media.add_to(some, report)
+        if before >= rows.stop:
+            return
 
 
 class OneReading:

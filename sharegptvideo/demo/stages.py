@@ -92,9 +92,9 @@ def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's
     from sharegptvideo.models import build_tiny, load_model
 
     texts: list[str] = []
-    for row in read_rows("captions", source=demo.world):
+    for row in read_rows("captions", data_dir=demo.world):
         texts += [row["prompt"], row["caption"]]
-    for row in read_rows("sft", source=demo.world):
+    for row in read_rows("sft", data_dir=demo.world):
         texts += [message["content"] for message in row["messages"]]
     path = build_tiny(texts, demo.model("start"), seed=demo.seed, size=demo.scale.model)
     model = load_model(str(path), dtype="float32")
@@ -171,7 +171,7 @@ def _candidates(demo: Demo, display: Display) -> Findings:
     from sharegptvideo.build import sample_candidates
     from sharegptvideo.data.load import read_rows
 
-    rows = read_rows("qa", source=demo.world, split="train", media=demo.world)
+    rows = read_rows("qa", data_dir=demo.world, split="train", media=demo.world)
     report = sample_candidates(
         rows,
         demo.model("sft"),

@@ -338,7 +338,7 @@ def _read_rows(task: Task, data_dir: Path | None) -> Iterator[Row]:
     accepted = task.annotations.questions if task.annotations else ()
     files = f", or its annotations ({', '.join(accepted)})" if accepted else ""
     try:
-        yield from read_rows(task.config, source=data_dir, split=task.split)
+        yield from read_rows(task.config, data_dir=data_dir, split=task.split)
     except UserError as error:
         raise UserError(
             f"task {task.name}: {error} (--data-dir: a folder with the release{files})",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo._io import read_json, sha256_file
+from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTER_CONFIG",
     "AUTHORS",
+    "IMAGE_ONLY",
     "adapter_base",
     "checkpoint_folder",
     "load_model",
@@ -28,11 +31,26 @@ __all__ = [
     "weights_hash",
 ]
 
-_LEFTOVERS = (".position_ids", ".inv_freq")
-"""Ends of names that old checkpoints hold and that follow from the config."""
+_CLIP_AND_LLAMA = (r".*\.embeddings\.position_ids", r".*\.rotary_emb\.inv_freq")
+_LEFTOVERS = {
+    "llava_hound": _CLIP_AND_LLAMA,
+    "llava_next_video": _CLIP_AND_LLAMA,
+    "llava_onevision": _CLIP_AND_LLAMA,
+    "video_llava": _CLIP_AND_LLAMA,
+}
+"""By architecture, what old checkpoints hold beside weights: it follows from the config.
+
+transformers knows others by class, and leaves those out of its report.
+"""
 
 AUTHORS = ("llava_llama", "llava")
 """`model_type` in the config.json of LLaVA-Hound's and Video-LLaVA's authors."""
+
+IMAGE_ONLY = (
+    "names no mm_video_tower, so it is an image-only LLaVA; a model of clips is needed, such as "
+    "ShareGPTVideo/LLaVA-Hound-DPO"
+)
+"""What is said of a checkpoint in the authors' layout that is none of theirs."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 """What peft leaves where there are adapters in place of a whole model."""
@@ -125,7 +143,9 @@ def model_type(path: str) -> str:
             )
         raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
     layout = read_json(folder / "config.json")
-    if layout.get("mm_video_tower") and layout.get("model_type") in AUTHORS:
+    if layout.get("model_type") in AUTHORS and any(name.startswith("mm_") for name in layout):
+        if not layout.get("mm_video_tower"):
+            raise UserError(f"model {path}: {IMAGE_ONLY}")
         raise UserError(
             f"model {path}: is in the authors' layout; convert it first: "
             f"sharegptvideo model convert {path} --to DIR"
@@ -162,11 +182,11 @@ def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> 
     except (OSError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
-    _check_whole(path, report)
+    _check_whole(path, report, str(model.config.model_type))
     return model
 
 
-def _check_whole(path: str, report: Mapping[str, Any]) -> None:
+def _check_whole(path: str, report: Mapping[str, Any], architecture: str) -> None:
     """Refuse a checkpoint that lacks weights, or has some without a place.
 
     transformers draws what is missing at random, drops what has no place, and goes on.
@@ -174,26 +194,34 @@ def _check_whole(path: str, report: Mapping[str, Any]) -> None:
     Args:
         path: of the checkpoint, for the message.
         report: the loading information of `from_pretrained`.
+        architecture: whose leftovers may be there.
 
     Raises:
-        UserError: how many weights are missing, or of other shapes, and where.
+        UserError: how many weights are missing, or of other shapes, and where; or without a
+            place, and the first of them.
     """
+    advice = "a whole checkpoint is needed, with the config that it was saved with"
     mismatched = [name for name, *_ in report["mismatched_keys"]]
     for names, what in (
         (mismatched, "are of other shapes than its config says"),
         (list(report["missing_keys"]), "are not in its files"),
-        (_unexpected(report), "have no place in its architecture"),
     ):
         if names:
             parts = sorted({".".join(name.split(".")[:2]) for name in names})
             raise UserError(
-                f"model {path}: {len(names)} of its weights {what} ({', '.join(parts)}); a whole "
-                "checkpoint is needed, with the config that it was saved with"
+                f"model {path}: {len(names)} of its weights {what} ({', '.join(parts)}); {advice}"
             )
-
-
-def _unexpected(report: Mapping[str, Any]) -> list[str]:
-    return [name for name in report["unexpected_keys"] if not name.endswith(_LEFTOVERS)]
+    known = _LEFTOVERS.get(architecture, ())
+    homeless = sorted(
+        name
+        for name in report["unexpected_keys"]
+        if not any(re.fullmatch(pattern, name) for pattern in known)
+    )
+    if homeless:
+        raise UserError(
+            f"model {path}: {plural(len(homeless), 'weight')} without a place in {architecture}, "
+            f"the first of them {homeless[0]}; {advice}"
+        )
 
 
 def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:

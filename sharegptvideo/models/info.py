@@ -8,7 +8,13 @@ from typing import Any
 
 from sharegptvideo._io import read_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.checkpoints import AUTHORS, checkpoint_folder, model_type, outline
+from sharegptvideo.models.checkpoints import (
+    AUTHORS,
+    IMAGE_ONLY,
+    checkpoint_folder,
+    model_type,
+    outline,
+)
 
 __all__ = ["ModelInfo", "model_info"]
 
@@ -88,7 +94,7 @@ def _frames(config: Any) -> int:
 def _unconverted(folder: Path, kind: str, path: str) -> ModelInfo:
     config = read_json(folder / "config.json")
     if not config.get("mm_video_tower"):
-        raise UserError(f"model {path}: an image-only LLaVA; a model of clips is needed")
+        raise UserError(f"model {path}: {IMAGE_ONLY}")
     return ModelInfo(
         architecture=f"{kind}, the authors' layout",
         parameters=0,

@@ -26,6 +26,7 @@ from sharegptvideo.models.base import Answer, Request, SamplingParams
 from sharegptvideo.models.checkpoints import checkpoint_folder, model_type, quiet_transformers
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import cache_bytes, fitting_rows, free_bytes, in_parts
+from sharegptvideo.models.prompts import begin_once
 from sharegptvideo.models.sampling import choose, clip_key, uniforms
 from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
@@ -294,6 +295,7 @@ class ProcessorModel(LocalModel):
                 video_metadata=[metadata],
                 do_sample_frames=False,
                 return_tensors="pt",
+                **begin_once(self.tokenizer, text),
             )
         except ValueError as error:
             cause = " ".join(str(error).split())

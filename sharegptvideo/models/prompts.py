@@ -14,9 +14,11 @@ __all__ = [
     "CHAT_TEMPLATE",
     "VICUNA_SYSTEM",
     "VICUNA_V1",
+    "begin_once",
     "conversation",
     "encode",
     "expand_video",
+    "image_token_count",
     "template_with_system",
     "video_token_count",
 ]
@@ -50,7 +52,12 @@ VICUNA_SYSTEM = (
 
 
 def template_with_system(system: str) -> str:
-    """Return the chat template that begins with `system`, unless a conversation has its own."""
+    """Return the chat template that begins with `system`, unless a conversation has its own.
+
+    An empty text gives the template without one.
+    """
+    if not system.strip():
+        return CHAT_TEMPLATE
     quoted = system.replace("\\", "\\\\").replace("'", "\\'")
     return (
         "{% if messages[0]['role'] != 'system' %}{{ '" + quoted + " ' }}{% endif %}" + CHAT_TEMPLATE
@@ -125,6 +132,13 @@ def video_token_count(config: Any, frames: int) -> int:
     return int(frames * ((vision.image_size // vision.patch_size) ** 2 + class_token))
 
 
+def image_token_count(config: Any) -> int:
+    """Count the positions of an image: its patches, and a class token where the config keeps it."""
+    vision = config.vision_config
+    class_token = 0 if config.vision_feature_select_strategy == "default" else 1
+    return int((vision.image_size // vision.patch_size) ** 2 + class_token)
+
+
 def _check(messages: Sequence[Message]) -> None:
     roles = [message["role"] for message in messages]
     known = {"system", "user", "assistant"}
@@ -154,13 +168,24 @@ def _with_clip(messages: Sequence[Message]) -> list[Message]:
 def _ids(
     tokenizer: PreTrainedTokenizerBase, turns: list[Message], *, generation: bool
 ) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        turns,
-        chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
-        tokenize=False,
-        add_generation_prompt=generation,
+    text = str(
+        tokenizer.apply_chat_template(
+            turns,
+            chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
+            tokenize=False,
+            add_generation_prompt=generation,
+        )
     )
-    return list(tokenizer(text)["input_ids"])
+    return list(tokenizer(text, **begin_once(tokenizer, text))["input_ids"])
+
+
+def begin_once(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, bool]:
+    """Return the tokenizer's setting that gives `text` one beginning-of-text mark, not two.
+
+    Some chat templates write the mark themselves, and most tokenizers add it to what they encode.
+    """
+    mark = str(tokenizer.bos_token or "")
+    return {"add_special_tokens": not (mark and text.startswith(mark))}
 
 
 def _shared(left: list[int], right: list[int]) -> int:

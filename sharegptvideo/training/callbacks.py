@@ -246,6 +246,8 @@ class _Evaluations(TrainerCallback):
             trainer.accelerator.autocast(),
             answering(model, self._run.recipe.model) as answerer,
         ):
+            # Asked as it is trained, whatever the prompts of the starting model were.
+            answerer.tokenizer.chat_template = trainer.processing_class.chat_template
             return self._sample.evaluate(answerer, out, name, self._progress)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sharegptvideo.training.families.base import Clip, ClipReader
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.sharing.layout import shared_layout
 
 __all__ = ["Batch", "ClipCache", "PreferenceCollator", "SftCollator"]
@@ -74,13 +75,13 @@ class _Collator:
 
     Args:
         clips: where clips come from.
-        max_length: positions of a row, its clip's included; longer ones lose their end.
+        limit: how long a row may be; longer ones lose their end.
         share: lay rows about one clip out as one sequence.
     """
 
-    def __init__(self, clips: ClipCache, max_length: int, *, share: bool = True) -> None:
+    def __init__(self, clips: ClipCache, limit: LengthLimit, *, share: bool = True) -> None:
         self.clips = clips
-        self.max_length = max_length
+        self.limit = limit
         self.share = share
 
     def _batch(self, rows: _Rows) -> Batch:
@@ -94,8 +95,9 @@ class _Collator:
             tokens, said = self.clips.reader.expand(
                 rows.ids[row], rows.assistant_masks[row], clips[number[path]]
             )
-            ids.append(tokens[: self.max_length])
-            assistant_masks.append(said[: self.max_length])
+            most = self.limit.positions(len(tokens) - len(rows.ids[row]) + 1)
+            ids.append(tokens[:most])
+            assistant_masks.append(said[:most])
         batch = _pad(ids, assistant_masks, self.clips.reader.pad_id)
         batch["clips"] = self.clips.reader.batch(clips)
         batch["clip_of_row"] = torch.tensor([number[path] for path in rows.paths])

@@ -1,25 +1,32 @@
-"""What a recipe's data will come to: rows, clips, lengths; nothing is decoded."""
+"""What a recipe's data will come to: rows, clips, images, lengths; nothing is decoded."""
 
 from __future__ import annotations
 
 import random
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError
 from sharegptvideo.training.examples import messages_of
+from sharegptvideo.training.mix import Kind, kind_of, mixed_rows
 from sharegptvideo.training.recipes import DpoRecipe, Recipe
 
 if TYPE_CHECKING:
     from sharegptvideo.training.families import Family
 
-__all__ = ["DatasetStats", "Lengths", "dataset_stats", "published_stats"]
+__all__ = [
+    "DatasetStats",
+    "KindStats",
+    "Lengths",
+    "PartStats",
+    "Positions",
+    "dataset_stats",
+    "on_visuals",
+    "published_stats",
+]
 
 _SAMPLE = 2_000
 _LETTERS_A_TOKEN = 4.0  # of English prose in Llama's vocabulary
@@ -42,6 +49,41 @@ class Lengths:
         return self.prompt + sum(self.answers)
 
 
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Positions of a clip and of an image in the prompt; both 0 where the model is not known.
+
+    `image` alone is 0 where the model is trained on clips only.
+    """
+
+    video: float
+    image: float
+
+
+@dataclass(slots=True)
+class PartStats:
+    """Rows of one part of the data that will be trained on, and what they are about."""
+
+    part: str
+    rows: int = 0
+    clips: int = 0
+    images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KindStats:
+    """Rows about one kind of thing, how many different ones, and positions of each."""
+
+    rows: int
+    visuals: int
+    tokens: float
+
+    @property
+    def rows_a_visual(self) -> float:
+        """Mean rows about one."""
+        return self.rows / max(self.visuals, 1)
+
+
 @dataclass(slots=True)
 class DatasetStats:
     """What a recipe's data come to.
@@ -49,9 +91,12 @@ class DatasetStats:
     Attributes:
         rows: that will be trained on; clips: that they are about. Rows that stop the run are
             counted too, those that it skips are not.
-        missing, equal: rows without a clip, pairs of equal answers; the first names of each.
+        images: that rows are about; image_rows, text_rows: about an image, about nothing.
+        missing, equal: rows without a clip or image, pairs of equal answers; the first names of
+            each.
         cut: rows that lose their end to `max_length`; scaled up where a sample was tokenised.
-        video_tokens: mean positions of a clip.
+        video_tokens, image_tokens: mean positions of a clip, positions of an image.
+        parts: the same counts for each part of the data.
         assumed: what was taken for granted, a line each.
         problems: what would stop the run, a line each.
     """
@@ -60,130 +105,193 @@ class DatasetStats:
     clips: int
     lengths: Lengths
     video_tokens: float
+    images: int = 0
+    image_rows: int = 0
+    text_rows: int = 0
+    image_tokens: float = 0.0
     missing: int = 0
     missing_names: list[str] = field(default_factory=list)
     equal: int = 0
     equal_names: list[str] = field(default_factory=list)
     cut: int | None = None
+    parts: list[PartStats] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
-    def rows_a_clip(self) -> float:
-        """Mean rows about one clip."""
-        return self.rows / max(self.clips, 1)
+    def kinds(self) -> list[KindStats]:
+        """Rows about clips, about images and of text alone, those that there are."""
+        video = self.rows - self.image_rows - self.text_rows
+        every = (
+            KindStats(video, self.clips, self.video_tokens),
+            KindStats(self.image_rows, self.images, self.image_tokens),
+            KindStats(self.text_rows, self.text_rows, 0.0),
+        )
+        return [kind for kind in every if kind.rows]
+
+    @property
+    def rows_a_visual(self) -> float:
+        """Mean rows about one clip or image."""
+        return (self.rows - self.text_rows) / max(self.clips + self.images, 1)
 
 
-# Rows and clips of the release's training files as its card and paper count them, and mean
-# tokens of prompt and answers as in the miniature of the release; for planning before a download.
-_PUBLISHED: dict[tuple[str, str | None], tuple[int, int, Lengths]] = {
-    ("captions", None): (900_000, 900_000, Lengths(30, (200,))),
-    ("qa", None): (900_000, 300_000, Lengths(30, (35,))),
-    ("sft", "video_caption_300k.jsonl"): (300_000, 300_000, Lengths(30, (200,))),
-    ("sft", "video_240k_caption_15k.jsonl"): (255_000, 95_000, Lengths(30, (45,))),
-    ("preferences", None): (17_000, 17_000, Lengths(40, (30, 30))),
+# Rows, clips and images of the release's training files as its card and paper count them, and
+# mean tokens of prompt and answers as in the miniature of the release (of files about images, from
+# their size); for planning before a download.
+_PUBLISHED: dict[tuple[str, str | None], tuple[int, int, int, Lengths]] = {
+    ("captions", None): (900_000, 900_000, 0, Lengths(30, (200,))),
+    ("image_captions", None): (650_000, 0, 650_000, Lengths(30, (260,))),
+    ("qa", None): (900_000, 300_000, 0, Lengths(30, (35,))),
+    ("sft", "video_caption_300k.jsonl"): (300_000, 300_000, 0, Lengths(30, (200,))),
+    ("sft", "video_240k_caption_15k.jsonl"): (255_000, 95_000, 0, Lengths(30, (45,))),
+    ("sft", "image_instruction_600k.jsonl"): (600_000, 0, 600_000, Lengths(60, (190,))),
+    ("sft", "image_instruction_100k.jsonl"): (100_000, 0, 100_000, Lengths(60, (190,))),
+    ("preferences", None): (17_000, 17_000, 0, Lengths(40, (30, 30))),
 }
 
 
-def published_stats(recipe: Recipe, video_tokens: float) -> DatasetStats | None:
+def published_stats(recipe: Recipe, positions: Positions) -> DatasetStats | None:
     """Return the release's own counts, where a recipe's data are the release's and are not here."""
-    known = _PUBLISHED.get((recipe.data.name, recipe.data.files))
-    if known is None:
-        return None
-    rows, clips, lengths = known
+    parts, lengths = [], []
+    for part in recipe.data.parts:
+        known = _PUBLISHED.get((part.name, part.files))
+        if known is None:
+            return None
+        *counts, length = known
+        rows, clips, images = (min(count, recipe.data.limit or count) for count in counts)
+        share = min(part.weight, 1.0)
+        parts.append(
+            PartStats(
+                str(part), int(rows * part.weight), round(clips * share), round(images * share)
+            )
+        )
+        lengths.append(length)
+    rows = sum(part.rows for part in parts)
+    clips, images = sum(part.clips for part in parts), sum(part.images for part in parts)
     return DatasetStats(
-        rows=min(rows, recipe.data.limit or rows),
-        clips=min(clips, recipe.data.limit or clips),
-        lengths=lengths,
-        video_tokens=video_tokens,
-        assumed=[f"the data are not here: {rows:,} rows on {clips:,} clips, as published_stats"],
+        rows=rows,
+        clips=clips,
+        lengths=_mean(lengths, [part.rows for part in parts]),
+        video_tokens=positions.video,
+        images=images,
+        image_rows=sum(part.rows for part in parts if part.images),
+        image_tokens=positions.image,
+        parts=parts,
+        assumed=[f"the data are not here: {rows:,} rows{on_visuals(clips, images)}, as published"],
+    )
+
+
+def on_visuals(clips: int, images: int) -> str:
+    """Return " on 3 clips and 2 images", for lines that begin with a number of rows."""
+    counts = [f"{n:,} {what}" for n, what in ((clips, "clips"), (images, "images")) if n]
+    return f" on {' and '.join(counts)}" if counts else ""
+
+
+def _mean(lengths: list[Lengths], rows: list[int]) -> Lengths:
+    total = max(sum(rows), 1)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * count for value, count in zip(values, rows, strict=True)) / total
+
+    sides = range(len(lengths[0].answers))
+    return Lengths(
+        mean(one.prompt for one in lengths),
+        tuple(mean(one.answers[side] for one in lengths) for side in sides),
     )
 
 
 def dataset_stats(
     recipe: Recipe,
     family: Family | None,
-    video_tokens: float,
+    positions: Positions,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> DatasetStats:
-    """Read all rows, find their clips, tokenise a sample.
+    """Read all rows, find their clips and images, tokenise a sample.
 
     Args:
         family: opened without weights; None estimates tokens from letters.
-        video_tokens: positions of a clip where the family does not give them.
+        positions: of a clip where the family does not give them, and of an image.
         progress: `progress(done, 0, what)`.
 
     Raises:
         UserError: the rows cannot be read.
     """
-    stats = DatasetStats(0, 0, Lengths(0, ()), video_tokens)
-    clips: Counter[str] = Counter()
+    data = recipe.data
+    stats = DatasetStats(0, 0, Lengths(0, ()), positions.video, image_tokens=positions.image)
+    stats.parts = [PartStats(str(part)) for part in data.parts]
+    seen: list[dict[Kind, set[str]]] = [{"video": set(), "image": set()} for _ in data.parts]
     sample: list[Row] = []
     draw = random.Random(0)
-    for row in _rows(recipe, stats, progress):
-        clips[str(row.get("video"))] += 1
+    for number, row in _rows(recipe, stats, progress):
+        kind = kind_of(row)
+        if kind != "text":
+            seen[number][kind].add(row[kind])
+        stats.image_rows += kind == "image"
+        stats.text_rows += kind == "text"
         stats.rows += 1
+        stats.parts[number].rows += 1
         if len(sample) < _SAMPLE:
             sample.append(row)
         elif (place := draw.randrange(stats.rows)) < _SAMPLE:
             sample[place] = row
-    stats.clips = len(clips)
+    for count, names in zip(stats.parts, seen, strict=True):
+        count.clips, count.images = len(names["video"]), len(names["image"])
+    stats.clips = len(set().union(*(names["video"] for names in seen)))
+    stats.images = len(set().union(*(names["image"] for names in seen)))
     if not stats.rows:
-        stats.problems.append(f"data {recipe.data.name} ({recipe.data.split}): no rows to train on")
+        stats.problems.append(f"data {data} ({data.split}): no rows to train on")
     else:
         _measure(recipe, family, sample, stats)
-    data = recipe.data
     if stats.missing and data.missing_media == "error":
-        names = and_more(stats.missing_names, total=stats.missing)
+        few = and_more(stats.missing_names, total=stats.missing)
         stats.problems.append(
-            f"{stats.missing} rows have no clip under media {data.media} ({names}); add the clips "
-            "or set data.missing_media=skip"
+            f"{stats.missing} rows have no clip or image under media {data.media} ({few}); add "
+            "what is missing or set data.missing_media=skip"
         )
     if stats.equal and isinstance(recipe, DpoRecipe) and recipe.dpo.equal_pairs == "error":
-        names = and_more(stats.equal_names, total=stats.equal)
+        few = and_more(stats.equal_names, total=stats.equal)
         stats.problems.append(
-            f"{stats.equal} pairs of equal answers ({names}); fix them or set dpo.equal_pairs=skip"
+            f"{stats.equal} pairs of equal answers ({few}); fix them or set dpo.equal_pairs=skip"
         )
     return stats
 
 
 def _rows(
     recipe: Recipe, stats: DatasetStats, progress: Callable[[int, int, str], None] | None
-) -> Iterator[Row]:
-    """Rows that the run trains on, or will once what stops it is fixed; those are counted."""
-    from sharegptvideo.data.load import read_rows
-    from sharegptvideo.data.sources.report import DataWarning
+) -> Iterator[tuple[int, Row]]:
+    """Rows that the run trains on, or will once what stops it is fixed, and their parts' numbers.
 
-    data = recipe.data
+    What stops it is counted.
+    """
+    from sharegptvideo.data.media_paths import MediaPaths
+
+    data, placed = recipe.data, recipe.data.media is not None
     try:
-        rows = read_rows(data.name, data.source, data.split, media=data.media, files=data.files)
-        placed = data.media is not None
+        if data.media is not None:
+            MediaPaths(data.media)
+        else:
+            stats.problems.append("clips: data.media names no folder with the clips")
     except UserError as error:
-        if data.media is None:
-            raise
-        rows = read_rows(data.name, data.source, data.split, files=data.files)
-        placed = False
         stats.problems.append(f"clips: {error}")
-    if data.media is None:
-        stats.problems.append("clips: data.media names no folder with the clips")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # clips that are missing are counted here
-        for number, row in enumerate(islice(rows, data.limit), 1):
-            if progress and number % _REPORT_EVERY == 0:
-                progress(number, 0, "reading rows")
-            if not row.get("video") or (placed and not row.get("video_path")):
-                stats.missing += 1
-                _note(stats.missing_names, row)
-                skipped = data.missing_media == "skip"
-            elif isinstance(recipe, DpoRecipe) and row["chosen"].strip() == row["rejected"].strip():
-                stats.equal += 1
-                _note(stats.equal_names, row)
-                skipped = recipe.dpo.equal_pairs == "skip"
-            else:
-                skipped = False
-            if not skipped:
-                yield row
-        del rows  # a reader that is left at a limit warns too, when it goes
+        placed = False
+    rows = mixed_rows(data, recipe.seed, media=placed)
+    for count, (number, row) in enumerate(rows, 1):
+        if progress and count % _REPORT_EVERY == 0:
+            progress(count, 0, "reading rows")
+        kind = kind_of(row)
+        taken = kind == "video" or stats.image_tokens > 0 or not stats.video_tokens
+        if not taken or (placed and kind != "text" and not row.get(f"{kind}_path")):
+            stats.missing += 1
+            _note(stats.missing_names, row)
+            skipped = data.missing_media == "skip"
+        elif isinstance(recipe, DpoRecipe) and row["chosen"].strip() == row["rejected"].strip():
+            stats.equal += 1
+            _note(stats.equal_names, row)
+            skipped = recipe.dpo.equal_pairs == "skip"
+        else:
+            skipped = False
+        if not skipped:
+            yield number, row
 
 
 def _note(names: list[str], row: Row) -> None:
@@ -193,20 +301,19 @@ def _note(names: list[str], row: Row) -> None:
 
 def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: DatasetStats) -> None:
     """Mean lengths of the sample, and how many rows of all are cut."""
-    measured, videos = [], []
-    for row in sample:
-        measured.append(_lengths(recipe, family, row))
-        videos.append(_video_tokens(family, row, stats))
-    count, sides = len(sample), range(len(measured[0].answers))
-    stats.lengths = Lengths(
-        sum(one.prompt for one in measured) / count,
-        tuple(sum(one.answers[side] for one in measured) / count for side in sides),
-    )
-    stats.video_tokens = sum(videos) / count
-    limit = recipe.optimisation.max_length
+    measured = [_lengths(recipe, family, row) for row in sample]
+    visuals = [_visual_tokens(family, row, stats) for row in sample]
+    count = len(sample)
+    stats.lengths = _mean(measured, [1] * count)
+    videos = [
+        tokens for row, tokens in zip(sample, visuals, strict=True) if kind_of(row) == "video"
+    ]
+    if videos:
+        stats.video_tokens = sum(videos) / len(videos)
+    limit = recipe.optimisation.length_limit
     cut = sum(
-        one.prompt + max(one.answers) + video > limit
-        for one, video in zip(measured, videos, strict=True)
+        one.prompt + max(one.answers) + visual > limit.positions(round(visual))
+        for one, visual in zip(measured, visuals, strict=True)
     )
     stats.cut = round(cut * stats.rows / count)
     if count < stats.rows:
@@ -215,10 +322,13 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
         stats.assumed.append(
             f"no tokenizer here: a token for {_LETTERS_A_TOKEN:g} letters, {_TEMPLATE} a row"
         )
-    full = sum(one.prompt + video >= limit for one, video in zip(measured, videos, strict=True))
+    full = sum(
+        one.prompt + visual >= limit.positions(round(visual))
+        for one, visual in zip(measured, visuals, strict=True)
+    )
     if full:
         stats.problems.append(
-            f"optimisation.max_length {limit}: no room for an answer after the clip's "
+            f"optimisation.max_length {limit.tokens}: no room for an answer after the clip's "
             f"{stats.video_tokens:.0f} positions and the prompt in {full} of {count} rows"
         )
 
@@ -239,14 +349,16 @@ def _lengths(recipe: Recipe, family: Family | None, row: Row) -> Lengths:
             answers.append(said / _LETTERS_A_TOKEN + 1)
         else:
             ids, assistant_mask = family.encode(talk)
-            prompts.append(
-                float(len(ids) - 1 - sum(assistant_mask))
-            )  # the clip's one token is not text
+            text = len(ids) - 1 - sum(assistant_mask)  # the clip's one token is not text
+            prompts.append(float(text))
             answers.append(float(sum(assistant_mask)))
     return Lengths(max(prompts), tuple(answers))
 
 
-def _video_tokens(family: Family | None, row: Row, stats: DatasetStats) -> float:
+def _visual_tokens(family: Family | None, row: Row, stats: DatasetStats) -> float:
+    kind = kind_of(row)
+    if kind != "video":
+        return stats.image_tokens if kind == "image" else 0.0
     path = row.get("video_path")
     if family is None:
         return stats.video_tokens

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.training.dataset_stats import DatasetStats
+from sharegptvideo.training.dataset_stats import DatasetStats, KindStats, Lengths
 from sharegptvideo.training.families import Family
 from sharegptvideo.training.recipes import DpoRecipe, Optimisation, Recipe
 
@@ -332,7 +332,7 @@ def steps_of(optimisation: Optimisation, rows: int, devices: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """One shared sequence: a clip and all that a batch says about it.
+    """One shared sequence: a clip or image, and all that a batch says about it.
 
     `spans`: (tokens, what they see before them) for each part; `rows` of the data in it, and
     `answers`, the positions that are scored.
@@ -352,16 +352,16 @@ class _Sequence:
         return sum(length * (before + length / 2) for length, before in self.spans)
 
 
-def _sequences(recipe: Recipe, data: DatasetStats, *, shared: bool) -> _Sequence:
-    """Return the mean sequence of a recipe, laid out as `training.sharing` does, or row by row."""
-    clip, lengths = data.video_tokens, data.lengths
+def _sequence(recipe: Recipe, lengths: Lengths, kind: KindStats, *, shared: bool) -> _Sequence:
+    """Return the mean sequence of rows of a kind, laid out as `training.sharing` does, or alone."""
+    clip = kind.tokens
     if isinstance(recipe, DpoRecipe):
         prefix = clip + lengths.prompt
         spans = ((prefix, 0.0), *((answer, prefix) for answer in lengths.answers))
         if not shared:
             spans = tuple((prefix + answer, 0.0) for answer in lengths.answers)
         return _Sequence(spans, 1.0, sum(lengths.answers))
-    rows = data.rows_a_clip if shared else 1.0
+    rows = kind.rows_a_visual if shared else 1.0
     if shared and not recipe.sharing.pack_tokens:
         rows = min(rows, float(recipe.optimisation.per_device_batch_size))
     spans = ((clip, 0.0), (lengths.text * rows, clip)) if shared else ((clip + lengths.text, 0.0),)
@@ -371,41 +371,51 @@ def _sequences(recipe: Recipe, data: DatasetStats, *, shared: bool) -> _Sequence
 def workload_of(
     recipe: Recipe, shape: ModelShape, data: DatasetStats, devices: int = 1
 ) -> Workload:
-    """Count steps, tokens and operations."""
-    o = recipe.optimisation
-    own = _sequences(recipe, data, shared=recipe.sharing.video)
-    plain = _sequences(recipe, data, shared=False)
+    """Count steps, tokens and operations; an image counts as a clip of one frame."""
+    o, kinds = recipe.optimisation, data.kinds
+    owns = [_sequence(recipe, data.lengths, kind, shared=recipe.sharing.video) for kind in kinds]
+    plains = [_sequence(recipe, data.lengths, kind, shared=False) for kind in kinds]
     unit = 1.0  # rows that a member of a batch brings
     if recipe.sharing.pack_tokens:
-        unit = max(recipe.sharing.pack_tokens // own.tokens, 1) * own.rows
+        count = sum(kind.rows / own.rows for kind, own in zip(kinds, owns, strict=True))
+        tokens = sum(
+            kind.rows / own.rows * own.tokens for kind, own in zip(kinds, owns, strict=True)
+        )
+        unit = max(recipe.sharing.pack_tokens // (tokens / count), 1) * data.rows / count
     steps = steps_of(o, math.ceil(data.rows / unit), devices)
     a_step = o.per_device_batch_size * o.gradient_accumulation * devices * unit
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
-    seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
+    all_seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
 
-    visits = seen / own.rows
-    forward, backward = _language_flops(shape, own, o.gradient_checkpointing)
-    tower = _tower_flops(shape, data)
-    encoded = data.clips if recipe.features.enabled else visits
-    flops = visits * (forward + backward) + tower * (3 * visits if shape.tower_learns else encoded)
-    reference = 0.0
-    if isinstance(recipe, DpoRecipe):
-        if recipe.dpo.reference == "precomputed":
-            reference = data.rows * (forward + (0.0 if recipe.features.enabled else tower))
-        else:
-            flops += seen * forward
+    flops = reference = plain_flops = tokens_shared = tokens_plain = 0.0
+    for kind, own, plain in zip(kinds, owns, plains, strict=True):
+        share = kind.rows / data.rows
+        seen = all_seen * share
+        visits = seen / own.rows
+        forward, backward = _language_flops(shape, own, o.gradient_checkpointing)
+        tower = _tower_flops(shape, kind.tokens)
+        encoded = kind.visuals if recipe.features.enabled else visits
+        flops += visits * (forward + backward)
+        flops += tower * (3 * visits if shape.tower_learns else encoded)
+        if isinstance(recipe, DpoRecipe):
+            if recipe.dpo.reference == "precomputed":
+                reference += kind.rows * (forward + (0.0 if recipe.features.enabled else tower))
+            else:
+                flops += seen * forward
 
-    # Policy and reference each run both answers by themselves, the clip's pixels with them.
-    forward, backward = _language_flops(shape, plain, o.gradient_checkpointing)
-    models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
-    towers = sides * (models + (2 if shape.tower_learns else 0))
-    plain_flops = seen * (forward * models + backward + tower * towers)
+        # Policy and reference each run both answers by themselves, the clip's pixels with them.
+        forward, backward = _language_flops(shape, plain, o.gradient_checkpointing)
+        models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
+        towers = sides * (models + (2 if shape.tower_learns else 0))
+        plain_flops += seen * (forward * models + backward + tower * towers)
+        tokens_shared += a_step * share / own.rows * own.tokens
+        tokens_plain += a_step * share / plain.rows * plain.tokens
     return Workload(
         devices=devices,
         rows_a_step=round(a_step),
         steps=steps,
-        tokens_shared=round(a_step / own.rows * own.tokens),
-        tokens_plain=round(a_step / plain.rows * plain.tokens),
+        tokens_shared=round(tokens_shared),
+        tokens_plain=round(tokens_plain),
         flops=flops + reference,
         plain_flops=plain_flops,
         reference_flops=reference,
@@ -427,10 +437,10 @@ def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> 
     return forward, backward + (linear + attention if recompute else 0.0)
 
 
-def _tower_flops(shape: ModelShape, data: DatasetStats) -> float:
-    """Operations of one clip, forward, through tower and projector."""
-    positions = data.video_tokens * shape.tower_positions
-    linear = 2.0 * (shape.tower * positions + shape.projector * data.video_tokens)
+def _tower_flops(shape: ModelShape, tokens: float) -> float:
+    """Operations of a clip or image of `tokens` positions, forward, through tower and projector."""
+    positions = tokens * shape.tower_positions
+    linear = 2.0 * (shape.tower * positions + shape.projector * tokens)
     return linear + 4.0 * shape.tower_layers * shape.tower_width * positions * shape.tower_span
 
 
@@ -493,16 +503,20 @@ def _second_model(recipe: DpoRecipe) -> bool:
 def _activations(recipe: Recipe, shape: ModelShape, data: DatasetStats) -> tuple[int, int]:
     """Bytes of a micro-batch's activations: all kept, and with gradient checkpointing."""
     o = recipe.optimisation
-    sequence = _sequences(recipe, data, shared=recipe.sharing.video)
-    plain = _sequences(recipe, data, shared=False)
-    tokens = o.per_device_batch_size / sequence.rows * sequence.tokens
+
+    def most(*, shared: bool) -> float:
+        """Tokens a row of the longest kind: a batch is of one kind."""
+        sequences = (_sequence(recipe, data.lengths, kind, shared=shared) for kind in data.kinds)
+        return max(one.tokens / one.rows for one in sequences)
+
+    tokens = o.per_device_batch_size * most(shared=recipe.sharing.video)
     if recipe.sharing.pack_tokens:
         tokens = float(o.per_device_batch_size * recipe.sharing.pack_tokens)
     mixed = shape.bytes_a_weight == 4
     residual = 4 if mixed else 2
     a_layer = activation_bytes(shape, mixed=mixed) * (1 if o.bf16 else 2)
     # Results go back to rows of their own for the loss.
-    spread = o.per_device_batch_size / plain.rows * plain.tokens * shape.hidden * residual
+    spread = o.per_device_batch_size * most(shared=False) * shape.hidden * residual
     everything = tokens * shape.layers * a_layer + spread
     inputs = tokens * shape.layers * shape.hidden * residual + tokens * a_layer + spread
     return int(everything), int(inputs)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +12,8 @@ from sharegptvideo._io import dumps
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.prompts import Message, conversation
-from sharegptvideo.training.recipes import DataSource
+from sharegptvideo.training.mix import mixed_rows
+from sharegptvideo.training.recipes import DataSource, LengthLimit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,37 +132,44 @@ class ExampleWriter:
 
 
 def sft_dataset(
-    data: DataSource, family: Family, *, max_length: int, file: Path | None = None
+    data: DataSource,
+    family: Family,
+    *,
+    limit: LengthLimit,
+    seed: int = 0,
+    file: Path | None = None,
 ) -> tuple[Dataset, DataReport]:
     """Return examples `{video_path, length, ids, assistant_mask}`; the clip is still one token.
 
     Args:
+        seed: the recipe's, which chooses rows of a part whose weight is no whole number.
         file: where they are written, and mapped from; in memory where None.
 
     Raises:
         UserError: a row without a clip (unless they are skipped), without an answer, or with a
-            question that alone fills `max_length`; no rows at all.
+            question that alone fills `limit`; no rows at all.
     """
 
     def example(row: Row) -> tuple[Row, list[int]]:
-        return sft_example(family, row, data.name)
+        return sft_example(family, row)
 
     report = DataReport()
     with _writer(file, "ids", "assistant_mask") as writer:
-        return _dataset(data, example, report, family.reader, max_length, writer), report
+        return _dataset(data, example, report, family.reader, limit, seed, writer), report
 
 
 def preference_dataset(
     data: DataSource,
     family: Family,
     *,
-    max_length: int,
+    limit: LengthLimit,
+    seed: int = 0,
     equal_pairs: Literal["error", "skip"] = "error",
     file: Path | None = None,
 ) -> tuple[Dataset, DataReport]:
     """Return examples `{video_path, length, prompt_ids, chosen_ids, rejected_ids}`.
 
-    The clip is one token; `file` is as in `sft_dataset`.
+    The clip is one token; `seed` and `file` are as in `sft_dataset`.
 
     Raises:
         UserError: as `sft_dataset`; or rows that are no preferences.
@@ -172,14 +178,14 @@ def preference_dataset(
 
     def example(row: Row) -> tuple[Row, list[int]] | None:
         if not {"prompt", "chosen", "rejected"} <= row.keys():
-            raise UserError(f"data.name {data.name!r}: its rows are no preference pairs")
+            raise UserError(f"data {data}: its rows are no preference pairs")
         if row["chosen"].strip() == row["rejected"].strip():
             report.equal.append(str(row["id"]))
             return None
-        return preference_example(family, row, data.name)
+        return preference_example(family, row)
 
     with _writer(file, "prompt_ids", "chosen_ids", "rejected_ids") as writer:
-        dataset = _dataset(data, example, report, family.reader, max_length, writer)
+        dataset = _dataset(data, example, report, family.reader, limit, seed, writer)
         refuse_equal(data, equal_pairs, report)
     return dataset, report
 
@@ -188,7 +194,7 @@ def refuse_equal(data: DataSource, equal_pairs: str | None, report: DataReport) 
     """Raise UserError where pairs have equal answers and are not to be left out."""
     if report.equal and equal_pairs == "error":
         raise UserError(
-            f"data {data.name}: {len(report.equal)} pairs whose chosen and rejected answers are "
+            f"data {data}: {len(report.equal)} pairs whose chosen and rejected answers are "
             f"equal teach nothing: {and_more(report.equal)}; fix them or set dpo.equal_pairs=skip"
         )
 
@@ -201,15 +207,15 @@ def _writer(file: Path | None, *lists: str) -> ExampleWriter:
     return ExampleWriter(file, {"video_path": pa.string(), "length": pa.int64(), **columns})
 
 
-def sft_example(family: Family, row: Row, name: str) -> tuple[Row, list[int]]:
-    """`{ids, assistant_mask}` of a row of `name`; tokens before the answer, and of all."""
+def sft_example(family: Family, row: Row) -> tuple[Row, list[int]]:
+    """`{ids, assistant_mask}` of a row; tokens before the answer, and of all."""
     ids, assistant_mask = family.encode(messages_of(row))
     if not any(assistant_mask):
-        raise UserError(f"{name} row {row['id']}: no answer to train on")
+        raise UserError(f"row {row['id']}: no answer to train on")
     return {"ids": ids, "assistant_mask": assistant_mask}, [assistant_mask.index(True), len(ids)]
 
 
-def preference_example(family: Family, row: Row, name: str) -> tuple[Row, list[int]]:  # noqa: ARG001 - as sft_example
+def preference_example(family: Family, row: Row) -> tuple[Row, list[int]]:
     """`{prompt_ids, chosen_ids, rejected_ids}`; tokens of the prompt, and of all."""
     prompt, _ = family.encode(conversation(row["prompt"]))
     answers = {}
@@ -236,11 +242,12 @@ def _dataset(
     example: Callable[[Row], tuple[Row, list[int]] | None],
     report: DataReport,
     reader: ClipReader,
-    max_length: int,
+    limit: LengthLimit,
+    seed: int,
     writer: ExampleWriter,
 ) -> Dataset:
     digest, too_long = hashlib.sha256(), []
-    for row in _rows_with_clips(data, report):
+    for row in _rows_with_clips(data, seed, report):
         line = {k: v for k, v in row.items() if k != "video_path"}
         digest.update(dumps(line).encode() + b"\n")
         made = example(row)
@@ -249,42 +256,29 @@ def _dataset(
         content, (prompt, whole) = made
         path = str(row["video_path"])
         clip = reader.count(path) - 1  # one token stands for it until the batch is made
-        if prompt + clip >= max_length:
+        most = limit.positions(clip + 1)
+        if prompt + clip >= most:
             too_long.append(f"{row['id']} ({prompt + clip} positions without an answer)")
-        report.cut += whole + clip > max_length
+        report.cut += whole + clip > most
         report.used += 1
         writer.add({"video_path": path, "length": whole + clip, **content})
     if too_long:
         raise UserError(
-            f"optimisation.max_length {max_length}: {len(too_long)} rows have no room for an "
+            f"optimisation.max_length {limit.tokens}: {len(too_long)} rows have no room for an "
             f"answer after their clip and prompt: {and_more(too_long)}"
         )
     if not report.used:
-        raise UserError(f"data {data.name} ({data.split}): no rows to train on")
+        raise UserError(f"data {data} ({data.split}): no rows to train on")
     report.sha256 = digest.hexdigest()
     return writer.dataset()
 
 
-def _rows_with_clips(data: DataSource, report: DataReport) -> Iterator[Row]:
-    from sharegptvideo.data.load import read_rows
-    from sharegptvideo.data.sources.report import DataWarning
-
-    rows: Iterable[Row] = read_rows(
-        data.name,
-        source=data.source,
-        split=data.split,
-        media=data.media,
-        files=data.files,
-        on_error="raise",
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # missing clips are in the report
-        for row in islice(rows, data.limit):
-            if row.get("video_path"):
-                yield row
-            else:
-                report.missing.append(f"{row['id']} ({row.get('video')})")
-        del rows  # a reader that is left at a limit warns too, when it goes
+def _rows_with_clips(data: DataSource, seed: int, report: DataReport) -> Iterator[Row]:
+    for _, row in mixed_rows(data, seed):
+        if row.get("video_path"):
+            yield row
+        else:
+            report.missing.append(f"{row['id']} ({row.get('video')})")
     refuse_missing(data, report)
 
 
@@ -292,7 +286,7 @@ def refuse_missing(data: DataSource, report: DataReport) -> None:
     """Raise UserError where rows have no clip and are not to be left out."""
     if report.missing and data.missing_media == "error":
         raise UserError(
-            f"data {data.name}: {len(report.missing)} rows have no clip under media "
+            f"data {data}: {len(report.missing)} rows have no clip under media "
             f"{data.media}: {and_more(report.missing)}; add the clips or set "
             f"data.missing_media=skip"
         )

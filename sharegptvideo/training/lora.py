@@ -15,7 +15,7 @@ import torch
 
 from sharegptvideo._io import follow_umask, read_json, write_json
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.models import checkpoint_folder, quiet_transformers
+from sharegptvideo.models import load_model, quiet_transformers
 from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base
 
 if TYPE_CHECKING:
@@ -126,11 +126,9 @@ _OF_ADAPTERS = {ADAPTER_CONFIG, "run.json"}  # run.json is about the training, h
 
 def _write_merged(base: str, folder: Path, to: Path) -> None:
     from peft import PeftModel
-    from transformers import AutoModelForImageTextToText
 
     with warnings.catch_warnings(), quiet_transformers():
         # peft asks transformers 5.23 for gradient checkpointing by its old name.
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
-        path = checkpoint_folder(base)
-        model: Any = AutoModelForImageTextToText.from_pretrained(path, dtype="auto")
+        model = load_model(base, dtype="auto")
         PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(to)

@@ -123,7 +123,7 @@ def write_card(
     adapters = (staged / "adapter_config.json").is_file()
     data = ModelCardData(
         base_model=_hub_base(recipe),
-        datasets=None if recipe.data.source else [repo_of(CONFIGS[recipe.data.name])],
+        datasets=None if recipe.data.source else _repos(recipe),
         library_name="peft" if adapters else "transformers",
         pipeline_tag="video-text-to-text",
         tags=["video", "sharegptvideo", recipe.stage, *(["lora"] if recipe.lora else [])],
@@ -157,6 +157,10 @@ def write_card(
     write_text(staged / "README.md", str(card))
 
 
+def _repos(recipe: Recipe) -> list[str]:
+    return list(dict.fromkeys(repo_of(CONFIGS[part.name]) for part in recipe.data.parts))
+
+
 def _hub_base(recipe: Recipe) -> str | None:
     """Return the starting model's id on the Hub, or where a model of ours was to be pushed."""
     folder = Path(recipe.model)
@@ -184,7 +188,7 @@ def _about(recipe: Recipe) -> str:
     how = " with low-rank adapters" if recipe.lora else ""
     return (
         f"A model that answers questions about videos: `{_base_name(recipe)}` after {method}{how} "
-        f"on `{recipe.data.name}`."
+        f"on `{recipe.data}`."
     )
 
 
@@ -196,7 +200,7 @@ def _facts(recipe: Recipe, state: Row, steps: int, seconds: float) -> list[tuple
     spread = "" if sitting["processes"] == 1 else f" on {sitting['processes']} devices"
     return [
         ("starting model", f"`{_base_name(recipe)}`, weights `{state['model_sha256'][:12]}`"),
-        ("data", f"`{recipe.data.name}`, split `{recipe.data.split}`, from {source}"),
+        ("data", f"`{recipe.data}`, split `{recipe.data.split}`, from {source}"),
         ("rows", f"{state['rows']:,}, `{state['data_sha256'][:12]}`"),
         ("steps", f"{steps:,} of {rows} rows{spread}"),
         ("learning rate", f"{o.learning_rate:g}, {o.scheduler}, warm-up {o.warmup_ratio:g}"),

@@ -13,7 +13,7 @@ from sharegptvideo.training.examples import ExampleWriter
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from sharegptvideo.training.recipes import SftRecipe
+    from sharegptvideo.training.recipes import LengthLimit, SftRecipe
 
 __all__ = ["flat_length", "pack", "packed"]
 
@@ -29,12 +29,12 @@ def packed(dataset: Dataset, recipe: SftRecipe, video_tokens: Callable[[str], in
         dataset,
         budget,
         video_tokens=video_tokens,
-        max_length=recipe.optimisation.max_length,
+        limit=recipe.optimisation.length_limit,
     )
 
 
 def pack(
-    dataset: Dataset, budget: int, *, video_tokens: Callable[[str], int], max_length: int
+    dataset: Dataset, budget: int, *, video_tokens: Callable[[str], int], limit: LengthLimit
 ) -> Dataset:
     """Rows `{video_path, ids, assistant_mask}` as packs `{rows, length}` of up to `budget` tokens.
 
@@ -44,7 +44,7 @@ def pack(
 
     Args:
         video_tokens: positions of the clip at a path.
-        max_length: positions that a row is cut to.
+        limit: how long a row may be; longer ones are cut.
 
     Raises:
         UserError: one row alone is longer than the budget.
@@ -55,7 +55,8 @@ def pack(
     units: list[tuple[int, list[int]]] = []
     for path, some in numbers.items():
         rows = _rows(dataset, some)
-        for length, count in _units(rows, budget, video_tokens(path), max_length):
+        clip = video_tokens(path)
+        for length, count in _units(rows, budget, clip, limit.positions(clip)):
             units.append((length, some[:count]))
             some = some[count:]
     longest = max(length for length, _ in units)

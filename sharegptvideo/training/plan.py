@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sharegptvideo._text import byte_size, magnitude, percent, rough_duration
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.checks import lacking_packages, nearest_folder, not_made_yet
-from sharegptvideo.training.dataset_stats import DatasetStats, dataset_stats, published_stats
+from sharegptvideo.training.dataset_stats import (
+    DatasetStats,
+    Positions,
+    dataset_stats,
+    on_visuals,
+    published_stats,
+)
 from sharegptvideo.training.estimate import (
     UTILISATION,
     Gpus,
@@ -41,6 +47,7 @@ __all__ = [
 
 _GIB = 1 << 30
 _LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
+_UNKNOWN = Positions(0.0, 0.0)
 _VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
 
 
@@ -101,7 +108,7 @@ def dry_run(
     made: Mapping[str, str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> DryRun:
-    """Find out what a training would take. Loads no weights, decodes no clips, writes nothing.
+    """Find out what a training would take. Loads no weights, decodes nothing, writes nothing.
 
     Args:
         gpus: to plan for; None for this machine's.
@@ -111,17 +118,17 @@ def dry_run(
     """
     here = local_gpus()
     outcome = DryRun(recipe, gpus or here, utilisation)
-    family, shape, video_tokens = _model(recipe, made or {}, outcome)
+    family, shape, positions = _model(recipe, made or {}, outcome)
     outcome.shape = shape
     try:
-        outcome.data = dataset_stats(recipe, family, video_tokens, progress)
+        outcome.data = dataset_stats(recipe, family, positions, progress)
     except UserError as error:
         outcome.problems.append(f"data: {error}")
-        outcome.data = published_stats(recipe, video_tokens)
+        outcome.data = published_stats(recipe, positions)
     if outcome.data:
         outcome.problems += outcome.data.problems
         outcome.assumed += outcome.data.assumed
-    if family and outcome.data and outcome.data.clips:
+    if family and outcome.data and outcome.data.rows:
         _features(outcome, family, outcome.data)
     _resources(outcome)
     _machine(outcome, here)
@@ -134,7 +141,7 @@ def _features(outcome: DryRun, family: Family, data: DatasetStats) -> None:
     recipe, config = outcome.recipe, family.model.config
     size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
     devices = outcome.gpus.count if outcome.gpus else 1
-    seen = visits(recipe, data.rows, data.rows_a_clip, devices)
+    seen = visits(recipe, data.rows, data.rows_a_visual, devices)
     outcome.features = worth(recipe, seen, data.clips, size)
     if recipe.features.enabled:
         try:
@@ -196,8 +203,8 @@ def _machine(outcome: DryRun, here: Gpus | None) -> None:
 
 def _model(
     recipe: Recipe, made: Mapping[str, str], outcome: DryRun
-) -> tuple[Family | None, ModelShape | None, float]:
-    """Return the family without weights (None: not here), its shape, positions of a clip."""
+) -> tuple[Family | None, ModelShape | None, Positions]:
+    """Return the family without weights (None: not here), its shape, positions of a clip, image."""
     from sharegptvideo.models import checkpoint_folder
 
     origin = _origin(recipe, made, outcome)
@@ -210,7 +217,7 @@ def _model(
             command = maker_of(origin)
             outcome.problems.append(not_made_yet(origin, command) if command else str(error))
         if origin != _VIDEO_LLAVA:
-            return None, None, 0.0
+            return None, None, _UNKNOWN
         outcome.assumed.append(f"{origin} cannot be reached: its published sizes")
         shape, positions = _sizes(recipe, _published_config())
         return None, shape, positions
@@ -220,20 +227,24 @@ def _model(
     except UserError as error:
         outcome.problems.append(str(error).replace(str(folder), origin))
     else:
-        return family, shape_of(recipe, family), clip_positions(family.model.config, recipe.frames)
+        return family, shape_of(recipe, family), _positions(family.model.config, recipe.frames)
     try:
         shape, positions = _sizes(recipe, str(folder))
         return None, shape, positions
     except (UserError, KeyError, AttributeError, ValueError):
-        return None, None, 0.0  # an architecture that nothing here trains: noted above
+        return (
+            None,
+            None,
+            Positions(0.0, 0.0),
+        )  # an architecture that nothing here trains: noted above
 
 
-def _sizes(recipe: Recipe, origin: str | PretrainedConfig) -> tuple[ModelShape, float]:
-    """Return the shape and a clip's positions of a model, by its folder or its configuration."""
+def _sizes(recipe: Recipe, origin: str | PretrainedConfig) -> tuple[ModelShape, Positions]:
+    """Return the shape and positions of a model, by its folder or its configuration."""
     from sharegptvideo.models import outline
 
     model = outline(origin, dtype=Family.weights_dtype(recipe))
-    return shape_of(recipe, bare_family(model)), clip_positions(model.config, recipe.frames)
+    return shape_of(recipe, bare_family(model)), _positions(model.config, recipe.frames)
 
 
 def _origin(recipe: Recipe, made: Mapping[str, str], outcome: DryRun) -> str:
@@ -262,6 +273,15 @@ def _published_config() -> PretrainedConfig:
     from transformers import LlamaConfig, VideoLlavaConfig
 
     return VideoLlavaConfig(text_config=LlamaConfig(vocab_size=32_064))
+
+
+def _positions(config: Any, frames: int) -> Positions:
+    from sharegptvideo.models.prompts import image_token_count
+
+    takes_images = config.model_type in ("video_llava", "llava_hound")
+    return Positions(
+        clip_positions(config, frames), float(image_token_count(config)) if takes_images else 0.0
+    )
 
 
 def clip_positions(config: Any, frames: int) -> float:
@@ -326,13 +346,22 @@ def _facts(outcome: DryRun) -> Iterator[tuple[str, str]]:
 
 
 def _data_lines(data: DatasetStats) -> Iterator[tuple[str, str]]:
-    lost = f", {data.missing:,} without a clip" if data.missing else ""
+    lost = f", {data.missing:,} without a clip or image" if data.missing else ""
     lost += f", {data.equal:,} pairs of equal answers" if data.equal else ""
     lost += f", {data.cut:,} cut to max_length" if data.cut else ""
-    yield "data", f"{data.rows:,} rows on {data.clips:,} clips{lost}"
+    text = f", {data.text_rows:,} of text alone" if data.text_rows else ""
+    yield "data", f"{data.rows:,} rows{on_visuals(data.clips, data.images)}{text}{lost}"
+    for part in data.parts if len(data.parts) > 1 else ():
+        yield "", f"{part.part}: {part.rows:,} rows{on_visuals(part.clips, part.images)}"
     if data.rows:
         answers = " and ".join(f"{length:.0f}" for length in data.lengths.answers)
-        clip = f"{data.video_tokens:,.0f} tokens a clip, " if data.video_tokens else ""
+        visuals = (
+            (data.clips, data.video_tokens, "a clip"),
+            (data.images, data.image_tokens, "an image"),
+        )
+        clip = "".join(
+            f"{tokens:,.0f} tokens {what}, " for count, tokens, what in visuals if count and tokens
+        )
         yield (
             "",
             f"{clip}{data.lengths.prompt:.0f} a prompt, {answers} an answer, on average",

@@ -18,6 +18,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
@@ -37,10 +38,13 @@ __all__ = [
     "FeatureCache",
     "Freeze",
     "Hub",
+    "LengthLimit",
     "Lora",
     "Optimisation",
+    "Part",
     "Preference",
     "Recipe",
+    "RowOrder",
     "SftRecipe",
     "Sharing",
     "load_recipe",
@@ -52,8 +56,36 @@ __all__ = [
 ]
 
 
+_FILES = r"^[^/\\]+$"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+RowOrder = Literal["by_length", "random", "plain"]
+
+
+class Part(_Strict):
+    """Rows of one config, `files` of it as in `DataSource`, in a mixture.
+
+    `weight` says how often each row is there: 1 once, 2 twice, 0.5 one in two, chosen by the
+    recipe's seed, the same ones on every machine and in every epoch.
+    """
+
+    name: str
+    files: str | None = Field(default=None, pattern=_FILES)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in CONFIGS:
+            raise ValueError(str(unknown_name("dataset", self.name, CONFIGS)))
+        return self
+
+    def __str__(self) -> str:
+        often = "" if self.weight == 1 else f"{self.weight:g} × "
+        return f"{often}{self.name}{f' ({self.files})' if self.files else ''}"
 
 
 class DataSource(_Strict):
@@ -61,32 +93,51 @@ class DataSource(_Strict):
 
     `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`.
     `files` takes, of a config of several files in the release, those of that name (`*` and `?`
-    stand for any text and letter). A row without a clip stops the training, or with
-    `missing_media: skip` is listed and left out.
+    stand for any text and letter). `mix` names several configs, in place of `name` and `files`;
+    all else here holds for each of them, and `limit` is of each. A row without its clip or image
+    stops the training, or with `missing_media: skip` is listed and left out.
+    `order` is random in every epoch: `by_length` puts rows of like length into one batch, `random`
+    does not. Both keep the rows of a clip together where its tokens are shared (`sft`,
+    `pretrain`); `plain` draws row by row.
     `stream` reads rows from Parquet as they are needed instead of preparing all at the start.
     `workers` processes a device decode clips, each `prefetch` batches ahead; 0: in this process.
     """
 
-    name: str
+    name: str | None = None
+    mix: tuple[Part, ...] | None = None
     source: str | None = None
-    files: str | None = Field(default=None, pattern=r"^[^/\\]+$")
+    files: str | None = Field(default=None, pattern=_FILES)
     media: str | None = None
     split: str = "train"
     limit: int | None = Field(default=None, ge=1)
     missing_media: Literal["error", "skip"] = "error"
+    order: RowOrder = "by_length"
     stream: bool = False
     workers: int = Field(default=0, ge=0)
     prefetch: int = Field(default=2, ge=1)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.name not in CONFIGS:
-            raise ValueError(str(unknown_name("dataset", self.name, CONFIGS)))
-        splits = CONFIGS[self.name].splits
-        for split in self.split.split("+"):
-            if split.strip() not in splits:
-                raise ValueError(str(unknown_name(f"split of {self.name}", split, splits)))
+        if (self.name is None) == (self.mix is None):
+            raise ValueError("give either name or mix, and null for the other")
+        if self.mix == ():
+            raise ValueError("mix has no parts")
+        if self.mix and self.files is not None:
+            raise ValueError("files goes into the part of mix that it is about")
+        for part in self.parts:
+            splits = CONFIGS[part.name].splits
+            for split in self.split.split("+"):
+                if split.strip() not in splits:
+                    raise ValueError(str(unknown_name(f"split of {part.name}", split, splits)))
         return self
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the mixture; one where `name` is given."""
+        return self.mix or (Part(name=str(self.name), files=self.files),)
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.mix)) if self.mix else str(self.name)
 
 
 class Sharing(_Strict):
@@ -146,9 +197,23 @@ class Freeze(_Strict):
     language_model: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LengthLimit:
+    """How long a row may be: `tokens`, a clip counted with all its positions or as one."""
+
+    tokens: int
+    counts_clip: bool = True
+
+    def positions(self, clip: int) -> int:
+        """Return how many positions a row may take whose clip takes `clip` of them."""
+        return self.tokens if self.counts_clip else self.tokens + max(clip - 1, 0)
+
+
 class Optimisation(_Strict):
     """AdamW and its schedule; either `epochs` or `max_steps` says how long.
 
+    A row has up to `max_length` tokens: `max_length_counts` says whether all positions of its clip
+    count (`all`) or the clip as one (`text`).
     `adamw_8bit` keeps the optimiser's state in 8 bits (bitsandbytes, a GPU).
     """
 
@@ -160,6 +225,7 @@ class Optimisation(_Strict):
     per_device_batch_size: int = Field(ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
     max_length: int = Field(default=2048, ge=1)
+    max_length_counts: Literal["all", "text"] = "all"
     weight_decay: float = Field(default=0.0, ge=0)
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
     max_grad_norm: float = Field(default=1.0, ge=0)
@@ -173,12 +239,25 @@ class Optimisation(_Strict):
             raise ValueError("give either epochs or max_steps")
         return self
 
+    @property
+    def length_limit(self) -> LengthLimit:
+        """How long a row may be."""
+        return LengthLimit(self.max_length, self.max_length_counts == "all")
+
 
 class _Recipe(_Strict, abc.ABC):
+    """What all stages have.
+
+    `system` takes the place of the system sentence in the chat template of Video-LLaVA and
+    LLaVA-Hound, and is saved with the model, so that it is asked as it was trained; an empty text
+    for none, null for the template of the starting model.
+    """
+
     model: str
     data: DataSource
     output: str
     frames: int = Field(default=8, ge=1)
+    system: str | None = None
     freeze: Freeze = Freeze()
     lora: Lora | None = None
     sharing: Sharing = Sharing()
@@ -194,10 +273,10 @@ class _Recipe(_Strict, abc.ABC):
     @model_validator(mode="after")
     def _fitting(self) -> Self:
         fitting = [name for name, config in CONFIGS.items() if self._fits(set(config.columns))]
-        if self.data.name not in fitting:
+        if wrong := [part.name for part in self.data.parts if part.name not in fitting]:
+            key = "data.mix:" if self.data.mix else "data.name"
             raise ValueError(
-                f"data.name {self.data.name} has no rows for this stage (have: "
-                f"{', '.join(fitting)})"
+                f"{key} {wrong[0]} has no rows for this stage (have: {', '.join(fitting)})"
             )
         parts = self.freeze
         if parts.vision_tower and parts.projector and parts.language_model and not self.lora:
@@ -413,12 +492,31 @@ def _override(content: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place: Any = content
     for parent in parents:
-        if place.get(parent) is None:
-            place[parent] = {}  # absent, or null: an optional section is opened by its first key
-        place = place[parent]
-        if not isinstance(place, dict):
+        if isinstance(place, list):
+            place = place[_number(place, parent, override)]
+        else:
+            if place.get(parent) is None:
+                place[parent] = {}  # absent, or null: a section is opened by its first key
+            place = place[parent]
+        if not isinstance(place, dict | list):
             raise UserError(f"override {override!r}: {parent} has no keys below it")
-    place[last] = value
+    place[_number(place, last, override) if isinstance(place, list) else last] = value
+
+
+def _number(entries: list[Any], text: str, override: str) -> int:
+    if not text.isdecimal() or int(text) >= len(entries):
+        raise UserError(
+            f"override {override!r}: {text} is no entry of the list; they are numbered "
+            f"0 to {len(entries) - 1}"
+        )
+    return int(text)
+
+
+_WORDS = {
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping of keys to values",
+}
+"""Causes in YAML's words, where pydantic's are Python's, by its names for them."""
 
 
 def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
@@ -430,7 +528,7 @@ def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"{key} is missing"
         else:
-            cause = problem["msg"].removeprefix("Value error, ")
+            cause = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
             value = problem["input"]
             got = "" if isinstance(value, dict | BaseModel) else f", not {value!r}"
             yield f"{key}: {cause}{got}" if key else cause
@@ -448,7 +546,8 @@ def _hint(root: type[BaseModel], location: list[str]) -> str:
 def _fields_at(root: type[BaseModel], path: Sequence[str]) -> Iterator[str]:
     section: type[BaseModel] | None = root
     for part in path:
-        section = _section(section, part) if section else None
+        if not part.isdecimal():  # the number of an entry: its keys are those of the list
+            section = _section(section, part) if section else None
     if section:
         yield from section.model_fields
 
@@ -463,10 +562,12 @@ def _places(root: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 def _section(model: type[BaseModel], field: str) -> type[BaseModel] | None:
-    """Return the section that a field holds, be it optional; None where it holds a value."""
+    """Return the section that a field holds, be it optional or one of a list; else None."""
     annotation: Any = model.model_fields[field].annotation
     kinds = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else ()
-    for kind in (annotation, *kinds):
+    held = [annotation, *kinds]
+    held += [entry for kind in held for entry in get_args(kind)]
+    for kind in held:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None

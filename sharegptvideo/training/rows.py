@@ -30,11 +30,11 @@ def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, Da
     """
     from datasets import Dataset
 
-    data, length = recipe.data, recipe.optimisation.max_length
+    data, limit = recipe.data, recipe.optimisation.length_limit
     if data.stream:
         from sharegptvideo.training.streaming import streamed_rows
 
-        return streamed_rows(recipe, family, folder, max_length=length)
+        return streamed_rows(recipe, family, folder, limit=limit)
 
     group, file, about = processes(), folder / "examples.arrow", folder / "report.json"
     group.wait()  # all have read the run's folder before the first one writes to it
@@ -43,10 +43,10 @@ def training_rows(recipe: Recipe, family: Family, folder: Path) -> tuple[Any, Da
         if isinstance(recipe, DpoRecipe):
             equal = recipe.dpo.equal_pairs
             _, report = preference_dataset(
-                data, family, max_length=length, equal_pairs=equal, file=file
+                data, family, limit=limit, seed=recipe.seed, equal_pairs=equal, file=file
             )
         else:
-            _, report = sft_dataset(data, family, max_length=length, file=file)
+            _, report = sft_dataset(data, family, limit=limit, seed=recipe.seed, file=file)
         write_json(about, asdict(report))
 
     group.first(write)

@@ -304,7 +304,8 @@ def checkpoint_step(folder: Path) -> int:
 def _copy_processor(model: str, to: Path) -> None:
     folder = checkpoint_folder(model)
     for name in _PROCESSOR_FILES:
-        if (folder / name).is_file():
+        # The tokenizer has brought the template that was trained with (`system`).
+        if (folder / name).is_file() and not (to / name).is_file():
             shutil.copyfile(folder / name, to / name)
 
 

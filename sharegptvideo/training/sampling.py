@@ -1,31 +1,76 @@
-"""The order of the rows: random, with rows of like length in one batch."""
+"""The order of the rows: random, and where asked for with rows of like length in one batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Literal
 
 import torch
 from torch.utils.data import Sampler
 
-__all__ = ["ByLength"]
+__all__ = ["ByLength", "EpochSampler", "Shuffled", "row_order"]
 
 _BATCHES = 8
 
 
-class ByLength(Sampler[int]):
+class EpochSampler(Sampler[int]):
+    """Rows in an order that depends on seed and epoch alone; the trainer calls `set_epoch`.
+
+    So a resumed training sees the rows that an uninterrupted one would have. (transformers' own
+    samplers draw from the global generator: their order is lost at a resume.)
+    """
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self._rows = rows
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch, from 0."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._rows
+
+
+class Shuffled(EpochSampler):
+    """Rows in random order.
+
+    Args:
+        rows: how many there are.
+        clips: of every row; rows of one clip then stand together, so that its tokens pass once
+            for all of them that one batch holds.
+    """
+
+    def __init__(self, rows: int, seed: int, *, clips: Sequence[str] | None = None) -> None:
+        super().__init__(rows, seed)
+        units: dict[str | int, list[int]] = {}
+        for row in range(rows):
+            units.setdefault(row if clips is None else clips[row], []).append(row)
+        self._units = list(units.values())
+        self._unit = {row: number for number, unit in enumerate(self._units) for row in unit}
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._shuffled(self._generator()))
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+
+    def _shuffled(self, generator: torch.Generator) -> list[int]:
+        drawn: list[int] = torch.randperm(len(self._units), generator=generator).tolist()
+        return [row for unit in drawn for row in self._units[unit]]
+
+
+class ByLength(Shuffled):
     """Rows in random order, sorted by length within every eight batches, batches shuffled.
 
-    Padding then costs little, and the order depends on nothing but seed and epoch, so a resumed
-    training sees the rows that an uninterrupted one would have. The trainer calls `set_epoch`.
-    (transformers' own sampler for this draws from the global generator: its order is lost at a
-    resume.)
+    Padding then costs little.
 
     Args:
         lengths: of every row, in tokens.
         batch: rows a batch.
-        clips: of every row; rows of one clip then stand together, so that its tokens pass once
-            for all of them that one batch holds.
+        clips: as `Shuffled` takes them.
     """
 
     def __init__(
@@ -36,27 +81,13 @@ class ByLength(Sampler[int]):
         *,
         clips: Sequence[str] | None = None,
     ) -> None:
+        super().__init__(len(lengths), seed, clips=clips)
         self._lengths = list(lengths)
         self._batch = batch
-        self._seed = seed
-        self._epoch = 0
-        rows: dict[str | int, list[int]] = {}
-        for row in range(len(self._lengths)):
-            rows.setdefault(row if clips is None else clips[row], []).append(row)
-        self._units = list(rows.values())
-        self._unit = {row: number for number, unit in enumerate(self._units) for row in unit}
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch, from 0."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        draw = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        drawn: list[int] = torch.randperm(len(self._units), generator=draw).tolist()
-        order = [row for unit in drawn for row in self._units[unit]]
+        draw = self._generator()
+        order = self._shuffled(draw)
         # The last batch may be short; only whole ones are shuffled, so that it stays the last.
         whole = len(order) - len(order) % self._batch
         rest, order = order[whole:], order[:whole]
@@ -73,3 +104,22 @@ class ByLength(Sampler[int]):
         units = [list(unit) for _, unit in groupby(rows, key=self._unit.__getitem__)]
         units.sort(key=lambda unit: max(self._lengths[row] for row in unit))
         return [row for unit in units for row in unit]
+
+
+def row_order(
+    order: Literal["by_length", "random", "plain"],
+    lengths: Sequence[int],
+    batch: int,
+    seed: int,
+    *,
+    clips: Sequence[str] | None,
+) -> Shuffled:
+    """Return the rows in a recipe's `data.order`.
+
+    Args:
+        order: `plain` is `random` without a clip's rows together.
+        lengths, batch, clips: as `ByLength` takes them.
+    """
+    if order == "by_length":
+        return ByLength(lengths, batch, seed, clips=clips)
+    return Shuffled(len(lengths), seed, clips=None if order == "plain" else clips)

@@ -77,14 +77,14 @@ def run_sft(
             ),
             data_collator=SftCollator(
                 ClipCache(family.reader),
-                recipe.optimisation.max_length,
+                recipe.optimisation.length_limit,
                 share=recipe.sharing.video,
             ),
             train_dataset=packed(dataset, recipe, family.reader.count),
             processing_class=family.tokenizer,
             peft_config=adapters(recipe.lora, family.model),
         )
-        trainer.share(family, recipe.sharing)
+        trainer.share(family, recipe.sharing, recipe.data.order)
         if not recipe.data.stream:
             use_features(trainer, recipe, dataset["video_path"], run.note, progress)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from sharegptvideo._io import read_json, replacing, write_json
 from sharegptvideo._text import and_more
@@ -42,14 +42,14 @@ from sharegptvideo.training.examples import (
 )
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.recipes import DpoRecipe
-from sharegptvideo.training.sampling import ByLength
+from sharegptvideo.training.sampling import EpochSampler, row_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipes import DataSource, Recipe
+    from sharegptvideo.training.recipes import DataSource, LengthLimit, Recipe, RowOrder
 
 __all__ = ["ByWindow", "Plan", "StreamedRows", "streamed_rows"]
 
@@ -84,7 +84,7 @@ class Plan:
 
 
 def streamed_rows(
-    recipe: Recipe, family: Family, folder: Path, *, max_length: int
+    recipe: Recipe, family: Family, folder: Path, *, limit: LengthLimit
 ) -> tuple[StreamedRows, DataReport]:
     """Return the recipe's rows, by a plan that the first process makes and keeps in `folder`.
 
@@ -102,7 +102,7 @@ def streamed_rows(
     def scan() -> None:
         if about.exists() and read_json(about)["sha256"] == identity:
             return  # a resume: the rows that it began with
-        plan, report = _scan(recipe, family, source, max_length)
+        plan, report = _scan(recipe, family, source, limit)
         report.sha256 = identity
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: value for name, value in asdict(plan).items() if name != "files"}
@@ -114,7 +114,7 @@ def streamed_rows(
     with np.load(file) as stored:
         arrays = {name: stored[name] for name in stored.files}
     plan = Plan(files=tuple(map(str, arrays.pop("files"))), **arrays)
-    return StreamedRows(plan, recipe, family, max_length), DataReport(**read_json(about))
+    return StreamedRows(plan, recipe, family, limit), DataReport(**read_json(about))
 
 
 def _check_asked(recipe: Recipe) -> None:
@@ -131,8 +131,14 @@ def _check_asked(recipe: Recipe) -> None:
         )
 
 
+def _name(data: DataSource) -> str:
+    if data.name is None:
+        raise UserError("data.stream reads one config: give data.name, or set data.stream=false")
+    return data.name
+
+
 def _parquet(data: DataSource) -> ParquetSource:
-    config = config_of(data.name)
+    config = config_of(_name(data))
     root = None if data.source is None else Path(data.source).expanduser()
     if root is None or not ParquetSource.holds(root, config):
         raise UserError(
@@ -146,7 +152,7 @@ def _parquet(data: DataSource) -> ParquetSource:
 
 
 def _paths(source: ParquetSource, data: DataSource) -> list[Path]:
-    config = config_of(data.name)
+    config = config_of(_name(data))
     return [path for split in data.split.split("+") for path in source.paths(config, split.strip())]
 
 
@@ -162,24 +168,25 @@ def _identity(source: ParquetSource, data: DataSource) -> str:
 
 
 def _scan(
-    recipe: Recipe, family: Family, source: ParquetSource, max_length: int
+    recipe: Recipe, family: Family, source: ParquetSource, limit: LengthLimit
 ) -> tuple[Plan, DataReport]:
     data, report = recipe.data, DataReport()
     paths = _paths(source, data)
     groups, starts = _row_groups(paths)
-    survey = _Survey(recipe, family, report, max_length)
+    survey = _Survey(recipe, family, report, limit)
     parts = []
-    before, limit = 0, data.limit or int(starts[-1])
+    before, wanted = 0, data.limit or int(starts[-1])
     for split in data.split.split("+"):
-        for _, table in source.tables(config_of(data.name), [split.strip()], "raise", ReadReport()):
-            table = table.slice(0, max(limit - before, 0))
+        tables = source.tables(config_of(_name(data)), [split.strip()], "raise", ReadReport())
+        for _, table in tables:
+            table = table.slice(0, max(wanted - before, 0))
             if table.num_rows:
                 parts.append(survey(table, before))
             before += table.num_rows
     survey.refuse()
     rows, lengths, clips = (np.concatenate(some) for some in zip(*parts, strict=True))
     if not len(rows):
-        raise UserError(f"data {data.name} ({data.split}): no rows to train on")
+        raise UserError(f"data {data} ({data.split}): no rows to train on")
     report.used = len(rows)
     return Plan(tuple(map(str, paths)), groups, starts, rows, lengths, clips), report
 
@@ -190,14 +197,14 @@ class StreamedRows(Dataset[dict[str, Any]]):
     Can be pickled for loader workers: without weights, and without what was read.
     """
 
-    def __init__(self, plan: Plan, recipe: Recipe, family: Family, max_length: int) -> None:
+    def __init__(self, plan: Plan, recipe: Recipe, family: Family, limit: LengthLimit) -> None:
         self.plan = plan
         self._data = recipe.data
         self._make = preference_example if isinstance(recipe, DpoRecipe) else sft_example
         self._together = recipe.sharing.video and not isinstance(recipe, DpoRecipe)
         self._family = copy.copy(family)  # for its tokenizer and reader
         self._family.model = None
-        self._max_length = max_length
+        self._limit = limit
         self._media = MediaPaths(str(recipe.data.media), False)
         self._tables: OrderedDict[int, pa.Table] = OrderedDict()
 
@@ -212,11 +219,12 @@ class StreamedRows(Dataset[dict[str, Any]]):
         row = self._row(number)
         row["video_path"] = self._media.find(row["video"], ReadReport())
         if row["video_path"] is None:
-            raise UserError(f"data {self._data.name} row {row['id']}: its clip is gone")
-        content, (prompt, _) = self._make(self._family, row, self._data.name)
-        if prompt + self._family.reader.count(row["video_path"]) - 1 >= self._max_length:
+            raise UserError(f"data {self._data} row {row['id']}: its clip is gone")
+        content, (prompt, _) = self._make(self._family, row)
+        clip = self._family.reader.count(row["video_path"])
+        if prompt + clip - 1 >= self._limit.positions(clip):
             raise UserError(
-                f"optimisation.max_length {self._max_length}: row {row['id']} has no room for an "
+                f"optimisation.max_length {self._limit.tokens}: row {row['id']} has no room for an "
                 f"answer after its clip and prompt"
             )
         return {"video_path": str(row["video_path"]), **content}
@@ -229,7 +237,7 @@ class StreamedRows(Dataset[dict[str, Any]]):
 
     def sampler(self, batch: int, seed: int) -> ByWindow:
         """Return the order in which the rows are trained on."""
-        return ByWindow(self.plan, batch, seed, together=self._together)
+        return ByWindow(self.plan, batch, seed, order=self._data.order, together=self._together)
 
     def _row(self, number: int) -> Row:
         row = int(self.plan.rows[number])
@@ -251,7 +259,7 @@ class StreamedRows(Dataset[dict[str, Any]]):
         file, inside = self.plan.group_of[group].tolist()
         path = self.plan.files[file]
         try:
-            batches = list(read_batches(Path(path), config_of(self._data.name), [inside]))
+            batches = list(read_batches(Path(path), config_of(_name(self._data)), [inside]))
         except UserError as error:
             cause = str(error).removeprefix(f"{path}: ")
             raise UserError(f"{path}: cannot be read any more ({cause})", exit_code=1) from error
@@ -260,25 +268,20 @@ class StreamedRows(Dataset[dict[str, Any]]):
         return pa.concat_tables([batch.table for batch in batches])
 
 
-class ByWindow(Sampler[int]):
-    """Row groups in random order, the rows of every eight of them mixed as `ByLength` does.
+class ByWindow(EpochSampler):
+    """Row groups in random order, the rows of every eight of them mixed as `row_order` does.
 
     Depends on nothing but plan, seed and epoch. Only eight row groups are read at any time.
     """
 
-    def __init__(self, plan: Plan, batch: int, seed: int, *, together: bool) -> None:
+    def __init__(
+        self, plan: Plan, batch: int, seed: int, *, order: RowOrder = "by_length", together: bool
+    ) -> None:
+        super().__init__(len(plan.rows), seed)
         self._plan = plan
         self._batch = batch
-        self._seed = seed
+        self._order = order
         self._together = together
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch, from 0."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._plan.rows)
 
     def __iter__(self) -> Iterator[int]:
         plan, seed = self._plan, self._seed * 1_000_003 + self._epoch
@@ -289,7 +292,8 @@ class ByWindow(Sampler[int]):
         for window in range(0, len(groups), _WINDOW):
             rows = [n for group in groups[window : window + _WINDOW] for n in plan.of_group(group)]
             clips = [str(code) for code in plan.clips[rows].tolist()]
-            order = ByLength(
+            order = row_order(
+                self._order,
                 plan.lengths[rows].tolist(),
                 self._batch,
                 seed + window,
@@ -324,14 +328,16 @@ def _row_groups(paths: list[Path]) -> tuple[NDArray[np.int32], NDArray[np.int64]
 class _Survey:
     """What is known of rows without tokenising them, but for those that may be too long."""
 
-    def __init__(self, recipe: Recipe, family: Family, report: DataReport, max_length: int) -> None:
+    def __init__(
+        self, recipe: Recipe, family: Family, report: DataReport, limit: LengthLimit
+    ) -> None:
         self._data = recipe.data
         self._equal = recipe.dpo.equal_pairs if isinstance(recipe, DpoRecipe) else None
         self._make = preference_example if isinstance(recipe, DpoRecipe) else sft_example
         self._family = family
         self._media = None if recipe.data.media is None else MediaPaths(recipe.data.media, False)
         self._report = report
-        self._max_length = max_length
+        self._limit = limit
         self._clip = family.reader.video_tokens
         # No token stands for less than a byte of text; the template's own are beside it.
         ids, _ = family.encode([{"role": "user", "content": "a"}])
@@ -354,7 +360,7 @@ class _Survey:
         if self._equal is not None:
             keep &= self._differing(table)
         total, prompt = _text_bytes(table)
-        room = self._max_length - self._template - self._clip
+        room = self._limit.positions(self._clip) - self._template - self._clip
         for row in np.flatnonzero(keep & (prompt >= room)).tolist():
             self._measure(table.slice(row, 1).to_pylist()[0])
         kept = np.flatnonzero(keep)
@@ -374,8 +380,8 @@ class _Survey:
         return differ
 
     def _measure(self, row: Row) -> None:
-        _, (prompt, _) = self._make(self._family, row, self._data.name)
-        if prompt + self._clip - 1 >= self._max_length:
+        _, (prompt, _) = self._make(self._family, row)
+        if prompt + self._clip - 1 >= self._limit.positions(self._clip):
             self._too_long.append(str(row["id"]))
 
     def refuse(self) -> None:
@@ -384,7 +390,7 @@ class _Survey:
         refuse_equal(self._data, self._equal, self._report)
         if self._too_long:
             raise UserError(
-                f"optimisation.max_length {self._max_length}: {len(self._too_long)} rows have no "
+                f"optimisation.max_length {self._limit.tokens}: {len(self._too_long)} rows have no "
                 f"room for an answer after their clip and prompt: {and_more(self._too_long)}"
             )
 

@@ -20,9 +20,9 @@ from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.launch import prepare_shards
 from sharegptvideo.training.lora import has_adapters, load_adapters
 from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
-from sharegptvideo.training.sampling import ByLength
+from sharegptvideo.training.sampling import EpochSampler, row_order
 from sharegptvideo.training.sharing import share_clips
-from sharegptvideo.training.streaming import ByWindow, StreamedRows
+from sharegptvideo.training.streaming import StreamedRows
 from sharegptvideo.training.workers import (
     CheckedCollator,
     CheckedRows,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from sharegptvideo.training.families import Family
-    from sharegptvideo.training.recipes import Recipe, Sharing
+    from sharegptvideo.training.recipes import Recipe, RowOrder, Sharing
 
 __all__ = [
     "VideoDPOTrainer",
@@ -98,10 +98,11 @@ class _Common:
     state: Any
     is_fsdp_enabled: bool
     data_collator: Any
-    _sampler: ByLength | ByWindow
+    _sampler: EpochSampler
     _train_batch_size: int
     family: Family
     sharing: Sharing
+    order: RowOrder
 
     def __init__(self, *args: Any, train_dataset: Any, **kwargs: Any) -> None:
         # TRL reads a table's columns; of streamed rows it gets the first one.
@@ -110,9 +111,9 @@ class _Common:
         if shown is not train_dataset:
             self.train_dataset = train_dataset
 
-    def share(self, family: Family, sharing: Sharing) -> None:
+    def share(self, family: Family, sharing: Sharing, order: RowOrder = "by_length") -> None:
         """Let policy and reference take our collators' batches. Call it before training."""
-        self.family, self.sharing = family, sharing
+        self.family, self.sharing, self.order = family, sharing, order
         models = [self.model, getattr(self, "ref_model", None)]
         for model in models:
             if model is not None:
@@ -169,8 +170,8 @@ class _Common:
         """Return the batches of a step."""
         return super().get_batch_samples(batches_of(epoch_iterator), *args)  # type: ignore[misc]  # of Trainer
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength | ByWindow:  # noqa: ARG002 - transformers' signature
-        """Rows of like length together, in an order that a resume finds again."""
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:  # noqa: ARG002 - transformers' signature
+        """Rows as `data.order` says, in an order that a resume finds again."""
         rows = self.train_dataset
         if isinstance(rows, CheckedRows):
             rows = rows.rows
@@ -179,7 +180,8 @@ class _Common:
             return self._sampler
         # Pairs about one clip stay apart: a batch of them would be of few clips.
         together = self.sharing.video and "ids" in rows.column_names
-        self._sampler = ByLength(
+        self._sampler = row_order(
+            self.order,
             rows["length"],
             self._train_batch_size,
             self.args.seed,

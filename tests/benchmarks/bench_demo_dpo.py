@@ -87,7 +87,7 @@ def _changed(
 
 
 def _make_pairs(world: Path, model: Path, out: Path, seed: int) -> None:
-    rows = read_rows("qa", source=world, split="train", media=world)
+    rows = read_rows("qa", data_dir=world, split="train", media=world)
     sample_candidates(rows, model, out, k=6, seed=seed, max_new_tokens=MAX_NEW_TOKENS)
     score_candidates(out, open_judge("answer-match"), out)
     make_pairs(out, out, seed=seed)

@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
 from tests.support.child_runs import Peak, print_line, run_ways
 from tests.support.training_shapes import (
@@ -164,7 +165,7 @@ def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
     peak = Peak(place)
     setting = open_setting(options.shape, options.device, options.layers)
     rows = pairs(options.pairs * options.batches, setting.reader.video_id, folder, options.media)
-    collate = PreferenceCollator(ClipCache(setting.reader), 4096)
+    collate = PreferenceCollator(ClipCache(setting.reader), LengthLimit(4096))
     size = options.pairs
     batches = [collate(rows[at : at + size]) for at in range(0, len(rows), size)]
     trainer = trainer_of(way, setting, rows, folder)

@@ -32,6 +32,7 @@ import torch
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.precompute.features import FeatureReader, FeatureStore
 from sharegptvideo.training.precompute.fingerprints import clip_fingerprint
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 from tests.support.child_runs import Peak, print_line, run_ways
 from tests.support.training_shapes import (
@@ -119,7 +120,9 @@ class Steps:
 
     def see(self, number: int) -> None:
         """The part that differs: a batch with its clip, as far as behind the projector."""
-        batch = SftCollator(ClipCache(self.reader), 4096)([self.rows[number % len(self.rows)]])
+        batch = SftCollator(ClipCache(self.reader), LengthLimit(4096))(
+            [self.rows[number % len(self.rows)]]
+        )
         with torch.no_grad():
             self.trainer.family.encode_clips(
                 self.trainer.model, on_device(batch, self.setting)["clips"]
@@ -127,7 +130,7 @@ class Steps:
 
     def __call__(self, number: int) -> None:
         row = number % len(self.rows)
-        batch = SftCollator(ClipCache(self.reader), 4096)([self.rows[row]])
+        batch = SftCollator(ClipCache(self.reader), LengthLimit(4096))([self.rows[row]])
         loss = self.trainer.compute_loss(
             self.trainer.model, on_device(batch, self.setting), num_items_in_batch=None
         )

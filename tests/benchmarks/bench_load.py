@@ -30,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support.made_captions import made_rows
 
 OURS = {
-    "table": 'load_dataset("captions", source=SOURCE)',
-    "stream": 'load_dataset("captions", source=SOURCE, streaming=True)',
+    "table": 'load_dataset("captions", data_dir=SOURCE)',
+    "stream": 'load_dataset("captions", data_dir=SOURCE, streaming=True)',
     "rows": 'read_rows("captions", SOURCE)',
-    "workers": 'DataLoader(load_dataset("captions", source=SOURCE, streaming=True), '
+    "workers": 'DataLoader(load_dataset("captions", data_dir=SOURCE, streaming=True), '
     "batch_size=None, num_workers=2)",
 }
 ALONE = {

@@ -26,6 +26,7 @@ from sharegptvideo.training import load_recipe
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.families import open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.workers import CheckedCollator
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -85,7 +86,7 @@ def main() -> None:
         loader: DataLoader[Any] = DataLoader(
             rows,
             batch_size=BATCH,
-            collate_fn=CheckedCollator(SftCollator(ClipCache(reader, limit=1), 4096)),
+            collate_fn=CheckedCollator(SftCollator(ClipCache(reader, limit=1), LengthLimit(4096))),
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             persistent_workers=workers > 0,

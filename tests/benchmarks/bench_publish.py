@@ -118,11 +118,11 @@ DATASETS = (
 STREAMS = {
     "ours_parquet": (
         DATASETS + "from sharegptvideo import load_dataset",
-        'load_dataset("captions", source=OUT, streaming=True)',
+        'load_dataset("captions", data_dir=OUT, streaming=True)',
     ),
     "ours_jsonl": (
         DATASETS + "from sharegptvideo import load_dataset",
-        'load_dataset("captions", source=RELEASE, streaming=True)',
+        'load_dataset("captions", data_dir=RELEASE, streaming=True)',
     ),
     "ours_parquet_rows": (
         "from sharegptvideo import read_rows",

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from sharegptvideo.training.collators import ClipCache, SftCollator
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 from tests.support.child_runs import Peak, print_line, run_ways
 from tests.support.training_shapes import (
@@ -80,7 +81,7 @@ class Step:
         rows = questions(clips, setting.reader.video_id, folder, options.media)
         self.clips = len({row["video_path"] for row in rows})
         size = options.clips * EACH
-        collate = SftCollator(ClipCache(setting.reader), 4096)
+        collate = SftCollator(ClipCache(setting.reader), LengthLimit(4096))
         self.batches = [collate(rows[at : at + size]) for at in range(0, len(rows), size)]
         self.trainer: Any = (VideoSFTTrainer if way == "shared" else SFTTrainer)(
             model=setting.model,

@@ -76,6 +76,7 @@ def run(folder: Path, stream: bool, limit: int | None) -> None:
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.examples import sft_dataset
     from sharegptvideo.training.families import open_family
+    from sharegptvideo.training.recipes import LengthLimit
     from sharegptvideo.training.sampling import ByLength
     from sharegptvideo.training.streaming import streamed_rows
 
@@ -93,17 +94,17 @@ def run(folder: Path, stream: bool, limit: int | None) -> None:
     rows: Any
     if stream:
         plan = Path(tempfile.mkdtemp(dir=folder))
-        rows, report = streamed_rows(recipe, family, plan, max_length=512)
+        rows, report = streamed_rows(recipe, family, plan, limit=LengthLimit(512))
         sampler: Any = rows.sampler(16, 0)
     else:
-        rows, report = sft_dataset(recipe.data, family, max_length=512)
+        rows, report = sft_dataset(recipe.data, family, limit=LengthLimit(512))
         sampler = ByLength(rows["length"], 16, 0, clips=rows["video_path"])
     ready, cpu = time.perf_counter() - start, time.process_time() - cpu
     loader = DataLoader(
         rows,
         batch_size=16,
         sampler=sampler,
-        collate_fn=SftCollator(ClipCache(family.reader, limit=1 << 20), 512),
+        collate_fn=SftCollator(ClipCache(family.reader, limit=1 << 20), LengthLimit(512)),
     )
     batches = iter(loader)
     next(batches)
@@ -114,7 +115,7 @@ def run(folder: Path, stream: bool, limit: int | None) -> None:
     figures |= {"first_batch_mb": at_first - before, "after_300_mb": peak() - before}
     if stream:  # as a resume does, in the middle of the epoch
         start, cpu = time.perf_counter(), time.process_time()
-        again, _ = streamed_rows(recipe, family, plan, max_length=512)
+        again, _ = streamed_rows(recipe, family, plan, limit=LengthLimit(512))
         order = iter(again.sampler(16, 0))
         for _ in range(report.used // 2):
             next(order)

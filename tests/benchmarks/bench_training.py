@@ -30,6 +30,7 @@ from sharegptvideo.training.callbacks import attach_callbacks
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.families import open_family
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
@@ -58,11 +59,13 @@ def collated(stage: str, family: Any, count: int, share: bool) -> tuple[Any, Dat
     if stage == "dpo":
         row = {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": answer[3:]}
         given = {"ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
-        collate = PreferenceCollator(clips, 320, share=share)
+        collate = PreferenceCollator(clips, LengthLimit(320), share=share)
         return collate, Dataset.from_list([r | row | given for r in rows])
     assistant_mask = [False] * len(prompt) + [True] * len(answer)
     row = {"ids": prompt + answer, "assistant_mask": assistant_mask}
-    return SftCollator(clips, 320, share=share), Dataset.from_list([r | row for r in rows])
+    return SftCollator(clips, LengthLimit(320), share=share), Dataset.from_list(
+        [r | row for r in rows]
+    )
 
 
 def trainer_ms(stage: str, start: Path, out: Path, steps: int, *, share: bool = True) -> float:

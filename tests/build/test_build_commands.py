@@ -84,7 +84,7 @@ def test_from_questions_to_pairs(world: Path, tmp_path: Path) -> None:
     assert made["n_items"] == 8
     assert made["n_pairs"] + sum(made["without_pair"].values()) == 8
     assert made["n_pairs"] >= 1
-    dataset = load_dataset("preferences", source=pairs, media=world)
+    dataset = load_dataset("preferences", data_dir=pairs, media=world)
     assert len(dataset) == made["n_pairs"]
     assert all(row["chosen_score"] > row["rejected_score"] for row in dataset)
     assert all(Path(row["video_path"]).is_file() for row in dataset)

@@ -143,7 +143,7 @@ def test_report_counted_by_hand(rewards: Path, tmp_path: Path) -> None:
 
 def test_pairs_load_as_a_dataset(rewards: Path, tmp_path: Path) -> None:
     make_pairs(rewards, tmp_path / "pairs")
-    (row,) = load_dataset("preferences", source=tmp_path / "pairs")
+    (row,) = load_dataset("preferences", data_dir=tmp_path / "pairs")
     assert row == {
         "id": "1",
         "video": "video_1",
@@ -163,7 +163,7 @@ def test_every_pair_is_for_training(tmp_path: Path) -> None:
     rows = [item(str(n), answer("a ball", 4), answer("a cat", 1)) for n in range(400)]
     write_jsonl(tmp_path / "rewards.jsonl", rows)
     make_pairs(tmp_path / "rewards.jsonl", tmp_path / "pairs")
-    assert len(load_dataset("preferences", source=tmp_path / "pairs")) == 400
+    assert len(load_dataset("preferences", data_dir=tmp_path / "pairs")) == 400
 
 
 def test_more_items_leave_the_pairs_as_they_are(tmp_path: Path) -> None:

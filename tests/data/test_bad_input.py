@@ -51,7 +51,7 @@ def test_gzip_is_read_where_a_jsonl_is(release: Path, write: Write, qa_row: Row)
     expected = list(read_rows("qa", release))
     packed = pack(release / "video_instruction/train/qa/a.jsonl")
     assert list(read_rows("qa", release)) == expected
-    assert list(load_dataset("qa", source=release)) == expected
+    assert list(load_dataset("qa", data_dir=release)) == expected
     # Beside its unpacked self it is not read a second time.
     packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
     report = ReadReport()
@@ -81,7 +81,7 @@ def test_truncated_gzip(release: Path, write: Write, qa_row: Row, on_error: str)
     assert start == f"{packed}: gzip data cut short; fetch the file again"
     assert 0 < int(number.rstrip(")")) < 200
     with pytest.raises(UserError, match="gzip data cut short"):
-        load_dataset("qa", source=release, on_error=on_error)
+        load_dataset("qa", data_dir=release, on_error=on_error)
 
 
 def test_damaged_gzip(release: Path, write: Write, qa_row: Row) -> None:
@@ -295,7 +295,7 @@ root, limit, view = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    rows = load_dataset("qa", "train+validation", source=root)
+    rows = load_dataset("qa", "train+validation", data_dir=root)
     rows = as_trl(rows) if view else rows
     print(len(rows), "rows")
 except UserError as error:
@@ -347,7 +347,7 @@ def test_parquet_damaged_within(tmp_path: Path, on_error: str) -> None:
     line = refusal(tmp_path, "captions", on_error=on_error)
     assert line.startswith(f"{path}: ")
     with pytest.raises(UserError):
-        load_dataset("captions", source=tmp_path, on_error=on_error)
+        load_dataset("captions", data_dir=tmp_path, on_error=on_error)
 
 
 def test_parquet_columns_of_other_types(tmp_path: Path) -> None:

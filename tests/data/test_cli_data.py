@@ -33,7 +33,7 @@ def test_list(cli: Callable[..., Any]) -> None:
 
 
 def test_show_rows_that_can_be_read(cli: Callable[..., Any], shared_data: Path) -> None:
-    shown = cli("show", "sft", "--source", shared_data / "release", "-n", 1)
+    shown = cli("show", "sft", "--data-dir", shared_data / "release", "-n", 1)
     assert shown.exit_code == 0, shown.output
     assert "sft train: 12 rows on 3 videos" in shown.stdout
     assert "user: What is the woman in the maroon uniform holding at the start?" in shown.stdout
@@ -46,7 +46,7 @@ def test_show_as_json(
 ) -> None:
     write("test/msvd.qa.jsonl", qa_row(1), qa_row(2), "{}", qa_row(3, "clip_1"))
     (tmp_path / "clip_1.mp4").write_bytes(b"x")
-    words = ("--source", release, "--media", tmp_path, "--on-error", "skip", "--json", "-n", 1)
+    words = ("--data-dir", release, "--media", tmp_path, "--on-error", "skip", "--json", "-n", 1)
     shown = cli("show", "msvd_qa", *words)
     assert json.loads(shown.stdout) == {
         "name": "msvd_qa",
@@ -57,6 +57,7 @@ def test_show_as_json(
         "skipped": 1,
         "repeated": 0,
         "missing_videos": 1,
+        "missing_images": 0,
         "examples": [
             {
                 "id": "q1",
@@ -75,9 +76,12 @@ def test_show_as_json(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("show", "captoins"), "error: unknown dataset 'captoins'; did you mean captions?"),
+        (
+            ("show", "captoins"),
+            "error: unknown dataset 'captoins'; did you mean captions, ",
+        ),
         (("show", "qa", "--split", "test"), "error: unknown split of qa 'test'"),
-        (("show", "qa", "--source", "no/where"), "error: no/where: no such folder"),
+        (("show", "qa", "--data-dir", "no/where"), "error: no/where: no such folder"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -174,5 +174,5 @@ def test_no_network_is_one_line_with_the_fix(python: Python) -> None:
     for line in lines:
         assert re.match(r"ShareGPTVideo/\w+: the Hub cannot be reached \(ConnectError\)", line)
         assert line.endswith(
-            'pass source=PATH to a local copy of the release, or source="synthetic"'
+            'pass data_dir=PATH of a local copy of the release, or data_dir="synthetic"'
         )

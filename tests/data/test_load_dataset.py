@@ -28,8 +28,8 @@ def test_table_stream_and_plain_rows_are_the_same(shared_data: Path, name: str) 
     source = shared_data / "release"
     split = CONFIGS[name].splits[0]
     rows = list(read_rows(name, source, split))
-    table = load_dataset(name, split, source=source)
-    stream = load_dataset(name, split, source=source, streaming=True)
+    table = load_dataset(name, split, data_dir=source)
+    stream = load_dataset(name, split, data_dir=source, streaming=True)
     assert table.features == stream.features == features(name)
     assert list(table) == rows
     assert list(stream) == rows
@@ -38,37 +38,37 @@ def test_table_stream_and_plain_rows_are_the_same(shared_data: Path, name: str) 
 
 def test_changed_file_gives_fresh_rows(release: Path, write: Write, qa_row: Row) -> None:
     path = write("train/qa/a.jsonl", qa_row(1))
-    assert load_dataset("qa", source=release)["answer"] == ["It is 1."]
+    assert load_dataset("qa", data_dir=release)["answer"] == ["It is 1."]
     path.write_text(path.read_text().replace("It is 1.", "It is 9."))
-    assert load_dataset("qa", source=release)["answer"] == ["It is 9."]
+    assert load_dataset("qa", data_dir=release)["answer"] == ["It is 9."]
     write("train/qa/b.jsonl", qa_row(2))
-    assert load_dataset("qa", source=release)["id"] == ["q1", "q2"]
+    assert load_dataset("qa", data_dir=release)["id"] == ["q1", "q2"]
     (release / "splits.json").write_text('{"validation": ["clip_1"]}')
-    assert load_dataset("qa", source=release)["id"] == ["q2"]
+    assert load_dataset("qa", data_dir=release)["id"] == ["q2"]
 
 
 def test_unchanged_file_is_read_from_the_cached_table(
     release: Path, write: Write, qa_row: Row
 ) -> None:
     write("train/qa/a.jsonl", qa_row(1))
-    first = load_dataset("qa", source=release).cache_files
-    assert load_dataset("qa", source=release).cache_files == first
+    first = load_dataset("qa", data_dir=release).cache_files
+    assert load_dataset("qa", data_dir=release).cache_files == first
     assert first[0]["filename"].startswith(os.environ["SHAREGPTVIDEO_CACHE"])
 
 
 def test_empty_validation_is_an_empty_table(release: Path, write: Write, qa_row: Row) -> None:
     write("train/qa/a.jsonl", qa_row(1))
-    table = load_dataset("qa", "validation", source=release)
+    table = load_dataset("qa", "validation", data_dir=release)
     assert (len(table), table.features) == (0, features("qa"))
-    assert list(load_dataset("qa", "validation", source=release, streaming=True)) == []
-    assert len(load_dataset("qa", "train+validation", source=release)) == 1
+    assert list(load_dataset("qa", "validation", data_dir=release, streaming=True)) == []
+    assert len(load_dataset("qa", "train+validation", data_dir=release)) == 1
 
 
 def test_both_splits_together(release: Path, write: Write, qa_row: Row) -> None:
     write("train/qa/a.jsonl", qa_row(1), qa_row(2))
     (release / "splits.json").write_text('{"validation": ["clip_1"]}')
     for streaming in (False, True):
-        rows = load_dataset("qa", "train+validation", source=release, streaming=streaming)
+        rows = load_dataset("qa", "train+validation", data_dir=release, streaming=streaming)
         assert [row["id"] for row in rows] == ["q2", "q1"]
 
 
@@ -78,7 +78,7 @@ def test_broken_row_is_one_user_error(
 ) -> None:
     path = write("train/qa/a.jsonl", qa_row(1), "{")
     with pytest.raises(UserError) as caught:
-        list(load_dataset("qa", source=release, streaming=streaming))
+        list(load_dataset("qa", data_dir=release, streaming=streaming))
     assert str(caught.value).startswith(f"{path}:2: not JSON")
 
 
@@ -89,16 +89,16 @@ def test_skipped_rows_are_told_again_when_the_table_is_cached(
     for _ in range(2):
         report = ReadReport()
         with pytest.warns(DataWarning, match="1 row skipped, breaking the schema"):
-            table = load_dataset("qa", source=release, on_error="skip", report=report)
+            table = load_dataset("qa", data_dir=release, on_error="skip", report=report)
         assert len(table) == 1
         assert [line.split(": ")[0] for line in report.skipped] == [f"{path}:2"]
     with pytest.raises(UserError):
-        load_dataset("qa", source=release)
+        load_dataset("qa", data_dir=release)
 
 
 def test_stream_tells_what_it_skipped(release: Path, write: Write, qa_row: Row) -> None:
     write("train/qa/a.jsonl", qa_row(1), "{")
-    stream = load_dataset("qa", source=release, streaming=True, on_error="skip")
+    stream = load_dataset("qa", data_dir=release, streaming=True, on_error="skip")
     with pytest.warns(DataWarning, match="1 row skipped, breaking the schema"):
         assert len(list(stream)) == 1
 
@@ -113,7 +113,7 @@ def test_video_path_is_looked_up_each_time(
     (media / "clip_1.mp4").write_bytes(b"x")
 
     def paths() -> list[str | None]:
-        rows = load_dataset("qa", source=release, media=media, streaming=streaming)
+        rows = load_dataset("qa", data_dir=release, media=media, streaming=streaming)
         assert rows.features == features("qa", media=True)
         return [row["video_path"] for row in rows]
 
@@ -130,18 +130,18 @@ def test_stream_with_media_travels_to_worker_processes(
 ) -> None:
     write("train/qa/a.jsonl", qa_row(1))
     (tmp_path / "clip_1.mp4").write_bytes(b"x")
-    stream = load_dataset("qa", source=release, media=tmp_path, streaming=True)
+    stream = load_dataset("qa", data_dir=release, media=tmp_path, streaming=True)
     next(iter(stream))
     assert list(pickle.loads(pickle.dumps(stream))) == list(stream)
 
 
 def test_unknown_names(release: Path) -> None:
     with pytest.raises(UserError, match=r"unknown dataset 'qas'; did you mean qa"):
-        load_dataset("qas", source=release)
+        load_dataset("qas", data_dir=release)
     with pytest.raises(UserError, match=r"unknown split of qa 'test'"):
-        load_dataset("qa", "test", source=release)
+        load_dataset("qa", "test", data_dir=release)
     with pytest.raises(UserError, match=r"no video_instruction/train/dpo/\*\.jsonl"):
-        load_dataset("preferences", source=release)
+        load_dataset("preferences", data_dir=release)
 
 
 @pytest.mark.parametrize(("limit", "readings"), [(1 << 20, 1), (0, 2)])

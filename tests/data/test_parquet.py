@@ -21,7 +21,7 @@ NAMES = ("captions", "preferences", "sft")
 def shards(shared_data: Path, tmp_path: Path) -> Path:
     for name in NAMES:
         (tmp_path / name).mkdir()
-        table = load_dataset(name, source=shared_data / "release")
+        table = load_dataset(name, data_dir=shared_data / "release")
         for number in range(2):
             part = table.shard(2, number, contiguous=True)
             part.to_parquet(str(tmp_path / name / f"train-{number:05d}-of-00002.parquet"))
@@ -33,8 +33,8 @@ def test_rows_come_back(shards: Path, shared_data: Path) -> None:
     for name in NAMES:
         rows = list(read_rows(name, shared_data / "release"))
         assert list(read_rows(name, shards)) == rows
-        assert list(load_dataset(name, source=shards)) == rows
-        assert list(load_dataset(name, source=shards, streaming=True)) == rows
+        assert list(load_dataset(name, data_dir=shards)) == rows
+        assert list(load_dataset(name, data_dir=shards, streaming=True)) == rows
 
 
 @pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
@@ -42,7 +42,7 @@ def test_split_without_files_is_an_error(shards: Path) -> None:
     with pytest.raises(UserError, match=r"captions has no split 'validation' here \(found: train"):
         list(read_rows("captions", shards, "validation"))
     with pytest.raises(UserError, match=r"captions has no split 'validation' here \(found: train"):
-        load_dataset("captions", "validation", source=shards)
+        load_dataset("captions", "validation", data_dir=shards)
 
 
 def _write(folder: Path, **columns: list[object]) -> Path:

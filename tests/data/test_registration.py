@@ -82,7 +82,7 @@ def test_mistakes_are_told(release: Path, python: Python) -> None:
     code = f"""
 import sharegptvideo, datasets
 from sharegptvideo.errors import UserError
-for name, files in (("qas", None), (None, None), ("qa", "x.jsonl")):
+for name, files in (("qas", None), (None, "x.jsonl"), (None, None)):
     try:
         datasets.load_dataset(
             "sharegptvideo", name, data_dir={str(release)!r}, data_files=files
@@ -90,11 +90,13 @@ for name, files in (("qas", None), (None, None), ("qa", "x.jsonl")):
     except UserError as error:
         print(error)
 print(datasets.get_dataset_config_names("sharegptvideo")[:2])
+print(datasets.get_dataset_default_config_name("sharegptvideo"))
 """
-    first, second, third, names = python(code).splitlines()
+    first, second, third, names, default = python(code).splitlines()
     assert first.startswith("unknown dataset 'qas'; did you mean qa?")
-    assert second.startswith("unknown dataset 'default'")
-    assert third.startswith("data_files= is not taken; data_dir= is the folder")
+    assert second.startswith("data_files= is not taken; data_dir= is the folder")
+    assert "for config 'captions'" in third
+    assert default == "captions"
     assert names == "['captions', 'qa']"
 
 

@@ -45,11 +45,11 @@ def plain(*args: Any, **options: Any) -> list[dict[str, Any]]:
 
 
 def table(name: str, source: Path, **options: Any) -> list[dict[str, Any]]:
-    return list(load_dataset(name, source=source, **options))
+    return list(load_dataset(name, data_dir=source, **options))
 
 
 def stream(name: str, source: Path, **options: Any) -> list[dict[str, Any]]:
-    return list(load_dataset(name, source=source, streaming=True, **options))
+    return list(load_dataset(name, data_dir=source, streaming=True, **options))
 
 
 READERS = pytest.mark.parametrize("read", [plain, table, stream])
@@ -109,25 +109,28 @@ def test_paths_are_given_for_unreadable_clips_where_none_is_required(
 
 
 @READERS
-def test_rows_that_name_no_video_stay(release: Path, write: Write, media: Path, read: Any) -> None:
+def test_rows_that_name_no_medium_stay(release: Path, write: Write, media: Path, read: Any) -> None:
     talk = [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]
     write(
         "train/sft/a.jsonl",
         {"id": "text", "conversations": talk},
         {"id": "image", "image": "a.jpg", "conversations": talk},
+        {"id": "gone", "image": "b.jpg", "conversations": talk},
         {"id": "there", "video": "clip_1", "conversations": talk},
         {"id": "absent", "video": "clip_2", "conversations": talk},
     )
+    (media / "a.jpg").write_bytes(b"x")
     kept = read("sft", release, media=media, require_media=True)
     assert [row["id"] for row in kept] == ["text", "image", "there"]
-    assert [row["video_path"] is None for row in kept] == [True, True, False]
+    assert [row["video_path"] for row in kept] == [None, None, str(media / "clip_1.mp4")]
+    assert [row["image_path"] for row in kept] == [None, str(media / "a.jpg"), None]
 
 
 def test_both_splits(rows: Path, media: Path) -> None:
     (rows / "splits.json").write_text('{"validation": ["clip_1", "clip_2"]}')
     report = ReadReport()
     split = "train+validation"
-    found = load_dataset("qa", split, source=rows, media=media, require_media=True, report=report)
+    found = load_dataset("qa", split, data_dir=rows, media=media, require_media=True, report=report)
     assert found["id"] == ["q3", "q1"]
     assert sorted(report.without_media) == ["q2", "q4", "q5"]
     plain_rows = read_rows("qa", rows, split, media=media, require_media=True)
@@ -137,14 +140,14 @@ def test_both_splits(rows: Path, media: Path) -> None:
 def test_a_split_of_which_nothing_stays(rows: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    found = load_dataset("qa", source=rows, media=empty, require_media=True)
+    found = load_dataset("qa", data_dir=rows, media=empty, require_media=True)
     assert len(found) == 0
     assert found.features == features("qa", media=True)
     assert stream("qa", rows, media=empty, require_media=True) == []
 
 
 def test_the_stream_travels_to_worker_processes(rows: Path, media: Path) -> None:
-    found = load_dataset("qa", source=rows, media=media, require_media=True, streaming=True)
+    found = load_dataset("qa", data_dir=rows, media=media, require_media=True, streaming=True)
     next(iter(found))
     assert [row["id"] for row in pickle.loads(pickle.dumps(found))] == ["q1", "q3"]
 
@@ -176,5 +179,5 @@ except UserError as error:
     print(error)
 """
     kept = "['q1', 'q3']\n"
-    refused = "require_media= needs media=, the folder with the videos\n"
+    refused = "require_media= needs media=, the folder with the videos and images\n"
     assert python(code) == f"{kept}{kept}['q3']\n{refused}"

@@ -26,9 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.Data
 @pytest.mark.parametrize("name", ["captions", "sft", "preferences"])
 def test_stream_gives_what_the_table_gives(name: str, shared_data: Path) -> None:
     source = shared_data / "release"
-    stream = load_dataset(name, source=source, streaming=True)
+    stream = load_dataset(name, data_dir=source, streaming=True)
     rows = list(read_rows(name, source))
-    assert list(stream) == rows == list(load_dataset(name, source=source))
+    assert list(stream) == rows == list(load_dataset(name, data_dir=source))
     assert stream.features == features(name)
     # What is done to streams: columns go, change type, are added; rows are mixed and shared out.
     assert next(iter(stream.remove_columns("id"))).keys() == rows[0].keys() - {"id"}
@@ -44,7 +44,7 @@ def test_stream_gives_what_the_table_gives(name: str, shared_data: Path) -> None
 
 
 def test_cast_still_casts(shared_data: Path) -> None:
-    stream = load_dataset("preferences", source=shared_data / "release", streaming=True)
+    stream = load_dataset("preferences", data_dir=shared_data / "release", streaming=True)
     cast = stream.cast_column("chosen_score", datasets.Value("string"))
     scores = [row["chosen_score"] for row in stream]
     assert any(score is not None for score in scores)
@@ -54,12 +54,12 @@ def test_cast_still_casts(shared_data: Path) -> None:
 
 
 def test_place_in_the_stream_is_kept(shared_data: Path) -> None:
-    stream = load_dataset("qa", source=shared_data / "release", streaming=True)
+    stream = load_dataset("qa", data_dir=shared_data / "release", streaming=True)
     rows = list(stream)
     reader = iter(stream)
     assert [next(reader), next(reader)] == rows[:2]
     state = stream.state_dict()
-    again = load_dataset("qa", source=shared_data / "release", streaming=True)
+    again = load_dataset("qa", data_dir=shared_data / "release", streaming=True)
     again.load_state_dict(state)
     assert list(again) == rows[2:]
 
@@ -100,7 +100,7 @@ def large(release: Path, qa_row: Callable[..., Row]) -> Path:
 def test_parts_together_are_the_rows(form: str, parts: int, request: pytest.FixtureRequest) -> None:
     source = request.getfixturevalue(form)
     expected = ids_of(read_rows("qa", source, on_error="skip"))
-    stream = load_dataset("qa", source=source, streaming=True, on_error="skip")
+    stream = load_dataset("qa", data_dir=source, streaming=True, on_error="skip")
     assert stream.num_shards == parts
     assert ids_of(stream) == expected
     each = [ids_of(stream.shard(parts, index)) for index in range(parts)]
@@ -113,7 +113,7 @@ def test_parts_together_are_the_rows(form: str, parts: int, request: pytest.Fixt
 def test_each_loader_worker_reads_a_part(form: str, request: pytest.FixtureRequest) -> None:
     source = request.getfixturevalue(form)
     expected = ids_of(read_rows("qa", source, on_error="skip"))
-    stream = load_dataset("qa", source=source, streaming=True, on_error="skip")
+    stream = load_dataset("qa", data_dir=source, streaming=True, on_error="skip")
     worker = stream.map(lambda _: {"worker": _worker()})
     rows = list(DataLoader(worker, batch_size=None, num_workers=2))
     assert sorted(ids_of(rows)) == sorted(expected)
@@ -129,7 +129,7 @@ def _worker() -> int:
 
 
 def test_each_part_says_what_it_skipped(large: Path) -> None:
-    stream = load_dataset("qa", source=large, streaming=True, on_error="skip")
+    stream = load_dataset("qa", data_dir=large, streaming=True, on_error="skip")
     each = [stream.shard(3, index) for index in range(3)]
     with pytest.warns(UserWarning, match="1 row skipped, breaking the schema") as caught:
         assert all(map(ids_of, each))
@@ -140,18 +140,18 @@ def test_each_part_says_what_it_skipped(large: Path) -> None:
 
 
 def test_place_within_parts_is_kept(parquet: Path) -> None:
-    stream = load_dataset("qa", source=parquet, streaming=True)
+    stream = load_dataset("qa", data_dir=parquet, streaming=True)
     rows = list(stream)
     for count in (1, 3, 8):
         reader = iter(stream)
         assert [next(reader) for _ in range(count)] == rows[:count]
-        again = load_dataset("qa", source=parquet, streaming=True)
+        again = load_dataset("qa", data_dir=parquet, streaming=True)
         again.load_state_dict(stream.state_dict())
         assert list(again) == rows[count:]
 
 
 def test_rows_before_a_broken_one_come_first(large: Path) -> None:
-    reader = iter(load_dataset("qa", source=large, streaming=True))
+    reader = iter(load_dataset("qa", data_dir=large, streaming=True))
     assert len([next(reader) for _ in range(6)]) == 6
     with pytest.raises(Exception, match=r"a\.jsonl:7: not JSON"):
         next(reader)

@@ -63,7 +63,7 @@ def test_the_embedded_world_needs_no_main_guard(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from sharegptvideo import load_dataset, read_rows\n"
-        "table = load_dataset('captions', source='synthetic')\n"
+        "table = load_dataset('captions', data_dir='synthetic')\n"
         "print(len(table), len(list(read_rows('synthetic_qa', split='test'))))\n"
     )
     done = subprocess.run(
@@ -73,7 +73,7 @@ def test_the_embedded_world_needs_no_main_guard(tmp_path: Path) -> None:
     assert done.stdout == "300 160\n"
     # Built there, found here: the same cache folder.
     assert (world_folder() / "world.json").exists()
-    assert len(load_dataset("qa", source="synthetic")) == 240
+    assert len(load_dataset("qa", data_dir="synthetic")) == 240
 
 
 @pytest.mark.slow  # the same world

@@ -68,7 +68,7 @@ def test_sft(release: Path, write: Write, streaming: bool) -> None:
     image = {"id": 7, "image": "coco/1.jpg", "conversations": turns("<image>\nWhat?", "A cat.")}
     neither = {"id": "t", "conversations": turns("Hello?", "Hello.")}
     write("train/sft/a.jsonl", TALK, image, neither)
-    view = as_trl(load_dataset("sft", source=release, streaming=streaming))
+    view = as_trl(load_dataset("sft", data_dir=release, streaming=streaming))
     assert list(view.features) == ["id", "messages"]
     picture = {"type": "image", "image": "coco/1.jpg"}
     assert list(view) == [
@@ -87,7 +87,7 @@ def test_sft(release: Path, write: Write, streaming: bool) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_preferences(release: Path, write: Write, streaming: bool) -> None:
     write("train/dpo/a.jsonl", PAIR)
-    view = as_trl(load_dataset("preferences", source=release, streaming=streaming))
+    view = as_trl(load_dataset("preferences", data_dir=release, streaming=streaming))
     assert list(view) == [
         {
             "id": "p",
@@ -103,7 +103,7 @@ def test_captions_and_questions_are_one_exchange(release: Path, write: Write) ->
     write("train/qa/a.jsonl", row)
     write("train/pretrain/video_caption_pretrain.jsonl", row)
     for name in ("qa", "captions"):
-        assert list(as_trl(load_dataset(name, source=release))["messages"]) == [TALKED[:2]]
+        assert list(as_trl(load_dataset(name, data_dir=release))["messages"]) == [TALKED[:2]]
 
 
 @pytest.mark.filterwarnings("ignore:1 video not found")
@@ -112,13 +112,13 @@ def test_media_gives_the_path_and_a_missing_clip_is_one_line(
     release: Path, write: Write, media: Path, streaming: bool
 ) -> None:
     write("train/sft/a.jsonl", TALK)
-    view = as_trl(load_dataset("sft", source=release, media=media, streaming=streaming))
+    view = as_trl(load_dataset("sft", data_dir=release, media=media, streaming=streaming))
     part = next(iter(view))["messages"][0]["content"][0]
     assert part == {"type": "video", "video": str(media / "clip")}
 
     write("train/sft/a.jsonl", {**TALK, "video": "gone"})
-    rows = load_dataset("sft", source=release, media=media, streaming=streaming)
-    with pytest.raises(UserError, match="row a: no clip of 'gone' under media=; load with require"):
+    rows = load_dataset("sft", data_dir=release, media=media, streaming=streaming)
+    with pytest.raises(UserError, match="row a: no video 'gone' under media=; load with require"):
         list(as_trl(rows))
 
 
@@ -142,7 +142,7 @@ def test_every_split_at_once_and_a_split_without_rows(
 def test_a_clip_within_the_row_stays(release: Path, write: Write, streaming: bool) -> None:
     write("train/sft/a.jsonl", TALK)
     clip = {"bytes": b"a clip", "path": None}
-    published = load_dataset("sft", source=release).add_column(
+    published = load_dataset("sft", data_dir=release).add_column(
         "clip", [clip], feature=datasets.Video(decode=False)
     )
     rows = published.to_iterable_dataset() if streaming else published
@@ -154,7 +154,7 @@ def test_a_clip_within_the_row_stays(release: Path, write: Write, streaming: boo
 def test_a_clip_within_the_row_is_not_decoded_on_the_way(release: Path, write: Write) -> None:
     write("train/sft/a.jsonl", TALK)
     clip = {"bytes": b"no video at all", "path": None}
-    published = load_dataset("sft", source=release).add_column(
+    published = load_dataset("sft", data_dir=release).add_column(
         "clip", [clip], feature=datasets.Video()
     )
     view = as_trl(published)
@@ -166,7 +166,7 @@ def test_columns_of_no_training_set(release: Path, write: Write) -> None:
     row = {"id": "a", "video": "clip", "question": "Q?", "answer": "A"}
     write("test/msvd.qa.jsonl", row)
     with pytest.raises(UserError, match="a test set is not for training; take sft"):
-        as_trl(load_dataset("msvd_qa", "test", source=release))
+        as_trl(load_dataset("msvd_qa", "test", data_dir=release))
     with pytest.raises(UserError, match="columns text are those of no training set"):
         as_trl(datasets.Dataset.from_dict({"text": ["x"]}))
 
@@ -199,7 +199,7 @@ def test_templates_that_look_for_a_key_find_one_clip(release: Path, write: Write
         "{% if p.type == 'video' or 'video' in p %}<clip>{% else %}{{ p.text }}{% endif %}"
         "{% endfor %}{% endfor %}"
     )
-    (row,) = as_trl(load_dataset("sft", source=release))
+    (row,) = as_trl(load_dataset("sft", data_dir=release))
     assert template.render(row) == "<clip>What colour is it?Red.Sure?Yes."
 
 
@@ -247,7 +247,7 @@ def test_trl_prepares_and_trains_on_sft(
     trainer = SFTTrainer(
         model=model_of(tiny),
         args=SFTConfig(**options),
-        train_dataset=as_trl(load_dataset("sft", source=release, streaming=streaming)),
+        train_dataset=as_trl(load_dataset("sft", data_dir=release, streaming=streaming)),
         processing_class=tokenizer,
     )
     ids = next(iter(trainer.train_dataset))["input_ids"]
@@ -270,7 +270,7 @@ def test_trl_prepares_and_trains_on_preferences(
     trainer = DPOTrainer(
         model=model_of(tiny),
         args=DPOConfig(**options),
-        train_dataset=as_trl(load_dataset("preferences", source=release, streaming=streaming)),
+        train_dataset=as_trl(load_dataset("preferences", data_dir=release, streaming=streaming)),
         processing_class=tokenizer,
     )
     first, second = list(trainer.train_dataset)
@@ -314,7 +314,9 @@ def test_pixels_by_a_collator_of_ones_own(
         args=SFTConfig(
             **options, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True}
         ),
-        train_dataset=as_trl(load_dataset("sft", source=release, media=media, streaming=streaming)),
+        train_dataset=as_trl(
+            load_dataset("sft", data_dir=release, media=media, streaming=streaming)
+        ),
         processing_class=tokenizer,
         data_collator=collate,
     )

@@ -127,8 +127,8 @@ def test_everything_it_leaves_can_be_used(demo: Path) -> None:
     from sharegptvideo.models import open_model
 
     world, pairs = demo / "datasets" / "world", demo / "datasets" / "preferences"
-    assert len(load_dataset("captions", source=world)) == 300
-    assert len(load_dataset("preferences", source=pairs, media=world)) > 0
+    assert len(load_dataset("captions", data_dir=world)) == 300
+    assert len(load_dataset("preferences", data_dir=pairs, media=world)) > 0
     for name in ("start", "pretrain", "sft", "dpo"):
         assert open_model(f"hf:{demo / 'models' / name}").frames == 8
     for name in ("pretrain", "sft", "dpo"):

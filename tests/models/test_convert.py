@@ -105,41 +105,104 @@ def test_logits_are_those_of_plain_algebra(binary: bool, shards: int, tmp_path: 
     )
 
 
-def pieces(tokenizer: Any, model: Any, text: str) -> list[int]:
-    """The authors' way: each piece of text between marks by itself, one `<s>` in front."""
+def slow_ids(model: Any, text: str, legacy: bool = False) -> list[int]:
+    """Ids by the slow tokenizer's rules, from sentencepiece alone: `<s>` in front.
+
+    The text between special tokens goes to sentencepiece, which puts a space before it; unless
+    `legacy`, that space is there for the beginning of the text only.
+    """
+    special = {"<s>": 1, "</s>": 2, **{mark: VOCABULARY + n for n, mark in enumerate(ADDED)}}
+    unknown = len(model.encode("<unk>"))
     ids = [1]
-    for piece in re.split(f"({'|'.join(['<video>', *ADDED])})", text):
-        if piece in ("<video>", *ADDED):
-            ids.append(tokenizer.convert_tokens_to_ids(piece))
-        else:
+    for number, piece in enumerate(re.split(f"({'|'.join(special)})", text)):
+        if piece in special:
+            ids.append(special[piece])
+        elif legacy or number == 0:
             ids += model.encode(piece)
+        else:  # behind "<unk>", whose own pieces are then taken off, no space is put before it
+            ids += model.encode(f"<unk>{piece}")[unknown:] if piece else []
     return ids
 
 
-def test_ids_are_those_of_sentencepiece(source: Path, converted: Path) -> None:
+def pieces(tokenizer: Any, model: Any, text: str, legacy: bool = False) -> list[int]:
+    """The authors' way: the text on each side of a clip or image by itself, one `<s>` in front."""
+    ids = [1]
+    for piece in re.split("(<video>|<image>)", text):
+        if piece in ("<video>", "<image>"):
+            ids.append(tokenizer.convert_tokens_to_ids(piece))
+        else:
+            ids += slow_ids(model, piece, legacy)[1:]
+    return ids
+
+
+@pytest.mark.parametrize("legacy", [False, True, None])
+def test_ids_are_those_of_the_slow_tokenizer(legacy: bool | None, tmp_path: Path) -> None:
+    """Thousands of texts, special tokens in them; `legacy` left out is true, as it was then."""
     import sentencepiece
     from transformers import AutoTokenizer
 
+    source = tmp_path / "source"
+    write_authors(source)
+    file = source / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) | {"legacy": legacy}
+    if legacy is None:
+        del settings["legacy"]
+    file.write_text(json.dumps(settings))
+    convert_checkpoint(source, tmp_path / "model", towers=source / "towers.json")
     slow = sentencepiece.SentencePieceProcessor(model_file=str(source / "tokenizer.model"))
-    tokenizer = AutoTokenizer.from_pretrained(converted)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     draw = random.Random(0)
     letters = "abc  \n\t.,'éß漢字🙂01239ABC<>&"
     words = ["the video", "USER:", "ASSISTANT:", "moves", "  ", "\n", "12 34", "x" * 40]
+    marks = ["<video>", "<image>", "</s>", *ADDED]
     for number in range(3000):
         text = "".join(
             draw.choice(words) + " " if draw.random() < 0.3 else draw.choice(letters)
             for _ in range(draw.randrange(1, 40))
         )
-        if number % 3 == 0:
-            mark = draw.choice(["<video>", *ADDED])
-            text = f"{text}{mark}\n{text[::-1]}"
-        assert tokenizer(text)["input_ids"] == pieces(tokenizer, slow, text), repr(text)
+        if number % 2:
+            text = f"{text}{draw.choice(marks)}\n{text[::-1]}{draw.choice(marks)}{text}"
+        expected = pieces(tokenizer, slow, text, legacy is not False)
+        assert tokenizer(text)["input_ids"] == expected, repr(text)
+    for text in ["", " ", "<im_start>red", "</s></s>", "<video>", "a<video></s>b", "a</s> b"]:
+        expected = pieces(tokenizer, slow, text, legacy is not False)
+        assert tokenizer(text)["input_ids"] == expected, repr(text)
     assert tokenizer.convert_tokens_to_ids(list(ADDED)) == [
         VOCABULARY,
         VOCABULARY + 1,
         VOCABULARY + 2,
     ]
     assert tokenizer.decode(slow.encode("A red square moves.")) == "A red square moves."
+
+
+TALKS: list[tuple[list[tuple[str, str]], str]] = [
+    ([("What moves?", "A square.")], "W hat ▁mo ves ? {a} ▁A ▁square . </s>"),
+    ([("Is it 7?", "")], "I s ▁ i t ▁ <0x37> ? {a} ▁ </s>"),
+    # Spaces and lines stay as they are written, on both sides of the clip and of the answer.
+    ([("  What?  ", " two")], "▁ ▁W hat ? ▁ ▁ {a} ▁ ▁t wo </s>"),
+    ([("\nWhat?", "two\n")], "<0x0A> W hat ? {a} ▁t wo <0x0A> </s>"),
+    # What follows the end of an answer has no space before it.
+    (
+        [("What?", "red."), ("the?", "two")],
+        "W hat ? {a} ▁ red . </s> US ER : ▁the ? {a} ▁t wo </s>",
+    ),
+]
+
+
+@pytest.mark.parametrize(("turns", "tokens"), TALKS, ids=lambda case: str(case)[:20])
+def test_a_conversation_has_the_authors_tokens(
+    turns: list[tuple[str, str]], tokens: str, converted: Path
+) -> None:
+    """Written by hand: the texts before and after the clip are encoded by themselves."""
+    from sharegptvideo.models.prompts import conversation, encode, template_with_system
+
+    tokenizer = load(converted)[1]
+    tokenizer.chat_template = template_with_system("the red.")
+    ids, _ = encode(tokenizer, [one for turn in turns for one in conversation(*turn)])
+    begin = "<s> ▁the ▁ red . ▁US ER : ▁ <video> ▁ <0x0A> "
+    assert tokenizer.convert_ids_to_tokens(ids) == (
+        (begin + tokens).replace("{a}", "▁A SS IST ANT :").split()
+    )
 
 
 def test_the_prompt_is_that_of_vicuna_v1(source: Path, converted: Path) -> None:
@@ -301,34 +364,6 @@ def test_pixels_are_the_authors(converted: Path) -> None:
                 (1 - b) * normal[:, y0, x0] + b * normal[:, y0, x1]
             ) + a * ((1 - b) * normal[:, y1, x0] + b * normal[:, y1, x1])
     assert np.abs(pixels(frames).numpy() - expected).max() < 1e-4
-
-
-def test_the_authors_layout_is_not_loaded_but_explained(source: Path) -> None:
-    from sharegptvideo.models import open_model
-
-    with pytest.raises(UserError) as caught:
-        open_model(f"hf:{source}")
-    line = str(caught.value)
-    assert f"sharegptvideo model convert {source} --to DIR" in line
-    assert "\n" not in line
-
-
-def test_a_weight_that_loading_would_drop_is_an_error(converted: Path, tmp_path: Path) -> None:
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
-    from sharegptvideo.models import load_model
-
-    shutil.copytree(converted, tmp_path / "model")
-    file = tmp_path / "model" / "model.safetensors"
-    weights = load_file(file)
-    save_file(weights | {"model.extra.weight": torch.ones(2)}, file, metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"1 of its weights have no place .*\(model\.extra\)"):
-        load_model(str(tmp_path / "model"), dtype="float32")
-    known = {"model.video_tower.embeddings.position_ids": torch.arange(5)[None]}
-    save_file(weights | known, file, metadata={"format": "pt"})
-    load_model(str(tmp_path / "model"), dtype="float32")
 
 
 def test_the_commands(source: Path, tmp_path: Path) -> None:

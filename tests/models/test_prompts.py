@@ -8,6 +8,7 @@ import pytest
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import conversation, encode, expand_video, load_tokenizer
+from sharegptvideo.models.prompts import CHAT_TEMPLATE
 
 
 def test_the_format_is_video_llavas(tiny: Path) -> None:
@@ -39,6 +40,32 @@ def test_every_answer_of_a_longer_talk_counts(tiny: Path) -> None:
     assert tokenizer.decode(ids) == text + "</s>"
     answers = [i for i, said in zip(ids, assistant_mask, strict=True) if said]
     assert tokenizer.decode(answers) == " Red.</s> Yes.</s>"
+
+
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("adds", [False, True])
+def test_one_mark_at_the_beginning(writes: bool, adds: bool, tiny: Path) -> None:
+    """Whether the template writes the mark, the tokenizer adds it, or both do."""
+    from tokenizers import processors
+
+    tokenizer = load_tokenizer(str(tiny))
+    if writes:
+        tokenizer.chat_template = "{{ bos_token }}" + CHAT_TEMPLATE
+    if not adds:
+        tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
+    turns = [*conversation("What is it?", "Red."), *conversation("Sure?", "Yes.")]
+    for messages in (turns, turns[:1], turns[:3]):
+        ids, assistant_mask = encode(tokenizer, messages)
+        begins = [True] if writes or adds else []
+        assert [one == tokenizer.bos_token_id for one in ids[: len(begins) + 3]] == (
+            begins + [False] * 3
+        )
+        assert ids.count(tokenizer.bos_token_id) == len(begins)
+        said = [i for i, one in zip(ids, assistant_mask, strict=True) if one]
+        assert (
+            tokenizer.decode(said)
+            == {4: " Red.</s> Yes.</s>", 1: "", 3: " Red.</s>"}[len(messages)]
+        )
 
 
 def test_any_text_comes_back(tiny: Path) -> None:

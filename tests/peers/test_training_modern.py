@@ -28,6 +28,7 @@ from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, recipe_nam
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.examples import preference_dataset, sft_dataset
 from sharegptvideo.training.families import open_family
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
@@ -140,7 +141,7 @@ def sft_trainer(recipe: SftRecipe) -> tuple[Any, Any]:
     from trl import SFTConfig
 
     family = open_family(recipe)
-    rows, _ = sft_dataset(recipe.data, family, max_length=400)
+    rows, _ = sft_dataset(recipe.data, family, limit=LengthLimit(400))
     family.freeze(recipe.freeze)
     trainer = VideoSFTTrainer(
         model=family.model,
@@ -148,7 +149,9 @@ def sft_trainer(recipe: SftRecipe) -> tuple[Any, Any]:
             **trainer_arguments(recipe, TrainingDir(recipe).checkpoints),
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
-        data_collator=SftCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
+        data_collator=SftCollator(
+            ClipCache(family.reader), LengthLimit(400), share=recipe.sharing.video
+        ),
         train_dataset=rows,
         processing_class=family.tokenizer,
     )
@@ -160,12 +163,14 @@ def dpo_trainer(recipe: DpoRecipe) -> tuple[Any, Any]:
     from trl import DPOConfig
 
     family = open_family(recipe)
-    rows, _ = preference_dataset(recipe.data, family, max_length=400)
+    rows, _ = preference_dataset(recipe.data, family, limit=LengthLimit(400))
     family.freeze(recipe.freeze)
     trainer = VideoDPOTrainer(
         model=family.model,
         args=DPOConfig(**trainer_arguments(recipe, TrainingDir(recipe).checkpoints), beta=0.7),
-        data_collator=PreferenceCollator(ClipCache(family.reader), 400, share=recipe.sharing.video),
+        data_collator=PreferenceCollator(
+            ClipCache(family.reader), LengthLimit(400), share=recipe.sharing.video
+        ),
         train_dataset=rows,
         processing_class=family.tokenizer,
     )
@@ -361,12 +366,12 @@ def test_rows_that_are_too_long_are_cut_or_refused_by_their_own_clip(
     recipe_of: Callable[..., Any],
 ) -> None:
     family = open_family(recipe_of("sft"))
-    rows, _ = sft_dataset(recipe_of("sft").data, family, max_length=400)
+    rows, _ = sft_dataset(recipe_of("sft").data, family, limit=LengthLimit(400))
     longest = max(rows["length"])
     most = max(family.reader.count(path) for path in set(rows["video_path"]))
     with pytest.raises(UserError, match=r"rows have no room for an answer after .* positions"):
-        sft_dataset(recipe_of("sft").data, family, max_length=most)
-    _, report = sft_dataset(recipe_of("sft").data, family, max_length=longest - 1)
+        sft_dataset(recipe_of("sft").data, family, limit=LengthLimit(most))
+    _, report = sft_dataset(recipe_of("sft").data, family, limit=LengthLimit(longest - 1))
     assert report.cut == rows["length"].count(longest)
 
 

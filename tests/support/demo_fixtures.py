@@ -36,7 +36,7 @@ class MadeDemo:
 
     def rows(self, task: str) -> list[dict[str, Any]]:
         """The questions of a test set."""
-        return list(read_rows(task, source=self.folder / "datasets" / "world", split="test"))
+        return list(read_rows(task, data_dir=self.folder / "datasets" / "world", split="test"))
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +70,7 @@ def _write_runs(folder: Path, name: str, answering: Answering) -> None:
     predictions = folder / f"{name}.jsonl"
     rows = []
     for task in TASKS:
-        for row in read_rows(task, source=world, split="test"):
+        for row in read_rows(task, data_dir=world, split="test"):
             answer = answering(row)
             said = (
                 {"status": "failed", "error": "clip broken"}
@@ -95,7 +95,7 @@ def _write_preferences(folder: Path) -> None:
                 "candidates": [row["answer"], f"{row['answer'][:-1]}, next to a wooden table."] * 3,
                 "error": None,
             }
-            for row in read_rows("qa", source=folder / "datasets" / "world", split="train")
+            for row in read_rows("qa", data_dir=folder / "datasets" / "world", split="train")
         ],
     )
     score_candidates(out, open_judge("answer-match"), out)

@@ -186,7 +186,7 @@ def test_report_counts_what_the_sft_file_holds(world: Path) -> None:
     report = read_json(world / "world.json")
     things = [thing for thing, _ in INVENTED.values()]
     invented = asked = 0
-    for row in load_dataset("sft", source=world):
+    for row in load_dataset("sft", data_dir=world):
         for question, answer in zip(row["messages"][::2], row["messages"][1::2], strict=True):
             if not answer["content"].startswith(("Yes", "No")):
                 asked += 1
@@ -199,7 +199,7 @@ def test_every_config_of_the_world_loads_with_its_clips(world: Path) -> None:
     sizes = {"captions": 18, "sft": 12, "qa": 24, "synthetic_qa": 20, "synthetic_ood_qa": 16}
     for name, size in sizes.items():
         split = "test" if name.startswith("synthetic") else "train"
-        rows = load_dataset(name, split, source=world, media=world)
+        rows = load_dataset(name, split, data_dir=world, media=world)
         assert len(rows) == size
         assert all(Path(path).is_file() for path in rows["video_path"])
 
@@ -207,5 +207,5 @@ def test_every_config_of_the_world_loads_with_its_clips(world: Path) -> None:
 def test_references_of_preference_and_test_rows_are_exact(world: Path) -> None:
     questions = load_questions(world)
     for name, split in (("qa", "train"), ("synthetic_qa", "test"), ("synthetic_ood_qa", "test")):
-        for row in load_dataset(name, split, source=world):
+        for row in load_dataset(name, split, data_dir=world):
             assert is_right(questions[row["id"]], row["answer"])

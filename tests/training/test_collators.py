@@ -11,6 +11,7 @@ from sharegptvideo.media import MediaError, sample_frames
 from sharegptvideo.models import VideoPixels
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.recipes import LengthLimit
 
 PAD, VIDEO = 0, 9
 PIXELS = VideoPixels(16, 16, 16)
@@ -26,7 +27,7 @@ def paths(release: Path) -> list[str]:
 
 
 def test_labels_are_on_the_answer_only(paths: list[str]) -> None:
-    collate = SftCollator(cache(), max_length=8)
+    collate = SftCollator(cache(), LengthLimit(8))
     rows = [
         {
             "video_path": paths[0],
@@ -59,8 +60,19 @@ def test_labels_are_on_the_answer_only(paths: list[str]) -> None:
     assert torch.equal(batch["clips"]["pixel_values_videos"][1], expected)
 
 
+def test_a_limit_of_text_counts_a_clip_as_one(paths: list[str]) -> None:
+    """Six tokens of text and the clip: with a limit of 7 all stay, with 6 the last one goes."""
+    ids = [1, 9, 5, 6, 6, 6, 2]
+    row = {"video_path": paths[0], "ids": ids, "assistant_mask": [False] * 4 + [True] * 3}
+    for tokens, kept in ((7, [6, 6, 2]), (6, [6, 6])):
+        batch = SftCollator(cache(), LengthLimit(tokens, counts_clip=False))([row])
+        assert batch["input_ids"].tolist() == [[1, 9, 9, 9, 5, 6, *kept]]
+    assert LengthLimit(2048, counts_clip=False).positions(2048) == 4095  # Vicuna has 4,096
+    assert LengthLimit(2048, counts_clip=False).positions(0) == 2048  # no clip
+
+
 def test_chosen_come_first_and_share_their_clips_with_rejected(paths: list[str]) -> None:
-    collate = PreferenceCollator(cache(video_tokens=2), max_length=99)
+    collate = PreferenceCollator(cache(video_tokens=2), LengthLimit(99))
     rows = [
         {"video_path": paths[0], "prompt_ids": [1, 9], "chosen_ids": [5, 2], "rejected_ids": [2]},
         {"video_path": paths[1], "prompt_ids": [1, 9, 4], "chosen_ids": [2], "rejected_ids": [7]},

@@ -17,6 +17,7 @@ from sharegptvideo.training.collators import ClipCache, PreferenceCollator
 from sharegptvideo.training.dpo import loss_arguments
 from sharegptvideo.training.examples import preference_dataset
 from sharegptvideo.training.families import open_family
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.trainers import (
     VideoDPOTrainer,
@@ -37,14 +38,16 @@ def trainer_of(recipe: DpoRecipe, policy: Any) -> tuple[VideoDPOTrainer, Any]:
 
     family = open_family(recipe)
     family.model = policy
-    rows, _ = preference_dataset(recipe.data, family, max_length=128)
+    rows, _ = preference_dataset(recipe.data, family, limit=LengthLimit(128))
     family.freeze(recipe.freeze)
     arguments = trainer_arguments(recipe, TrainingDir(recipe).checkpoints)
     trainer = VideoDPOTrainer(
         model=policy,
         ref_model=load_model(recipe.model, dtype="float32"),
         args=DPOConfig(**arguments, beta=recipe.dpo.beta, **loss_arguments(recipe.dpo)),
-        data_collator=PreferenceCollator(ClipCache(family.reader), 128, share=recipe.sharing.video),
+        data_collator=PreferenceCollator(
+            ClipCache(family.reader), LengthLimit(128), share=recipe.sharing.video
+        ),
         train_dataset=rows,
         processing_class=family.tokenizer,
     )

@@ -18,6 +18,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.training import SftRecipe
 from sharegptvideo.training.examples import DataReport, ExampleWriter, sft_dataset
 from sharegptvideo.training.families import Family, open_family
+from sharegptvideo.training.recipes import LengthLimit
 
 Change = Callable[..., Any]
 
@@ -35,7 +36,7 @@ def several(release: Path, tmp_path: Path) -> Path:
 
 def rows_of(recipe: Any) -> tuple[list[dict[str, Any]], DataReport]:
     family: Family = open_family(recipe, weights=False)
-    rows, report = sft_dataset(recipe.data, family, max_length=128)
+    rows, report = sft_dataset(recipe.data, family, limit=LengthLimit(128))
     return list(rows), report
 
 
@@ -64,7 +65,9 @@ def test_files_are_the_releases(several: Path, tmp_path: Path) -> None:
     """Parquet has lost which file a row came from, so asking for one is an error."""
     folder = tmp_path / "parquet"
     (folder / "sft").mkdir(parents=True)
-    load_dataset("sft", source=several).to_parquet(folder / "sft" / "train-00000-of-00001.parquet")
+    load_dataset("sft", data_dir=several).to_parquet(
+        folder / "sft" / "train-00000-of-00001.parquet"
+    )
     assert len(list(read_rows("sft", folder))) == 12
     with pytest.raises(UserError, match=r"takes files of the release; .* holds Parquet"):
         next(iter(read_rows("sft", folder, files="video_caption_300k.jsonl")))
@@ -114,9 +117,9 @@ def test_the_hash_of_the_data_is_of_the_rows_used(
 
 def test_examples_are_mapped_from_a_file(sft_recipe: SftRecipe, tmp_path: Path) -> None:
     family = open_family(sft_recipe, weights=False)
-    expected, counted = sft_dataset(sft_recipe.data, family, max_length=128)
+    expected, counted = sft_dataset(sft_recipe.data, family, limit=LengthLimit(128))
     file = tmp_path / "rows" / "examples.arrow"
-    rows, report = sft_dataset(sft_recipe.data, family, max_length=128, file=file)
+    rows, report = sft_dataset(sft_recipe.data, family, limit=LengthLimit(128), file=file)
     assert rows.cache_files == [{"filename": str(file)}]
     assert (list(rows), rows.features) == (list(expected), expected.features)
     assert (report, report.used) == (counted, len(expected))

@@ -271,3 +271,30 @@ def test_an_optional_section_opens_with_its_first_key() -> None:
     assert lora is not None
     assert lora.rank == 8
     assert load_recipe("llava_hound/dpo_lora", ["lora=null"]).lora is None
+
+
+SYSTEM = "You 'see' a clip.\\n"
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo_lora"])
+def test_the_system_sentence_is_saved_and_asked_with(
+    stage: str, pointed_at: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    from sharegptvideo.models.checkpoints import load_tokenizer
+    from sharegptvideo.models.video_llava import VideoLlavaModel
+
+    name = "demo/sft" if stage == "sft" else "llava_hound/dpo_lora"
+    changes = [*pointed_at(tmp_path / "out", steps=1), "frames=4", f"system={SYSTEM!r}"]
+    small = ["data.split=train+validation", "optimisation.gradient_accumulation=1"]
+    few = ["data.workers=0", "optimisation.per_device_batch_size=2"]
+    out = run_recipe(load_recipe(name, [*changes, *small, *few])).output
+    assert VideoLlavaModel(str(out)).render("Why?").startswith(f"<s>{SYSTEM} USER: <video>")
+    messages = [{"role": "system", "content": "Another."}, {"role": "user", "content": "Why?"}]
+    text = load_tokenizer(str(out)).apply_chat_template(messages, tokenize=False)
+    assert str(text).startswith("Another. USER: ")
+
+
+def test_an_empty_system_sentence_is_none() -> None:
+    from sharegptvideo.models.prompts import CHAT_TEMPLATE, template_with_system
+
+    assert template_with_system("") == CHAT_TEMPLATE

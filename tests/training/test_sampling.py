@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
-from sharegptvideo.training.sampling import ByLength
+from sharegptvideo.training.sampling import ByLength, Shuffled, row_order
 
 _DRAW = random.Random(7)
 LENGTHS = [_DRAW.randrange(20, 200) for _ in range(533)]
@@ -55,3 +56,27 @@ def test_rows_of_a_clip_stand_together() -> None:
     alone = list(ByLength(LENGTHS, 16, seed=0))
     cut = [alone[i : i + 16] for i in range(0, len(alone), 16)]
     assert sum(len({clips[row] for row in batch}) for batch in cut) > 2.5 * whole
+
+
+def test_random_order_is_no_order_of_length() -> None:
+    """As much padding as a plain shuffle; whole, another one each epoch, the same again."""
+    order = row_order("random", LENGTHS, 16, 0, clips=None)
+    assert not isinstance(order, ByLength)
+    first = list(order)
+    assert sorted(first) == list(range(533)) != first
+    assert padded(first) > 1.5 * sum(LENGTHS)
+    order.set_epoch(1)
+    assert sorted(order) == list(range(533))
+    assert list(order) != first
+    assert list(Shuffled(533, 0)) == first
+
+
+def test_random_keeps_a_clips_rows_and_plain_does_not() -> None:
+    clips = [str(row % 100) for row in range(533)]  # of one clip, far apart in the data
+    together = list(row_order("random", LENGTHS, 16, 3, clips=clips))
+    assert sorted(together) == list(range(533))
+    changes = sum(clips[a] != clips[b] for a, b in itertools.pairwise(together))
+    assert changes == 99
+    plain = list(row_order("plain", LENGTHS, 16, 3, clips=clips))
+    assert plain == list(Shuffled(533, 3))
+    assert sum(clips[a] != clips[b] for a, b in itertools.pairwise(plain)) > 500

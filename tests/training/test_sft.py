@@ -24,6 +24,7 @@ from sharegptvideo.training import SftRecipe, TrainResult, run_sft
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.examples import sft_dataset
 from sharegptvideo.training.families import open_family
+from sharegptvideo.training.recipes import LengthLimit
 
 
 def test_first_loss_is_the_answers_mean_negative_log_probability(
@@ -39,7 +40,7 @@ def test_first_loss_is_the_answers_mean_negative_log_probability(
 
     model = load_model(recipe.model, dtype="float32")
     pixels = VideoPixels.from_pretrained(recipe.model)
-    rows, _ = sft_dataset(recipe.data, open_family(recipe), max_length=128)
+    rows, _ = sft_dataset(recipe.data, open_family(recipe), limit=LengthLimit(128))
     total, count = 0.0, 0
     for row in rows:
         ids = [i for i in row["ids"] if i != model.config.video_token_id]
@@ -187,7 +188,7 @@ def test_missing_clips_are_refused_or_listed(holes: SftRecipe, change: Callable[
 def test_long_answers_are_cut_and_counted(
     sft_recipe: SftRecipe, change: Callable[..., Any]
 ) -> None:
-    rows, _ = sft_dataset(sft_recipe.data, open_family(sft_recipe), max_length=128)
+    rows, _ = sft_dataset(sft_recipe.data, open_family(sft_recipe), limit=LengthLimit(128))
     lengths = sorted(len(row["ids"]) - 1 + 20 for row in rows)
     longer = [length for length in lengths if length > lengths[0]]
     assert longer, "the test needs rows of different lengths"
@@ -210,8 +211,31 @@ def test_a_loss_that_is_no_number_stops_the_training(
 
 def test_collated_ids_are_those_of_the_rows(sft_recipe: SftRecipe) -> None:
     family = open_family(sft_recipe)
-    rows, report = sft_dataset(sft_recipe.data, family, max_length=128)
-    batch = SftCollator(ClipCache(family.reader), 128)([rows[0]])
+    rows, report = sft_dataset(sft_recipe.data, family, limit=LengthLimit(128))
+    batch = SftCollator(ClipCache(family.reader), LengthLimit(128))([rows[0]])
     said = batch["input_ids"][batch["labels"] != -100]
     assert family.tokenizer.decode(said) == " It is red.</s>"
     assert (report.used, report.missing, report.cut) == (8, [], 0)
+
+
+def test_the_text_alone_may_be_what_is_limited(
+    sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The limit of all positions that cuts nothing, less what the clip adds to its one token."""
+    family = open_family(sft_recipe)
+    rows, _ = sft_dataset(sft_recipe.data, family, limit=LengthLimit(128))
+    text = max(rows["length"]) - family.reader.video_tokens + 1
+    for tokens, cut in ((text, 0), (text - 1, rows["length"].count(max(rows["length"])))):
+        limited = {"max_length": tokens, "max_length_counts": "text", "max_steps": 1}
+        run = change(sft_recipe, optimisation=limited, output=str(tmp_path / str(tokens)))
+        result = run_sft(run)
+        assert result.notes == ([f"{cut} of 8 rows cut to max_length"] if cut else [])
+
+
+@pytest.mark.parametrize("order", ["random", "plain"])
+def test_rows_in_random_order_train(
+    order: str, sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    plan = change(sft_recipe, data={"order": order}, output=str(tmp_path / order))
+    result = run_sft(change(plan, optimisation={"max_steps": 2}))
+    assert result.steps == 2

@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.sharing import Attention, attention, share_clips, shared_layout
 from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
 from tests.support.shared_decoders import DECODERS, FIELDS, decoders, relative, rows_of
@@ -203,14 +204,14 @@ def video_batches(sft_recipe: Any, change: Callable[..., Any]) -> Any:
                 sft_recipe, sharing={"video": share}, output=f"{sft_recipe.output}-{share}"
             )
             family = open_family(recipe)
-            rows, _ = sft_dataset(recipe.data, family, max_length=128)
+            rows, _ = sft_dataset(recipe.data, family, limit=LengthLimit(128))
             trainer = VideoSFTTrainer(
                 model=family.model,
                 args=SFTConfig(
                     **trainer_arguments(recipe, TrainingDir(recipe).checkpoints),
                     dataset_kwargs={"skip_prepare_dataset": True},
                 ),
-                data_collator=SftCollator(ClipCache(family.reader), 128, share=share),
+                data_collator=SftCollator(ClipCache(family.reader), LengthLimit(128), share=share),
                 train_dataset=rows,
                 processing_class=family.tokenizer,
             )

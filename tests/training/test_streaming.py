@@ -18,6 +18,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, run_recipe
 from sharegptvideo.training.examples import sft_dataset
 from sharegptvideo.training.families import open_family
+from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.streaming import ByWindow, Plan, StreamedRows, streamed_rows
 
 
@@ -25,8 +26,8 @@ def as_parquet(name: str, release: Path, out: Path, times: int = 1) -> Path:
     """The rows of the fixture as Parquet, a row group for every three rows or so."""
     import pyarrow as pa
 
-    rows = [*read_rows(name, source=release, split="train")]
-    rows += [*read_rows(name, source=release, split="validation")]
+    rows = [*read_rows(name, data_dir=release, split="train")]
+    rows += [*read_rows(name, data_dir=release, split="validation")]
     rows = [{**row, "id": f"{row['id']}_{n}"} for n in range(times) for row in rows]
     config = config_of(name)
     table = pa.Table.from_pylist(rows, schema=arrow_schema(config))
@@ -94,8 +95,8 @@ def test_rows_of_a_clip_stand_together() -> None:
 
 def test_examples_are_those_of_all_rows_prepared(streamed: SftRecipe, tmp_path: Path) -> None:
     family = open_family(streamed)
-    rows, report = streamed_rows(streamed, family, tmp_path / "plan", max_length=128)
-    prepared, expected = sft_dataset(streamed.data, family, max_length=128)
+    rows, report = streamed_rows(streamed, family, tmp_path / "plan", limit=LengthLimit(128))
+    prepared, expected = sft_dataset(streamed.data, family, limit=LengthLimit(128))
     assert len(rows) == len(prepared) == report.used == expected.used == 24
     assert len(rows.plan.group_of) >= 6
     assert len(rows.plan.files) >= 2

@@ -95,7 +95,7 @@ def convert(
     print_figures(_figures(done, to), as_json=as_json)
     if not as_json:
         first = next(iter(done.splits))
-        note(f'load it with load_dataset("{done.config}", "{first}", source="{to}")')
+        note(f'load it with load_dataset("{done.config}", "{first}", data_dir="{to}")')
 
 
 def _columns(given: Sequence[str]) -> dict[str, str]:
@@ -116,6 +116,7 @@ def _figures(done: Converted, to: Path) -> dict[str, object]:
             name: {
                 "rows": part.rows,
                 "videos": part.videos,
+                "images": part.images,
                 "files": len(part.files),
                 "bytes": part.bytes,
                 **({"complete": done.complete[name]} if name in done.complete else {}),

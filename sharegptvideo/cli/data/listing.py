@@ -48,14 +48,14 @@ def list_(as_json: JsonOption = False) -> None:
 
 def show(
     name: Annotated[str, typer.Argument(help="A name from `data list`.")],
-    source: Annotated[
+    data_dir: Annotated[
         str | None,
         typer.Option(
             help='Folder of the release or of Parquet, or "synthetic". The Hub if left out.'
         ),
     ] = None,
     media: Annotated[
-        Path | None, typer.Option(help="Folder with the videos: adds video_path.")
+        Path | None, typer.Option(help="Folder with the media: adds video_path, image_path.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="The first split of the dataset if left out.")
@@ -68,44 +68,47 @@ def show(
 ) -> None:
     """Show columns, counts and a few rows of one split.
 
-    Example: sharegptvideo data show qa --source path/to/release -n 2
+    Example: sharegptvideo data show qa --data-dir path/to/release -n 2
     """
     import warnings
 
     from sharegptvideo.data.load import read_rows
     from sharegptvideo.data.schema import config_of
-    from sharegptvideo.data.sources import DataWarning, ReadReport
+    from sharegptvideo.data.sources import DataWarning, ReadReport, open_source
+    from sharegptvideo.data.sources.splits import asked_splits
 
     config = config_of(name)
-    split = split or config.splits[0]
     report = ReadReport()
     examples: list[dict[str, Any]] = []
-    videos: set[str] = set()
+    named: dict[str, set[str]] = {medium: set() for medium in config.paths}
     count = 0
     with warnings.catch_warnings(), progress_bar() as progress:
         # The same is printed below, without the line of code that a warning carries.
         warnings.simplefilter("ignore", DataWarning)
-        make_world(source, progress)
-        for row in read_rows(name, source, split, media=media, on_error=on_error, report=report):
+        make_world(data_dir, progress)
+        split = asked_splits(config, open_source(config, data_dir), split or ...)
+        for row in read_rows(name, data_dir, split, media=media, on_error=on_error, report=report):
             count += 1
             if len(examples) < rows:
                 examples.append(row)
-            if row["video"] is not None:
-                videos.add(row["video"])
+            for medium, names in named.items():
+                if row[medium] is not None:
+                    names.add(row[medium])
             if count % _STEP == 0:
                 progress(count, 0, f"{name} {split}")
     for line in report.lines():
         note(line)
-    columns = [*config.columns, *(["video_path"] if media else [])]
+    columns = [*config.columns, *(config.paths.values() if media else ())]
     figures = {
         "name": name,
         "split": split,
         "rows": count,
-        "videos": len(videos),
+        **{f"{medium}s": len(names) for medium, names in named.items()},
         "columns": columns,
         "skipped": len(report.skipped),
         "repeated": len(report.repeated),
         "missing_videos": len(report.missing_videos),
+        "missing_images": len(report.missing_images),
     }
     if as_json:
         print_json({**figures, "examples": examples})
@@ -122,9 +125,10 @@ def _print(figures: dict[str, Any], examples: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     console = Console()
+    media = [f"{figures[name]} {name}" for name in ("videos", "images") if figures.get(name)]
     console.print(
         f"[bold]{figures['name']}[/bold] {figures['split']}: "
-        f"{figures['rows']} rows on {figures['videos']} videos"
+        f"{figures['rows']} rows on {' and '.join(media) or 'no media'}"
     )
     for row in examples:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))

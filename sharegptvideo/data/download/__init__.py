@@ -7,7 +7,7 @@
     DIR/.../msvd/CLIP/*.jpeg              a test set's clips, where its archive lies on the Hub
     DIR/.sharegptvideo/                   the journal, and what is under way
 
-so `load_dataset(NAME, source=DIR, media=DIR)` reads it. Everything is whole or absent: a file
+so `load_dataset(NAME, data_dir=DIR, media=DIR)` reads it. Everything is whole or absent: a file
 comes in under another name, is checked against the Hub's checksum and renamed; an archive is
 unpacked elsewhere and its folder renamed, with a marker in it that says which archive it was.
 A second run compares, and fetches what is missing.

@@ -2,7 +2,7 @@
 
 `open_source` finds out which; what it gives back reads rows and says what a cache key needs.
 
-| `source=` | rows come from |
+| `data_dir` | rows come from |
 | --- | --- |
 | None | the Hub (`synthetic_qa` and `synthetic_ood_qa`: the synthetic world) |
 | "synthetic" | a tiny synthetic world, built once in the cache folder |
@@ -66,17 +66,17 @@ def open_source(
         if not config.released:
             raise UserError(
                 f"{config.name} is not in the release; make it from the original files with "
-                "`sharegptvideo data convert` and pass that folder as source="
+                "`sharegptvideo data convert` and pass that folder as data_dir="
             )
         return HubSource(revision, streaming)
     if revision is not None:
-        raise UserError("revision= is for the Hub; leave it out with source=")
+        raise UserError("revision= is for the Hub; leave it out with a folder")
     if source == "synthetic":
         return ReleaseSource(world_folder())
     root = Path(source).expanduser()
     with os_errors(root, action="read"):
         if not root.is_dir():
-            raise UserError(f"{root}: no such folder; source= is a folder, or 'synthetic'")
+            raise UserError(f"{root}: no such folder; data_dir= is a folder, or 'synthetic'")
         return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
 
 

@@ -74,9 +74,7 @@ class HubSource:
             yield from self._local(config).tables(config, splits, on_error, report, parts)
             return
         with hub_errors(repo_of(config), self.revision):
-            read = read_tables(
-                config, self._remote(config), SplitRule(), "release", on_error, report
-            )
+            read = read_tables(config, self._remote(config), SplitRule(), None, on_error, report)
             for split, table in read:
                 if split in splits:
                     yield split, table
@@ -189,7 +187,7 @@ def repo_of(config: Config) -> str:
     return TEST_REPO if config.is_task else TRAIN_REPO
 
 
-_FIX = 'pass source=PATH to a local copy of the release, or source="synthetic"'
+_FIX = 'pass data_dir=PATH of a local copy of the release, or data_dir="synthetic"'
 
 
 @contextlib.contextmanager

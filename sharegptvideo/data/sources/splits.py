@@ -1,14 +1,30 @@
-"""Which videos are for validation: one rule for every training config, so none leaks."""
+"""Splits: which videos are for validation, and how a user names splits and slices of them.
+
+One rule for every training config decides about validation, so no video leaks.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 
 from sharegptvideo._io import read_json
-from sharegptvideo.errors import UserError
+from sharegptvideo.data.schema import Config
+from sharegptvideo.data.sources.base import Source
+from sharegptvideo.errors import UserError, unknown_name
 
-__all__ = ["SPLITS_FILE", "VALIDATION_SHARE", "SplitRule", "stem_of"]
+__all__ = [
+    "SPLITS_FILE",
+    "VALIDATION_SHARE",
+    "SplitPart",
+    "SplitRule",
+    "asked_splits",
+    "split_parts",
+    "stem_of",
+]
 
 VALIDATION_SHARE = 0.01
 """Expected share of the videos in `validation`; the release has no validation file of its own."""
@@ -66,3 +82,61 @@ def stem_of(video: str) -> str:
         if name.lower().endswith(ending):
             return name[: -len(ending)]
     return name
+
+
+_PART = re.compile(r"([\w.]+)(?:\[(-?\d+)?(%?):(-?\d+)?(%?)\])?(?:\(\w+\))?")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPart:
+    """A split, or a slice of one: rows from `start` up to `stop`, in percent with `is_share`.
+
+    As in Python, None means the first or past the last row, and a negative number counts from
+    the end.
+    """
+
+    name: str
+    start: int | None
+    stop: int | None
+    is_share: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is the split itself."""
+        return self.start is None and self.stop is None
+
+
+def split_parts(config: Config, split: str) -> list[SplitPart]:
+    """Return the parts of a split as `datasets` writes it: `train`, `train[:5]+validation[90%:]`.
+
+    Raises:
+        UserError: unknown split, or a slice of another form.
+    """
+    parts = []
+    for text in map(str.strip, split.split("+")):
+        match = _PART.fullmatch(text)
+        name = match[1] if match else text.partition("[")[0]
+        if name not in config.splits:
+            raise unknown_name(f"split of {config.name}", name, config.splits)
+        if not match:
+            raise UserError(f"split {text!r}: a slice is written as in train[:5] or train[10%:20%]")
+        ends = [None if end is None else int(end) for end in (match[2], match[4])]
+        parts.append(SplitPart(name, ends[0], ends[1], bool(match[3] or match[5])))
+    return parts
+
+
+def asked_splits(config: Config, source: Source, split: str | EllipsisType | None) -> str:
+    """Return the splits that are meant, joined by "+".
+
+    `...` (nothing was asked for) means the only or first one that `source` has, None and "all"
+    mean all that it has; anything else means itself.
+
+    Raises:
+        UserError: the source has none of the config's splits.
+    """
+    if split not in (None, ..., "all"):
+        return str(split)
+    there = source.splits(config)
+    if not there:
+        raise UserError(f"{config.name}: no split of it is here ({' or '.join(config.splits)})")
+    return there[0] if split is ... else "+".join(there)

@@ -153,7 +153,7 @@ def read_cases(runs: Path, world: Path) -> list[Case]:
     answers = {model: _answers(runs, model) for model in MODELS}
     cases = []
     for name, config in SETS.items():
-        for row in read_rows(config, source=world, split="test"):
+        for row in read_rows(config, data_dir=world, split="test"):
             if any(row["id"] not in answers[model] for model in MODELS):
                 continue
             cases.append(

@@ -120,7 +120,7 @@ def disagreements(cases: Iterable[Case]) -> list[Disagreement]:
 def read_example(folder: Path, draw: int) -> Example | None:
     """Read pair number `draw` (modulo their number) with the candidates that it was made of."""
     preferences = folder / "datasets" / "preferences"
-    pairs = list(read_rows("preferences", source=preferences, split="train"))
+    pairs = list(read_rows("preferences", data_dir=preferences, split="train"))
     if not pairs:
         return None
     pair = pairs[draw % len(pairs)]

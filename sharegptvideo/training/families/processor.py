@@ -24,6 +24,7 @@ from sharegptvideo.models import (
     quiet_transformers,
 )
 from sharegptvideo.models.processor import clip_metadata, reserved_marks
+from sharegptvideo.models.prompts import begin_once
 from sharegptvideo.training.families.base import PIXELS, Clip, ClipReader, Family
 
 if TYPE_CHECKING:
@@ -198,6 +199,10 @@ class ProcessorFamily(Family):
                 f"model {recipe.model}: architecture {kind!r} cannot be trained here; "
                 f"these can: video_llava, {', '.join(PARTS)}"
             )
+        if recipe.system is not None:
+            raise UserError(
+                f"system: {kind} has a chat template of its own, which is kept; set system=null"
+            )
         local = ProcessorModel(recipe.model)
         dtype = cls.weights_dtype(recipe)
         family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
@@ -344,7 +349,10 @@ class _Conversations:
         )
 
     def _ids(self, text: str, *, begin: bool = False) -> list[int]:
-        return list(self._processor.tokenizer(text, add_special_tokens=begin)["input_ids"])
+        """Encode a part of a conversation; `begin`: its first, which begins with the mark once."""
+        tokenizer = self._processor.tokenizer
+        settings = begin_once(tokenizer, text) if begin else {"add_special_tokens": False}
+        return list(tokenizer(text, **settings)["input_ids"])
 
     def _check(self, messages: Sequence[Mapping[str, Any]]) -> None:
         roles = [message["role"] for message in messages]

@@ -120,6 +120,7 @@ def reference_cache(recipe: DpoRecipe, model_sha256: str, precision: str) -> Ref
         recipe.frames,
         recipe.optimisation.max_length,
         precision,
+        *(["text"] if recipe.optimisation.max_length_counts == "text" else []),
     )
     return ReferenceCache(_folder(recipe), key)
 

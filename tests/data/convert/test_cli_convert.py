@@ -39,7 +39,7 @@ def test_figures_as_json_alone_on_stdout(cli: Cli, msrvtt: Path, tmp_path: Path)
     assert figures == {
         "config": "msrvtt_qa_official",
         "folder": str(tmp_path / "out"),
-        "splits": {"test": {"rows": 2, "videos": 2, "files": 1, "complete": False}},
+        "splits": {"test": {"rows": 2, "videos": 2, "images": 0, "files": 1, "complete": False}},
         "with_caption": 0,
         "skipped": 0,
     }
@@ -54,7 +54,7 @@ def test_what_the_reader_is_told(cli: Cli, tmp_path: Path) -> None:
     assert "splits.train.rows    1" in ran.stdout
     assert "1 row skipped, breaking the schema" in ran.stderr
     assert "my.csv:3: 'question' is a null where a text belongs" in ran.stderr
-    assert 'load it with load_dataset("qa", "train", source=' in ran.stderr
+    assert 'load it with load_dataset("qa", "train", data_dir=' in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,14 @@ def test_every_split_of_a_folder_is_loaded_under_its_name(msvd: Path, tmp_path: 
     for split, file in (("train", "train"), ("validation", "val"), ("test", "test")):
         expected = list(read_msvd(msvd / f"{file}_qa.json"))
         assert list(read_rows("msvd_qa_official", to, split)) == expected
-    both = load_dataset("msvd_qa_official", "train+validation", source=to)
+    both = load_dataset("msvd_qa_official", "train+validation", data_dir=to)
     assert both["id"] == ["0", "1", "2"]
 
 
 def test_a_folder_without_the_split_says_what_it_has(msvd: Path, tmp_path: Path) -> None:
     convert("msvd-qa", [msvd / "val_qa.json"], tmp_path / "out")
     with pytest.raises(UserError, match=r"no split 'test' here \(found: validation\)"):
-        load_dataset("msvd_qa_official", "test", source=tmp_path / "out")
+        load_dataset("msvd_qa_official", "test", data_dir=tmp_path / "out")
 
 
 def test_a_renamed_file_is_found_out_by_its_clips(msvd: Path, tmp_path: Path) -> None:
@@ -214,11 +214,11 @@ def test_the_files_of_msvd(shared_data: Path, tmp_path: Path) -> None:
     given = [folder / "msvd_qa_test_qa.json", folder / "msvd_qa_val_qa.json"]
     done = convert("msvd-qa", given, tmp_path, mapping=mapping)
     assert done.complete == {"test": True, "validation": True}
-    table = load_dataset("msvd_qa_official", "validation", source=tmp_path)
+    table = load_dataset("msvd_qa_official", "validation", data_dir=tmp_path)
     assert (len(table), len(set(table["video"]))) == (6415, 245)
     assert list(table) == list(read_msvd(given[1], mapping))
     clips = set(table["video"]) & set(
-        load_dataset("msvd_qa_official", "test", source=tmp_path)["video"]
+        load_dataset("msvd_qa_official", "test", data_dir=tmp_path)["video"]
     )
     assert not clips, "test and validation share no clip"
 

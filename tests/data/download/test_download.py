@@ -52,7 +52,7 @@ def test_the_folder_reads_as_a_release(
         for n in (1, 2, 3)
     ]
     assert _under_way(tmp_path) == ["download.jsonl", "lock"]
-    table = load_dataset("qa", source=tmp_path, media=tmp_path)
+    table = load_dataset("qa", data_dir=tmp_path, media=tmp_path)
     assert set(table["video_path"]) == {
         str(tmp_path / "train_300k/chunk_0/one"),
         str(tmp_path / "train_300k/chunk_1/two"),

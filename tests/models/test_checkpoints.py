@@ -1,0 +1,118 @@
+"""Loading refuses what transformers lets pass: weights that are missing, or without a place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sharegptvideo.errors import UserError
+from sharegptvideo.models import build_tiny, load_model, open_model
+
+FILE = "model.safetensors"
+
+
+def _tiny(architecture: Any, out: Path) -> None:
+    build_tiny(["What is it? It is red."] * 3, out, seed=0, size="tiny", architecture=architecture)
+
+
+def _qwen(out: Path) -> None:
+    """A model of the kind that comes with a processor, weights and config alone."""
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    kind: Any = Qwen2VLConfig
+    config = kind(
+        text_config={
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "vocab_size": 64,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+        },
+        vision_config={"depth": 1, "embed_dim": 32, "num_heads": 2, "hidden_size": 32},
+    )
+    model: Any = Qwen2VLForConditionalGeneration
+    model(config).save_pretrained(out)
+
+
+@pytest.fixture(scope="module", params=["video_llava", "llava_hound", "qwen2_vl"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("checkpoint") / request.param
+    if request.param == "qwen2_vl":
+        _qwen(out)
+    else:
+        _tiny(request.param, out)
+    return out
+
+
+@pytest.fixture
+def changed(checkpoint: Path, tmp_path: Path) -> Any:
+    """`changed({name: weight})`: a copy of the checkpoint with weights more."""
+
+    def change(more: dict[str, torch.Tensor]) -> str:
+        for file in checkpoint.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        weights = load_file(checkpoint / FILE) | more
+        save_file(weights, tmp_path / FILE, metadata={"format": "pt"})
+        return str(tmp_path)
+
+    return change
+
+
+def test_weights_without_a_place_are_an_error(checkpoint: Path, changed: Any) -> None:
+    """It names the first of them and how many there are."""
+    more = {f"lm_head.zone.{n}.weight": torch.ones(2) for n in (3, 1, 2)}
+    path = changed(more)
+    with pytest.raises(UserError) as caught:
+        load_model(path, dtype="float32")
+    assert str(caught.value) == (
+        f"model {path}: 3 weights without a place in {checkpoint.name}, the first of them "
+        "lm_head.zone.1.weight; a whole checkpoint is needed, with the config that it was saved "
+        "with"
+    )
+
+
+def test_temporal_weights_are_not_dropped(changed: Any, checkpoint: Path) -> None:
+    """transformers' conversion of Video-LLaVA dropped them; here layer 7 is in no tower."""
+    name = "model.video_tower.encoder.layers.7.temporal_embedding"
+    with pytest.raises(
+        UserError, match=f"1 weight without a place in {checkpoint.name}, .*{name[6:]}"
+    ):
+        load_model(changed({name: torch.ones(1, 4, 32)}), dtype="float32")
+
+
+def test_known_leftovers_are_none(changed: Any, checkpoint: Path) -> None:
+    leftovers = {"model.language_model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}
+    if checkpoint.name != "qwen2_vl":  # whose tower has no table of places
+        leftovers["model.video_tower.embeddings.position_ids"] = torch.arange(5)[None]
+    before = load_model(str(checkpoint), dtype="float32").state_dict()
+    after = load_model(changed(leftovers), dtype="float32").state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            {"model_type": "llava_llama", "mm_video_tower": "LanguageBind/LanguageBind_Video"},
+            "is in the authors' layout; convert it first: sharegptvideo model convert {} --to DIR",
+        ),
+        (
+            {"model_type": "llava_llama", "mm_vision_tower": "openai/clip-vit-large-patch14"},
+            "names no mm_video_tower, so it is an image-only LLaVA; a model of clips is needed, "
+            "such as ShareGPTVideo/LLaVA-Hound-DPO",
+        ),
+    ],
+)
+def test_the_authors_layout_is_explained(config: Any, line: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError) as caught:
+        open_model(f"hf:{tmp_path}")
+    assert str(caught.value) == f"model {tmp_path}: {line.format(tmp_path)}"
