@@ -6,8 +6,8 @@
 weights, generated rows on clips of their own (one a pair, one for three questions; none about
 images), at most four batches accumulated in a step, and so many layers as memory and disk hold by
 the dry run's own estimate (fewer where they do not hold them after all). For each recipe one
-process makes the checkpoint, `sharegptvideo train run --dry-run --json` predicts, and one more trains; it ends after
-the measured steps, before anything is saved.
+process makes the checkpoint, `sharegptvideo train run --dry-run --json` predicts, and one more
+trains; it ends after the measured steps, before anything is saved.
 
 Prints a line of JSON for the prediction, for each step as it ends, and for each recipe at its end:
 seconds a step (the first step is not counted) and peak memory, measured and predicted, the share of
