@@ -36,6 +36,8 @@ _NEUTRAL = frozenset(
     ("videos", "video", "video_data", "gifs", "clips", "frames", "media", "raw", "test", "train")
 )
 _NEUTRAL_STARTS = ("chunk_", "train_")
+# Folders of still images (`images`, `images_0`), whose pictures are no frames of one clip.
+_STILLS = re.compile(r"images?(?:_.*)?", re.IGNORECASE)
 
 
 def is_picture(name: str) -> bool:
@@ -178,11 +180,12 @@ def _walk(
             return  # a link back up, or a second way to the same folder
         seen.add((status.st_dev, status.st_ino))
         path = "/".join(above)
-        if above and unchanged(path, status):
+        may_be_clip = bool(above) and not _STILLS.fullmatch(above[-1])
+        if may_be_clip and unchanged(path, status):
             yield ListedClip(path, above[:-1], False), status
             return
         folders, videos, pictures = _list(folder)
-    if pictures and above and not folders and not videos:
+    if pictures and may_be_clip and not folders and not videos:
         yield ListedClip(path, above[:-1], False), status
         return
     for name in videos:

@@ -11,7 +11,15 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.data.schema import CaptionRow, Config, QaRow, SftRow, TaskRow, columns
+from sharegptvideo.data.schema import (
+    CaptionRow,
+    Config,
+    ImageCaptionRow,
+    QaRow,
+    SftRow,
+    TaskRow,
+    columns,
+)
 from sharegptvideo.data.sources.rows import FORMS, SETS, source_of, without_tags
 
 if TYPE_CHECKING:
@@ -55,7 +63,17 @@ def checked_batch(config: Config, batch: pa.RecordBatch) -> pa.Table | None:
         if cleaned is None:
             return None
         table[name] = cleaned
+    if len(config.paths) == 2 and _both(*(table[name] for name in config.paths)):
+        return None
     return pa.table(table, schema=arrow_schema(config))
+
+
+def _both(video: pa.Array, image: pa.Array) -> bool:
+    """Whether a row names two media."""
+    import pyarrow.compute as pc
+
+    named = pc.and_(pc.is_valid(video), pc.is_valid(image))
+    return bool(pc.any(named, min_count=0).as_py())
 
 
 def _is_valid(batch: pa.RecordBatch) -> bool:
@@ -98,7 +116,7 @@ def _column(config: Config, name: str, column: pa.Array) -> pa.Array | None:
 
 def convertible(config: Config) -> bool:
     """Whether `converted_block` knows the config; preference pairs are few and go row by row."""
-    return config.row in (CaptionRow, QaRow, SftRow, TaskRow)
+    return config.row in (CaptionRow, ImageCaptionRow, QaRow, SftRow, TaskRow)
 
 
 def converted_block(config: Config, block: bytes, label: str | None) -> pa.Table | None:
@@ -116,10 +134,12 @@ def converted_block(config: Config, block: bytes, label: str | None) -> pa.Table
     if config.row is SftRow:
         row |= {name: _nullable(raw[name], _paths) for name in ("video", "image")}
         row["messages"] = _messages(raw["conversations"], "from", "value")
+        if _both(raw["video"], raw["image"]):
+            return None
     else:
-        row["video"] = _paths(raw["video"])
+        row |= {name: _paths(raw[name]) for name in config.paths}
         questions, answers = _pairs(raw["conversations"])
-        names = ("prompt", "caption") if config.row is CaptionRow else ("question", "answer")
+        names = ("prompt", "caption") if "prompt" in config.columns else ("question", "answer")
         row |= dict(zip(names, (questions, answers), strict=True))
         for name in config.columns:
             if name in config.nullable:

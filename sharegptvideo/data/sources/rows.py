@@ -10,6 +10,7 @@ from typing import Any
 from sharegptvideo.data.schema import (
     CaptionRow,
     Config,
+    ImageCaptionRow,
     Message,
     PreferenceRow,
     QaRow,
@@ -84,7 +85,7 @@ def check(config: Config, raw: Mapping[str, Any]) -> Row:
         elif value is not None:
             value = _text(value, name, empty=name == "rejected")
         row[name] = value
-    return row
+    return _about_one(row)
 
 
 def source_of(raw: Mapping[str, Any], video: str, default: str | None) -> str | None:
@@ -117,13 +118,18 @@ def source_of(raw: Mapping[str, Any], video: str, default: str | None) -> str | 
 
 def _caption(raw: Mapping[str, Any]) -> Row:
     prompt, caption = _pair(raw, ("prompt", "caption"))
-    return {"video": _video(raw), "prompt": prompt, "caption": caption}
+    return {"video": _required(raw, "video"), "prompt": prompt, "caption": caption}
+
+
+def _image_caption(raw: Mapping[str, Any]) -> Row:
+    prompt, caption = _pair(raw, ("prompt", "caption"))
+    return {"image": _required(raw, "image"), "prompt": prompt, "caption": caption}
 
 
 def _qa(raw: Mapping[str, Any]) -> Row:
     question, answer = _pair(raw, ("question", "answer"))
     return {
-        "video": _video(raw),
+        "video": _required(raw, "video"),
         "question": question,
         "answer": answer,
         "caption": _optional(raw, "caption"),
@@ -135,11 +141,18 @@ def _task(raw: Mapping[str, Any]) -> Row:
 
 
 def _sft(raw: Mapping[str, Any]) -> Row:
-    return {
+    row = {
         "video": _media(raw, "video", required=False),
         "image": _media(raw, "image", required=False),
         "messages": _messages(_conversation(raw)),
     }
+    return _about_one(row)
+
+
+def _about_one(row: Row) -> Row:
+    if row.get("video") is not None and row.get("image") is not None:
+        raise RowError("names a video and an image where one of them belongs")
+    return row
 
 
 def _preference(raw: Mapping[str, Any]) -> Row:
@@ -151,7 +164,7 @@ def _preference(raw: Mapping[str, Any]) -> Row:
     else:
         prompt = _text(_field(raw, "prompt"), "prompt")
     return {
-        "video": _video(raw),
+        "video": _required(raw, "video"),
         "prompt": prompt,
         "chosen": _answer(raw, "chosen"),
         "rejected": _answer(raw, "rejected"),
@@ -164,6 +177,7 @@ def _preference(raw: Mapping[str, Any]) -> Row:
 
 _BUILDERS: dict[type, Callable[[Mapping[str, Any]], Row]] = {
     CaptionRow: _caption,
+    ImageCaptionRow: _image_caption,
     QaRow: _qa,
     SftRow: _sft,
     PreferenceRow: _preference,
@@ -231,8 +245,8 @@ def _score(raw: Mapping[str, Any], name: str) -> float | None:
     return number
 
 
-def _video(raw: Mapping[str, Any]) -> str:
-    value = _media(raw, "video", required=True)
+def _required(raw: Mapping[str, Any], name: str) -> str:
+    value = _media(raw, name, required=True)
     assert value is not None  # required
     return value
 
@@ -242,6 +256,8 @@ def _media(raw: Mapping[str, Any], name: str, *, required: bool) -> str | None:
     value = raw.get(name)
     if value is None and not required:
         return None
+    if isinstance(value, list) and len(value) > 1:
+        raise RowError(f"{name!r} is a list of {len(value)} names where one belongs")
     path = _text(_field(raw, name), name)
     parts = re.split(r"[/\\]", path)
     if parts[0] == "" or _DRIVE.match(path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
 from sharegptvideo.models.prompts import encode, expand_video, template_with_system
@@ -70,13 +71,20 @@ class VideoLlavaFamily(TowerFamily):
             local.tokenizer.chat_template = template_with_system(recipe.system)
         dtype = cls.weights_dtype(recipe)
         family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
+        config = family.model.config
+        if config.model_type == "llava_hound" and recipe.frames > config.video_config.num_frames:
+            most = config.video_config.num_frames
+            raise UserError(
+                f"frames {recipe.frames}: model {recipe.model} looks at {most} frames of a clip "
+                f"at most; set frames={most}"
+            )
         family.tokenizer = local.tokenizer
         family.reader = VideoLlavaReader(
             pixels=local.pixels,
             frames=recipe.frames,
             pad_id=local.tokenizer.pad_token_id,
-            video_id=family.model.config.video_token_id,
-            video_tokens=video_token_count(family.model.config, recipe.frames),
+            video_id=config.video_token_id,
+            video_tokens=video_token_count(config, recipe.frames),
         )
         return family
 
