@@ -135,8 +135,8 @@ def _archives(media: Path, data_dir: str | None) -> list[LocalArchive]:
     from sharegptvideo.data.download import find_archives
 
     folders = [media] if data_dir in {None, "synthetic"} else [media, Path(str(data_dir))]
-    found = [archive for folder in folders for archive in find_archives(folder)]
-    return list({(one.root / one.path).resolve(): one for one in reversed(found)}.values())[::-1]
+    archives = [archive for folder in folders for archive in find_archives(folder)]
+    return list({(one.root / one.path).resolve(): one for one in archives}.values())
 
 
 def _archive_figures(archives: list[LocalArchive]) -> dict[str, Any]:

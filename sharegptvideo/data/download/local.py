@@ -64,8 +64,7 @@ def find_archives(folder: str | os.PathLike[str]) -> list[LocalArchive]:
         return [_archive(root.parent, root.name)]
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    found = sorted(_walk(root, (), set()), key=natural_order)
-    return [_archive(root, path) for path in found]
+    return [_archive(root, path) for path in sorted(_walk(root, (), set()), key=natural_order)]
 
 
 def _walk(root: Path, above: tuple[str, ...], seen: set[tuple[int, int]]) -> Iterator[str]:
