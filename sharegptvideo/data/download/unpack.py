@@ -115,7 +115,7 @@ def unpack(
 
 
 def first_file(archive: Path) -> tuple[str, ...] | None:
-    """Return the folders and the name of the first file in an archive; None if there is no telling.
+    """Return the folders and name of the first file in an archive; None where it cannot be read.
 
     Little is read, and what is wrong with the archive is for `unpack` to say.
     """
