@@ -87,10 +87,11 @@ def encode(
     """Encode a conversation on one clip: token ids, and which of them the assistant says.
 
     The clip stands before the first user's text as one `<video>` token (see `expand_video`), an
-    image as one `<image>` token. A conversation that ends with the user's turn ends in the prompt for an answer. The assistant's
-    ids are those that the text has after its prompt, its closing token included, so training
-    sees what generation will produce, whichever way the tokenizer treats a leading space. A
-    checkpoint that brings a chat template of its own is prompted by that one.
+    image as one `<image>` token. A conversation that ends with the user's turn ends in the prompt
+    for an answer. The assistant's ids are those that the text has after its prompt, its closing
+    token included, so training sees what generation will produce, whichever way the tokenizer
+    treats a leading space. A checkpoint that brings a chat template of its own is prompted by that
+    one.
 
     Args:
         messages: `{"role": "system" | "user" | "assistant", "content": text}`.

@@ -104,9 +104,7 @@ class _Collator:
             groups.setdefault(row if visual is None else visual, []).append(row)
         clips = {one: self.clips.clip(one) for one in groups if isinstance(one, Visual)}
         ids, assistant_masks = [], []
-        for visual, tokens, said in zip(
-            rows.visuals, rows.ids, rows.assistant_masks, strict=True
-        ):
+        for visual, tokens, said in zip(rows.visuals, rows.ids, rows.assistant_masks, strict=True):
             most = self.limit.positions(1)
             if visual is not None:
                 short = len(tokens)
@@ -124,7 +122,8 @@ class _Collator:
 
     def _visuals(self, visuals: list[Visual | None], clips: dict[Visual, Clip]) -> Batch:
         """Clips and images, each kind in the order of first rows, and the numbers of the rows'."""
-        reader, found = self.clips.reader, {}
+        reader = self.clips.reader
+        found: dict[str, torch.Tensor] = {}
         batch: Batch = {}
         for kind, numbers in _NUMBERS.items():
             own = [one for one in clips if one.kind == kind]
@@ -133,7 +132,7 @@ class _Collator:
             parts = [clips[one] for one in own] or [reader.blank(kind)]
             found |= reader.batch(parts) if kind == "video" else reader.batch_images(parts)
             if own:  # of a blank, no row has the number
-                number = {one: at for at, one in enumerate(own)}
+                number: dict[Visual | None, int] = {one: at for at, one in enumerate(own)}
                 batch[numbers] = torch.tensor([number.get(one, -1) for one in visuals])
         return {**batch, "clips": found} if found else batch
 

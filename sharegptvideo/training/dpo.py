@@ -39,8 +39,8 @@ def run_dpo(
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.lora import adapters
-    from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.mix import visuals_of
+    from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.precompute.reference import use_reference
     from sharegptvideo.training.rows import training_rows

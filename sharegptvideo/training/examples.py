@@ -273,9 +273,7 @@ def _examples(
             too_long.append(f"{row['id']} ({prompt + more} positions without an answer)")
         report.cut += whole + more > most
         report.used += 1
-        paths = {f"{kind}_path": None for kind in ("video", "image")}
-        if visual is not None:
-            paths[f"{visual.kind}_path"] = str(visual.path)
+        paths = {"video_path": row.get("video_path"), "image_path": row.get("image_path")}
         yield {**paths, "length": whole + more, **content}
     if too_long:
         raise UserError(
@@ -288,16 +286,16 @@ def _examples(
 
 
 def _rows(data: DataSource, seed: int, report: DataReport, *, images: bool) -> Iterator[Row]:
-    """Yield rows whose clip or image is there; of text alone, too, where `images` are trained on."""
+    """Yield rows whose clip or image is there; where `images` are trained on, of text alone too."""
     cores = available_cores()
     rows = (row for _, row in mixed_rows(data, seed))
     with contextlib.closing(ordered_map(_checked, rows, workers=cores, ahead=8 * cores)) as checked:
         for row, fault in checked:
             kind = kind_of(row)
-            if kind == "video" or images:
-                if fault is None and (kind == "text" or visual_of(row)):
-                    yield row
-                    continue
+            taken = kind == "video" or images
+            if taken and fault is None and (kind == "text" or visual_of(row)):
+                yield row
+                continue
             report.missing.append(f"{row['id']} ({fault or row.get('video') or row.get('image')})")
     refuse_missing(data, report)
 

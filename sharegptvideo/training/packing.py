@@ -56,17 +56,17 @@ def pack(dataset: Dataset, budget: int, *, positions: Positions, limit: LengthLi
     for number, visual in enumerate(visuals_of(dataset)):
         numbers.setdefault(number if visual is None else visual, []).append(number)
     units: list[tuple[int, list[int]]] = []
-    for visual, some in numbers.items():
+    for key, some in numbers.items():
         rows = _rows(dataset, some)
-        clip = positions(visual if isinstance(visual, Visual) else None)
+        clip = positions(key if isinstance(key, Visual) else None)
         for length, count in _units(rows, budget, clip, limit.positions(clip)):
             units.append((length, some[:count]))
             some = some[count:]
     longest = max(length for length, _ in units)
     if longest > budget:
         raise UserError(
-            f"sharing.pack_tokens {budget}: a clip or image with one conversation takes {longest} tokens; "
-            f"give at least so many"
+            f"sharing.pack_tokens {budget}: a clip or image with one conversation takes {longest} "
+            f"tokens; give at least so many"
         )
     units.sort(key=lambda unit: -unit[0])
     packs: list[tuple[int, list[int]]] = []

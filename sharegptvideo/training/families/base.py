@@ -203,7 +203,8 @@ class Family(abc.ABC):
 class TowerFamily(Family):
     """A family whose tower runs apart from its projector, so that its features can be kept.
 
-    `encode_clips` takes what `tower_features` gives, as `FEATURES` and `IMAGE_FEATURES`, for pixels.
+    `encode_clips` takes what `tower_features` gives in place of pixels: `FEATURES` of clips,
+    `IMAGE_FEATURES` of images.
     """
 
     @abc.abstractmethod

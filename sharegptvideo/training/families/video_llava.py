@@ -179,7 +179,9 @@ class VideoLlavaFamily(TowerFamily):
         """
         config = self.model.config
         if IMAGES in clips:
-            return self._layers(self.model.model.image_tower, clips[IMAGES], self.reader.image_tokens)
+            return self._layers(
+                self.model.model.image_tower, clips[IMAGES], self.reader.image_tokens
+            )
         pixels, tower = clips[PIXELS], self.model.model.video_tower
         # LLaVA-Hound's tower looks across the frames of a clip, so it has to know the clips.
         frames = pixels if config.model_type == "llava_hound" else pixels.flatten(0, 1)

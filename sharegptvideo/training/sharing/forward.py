@@ -62,9 +62,11 @@ def share_clips(
         if clips is not None and encode_clips is not None:
             encoded = dict(encode_clips(clips))
             for kind, numbers in (("video", clip_of_row), ("image", image_of_row)):
-                if kind in encoded and numbers is None:
+                if kind not in encoded:
+                    continue
+                if numbers is None:
                     idle.append(encoded.pop(kind).pooler_output)
-                elif kind in encoded and shared_layout is None:
+                elif shared_layout is None:
                     rows = [row for row in numbers.tolist() if row >= 0]
                     encoded[kind] = repeated(encoded[kind], rows, clips=max(rows) + 1)
             kwargs["mm_encoder_outputs"] = encoded
