@@ -163,7 +163,7 @@ def row_by_row(recipe: SftRecipe, both: Path) -> tuple[float, dict[str, Any]]:
             given["pixel_values_videos"] = pixels(sample_frames(path, 4).frames)[None]
             ids, said = grown(ids, said, config.video_token_id, family.reader.video_tokens)
         elif key == "image":
-            given["pixel_values_images"] = pixels(read_image(path)[None])
+            given["pixel_values_images"] = pixels(np.stack([read_image(path)]))
             ids, said = grown(ids, said, config.image_token_id, 16)  # 32 pixels in patches of 8
         row = torch.tensor([ids])
         logits = model(input_ids=row, attention_mask=torch.ones_like(row), **given).logits[0]
@@ -209,7 +209,7 @@ def raw_rows(both: Path) -> list[tuple[Any, Any, str]]:
     return rows
 
 
-HALF = [0, 1]
+HALF = [0, 3]
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:

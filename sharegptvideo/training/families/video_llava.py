@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -63,7 +64,7 @@ class VideoLlavaReader(ClipReader):
 
     def read_image(self, path: str) -> Clip:
         """Decode to one frame, uint8 1×3×height×width."""
-        return {_FRAMES: self.pixels.resize_and_crop(read_image(path)[None])}
+        return {_FRAMES: self.pixels.resize_and_crop(np.stack([read_image(path)]))}
 
     def expand(
         self,
