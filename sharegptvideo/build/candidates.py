@@ -20,8 +20,8 @@ from sharegptvideo.models.registry import KINDS
 
 __all__ = ["CandidatesReport", "sample_candidates"]
 
-_NEEDED = ("id", "video", "source", "question", "answer")
-_COLUMNS = (*_NEEDED, "caption")
+_NEEDED = ("id", "video", "question", "answer")
+_COLUMNS = ("id", "video", "source", "question", "answer", "caption")
 _FRAMES = 8  # of a clip, where neither the model nor the user says how many
 # What `describe` says that is no part of the candidates' identity, or has another name there.
 _NOT_IDENTITY = frozenset(

@@ -238,19 +238,18 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
 
     def _with_paths(self, dataset: datasets.Dataset, media: MediaPaths) -> datasets.Dataset:
         report = ReadReport()
-        videos = list(dataset["video"])
-        paths = [media.find(video, report) for video in videos]
-        kept = [
-            number
-            for number, (video, path) in enumerate(zip(videos, paths, strict=True))
-            if media.keeps(video, path)
-        ]
-        if len(kept) < len(videos):
-            left = sorted(set(range(len(videos))) - set(kept))
+        media_columns = schema.config_of(self.config.name).paths
+        names = {name: list(dataset[name]) for name in media_columns}
+        paths, keep = media.look_up(names, report)
+        kept = [number for number, keeps in enumerate(keep) if keeps]
+        everything = len(kept) == len(keep)
+        if not everything:
+            left = [number for number, keeps in enumerate(keep) if not keeps]
             report.without_media += dataset.select(left)["id"]
         self.report.merge(report)
-        dataset = dataset.add_column(schema.VIDEO_PATH, paths, feature=datasets.Value("string"))
-        return dataset.select(kept) if len(kept) < len(videos) else dataset
+        for column, places in paths.items():
+            dataset = dataset.add_column(column, places, feature=datasets.Value("string"))
+        return dataset if everything else dataset.select(kept)
 
     def as_streaming_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the stream of a split, of a slice of its first rows, or of all splits.

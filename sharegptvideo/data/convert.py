@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
@@ -220,7 +220,7 @@ def _publish(part: SplitFiles, config: Config, split: str, folder: Path) -> Spli
         for old in place.glob(f"{split}-*.parquet"):
             old.unlink()
         files = tuple(path.replace(place / path.name) for path in part.files)
-    return SplitFiles(files, part.rows, part.bytes, part.data_bytes, part.videos)
+    return replace(part, files=files)
 
 
 @dataclass(slots=True)

@@ -56,10 +56,12 @@ def load_dataset(
             are counted in rows from the start.
         data_dir: None for the release on the Hub, "synthetic" for a tiny world made on this
             machine, or a folder: the release layout, or Parquet made by this package.
-        media: a folder with the videos; adds `video_path` (str, null where absent).
-        require_media: leave out rows whose video is not there, or known to be unreadable: what
-            the index of the folder lists (`sharegptvideo data status` makes it) and has not
-            changed since. Rows that name no video stay. `report.without_media` has their ids.
+        media: a folder with the videos and images; adds `video_path` and, to datasets with
+            images, `image_path` (str, null where absent).
+        require_media: leave out rows whose video or image is not there, or known to be
+            unreadable: what the index of the folder lists (`sharegptvideo data status` makes
+            it) and has not changed since. Rows that name neither stay.
+            `report.without_media` has their ids.
         streaming: rows as they are read (`IterableDataset`) instead of a table on disk.
         on_error: "raise", or "skip" to list rows that break the schema and go on.
         revision: branch, tag or commit on the Hub.
@@ -69,7 +71,8 @@ def load_dataset(
         report: filled with what was skipped, repeated or not found. A streamed dataset fills
             only its own copy; it still warns at the end of a pass.
 
-    Rows left out and videos not found are also reported by a `DataWarning` with count and names.
+    Rows left out, and videos and images not found, are also reported by a `DataWarning` with
+    count and names.
 
     Raises:
         UserError: unknown name or split, no such source, a row that breaks the schema

@@ -112,7 +112,7 @@ def media_availability(
         in_split = availability.by_split.setdefault(split, Count())
         part = ReadReport()
         for row in rows_of(config, opened, split, None, on_error, part):
-            video = row["video"]
+            video = row.get("video")
             if video is not None and video not in states:
                 states[video] = _state(video, media, availability)
             state = "no_video" if video is None else states[video]
@@ -146,8 +146,9 @@ def _state(video: str, media: MediaIndex, availability: MediaAvailability) -> st
 def _source(config: Config, row: Row) -> str:
     """Return the row's own column, the source that a test set is, or what the video's name says."""
     if "source" in row:
-        return str(row["source"])
+        return row["source"] or "unknown"
     if config.is_task:
         name = config.name.removesuffix("_official").removesuffix("_qa")
-        return source_of({}, f"{name}/clip", name)
-    return "none" if row["video"] is None else source_of({}, row["video"], "unknown")
+        return source_of({}, f"{name}/clip", name) or name
+    video = row.get("video")
+    return "none" if video is None else source_of({}, video, None) or "unknown"

@@ -1,14 +1,14 @@
-"""The rows of a source with the paths of their videos: `media=` and `require_media=`."""
+"""The rows of a source with the paths of their media: `media=` and `require_media=`."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharegptvideo.data.schema import VIDEO_PATH, Config
+from sharegptvideo.data.schema import PATHS, Config
 from sharegptvideo.data.sources import ReadReport, Row, Source, on_error_of
 from sharegptvideo.data.sources.base import Part, table_rows
 from sharegptvideo.errors import UserError
@@ -35,11 +35,12 @@ def rows_of(
     for table in tables_of(config, source, split, None, on_error, report):
         for row in table_rows(table):
             if media is not None:
-                path = media.find(row["video"], report)
-                if not media.keeps(row["video"], path):
+                names = {name: [row[name]] for name in config.paths}
+                paths, kept = media.look_up(names, report)
+                if not kept[0]:
                     report.without_media.append(row["id"])
                     continue
-                row[VIDEO_PATH] = path
+                row |= {column: places[0] for column, places in paths.items()}
             yield row
 
 
@@ -81,14 +82,14 @@ def media_paths(media: PathLike | None, require: bool) -> MediaPaths | None:
     if media is not None:
         return MediaPaths(media, require)
     if require:
-        raise UserError("require_media= needs media=, the folder with the videos")
+        raise UserError("require_media= needs media=, the folder with the videos and images")
     return None
 
 
 class MediaPaths:
-    """Paths of videos below a media folder; each stem is looked up once in a while.
+    """Paths of videos and images below a media folder; each name is looked up once in a while.
 
-    With `require`, a video that the folder's index lists as unreadable counts as absent.
+    With `require`, what the folder's index lists as unreadable counts as absent.
     """
 
     def __init__(self, root: PathLike, require: bool = False) -> None:
@@ -96,37 +97,58 @@ class MediaPaths:
         # Absolute, so that a path stays right when the reader of the rows is elsewhere.
         self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
-            raise UserError(f"{root}: no such folder; media= is the folder with the videos")
+            raise UserError(f"{root}: no such folder; media= is the folder with the media")
 
-    def find(self, video: str | None, report: ReadReport) -> str | None:
-        """Path of a video's file or frame folder; null, and listed once, where it is absent."""
-        if video is None:
+    def find(self, name: str | None, report: ReadReport, medium: str = "video") -> str | None:
+        """Return the path of a "video" (a file or frame folder) or an "image".
+
+        None, and listed once in `report`, where it is absent.
+        """
+        if name is None:
             return None
-        path: str | None = self._resolve(video)
+        path = self._resolve(medium, name)
         broken = path is not None and self.require and self._is_unreadable(path)
-        if (path is None or broken) and video not in self._listed:
-            self._listed.add(video)
-            (report.unreadable_videos if broken else report.missing_videos).append(video)
+        if (path is None or broken) and (medium, name) not in self._listed:
+            self._listed.add((medium, name))
+            lists = {
+                "video": (report.missing_videos, report.unreadable_videos),
+                "image": (report.missing_images, report.unreadable_images),
+            }
+            lists[medium][broken].append(name)
         return None if broken else path
 
+    def look_up(
+        self, names: Mapping[str, Sequence[str | None]], report: ReadReport
+    ) -> tuple[dict[str, list[str | None]], list[bool]]:
+        """Return the columns of paths for rows, and which of the rows are kept.
+
+        `names` are the columns that name media, one or both. A row that names nothing is kept;
+        one whose medium is absent is not, with `require`.
+        """
+        paths = {
+            PATHS[medium]: [self.find(name, report, medium) for name in column]
+            for medium, column in names.items()
+        }
+        kept = [True] * len(next(iter(names.values())))
+        for medium, column in names.items() if self.require else ():
+            for number, (name, path) in enumerate(zip(column, paths[PATHS[medium]], strict=True)):
+                kept[number] &= name is None or path is not None
+        return paths, kept
+
     def add_to(self, table: pa.Table, report: ReadReport) -> pa.Table:
-        """Return a table with the column of paths, without the rows that are not kept."""
+        """Return a table with the columns of paths, without the rows that are not kept."""
         import pyarrow as pa
 
-        videos = table["video"].to_pylist()
-        paths = [self.find(video, report) for video in videos]
-        kept = [self.keeps(*pair) for pair in zip(videos, paths, strict=True)]
-        table = table.append_column(VIDEO_PATH, pa.array(paths, pa.string()))
+        names = {name: table[name].to_pylist() for name in PATHS if name in table.column_names}
+        paths, kept = self.look_up(names, report)
+        for column, places in paths.items():
+            table = table.append_column(column, pa.array(places, pa.string()))
         if all(kept):
             return table
         report.without_media += (
             table["id"].filter(pa.array([not keep for keep in kept])).to_pylist()
         )
         return table.filter(kept)
-
-    def keeps(self, video: str | None, path: str | None) -> bool:
-        """Whether a row stays for which `find` gave `path`; one that names no video does."""
-        return not self.require or video is None or path is not None
 
     def _is_unreadable(self, path: str) -> bool:
         known = self._unreadable.get(path)
@@ -139,18 +161,21 @@ class MediaPaths:
         return {str(self.root / path): clip for path, clip in known_unreadable(self.root).items()}
 
     @functools.cached_property
-    def _listed(self) -> set[str]:
+    def _listed(self) -> set[tuple[str, str]]:
         return set()
 
     @functools.cached_property
-    def _resolve(self) -> Callable[[str], str | None]:
-        from sharegptvideo.media import MediaFolder
+    def _resolve(self) -> Callable[[str, str], str | None]:
+        from sharegptvideo.media import ImageFolder, MediaFolder
 
-        folder = MediaFolder(self.root)
+        find = {
+            "video": MediaFolder(self.root).resolve,
+            "image": ImageFolder(self.root).resolve,
+        }
 
         @functools.lru_cache(maxsize=4096)
-        def resolve(video: str) -> str | None:
-            path = folder.resolve(video)
+        def resolve(medium: str, name: str) -> str | None:
+            path = find[medium](name)
             return None if path is None else str(path)
 
         return resolve

@@ -21,9 +21,12 @@ __all__ = [
     "CLIP",
     "CONFIGS",
     "DEFAULT_CONFIG",
+    "IMAGE_PATH",
+    "PATHS",
     "VIDEO_PATH",
     "CaptionRow",
     "Config",
+    "ImageCaptionRow",
     "Message",
     "PreferenceRow",
     "QaRow",
@@ -36,6 +39,12 @@ __all__ = [
 
 VIDEO_PATH = "video_path"
 """The column that `media=` adds: a file or a frame folder, null where it is absent."""
+
+IMAGE_PATH = "image_path"
+"""The column that `media=` adds to configs with images: a file, null where it is absent."""
+
+PATHS = {"video": VIDEO_PATH, "image": IMAGE_PATH}
+"""The columns that name media, and the column of paths of each."""
 
 CLIP = "clip"
 """The column that holds a published clip: `datasets.Video`, null where the clip is absent."""
@@ -53,10 +62,20 @@ class CaptionRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     caption: str
     video_path: NotRequired[str | None]
+
+
+class ImageCaptionRow(TypedDict):
+    """A still image and one detailed caption of it."""
+
+    id: str
+    image: str
+    prompt: str
+    caption: str
+    image_path: NotRequired[str | None]
 
 
 class QaRow(TypedDict):
@@ -64,7 +83,7 @@ class QaRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     question: str
     answer: str
     caption: str | None
@@ -72,13 +91,14 @@ class QaRow(TypedDict):
 
 
 class SftRow(TypedDict):
-    """A conversation about a video, an image, or neither."""
+    """A conversation about a video, an image, or neither; never both."""
 
     id: str
     video: str | None
     image: str | None
     messages: list[Message]
     video_path: NotRequired[str | None]
+    image_path: NotRequired[str | None]
 
 
 class PreferenceRow(TypedDict):
@@ -86,7 +106,7 @@ class PreferenceRow(TypedDict):
 
     id: str
     video: str
-    source: str
+    source: str | None
     prompt: str
     chosen: str
     rejected: str
@@ -111,9 +131,9 @@ class TaskRow(TypedDict):
 
 @functools.cache
 def columns(row: type) -> dict[str, Any]:
-    """Column names of a row type, in order, with their Python types; without `video_path`."""
+    """Column names of a row type, in order, with their Python types; without those of paths."""
     hints = get_type_hints(row)
-    return {name: hints[name] for name in row.__annotations__ if name != VIDEO_PATH}
+    return {name: hints[name] for name in row.__annotations__ if name not in PATHS.values()}
 
 
 def _may_be_null(hint: Any) -> bool:
@@ -127,7 +147,8 @@ class Config:
     `file` is the pattern of its files under `video_instruction/` in the release layout;
     `splits` are all that a folder may hold of it, the one to show first at the front, and
     `released` those that the release and the Hub have (the rest is made by `data convert`);
-    `columns` are its columns in order, without `video_path`.
+    `columns` are its columns in order, without those of paths, and `paths` says which of them
+    name media: "video" or "image" → the column that `media=` adds for it.
     """
 
     name: str
@@ -138,12 +159,15 @@ class Config:
     released: tuple[str, ...]
     columns: tuple[str, ...] = field(init=False)
     nullable: frozenset[str] = field(init=False)
+    paths: dict[str, str] = field(init=False, hash=False)
 
     def __post_init__(self) -> None:
         hints = columns(self.row)
         empty = frozenset(name for name, hint in hints.items() if _may_be_null(hint))
         object.__setattr__(self, "columns", tuple(hints))
         object.__setattr__(self, "nullable", empty)
+        paths = {name: path for name, path in PATHS.items() if name in hints}
+        object.__setattr__(self, "paths", paths)
 
     @property
     def is_task(self) -> bool:
@@ -201,6 +225,14 @@ CONFIGS: dict[str, Config] = _table(
         _TRAIN,
     ),
     Config(
+        "image_captions",
+        ImageCaptionRow,
+        "train/pretrain/image_caption_pretrain.jsonl",
+        "650k still images, one detailed caption each",
+        _TRAIN,
+        _TRAIN,
+    ),
+    Config(
         "preferences",
         PreferenceRow,
         "train/dpo/*.jsonl",
@@ -250,7 +282,7 @@ def config_of(name: str) -> Config:
 
 
 def features(name: str, *, media: bool = False) -> Features:
-    """`datasets.Features` of a config, with `video_path` at the end when `media` is set.
+    """`datasets.Features` of a config, with the columns of paths at the end when `media` is set.
 
     Raises:
         KeyError: `name` is not in `CONFIGS`.
@@ -268,5 +300,5 @@ def features(name: str, *, media: bool = False) -> Features:
 
     table = {key: feature(hint) for key, hint in columns(CONFIGS[name].row).items()}
     if media:
-        table[VIDEO_PATH] = Value("string")
+        table |= {path: Value("string") for path in CONFIGS[name].paths.values()}
     return Features(table)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sharegptvideo._io import os_errors
-from sharegptvideo.data.schema import CLIP
+from sharegptvideo.data.schema import CLIP, IMAGE_PATH, VIDEO_PATH
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def as_trl(dataset: Data) -> Data:
     | --- | --- |
     | `messages` (`sft`) | `id`, `messages` |
     | `prompt`, `chosen`, `rejected` (`preferences`) | `id`, `prompt`, `chosen`, `rejected` |
-    | `prompt`, `caption` (`captions`); `question`, `answer` (`qa`) | `id`, `messages` |
+    | `prompt`, `caption` (`captions`, `image_captions`) | `id`, `messages` |
+    | `question`, `answer` (`qa`) | `id`, `messages` |
 
     Each of these is a list of `{"role", "content"}`, and each content a list of parts:
     `{"type": "text", "text": ...}`, and before the first user's text
@@ -34,7 +35,7 @@ def as_trl(dataset: Data) -> Data:
     templates take a part that merely has a key `video`, though null, for a video.
 
     The video is `video_path` where the dataset was loaded with `media=` (a file, or a folder of
-    frames); without, the stem as the row has it, and an image's name always so. A conversation
+    frames), and the image `image_path`; without, the names as the row has them. A conversation
     about neither is text alone. Where clips are published within the rows, their column `clip`
     stays. `image` is no column here, as TRL would take it for pictures.
 
@@ -51,8 +52,8 @@ def as_trl(dataset: Data) -> Data:
 
     Raises:
         UserError: the columns are of none of these (test sets are not for training), or a row's
-            `video_path` is null: load with `require_media=True` to leave such rows out. A stream
-            raises when it reaches the row.
+            `video_path` or `image_path` is null: load with `require_media=True` to leave such
+            rows out. A stream raises when it reaches the row.
     """
     from datasets import DatasetDict, IterableDatasetDict
 
@@ -101,7 +102,7 @@ def _view_of(names: list[str]) -> tuple[Any, tuple[str, ...]]:
         return _sft, ("messages",)
     if {"prompt", "chosen", "rejected", "video"} <= there:
         return _preference, ("prompt", "chosen", "rejected")
-    if {"prompt", "caption", "source", "video"} <= there:
+    if {"prompt", "caption", "source", "video"} <= there or {"prompt", "caption", "image"} <= there:
         return _caption, ("messages",)
     if {"question", "answer", "source", "video"} <= there:
         return _question, ("messages",)
@@ -109,7 +110,7 @@ def _view_of(names: list[str]) -> tuple[Any, tuple[str, ...]]:
         raise UserError("as_trl: a test set is not for training; take sft, qa or preferences")
     raise UserError(
         f"as_trl: columns {', '.join(names) or 'none'} are those of no training set; it takes "
-        "what load_dataset gives for sft, preferences, captions or qa, as it is"
+        "what load_dataset gives for sft, preferences, captions, image_captions or qa, as it is"
     )
 
 
@@ -160,14 +161,15 @@ def _message(role: str, media: list[Row], text: str) -> Row:
 
 def _media(row: Row) -> list[Row]:
     parts = []
-    if row["video"] is not None:
-        video = row.get("video_path", row["video"])
-        if video is None:
+    for medium, path in (("video", VIDEO_PATH), ("image", IMAGE_PATH)):
+        name = row.get(medium)
+        if name is None:
+            continue
+        place = row.get(path, name)
+        if place is None:
             raise UserError(
-                f"as_trl: row {row['id']}: no clip of {row['video']!r} under media=; load with "
+                f"as_trl: row {row['id']}: no {medium} {name!r} under media=; load with "
                 "require_media=True to leave such rows out"
             )
-        parts.append({"type": "video", "video": video})
-    if row.get("image") is not None:
-        parts.append({"type": "image", "image": row["image"]})
+        parts.append({"type": medium, medium: place})
     return parts

@@ -36,6 +36,8 @@ _NEUTRAL = frozenset(
     ("videos", "video", "video_data", "gifs", "clips", "frames", "media", "raw", "test", "train")
 )
 _NEUTRAL_STARTS = ("chunk_", "train_")
+# Folders of still images (`images`, `images_0`), whose pictures are no frames of one clip.
+_STILLS = re.compile(r"images?(?:_.*)?", re.IGNORECASE)
 
 
 def is_picture(name: str) -> bool:
@@ -75,8 +77,10 @@ class MediaFolder:
     def resolve(self, stem: str) -> Path | None:
         """Return the file or frame folder that `stem` names, or None.
 
-        A stem is the path of a clip without its extension (with it, it is understood too):
-        `baby_reading`, or `test/msvd/xyz`. The whole stem is tried first, under the root and
+        A stem is the path of a clip without its extension: `baby_reading`, or `test/msvd/xyz`. With
+        an extension it is understood too, and where no clip has the name as it stands, that of a
+        video is left away: `xyz.mp4` also finds the folder of frames `xyz`, or `xyz.avi`; and `xyz`
+        finds a folder that is called `xyz.mp4`. The whole stem is tried first, under the root and
         anywhere below; then without its first folders, so that `test/msvd/xyz` also finds
         `msvd/xyz.avi`, `xyz.avi` and `videos/xyz.avi`, but never `msrvtt/xyz.avi`, which is
         another clip. Of several equally good ones, that nearest the root wins if the stem is its
@@ -93,17 +97,20 @@ class MediaFolder:
         parts = _stem_parts(stem)
         if self._by_name is None:
             self._by_name = _by_name(clip for clip, _ in list_clips(self.root))
-        entries = self._by_name.get(parts[-1], [])
-        for dropped in range(len(parts)):
-            fits = [entry for entry in entries if _fits(entry.folders, parts[:-1], dropped)]
-            if fits:
-                return self._best(stem, fits, len(parts) - 1 - dropped).path
+        for name in dict.fromkeys((parts[-1], _without_ending(parts[-1]))):
+            entries = self._by_name.get(name, [])
+            for dropped in range(len(parts)):
+                fits = [entry for entry in entries if _fits(entry.folders, parts[:-1], dropped)]
+                if fits:
+                    return self._best(stem, fits, len(parts) - 1 - dropped).path
         return None
 
     def _best(self, stem: str, fits: list[ListedClip], depth: int) -> ListedClip:
         exact = [entry for entry in fits if len(entry.folders) == depth]
         fits = exact or fits
         fits = [entry for entry in fits if entry.is_file] or fits
+        name = PurePosixPath(stem).name
+        fits = [entry for entry in fits if PurePosixPath(entry.path).name == name] or fits
         if len(fits) > 1:
             listed = " and ".join(few(sorted(entry.path for entry in fits), 2))
             raise MediaError(f"{self.root}: {stem!r} fits {listed}; remove or rename all but one")
@@ -131,14 +138,19 @@ def _is_neutral(folder: str) -> bool:
     return folder in _NEUTRAL or folder.startswith(_NEUTRAL_STARTS)
 
 
+def _without_ending(name: str) -> str:
+    """Return a name without the ending of a video file, if it has one."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if stem and f"{dot}{ending}".lower() in _VIDEO_SUFFIXES else name
+
+
 def _by_name(clips: Iterable[ListedClip]) -> dict[str, list[ListedClip]]:
-    """Group clips by last name; a file under its name with and without the extension."""
+    """Group clips by last name, with the ending of a video and without it."""
     by_name: dict[str, list[ListedClip]] = {}
     for clip in clips:
         name = clip.path.rpartition("/")[2]
-        by_name.setdefault(name, []).append(clip)
-        if clip.is_file:
-            by_name.setdefault(name.rpartition(".")[0], []).append(clip)
+        for key in dict.fromkeys((name, _without_ending(name))):
+            by_name.setdefault(key, []).append(clip)
     return by_name
 
 
@@ -168,11 +180,12 @@ def _walk(
             return  # a link back up, or a second way to the same folder
         seen.add((status.st_dev, status.st_ino))
         path = "/".join(above)
-        if above and unchanged(path, status):
+        may_be_clip = bool(above) and not _STILLS.fullmatch(above[-1])
+        if may_be_clip and unchanged(path, status):
             yield ListedClip(path, above[:-1], False), status
             return
         folders, videos, pictures = _list(folder)
-    if pictures and above and not folders and not videos:
+    if pictures and may_be_clip and not folders and not videos:
         yield ListedClip(path, above[:-1], False), status
         return
     for name in videos:

@@ -6,10 +6,12 @@ weight, is an error; what is dropped on purpose is listed in `DROPPED`.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,9 +105,9 @@ def convert_checkpoint(
         raise UserError(f"{to}: is there already; pass another --to, or remove it")
     folder = checkpoint_folder(source, _FILES)
     config = _authors_config(folder, source)
-    shards = _shards(folder, source)
+    shards = {file: _shapes(file, source) for file in _shards(folder, source)}
     tokenizer = _tokenizer(folder, source)
-    names = {name: shape for shard in shards for name, shape in _shapes(shard, source)}
+    names = {name: shape for shapes in shards.values() for name, shape in shapes.items()}
     model_config = _model_config(config, names, towers, tokenizer, source)
     places, dropped = _places(names, model_config, source)
     partial = to.parent / f".{to.name}.unfinished"
@@ -163,39 +165,47 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     raise UserError(f"{source}: no weights in it (*.safetensors or pytorch_model*.bin)")
 
 
-def _tensors(shard: Path, source: str | Path) -> Iterator[tuple[str, Any]]:
-    """Yield the names of a shard with a function that reads each: no pickle's code is run."""
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """A file of weights while it is open; what `read` gives lies in the file until it is used."""
+
+    names: tuple[str, ...]
+    shape: Callable[[str], tuple[int, ...]]
+    read: Callable[[str], torch.Tensor]
+
+
+@contextlib.contextmanager
+def _opened(file: Path, source: str | Path) -> Iterator[_Shard]:
+    """Open a shard; no pickle's code is run."""
     import pickle
 
     import torch
     from safetensors import SafetensorError, safe_open
 
     try:
-        if shard.suffix == ".safetensors":
-            with safe_open(shard, "pt") as opened:
-                for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                    yield name, lambda name=name: opened.get_tensor(name)
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as weights:
+                yield _Shard(
+                    tuple(weights.keys()),
+                    lambda name: tuple(weights.get_slice(name).get_shape()),
+                    weights.get_tensor,
+                )
         else:
-            state = torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
-            for name in list(state):
-                yield name, lambda name=name: state[name]
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0][:120]
-        raise UserError(f"{source}: {shard.name} cannot be read ({cause})") from error
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            yield _Shard(
+                tuple(state), lambda name: tuple(state[name].shape), lambda name: state[name]
+            )
+    except (
+        *(SafetensorError, pickle.UnpicklingError),
+        *(AttributeError, EOFError, OSError, RuntimeError, TypeError, ValueError),
+    ) as error:  # what readers of broken files raise
+        cause = [*str(error).strip().splitlines(), type(error).__name__][0][:120]
+        raise UserError(f"{source}: {file.name} cannot be read ({cause})") from error
 
 
-def _shapes(shard: Path, source: str | Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    from safetensors import SafetensorError, safe_open
-
-    if shard.suffix != ".safetensors":
-        yield from ((name, tuple(read().shape)) for name, read in _tensors(shard, source))
-        return
-    try:
-        with safe_open(shard, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                yield name, tuple(opened.get_slice(name).get_shape())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{source}: {shard.name} cannot be read ({error})") from error
+def _shapes(file: Path, source: str | Path) -> dict[str, tuple[int, ...]]:
+    with _opened(file, source) as shard:
+        return {name: shard.shape(name) for name in shard.names}
 
 
 def _tokenizer(folder: Path, source: str | Path) -> Any:
@@ -214,6 +224,12 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
 
     if not (folder / _TOKENIZER).is_file():
         raise UserError(f"{source}: no {_TOKENIZER} in it; download the checkpoint again")
+    try:
+        for package in ("sentencepiece", "google.protobuf"):
+            importlib.import_module(package)
+    except ImportError as error:
+        needed = "sentencepiece and protobuf: pip install sentencepiece protobuf"
+        raise UserError(f"reading a {_TOKENIZER} needs {needed}") from error
     slow: Any = LlamaTokenizer
     settings = folder / "tokenizer_config.json"
     legacy = not settings.is_file() or read_json(settings).get("legacy") is not False
@@ -392,7 +408,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _write_weights(
-    shards: list[Path],
+    shards: Mapping[Path, Mapping[str, tuple[int, ...]]],
     places: Mapping[str, str],
     vocabulary: int,
     out: Path,
@@ -400,7 +416,8 @@ def _write_weights(
 ) -> tuple[int, int, int]:
     """Write all weights in files of about a gigabyte; returns weights, numbers and files.
 
-    No more than one file's weights are in memory at a time.
+    No more than one file's weights are in memory at a time, and a copy of them while it is
+    written. A shard is opened again for each file: pages that were read stay until it is closed.
     """
     from safetensors.torch import save_file
 
@@ -410,30 +427,32 @@ def _write_weights(
     parameters = 0
 
     def flush() -> None:
-        if held:
-            save_file(held, out / f"part-{len(files)}.safetensors", metadata={"format": "pt"})
-            files.append(list(held))
-            held.clear()
+        save_file(held, out / f"part-{len(files)}.safetensors", metadata={"format": "pt"})
+        files.append(list(held))
+        held.clear()
 
-    for number, shard in enumerate(shards):
-        for name, read in _tensors(shard, shard.parent):
-            if name not in places:
-                continue
-            ours = places[name]
-            tensor = _with_marks(read(), vocabulary) if ours in _EMBEDDINGS else read()
-            held[ours] = tensor.contiguous()
-            sizes[ours] = tensor.nbytes
-            parameters += tensor.numel()
-            if sum(sizes[one] for one in held) >= _SHARD_BYTES:
+    for number, (shard, names) in enumerate(shards.items()):
+        waiting = [name for name in names if name in places]
+        while waiting:
+            with _opened(shard, shard.parent) as weights:
+                while waiting and sum(sizes[one] for one in held) < _SHARD_BYTES:
+                    name = waiting.pop(0)
+                    ours, tensor = places[name], weights.read(name)
+                    if ours in _EMBEDDINGS:
+                        tensor = _with_marks(tensor, vocabulary)
+                    held[ours] = tensor.contiguous()
+                    sizes[ours] = tensor.nbytes
+                    parameters += tensor.numel()
+            if waiting:
                 flush()
         if progress:
             progress(number + 1, len(shards), "converting")
     flush()
     index: dict[str, str] = {}
-    for number, names in enumerate(files):
+    for number, written in enumerate(files):
         file = f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
         (out / f"part-{number}.safetensors").rename(out / file)
-        index |= dict.fromkeys(names, file)
+        index |= dict.fromkeys(written, file)
     if len(files) == 1:
         (out / "model-00001-of-00001.safetensors").rename(out / "model.safetensors")
     else:

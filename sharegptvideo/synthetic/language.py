@@ -9,7 +9,16 @@ from typing import Any
 
 from sharegptvideo.synthetic.state import COLOURS, SHAPES, ClipState, ObjectState
 
-__all__ = ["INVENTED", "KINDS", "Faults", "Question", "caption", "distil", "draw_questions"]
+__all__ = [
+    "INVENTED",
+    "KINDS",
+    "Faults",
+    "Question",
+    "caption",
+    "distil",
+    "draw_questions",
+    "still_caption",
+]
 
 KINDS = (
     "colour",
@@ -95,6 +104,21 @@ def caption(state: ClipState, rng: random.Random) -> str:
     order = list(state.objects)
     rng.shuffle(order)
     return " ".join([scene, *(_describe(item, rng) for item in order)])
+
+
+def still_caption(state: ClipState, rng: random.Random) -> str:
+    """Describe what a single picture of the state shows, where nothing moves or changes."""
+    tone = "dark" if state.dark else "light"
+    order = list(state.objects)
+    rng.shuffle(order)
+    items = " and ".join(f"a {item.size} {item.colour} {item.shape}" for item in order)
+    return rng.choice(
+        (
+            f"The image shows {items} on a {tone} {state.background} background.",
+            f"On a {tone} {state.background} background there "
+            f"{'is' if len(order) == 1 else 'are'} {items}.",
+        )
+    )
 
 
 def _describe(item: ObjectState, rng: random.Random) -> str:

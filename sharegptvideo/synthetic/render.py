@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sharegptvideo.synthetic.state import GRID, ClipState, ObjectState
 
-__all__ = ["FPS", "FRAMES", "SIDE", "render", "write_mp4"]
+__all__ = ["FPS", "FRAMES", "SIDE", "render", "write_mp4", "write_png"]
 
 FRAMES = 16
 FPS = 8
@@ -145,6 +145,18 @@ def write_mp4(frames: NDArray[np.uint8], path: Path) -> None:
                     container.mux(packet)
             for packet in stream.encode(None):
                 container.mux(packet)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_png(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write a picture (uint8, H×W×3) as a PNG file, whole or not at all."""
+    from PIL import Image
+
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
+    try:
+        Image.fromarray(picture).save(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ __all__ = [
     "ObjectState",
     "sample_state",
     "state_key",
+    "stilled",
 ]
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
@@ -140,6 +141,15 @@ def sample_state(rng: random.Random, *, held_out: bool) -> ClipState:
         dark=rng.random() < 0.5,
         style="outlined" if held_out else "plain",
     )
+
+
+def stilled(state: ClipState) -> ClipState:
+    """Return the state with nothing that moves or changes: what one picture can show."""
+    objects = tuple(
+        replace(item, motion="still", change="none", new_colour=None, new_motion=None)
+        for item in state.objects
+    )
+    return replace(state, objects=objects)
 
 
 def _apart(objects: tuple[ObjectState, ...]) -> bool:

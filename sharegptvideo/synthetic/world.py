@@ -8,37 +8,48 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo._concurrency import Progress, worker_pool
 from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import unknown_name
-from sharegptvideo.synthetic.language import Faults, Question, caption, distil, draw_questions
-from sharegptvideo.synthetic.state import ClipState, sample_state, state_key
+from sharegptvideo.synthetic.language import (
+    Faults,
+    Question,
+    caption,
+    distil,
+    draw_questions,
+    still_caption,
+)
+from sharegptvideo.synthetic.state import ClipState, sample_state, state_key, stilled
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["SCALES", "SPLITS", "WORLD_VERSION", "Sizes", "build_world", "load_questions"]
 
 Split = Literal["train", "preference", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
-WORLD_VERSION = 5
+WORLD_VERSION = 6
 """Raise it when tests/golden/world.json changes: worlds of other versions are then not reused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Clips by split, and questions a clip."""
+    """Clips by split, questions a clip, and still images, which are all for training."""
 
     train: int
     preference: int
     test: int
     out_of_domain: int
     questions: int = 4
+    images: int = 4
 
 
 SCALES: dict[str, Sizes] = {
-    "tiny": Sizes(train=240, preference=60, test=40, out_of_domain=20),
-    "small": Sizes(train=1800, preference=400, test=300, out_of_domain=150),
+    "tiny": Sizes(train=240, preference=60, test=40, out_of_domain=20, images=40),
+    "small": Sizes(train=1800, preference=400, test=300, out_of_domain=150, images=300),
 }
 
 _WORLD = RunKind(other="a world of other settings", fix_mix="choose another folder")
@@ -48,6 +59,8 @@ _PROMPTS = (
     "What does the video show?",
     "Tell what happens in the video, from start to end.",
 )
+
+_IMAGE_PROMPTS = ("Describe the image in detail.", "What does the image show?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,14 @@ class _Clip:
     distilled: tuple[tuple[str, list[str]], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Still:
+    stem: str
+    state: ClipState
+    prompt: str
+    caption: str
+
+
 def build_world(
     out: Path,
     *,
@@ -70,15 +91,16 @@ def build_world(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Render the clips, write captions, QA, SFT and test rows, and return the report.
+    """Render clips and images, write captions, QA, SFT and test rows, and return the report.
 
     The same seed, sizes and faults give the same bytes. Done twice, the second time only
     reads the report; interrupted, it goes on with the clips that are missing. No two clips
     of different splits share a state.
 
-    Files: `videos/STEM.mp4`; the rows below `video_instruction/`; `states.jsonl`, the exact
-    states and what each question expects, for `exact.check_answer` alone; `splits.json`;
-    `world.json`, the report: sizes, rates of faults that were asked for and that came.
+    Files: `videos/STEM.mp4`, `images/STEM.png`; the rows below `video_instruction/`;
+    `states.jsonl`, the exact states and what each question expects, for `exact.check_answer`
+    alone; `splits.json`; `world.json`, the report: sizes, rates of faults that were asked for
+    and that came.
 
     Args:
         out: the folder of the world.
@@ -109,8 +131,10 @@ def build_world(
             _WORLD.refuse(out, changes)
         return report
     clips = list(_plan(seed, sizes, faults))
+    stills = list(_plan_stills(seed, sizes.images))
     _render_all(clips, out, seed, workers, progress)
-    report = {"settings": settings, "found": _write_rows(clips, out)}
+    _render_stills(stills, out, seed)
+    report = {"settings": settings, "found": _write_rows(clips, stills, out)}
     write_json(report_path, report)
     return report
 
@@ -146,6 +170,19 @@ def _plan(seed: int, sizes: Sizes, faults: Faults) -> Iterator[_Clip]:
             )
 
 
+def _plan_stills(seed: int, count: int) -> Iterator[_Still]:
+    """Yield the still images in order; what one shows may be in another, and in clips."""
+    for number in range(count):
+        rng = random.Random(f"{seed}/image/{number}")
+        state = stilled(sample_state(rng, held_out=False))
+        yield _Still(
+            stem=f"synthetic_image_{number:05d}",
+            state=state,
+            prompt=rng.choice(_IMAGE_PROMPTS),
+            caption=still_caption(state, rng),
+        )
+
+
 def _render_all(
     clips: list[_Clip], out: Path, seed: int, workers: int, progress: Progress | None
 ) -> None:
@@ -172,29 +209,43 @@ def _render_all(
 
 
 def _render_one(job: tuple[dict[str, Any], str, Path]) -> None:
+    from sharegptvideo.synthetic.render import render, write_mp4
+
+    state, key, path = job
+    write_mp4(render(ClipState.from_dict(state), _noise(key)), path)
+
+
+def _noise(key: str) -> np.random.Generator:
     import hashlib
 
     import numpy as np
 
-    from sharegptvideo.synthetic.render import render, write_mp4
-
-    state, key, path = job
-    noise = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
-    write_mp4(render(ClipState.from_dict(state), noise), path)
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
 
 
-def _conversation(*turns: tuple[str, str]) -> list[dict[str, str]]:
-    """Return turns as one conversation; the clip comes before the first question."""
+def _render_stills(stills: list[_Still], out: Path, seed: int) -> None:
+    from sharegptvideo.synthetic.render import render, write_png
+
+    folder = out / "images"
+    folder.mkdir(exist_ok=True)
+    for still in stills:
+        path = folder / f"{still.stem}.png"
+        if not path.exists():
+            write_png(render(still.state, _noise(f"{seed}/{still.stem}"))[0], path)
+
+
+def _conversation(*turns: tuple[str, str], medium: str = "video") -> list[dict[str, str]]:
+    """Return turns as one conversation; the medium comes before the first question."""
     messages = []
     for number, (question, answer) in enumerate(turns):
         messages += [
-            {"from": "human", "value": question if number else f"<video>\n{question}"},
+            {"from": "human", "value": question if number else f"<{medium}>\n{question}"},
             {"from": "gpt", "value": answer},
         ]
     return messages
 
 
-def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
+def _write_rows(clips: list[_Clip], stills: list[_Still], out: Path) -> dict[str, Any]:
     """Write every JSONL file of the world and return the counts and the rates of faults."""
     by_split: dict[Split, list[_Clip]] = {
         split: [clip for clip in clips if clip.split == split] for split in SPLITS
@@ -209,6 +260,14 @@ def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
                 "conversations": _conversation((clip.prompt, clip.caption)),
             }
             for clip in by_split["train"] + by_split["preference"]
+        ],
+        train / "pretrain" / "image_caption_pretrain.jsonl": [
+            {
+                "id": still.stem,
+                "image": f"images/{still.stem}.png",
+                "conversations": _conversation((still.prompt, still.caption), medium="image"),
+            }
+            for still in stills
         ],
         train / "sft" / "video_240k_caption_15k.jsonl": [
             {
@@ -250,6 +309,7 @@ def _write_rows(clips: list[_Clip], out: Path) -> dict[str, Any]:
     return {
         "clips": {split: len(by_split[split]) for split in SPLITS},
         "questions": {split: sum(len(c.questions) for c in by_split[split]) for split in SPLITS},
+        "images": len(stills),
         "kinds": dict(Counter(q.kind for clip in clips for q in clip.questions).most_common()),
         "sft_faults": _fault_rates(by_split["train"]),
     }

@@ -25,7 +25,7 @@ def run_dpo(
     """Train on preference pairs and leave a whole model in `recipe.output`.
 
     The reference model is the starting checkpoint: its log-probabilities are computed before the
-    first step, or TRL loads it a second time (`dpo.reference: model`). Resuming and
+    first step, or it is loaded a second time (`dpo.reference: model`). Resuming and
     the arguments are as in `run_sft`.
 
     Raises:
@@ -34,6 +34,7 @@ def run_dpo(
     """
     from trl.trainer.dpo_config import DPOConfig
 
+    from sharegptvideo.models import load_model
     from sharegptvideo.training.callbacks import attach_callbacks
     from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
@@ -67,8 +68,12 @@ def run_dpo(
 
         # Trainer
         precomputed = recipe.dpo.reference == "precomputed"
+        reference = None
+        if not precomputed and recipe.lora is None:  # TRL finds architectures of transformers only
+            reference = load_model(recipe.model, dtype=family.weights_dtype(recipe))
         trainer = VideoDPOTrainer(
             model=family.model,
+            ref_model=reference,
             args=DPOConfig(
                 **trainer_arguments(recipe, run.checkpoints),
                 beta=recipe.dpo.beta,

@@ -108,7 +108,7 @@ def test_a_json_file_and_a_list_of_splits(folder: Path, content: bytes) -> None:
 @drawn
 def test_a_row_of_the_release(config: Any, raw: Row) -> None:
     try:
-        row = convert(config, raw, "release")
+        row = convert(config, raw, None)
     except RowError as error:
         clear(error)
         return
@@ -138,11 +138,11 @@ def test_a_row_of_parquet(config: Any, raw: Row) -> None:
 def test_blocks_and_single_lines_agree(config: Any, rows: list[Row], extra: bytes) -> None:
     """The reader of blocks takes nothing that the reader of lines refuses or reads otherwise."""
     block = b"".join(as_json(row) + b"\n" for row in rows) + extra
-    table = converted_block(config, block, "release")
+    table = converted_block(config, block, None)
     if table is None:
         return
     lines = [parse_row("x", number, line) for number, line in enumerate(block.splitlines(), 1)]
-    assert table.to_pylist() == [convert(config, line, "release") for line in lines]
+    assert table.to_pylist() == [convert(config, line, None) for line in lines]
 
 
 @given(config=CONFIG, rows=st.lists(SHARD_ROWS, min_size=1, max_size=3))
@@ -250,7 +250,7 @@ def test_a_stem(folder: Path, stem: str) -> None:
         clear(error)
         raw = {"id": "a", "video": stem, "prompt": "Q", "caption": "A"}
         with pytest.raises(RowError):  # no reader gives a row whose clip cannot be looked for
-            convert(CONFIGS["captions"], raw, "release")
+            convert(CONFIGS["captions"], raw, None)
     else:
         assert found in (None, media / "clip.mp4")
 

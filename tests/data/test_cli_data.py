@@ -57,6 +57,7 @@ def test_show_as_json(
         "skipped": 1,
         "repeated": 0,
         "missing_videos": 1,
+        "missing_images": 0,
         "examples": [
             {
                 "id": "q1",
@@ -75,7 +76,10 @@ def test_show_as_json(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("show", "captoins"), "error: unknown dataset 'captoins'; did you mean captions?"),
+        (
+            ("show", "captoins"),
+            "error: unknown dataset 'captoins'; did you mean captions, ",
+        ),
         (("show", "qa", "--split", "test"), "error: unknown split of qa 'test'"),
         (("show", "qa", "--data-dir", "no/where"), "error: no/where: no such folder"),
     ],

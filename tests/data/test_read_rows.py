@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def test_mark_of_byte_order_and_windows_line_ends(release: Path, write: Write, q
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"unknown dataset 'caption'; did you mean captions\?"):
+    with pytest.raises(UserError, match=r"unknown dataset 'caption'; did you mean captions, "):
         read_rows("caption", "anywhere")
     with pytest.raises(UserError, match=r"unknown split of qa 'valid'; did you mean validation\?"):
         read_rows("qa", "anywhere", "valid")
@@ -156,18 +155,19 @@ def test_media_resolves_and_lists_what_is_missing(
         read_rows("qa", release, media=tmp_path / "nowhere")
 
 
-def test_rows_about_images_are_no_missing_videos(
+def test_a_missing_image_is_no_missing_video(
     release: Path, write: Write, qa_row: Row, tmp_path: Path
 ) -> None:
     row = qa_row(1, image="a.jpg")
     del row["video"]
     write("train/sft/a.jsonl", row)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(DataWarning) as caught:
         (read,) = read_rows("sft", release, media=tmp_path)
-    assert (read["image"], read["video_path"]) == ("a.jpg", None)
+    assert (read["image"], read["video_path"], read["image_path"]) == ("a.jpg", None, None)
+    (warning,) = caught
+    assert str(warning.message) == "1 image not found, image_path is null: a.jpg"
 
 
 def test_list_datasets() -> None:
-    assert list_datasets()[:4] == ["captions", "qa", "sft", "preferences"]
+    assert list_datasets()[:5] == ["captions", "qa", "sft", "image_captions", "preferences"]
     assert "synthetic_ood_qa" in list_datasets()

@@ -109,18 +109,21 @@ def test_paths_are_given_for_unreadable_clips_where_none_is_required(
 
 
 @READERS
-def test_rows_that_name_no_video_stay(release: Path, write: Write, media: Path, read: Any) -> None:
+def test_rows_that_name_no_medium_stay(release: Path, write: Write, media: Path, read: Any) -> None:
     talk = [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]
     write(
         "train/sft/a.jsonl",
         {"id": "text", "conversations": talk},
         {"id": "image", "image": "a.jpg", "conversations": talk},
+        {"id": "gone", "image": "b.jpg", "conversations": talk},
         {"id": "there", "video": "clip_1", "conversations": talk},
         {"id": "absent", "video": "clip_2", "conversations": talk},
     )
+    (media / "a.jpg").write_bytes(b"x")
     kept = read("sft", release, media=media, require_media=True)
     assert [row["id"] for row in kept] == ["text", "image", "there"]
-    assert [row["video_path"] is None for row in kept] == [True, True, False]
+    assert [row["video_path"] for row in kept] == [None, None, str(media / "clip_1.mp4")]
+    assert [row["image_path"] for row in kept] == [None, str(media / "a.jpg"), None]
 
 
 def test_both_splits(rows: Path, media: Path) -> None:
@@ -176,5 +179,5 @@ except UserError as error:
     print(error)
 """
     kept = "['q1', 'q3']\n"
-    refused = "require_media= needs media=, the folder with the videos\n"
+    refused = "require_media= needs media=, the folder with the videos and images\n"
     assert python(code) == f"{kept}{kept}['q3']\n{refused}"

@@ -22,14 +22,14 @@ QA = {
 
 
 def qa(**changes: Any) -> dict[str, Any]:
-    return convert(CONFIGS["qa"], {**QA, **changes}, "release")
+    return convert(CONFIGS["qa"], {**QA, **changes}, None)
 
 
 def test_qa_row() -> None:
     assert qa() == {
         "id": "a",
         "video": "clip",
-        "source": "release",
+        "source": None,
         "question": "Why?",
         "answer": "So.",
         "caption": None,
@@ -42,7 +42,7 @@ def test_extra_fields_are_ignored_and_number_ids_become_texts() -> None:
 
 def test_flat_question_and_answer() -> None:
     row = {"id": "a", "video": "clip", "question": "Why? <video>", "answer": "So.", "caption": "C"}
-    assert convert(CONFIGS["qa"], row, "release") == {**qa(), "caption": "C"}
+    assert convert(CONFIGS["qa"], row, None) == {**qa(), "caption": "C"}
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,28 @@ def test_sft_rows_about_a_video_an_image_and_neither() -> None:
         ({}, "test/actnet/x", "ActivityNet"),
         ({}, "v_QOlSCBRmfWY", "ActivityNet"),
         ({}, "clips/v_QOlSCBRmfWY-Scene-012.mp4", "ActivityNet"),
-        ({}, "v_ApplyEyeMakeup_g01_c01", "release"),
-        ({}, "1016732470", "release"),
-        ({}, "QOlSCBRmfWY", "release"),
-        ({}, "webvid_clip", "release"),
+        ({}, "v_ApplyEyeMakeup_g01_c01", None),
+        ({}, "1016732470", "WebVid"),
+        ({}, "train_300k/1016732470.mp4", "WebVid"),
+        ({"source": "mine"}, "1016732470", "mine"),
+        ({}, "test/ssv2/1016732470", "SSV2"),
+        ({}, "-123", None),
+        ({}, "10167 32470", None),
+        ({}, "\u0661\u0662", None),
+        ({}, "QOlSCBRmfWY", "VIDAL"),
+        ({}, "-_lSCBRmfW0.mp4", "VIDAL"),
+        # The last character of a YouTube id holds four bits of its six, so it is one of sixteen.
+        ({}, "QOlSCBRmfWZ", None),
+        ({}, "msrvtt_clip", None),
+        ({}, "QOlSCBRmfWYY", None),
+        ({}, "webvid_clip", None),
+        ({}, "1016732470\n", None),
     ],
 )
-def test_source_is_told_and_never_guessed(raw: dict[str, str], video: str, source: str) -> None:
-    assert source_of(raw, video, "release") == source
+def test_source_of_the_release(raw: dict[str, str], video: str, source: str | None) -> None:
+    assert source_of(raw, video, None) == source
+
+
+@pytest.mark.parametrize("video", ["1016732470", "QOlSCBRmfWY", "clip"])
+def test_a_known_source_is_not_overruled_by_a_form(video: str) -> None:
+    assert source_of({}, video, "MSVD") == "MSVD"

@@ -24,11 +24,12 @@ TASKS = (
     "synthetic_ood_qa",
 )
 PROMISED = {
-    "captions": "id video source prompt caption",
-    "qa": "id video source question answer caption?",
+    "captions": "id video source? prompt caption",
+    "qa": "id video source? question answer caption?",
     "sft": "id video? image? messages",
+    "image_captions": "id image prompt caption",
     "preferences": (
-        "id video source prompt chosen rejected chosen_score? rejected_score? answer? caption?"
+        "id video source? prompt chosen rejected chosen_score? rejected_score? answer? caption?"
     ),
     **dict.fromkeys(TASKS, TASK),
 }
@@ -44,7 +45,8 @@ def test_columns_and_nullability(name: str) -> None:
     reported = [column + "?" * (column in config.nullable) for column in config.columns]
     assert reported == PROMISED[name].split()
     assert list(features(name)) == list(config.columns)
-    assert list(features(name, media=True)) == [*config.columns, "video_path"]
+    paths = [f"{medium}_path" for medium in ("video", "image") if medium in config.columns]
+    assert list(features(name, media=True)) == [*config.columns, *paths]
 
 
 def test_feature_types() -> None:
@@ -65,5 +67,6 @@ def test_splits_of_training_and_test_sets() -> None:
         "captions",
         "qa",
         "sft",
+        "image_captions",
         "preferences",
     ]

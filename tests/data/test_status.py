@@ -62,7 +62,7 @@ def test_rows_by_state_source_and_split(rows: Path, media: Path) -> None:
     found = media_availability("qa", rows, index_media(media))
     assert found.total == Count(rows=8, there=3, missing=3, unreadable=1, ambiguous=1)
     assert found.by_source == {
-        "release": Count(rows=5, there=2, missing=1, unreadable=1, ambiguous=1),
+        "unknown": Count(rows=5, there=2, missing=1, unreadable=1, ambiguous=1),
         "ActivityNet": Count(rows=2, there=1, missing=1),
         "WebVid": Count(rows=1, missing=1),
     }

@@ -118,7 +118,7 @@ def test_media_gives_the_path_and_a_missing_clip_is_one_line(
 
     write("train/sft/a.jsonl", {**TALK, "video": "gone"})
     rows = load_dataset("sft", data_dir=release, media=media, streaming=streaming)
-    with pytest.raises(UserError, match="row a: no clip of 'gone' under media=; load with require"):
+    with pytest.raises(UserError, match="row a: no video 'gone' under media=; load with require"):
         list(as_trl(rows))
 
 

@@ -46,6 +46,13 @@ def tree(root: Path, *names: str) -> MediaFolder:
         ("v_abc.def", "test/v_abc.def/"),
         ("v_abc.mp4", "videos/v_abc.mp4"),
         ("./videos/clip", "videos/clip.mp4"),
+        # Rows of derived sets name clips `X.mp4` whose folder of frames is `X`, and the reverse.
+        ("clip.mp4", "train_300k/chunk_0/clip/"),
+        ("clip.mp4", "videos/clip.avi"),
+        ("test/msvd/clip.MP4", "msvd/clip/"),
+        ("v_abc.def.mp4", "v_abc.def/"),
+        ("clip", "train_300k/chunk_0/clip.mp4/"),
+        ("test/msvd/clip", "msvd/clip.mp4/"),
     ],
 )
 def test_layouts(tmp_path: Path, stem: str, place: str) -> None:
@@ -64,6 +71,10 @@ def test_layouts(tmp_path: Path, stem: str, place: str) -> None:
         ("clip", "CLIP.mp4"),
         ("v_abc", "v_abc.def.mp4"),
         ("v_abc.def", "v_abc.mp4"),
+        ("v_abc.def", "v_abc/"),
+        ("clip.jpeg", "clip/"),
+        ("test/msvd/clip.mp4", "msrvtt/clip/"),
+        (".mp4", "clip.mp4"),
         ("clip/c01_0001", "clip/"),
         ("videos", "videos/clip.mp4"),
     ],
@@ -97,6 +108,13 @@ def test_the_whole_stem_is_preferred(tmp_path: Path) -> None:
     assert find.resolve("test/msvd/clip") == tmp_path / "test/msvd/clip.avi"
     assert find.resolve("clip") == tmp_path / "clip.mp4"
     assert find.resolve("msvd/clip") == tmp_path / "msvd/clip"
+
+
+def test_the_name_as_it_stands_is_preferred(tmp_path: Path) -> None:
+    find = tree(tmp_path, "chunk_0/clip/", "chunk_1/clip.mp4/", "other.avi", "videos/other.mp4")
+    assert find.resolve("clip") == tmp_path / "chunk_0/clip"
+    assert find.resolve("clip.mp4") == tmp_path / "chunk_1/clip.mp4"
+    assert find.resolve("other.mp4") == tmp_path / "videos/other.mp4"
 
 
 def test_a_video_file_is_preferred_to_its_frames(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,19 @@ from safetensors.torch import save_file
 
 from sharegptvideo._io import write_json
 
-__all__ = ["ADDED", "TOWER", "TOWERS", "VOCABULARY", "train_sentencepiece", "write_authors"]
+__all__ = [
+    "ADDED",
+    "SEVEN_B",
+    "TOWER",
+    "TOWERS",
+    "VOCABULARY",
+    "AuthorsSize",
+    "authors_shapes",
+    "authors_weights",
+    "train_sentencepiece",
+    "write_authors",
+    "write_rest",
+]
 
 VOCABULARY = 400
 ADDED = ("<im_patch>", "<im_start>", "<im_end>")
@@ -34,8 +47,11 @@ TEXTS = (
 )
 
 
-def train_sentencepiece(out: Path) -> None:
-    """Write a BPE model with bytes as Llama's is: `<unk>`, `<s>`, `</s>`, a space in front."""
+def train_sentencepiece(out: Path, pieces: int = VOCABULARY) -> None:
+    """Write a BPE model with bytes as Llama's is: `<unk>`, `<s>`, `</s>`, a space in front.
+
+    What `pieces` has beyond `VOCABULARY` are pieces that no text is made of.
+    """
     import sentencepiece
 
     model = io.BytesIO()
@@ -54,38 +70,67 @@ def train_sentencepiece(out: Path) -> None:
         hard_vocab_limit=True,
         minloglevel=2,
     )
-    out.write_bytes(model.getvalue())
+    from sentencepiece import sentencepiece_model_pb2
+
+    whole = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    for number in range(VOCABULARY, pieces):
+        whole.pieces.add(piece=f"\ue000{number}", score=-float(number))
+    out.write_bytes(whole.SerializeToString())
 
 
-def authors_weights(seed: int = 0, hidden: int = 48, layers: int = 2) -> dict[str, torch.Tensor]:
-    """Draw all weights under the authors' names."""
-    generator = torch.Generator().manual_seed(seed)
-    weights: dict[str, torch.Tensor] = {}
+@dataclass(frozen=True, slots=True)
+class AuthorsSize:
+    """Sizes of a checkpoint: those of the tests, or with `SEVEN_B` the real ones."""
 
-    def draw(name: str, *shape: int) -> None:
-        weights[name] = torch.randn(*shape, generator=generator) * 0.3
+    width: int = 32
+    tower_mlp: int = 64
+    tower_layers: int = 3
+    image: int = 28
+    frames: int = 4
+    hidden: int = 48
+    mlp: int = 96
+    layers: int = 2
+    heads: int = 4
+    vocabulary: int = VOCABULARY + len(ADDED)
+
+    @property
+    def tower(self) -> dict[str, Any]:
+        """CLIP's fields."""
+        return TOWER | {
+            "hidden_size": self.width,
+            "intermediate_size": self.tower_mlp,
+            "num_hidden_layers": self.tower_layers,
+            "num_attention_heads": max(self.width // 64, 4),
+            "image_size": self.image,
+        }
+
+
+SEVEN_B = AuthorsSize(1024, 4096, 24, 224, 8, 4096, 11008, 32, 32, 32_003)
+
+
+def authors_shapes(size: AuthorsSize) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors under the authors' names, `position_ids` among them."""
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def linear(name: str, rows: int, columns: int) -> None:
-        draw(f"{name}.weight", rows, columns)
-        draw(f"{name}.bias", rows)
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (rows, columns), (rows,)
 
     def norm(name: str, width: int) -> None:
-        draw(f"{name}.weight", width)
-        draw(f"{name}.bias", width)
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
 
-    width, mlp = 32, 64
+    width, mlp, hidden = size.width, size.tower_mlp, size.hidden
+    places = (size.image // 14) ** 2 + 1
     for kind in ("image", "video"):
         at = f"model.{kind}_tower.{kind}_tower"
-        draw(f"{at}.embeddings.class_embedding", width)
-        draw(f"{at}.embeddings.patch_embedding.weight", width, 3, 14, 14)
-        draw(f"{at}.embeddings.position_embedding.weight", 5, width)
-        weights[f"{at}.embeddings.position_ids"] = torch.arange(5)[None]
+        shapes[f"{at}.embeddings.class_embedding"] = (width,)
+        shapes[f"{at}.embeddings.patch_embedding.weight"] = (width, 3, 14, 14)
+        shapes[f"{at}.embeddings.position_embedding.weight"] = (places, width)
+        shapes[f"{at}.embeddings.position_ids"] = (1, places)
         norm(f"{at}.pre_layrnorm", width)
         norm(f"{at}.post_layernorm", width)
-        for layer in range(3):
+        for layer in range(size.tower_layers):
             here = f"{at}.encoder.layers.{layer}"
-            attentions = ["self_attn"] + ["temporal_attn"] * (kind == "video")
-            for attention in attentions:
+            for attention in ["self_attn"] + ["temporal_attn"] * (kind == "video"):
                 for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
                     linear(f"{here}.{attention}.{part}", width, width)
             norm(f"{here}.layer_norm1", width)
@@ -93,24 +138,34 @@ def authors_weights(seed: int = 0, hidden: int = 48, layers: int = 2) -> dict[st
             linear(f"{here}.mlp.fc1", mlp, width)
             linear(f"{here}.mlp.fc2", width, mlp)
             if kind == "video":
-                draw(f"{here}.temporal_embedding", 1, 4, width)
+                shapes[f"{here}.temporal_embedding"] = (1, size.frames, width)
                 norm(f"{here}.temporal_layer_norm1", width)
     linear("model.mm_projector.0", hidden, width)
     linear("model.mm_projector.2", hidden, hidden)
-    vocabulary = VOCABULARY + len(ADDED)
-    draw("model.embed_tokens.weight", vocabulary, hidden)
-    draw("lm_head.weight", vocabulary, hidden)
-    draw("model.norm.weight", hidden)
-    for layer in range(layers):
+    shapes["model.embed_tokens.weight"] = shapes["lm_head.weight"] = (size.vocabulary, hidden)
+    shapes["model.norm.weight"] = (hidden,)
+    for layer in range(size.layers):
         here = f"model.layers.{layer}"
         for part in "qkvo":
-            draw(f"{here}.self_attn.{part}_proj.weight", hidden, hidden)
-        draw(f"{here}.mlp.gate_proj.weight", 96, hidden)
-        draw(f"{here}.mlp.up_proj.weight", 96, hidden)
-        draw(f"{here}.mlp.down_proj.weight", hidden, 96)
-        draw(f"{here}.input_layernorm.weight", hidden)
-        draw(f"{here}.post_attention_layernorm.weight", hidden)
-        weights[f"{here}.self_attn.rotary_emb.inv_freq"] = torch.ones(6)
+            shapes[f"{here}.self_attn.{part}_proj.weight"] = (hidden, hidden)
+        shapes[f"{here}.mlp.gate_proj.weight"] = (size.mlp, hidden)
+        shapes[f"{here}.mlp.up_proj.weight"] = (size.mlp, hidden)
+        shapes[f"{here}.mlp.down_proj.weight"] = (hidden, size.mlp)
+        shapes[f"{here}.input_layernorm.weight"] = (hidden,)
+        shapes[f"{here}.post_attention_layernorm.weight"] = (hidden,)
+        shapes[f"{here}.self_attn.rotary_emb.inv_freq"] = (hidden // size.heads // 2,)
+    return shapes
+
+
+def authors_weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    """Draw all weights of the tests' size under the authors' names."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in authors_shapes(AuthorsSize()).items():
+        if name.endswith("position_ids"):
+            weights[name] = torch.arange(shape[1])[None]
+        else:
+            weights[name] = torch.randn(*shape, generator=generator) * 0.3
     return weights
 
 
@@ -118,8 +173,29 @@ def write_authors(
     out: Path, *, shards: int = 2, binary: bool = False, weights: Any = None
 ) -> dict[str, torch.Tensor]:
     """Write the checkpoint to `out` in so many shards; returns its weights."""
-    out.mkdir(parents=True, exist_ok=True)
     weights = authors_weights() if weights is None else weights
+    write_rest(out, AuthorsSize())
+    names = sorted(weights)
+    index = {}
+    kind, suffix = ("pytorch_model", "bin") if binary else ("model", "safetensors")
+    for number in range(shards):
+        file = f"{kind}-{number + 1:05d}-of-{shards:05d}.{suffix}"
+        if shards == 1:
+            file = f"{kind}.{suffix}"
+        part = {name: weights[name] for name in names[number::shards]}
+        if binary:
+            torch.save(part, out / file)
+        else:
+            save_file(part, out / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(part, file)
+    if shards > 1:
+        write_json(out / f"{kind}.{suffix}.index.json", {"metadata": {}, "weight_map": index})
+    return weights
+
+
+def write_rest(out: Path, size: AuthorsSize) -> None:
+    """Write all but the weights: config, tokenizer, and the towers' sizes in towers.json."""
+    out.mkdir(parents=True, exist_ok=True)
     write_json(
         out / "config.json",
         {
@@ -128,18 +204,18 @@ def write_authors(
             "mm_image_tower": "LanguageBind/LanguageBind_Image",
             "mm_video_tower": "LanguageBind/LanguageBind_Video_merge",
             "mm_projector_type": "mlp2x_gelu",
-            "mm_hidden_size": 32,
+            "mm_hidden_size": size.width,
             "mm_vision_select_layer": -2,
             "mm_vision_select_feature": "patch",
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
+            "hidden_size": size.hidden,
+            "intermediate_size": size.mlp,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.heads,
+            "num_key_value_heads": size.heads,
             "hidden_act": "silu",
             "max_position_embeddings": 4096,
             "rms_norm_eps": 1e-6,
-            "vocab_size": VOCABULARY + len(ADDED),
+            "vocab_size": size.vocabulary,
             "tie_word_embeddings": False,
             "torch_dtype": "float32",
             "bos_token_id": 1,
@@ -147,8 +223,9 @@ def write_authors(
             "pad_token_id": 0,
         },
     )
-    train_sentencepiece(out / "tokenizer.model")
-    write_json(out / "added_tokens.json", {t: VOCABULARY + n for n, t in enumerate(ADDED)})
+    pieces = size.vocabulary - len(ADDED)
+    train_sentencepiece(out / "tokenizer.model", pieces)
+    write_json(out / "added_tokens.json", {t: pieces + n for n, t in enumerate(ADDED)})
     write_json(
         out / "special_tokens_map.json",
         {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"},
@@ -168,20 +245,5 @@ def write_authors(
             "padding_side": "right",
         },
     )
-    names = sorted(weights)
-    index = {}
-    kind, suffix = ("pytorch_model", "bin") if binary else ("model", "safetensors")
-    for number in range(shards):
-        file = f"{kind}-{number + 1:05d}-of-{shards:05d}.{suffix}"
-        if shards == 1:
-            file = f"{kind}.{suffix}"
-        part = {name: weights[name] for name in names[number::shards]}
-        if binary:
-            torch.save(part, out / file)
-        else:
-            save_file(part, out / file, metadata={"format": "pt"})
-        index |= dict.fromkeys(part, file)
-    if shards > 1:
-        write_json(out / f"{kind}.{suffix}.index.json", {"metadata": {}, "weight_map": index})
-    write_json(out / "towers.json", TOWERS)
-    return weights
+    video = size.tower | {"add_time_attn": True, "num_frames": size.frames}
+    write_json(out / "towers.json", {"image": size.tower, "video": video})

@@ -16,7 +16,10 @@ __all__ = ["pictures", "tables", "world"]
 Row = dict[str, Any]
 
 # Of these videos the second lies in `validation` by the hash of its name.
-_VIDEOS = ("clip_0", "clip_298", "test/webvid/a b.mp4", "v_1QIUV7WYKXg-Scene-001")
+_VIDEOS = (
+    *("clip_0", "clip_298", "test/webvid/a b.mp4", "v_1QIUV7WYKXg-Scene-001"),
+    *("1016732470", "QOlSCBRmfWY"),
+)
 
 
 def _talk(*turns: str) -> list[dict[str, str]]:
@@ -58,6 +61,16 @@ def _release(root: Path) -> Path:
             {"id": "s1", "image": "coco/1.jpg", "conversations": _talk("E?\n<image>", "F.")},
             {"id": "s2", "conversations": _talk("G?", "H.")},
             {"id": "s3", "conversations": _talk("G?", "H.", "I?")},
+            {"id": "s4", "video": "clip_0", "image": "a.jpg", "conversations": _talk("J?", "K.")},
+        ],
+    )
+    write_jsonl(
+        train / "pretrain" / "image_caption_pretrain.jsonl",
+        [
+            {"id": 1, "image": "coco/1.jpg", "conversations": _talk("<image>\nDescribe.", "It.")},
+            {"id": "i2", "image": "x/2.png", "prompt": "Describe. <image>", "caption": "It."},
+            {"id": "i3", "image": ["a.jpg", "b.jpg"], "conversations": _talk("Which?", "B.")},
+            {"id": "i4", "video": "clip_0", "conversations": _talk("Describe.", "It.")},
         ],
     )
     pair = {"id": "p0", "video": "clip_0", "chosen": "C", "rejected": ""}
@@ -87,14 +100,14 @@ def tables(scratch: Path) -> Row:
     }
     source = _release(scratch / "release")
     published = scratch / "published"
-    for name in ("captions", "qa", "sft", "preferences"):
+    for name in ("captions", "qa", "sft", "image_captions", "preferences"):
         for split in ("train", "validation"):
             rows, about = _table(name, split, source)
             results |= _cases(f"{name}, {split}", rows, about)
             _publish(published, name, split, rows)
     for name in ("webvid_qa", "msvd_qa_official", "synthetic_qa"):
         results |= _cases(f"{name}, test", *_table(name, "test", source))
-    for name in ("qa", "sft", "preferences"):
+    for name in ("qa", "sft", "image_captions", "preferences"):
         results |= _cases(f"{name}, train, from Parquet", *_table(name, "train", published))
     return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from sharegptvideo.models import Request, SamplingParams, build_tiny, load_model, open_model
+from sharegptvideo.errors import UserError
+from sharegptvideo.models import (
+    Request,
+    SamplingParams,
+    build_tiny,
+    load_model,
+    open_model,
+    outline,
+)
+from sharegptvideo.models.llava_hound import LlavaHoundConfig
 from sharegptvideo.models.prompts import conversation, encode, expand_video, video_token_count
-from sharegptvideo.training import DpoRecipe, SftRecipe, run_recipe
+from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, run_recipe
+from sharegptvideo.training.dataset_stats import DatasetStats, Lengths
+from sharegptvideo.training.estimate import parse_gpus, shape_of, workload_of
+from sharegptvideo.training.families import bare_family
+from sharegptvideo.training.plan import clip_positions, dry_run
+from sharegptvideo.training.recipes import Lora
+from tests.support.fresh_python import run_python
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +89,151 @@ def test_shared_plain_and_kept_features_train_alike(
     assert losses["kept"] == pytest.approx(losses["shared"], abs=1e-5)
 
 
-def test_a_pair_is_trained_on(
+def test_pairs_are_trained_on_alike_in_every_way(
+    dpo_recipe: DpoRecipe, change: Callable[..., Any], hound: Path, tmp_path: Path
+) -> None:
+    """Shared and plain rows, reference in memory and given, kept features: losses to 1e-5.
+
+    Before the first step policy and reference are one: that loss is ln 2.
+    """
+    base = change(
+        dpo_recipe,
+        model=str(hound),
+        optimisation={"max_steps": 3, "per_device_batch_size": 4, "learning_rate": 5e-3},
+    )
+    features = {"enabled": True, "folder": str(tmp_path / "features")}
+    ways: dict[str, dict[str, Any]] = {
+        "shared": {},
+        "plain": {"sharing": {"video": False}},
+        "in memory": {"dpo": {"reference": "model"}},
+        "kept": {"features": features},
+        "recomputed": {"optimisation": {"gradient_checkpointing": True}},
+    }
+    losses = {}
+    for name, more in ways.items():
+        recipe = change(change(base, **more), output=str(tmp_path / name))
+        losses[name] = [entry["loss"] for entry in run_recipe(recipe).log]
+    assert losses["shared"][0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses["shared"][-1] < losses["shared"][0] - 0.01
+    for name in ways:
+        assert losses[name] == pytest.approx(losses["shared"], abs=1e-5), name
+
+
+def test_adapters_merged_are_a_whole_model(
+    sft_recipe: SftRecipe, change: Callable[..., Any], hound: Path
+) -> None:
+    """Adapters stand in the language model's layers alone; towers and projector stay."""
+    recipe = change(
+        sft_recipe,
+        model=str(hound),
+        freeze={"vision_tower": True, "projector": True},
+        optimisation={"max_steps": 2, "learning_rate": 5e-3},
+    ).model_copy(update={"lora": Lora(rank=4, alpha=16)})
+    done = run_recipe(recipe)
+    before, after = (load_model(str(p), dtype="float32").state_dict() for p in (hound, done.output))
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        adapted = name.startswith("model.language_model.layers.") and "_proj." in name
+        assert torch.equal(weight, after[name]) != adapted, name
+
+
+def test_recomputed_layers_of_the_tower_learn_the_same(
+    sft_recipe: SftRecipe, change: Callable[..., Any], hound: Path, tmp_path: Path
+) -> None:
+    """Gradient checkpointing keeps the number of frames that a layer is called with."""
+    base = change(sft_recipe, model=str(hound), optimisation={"max_steps": 2})
+    models = []
+    for again in (False, True):
+        recipe = change(
+            base, output=str(tmp_path / str(again)), optimisation={"gradient_checkpointing": again}
+        )
+        models.append(load_model(str(run_recipe(recipe).output), dtype="float32"))
+    pairs = zip(models[0].named_parameters(), models[1].parameters(), strict=True)
+    for (name, one), two in pairs:
+        assert torch.allclose(one, two, atol=1e-5), name
+
+
+def test_more_frames_than_the_tower_has_embeddings_for(
+    sft_recipe: SftRecipe, change: Callable[..., Any], hound: Path
+) -> None:
+    recipe = change(sft_recipe, model=str(hound), frames=6)
+    with pytest.raises(UserError, match=r"frames 6: .* 4 frames of a clip at most; set frames=4"):
+        run_recipe(recipe)
+    assert any("set frames=4" in problem for problem in dry_run(recipe).problems)
+
+
+def test_a_dry_run_says_what_the_run_will_be(
     dpo_recipe: DpoRecipe, change: Callable[..., Any], hound: Path
 ) -> None:
-    """Before the first step policy and reference are one: the loss is ln 2."""
-    recipe = change(dpo_recipe, model=str(hound), optimisation={"max_steps": 1})
-    (entry,) = run_recipe(recipe).log
-    assert entry["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    recipe = change(dpo_recipe, model=str(hound))
+    found = dry_run(recipe, parse_gpus("1xH100"))
+    assert found.problems == []
+    assert found.shape is not None
+    assert found.data is not None
+    model = load_model(str(hound), dtype="float32")
+    assert found.shape.kind == "llava_hound"
+    assert found.shape.parameters == sum(w.numel() for w in model.parameters())
+    text = (model.model.language_model, model.lm_head)
+    assert found.shape.trainable == sum(w.numel() for part in text for w in part.parameters())
+    assert found.data.video_tokens == model.config.video_seq_length == 16
+    assert found.plan is not None
+    assert found.plan.steps == 6
+
+
+def test_sizes_of_the_real_model() -> None:
+    """By hand: CLIP's ViT-L twice, 11 tensors over time in 24 layers, and 2,048 positions a clip.
+
+    A layer has four linear maps of the width for attention over time, a norm, and an embedding
+    for each of 8 frames: 24 × (4 (w² + w) + 2 w + 8 w) = 101.0 M.
+    """
+    kind: Any = LlavaHoundConfig
+    model = outline(kind(), dtype=torch.float32)
+    width = 1024
+    over_time = 24 * (4 * (width * width + width) + 2 * width + 8 * width)
+    assert round(over_time / 1e6, 1) == 101.0
+    recipe = load_recipe("llava_hound/dpo")
+    found = shape_of(recipe, bare_family(model))
+    towers = [model.model.image_tower, model.model.video_tower]
+    image, video = (sum(w.numel() for w in tower.parameters()) for tower in towers)
+    assert (video - image, found.tower) == (over_time, image + over_time)
+    assert clip_positions(model.config, 8) == 2048
+    assert found.tower_positions == 257 / 256
+    assert found.tower_span == 257 + 8
+    pairs = DatasetStats(17_000, 17_000, Lengths(40, (30, 30)), 2048.0)
+    plan = workload_of(recipe, found, pairs, devices=8)
+    assert plan.tokens_shared == 128 * (2048 + 40 + 30 + 30)
+    assert plan.tokens_plain == 128 * 2 * (2048 + 40 + 30)
+
+
+def test_it_opens_in_a_fresh_process(hound: Path, tmp_path: Path) -> None:
+    """`import sharegptvideo.models` is all that transformers' own classes need, in any order."""
+    code = f"""
+        from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoTokenizer
+        import sharegptvideo.models
+        from sharegptvideo.models.pixels import VideoPixels
+        one = AutoModelForImageTextToText.from_pretrained({str(hound)!r})
+        inner = AutoModel.from_pretrained({str(hound)!r})
+        config = AutoConfig.from_pretrained({str(hound)!r})
+        print(type(one).__name__, type(inner).__name__, type(config).__name__)
+        one.save_pretrained("again")
+        AutoTokenizer.from_pretrained({str(hound)!r}).save_pretrained("again")
+    """
+    names = run_python(textwrap.dedent(code), tmp_path)
+    assert names.split() == [
+        "LlavaHoundForConditionalGeneration", "LlavaHoundModel", "LlavaHoundConfig",
+    ]  # fmt: skip
+    turned = run_python(
+        "import sharegptvideo.models\nfrom transformers import AutoModel\n"
+        "print(type(AutoModel.from_pretrained('again')).__name__)",
+        tmp_path,
+    )
+    assert turned.strip() == "LlavaHoundModel"
+    first, again = (load_model(str(p), dtype="float32") for p in (hound, tmp_path / "again"))
+    assert first.config.to_dict() | {"_name_or_path": ""} == again.config.to_dict() | {
+        "_name_or_path": ""
+    }
+    state = again.state_dict()
+    assert all(torch.equal(w, state[name]) for name, w in first.state_dict().items())
 
 
 def test_a_tower_that_learns_learns_over_time(

@@ -21,9 +21,11 @@ import yaml
 from safetensors.torch import load_file
 
 from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo.models import build_tiny
 from sharegptvideo.training import Recipe, run_recipe
 from sharegptvideo.training.launch import config_path
 from sharegptvideo.training.run_dir import COMPLETE
+from tests.support.training_fixtures import TEXTS
 from tests.support.warm_python import Command, WarmPython
 
 STEPS = 6
@@ -78,12 +80,14 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "config", "bound", "killed"),
+    ("stage", "config", "bound", "killed", "architecture"),
     [
-        ("sft", "cpu_2", 0.0, False),
-        ("dpo", "cpu_2", 0.0, True),
-        ("sft", "fsdp2", 1e-5, True),
-        ("dpo", "fsdp2", 1e-5, False),
+        ("sft", "cpu_2", 0.0, False, "video_llava"),
+        ("dpo", "cpu_2", 0.0, True, "video_llava"),
+        ("sft", "fsdp2", 1e-5, True, "video_llava"),
+        ("dpo", "fsdp2", 1e-5, False, "video_llava"),
+        # Its tower learns here, so that the layers over time are spread as well.
+        ("sft", "fsdp2", 1e-5, True, "llava_hound"),
     ],
 )
 def test_two_processes_are_one(
@@ -91,9 +95,11 @@ def test_two_processes_are_one(
     config: str,
     bound: float,
     killed: bool,
+    architecture: Any,
     launch: Callable[..., Command],
     change: Callable[..., Any],
     request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     """Two of them killed in the step after a checkpoint, within an epoch, and run to the end."""
     recipe = change(
@@ -101,6 +107,10 @@ def test_two_processes_are_one(
     )
     if stage == "dpo":  # four pairs: one of each clip a process, so two epochs are four steps
         recipe = change(recipe, optimisation={"per_device_batch_size": 1})
+    if architecture == "llava_hound":
+        start = tmp_path / "hound"
+        build_tiny(TEXTS, start, seed=3, size="tiny", architecture=architecture)
+        recipe = change(recipe, model=str(start))
     folder = Path(recipe.output)
     if killed:
         assert launch(config, recipe, KILLED_AT_STEP="4").wait() == -signal.SIGKILL

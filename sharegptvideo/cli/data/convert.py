@@ -116,6 +116,7 @@ def _figures(done: Converted, to: Path) -> dict[str, object]:
             name: {
                 "rows": part.rows,
                 "videos": part.videos,
+                "images": part.images,
                 "files": len(part.files),
                 "bytes": part.bytes,
                 **({"complete": done.complete[name]} if name in done.complete else {}),

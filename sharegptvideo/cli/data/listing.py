@@ -55,7 +55,7 @@ def show(
         ),
     ] = None,
     media: Annotated[
-        Path | None, typer.Option(help="Folder with the videos: adds video_path.")
+        Path | None, typer.Option(help="Folder with the media: adds video_path, image_path.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="The first split of the dataset if left out.")
@@ -80,7 +80,7 @@ def show(
     config = config_of(name)
     report = ReadReport()
     examples: list[dict[str, Any]] = []
-    videos: set[str] = set()
+    named: dict[str, set[str]] = {medium: set() for medium in config.paths}
     count = 0
     with warnings.catch_warnings(), progress_bar() as progress:
         # The same is printed below, without the line of code that a warning carries.
@@ -91,22 +91,24 @@ def show(
             count += 1
             if len(examples) < rows:
                 examples.append(row)
-            if row["video"] is not None:
-                videos.add(row["video"])
+            for medium, names in named.items():
+                if row[medium] is not None:
+                    names.add(row[medium])
             if count % _STEP == 0:
                 progress(count, 0, f"{name} {split}")
     for line in report.lines():
         note(line)
-    columns = [*config.columns, *(["video_path"] if media else [])]
+    columns = [*config.columns, *(config.paths.values() if media else ())]
     figures = {
         "name": name,
         "split": split,
         "rows": count,
-        "videos": len(videos),
+        **{f"{medium}s": len(names) for medium, names in named.items()},
         "columns": columns,
         "skipped": len(report.skipped),
         "repeated": len(report.repeated),
         "missing_videos": len(report.missing_videos),
+        "missing_images": len(report.missing_images),
     }
     if as_json:
         print_json({**figures, "examples": examples})
@@ -123,9 +125,10 @@ def _print(figures: dict[str, Any], examples: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     console = Console()
+    media = [f"{figures[name]} {name}" for name in ("videos", "images") if figures.get(name)]
     console.print(
         f"[bold]{figures['name']}[/bold] {figures['split']}: "
-        f"{figures['rows']} rows on {figures['videos']} videos"
+        f"{figures['rows']} rows on {' and '.join(media) or 'no media'}"
     )
     for row in examples:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))

@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from sharegptvideo._text import byte_size, plural, shortened
-from sharegptvideo.data.publish.facts import ConfigFacts
+from sharegptvideo.data.publish.facts import UNKNOWN_SOURCE, ConfigFacts
+from sharegptvideo.data.publish.shards import SplitFiles
 from sharegptvideo.data.schema import CLIP
 from sharegptvideo.errors import UserError
 
@@ -46,7 +47,7 @@ _TERMS = {
     "TGIF": "TGIF, for academic use (raingo.github.io/TGIF-Release)",
     "SSV2": "Something-Something v2",
     "synthetic": "rendered by sharegptvideo, Apache-2.0",
-    "release": "one of WebVid, VIDAL and ActivityNet; the row does not say which",
+    UNKNOWN_SOURCE: "the rows do not say where these clips are from",
 }
 
 
@@ -82,13 +83,23 @@ def _shortened(value: Any) -> Any:
 
 
 def _splits(facts: ConfigFacts) -> str:
-    lines = ["| split | rows | videos | files | size |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| split | rows | media | files | size |", "| --- | --- | --- | --- | --- |"]
     for name, split in facts.splits.items():
         lines.append(
-            f"| {name} | {split.rows:,} | {split.videos:,} | {len(split.files)} "
+            f"| {name} | {split.rows:,} | {_media([split])} | {len(split.files)} "
             f"| {byte_size(split.bytes)} |"
         )
     return "\n".join(lines)
+
+
+def _media(splits: Iterable[SplitFiles]) -> str:
+    """Return how many different videos and images the rows name, split by split."""
+    splits = list(splits)
+    counts = {
+        "video": sum(split.videos for split in splits),
+        "image": sum(split.images for split in splits),
+    }
+    return ", ".join(plural(count, noun) for noun, count in counts.items() if count) or "none"
 
 
 def _rights(facts: ConfigFacts) -> str:
@@ -117,7 +128,8 @@ def front_page(
     return Template(text).substitute(
         title=title,
         lead=f"{rows:,} rows in {plural(len(configs), 'config')}, as Parquet: captions, questions "
-        "and preferences about videos, in the columns of the Python package `sharegptvideo`.",
+        "and preferences about videos and images, in the columns of the Python package "
+        "`sharegptvideo`.",
         table="\n".join(_line(facts) for facts in configs),
         repo_id=repo_id,
         first=first.config.name,
@@ -137,12 +149,11 @@ def front_page(
 def _line(facts: ConfigFacts) -> str:
     name = facts.config.name
     splits = facts.splits
-    videos = sum(split.videos for split in splits.values())
     total = byte_size(sum(split.bytes for split in splits.values()))
     about = _cell(facts.template.title)
     return (
         f"| [`{name}`]({name}/README.md) | {about} | {', '.join(splits)} | {facts.rows:,} "
-        f"| {videos:,} | {total} |"
+        f"| {_media(splits.values())} | {total} |"
     )
 
 

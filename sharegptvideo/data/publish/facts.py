@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PLACES",
+    "UNKNOWN_SOURCE",
     "CardTemplate",
     "ConfigFacts",
     "card_template",
@@ -33,6 +34,9 @@ __all__ = [
 
 PLACES = ("example", "origin", "splits", "rights")
 """Places to fill in: an example row, where the rows come from, counts by split and by source."""
+
+UNKNOWN_SOURCE = "not known"
+"""What stands for a `source` that is null."""
 
 _LISTS = ("language", "task_categories", "tags")
 
@@ -174,7 +178,7 @@ def count_sources(config: Config, splits: dict[str, SplitFiles]) -> dict[str, tu
     table = pa.concat_tables(pq.ParquetFile(path).read(["source", "video"]) for path in paths)
     grouped = table.group_by("source").aggregate([("video", "count"), ("video", "count_distinct")])
     counts = {
-        row["source"]: (row["video_count"], row["video_count_distinct"])
+        row["source"] or UNKNOWN_SOURCE: (row["video_count"], row["video_count_distinct"])
         for row in grouped.to_pylist()
     }
     return dict(sorted(counts.items(), key=lambda item: (-item[1][0], item[0])))

@@ -65,6 +65,7 @@ class SplitFiles:
         bytes: their size on disk.
         data_bytes: the size of their values before compression.
         videos: how many different videos the rows name.
+        images: how many different images.
     """
 
     files: tuple[Path, ...]
@@ -72,6 +73,7 @@ class SplitFiles:
     bytes: int
     data_bytes: int
     videos: int
+    images: int = 0
 
 
 def write_split(
@@ -200,7 +202,7 @@ class SplitWriter:
         self._writer: Any = None
         self._shard_so_far = 0
         self._rows = self._data_bytes = 0
-        self._videos: set[int] = set()
+        self._media: dict[str, set[int]] = {"video": set(), "image": set()}
 
     def __enter__(self) -> SplitWriter:
         with os_errors(self.folder):
@@ -223,7 +225,9 @@ class SplitWriter:
         if not table.num_rows:
             return
         table = table.select(self._schema.names).cast(self._schema)
-        self._videos.update(map(hash, table["video"].drop_null().unique().to_pylist()))
+        for medium in self.config.paths:
+            names = table[medium].drop_null().unique().to_pylist()
+            self._media[medium].update(map(hash, names))
         self._rows += table.num_rows
         sizes = _row_bytes(table)
         self._data_bytes += int(sizes.sum())
@@ -257,7 +261,8 @@ class SplitWriter:
             for part, name in zip(self._parts, names, strict=True):
                 part.replace(name)
             size = sum(name.stat().st_size for name in names)
-        return SplitFiles(tuple(names), self._rows, size, self._data_bytes, len(self._videos))
+        media = [len(self._media[medium]) for medium in ("video", "image")]
+        return SplitFiles(tuple(names), self._rows, size, self._data_bytes, *media)
 
     def _write_group(self) -> None:
         import pyarrow as pa

@@ -166,7 +166,9 @@ def build_tree(
         with os_errors(out):
             for config, template in zip(configs, templates, strict=True):
                 source = open_source(config, folder)
-                clips = None if media is None else Clips(media, report)
+                clips = None
+                if media is not None and "video" in config.paths:  # images stay outside
+                    clips = Clips(media, report)
                 splits = write_config(
                     source, config, partial, report=report, clips=clips, progress=progress
                 )
@@ -213,7 +215,7 @@ def _facts(
     clips: Clips | None,
 ) -> ConfigFacts:
     # The world's test sets have cards of their own; its other rows borrow the release's.
-    of_release = isinstance(source, ReleaseSource) and source.label == "release"
+    of_release = isinstance(source, ReleaseSource) and source.label is None
     return ConfigFacts(
         config=config,
         template=template,

@@ -11,8 +11,16 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.data.schema import CaptionRow, Config, QaRow, SftRow, TaskRow, columns
-from sharegptvideo.data.sources.rows import SETS, source_of, without_tags
+from sharegptvideo.data.schema import (
+    CaptionRow,
+    Config,
+    ImageCaptionRow,
+    QaRow,
+    SftRow,
+    TaskRow,
+    columns,
+)
+from sharegptvideo.data.sources.rows import FORMS, SETS, source_of, without_tags
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,8 +34,9 @@ _ASSISTANTS = ("gpt", "assistant")
 # naming nothing.
 _UNSAFE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00|^\.?(?:[/\\]\.?)*$"
 
-# Names that may say where a video comes from: with a folder, a set's own, or ActivityNet's.
-_WITH_SOURCE = rf"/|^[vV]_|^(?i:{'|'.join(SETS)})(?:\.|$)"
+# Names of which more than the form may count: with a folder or an ending, a set's own name,
+# ActivityNet's.
+_WITH_SOURCE = rf"[/.]|^[vV]_|^(?i:{'|'.join(SETS)})$"
 
 
 @functools.cache
@@ -54,7 +63,17 @@ def checked_batch(config: Config, batch: pa.RecordBatch) -> pa.Table | None:
         if cleaned is None:
             return None
         table[name] = cleaned
+    if len(config.paths) == 2 and _both(*(table[name] for name in config.paths)):
+        return None
     return pa.table(table, schema=arrow_schema(config))
+
+
+def _both(video: pa.Array, image: pa.Array) -> bool:
+    """Whether a row names two media."""
+    import pyarrow.compute as pc
+
+    named = pc.and_(pc.is_valid(video), pc.is_valid(image))
+    return bool(pc.any(named, min_count=0).as_py())
 
 
 def _is_valid(batch: pa.RecordBatch) -> bool:
@@ -97,10 +116,10 @@ def _column(config: Config, name: str, column: pa.Array) -> pa.Array | None:
 
 def convertible(config: Config) -> bool:
     """Whether `converted_block` knows the config; preference pairs are few and go row by row."""
-    return config.row in (CaptionRow, QaRow, SftRow, TaskRow)
+    return config.row in (CaptionRow, ImageCaptionRow, QaRow, SftRow, TaskRow)
 
 
-def converted_block(config: Config, block: bytes, label: str) -> pa.Table | None:
+def converted_block(config: Config, block: bytes, label: str | None) -> pa.Table | None:
     """`rows.convert` for whole lines of JSON: the table of their rows, or None.
 
     Only lines that hold one object each, of the form the release has: `conversations` with as
@@ -115,10 +134,12 @@ def converted_block(config: Config, block: bytes, label: str) -> pa.Table | None
     if config.row is SftRow:
         row |= {name: _nullable(raw[name], _paths) for name in ("video", "image")}
         row["messages"] = _messages(raw["conversations"], "from", "value")
+        if _both(raw["video"], raw["image"]):
+            return None
     else:
-        row["video"] = _paths(raw["video"])
+        row |= {name: _paths(raw[name]) for name in config.paths}
         questions, answers = _pairs(raw["conversations"])
-        names = ("prompt", "caption") if config.row is CaptionRow else ("question", "answer")
+        names = ("prompt", "caption") if "prompt" in config.columns else ("question", "answer")
         row |= dict(zip(names, (questions, answers), strict=True))
         for name in config.columns:
             if name in config.nullable:
@@ -282,7 +303,7 @@ def _pairs(column: pa.Array) -> tuple[pa.Array | None, pa.Array | None]:
     return turns[1:]
 
 
-def _sources(given: pa.Array, video: pa.Array, default: str) -> pa.Array | None:
+def _sources(given: pa.Array, video: pa.Array, default: str | None) -> pa.Array | None:
     """`source_of` for a column; Python is asked about the names that say something."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -294,4 +315,6 @@ def _sources(given: pa.Array, video: pa.Array, default: str) -> pa.Array | None:
     speaking = pc.match_substring_regex(video, _WITH_SOURCE)
     names = [source_of({}, name, default) for name in video.filter(speaking).to_pylist()]
     column = pa.repeat(pa.scalar(default, pa.string()), len(video))
+    for name, form in FORMS.items() if default is None else ():
+        column = pc.if_else(pc.match_substring_regex(video, f"^(?:{form})$"), name, column)
     return pc.replace_with_mask(column, speaking, pa.array(names, pa.string()))

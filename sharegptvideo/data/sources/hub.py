@@ -74,9 +74,7 @@ class HubSource:
             yield from self._local(config).tables(config, splits, on_error, report, parts)
             return
         with hub_errors(repo_of(config), self.revision):
-            read = read_tables(
-                config, self._remote(config), SplitRule(), "release", on_error, report
-            )
+            read = read_tables(config, self._remote(config), SplitRule(), None, on_error, report)
             for split, table in read:
                 if split in splits:
                     yield split, table

@@ -41,7 +41,7 @@ class ReleaseSource:
     def __init__(self, root: Path) -> None:
         self.root = root
         # The synthetic world keeps its exact states beside its rows; no release does.
-        self.label = "synthetic" if (root / "states.jsonl").exists() else "release"
+        self.label = "synthetic" if (root / "states.jsonl").exists() else None
 
     def splits(self, config: Config) -> tuple[str, ...]:
         """Return the splits of the release; `validation` may turn out empty on a small source."""
@@ -51,7 +51,10 @@ class ReleaseSource:
     def fingerprint(self, config: Config) -> list[str]:
         """Path, size and times of each file read, and of a split list."""
         extra = [self.root / "splits.json"]
-        return [*map(stat_key, self._paths(config) + [p for p in extra if p.exists()]), self.label]
+        return [
+            *map(stat_key, self._paths(config) + [p for p in extra if p.exists()]),
+            str(self.label),
+        ]
 
     def parts(self, config: Config, split: str) -> list[Part]:
         """Parts of the files, whatever split their rows are of."""

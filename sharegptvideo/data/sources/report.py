@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ _FILE = "left_out.json"
 
 
 class DataWarning(UserWarning):
-    """Rows were left out, or videos were not found; the text says how many and which first."""
+    """Rows were left out, or media were not found; the text says how many and which first."""
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class ReadReport:
         missing_videos: videos that `media=` does not have, each once, in order.
         unreadable_videos: videos that the index of the media lists as unreadable, likewise;
             only looked at with `require_media=True`.
+        missing_images, unreadable_images: the same of images.
         without_media: ids of the rows that `require_media=True` left out.
     """
 
@@ -40,6 +41,8 @@ class ReadReport:
     repeated: list[str] = field(default_factory=list)
     missing_videos: list[str] = field(default_factory=list)
     unreadable_videos: list[str] = field(default_factory=list)
+    missing_images: list[str] = field(default_factory=list)
+    unreadable_images: list[str] = field(default_factory=list)
     without_media: list[str] = field(default_factory=list)
 
     def merge(self, other: ReadReport) -> None:
@@ -51,15 +54,25 @@ class ReadReport:
 
     def lines(self) -> list[str]:
         """One sentence for each kind of trouble, with its count and the first few."""
-        absent = "not found" if self.without_media else "not found, video_path is null"
+        broken = "unreadable, says the index of the media"
+        absent = {
+            "video": self.missing_videos or self.unreadable_videos,
+            "image": self.missing_images or self.unreadable_images,
+        }
+        media = " or ".join(name for name, listed in absent.items() if listed) or "video"
         kinds = (
             (self.skipped, "skipped, breaking the schema", "row"),
             (self.repeated, "left out, repeating an earlier file's", "row"),
-            (self.without_media, "left out for want of a readable video", "row"),
-            (self.missing_videos, absent, "video"),
-            (self.unreadable_videos, "unreadable, says the index of the media", "video"),
+            (self.without_media, f"left out for want of a readable {media}", "row"),
+            (self.missing_videos, self._absent("video_path"), "video"),
+            (self.unreadable_videos, broken, "video"),
+            (self.missing_images, self._absent("image_path"), "image"),
+            (self.unreadable_images, broken, "image"),
         )
         return [_sentence(values, what, noun) for values, what, noun in kinds if values]
+
+    def _absent(self, column: str) -> str:
+        return "not found" if self.without_media else f"not found, {column} is null"
 
     def warn(self) -> None:
         """Give a `DataWarning` for each kind of trouble."""
@@ -68,13 +81,7 @@ class ReadReport:
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return the lists as plain JSON values."""
-        return {
-            "skipped": self.skipped,
-            "repeated": self.repeated,
-            "missing_videos": self.missing_videos,
-            "unreadable_videos": self.unreadable_videos,
-            "without_media": self.without_media,
-        }
+        return asdict(self)
 
     def save(self, folder: str) -> None:
         """Keep the report beside a cached table, for those who load it again."""

@@ -10,6 +10,7 @@ from typing import Any
 from sharegptvideo.data.schema import (
     CaptionRow,
     Config,
+    ImageCaptionRow,
     Message,
     PreferenceRow,
     QaRow,
@@ -18,7 +19,7 @@ from sharegptvideo.data.schema import (
     columns,
 )
 
-__all__ = ["SETS", "RowError", "check", "convert", "source_of", "without_tags"]
+__all__ = ["FORMS", "SETS", "RowError", "check", "convert", "source_of", "without_tags"]
 
 Row = dict[str, Any]
 
@@ -27,6 +28,11 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "ass
 _DRIVE = re.compile(r"[A-Za-z]:")
 # ActivityNet names its clips "v_" and an 11-character id, then the scene where one was cut.
 _ACTIVITYNET = re.compile(r"v_[A-Za-z0-9_-]{11}(?:-Scene-\d+)?", re.IGNORECASE)
+FORMS = {"WebVid": r"[0-9]+", "VIDAL": r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]"}
+"""What the release's other stems look like: WebVid numbers its clips, VIDAL's are YouTube ids.
+
+An id is 64 bits in 11 characters of 6, so its last one can only be one of sixteen.
+"""
 SETS = {
     "webvid": "WebVid",
     "vidal": "VIDAL",
@@ -44,11 +50,10 @@ class RowError(ValueError):
     """Why a row does not fit its schema; the caller knows file and line."""
 
 
-def convert(config: Config, raw: Mapping[str, Any], default_source: str) -> Row:
+def convert(config: Config, raw: Mapping[str, Any], default_source: str | None) -> Row:
     """Return a schema row (all columns, in order) from a raw row of the release.
 
-    Extra fields of the raw row are ignored. `default_source` is what `source` says where
-    neither the row nor its video's name says where the video comes from.
+    Extra fields of the raw row are ignored. `default_source` is that of `source_of`.
 
     Raises:
         RowError: a field is missing or has the wrong type, an unsafe path, an empty text.
@@ -80,15 +85,21 @@ def check(config: Config, raw: Mapping[str, Any]) -> Row:
         elif value is not None:
             value = _text(value, name, empty=name == "rejected")
         row[name] = value
-    return row
+    return _about_one(row)
 
 
-def source_of(raw: Mapping[str, Any], video: str, default: str) -> str:
-    """Where a video comes from, as far as the row says.
+def source_of(raw: Mapping[str, Any], video: str, default: str | None) -> str | None:
+    """Return where a video comes from: what the row says, else what its name looks like.
 
     In this order: the row's own `source`; the first part of the video's path that names a
     set (`test/webvid/...` is WebVid); ActivityNet's own clip names (`v_` and 11 characters);
-    else `default`. Bare numbers and bare YouTube ids are not guessed at: several sets use them.
+    `default`, where the source of the rows knows one. Where it knows none, as for the release,
+    the form of the stem decides: digits alone are WebVid, an 11-character YouTube id is VIDAL;
+    a stem of another form has no source (None).
+
+    The forms are those of the release's three training sets. They are no proof: other sets
+    number their clips too (Something-Something), and others go by YouTube ids. Check before
+    relying on it where rows of one's own are among them.
     """
     given = raw.get("source")
     if given is not None:
@@ -98,18 +109,27 @@ def source_of(raw: Mapping[str, Any], video: str, default: str) -> str:
         if part.lower() in SETS:
             return SETS[part.lower()]
     stem = parts[-1].rsplit(".", 1)[0]
-    return "ActivityNet" if _ACTIVITYNET.fullmatch(stem) else default
+    if _ACTIVITYNET.fullmatch(stem):
+        return "ActivityNet"
+    if default is not None:
+        return default
+    return next((name for name, form in FORMS.items() if re.fullmatch(form, stem)), None)
 
 
 def _caption(raw: Mapping[str, Any]) -> Row:
     prompt, caption = _pair(raw, ("prompt", "caption"))
-    return {"video": _video(raw), "prompt": prompt, "caption": caption}
+    return {"video": _required(raw, "video"), "prompt": prompt, "caption": caption}
+
+
+def _image_caption(raw: Mapping[str, Any]) -> Row:
+    prompt, caption = _pair(raw, ("prompt", "caption"))
+    return {"image": _required(raw, "image"), "prompt": prompt, "caption": caption}
 
 
 def _qa(raw: Mapping[str, Any]) -> Row:
     question, answer = _pair(raw, ("question", "answer"))
     return {
-        "video": _video(raw),
+        "video": _required(raw, "video"),
         "question": question,
         "answer": answer,
         "caption": _optional(raw, "caption"),
@@ -121,11 +141,18 @@ def _task(raw: Mapping[str, Any]) -> Row:
 
 
 def _sft(raw: Mapping[str, Any]) -> Row:
-    return {
+    row = {
         "video": _media(raw, "video", required=False),
         "image": _media(raw, "image", required=False),
         "messages": _messages(_conversation(raw)),
     }
+    return _about_one(row)
+
+
+def _about_one(row: Row) -> Row:
+    if row.get("video") is not None and row.get("image") is not None:
+        raise RowError("names a video and an image where one of them belongs")
+    return row
 
 
 def _preference(raw: Mapping[str, Any]) -> Row:
@@ -137,7 +164,7 @@ def _preference(raw: Mapping[str, Any]) -> Row:
     else:
         prompt = _text(_field(raw, "prompt"), "prompt")
     return {
-        "video": _video(raw),
+        "video": _required(raw, "video"),
         "prompt": prompt,
         "chosen": _answer(raw, "chosen"),
         "rejected": _answer(raw, "rejected"),
@@ -150,6 +177,7 @@ def _preference(raw: Mapping[str, Any]) -> Row:
 
 _BUILDERS: dict[type, Callable[[Mapping[str, Any]], Row]] = {
     CaptionRow: _caption,
+    ImageCaptionRow: _image_caption,
     QaRow: _qa,
     SftRow: _sft,
     PreferenceRow: _preference,
@@ -217,8 +245,8 @@ def _score(raw: Mapping[str, Any], name: str) -> float | None:
     return number
 
 
-def _video(raw: Mapping[str, Any]) -> str:
-    value = _media(raw, "video", required=True)
+def _required(raw: Mapping[str, Any], name: str) -> str:
+    value = _media(raw, name, required=True)
     assert value is not None  # required
     return value
 
@@ -228,6 +256,8 @@ def _media(raw: Mapping[str, Any], name: str, *, required: bool) -> str | None:
     value = raw.get(name)
     if value is None and not required:
         return None
+    if isinstance(value, list) and len(value) > 1:
+        raise RowError(f"{name!r} is a list of {len(value)} names where one belongs")
     path = _text(_field(raw, name), name)
     parts = re.split(r"[/\\]", path)
     if parts[0] == "" or _DRIVE.match(path):

@@ -158,7 +158,7 @@ def read_tables(
     config: Config,
     files: Iterable[LineFile],
     rule: SplitRule,
-    label: str,
+    label: str | None,
     on_error: OnError,
     report: ReadReport,
     parts: Collection[Part] | None = None,
@@ -215,7 +215,9 @@ def file_parts(files: Iterable[LineFile]) -> list[Part]:
     return [(number, part) for number, file in enumerate(files) for part in range(file.parts)]
 
 
-def read_blocks(config: Config, file: LineFile, rule: SplitRule, label: str) -> Generator[Block]:
+def read_blocks(
+    config: Config, file: LineFile, rule: SplitRule, label: str | None
+) -> Generator[Block]:
     """Yield a file's lines with the rows that they are.
 
     Raises:
@@ -266,7 +268,7 @@ def _lines_to_error(file: LineFile, start: int, first: int) -> Iterator[tuple[in
 
 
 def _block(
-    config: Config, name: str, lines: tuple[int, int, bytes], rule: SplitRule, label: str
+    config: Config, name: str, lines: tuple[int, int, bytes], rule: SplitRule, label: str | None
 ) -> Block:
     start, first, content = lines
     table = converted_block(config, content, label) if convertible(config) else None
@@ -285,7 +287,7 @@ def _row_by_row(
     name: str,
     first: int,
     content: bytes,
-    label: str,
+    label: str | None,
     refused: list[tuple[int, str | UserError]],
 ) -> tuple[pa.Table, list[int]]:
     import pyarrow as pa

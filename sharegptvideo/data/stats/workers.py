@@ -93,19 +93,20 @@ class _Reader:
             self.report.merge(report)
 
     def captions(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield (id, source, video, caption): of questions, each caption of a video once."""
+        """Yield (id, source, video or image, caption): of questions, a video's caption once."""
         config = self.config
         seen: set[int] = set()
         for row in self.rows(config):
             caption = row.get("caption")
             if caption is None:
                 continue
-            if config.name != "captions":
-                key = hash((row["video"], caption))
+            (medium,) = config.paths
+            if "question" in row:
+                key = hash((row[medium], caption))
                 if key in seen:
                     continue
                 seen.add(key)
-            yield row["id"], row.get("source") or config.name, row["video"], caption
+            yield row["id"], row.get("source") or config.name, row[medium], caption
 
 
 def caption_stats(settings: StatsSettings, progress: Progress | None = None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _BETWEEN = re.compile(r"[^\w]+|\b(?:an?|the)\b")
 
 
 class RowChecks:
-    """Checks the rows of one config of a folder, and takes in the videos they name.
+    """Checks the rows of one config of a folder, and takes in the media they name.
 
     Attributes:
         places: where each row stands.
@@ -44,8 +44,11 @@ class RowChecks:
         self._report = report
         self._max_chars = max_chars
 
-    def run(self, videos: Videos, progress: Progress) -> None:
-        """Read every row once, and those to be listed a second time."""
+    def run(self, media: Mapping[str, Videos], progress: Progress) -> None:
+        """Read every row once, and those to be listed a second time.
+
+        `media` are the videos and the images named so far, by the column that names them.
+        """
         name = self.config.name
         counts = self._report.rows.setdefault(name, {})
         repeats = Repeats(by_split=self._parquet)
@@ -58,9 +61,13 @@ class RowChecks:
             counts[read.split] = counts.get(read.split, 0) + 1
             row = self.places.add(read)
             repeats.add(read.split, read.row)
-            video = read.row["video"]
-            if video is not None:
-                videos.add(role_of(read.split), video, name, read.row.get("source"), row)
+            for medium in self.config.paths:
+                named = read.row[medium]
+                if named is not None:
+                    # What the row says of its source, not what the name's form suggests: a
+                    # suspected leak is not to be passed over for a guess.
+                    source = read.raw.get("source")
+                    media[medium].add(role_of(read.split), named, name, source, row)
             self._note_row(read)
         progress(len(self.places), len(self.places), f"{name}: rows")
         self._note_repeats(repeats)

@@ -34,8 +34,6 @@ __all__ = ["validate"]
 
 PathLike = str | os.PathLike[str]
 
-# Of the release: about images alone, and read by no config.
-_ABOUT_IMAGES = frozenset({"image_caption_pretrain.jsonl"})
 _STEP = 100
 # A shift in time below this is not worth a word.
 _SHIFT_S = 0.5
@@ -84,7 +82,7 @@ def validate(
     for config in selected:
         checks = RowChecks(config, root, report, max_chars)
         validator.places[config.name] = checks.places
-        checks.run(validator.videos, validator.progress)
+        checks.run({"video": validator.videos, "image": validator.images}, validator.progress)
     if not named:
         _note_unread_files(root, selected, report)
     if against is not None:
@@ -109,7 +107,7 @@ def _note_unread_files(folder: Path, selected: Sequence[Config], report: Report)
     read = {path.resolve() for config in selected for path in _paths_of(config, folder)}
     there = [*folder.glob("*/*.parquet"), *folder.glob(f"**/{FOLDER}/**/*.jsonl*")]
     for path in sorted(set(there)):
-        if path.resolve() not in read and path.name not in _ABOUT_IMAGES:
+        if path.resolve() not in read:
             report.add("unread-file", "no config has such a file or split", where=str(path))
 
 
@@ -159,12 +157,13 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Validator:
-    """What is known across configs: the videos, and where each row stands."""
+    """What is known across configs: the videos and images, and where each row stands."""
 
     report: Report
     progress: Progress
     workers: int | None
     videos: Videos = field(default_factory=Videos)
+    images: Videos = field(default_factory=Videos)
     places: dict[str, Places] = field(default_factory=dict)
 
     def take_tests(self, folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from sharegptvideo.errors import UserError
 from sharegptvideo.media import read_image, sample_frames
 from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
 from sharegptvideo.models.prompts import (
@@ -106,15 +107,22 @@ class VideoLlavaFamily(TowerFamily):
             local.tokenizer.chat_template = template_with_system(recipe.system)
         dtype = cls.weights_dtype(recipe)
         family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
+        config = family.model.config
+        if config.model_type == "llava_hound" and recipe.frames > config.video_config.num_frames:
+            most = config.video_config.num_frames
+            raise UserError(
+                f"frames {recipe.frames}: model {recipe.model} looks at {most} frames of a clip "
+                f"at most; set frames={most}"
+            )
         family.tokenizer = local.tokenizer
         family.reader = VideoLlavaReader(
             pixels=local.pixels,
             frames=recipe.frames,
             pad_id=local.tokenizer.pad_token_id,
-            video_id=family.model.config.video_token_id,
-            video_tokens=video_token_count(family.model.config, recipe.frames),
-            image_id=family.model.config.image_token_id,
-            image_tokens=image_token_count(family.model.config),
+            video_id=config.video_token_id,
+            video_tokens=video_token_count(config, recipe.frames),
+            image_id=config.image_token_id,
+            image_tokens=image_token_count(config),
         )
         return family
 

@@ -39,7 +39,7 @@ def test_figures_as_json_alone_on_stdout(cli: Cli, msrvtt: Path, tmp_path: Path)
     assert figures == {
         "config": "msrvtt_qa_official",
         "folder": str(tmp_path / "out"),
-        "splits": {"test": {"rows": 2, "videos": 2, "files": 1, "complete": False}},
+        "splits": {"test": {"rows": 2, "videos": 2, "images": 0, "files": 1, "complete": False}},
         "with_caption": 0,
         "skipped": 0,
     }

@@ -74,7 +74,6 @@ def test_all_is_every_released_row_and_each_archive_once() -> None:
     left = {path for listed in LISTING.values() for path in listed} - set(paths)
     assert left == {
         "README.md",
-        f"{ROWS}/train/pretrain/image_caption_pretrain.jsonl",
         f"{ROWS}/train/qa/old/c.jsonl",
         "compile_test_result.tar.gz",
         f"{ROWS}/test/test_result.tar.gz",
@@ -90,8 +89,8 @@ def test_only_one_source_of_all(only: str) -> None:
     ]
     notes = select("all", media=True, only=only)[1]
     assert notes == [
-        "captions, qa, sft, preferences: left out, since the training files and chunks mix their "
-        "sources; leave out --only to have them"
+        "captions, qa, sft, image_captions, preferences: left out, since the training files and "
+        "chunks mix their sources; leave out --only to have them"
     ]
 
 

@@ -49,7 +49,7 @@ def by_line(name: str, contents: list[bytes], on_error: str) -> Outcome:
                 continue
             where = f"f{file}:{number}"
             try:
-                row = convert(config, parse_row(f"f{file}", number, line), "release")
+                row = convert(config, parse_row(f"f{file}", number, line), None)
             except RowError as error:
                 fix = 'fix the row, or pass on_error="skip" to go on without it'
                 if on_error == "raise":
@@ -80,7 +80,7 @@ def as_tables(name: str, contents: list[bytes], on_error: str) -> Outcome:
     found: dict[str, list[Any]] = {split: [] for split in CONFIGS[name].released}
     config = CONFIGS[name]
     try:
-        read = read_tables(config, files_of(*contents), RULE, "release", on_error, report)
+        read = read_tables(config, files_of(*contents), RULE, None, on_error, report)
         for split, table in read:
             found[split] += table.to_pylist()
     except UserError as error:
@@ -113,7 +113,7 @@ def test_fast_path_is_taken_for_the_release(shared_data: Path) -> None:
     folder = shared_data / "release" / "video_instruction"
     for name in ("captions", "qa", "sft", "webvid_qa", "tgif_qa_official"):
         for path in folder.glob(CONFIGS[name].file):
-            assert converted_block(CONFIGS[name], path.read_bytes(), "release") is not None
+            assert converted_block(CONFIGS[name], path.read_bytes(), None) is not None
 
 
 def qa(number: int, **fields: Any) -> dict[str, Any]:
@@ -144,6 +144,17 @@ ODD = {
     "zero byte": lines(qa(1, video="a\0b")),
     "sources": lines(
         *(qa(n, video=v) for n, v in enumerate(["test/webvid/1", "MSVD", "v_abcdefghijk", "v_x"]))
+    ),
+    "forms of names": lines(
+        *(
+            qa(n, video=v)
+            for n, v in enumerate(
+                [
+                    *("1016732470", "10167 2470", "1\n", "clips/12", "12.mp4", "\u0661\u0662"),
+                    *("QOlSCBRmfWY", "QOlSCBRmfWZ", "QOlSCBRmfWY.mp4", "msrvtt_clip", "MSVD.avi"),
+                ]
+            )
+        )
     ),
     "own source": lines(qa(1, source="Mine"), qa(2, source="Thine")),
     "own source at times": lines(qa(1, source="Mine"), qa(2)),

@@ -19,6 +19,7 @@ import yaml
 from datasets.utils.metadata import MetadataConfigs
 
 from sharegptvideo import read_rows
+from sharegptvideo._text import plural
 from sharegptvideo.data.publish import publish
 from sharegptvideo.data.publish.cards import changelog_entries, with_entry
 from sharegptvideo.data.schema import features
@@ -106,15 +107,19 @@ def test_cards_are_filled_in(tree: Path) -> None:
         assert text.startswith("# ")
         split = config.splits[0]
         rows = list(read_rows(config.name, tree, split))
-        videos = {row["video"] for row in rows} - {None}
-        assert f"| {split} | {len(rows)} | {len(videos)} | 1 | " in text
+        media = [
+            plural(len(names), medium)
+            for medium in config.paths
+            if (names := {row[medium] for row in rows} - {None})
+        ]
+        assert f"| {split} | {len(rows)} | {', '.join(media)} | 1 | " in text
         example = json.loads(text.split("```json\n")[1].split("```")[0])
         assert list(example) == list(config.columns)
         assert example["id"] == rows[0]["id"]
     text = (tree / "preferences" / "README.md").read_text("utf-8")
     sources = [row["source"] for row in read_rows("preferences", tree)]
     for source in set(sources):
-        assert f"| {source} | {sources.count(source)} | " in text
+        assert f"| {source or 'not known'} | {sources.count(source)} | " in text
 
 
 def test_front_page(tree: Path) -> None:
@@ -378,6 +383,8 @@ def test_synthetic_world(tmp_path: Path) -> None:
     assert said in facts["synthetic_qa"].origin
     assert facts["captions"].describes_others
     assert not facts["synthetic_qa"].describes_others
+    assert facts["image_captions"].splits["train"].images == 4
+    assert facts.pop("image_captions").clips is None
     for one in facts.values():
         assert one.clips is not None
         assert (one.clips.rows_with, one.clips.rows_without) == (one.rows, 0)

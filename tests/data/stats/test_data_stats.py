@@ -158,7 +158,10 @@ def test_limit_and_split(stats: Stats, made: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--config", "caption"], "unknown dataset 'caption'; did you mean captions?"),
+        (
+            ["--config", "caption"],
+            "unknown dataset 'caption'; did you mean captions, ",
+        ),
         (["--config", "sft"], "config 'sft' has no captions to study (these do: captions, qa"),
         (["--config", "qa"], "config 'qa' has no captions here; choose another with --config"),
         (["--split", "test"], "unknown split of captions 'test'"),
