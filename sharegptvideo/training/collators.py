@@ -123,18 +123,18 @@ class _Collator:
     def _visuals(self, visuals: list[Visual | None], clips: dict[Visual, Clip]) -> Batch:
         """Clips and images, each kind in the order of first rows, and the numbers of the rows'."""
         reader = self.clips.reader
-        found: dict[str, torch.Tensor] = {}
+        pixels: dict[str, torch.Tensor] = {}
         batch: Batch = {}
         for kind, numbers in _NUMBERS.items():
             own = [one for one in clips if one.kind == kind]
             if not own and kind not in self.always:
                 continue
             parts = [clips[one] for one in own] or [reader.blank(kind)]
-            found |= reader.batch(parts) if kind == "video" else reader.batch_images(parts)
+            pixels |= reader.batch(parts) if kind == "video" else reader.batch_images(parts)
             if own:  # of a blank, no row has the number
                 number: dict[Visual | None, int] = {one: at for at, one in enumerate(own)}
                 batch[numbers] = torch.tensor([number.get(one, -1) for one in visuals])
-        return {**batch, "clips": found} if found else batch
+        return {**batch, "clips": pixels} if pixels else batch
 
 
 class SftCollator(_Collator):
