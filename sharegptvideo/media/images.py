@@ -52,7 +52,7 @@ class ImageFolder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
-        self._by_name: dict[str, dict[str, list[str]]] = {}
+        self._known: dict[str, list[Path]] = {}
 
     def resolve(self, image: str) -> Path | None:
         """Return the file that `image` names, or None.
@@ -74,31 +74,25 @@ class ImageFolder:
             path = self.root.joinpath(*parts[dropped:])
             if os.path.isfile(path):  # noqa: PTH113  # never an error, as with a name too long
                 return path
-        fits = self._names("/".join(parts[:-1])).get(parts[-1], [])
+        places = [folder / parts[-1] for folder in self._places("/".join(parts[:-1]))]
+        fits = [path for path in places if os.path.isfile(path)]  # noqa: PTH113  # as above
         if len(fits) > 1:
-            listed = " and ".join(few(sorted(fits), 2))
+            names = sorted(path.relative_to(self.root).as_posix() for path in fits)
+            listed = " and ".join(few(names, 2))
             raise MediaError(f"{self.root}: {image!r} fits {listed}; remove or rename all but one")
-        return self.root / fits[0] if fits else None
+        return fits[0] if fits else None
 
     @property
     def _root_parts(self) -> tuple[str, ...]:
         return self.root.absolute().parts
 
-    def _names(self, folder: str) -> dict[str, list[str]]:
-        """Return, by name, the files in the usual places of a folder's images; listed once."""
-        known = self._by_name.get(folder)
-        if known is None:
-            known = self._by_name[folder] = {}
-            places = {
-                path: None  # each once
-                for place in _USUAL_PLACES.get(folder, ())
-                for path, _, names in os.walk(self.root / place)
-                for path in [os.path.join(path, name) for name in names]  # noqa: PTH118  # a million times
-            }
-            for path in places:
-                place = os.path.relpath(path, self.root)
-                known.setdefault(os.path.basename(path), []).append(place)  # noqa: PTH119  # as above
-        return known
+    def _places(self, folder: str) -> list[Path]:
+        """Return the usual places of a folder's images that there are; looked for once."""
+        if folder not in self._known:
+            walks = (os.walk(self.root / place) for place in _USUAL_PLACES.get(folder, ()))
+            folders = {Path(path): None for walk in walks for path, _, _ in walk}  # each once
+            self._known[folder] = list(folders)
+        return self._known[folder]
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
