@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-__all__ = ["MAX_IMAGE_PIXELS", "ImageFolder", "image_errors", "read_image", "upright_size"]
+__all__ = [
+    "MAX_IMAGE_PIXELS",
+    "ImageFolder",
+    "image_errors",
+    "open_image",
+    "read_image",
+    "read_pixels",
+]
 
 MAX_IMAGE_PIXELS = 178_956_970
 """An image of more is taken for a decompression bomb: where Pillow, too, refuses one."""
@@ -38,8 +45,6 @@ _USUAL_PLACES = {
         "images_191task_1k",
     ),
 }
-_ORIENTATION = 0x0112
-_SIDEWAYS = 5  # orientations 5 to 8 lie on their side
 
 
 class ImageFolder:
@@ -53,6 +58,11 @@ class ImageFolder:
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
         self._known: dict[str, list[Path]] = {}
+
+    def locate(self, image: str) -> str | None:
+        """Return what `resolve` does, as a path below the root with `/` between its parts."""
+        path = self.resolve(image)
+        return None if path is None else path.relative_to(self.root).as_posix()
 
     def resolve(self, image: str) -> Path | None:
         """Return the file that `image` names, or None.
@@ -106,25 +116,17 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
         MediaError: there is no such file; it is no image, cut off or damaged; it has more than
             `MAX_IMAGE_PIXELS`. One line with path and cause.
     """
+    with image_errors(f"{path}:"):
+        return read_pixels(Path(path))
+
+
+def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """Do what `read_image` does, without `image_errors`."""
     import numpy as np
+    from PIL import ImageOps
 
-    with image_errors(f"{path}:"), open_image(Path(path)) as image:
-        from PIL import ImageOps
-
+    with open_image(path) as image:
         return np.asarray(_rgb(ImageOps.exif_transpose(image)))
-
-
-def upright_size(path: Path) -> tuple[int, int]:
-    """Return width and height of an upright image, having decoded all of it.
-
-    Raises:
-        MediaError: as `read_image`.
-    """
-    with image_errors(f"{path}:"), open_image(path) as image:
-        width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
-        image.load()
-    return (height, width) if turned else (width, height)
 
 
 @contextlib.contextmanager
@@ -163,7 +165,7 @@ def image_errors(what: str) -> Iterator[None]:
     except Exception as error:  # Pillow's decoders meet strange bytes
         cause = os_error_words(error) if isinstance(error, OSError) else str(error)
         # Pillow's messages repeat the path.
-        cause = cause.split(" '")[0].split(" <")[0] or type(error).__name__
+        cause = " ".join(cause.split(" '")[0].split(" <")[0].split()) or type(error).__name__
         raise MediaError(f"{what} cannot be read ({cause})") from error
 
 
