@@ -136,9 +136,13 @@ def info(
     if json:
         print_json(asdict(report))
         return
+    if not report.parameters:
+        typer.echo(f"architecture  {report.architecture}")
+        typer.echo(f"taken by      {', '.join(_uses(report.architecture))}")
+        return
     rows = [
         ("architecture", report.architecture),
-        ("parameters", magnitude(report.parameters) if report.parameters else "not read"),
+        ("parameters", magnitude(report.parameters)),
         *((f"  {name}", magnitude(count)) for name, count in report.parts.items()),
         ("frames a clip", report.frames if report.frames is not None else "any"),
         ("positions a clip", report.clip_positions or "as its processor says"),

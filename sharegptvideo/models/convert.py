@@ -183,7 +183,7 @@ def convert_checkpoint(
         towers: JSON `{"image": {CLIPVisionConfig's fields}, "video": {...}}`, for where the
             repositories that the checkpoint names (`mm_image_tower`, `mm_video_tower`) cannot be
             reached.
-        progress: called with shards done, shards in all, and what is done.
+        progress: called with weights done, weights in all, and what is done.
 
     Raises:
         UserError: another family of models, missing or unreadable shards, sizes that differ from
@@ -191,13 +191,13 @@ def convert_checkpoint(
             there already.
     """
     _refuse_full(to)
+    config = _authors_config(checkpoint_folder(source, ("config.json",)), source)
+    sizes = _tower_configs(config, towers, source)  # before gigabytes are downloaded
     folder = checkpoint_folder(source, _FILES)
-    config = _authors_config(folder, source)
     weights = _Weights(source, _shards(folder, source), NAMES)
     tokenizer = _tokenizer(folder, source)
-    sizes = _tower_configs(config, towers, source)
     _check_time(sizes[1], weights, "pass the right one with --towers")
-    model_config = _model_config(config, sizes, tokenizer)
+    model_config = _model_config(config, sizes, tokenizer, source)
     with _new_folder(to) as partial:
         written = _write_weights([weights], model_config, partial, progress)
         _write_rest(model_config, tokenizer, config, partial)
@@ -216,7 +216,7 @@ def assemble_checkpoint(
     Args:
         to: the new folder; it appears when it is whole.
         weights: False leaves them out: config, tokenizer and processor, for planning.
-        progress: called with shards done, shards in all, and what is done.
+        progress: called with weights done, weights in all, and what is done.
 
     Raises:
         UserError: a part is missing, unreadable, or of another kind or size; a weight without a
@@ -229,7 +229,7 @@ def assemble_checkpoint(
     config = _language_config(folders["language"], parts.language)
     tokenizer = _tokenizer(folders["language"], parts.language)
     sizes = _known_sizes([_vision_config(folders[name], name, names[name]) for name in _TOWERS])
-    model_config = _model_config(config, sizes, tokenizer)
+    model_config = _model_config(config, sizes, tokenizer, str(parts))
     sources = []
     if weights:
         projector = _projector_file(parts.projector)
@@ -337,6 +337,12 @@ def _authors_config(folder: Path, source: str | Path) -> dict[str, Any]:
         )
     if not config.get("mm_video_tower"):
         raise UserError(f"{source}: {IMAGE_ONLY}")
+    feature = config.get("mm_vision_select_feature", "patch")
+    if feature != "patch":
+        raise UserError(
+            f"{source}: mm_vision_select_feature is {feature!r}; llava_hound takes a frame's "
+            "patches without the class token ('patch'), as the authors' models do"
+        )
     return config
 
 
@@ -381,7 +387,10 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     """Return the files of weights: those of an index, or the single file."""
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            listed = sorted(set(read_json(folder / index)["weight_map"].values()))
+            content = read_json(folder / index)
+            if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
+                raise UserError(f"{source}: {index} has no weight_map; download it again")
+            listed = sorted(set(content["weight_map"].values()))
             missing = [name for name in listed if not (folder / name).is_file()]
             if missing:
                 raise UserError(
@@ -500,38 +509,52 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
 
 
 def _model_config(
-    config: Mapping[str, Any], towers: tuple[dict[str, Any], dict[str, Any]], tokenizer: Any
+    config: Mapping[str, Any],
+    towers: tuple[dict[str, Any], dict[str, Any]],
+    tokenizer: Any,
+    source: str | Path,
 ) -> Any:
-    """Return the model's config.
+    """Return the model's config, of which a model can be made.
 
     Args:
         config: that of the language model, or of a checkpoint of the authors.
         towers: sizes of the image tower and the video tower.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
+    from sharegptvideo.models.checkpoints import outline
     from sharegptvideo.models.llava_hound import LlavaHoundConfig
 
     image, video = towers
     text = {key: config[key] for key in _TEXT_FIELDS if config.get(key) is not None}
     ids = tokenizer.convert_tokens_to_ids
     kind: Any = LlavaHoundConfig  # its constructor takes all of a config's fields
-    return kind(
-        vision_config={"model_type": "clip_vision_model"} | image,
-        video_config={"model_type": "llava_hound_video"} | video,
-        text_config={
-            "model_type": "llama",
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-        }
-        | text,
-        image_token_index=ids("<image>"),
-        video_token_index=ids("<video>"),
-        vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    try:
+        model_config = kind(
+            vision_config={"model_type": "clip_vision_model"} | image,
+            video_config={"model_type": "llava_hound_video"} | video,
+            text_config={
+                "model_type": "llama",
+                "vocab_size": len(tokenizer),
+                "pad_token_id": tokenizer.pad_token_id,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+            }
+            | text,
+            image_token_index=ids("<image>"),
+            video_token_index=ids("<video>"),
+            vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        outline(model_config, dtype="float32")
+    except (StrictDataclassError, KeyError, TypeError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(
+            f"{source}: its config and those of its towers make no model ({cause})"
+        ) from error
+    return model_config
 
 
 def _check_time(video: Mapping[str, Any], weights: _Weights, fix: str) -> None:
@@ -694,7 +717,7 @@ def _write_weights(
         for weights, places in zip(sources, all_places, strict=True)
         for file in weights.shards
     ]
-    for number, (source, file, places) in enumerate(shards):
+    for source, file, places in shards:
         waiting = [name for name in _shapes(file, source) if name in places]
         while waiting:
             with _opened(file, source) as shard:
@@ -706,10 +729,10 @@ def _write_weights(
                     held[ours] = tensor.contiguous()
                     sizes[ours] = tensor.nbytes
                     parameters += tensor.numel()
+                    if progress:
+                        progress(len(sizes), sum(map(len, all_places)), "writing weights")
             if waiting:
                 flush()
-        if progress:
-            progress(number + 1, len(shards), "writing weights")
     flush()
     index: dict[str, str] = {}
     for number, written in enumerate(files):

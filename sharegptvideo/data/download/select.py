@@ -11,7 +11,7 @@ from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO, repo_of
 from sharegptvideo.data.sources.release import FOLDER
 from sharegptvideo.errors import UserError, unknown_name
 
-__all__ = ["ALL", "SOURCES", "Choice", "archive_name", "select", "top_names"]
+__all__ = ["ALL", "ARCHIVES", "SOURCES", "Choice", "archive_name", "select", "top_names"]
 
 ALL = "all"
 """The name that stands for every config of the release."""
@@ -21,7 +21,8 @@ SOURCES = ("webvid", "vidal", "activitynet", "msrvtt", "msvd", "tgif", "ssv2")
 
 # The release's own short name, beside ours.
 _ALIASES = {"actnet": "activitynet"}
-_ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+"""The endings of archives that can be unpacked."""
 # Where the images of `image_captions` and of sft's image rows come from: repository, archives.
 _IMAGES = (
     ("ALLaVA", "FreedomIntelligence/ALLaVA-4V", "allava_laion/image_chunks/images_*.zip"),
@@ -77,7 +78,7 @@ def select(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], l
 
 def archive_name(path: str) -> str | None:
     """Return the path of an archive without its ending, where its content belongs, or None."""
-    for ending in _ARCHIVES:
+    for ending in ARCHIVES:
         if path.endswith(ending) and not path.endswith(f"/{ending}"):
             return path[: -len(ending)]
     return None

@@ -29,7 +29,7 @@ from typing import Any
 from sharegptvideo._io import os_error_words
 from sharegptvideo.errors import UserError
 
-__all__ = ["ArchiveError", "Limits", "Unpacked", "safe_parts", "unpack"]
+__all__ = ["ArchiveError", "Limits", "Unpacked", "first_file", "safe_parts", "unpack"]
 
 _CHUNK = 1 << 16
 _GZIP = b"\x1f\x8b"
@@ -128,6 +128,33 @@ def unpack(
             raise ArchiveError(
                 f"{label}: an entry's name is not possible here ({os_error_words(error)})"
             ) from error
+
+
+def first_file(archive: Path) -> tuple[str, ...] | None:
+    """Return the folders and name of the first file in an archive; None where it cannot be read.
+
+    Little is read, and what is wrong with the archive is for `unpack` to say.
+    """
+    try:
+        with archive.open("rb") as raw:
+            start = raw.read(4)
+            raw.seek(0)
+            if start in _ZIP:
+                return _first_in_zip(raw, str(archive))
+            stream = gzip.GzipFile(fileobj=raw) if start[:2] == _GZIP else raw
+            guard = _Guard(str(archive), stream, raw, max_ratio=100)
+            guard.header_left = _HEADER_BYTES
+            tar = tarfile.TarFile(fileobj=_as_file(guard), mode="r")
+            while (member := tar.next()) is not None:
+                if member.isreg():
+                    return safe_parts(member.name)
+                guard.header_left = _HEADER_BYTES
+    except (
+        *(OSError, EOFError, ValueError, LookupError, RuntimeError, struct.error, zlib.error),
+        *(tarfile.TarError, zipfile.BadZipFile, ArchiveError),
+    ):
+        pass
+    return None
 
 
 def safe_parts(name: str) -> tuple[str, ...] | None:
@@ -377,7 +404,7 @@ def _unpack_zip(
 ) -> Unpacked:
     """Unpack a zip archive; see `unpack`."""
     try:
-        _check_directory(raw, out)
+        _check_directory(raw, out.label, out.limits)
         with zipfile.ZipFile(raw) as archive:
             _check_zip(raw, archive.infolist(), out)
             read = 0
@@ -402,7 +429,14 @@ def _unpack_zip(
     return Unpacked(out.entries, out.bytes, out.folder(drop))
 
 
-def _check_directory(raw: io.BufferedReader, out: _Output) -> None:
+def _first_in_zip(raw: io.BufferedReader, label: str) -> tuple[str, ...] | None:
+    _check_directory(raw, label, Limits())
+    with zipfile.ZipFile(raw) as archive:
+        names = (info.orig_filename for info in archive.infolist() if not info.is_dir())
+        return safe_parts(next(names, ""))
+
+
+def _check_directory(raw: io.BufferedReader, label: str, limits: Limits) -> None:
     """Refuse a list of entries that would fill the memory: zipfile reads it whole."""
     size = raw.seek(0, os.SEEK_END)
     raw.seek(max(0, size - _ZIP_TAIL))
@@ -413,8 +447,8 @@ def _check_directory(raw: io.BufferedReader, out: _Output) -> None:
     listed = struct.unpack_from("<L", tail, place + 12)[0]
     if place >= 76 and tail[place - 20 : place - 16] == b"PK\x06\x07":  # a large archive
         listed = struct.unpack_from("<Q", tail, place - 36)[0]
-    if size >= listed > out.limits.max_entries * _ZIP_ENTRY:
-        raise ArchiveError(f"{out.label}: a list of entries of {listed:,} bytes; stopped")
+    if size >= listed > limits.max_entries * _ZIP_ENTRY:
+        raise ArchiveError(f"{label}: a list of entries of {listed:,} bytes; stopped")
 
 
 def _check_zip(raw: io.BufferedReader, infos: list[zipfile.ZipInfo], out: _Output) -> None:
