@@ -164,8 +164,8 @@ def _print_archives(archives: list[LocalArchive]) -> None:
     size = byte_size(sum(one.size for one in packed))
     them = "it" if len(packed) == 1 else "them"
     typer.echo(
-        f"\n{len(packed)} of {plural(len(archives), 'archive')} not unpacked ({size}); the clips "
-        f"and images in {them} count as missing. To unpack:"
+        f"\n{len(packed)} of {plural(len(archives), 'archive')} not unpacked ({size}); the media "
+        f"in {them} count as missing. To unpack:"
     )
     for root in dict.fromkeys(one.root for one in packed):
         typer.echo(f"  sharegptvideo data unpack {shlex.quote(str(root))}")

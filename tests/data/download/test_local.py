@@ -320,7 +320,7 @@ def test_status_names_archives_and_the_command(
     words = ("status", "--data-dir", tmp_path / "rows", "--media", root)
     shown = cli(*words)
     size = byte_size(sum(archive.size for archive in find_archives(root)))
-    line = f"4 of 4 archives not unpacked ({size}); the clips in them count as missing."
+    line = f"4 of 4 archives not unpacked ({size}); the media in them count as missing."
     assert line in shown.stdout
     assert f"\n  sharegptvideo data unpack {root}\n" in shown.stdout
     assert f"\narchive  {CHUNK}\n" in shown.stdout
