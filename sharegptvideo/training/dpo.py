@@ -40,6 +40,7 @@ def run_dpo(
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.lora import adapters
+    from sharegptvideo.training.mix import visuals_of
     from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.precompute.reference import use_reference
@@ -52,7 +53,7 @@ def run_dpo(
     )
     from sharegptvideo.training.workers import worker_faults
 
-    run = TrainingDir(recipe, report)
+    run = TrainingDir(recipe, report, progress)
     if run.finished:
         return pushed(run, run.result())
     start = time.monotonic()
@@ -69,7 +70,7 @@ def run_dpo(
         precomputed = recipe.dpo.reference == "precomputed"
         reference = None
         if not precomputed and recipe.lora is None:  # TRL finds architectures of transformers only
-            reference = load_model(recipe.model, dtype=family.weights_dtype(recipe))
+            reference = load_model(recipe.start, dtype=family.weights_dtype(recipe))
         trainer = VideoDPOTrainer(
             model=family.model,
             ref_model=reference,
@@ -90,7 +91,7 @@ def run_dpo(
         )
         trainer.share(family, recipe.sharing, recipe.data.order)
         if not recipe.data.stream:
-            use_features(trainer, recipe, dataset["video_path"], run.note, progress)
+            use_features(trainer, recipe, visuals_of(dataset), run.note, progress)
         if precomputed:
             use_reference(trainer, recipe, run.model_sha256, progress)
 
@@ -99,7 +100,7 @@ def run_dpo(
         resumed_from = train(trainer, run, stop)
 
         # Save
-        save_model(trainer, recipe.model, recipe.lora, run.staged)
+        save_model(trainer, recipe.start, recipe.lora, run.staged)
         finish_run(trainer.state, run, seconds=time.monotonic() - start)
         return pushed(run, run.result(resumed_from=resumed_from, already_done=False))
 

@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
     from sharegptvideo.data.download import Limits, Plan
 
-__all__ = ["download", "parse_size"]
+__all__ = ["MAX_BYTES_HELP", "download", "parse_size"]
+
+MAX_BYTES_HELP = (
+    "The most that one archive may unpack to, as in 500M or 64G; one that holds more is refused."
+)
 
 
 def download(
     name: Annotated[str, typer.Argument(help='A name from `data list`, or "all".')],
     to: Annotated[Path, typer.Option(help="Folder to download into; made if need be.")],
-    media: Annotated[bool, typer.Option("--media", help="The clips too, unpacked.")] = False,
+    media: Annotated[
+        bool, typer.Option("--media", help="The clips and images too, unpacked.")
+    ] = False,
     only: Annotated[
         str | None,
         typer.Option(
@@ -39,15 +45,11 @@ def download(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before starting.")] = False,
     max_bytes: Annotated[
         str,
-        typer.Option(
-            metavar="SIZE",
-            help="The most that one archive may unpack to, as in 500M or 64G; "
-            "one that holds more is refused.",
-        ),
+        typer.Option(metavar="SIZE", help=MAX_BYTES_HELP),
     ] = "64G",
     as_json: JsonOption = False,
 ) -> None:
-    """Download a dataset of the release, with its clips if asked for.
+    """Download a dataset of the release, with its clips and images if asked for.
 
     Shows files and sizes and asks before it starts. Stopped in any way, the same command goes
     on where it was; done once, it does nothing the second time. Every file is checked against

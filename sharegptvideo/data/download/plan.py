@@ -13,10 +13,22 @@ from sharegptvideo._io import KeyedLog
 from sharegptvideo.data.download.fetch import RemoteFile, with_retries
 from sharegptvideo.data.download.select import Choice, archive_name, select
 from sharegptvideo.data.download.unpack import safe_parts
-from sharegptvideo.data.sources.hub import hub_errors
+from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO, hub_errors
 from sharegptvideo.errors import UserError
 
-__all__ = ["MARKER", "WORK", "Item", "Plan", "State", "make_plan", "work_folder"]
+__all__ = [
+    "MARKER",
+    "WORK",
+    "Item",
+    "Marker",
+    "Plan",
+    "State",
+    "count_top",
+    "in_the_way",
+    "make_plan",
+    "read_marker",
+    "work_folder",
+]
 
 WORK = ".sharegptvideo"
 """The folder below `--to` with the journal and what is under way; readers of media skip it."""
@@ -34,6 +46,8 @@ class State(Enum):
     """A file of the right size lies in its place, not from us: hash it, then take it over."""
     FETCH = "fetch"
     """Not there, or only in part."""
+    LOCAL = "local"
+    """An archive of the user's, whatever the Hub has: unpack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +124,7 @@ def make_plan(
 
 @dataclass(slots=True)
 class _Listing:
-    """The files of a repository, asked for once."""
+    """The files of a repository, asked for once; `revision` is of the release's own."""
 
     revision: str | None
     commits: dict[str, str] = field(default_factory=dict)
@@ -118,16 +132,17 @@ class _Listing:
 
     def of(self, repo: str) -> list[RemoteFile]:
         if repo not in self._files:
-            with hub_errors(repo, self.revision, _FIX):
-                self._files[repo] = sorted(self._ask(repo), key=_natural)
+            revision = self.revision if repo in (TRAIN_REPO, TEST_REPO) else None
+            with hub_errors(repo, revision, _FIX):
+                self._files[repo] = sorted(self._ask(repo, revision), key=_natural)
         return self._files[repo]
 
-    def _ask(self, repo: str) -> Iterator[RemoteFile]:
+    def _ask(self, repo: str, revision: str | None) -> Iterator[RemoteFile]:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
         api = HfApi()
-        commit = with_retries(lambda: api.dataset_info(repo, revision=self.revision)).sha
+        commit = with_retries(lambda: api.dataset_info(repo, revision=revision)).sha
         if commit is None:
             raise UserError(f"{repo}: the Hub names no commit", exit_code=1)
         self.commits[repo] = commit
@@ -178,8 +193,7 @@ def _folder_state(file: RemoteFile, target: Path, to: Path) -> tuple[State, int]
         marker = read_marker(target)
         if marker is None:
             raise in_the_way(target, file)
-        digest, top = marker
-        if digest == file.digest and count_top(target) >= top:
+        if marker.digest == file.digest and marker.is_whole(target):
             return State.DONE, file.size
     own = to / file.path
     if own.is_file() and own.stat().st_size == file.size:
@@ -200,11 +214,24 @@ def _partial(file: RemoteFile, to: Path) -> int:
     return min(part.stat().st_size, file.size) if part.exists() else 0
 
 
-def read_marker(folder: Path) -> tuple[str, int] | None:
-    """Return the digest of the archive that a folder came from, and how many entries it had.
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a folder's marker says of its archive: digest, entries that it gave, size in bytes.
 
-    None where there is no sound marker.
+    The size is None in markers of earlier versions.
     """
+
+    digest: str
+    top: int
+    size: int | None
+
+    def is_whole(self, folder: Path) -> bool:
+        """Return whether nothing right below the folder was removed."""
+        return count_top(folder) >= self.top
+
+
+def read_marker(folder: Path) -> Marker | None:
+    """Return the marker of an unpacked folder; None where there is no sound one."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -212,7 +239,10 @@ def read_marker(folder: Path) -> tuple[str, int] | None:
     if not isinstance(marker, dict):
         return None
     digest, top = marker.get("digest"), marker.get("top")
-    return (digest, top) if isinstance(digest, str) and isinstance(top, int) else None
+    if not isinstance(digest, str) or not isinstance(top, int):
+        return None
+    size = marker.get("size")
+    return Marker(digest, top, size if isinstance(size, int) else None)
 
 
 def count_top(folder: Path) -> int:

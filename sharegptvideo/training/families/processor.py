@@ -28,6 +28,7 @@ from sharegptvideo.models.prompts import begin_once
 from sharegptvideo.training.families.base import PIXELS, Clip, ClipReader, Family
 
 if TYPE_CHECKING:
+    from sharegptvideo.models.prompts import Kind
     from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["PARTS", "ProcessorFamily", "ProcessorReader"]
@@ -193,32 +194,36 @@ class ProcessorFamily(Family):
         Raises:
             UserError: an architecture that is not in `PARTS`, or see `ProcessorModel`.
         """
-        kind = model_type(recipe.model)
+        kind = model_type(recipe.start)
         if kind not in PARTS:
             raise UserError(
-                f"model {recipe.model}: architecture {kind!r} cannot be trained here; "
+                f"model {recipe.start}: architecture {kind!r} cannot be trained here; "
                 f"these can: video_llava, {', '.join(PARTS)}"
             )
         if recipe.system is not None:
             raise UserError(
                 f"system: {kind} has a chat template of its own, which is kept; set system=null"
             )
-        local = ProcessorModel(recipe.model)
+        local = ProcessorModel(recipe.start)
         dtype = cls.weights_dtype(recipe)
-        family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
+        family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
         family.tokenizer = local.tokenizer
         family.reader = ProcessorReader(local.processor, recipe.frames)
         generation = family.model.generation_config
-        family._conversations = _Conversations(recipe.model, local.processor, generation)
+        family._conversations = _Conversations(recipe.start, local.processor, generation)
         ids, _ = family.encode(conversation("?"))
         if ids.count(family.reader.video_id) != 1:
             raise UserError(
-                f"model {recipe.model}: its chat template has no place for a clip "
+                f"model {recipe.start}: its chat template has no place for a clip "
                 f"({local.processor.video_token}); take the template of the model's makers"
             )
         return family
 
-    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+    def encode(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        about: Kind = "video",  # noqa: ARG002 - clips only
+    ) -> tuple[list[int], list[bool]]:
         """Encode as `_Conversations` does."""
         return self._conversations.encode(messages)
 
@@ -237,11 +242,13 @@ class ProcessorFamily(Family):
     def _vision_weights(self) -> list[torch.nn.Parameter]:
         return _weights(self.model.model, (*self._tower, *self._projector))
 
-    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Encode by tower and projector, with the outputs of Qwen3-VL's deeper layers."""
         pixels = clips[PIXELS].to(model.dtype)
         given = {name: clips[name] for name in ("video_grid_thw",) if name in clips}
-        return model.model.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
+        inner = model.model
+        features = inner.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
+        return {"video": features}
 
     def positions(
         self,
