@@ -29,6 +29,14 @@ def download(
     name: Annotated[str, typer.Argument(help='A name from `data list`, or "all".')],
     to: Annotated[Path, typer.Option(help="Folder to download into; made if need be.")],
     media: Annotated[bool, typer.Option("--media", help="The clips too, unpacked.")] = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="The clips as videos in place of frames, unpacked into raw/. Of the training "
+            "sets, those of ActivityNet alone are published.",
+        ),
+    ] = False,
     only: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +68,8 @@ def download(
     from sharegptvideo.data.download import download as download_files
 
     limits = Limits(max_bytes=parse_size(max_bytes, "--max-bytes"))
+    if media and raw:
+        raise UserError("--media takes the frames and --raw the videos; choose one of them")
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
@@ -72,6 +82,7 @@ def download(
             name,
             to,
             media=media,
+            raw=raw,
             only=only,
             revision=revision,
             limits=limits,
