@@ -165,7 +165,7 @@ def _media(config: Config, raw: bool) -> list[Choice]:
     if config.is_task:
         return [_raw_set(_set_of(config)) if raw else _set_media(_set_of(config))]
     if raw:
-        return [_chunks(_RAW_CHUNKS, _RAW_TRAIN_REPO, "videos", _RAW_FOLDER)]
+        return [_chunks(_RAW_CHUNKS, _RAW_TRAIN_REPO, "training videos", _RAW_FOLDER)]
     folders = [_CHUNKS, _MORE_CHUNKS] if config.name == "captions" else [_CHUNKS]
     return [_chunks(folder) for folder in folders]
 
