@@ -93,8 +93,12 @@ def test_from_the_hub_to_a_validated_folder(
     assert there["sft"] == (15, 14, 0)
 
     _loads(tmp_path, counts)
-    report = command("validate", tmp_path, "--media", tmp_path, "--out", tmp_path / "report")
-    assert report["errors"] == 0, report
+    report = command("validate", tmp_path, "--media", tmp_path, "--out", tmp_path / "out", code=1)
+    assert {(one["check"], one["config"]) for one in report["counts"]} == {
+        ("missing-media", "captions"),  # the clip that no archive holds, where it is first named
+        ("repeated-row", "qa"),  # 240k questions are among the 900k
+    }
+    assert (report["errors"], report["warnings"]) == (1, 4)
 
 
 def _loads(folder: Path, counts: dict[str, int]) -> None:

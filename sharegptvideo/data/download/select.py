@@ -21,8 +21,13 @@ SOURCES = ("webvid", "vidal", "activitynet", "msrvtt", "msvd", "tgif", "ssv2")
 
 # The release's own short name, beside ours.
 _ALIASES = {"actnet": "activitynet"}
-ARCHIVES = (".tar.gz", ".tgz", ".tar")
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 """The endings of archives that can be unpacked."""
+# Where the images of `image_captions` and of sft's image rows come from: repository, archives.
+_IMAGES = (
+    ("ALLaVA", "FreedomIntelligence/ALLaVA-4V", "allava_laion/image_chunks/images_*.zip"),
+    ("Vision-Flan", "Vision-Flan/vision-flan_191-task_1k", "image_191-task_1k.zip"),
+)
 # Captions were written for all 900k videos; questions, conversations and pairs for these 300k.
 _CHUNKS = "train_300k"
 _MORE_CHUNKS = "train_600k"
@@ -78,14 +83,14 @@ def select(
     choices = [_rows(config) for config in configs]
     if media or raw:
         clips = [choice for config in configs for choice in _media(config, raw)]
-        if raw and not all(config.is_task for config in configs):
+        if raw and any(choice.repo == _RAW_TRAIN_REPO for choice in clips):
             notes.append(
                 "of the training clips, videos are published for the 50k of ActivityNet alone; "
                 "the others come as frames, with --media"
             )
         choices += {choice.what: choice for choice in clips}.values()
-        if any(config.name == "sft" for config in configs):
-            notes.append("the images that some sft rows name are not part of the release")
+        if any("image" in config.paths for config in configs):
+            notes.append("the images come from repositories of others, as they are there now")
     return choices, notes
 
 
@@ -164,10 +169,15 @@ def _rows(config: Config) -> Choice:
 def _media(config: Config, raw: bool) -> list[Choice]:
     if config.is_task:
         return [_raw_set(_set_of(config)) if raw else _set_media(_set_of(config))]
-    if raw:
-        return [_chunks(_RAW_CHUNKS, _RAW_TRAIN_REPO, "training videos", _RAW_FOLDER)]
-    folders = [_CHUNKS, _MORE_CHUNKS] if config.name == "captions" else [_CHUNKS]
-    return [_chunks(folder) for folder in folders]
+    choices = []
+    if "video" in config.paths:
+        folders = [_CHUNKS, _MORE_CHUNKS] if config.name == "captions" else [_CHUNKS]
+        choices = [_chunks(folder) for folder in folders]
+        if raw:
+            choices = [_chunks(_RAW_CHUNKS, _RAW_TRAIN_REPO, "training videos", _RAW_FOLDER)]
+    if "image" in config.paths:
+        choices += [_images(*images) for images in _IMAGES]
+    return choices
 
 
 def _chunks(folder: str, repo: str = TRAIN_REPO, what: str = "clips", to: str = "") -> Choice:
@@ -188,6 +198,13 @@ def _raw_set(source: str) -> Choice:
 
     pattern = f"{source}.tar.gz"
     return Choice(f"videos of {source}", _RAW_TEST_REPO, pattern, takes, True, _RAW_FOLDER)
+
+
+def _images(name: str, repo: str, pattern: str) -> Choice:
+    def takes(path: str) -> bool:
+        return _matches(path, pattern)
+
+    return Choice(f"images of {name}", repo, pattern, takes, is_media=True)
 
 
 def _set_media(source: str) -> Choice:
