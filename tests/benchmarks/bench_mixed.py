@@ -14,9 +14,9 @@ weights to begin with and batch size:
     packed ...      `sharing.pack_tokens`: clips and images fill packs
 
 All in one process and one thread, one after the other in every round, the first of a round another
-one each time, so that a machine that others use, too, slows all of them. Prints JSON: for each way rows a second
-by the clock and by the processor (medians over rounds), padded or packed positions of its batches;
-then ratios by processor time, and by how much losses of the first batch's rows differ.
+one each time, so that a machine that others use, too, slows all of them. Prints JSON: for each way
+rows a second by the clock and by the processor (medians over rounds), and positions of its batches,
+padding included; ratios by processor time; and how far apart the ways' losses of all rows are.
 """
 
 from __future__ import annotations
