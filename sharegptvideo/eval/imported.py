@@ -115,10 +115,15 @@ class _File:
 
 
 class _LeftOut:
-    """What is not imported: by reason, how many rows and the first of them."""
+    """What is not imported: by reason, how many rows and the first of them.
+
+    `figures` are the rows `{result, name_or_path}` that the paper's programs add up: with the file
+    and the line, as they are checked when all is imported.
+    """
 
     def __init__(self) -> None:
         self.reasons: dict[str, Row] = {}
+        self.figures: list[tuple[_File, int, Row]] = []
 
     def add(self, reason: str, file: _File, line: int, content: object) -> None:
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
@@ -174,7 +179,9 @@ def import_results(
 
     Returns:
         `runs` [{run, model, judge, protocol, tasks {name: figures of results.json}}]; `files`,
-        how many were read; `left_out` [{reason, count, first {file, line, text}}].
+        how many were read; `checked` [{run, task, recorded, counted}], where the results have
+        figures that the authors' programs computed, these and ours by their counting (accuracy in
+        per cent/score); `left_out` [{reason, count, first {file, line, text}}].
 
     Raises:
         UserError: no such file, an archive that cannot or must not be unpacked, no answer that
@@ -216,6 +223,7 @@ def import_results(
     report = {
         "runs": list(runs.values()),
         "files": files,
+        "checked": _checked(left_out, runs),
         "left_out": list(left_out.reasons.values()),
     }
     write_json(to / "import.json", report)
@@ -270,6 +278,9 @@ def _placed(
     held = next(((row, kinds) for _, row, _ in _rows(file) if row and (kinds := _holds(row))), None)
     if held is None:
         for line, row, text in _rows(file):
+            if row and _text(row, "result") and _text(row, "name_or_path"):
+                left_out.figures.append((file, line, row))
+                continue
             reason = _NOT_JSON if row is None else "neither an answer nor a reply"
             left_out.add(reason, file, line, row or text)
         return None
@@ -610,6 +621,29 @@ def _settings(part: _Part, judge: RecordedJudge, origin: Row) -> Row:
 
 def _source(path: Path) -> Row:
     return {"path": str(path), "sha256": sha256_file(path) if path.is_file() else None}
+
+
+def _checked(left_out: _LeftOut, runs: Mapping[str, Row]) -> list[Row]:
+    """Return recorded figures beside ours; of several on the same replies the last counts."""
+    by_name = {(run["model"], run["judge"], run["protocol"]): run for run in runs.values()}
+    checked: dict[tuple[str, str], Row] = {}
+    for file, line, row in left_out.figures:
+        names = tuple(_stem(part) for part in row["name_or_path"].split("/") if part)
+        named = _named(file, names, _File(Path(), ""), {})
+        run = by_name.get((named.model, f"recorded:{named.judge or 'unknown'}", named.protocol))
+        figures = run["tasks"].get(named.task) if run else None
+        if run is None or figures is None:
+            left_out.add("a figure of replies that are not there", file, line, row)
+            continue
+        accuracy, score = figures["paper_accuracy"], figures["paper_score"]
+        counted = None if None in (accuracy, score) else f"{100 * accuracy:.2f}/{score:.2f}"
+        checked[run["run"], named.task or ""] = {
+            "run": run["run"],
+            "task": named.task,
+            "recorded": row["result"],
+            "counted": counted,
+        }
+    return list(checked.values())
 
 
 def _nothing(sources: Sequence[Path | str], left_out: _LeftOut) -> UserError:

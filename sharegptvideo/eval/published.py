@@ -99,7 +99,8 @@ def _grade(reply: str) -> float:
     if score:
         return float(score[1])
     numbers = [float(number) for number in _NUMBER.findall(reply)]
-    return statistics.fmean(statistics.multimode(numbers)) if numbers else 1.0
+    frequent = statistics.multimode(numbers)
+    return sum(frequent) / len(frequent) if frequent else 1.0
 
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True)

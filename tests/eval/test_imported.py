@@ -117,6 +117,7 @@ def test_rows_of_another_form_are_counted_with_the_first_line(
         "a file of another kind, not read": 1,
         "neither an answer nor a reply": 1,
         "not a JSON object": 1,
+        "a figure of replies that are not there": 1,
         "a reply to an answer that is not there": 1,
         "no text as the reply (response)": 1,
     }
@@ -126,6 +127,18 @@ def test_rows_of_another_form_are_counted_with_the_first_line(
     assert (torn["line"], torn["text"]) == (7, "{torn")
     assert by_reason["a reply to an answer that is not there"]["line"] == 6
     assert read_json(tmp_path / "runs" / "import.json") == made
+
+
+def test_figures_of_the_authors_programs_are_held_against_ours(
+    archive: Path, tmp_path: Path
+) -> None:
+    made = import_results([archive], tmp_path / "runs")
+    found = {Path(row["run"]).name: (row["recorded"], row["counted"]) for row in made["checked"]}
+    assert found == {
+        DPO_0301: ("40.00/3.00", "40.00/3.00"),  # the later of two
+        DPO_0613: ("61.00/3.20", "60.00/3.20"),
+        GRADED: ("60.00/2.90", "60.00/2.90"),
+    }
 
 
 def test_the_runs_are_taken_like_any_other(archive: Path, tmp_path: Path) -> None:
@@ -330,6 +343,8 @@ def test_the_command_shows_figures_and_what_was_left_out(archive: Path, tmp_path
     assert "40.00 / 3.00" in found.stdout
     assert "left out: 1: not a JSON object; first" in found.stderr
     assert "4 run folders" in found.stderr
+    assert "recorded figures: 2 of 3 are the same by the paper's counting" in found.stderr
+    assert f"{DPO_0613}, msvd_qa_official: 61.00/3.20 recorded, 60.00/3.20 counted" in found.stderr
     found = CliRunner().invoke(app, [*words, "--json"])
     assert len(json.loads(found.stdout)["runs"]) == 4
     for mistake, message in (

@@ -91,9 +91,19 @@ FILES: Mapping[str, bytes] = {
     "test_result/msvd/inference_test/dpo.jsonl": jsonl(_DPO),
     "test_result/msvd/eval_test/dpo.jsonl": jsonl(_GRADES),
     "test_result/eval_results_official.jsonl": jsonl(
-        [{"result": "40.00/3.00", "name_or_path": "msvd/eval_test_official/dpo.jsonl"}]
+        [
+            {"result": result, "name_or_path": f"/mnt/elsewhere/test_result/msvd/{place}.jsonl"}
+            for result, place in (
+                ("39.00/2.00", "eval_test_official_gpt-3.5-turbo-0301/dpo"),
+                ("40.00/3.00", "eval_test_official_gpt-3.5-turbo-0301/dpo"),
+                ("61.00/3.20", "eval_test_official_gpt-3.5-turbo-0613/dpo"),
+                ("60.00/2.90", "eval_test/dpo"),
+                ("60.00/2.90", "eval_test/other"),
+            )
+        ]
     ),
     "test_result/plot.png": b"\x89PNG",
+    "test_result/settings.json": b'{"temperature": 0}',
 }
 """By path; what each gives is worked out in tests/eval/test_imported.py."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,6 +75,7 @@ def import_(
             f"left out: {entry['count']:,}: {entry['reason']}; first"
             f" {first['file']}:{first['line']}: {first['text']}"
         )
+    _note_checks(made["checked"])
     if json:
         print_json(made)
         return
@@ -99,3 +101,16 @@ def import_(
         "paper's counting: accuracy / score as its authors count, for comparison with their table",
     )
     note(f"{plural(len(made['runs']), 'run folder')} in {to}, from {plural(made['files'], 'file')}")
+
+
+def _note_checks(checked: Sequence[Mapping[str, Any]]) -> None:
+    """Say how many figures of the authors' programs come out the same here, and which do not."""
+    others = [each for each in checked if each["recorded"] != each["counted"]]
+    if checked:
+        same = len(checked) - len(others)
+        note(f"recorded figures: {same} of {len(checked)} are the same by the paper's counting")
+    for each in others:
+        note(
+            f"{Path(each['run']).name}, {each['task']}: {each['recorded']} recorded,"
+            f" {each['counted'] or 'nothing'} counted here"
+        )

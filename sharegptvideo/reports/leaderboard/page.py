@@ -81,9 +81,9 @@ def _published(published: Mapping[str, Any]) -> list[Section]:
     heads = [Name("Model"), Name("Mean", f"of {len(published['tasks'])} tasks")]
     heads += [Name(task, "accuracy / score") for task in published["tasks"]]
     about = (
-        f"Published in {published['source']}, and not measured here: another judge, asked in"
-        " another wording, counted in another way. Never ranked with runs; to be held against"
-        " a run's figure by the paper's counting."
+        f"Published in {published['source']}; not measured here. Never ranked with runs. A run's"
+        " figure by the paper's counting may be held against it; unless that run is recorded, its"
+        " judge and its wording are others."
     )
     return [
         Section(

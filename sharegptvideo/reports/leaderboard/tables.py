@@ -48,7 +48,7 @@ def judge_about(judge: Mapping[str, Any]) -> str:
             value = ", ".join(str(member.get("name")) for member in value)
         if value == "recorded":
             parts.append("recorded, not asked")
-        elif key not in ("name", "answered_by"):
+        elif value is not None and key not in ("name", "answered_by"):
             parts.append(f"{key.replace('_', ' ')} {value}")
     return " · ".join(parts)
 
