@@ -91,7 +91,7 @@ def row_by_row(recipe: SftRecipe, both: Path) -> tuple[float, dict[str, Any]]:
     family = open_family(recipe, weights=False)
     family.model = model
     family.freeze(recipe.freeze)
-    config, pixels = model.config, family.reader.pixels
+    config, pixels, images = model.config, family.reader.pixels, family.reader.image_pixels
     total, count = torch.zeros(()), 0
     for messages, key, path in raw_rows(both):
         ids, said = encode(family.tokenizer, messages, key)
@@ -100,7 +100,7 @@ def row_by_row(recipe: SftRecipe, both: Path) -> tuple[float, dict[str, Any]]:
             given["pixel_values_videos"] = pixels(sample_frames(path, 4).frames)[None]
             ids, said = grown(ids, said, config.video_token_id, family.reader.video_tokens)
         elif key == "image":
-            given["pixel_values_images"] = pixels(np.stack([read_image(path)]))
+            given["pixel_values_images"] = images(np.stack([read_image(path)]))
             ids, said = grown(ids, said, config.image_token_id, 16)  # 32 pixels in patches of 8
         row = torch.tensor([ids])
         logits = model(input_ids=row, attention_mask=torch.ones_like(row), **given).logits[0]
