@@ -93,6 +93,19 @@ def test_rows_of_a_clip_stand_together() -> None:
     assert sum(left == right for left, right in pairwise(clips)) >= 75
 
 
+def test_random_and_plain_order_in_a_window() -> None:
+    """All rows once; a clip's three together, or where chance has them."""
+    plan = a_plan([30] * 4, dropped=set())
+    together, plain = (
+        list(ByWindow(plan, batch=6, seed=2, order=order, together=True))
+        for order in ("random", "plain")
+    )
+    assert sorted(together) == sorted(plain) == list(range(120))
+    pairs = [sum(a // 3 == b // 3 for a, b in pairwise(one)) for one in (together, plain)]
+    assert pairs[0] == 80
+    assert pairs[1] < 20
+
+
 def test_examples_are_those_of_all_rows_prepared(streamed: SftRecipe, tmp_path: Path) -> None:
     family = open_family(streamed)
     rows, report = streamed_rows(streamed, family, tmp_path / "plan", limit=LengthLimit(128))
