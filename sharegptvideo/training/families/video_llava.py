@@ -107,15 +107,15 @@ class VideoLlavaFamily(TowerFamily):
         local = VideoLlavaModel(recipe.start)
         if recipe.system is not None:
             local.tokenizer.chat_template = template_with_system(recipe.system)
-        dtype = cls.weights_dtype(recipe)
-        family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
-        config = family.model.config
-        if config.model_type == "llava_hound" and recipe.frames > config.video_config.num_frames:
-            most = config.video_config.num_frames
+        most = local.most_frames
+        if most is not None and recipe.frames > most:
             raise UserError(
                 f"frames {recipe.frames}: model {recipe.model} looks at {most} frames of a clip "
                 f"at most; set frames={most}"
             )
+        dtype = cls.weights_dtype(recipe)
+        family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
+        config = family.model.config
         family.tokenizer = local.tokenizer
         family.reader = VideoLlavaReader(
             pixels=local.pixels,
