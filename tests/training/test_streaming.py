@@ -187,6 +187,26 @@ def test_missing_clips_are_refused_or_left_out_before_the_first_step(
     assert "6 rows without a clip or readable image left out" in result.notes[0]
 
 
+def test_rows_about_clips_alone_are_streamed(
+    mixed: Callable[..., SftRecipe], hound: Path, both: Path, tmp_path: Path
+) -> None:
+    """A mix and a config of images are refused; of conversations, those about clips are taken."""
+    root = as_parquet("sft", both, tmp_path / "parquet")
+    here = {"source": str(root), "media": str(both), "stream": True}
+    with pytest.raises(UserError, match=r"reads one config: give data\.name, or .*stream=false"):
+        run_recipe(mixed(hound, data=here))
+    images = {**here, "mix": None, "name": "image_captions"}
+    with pytest.raises(UserError, match=r"image_captions has none; set data\.stream=false"):
+        run_recipe(mixed(hound, data=images))
+    talks = {**here, "mix": None, "name": "sft"}
+    with pytest.raises(UserError, match=r"8 rows have no clip .*red_0_0 \(not about a clip\)"):
+        run_recipe(mixed(hound, data=talks))
+    result = run_recipe(
+        mixed(hound, data={**talks, "missing_media": "skip"}, optimisation={"max_steps": 1})
+    )
+    assert result.rows == 8
+
+
 def test_rows_without_room_for_an_answer_are_refused(
     streamed: SftRecipe, change: Callable[..., Any]
 ) -> None:
