@@ -65,6 +65,8 @@ class MediaAvailability:
         missing_images: the images, likewise.
         unreadable: why a video or image cannot be read, by its name in the rows.
         ambiguous: which clips or images fit a name, by the name in the rows.
+        other_form: files whose names are written in another Unicode form, by the name in the rows.
+        unlisted: files that have a missing video's name and no known ending of a video, likewise.
         report: rows skipped or left out while reading.
     """
 
@@ -78,6 +80,8 @@ class MediaAvailability:
     missing_images: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     ambiguous: dict[str, str] = field(default_factory=dict)
+    other_form: dict[str, str] = field(default_factory=dict)
+    unlisted: dict[str, str] = field(default_factory=dict)
     report: ReadReport = field(default_factory=ReadReport)
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,6 +96,8 @@ class MediaAvailability:
             "splits": {name: asdict(count) for name, count in self.by_split.items()},
             "unreadable_media": self.unreadable,
             "ambiguous_media": self.ambiguous,
+            "other_unicode_form": self.other_form,
+            "unknown_endings": self.unlisted,
         }
 
 
@@ -178,7 +184,11 @@ class _States:
             return self._ambiguous(video, error)
         if path is None:
             self.availability.missing.append(video)
+            unlisted = self.media.folder.unlisted(video)
+            if unlisted is not None:
+                self.availability.unlisted[video] = unlisted
             return _MISSING
+        self._note_form(video, path)
         cause = self.media.errors.get(path)
         if cause is None:
             return _THERE
@@ -199,8 +209,14 @@ class _States:
         if path is None:
             self.availability.missing_images.append(image)
             return _MISSING
+        self._note_form(image, path)
         self.places[image] = path
         return None
+
+    def _note_form(self, name: str, path: str) -> None:
+        written = [part.rpartition(".")[0] or part for part in name.split("/")]
+        if not name.isascii() and any(part not in path for part in written if not part.isascii()):
+            self.availability.other_form[name] = path
 
     def _ambiguous(self, name: str, error: MediaError) -> str:
         self.availability.ambiguous[name] = str(error).removeprefix(f"{self.media.root}: ")

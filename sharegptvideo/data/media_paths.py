@@ -16,6 +16,7 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sharegptvideo.media import MediaFolder
     from sharegptvideo.media.index import Stored
 
 __all__ = ["MediaPaths", "PathLike", "check_split", "media_paths", "rows_of", "tables_of"]
@@ -116,6 +117,9 @@ class MediaPaths:
                 "image": (report.missing_images, report.unreadable_images),
             }
             lists[medium][broken].append(name)
+            unlisted = self._videos.unlisted(name) if path is None and medium == "video" else None
+            if unlisted is not None:
+                report.unlisted_videos.append(unlisted)
         return None if broken else path
 
     def look_up(
@@ -166,11 +170,17 @@ class MediaPaths:
         return set()
 
     @functools.cached_property
+    def _videos(self) -> MediaFolder:
+        from sharegptvideo.media import MediaFolder
+
+        return MediaFolder(self.root)
+
+    @functools.cached_property
     def _resolve(self) -> Callable[[str, str], str | None]:
-        from sharegptvideo.media import ImageFolder, MediaFolder
+        from sharegptvideo.media import ImageFolder
 
         find = {
-            "video": MediaFolder(self.root).resolve,
+            "video": self._videos.resolve,
             "image": ImageFolder(self.root).resolve,
         }
 

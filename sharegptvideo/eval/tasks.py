@@ -8,6 +8,7 @@ several parts a later one wins, and the task's own keys win over all of them.
 from __future__ import annotations
 
 import random
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from sharegptvideo._io import dumps, parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.errors import UserError, field_problems, unknown_name
+from sharegptvideo.errors import MediaWarning, UserError, field_problems, unknown_name
 from sharegptvideo.models.base import Question, short_hash
 
 __all__ = [
@@ -352,6 +353,10 @@ def _with_clips(rows: Iterable[Row], media: Path) -> Iterator[Row]:
     folder = MediaFolder(media)
     for row in rows:
         path = folder.resolve(row["video"])
+        unlisted = None if path else folder.unlisted(row["video"])
+        if unlisted:
+            text = f"{media / unlisted}: an ending that no video is known by; rename the file"
+            warnings.warn(text, MediaWarning, stacklevel=2)
         yield row | {"video_path": str(path) if path else None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,21 +16,30 @@ from sharegptvideo.errors import MediaError, UserError
 __all__ = [
     "FOLDER_FPS",
     "PICTURE_SUFFIXES",
+    "VIDEO_SUFFIXES",
     "ListedClip",
     "MediaFolder",
     "is_picture",
     "list_clips",
     "natural_order",
+    "unicode_forms",
 ]
 
 FOLDER_FPS = 2
 """Frames a second of a folder of frames, which does not say its rate; the release's have this."""
 
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-_VIDEO_SUFFIXES = {
-    *(".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".mpg", ".mpeg", ".flv"),
-    *(".wmv", ".ts", ".3gp", ".ogv"),
-}
+_ENDINGS = """
+mp4 m4v mov qt f4v ismv 3gp 3g2 k3g mj2 psp avi divx xvid amv mkv mk3d webm flv kux
+mpg mpeg mpe mpv m1v m2v mp2v m2p vob vro evo mod tod ts m2t m2ts mts tp trp pva ty
+wmv asf wtv dvr-ms ogv ogm ogx rm rmvb ivr gif dv dif mxf gxf lxf nut nuv nsv
+h261 h263 h264 264 avc h265 265 hevc h266 266 vvc av1 obu ivf y4m mjpeg mjpg vc1 rcv
+avs2 avs3 cavs drc dav viv flc fli swf bik smk roq mve mtv mlv moflex usm thp xmv
+"""
+VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
+"""Endings of the files that FFmpeg's video demuxers read. Those that mostly name something else
+(`.dat`, `.ogg`) are left out: `MediaFolder.unlisted` names such a file where a row asks for it."""
+
 # Folders whose names say nothing about which clips they hold. A clip in any other folder is
 # another set's, unless the stem names that folder too.
 _NEUTRAL = frozenset(
@@ -66,8 +76,10 @@ class MediaFolder:
     """The clips below one folder: video files, and folders of frames.
 
     Built by one walk, at the first `resolve`; clips added later are not seen. Folders of frames
-    are listed but not entered, links are followed. Can be pickled for loader workers. A caller
-    that has walked the folder already (`media.index`) passes its clips as `listed`.
+    are listed but not entered, links are followed wherever they do not lead back up. Names match
+    in whatever Unicode form they are written (composed, or decomposed as from a Mac). Can be
+    pickled for loader workers. A caller that has walked the folder already (`media.index`) passes
+    its clips as `listed`.
     """
 
     def __init__(self, root: str | Path, listed: Iterable[ListedClip] | None = None) -> None:
@@ -75,6 +87,7 @@ class MediaFolder:
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
         self._by_name = None if listed is None else _by_name(listed)
+        self._unlisted: dict[str, dict[str, str]] = {}
 
     def resolve(self, stem: str) -> Path | None:
         """Return the file or frame folder that `stem` names, or None.
@@ -97,14 +110,30 @@ class MediaFolder:
     def locate(self, stem: str) -> str | None:
         """Return what `resolve` does, as a path below the root with `/` between its parts."""
         parts = _stem_parts(stem)
+        composed = [_composed(part) for part in parts]
         if self._by_name is None:
             self._by_name = _by_name(clip for clip, _ in list_clips(self.root))
-        for name in dict.fromkeys((parts[-1], _without_ending(parts[-1]))):
+        for name in dict.fromkeys((composed[-1], _without_ending(composed[-1]))):
             entries = self._by_name.get(name, [])
             for dropped in range(len(parts)):
-                fits = [entry for entry in entries if _fits(entry.folders, parts[:-1], dropped)]
+                fits = [entry for entry in entries if _fits(entry.folders, composed[:-1], dropped)]
                 if fits:
                     return self._best(stem, fits, len(parts) - 1 - dropped).path
+        return None
+
+    def unlisted(self, stem: str) -> str | None:
+        """Return a file that has the name of an absent clip, and no known ending of a video.
+
+        Looked for in the folders that the stem names, as a path below the root.
+        """
+        parts = _stem_parts(stem)
+        for dropped in range(len(parts)):
+            folder = "/".join(parts[dropped:-1])
+            if folder not in self._unlisted:
+                self._unlisted[folder] = _files_by_stem(self.root / folder)
+            name = self._unlisted[folder].get(_composed(parts[-1]))
+            if name is not None:
+                return f"{folder}/{name}" if folder else name
         return None
 
     def _best(self, stem: str, fits: list[ListedClip], depth: int) -> ListedClip:
@@ -112,11 +141,50 @@ class MediaFolder:
         fits = exact or fits
         fits = [entry for entry in fits if entry.is_file] or fits
         name = PurePosixPath(stem).name
-        fits = [entry for entry in fits if PurePosixPath(entry.path).name == name] or fits
-        if len(fits) > 1:
+        for same in (_composed, str):  # the ending too, then the Unicode form
+            names = {same(name), same(_without_ending(name))}
+            full = [one for one in fits if same(PurePosixPath(one.path).name) == same(name)]
+            part = [
+                one for one in fits if _without_ending(same(PurePosixPath(one.path).name)) in names
+            ]
+            fits = full or part or fits
+        if len(fits) > 1 and not self._are_one(fits):
             listed = " and ".join(few(sorted(entry.path for entry in fits), 2))
             raise MediaError(f"{self.root}: {stem!r} fits {listed}; remove or rename all but one")
-        return fits[0]
+        return min(fits, key=lambda entry: entry.path)
+
+    def _are_one(self, clips: list[ListedClip]) -> bool:
+        """Return whether the clips are one, reached by several links."""
+        try:
+            places = {(self.root / clip.path).stat()[1:3] for clip in clips}  # st_ino and st_dev
+        except OSError:
+            return False
+        return len(places) == 1
+
+
+def unicode_forms(name: str) -> list[str]:
+    """Return a name as it is written, composed and decomposed, each once."""
+    forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+    return [name] if name.isascii() else list(dict.fromkeys(forms))
+
+
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _files_by_stem(folder: Path) -> dict[str, str]:
+    """Return the visible files of a folder that are neither clips nor pictures, by stem."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file())
+    except OSError:
+        return {}
+    return {
+        _composed(name.rpartition(".")[0]): name
+        for name in names
+        if not name.startswith(".") and "." in name
+        if not is_picture(name) and _without_ending(name) == name
+    }
 
 
 def _stem_parts(stem: str) -> list[str]:
@@ -128,7 +196,7 @@ def _stem_parts(stem: str) -> list[str]:
 
 def _fits(folders: tuple[str, ...], asked: list[str], dropped: int) -> bool:
     """Return whether a stem, less its first `dropped` folders, names a clip in `folders`."""
-    folders = tuple(_SAME.get(name, name) for name in folders)
+    folders = tuple(_SAME.get(name, _composed(name)) for name in folders)
     asked = [_SAME.get(name, name) for name in asked]
     kept = tuple(asked[dropped:])
     above, below = folders[: len(folders) - len(kept)], folders[len(folders) - len(kept) :]
@@ -145,14 +213,14 @@ def _is_neutral(folder: str) -> bool:
 def _without_ending(name: str) -> str:
     """Return a name without the ending of a video file, if it has one."""
     stem, dot, ending = name.rpartition(".")
-    return stem if stem and f"{dot}{ending}".lower() in _VIDEO_SUFFIXES else name
+    return stem if stem and f"{dot}{ending}".lower() in VIDEO_SUFFIXES else name
 
 
 def _by_name(clips: Iterable[ListedClip]) -> dict[str, list[ListedClip]]:
-    """Group clips by last name, with the ending of a video and without it."""
+    """Group clips by last name, composed, with the ending of a video and without it."""
     by_name: dict[str, list[ListedClip]] = {}
     for clip in clips:
-        name = clip.path.rpartition("/")[2]
+        name = _composed(clip.path.rpartition("/")[2])
         for key in dict.fromkeys((name, _without_ending(name))):
             by_name.setdefault(key, []).append(clip)
     return by_name
@@ -169,20 +237,19 @@ def list_clips(
     Raises:
         UserError: a folder cannot be listed.
     """
-    return _walk(str(root), (), set(), unchanged)
+    return _walk(str(root), (), frozenset(), unchanged)
 
 
 def _walk(
     folder: str,
     above: tuple[str, ...],
-    seen: set[tuple[int, int]],
+    around: frozenset[tuple[int, int]],
     unchanged: Callable[[str, os.stat_result], bool],
 ) -> Iterator[tuple[ListedClip, os.stat_result | None]]:
     with os_errors(folder, action="listed"):
         status = os.stat(folder)  # noqa: PTH116 - a Path each for 100,000 folders costs seconds
-        if (status.st_dev, status.st_ino) in seen:
-            return  # a link back up, or a second way to the same folder
-        seen.add((status.st_dev, status.st_ino))
+        if (status.st_dev, status.st_ino) in around:
+            return  # a link back up; a second way to a folder is a place of its own
         path = "/".join(above)
         may_be_clip = bool(above) and not _STILLS.fullmatch(above[-1])
         if may_be_clip and unchanged(path, status):
@@ -194,8 +261,9 @@ def _walk(
         return
     for name in videos:
         yield ListedClip("/".join((*above, name)), above, True), None
+    around |= {(status.st_dev, status.st_ino)}
     for name in folders:
-        yield from _walk(f"{folder}/{name}", (*above, name), seen, unchanged)
+        yield from _walk(f"{folder}/{name}", (*above, name), around, unchanged)
 
 
 def _list(folder: str) -> tuple[list[str], list[str], bool]:
@@ -210,7 +278,7 @@ def _list(folder: str) -> tuple[list[str], list[str], bool]:
                 continue
             if entry.is_dir():
                 folders.append(name)
-            elif name[name.rfind(".") :].lower() in _VIDEO_SUFFIXES:
+            elif name[name.rfind(".") :].lower() in VIDEO_SUFFIXES:
                 if entry.is_file():
                     videos.append(name)
             elif not pictures:

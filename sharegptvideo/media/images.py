@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sharegptvideo._io import os_error_words
 from sharegptvideo._text import few
 from sharegptvideo.errors import MediaError, UserError
+from sharegptvideo.media.folder import unicode_forms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +75,13 @@ class ImageFolder:
         Raises:
             MediaError: `image` is empty, absolute or has `..` in it; or two files fit equally.
         """
+        for written in unicode_forms(image):  # composed, or decomposed as from a Mac
+            path = self._resolve(written)
+            if path is not None:
+                return path
+        return None
+
+    def _resolve(self, image: str) -> Path | None:
         folder, _, name = image.rpartition("/")
         if folder not in self._places:
             self._places[folder] = self._places_of(folder, image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from sharegptvideo import load_dataset
 from sharegptvideo.cli import app
 from sharegptvideo.data.media_availability import Count, media_availability
+from sharegptvideo.data.sources import ReadReport
 from sharegptvideo.media.index import index_media
 
 Row = Callable[..., dict[str, Any]]
@@ -185,3 +188,24 @@ def test_mistakes_are_one_line(
     told_before_the_work = "--missing" not in words
     assert (media / "media_index.sqlite").exists() != told_before_the_work
     assert shown.stdout == ""
+
+
+def test_names_of_another_form_and_files_of_another_ending_are_named(
+    release: Path, write: Write, qa_row: Row, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    media = tmp_path / "media"
+    (media / apart).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(media / apart / "c01_0001.jpeg")
+    (media / "odd.xyz").touch()
+    write("train/qa/a.jsonl", qa_row(0, composed), qa_row(1, "odd"))
+    found = media_availability("qa", release, index_media(media))
+    assert found.total == Count(rows=2, there=1, missing=1)
+    assert found.other_form == {composed: apart}
+    assert found.unlisted == {"odd": "odd.xyz"}
+    shown = cli("--data-dir", release, "--media", media).stdout
+    assert "other Unicode form  'Caf\\xe9' in the rows is 'Cafe\\u0301'" in shown
+    assert "missing  odd  (odd.xyz is there" in shown
+    report = ReadReport()
+    load_dataset("qa", data_dir=str(release), split="train", media=str(media), report=report)
+    assert report.unlisted_videos == ["odd.xyz"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+import unicodedata
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.media import MediaError, MediaFolder
+from sharegptvideo.media import MediaError, MediaFolder, sample_frames
 
 
 def tree(root: Path, *names: str) -> MediaFolder:
@@ -170,3 +174,90 @@ def test_it_can_be_sent_to_a_loader_worker(tmp_path: Path) -> None:
 def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder of media"):
         MediaFolder(tmp_path / "gone")
+
+
+def test_two_links_to_one_folder_are_two_places(tmp_path: Path) -> None:
+    tree(tmp_path / "all", "clip.mp4", "frames/")
+    root = tmp_path / "media"
+    for name in ("msrvtt", "tgif"):
+        (root / "test").mkdir(parents=True, exist_ok=True)
+        (root / "test" / name).symlink_to(tmp_path / "all")
+    (tmp_path / "all" / "back").symlink_to(root)
+    find = MediaFolder(root)
+    for name in ("msrvtt", "tgif"):
+        assert find.resolve(f"test/{name}/clip") == root / "test" / name / "clip.mp4"
+        assert find.resolve(f"test/{name}/frames") == root / "test" / name / "frames"
+    # One file by two ways is no doubt about which clip is meant.
+    assert find.resolve("clip") == root / "test/msrvtt/clip.mp4"
+
+
+@pytest.mark.parametrize("name", ["Café", "한글", "Åland/Ünder"])
+def test_names_match_across_unicode_forms(tmp_path: Path, name: str) -> None:
+    composed, apart = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    assert composed != apart
+    for number, (asked, there) in enumerate([(composed, apart), (apart, composed)]):
+        root = tmp_path / str(number)
+        find = tree(root, f"{there}.mp4", f"frames/{there}/")
+        assert find.resolve(asked) == root / f"{there}.mp4"
+        assert find.resolve(f"{asked}.mp4") == root / f"{there}.mp4"
+        assert find.resolve(f"frames/{asked}") == root / "frames" / there
+
+
+def test_the_form_as_it_stands_is_preferred(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "Café") for form in ("NFC", "NFD")]
+    find = tree(tmp_path, *(f"{name}.mp4" for name in names))
+    for name in names:
+        assert find.resolve(name) == tmp_path / f"{name}.mp4"
+
+
+# What FFmpeg writes for each of these muxers, under the endings that people's files have.
+@pytest.mark.parametrize(
+    ("muxer", "endings"),
+    [
+        ("mpegts", ["ts", "MTS", "m2ts", "m2t", "tp", "trp"]),
+        ("vob", ["VOB", "mpe", "mod", "tod", "evo"]),
+        ("ogg", ["ogv", "ogm", "ogx"]),
+        ("asf", ["asf", "wmv", "dvr-ms"]),
+        ("mov", ["qt", "f4v", "3g2"]),
+        ("matroska", ["mk3d"]),
+        ("mxf", ["mxf"]),
+        ("nut", ["nut"]),
+        ("avi", ["divx"]),
+        ("mpeg2video", ["m2v"]),
+        ("yuv4mpegpipe", ["y4m"]),
+    ],
+)
+def test_containers_that_ffmpeg_reads_are_clips(
+    tmp_path: Path, muxer: str, endings: list[str]
+) -> None:
+    codec = {"ogg": "libvpx", "asf": "wmv2", "yuv4mpegpipe": "rawvideo"}.get(muxer)
+    clip = encoded(tmp_path / "clip", muxer, codec or "mpeg2video")
+    for ending in endings:
+        root = tmp_path / ending
+        root.mkdir()
+        shutil.copy(clip, root / f"clip.{ending}")
+        assert MediaFolder(root).resolve("clip") == root / f"clip.{ending}"
+        frames, _ = sample_frames(root / f"clip.{ending}", 4)
+        assert frames.shape == (4, 64, 64, 3)
+
+
+def encoded(path: Path, muxer: str, codec: str) -> Path:
+    """A grey clip of 64 × 64 pixels and 12 frames."""
+    with av.open(path, "w", format=muxer) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for _ in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 128, np.uint8))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_file_of_an_unknown_ending_is_named(tmp_path: Path) -> None:
+    find = tree(tmp_path, "test/msvd/clip.xyz", "test/msvd/.clip2.xyz", "other.mp4", "x/y.txt")
+    assert find.resolve("test/msvd/clip") is None
+    assert find.unlisted("test/msvd/clip") == "test/msvd/clip.xyz"
+    assert find.unlisted("set/x/y") == "x/y.txt"
+    for absent in ("test/msvd/clip2", "other", "clip", "gone/clip"):
+        assert find.unlisted(absent) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +263,12 @@ def test_any_bytes_are_an_image_or_one_line(
         message = ""
         assert (read.ndim, read.shape[2], read.dtype) == (3, 3, np.uint8)
     assert "\n" not in message
+
+
+def test_an_image_is_found_across_unicode_forms(tmp_path: Path) -> None:
+    for asked, there in (("NFC", "NFD"), ("NFD", "NFC")):
+        root = tmp_path / asked
+        path = root / unicodedata.normalize(there, "Über/Café.png")
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(path)
+        assert ImageFolder(root).resolve(unicodedata.normalize(asked, "Über/Café.png")) == path

@@ -234,7 +234,24 @@ def _print(index: MediaIndex, parts: list[MediaAvailability]) -> None:
     _print_list("unreadable", list(dict.fromkeys(unreadable)))
     ambiguous = {text for part in parts for text in part.ambiguous.values()}
     _print_list("ambiguous", sorted(ambiguous))
-    _print_list("missing", _absent(parts))
+    other_form = {name: path for part in parts for name, path in part.other_form.items()}
+    _print_list(
+        "other Unicode form",
+        [
+            f"{name!a} in the rows is {path!a}; found all the same"
+            for name, path in other_form.items()
+        ],
+    )
+    unlisted = {name: path for part in parts for name, path in part.unlisted.items()}
+    _print_list("missing", [_missing_line(name, unlisted.get(name)) for name in _absent(parts)])
+
+
+def _missing_line(name: str, unlisted: str | None) -> str:
+    if unlisted is None:
+        return name
+    return (
+        f"{name}  ({unlisted} is there, an ending no video is known by; rename it)"
+    )
 
 
 def _print_list(what: str, lines: list[str]) -> None:
@@ -246,6 +263,7 @@ _WHERE = {
     "missing": "--missing FILE lists all",
     "unreadable": "--json",
     "ambiguous": "--json",
+    "other Unicode form": "--json",
     "archive": "--json",
 }
 

@@ -147,7 +147,9 @@ class Shelves:
             if clip is not None:
                 path, cause = index.root / clip, index.errors.get(clip)
                 return path, ("unreadable-media", f"{path}: {cause}") if cause else None
-        return None, ("missing-media", f"no clip for {video}")
+        unlisted = (index.folder.unlisted(video) for index in self.indexes)
+        there = next((f" ({path} has no known ending of a video)" for path in unlisted if path), "")
+        return None, ("missing-media", f"no clip for {video}{there}")
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,13 +11,14 @@ from typing import Literal
 
 from sharegptvideo._text import plural
 from sharegptvideo.data.sources.rows import SETS
+from sharegptvideo.media.folder import VIDEO_SUFFIXES
 
 __all__ = ["Role", "Use", "Videos", "name_key", "role_of"]
 
 Role = Literal["train", "validation", "test"]
 
 _ENDING = re.compile(
-    r"\.(?:mp4|avi|webm|mkv|gif|mov|m4v|mpe?g|flv|wmv|ts|3gp|ogv|jpe?g|png)$", re.IGNORECASE
+    rf"(?:{'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES)))}|\.jpe?g|\.png)$", re.IGNORECASE
 )
 _SCENE = re.compile(r"[-_]scene[-_]?\d+$")
 # ActivityNet puts "v_" before a YouTube id, MSVD the seconds from and to after it.
@@ -32,13 +34,13 @@ def role_of(split: str) -> Role:
 def name_key(video: str) -> str:
     """Return what two names of one video have in common.
 
-    Folders, the file's ending, case and the number of a scene cut out of it are left away; of
-    ActivityNet's and MSVD's names, the YouTube id is what counts.
+    Folders, the file's ending, case, Unicode form and the number of a scene cut out of it are left
+    away; of ActivityNet's and MSVD's names, the YouTube id is what counts.
 
     >>> name_key("test/actnet/v_AbCdEfGhIjK.mp4"), name_key("v_abcdefghijk-Scene-003")
     ('abcdefghijk', 'abcdefghijk')
     """
-    name = video.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    name = unicodedata.normalize("NFC", video).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     name = _SCENE.sub("", _ENDING.sub("", name).casefold())
     match = _YOUTUBE.fullmatch(name)
     return (match["a"] or match["b"]) if match else name
