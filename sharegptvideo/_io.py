@@ -90,7 +90,10 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     with _blamed_on(path):
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        # Halves of surrogate pairs, as of paths that are not UTF-8, are escaped as JSON has them.
+        with os.fdopen(
+            handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+        ) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -572,5 +575,5 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_text(text: str) -> str:
-    """Return the hex SHA-256 of a text in UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the hex SHA-256 of a text in UTF-8; halves of surrogate pairs count as they are."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -5,6 +5,7 @@ Everything may use this module; it uses nothing of the package.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "points",
     "rough_duration",
     "shortened",
+    "visible",
 ]
 
 _NONE = "–"
@@ -151,3 +153,28 @@ def shortened(text: str, limit: int) -> str:
     ('a dog runs', 'a dog…')
     """
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+# What turns the direction of the text after it.
+_BIDI = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    r"""Return a text in which nothing can steer a terminal: control characters are escaped.
+
+    So are halves of surrogate pairs, and marks that turn the direction of text.
+
+    >>> visible("a\x1b[2Jb\r"), visible("한글 é"), visible("a\nb"), visible("a\nb", keep="")
+    ('a\\x1b[2Jb\\r', '한글 é', 'a\nb', 'a\\nb')
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or not _steers(c) else _escaped(c) for c in text)
+
+
+def _steers(character: str) -> bool:
+    return character in _BIDI or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

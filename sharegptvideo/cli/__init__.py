@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import warnings
 from typing import Annotated, Any
 
@@ -11,8 +13,11 @@ from typer.core import TyperGroup
 
 from sharegptvideo import __version__
 from sharegptvideo._io import FULL_DISK, os_error_line
+from sharegptvideo._text import visible
 from sharegptvideo.cli import build, data, demo, doctor, leaderboard, model, train
 from sharegptvideo.cli import eval as eval_
+from sharegptvideo.cli._common import note
+from sharegptvideo.cli._streams import prepare_streams
 from sharegptvideo.errors import Interrupted, UserError
 
 __all__ = ["app", "main"]
@@ -32,21 +37,56 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.echo(f"error: {error}", err=True)
+            note(f"error: {error}")
             raise typer.Exit(error.exit_code) from error
         except Interrupted as error:
             if os.environ.get("RANK", "0") == "0":  # the first process of a launch reports for all
-                typer.echo(str(error), err=True)
-            raise typer.Exit(error.exit_code) from error
+                _last_words(str(error))
+            raise typer.Exit(_exit_code(error.exit_code)) from error
         except KeyboardInterrupt as error:
-            typer.echo("interrupted; run the same command again to go on", err=True)
-            raise typer.Exit(130) from error
+            _last_words("interrupted; run the same command again to go on")
+            raise typer.Exit(_exit_code(130)) from error
         except OSError as error:
             line = _os_error_line(error)
             if line is None:
                 raise
-            typer.echo(f"error: {line}", err=True)
+            note(f"error: {line}")
             raise typer.Exit(1) from error
+
+
+_caught: list[int] = []  # signals that were taken for Ctrl-C
+
+
+def _exit_code(code: int) -> int:
+    """Return how a shell reports the signal that ended the work."""
+    return 128 + _caught[-1] if _caught else code
+
+
+def _last_words(text: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that hung up takes none
+        note(text)
+
+
+def _end_as_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP end the work as Ctrl-C does: what is done is kept.
+
+    One that is ignored, as by `nohup`, stays so; worker processes end at once, as before.
+    """
+    process = os.getpid()
+
+    def catch(number: int, _frame: object) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        _caught.append(number)
+        if signal.getsignal(signal.SIGINT) in {signal.SIG_IGN, signal.SIG_DFL, None}:
+            raise KeyboardInterrupt  # as of a job in the background
+        signal.raise_signal(signal.SIGINT)
+
+    for name in ("SIGTERM", "SIGHUP"):  # the second is absent on Windows
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, catch)
 
 
 def _os_error_line(error: OSError) -> str | None:
@@ -114,7 +154,7 @@ def _warning_line(
 ) -> str:
     """Format our own warnings for the user: one line, without the place in the code."""
     if category.__module__.startswith("sharegptvideo."):
-        return f"warning: {message}\n"
+        return f"warning: {visible(str(message))}\n"
     return _python_format(message, category, filename, lineno, line)
 
 
@@ -123,5 +163,7 @@ _python_format = warnings.formatwarning
 
 def main() -> None:
     """Run the command line; the entry point of the `sharegptvideo` script."""
+    prepare_streams()
+    _end_as_ctrl_c()
     warnings.formatwarning = _warning_line
     app()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharegptvideo._io import dumps
+from sharegptvideo._text import visible
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
@@ -18,12 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "JsonOption",
     "ask",
+    "echo",
     "make_world",
     "note",
     "print_figures",
     "print_json",
     "print_table",
     "progress_bar",
+    "text_table",
 ]
 
 
@@ -36,7 +41,12 @@ _LOG_SECONDS = 30.0
 
 def note(text: str) -> None:
     """Print a line for the user on stderr, where it cannot mix with the figures."""
-    typer.echo(text, err=True)
+    typer.echo(visible(text), err=True)
+
+
+def echo(text: object = "") -> None:
+    """Print a line of the results on stdout; what it quotes cannot steer the terminal."""
+    typer.echo(visible(str(text)))
 
 
 def ask(question: str) -> bool:
@@ -44,7 +54,7 @@ def ask(question: str) -> bool:
     for bars in _bars:
         bars.stop()
     try:
-        return typer.confirm(question, err=True)
+        return typer.confirm(visible(question), err=True)
     finally:
         for bars in _bars:
             bars.start()
@@ -62,8 +72,19 @@ def make_world(source: str | None, progress: Progress) -> None:
 
 
 def print_json(figures: object) -> None:
-    """Print one JSON object, on one line of stdout."""
-    typer.echo(dumps(figures))
+    r"""Print one JSON object, on one line of stdout.
+
+    What stdout cannot encode, or a terminal could take as a command, is written as `\uXXXX`.
+    """
+    line = dumps(figures)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(figures, allow_nan=False)
+    typer.echo(_CONTROLS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line))
+
+
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
@@ -77,7 +98,26 @@ def print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
     lines = list(_flat(figures, ""))
     width = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
-        typer.echo(f"{name:<{width}}  {value}")
+        echo(f"{name:<{width}}  {value}")
+
+
+def text_table(*columns: str, **options: Any) -> Any:
+    """Return a rich table without borders whose cells are plain text: no markup, no controls."""
+    from rich.table import Table
+    from rich.text import Text
+
+    class Plain(Table):
+        def add_column(self, header: Any = "", *rest: Any, **how: Any) -> None:
+            super().add_column(Text(visible(header)), *rest, **how)
+
+        def add_row(self, *cells: Any, **how: Any) -> None:
+            plain = (Text(visible(cell)) if isinstance(cell, str) else cell for cell in cells)
+            super().add_row(*plain, **how)
+
+    table = Plain(**{"box": None, "pad_edge": False} | options)
+    for column in columns:
+        table.add_column(column)
+    return table
 
 
 def print_table(table: Any, caption: str | None = None) -> None:
@@ -89,7 +129,7 @@ def print_table(table: Any, caption: str | None = None) -> None:
         console = Console(width=200)
     console.print(table)
     if caption:
-        console.print(caption, markup=False, highlight=False)
+        console.print(visible(caption), markup=False, highlight=False)
 
 
 def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -110,6 +150,7 @@ def progress_bar() -> Iterator[Progress]:
         yield _log_lines()
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -131,7 +172,7 @@ def progress_bar() -> Iterator[Progress]:
 
         def progress(done: int, total: int, what: str) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total or None)
+                tasks[what] = bars.add_task(escape(visible(what, keep="")), total=total or None)
             bars.update(tasks[what], completed=done, total=total or None)
 
         yield progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharegptvideo._text import duration, percent, points
-from sharegptvideo.cli._common import JsonOption, note, print_json
+from sharegptvideo.cli._common import JsonOption, echo, note, print_json
 
 if TYPE_CHECKING:
     from sharegptvideo.demo.stages import Step
@@ -79,10 +79,10 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
             )
     Console().print(table, highlight=False)
     for name, title in (("test", "Test"), ("out_of_domain", "Out of domain")):
-        typer.echo(f"{title}: {_cost(summary[name])}")
+        echo(f"{title}: {_cost(summary[name])}")
     agreement = summary["judge_agreement"]
-    typer.echo(f"The judge agrees with the exact state on {percent(agreement)} of these answers.")
-    typer.echo(f"{duration(summary['seconds']['total'])}. The page: {out / 'index.html'}")
+    echo(f"The judge agrees with the exact state on {percent(agreement)} of these answers.")
+    echo(f"{duration(summary['seconds']['total'])}. The page: {out / 'index.html'}")
 
 
 def _cost(figures: dict[str, Any]) -> str:

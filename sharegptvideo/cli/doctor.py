@@ -17,8 +17,8 @@ import typer
 
 from sharegptvideo._concurrency import SMALL_MODEL, given_cores, limit_torch_threads
 from sharegptvideo._io import cache_folder, os_error_words
-from sharegptvideo._text import byte_size, plural
-from sharegptvideo.cli._common import JsonOption, print_json
+from sharegptvideo._text import byte_size, plural, visible
+from sharegptvideo.cli._common import JsonOption, echo, print_json
 
 __all__ = ["Finding", "core_figures", "doctor", "examine"]
 
@@ -274,8 +274,9 @@ def doctor(json: JsonOption = False) -> None:
             word, colour = ("ok     ", "green") if finding.ok else ("absent ", "yellow")
             if finding.needed and not finding.ok:
                 word, colour = "MISSING", "red"
-            typer.echo(f"{typer.style(word, fg=colour)}  {finding.name:<{width}}  {finding.state}")
+            about = visible(f"{finding.name:<{width}}  {finding.state}")
+            typer.echo(f"{typer.style(word, fg=colour)}  {about}")
             if not finding.ok and finding.fix:
-                typer.echo(f"{'':<{width + 9}}  fix: {finding.fix}")
+                echo(f"{'':<{width + 9}}  fix: {finding.fix}")
     if not healthy:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sharegptvideo._text import plural
-from sharegptvideo.cli._common import JsonOption, note, print_json
+from sharegptvideo.cli._common import JsonOption, echo, note, print_json
 
 __all__ = ["leaderboard"]
 
@@ -37,4 +37,4 @@ def leaderboard(
     for group in board["groups"]:
         counts = f"{plural(len(group['rows']), 'run')}, {plural(len(group['columns']), 'task')}"
         note(f"{group['judge']['name']}: {counts}")
-    typer.echo(out / "index.html")
+    echo(out / "index.html")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sharegptvideo._text import magnitude, plural
-from sharegptvideo.cli._common import JsonOption, note, print_json, progress_bar
+from sharegptvideo.cli._common import JsonOption, echo, note, print_json, progress_bar
 
 __all__ = ["app"]
 
@@ -88,13 +88,13 @@ def convert(
     if json:
         print_json(asdict(done) | {"folder": str(done.folder)})
         return
-    typer.echo(
+    echo(
         f"{plural(done.weights, 'weight')}, {magnitude(done.parameters)} parameters, in "
         f"{plural(done.shards, 'file')}; a clip takes {done.video_positions:,} positions"
     )
     if done.dropped:
         note(f"left out: {', '.join(_kinds(done.dropped))}")
-    typer.echo(done.folder)
+    echo(done.folder)
 
 
 def _kinds(names: tuple[str, ...]) -> list[str]:
@@ -137,8 +137,8 @@ def info(
         print_json(asdict(report))
         return
     if not report.parameters:
-        typer.echo(f"architecture  {report.architecture}")
-        typer.echo(f"taken by      {', '.join(_uses(report.architecture))}")
+        echo(f"architecture  {report.architecture}")
+        echo(f"taken by      {', '.join(_uses(report.architecture))}")
         return
     rows = [
         ("architecture", report.architecture),
@@ -153,4 +153,4 @@ def info(
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        typer.echo(f"{name:<{width}}  {value}")
+        echo(f"{name:<{width}}  {value}")

@@ -9,6 +9,7 @@ import typer
 
 from sharegptvideo.cli._common import (
     JsonOption,
+    echo,
     make_world,
     note,
     print_figures,
@@ -48,7 +49,7 @@ def list_(as_json: JsonOption = False) -> None:
         return
     width = max(map(len, about))
     for name, text in about.items():
-        typer.echo(f"{name:<{width}}  {text}")
+        echo(f"{name:<{width}}  {text}")
 
 
 @app.command()
@@ -92,7 +93,7 @@ def config(
 
     if name is not None:
         path = str(config_path(name))
-        print_json({name: path}) if as_json else typer.echo(path)
+        print_json({name: path}) if as_json else echo(path)
         return
     about = {name: config_about(name) for name in config_names()}
     print_figures(about, as_json=as_json)
@@ -197,9 +198,9 @@ def _dry_run(
         print_json(_of_steps([dry_run_figures(one) for one in outcomes]))
     for number, one in enumerate(() if as_json else outcomes):
         if number:
-            typer.echo()
+            echo()
         for line in dry_run_lines(one):
-            typer.echo(line)
+            echo(line)
     if any(one.problems for one in outcomes):
         raise typer.Exit(1)
 

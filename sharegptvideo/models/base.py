@@ -198,4 +198,4 @@ class Model(abc.ABC):
 
 def short_hash(text: str) -> str:
     """Return the first 16 hex digits of the SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

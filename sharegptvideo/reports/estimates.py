@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharegptvideo._text import points
+from sharegptvideo._text import points, visible
 
 __all__ = [
     "csv_table",
@@ -38,12 +38,24 @@ _COLUMNS = (
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows as CSV below the names of the first one's columns."""
+    """Write rows as CSV below the names of the first one's columns.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
+def _csv_cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
 
 
 def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
@@ -104,8 +116,11 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Return a text that cannot break the row of a table that it stands in."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+    """Return a text as Markdown shows it: one line, no HTML, no link, no end of a table's cell."""
+    return "".join(_MARKDOWN.get(char, char) for char in visible(" ".join(text.split())))
+
+
+_MARKDOWN = {char: "\\" + char for char in "\\|`[]"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
 _TEX = {char: "\\" + char for char in "&%$#_{}"} | {
@@ -119,7 +134,7 @@ _TEX = {char: "\\" + char for char in "&%$#_{}"} | {
 
 def tex_escape(text: str) -> str:
     """Any text as LaTeX sets it: one line, with its special signs escaped."""
-    return "".join(_TEX.get(char, char) for char in " ".join(text.split()))
+    return "".join(_TEX.get(char, char) for char in visible(" ".join(text.split())))
 
 
 def tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:

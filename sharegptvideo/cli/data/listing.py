@@ -14,6 +14,7 @@ from sharegptvideo.cli._common import (
     print_json,
     print_table,
     progress_bar,
+    text_table,
 )
 
 __all__ = ["list_", "show"]
@@ -38,9 +39,7 @@ def list_(as_json: JsonOption = False) -> None:
             }
         )
         return
-    from rich.table import Table
-
-    table = Table("name", "splits", "what it is", box=None, pad_edge=False)
+    table = text_table("name", "splits", "what it is")
     for config in CONFIGS.values():
         table.add_row(config.name, ", ".join(config.released) or "-", config.description)
     print_table(table)
@@ -121,8 +120,6 @@ _STEP = 1000
 
 def _print(figures: dict[str, Any], examples: list[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     console = Console()
     media = [f"{figures[name]} {name}" for name in ("videos", "images") if figures.get(name)]
@@ -131,11 +128,11 @@ def _print(figures: dict[str, Any], examples: list[dict[str, Any]]) -> None:
         f"{figures['rows']} rows on {' and '.join(media) or 'no media'}"
     )
     for row in examples:
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
+        table = text_table(show_header=False, pad_edge=True, padding=(0, 2, 0, 2))
+        table.add_column("", style="dim", no_wrap=True)
+        table.add_column("", overflow="fold")
         for column in figures["columns"]:
-            table.add_row(column, escape(_shown(row[column])))
+            table.add_row(column, _shown(row[column]))
         console.print(table, "")
     if not examples:
         console.print("columns: " + ", ".join(figures["columns"]))

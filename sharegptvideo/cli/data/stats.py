@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from sharegptvideo._text import percent, plural
-from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli._common import (
+    JsonOption,
+    note,
+    print_json,
+    print_table,
+    progress_bar,
+    text_table,
+)
 
 __all__ = ["stats"]
 
@@ -69,11 +76,9 @@ def stats(
 
 
 def _print(figures: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
     sources = figures["by_source"]
     parts = [("all", figures["whole"]), *(sources.items() if len(sources) > 1 else [])]
-    table = Table("", box=None, pad_edge=False)
+    table = text_table("")
     for name, _ in parts:
         table.add_column(name, justify="right")
     for what, show in _LINES:
@@ -85,7 +90,7 @@ def _print(figures: Mapping[str, Any]) -> None:
     print_table(table)
     asked = {name: one for name, one in figures["support"].items() if one["questions"]}
     if asked:
-        table = Table("answers that captions support", box=None, pad_edge=False)
+        table = text_table("answers that captions support")
         for head in ("questions", "mean", "in full", "not at all", "by chance"):
             table.add_column(head, justify="right")
         for name, one in asked.items():

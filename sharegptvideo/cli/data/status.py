@@ -12,11 +12,13 @@ import typer
 from sharegptvideo._text import byte_size, few, percent, plural
 from sharegptvideo.cli._common import (
     JsonOption,
+    echo,
     make_world,
     note,
     print_json,
     print_table,
     progress_bar,
+    text_table,
 )
 from sharegptvideo.errors import UserError
 
@@ -163,12 +165,12 @@ def _print_archives(archives: list[LocalArchive]) -> None:
         return
     size = byte_size(sum(one.size for one in packed))
     them = "it" if len(packed) == 1 else "them"
-    typer.echo(
+    echo(
         f"\n{len(packed)} of {plural(len(archives), 'archive')} not unpacked ({size}); the media "
         f"in {them} count as missing. To unpack:"
     )
     for root in dict.fromkeys(one.root for one in packed):
-        typer.echo(f"  sharegptvideo data unpack {shlex.quote(str(root))}")
+        echo(f"  sharegptvideo data unpack {shlex.quote(str(root))}")
     _print_list("archive", [one.path for one in packed])
 
 
@@ -202,29 +204,26 @@ def _media_figures(index: MediaIndex) -> dict[str, Any]:
 
 
 def _print(index: MediaIndex, parts: list[MediaAvailability]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     # What is rare gets a column only where there is some.
     rare = [
         name
         for name in ("ambiguous", "no_media")
         if any(asdict(part.total)[name] for part in parts)
     ]
-    table = Table(box=None, pad_edge=False)
+    table = text_table()
     for heading in ("dataset", "source"):
         table.add_column(heading, overflow="fold")
     for heading in ("rows", "with media", "", "missing", "unreadable", *rare):
         table.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
     for part in parts:
         sources = list(part.by_source.items())
-        whole = escape(sources[0][0]) if len(sources) == 1 else "all"
+        whole = sources[0][0] if len(sources) == 1 else "all"
         table.add_row(part.config, whole, *_cells(part.total, rare))
         if len(sources) > 1:
             for source, count in sources:
-                table.add_row("", escape(source), *_cells(count, rare), style="dim")
+                table.add_row("", source, *_cells(count, rare), style="dim")
     print_table(table)
-    typer.echo(
+    echo(
         f"\n{index.root}: {len(index)} clips (videos: {index.videos}, folders of frames: "
         f"{index.frame_folders}, unreadable: {len(index.errors)})\n{index.file}: opened "
         f"{index.opened}, unchanged {len(index) - index.opened}, gone {index.removed}"
@@ -249,14 +248,12 @@ def _print(index: MediaIndex, parts: list[MediaAvailability]) -> None:
 def _missing_line(name: str, unlisted: str | None) -> str:
     if unlisted is None:
         return name
-    return (
-        f"{name}  ({unlisted} is there, an ending no video is known by; rename it)"
-    )
+    return f"{name}  ({unlisted} is there, an ending no video is known by; rename it)"
 
 
 def _print_list(what: str, lines: list[str]) -> None:
     for line in few(lines, _LISTED, where=_WHERE[what]):
-        typer.echo(f"{what}  {line}")
+        echo(f"{what}  {line}")
 
 
 _WHERE = {

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli._common import (
+    JsonOption,
+    echo,
+    note,
+    print_json,
+    print_table,
+    progress_bar,
+    text_table,
+)
 
 if TYPE_CHECKING:
     from sharegptvideo.data.validate import Report
@@ -86,22 +94,19 @@ _EXAMPLES = 3
 
 
 def _print(report: Report, *, whole: bool) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("check", "dataset", box=None, pad_edge=False)
+    table = text_table("check", "dataset")
     table.add_column("errors", justify="right")
     table.add_column("warnings", justify="right")
     for (check, name, split), counter in report.counts.items():
         table.add_row(
             check,
-            escape("/".join(part for part in (name, split) if part)),
+            "/".join(part for part in (name, split) if part),
             str(counter["error"] or ""),
             str(counter["warning"] or ""),
         )
     if report.counts:
         print_table(table)
-        typer.echo()
+        echo()
     left = 0
     shown: dict[str, int] = {}
     for finding in report.sorted_findings():
@@ -110,9 +115,9 @@ def _print(report: Report, *, whole: bool) -> None:
             left += 1
             continue
         place = f"{finding.where}: " if finding.where else ""
-        typer.echo(f"{finding.severity}  {finding.check}  {place}{finding.message}")
+        echo(f"{finding.severity}  {finding.check}  {place}{finding.message}")
     if left and not whole:
         note(f"{left} more are listed with --out FOLDER or --json")
     for check, reason in report.skipped.items():
         note(f"not run: {check} ({reason})")
-    typer.echo(report.sentence())
+    echo(report.sentence())

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from sharegptvideo.cli._common import text_table
 from sharegptvideo.errors import UserError
 
 __all__ = [
@@ -88,9 +89,7 @@ def judge_name(judge: str | None, panel: str | None) -> str:
 
 def figures_table(*columns: str) -> Any:
     """Return a table of figures: numbers to the right, the first column and `about` to the left."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = text_table(header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number and column != "about" else "left")
     return table

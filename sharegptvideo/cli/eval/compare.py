@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sharegptvideo._text import points
-from sharegptvideo.cli._common import JsonOption, note, print_json, print_table
+from sharegptvideo.cli._common import JsonOption, echo, note, print_json, print_table
 from sharegptvideo.cli.eval._shared import figures_table
 
 __all__ = ["agreement", "compare"]
@@ -119,7 +119,7 @@ def agreement(
         " in brackets: 95 % intervals by video",
     )
     for row in result["all"].get("calibration", ()):
-        typer.echo(
+        echo(
             f"score {row['score']:g} of the first ({row['n']}): "
             f"{row['mean_score']['value']:.2f} from the second, "
             f"{points(row['share_right']['value'])} right"

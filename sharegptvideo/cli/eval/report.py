@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
+from sharegptvideo.cli._common import JsonOption, echo, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
 from sharegptvideo.reports.estimates import format_estimate, format_interval
 
@@ -82,7 +82,7 @@ def report(
     print_table(table, f"{made['model']['name']}, judged by {', '.join(judges)}")
     for name, counts in made.get("against", {}).get("tasks", {}).items():
         judge = " (by ANOTHER JUDGE)" if counts["other_judge"] else ""
-        typer.echo(
+        echo(
             f"{name}, against {made['against']['run']}{judge}: {counts['only_first']:,} right here"
             f" only, {counts['only_second']:,} right there only"
         )
@@ -106,7 +106,7 @@ def tasks(
             print_json(task)
             return
         for key, value in task.items():
-            typer.echo(f"{key:<15} {value}")
+            echo(f"{key:<15} {value}")
         return
     if json:
         print_json([task.model_dump(mode="json") for task in list_tasks(task_path)])

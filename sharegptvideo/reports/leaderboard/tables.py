@@ -132,7 +132,7 @@ def board_markdown(board: Mapping[str, Any]) -> str:
             cells = [_cell(row, column["id"], latex=False) for column in columns]
             lines.append([row["model"], *cells, *_mean(group, row, latex=False)])
         table = "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
-        parts.append(f"## Judge: {' '.join(judge_line(group['judge']).split())}\n\n{table}\n")
+        parts.append(f"## Judge: {markdown_cell(judge_line(group['judge']))}\n\n{table}\n")
     for judge, heads, rows in _published_tables(board):
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
         table = "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)

@@ -12,6 +12,7 @@ from sharegptvideo._text import percent, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.reports.estimates import (
     csv_table,
+    markdown_cell,
     markdown_table,
     tex_escape,
     tex_estimate,
@@ -152,7 +153,7 @@ def markdown_text(run: Run) -> str:
     """Return the table of `markdown_table`, and below it who judged."""
     results = run.results | {"model": run.model}
     lines = [
-        f"- {', '.join(f'`{task}`' for task in tasks)}: {_plain(judge)}"
+        f"- {', '.join(f'`{_plain(task)}`' for task in tasks)}: {_plain(judge)}"
         for judge, tasks in tasks_by_judge(run).items()
     ]
     lines += [f"- Note: {_plain(line)}" for line in mixed_models(run)]
@@ -168,7 +169,7 @@ def markdown_text(run: Run) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split()).replace("`", "'")
+    return markdown_cell(text.replace("`", "'"))
 
 
 def latex_text(run: Run) -> str:
