@@ -307,3 +307,35 @@ def test_doctor_sees_a_package_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> 
     assert found["extra train"]["mend"] == "pip install 'sharegptvideo[train]'"
     assert "pyarrow 1.0, not >=20" in found["packages"]["found"]
     assert not found["packages"]["ok"]
+
+
+def test_short_help_and_flags_without_a_type() -> None:
+    for words in [(), ("eval",), ("eval", "run"), ("train", "validate"), ("doctor",)]:
+        short, long = run(*words, "-h"), run(*words, "--help")
+        assert short.exit_code == 0, short.output
+        assert short.output == long.output
+        assert "bool" not in short.output
+
+
+def test_a_validated_recipe_can_be_saved(tmp_path: Path) -> None:
+    first = run("train", "validate", "demo/dpo", "optimisation.epochs=2")
+    assert first.exit_code == 0, first.output
+    file = tmp_path / "mine.yaml"
+    file.write_text(first.stdout, encoding="utf-8")
+    again = run("train", "validate", str(file))
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
+
+
+def test_two_lengths_of_a_training_name_the_fix() -> None:
+    result = run("train", "validate", "demo/dpo", "optimisation.max_steps=5")
+    assert result.exit_code == 2
+    assert "max_steps 5, so add optimisation.epochs=null" in result.output
+
+
+def test_a_task_is_shown_as_people_read_it() -> None:
+    shown = run("eval", "tasks", "activitynet_qa_official")
+    assert shown.exit_code == 0, shown.output
+    assert "data     activitynet_qa_official, split test" in shown.stdout
+    assert "also activitynet_qa_test_q.json or test_q.json in --data-dir" in shown.stdout
+    assert "None" not in shown.stdout
+    assert "=" not in shown.stdout

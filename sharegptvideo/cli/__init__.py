@@ -9,7 +9,7 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from sharegptvideo import __version__
 from sharegptvideo._io import FULL_DISK, os_error_line
@@ -102,6 +102,7 @@ app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -159,6 +160,15 @@ def _warning_line(
 
 
 _python_format = warnings.formatwarning
+
+
+def _type_in_help(option: TyperOption, ctx: Any) -> str | None:
+    """Return what a help page shows after an option: nothing for flags, which take no value."""
+    return "" if option.is_flag else _typer_type(option, ctx)
+
+
+_typer_type = TyperOption.display_type_rich
+TyperOption.display_type_rich = _type_in_help  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:

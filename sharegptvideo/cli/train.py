@@ -103,18 +103,22 @@ def config(
 def validate(
     recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption = False
 ) -> None:
-    """Check a recipe's keys, values and dataset name, and print it with its defaults.
+    """Check a recipe's keys, values and dataset name, and print it as YAML with its defaults.
 
+    Of a recipe of several steps each is a YAML document of its own.
     `train run --dry-run` checks model, data and clips too.
 
     Example: sharegptvideo train validate my_sft.yaml optimisation.epochs=2
     """
+    import yaml
+
     from sharegptvideo.training import load_steps
 
-    print_figures(
-        _of_steps([one.model_dump(mode="json") for one in load_steps(recipe, overrides or ())]),
-        as_json=as_json,
-    )
+    steps = [one.model_dump(mode="json") for one in load_steps(recipe, overrides or ())]
+    if as_json:
+        print_json(_of_steps(steps))
+        return
+    echo(yaml.safe_dump_all(steps, sort_keys=False, width=100).rstrip("\n"))
 
 
 @app.command()

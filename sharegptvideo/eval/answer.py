@@ -119,6 +119,8 @@ def _row(question: Question, answer: Answer, prompt_hash: str) -> dict[str, Any]
         "prediction": answer.text,
         "status": "ok" if answer.error is None else "failed",
     }
+    if question.question_type is not None:
+        row["question_type"] = question.question_type
     if answer.error is not None:
         row["error"] = answer.error
     indices = answer.request.indices

@@ -44,7 +44,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         `delta`, `se`, `ci95`, `ci95_bootstrap`, `p_value`, `p_holm` (corrected for the number of
         tasks compared), `minimum_detectable_difference` (what a sample like this finds in 80 % of
         all cases), and how many questions were left out because a verdict (`n_unscored`) or the
-        question (`n_only_in_one`) is missing on one side. `only_first` and `only_second` are the
+        question (`n_only_in_one`) is missing on one side; where questions have types, the same by
+        type under `by_question_type` (without `p_holm`). `only_first` and `only_second` are the
         tasks that the other run lacks.
         For the formulas see `sharegptvideo.eval.statistics`.
 
@@ -65,6 +66,16 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
     tasks = {
         task: _compare(outcomes[0].get(task, {}), outcomes[1].get(task, {})) for task in common
     }
+    for task, kinds in _by_type(paths[1]).items():
+        if task in tasks:
+            there = outcomes[0].get(task, {})
+            tasks[task]["by_question_type"] = {
+                kind: _compare(
+                    {key: there[key] for key in keys if key in there},
+                    {key: outcomes[1][task][key] for key in keys},
+                )
+                for kind, keys in sorted(kinds.items())
+            }
     corrected = holm([figures["p_value"] for figures in tasks.values()])
     for figures, p_holm in zip(tasks.values(), corrected, strict=True):
         figures["p_holm"] = p_holm
@@ -76,6 +87,16 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         "only_first": sorted(runs[0]["tasks"].keys() - runs[1]["tasks"].keys()),
         "only_second": sorted(runs[1]["tasks"].keys() - runs[0]["tasks"].keys()),
     }
+
+
+def _by_type(run: Path) -> dict[str, dict[str, list[str]]]:
+    """Return by task and question type the ids of a run's questions; those without are left out."""
+    latest = {(row["task"], row["id"]): row for _, row in read_jsonl(run / "predictions.jsonl")}
+    types: dict[str, dict[str, list[str]]] = {}
+    for (task, key), row in latest.items():
+        if row.get("question_type") is not None:
+            types.setdefault(task, {}).setdefault(str(row["question_type"]), []).append(key)
+    return types
 
 
 def _refuse_other_rules(

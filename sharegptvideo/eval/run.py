@@ -41,6 +41,7 @@ def run_evaluation(
     data_dir: PathLike | None = None,
     media: PathLike | None = None,
     task_path: PathLike | None = None,
+    split: str | None = None,
     limit: int | None = None,
     draw: int | None = None,
     base_url: str | None = None,
@@ -68,6 +69,7 @@ def run_evaluation(
         data_dir: see `load_questions`.
         media: folder of the clips; default: `data_dir`, which holds them in a release.
         task_path: a folder with task files of one's own.
+        split: another split of the tasks' data than their own, such as "validation".
         limit: ask the first N questions of each task only.
         draw: a seed: `limit` questions at random instead of the first, the same in every run.
         base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
@@ -89,7 +91,7 @@ def run_evaluation(
     source = _Source.checked(data_dir, media, task_path, limit, draw)
     if batch_size < 1 or (max_new_tokens is not None and max_new_tokens < 1):
         raise UserError("batch size and max new tokens must be at least 1")
-    chosen = [load_task(name, source.task_path) for name in dict.fromkeys(tasks)]
+    chosen = [load_task(name, source.task_path).of_split(split) for name in dict.fromkeys(tasks)]
     if not chosen:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
@@ -145,6 +147,7 @@ def judge_predictions(
     data_dir: PathLike | None = None,
     media: PathLike | None = None,
     task_path: PathLike | None = None,
+    split: str | None = None,
     limit: int | None = None,
     base_url: str | None = None,
     judge_sees: Literal["frames"] | None = None,
@@ -164,6 +167,7 @@ def judge_predictions(
         data_dir=data_dir,
         media=media,
         task_path=task_path,
+        split=split,
         limit=limit,
         base_url=base_url,
         judge_sees=judge_sees,
@@ -220,6 +224,11 @@ class _Plan:
     frames: int
     max_new_tokens: int
 
+    @property
+    def limit(self) -> int | None:
+        """How many questions are asked, where that is not all of them."""
+        return len(self.questions) if len(self.questions) < len(self.all_questions) else None
+
     def describe(self) -> dict[str, Any]:
         judge = self.judge.describe()
         return {
@@ -231,6 +240,7 @@ class _Plan:
             "task_hash": self.task.task_hash,
             "frames": self.frames,
             "max_new_tokens": self.max_new_tokens,
+            "limit": self.limit,
             "judge": judge,
         }
 

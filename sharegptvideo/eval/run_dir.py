@@ -16,9 +16,10 @@ from typing import Any
 
 from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind, differences
+from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 
-__all__ = ["EvalRunDir", "package_versions", "read_run"]
+__all__ = ["EvalRunDir", "asked_part", "package_versions", "read_run"]
 
 _PACKAGES = (
     "sharegptvideo",
@@ -55,8 +56,25 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return read_json(path / "run.json"), read_json(path / "results.json")
 
 
+def asked_part(run: Mapping[str, Any], task: str, n: int) -> str:
+    """Say which part of a task a run asked, "" where it asked all.
+
+    Args:
+        run: the contents of run.json.
+        task: the task's name.
+        n: how many questions results.json counts.
+    """
+    about = run["tasks"].get(task, {})
+    limit = about["limit"] if "limit" in about else (run.get("data") or {}).get("limit")
+    if limit is None or n < limit:  # an older record has what was asked for, which may be more
+        return ""
+    drawn = (run.get("seeds") or {}).get("questions") is not None
+    which = f"{limit:,} questions drawn" if drawn else f"the first {plural(limit, 'question')}"
+    return f"a part of the task: {which} (--limit)"
+
+
 # Recorded, but free to change between two sittings of one run.
-_MAY_CHANGE = frozenset({"base_url", "endpoint", "file_hash", "spec"})
+_MAY_CHANGE = frozenset({"base_url", "endpoint", "file_hash", "limit", "spec"})
 # Not recorded by earlier versions, whose runs may be gone on with.
 _ADDED = frozenset({"task_hash"})
 

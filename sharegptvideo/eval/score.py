@@ -54,7 +54,7 @@ def score_answers(
     )
     return {
         **score_task(
-            [{"id": q.id, "video": q.video} for q in questions],
+            [{"id": q.id, "video": q.video, "type": q.question_type} for q in questions],
             answers,
             verdicts,
             lowest_score=judge.scale[0],
@@ -94,6 +94,8 @@ def score_task(
         `paper_figures`), for comparison only;
         `contradictions`, of the answers that the judge checked for them: {value, se, ci95,
         ci95_bootstrap, n}, the share that contradict themselves, as "Yes, there is no dog.";
+        `by_question_type`: of the rows that have a `type`, by type {n, n_unscored, clusters,
+        accuracy}; {} where no row has one;
         `missing_clips`, names; `failures`, how many failed by cause, clips not found together.
         A figure without a single value is null.
 
@@ -126,6 +128,7 @@ def score_task(
             judgements[key] for key in ids if key in judgements and _answered(predictions.get(key))
         ),
         "contradictions": _contradictions(rows, judgements),
+        "by_question_type": _by_type(rows, outcomes),
         "missing_clips": _missing_clips(failed, predictions),
         "failures": _causes(failed, predictions),
     }
@@ -176,6 +179,24 @@ def _contradictions(rows: Sequence[Row], judgements: Mapping[str, Row]) -> dict[
     flags = [judgements.get(str(row["id"]), {}).get("contradiction") for row in rows]
     values = [None if value is None else float(value) for value in flags]
     return _figure(values, [row["video"] for row in rows], clustered_share)
+
+
+def _by_type(
+    rows: Sequence[Row], outcomes: Sequence[tuple[float | None, float | None]]
+) -> dict[str, Any]:
+    kinds = sorted({str(row["type"]) for row in rows if row.get("type") is not None})
+    figures = {}
+    for kind in kinds:
+        mine = [(right, row["video"]) for row, (right, _) in zip(rows, outcomes, strict=True)
+                if row.get("type") is not None and str(row["type"]) == kind]  # fmt: skip
+        videos = [video for _, video in mine]
+        figures[kind] = {
+            "n": len(mine),
+            "n_unscored": sum(right is None for right, _ in mine),
+            "clusters": len(set(videos)),
+            "accuracy": _figure([right for right, _ in mine], videos, clustered_share),
+        }
+    return figures
 
 
 def _detectable(accuracy: Mapping[str, Any], clusters: int) -> float | None:

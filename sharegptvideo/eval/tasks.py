@@ -103,6 +103,27 @@ class Task(BaseModel):
         """Return the prompt for one question; braces in the question stay as they are."""
         return self.prompt.replace("{question}", question)
 
+    def of_split(self, split: str | None) -> Task:
+        """Return the task on another split of its data; None: on its own.
+
+        Raises:
+            UserError: its data have no such split, or its questions are a file.
+        """
+        if split is None or split == self.split:
+            return self
+        splits = CONFIGS[self.config].splits
+        if split not in splits:
+            raise UserError(f"task {self.name}: {unknown_name('split', split, splits)}")
+        files = self.annotations
+        if files is not None and files.reader == "plain":
+            raise UserError(f"task {self.name}: its questions are a file; leave --split out")
+        if files is not None:
+            short = {"validation": ("val", "validation")}.get(split, (split,))
+            names = [name for name in files.questions if self.split in name]
+            named = tuple(name.replace(self.split, word) for name in names for word in short)
+            files = files.model_copy(update={"questions": named})
+        return self.model_copy(update={"split": split, "annotations": files})
+
     @property
     def prompt_hash(self) -> str:
         """Hash of the template: it changes with any change of wording."""

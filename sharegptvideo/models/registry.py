@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,9 @@ def open_model(
     if not colon and Path(spec).exists():
         kind = "hf" if Path(spec).is_dir() else "predictions"
         raise UserError(f"model {spec!r}: no kind before it; write {kind}:{spec}")
+    if not colon and not difflib.get_close_matches(spec, KINDS, 1, 0.5):
+        served = "" if "/" in spec else f", or openai:{spec} for a served model"
+        raise UserError(f"model {spec!r}: no kind before it; write hf:{spec}{served}")
     if kind not in KINDS:
         raise unknown_name("kind of model", kind, KINDS)
     if not colon or not name:

@@ -244,8 +244,14 @@ class Optimisation(_Strict):
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
-        if (self.epochs is None) == (self.max_steps is None):
-            raise ValueError("give either epochs or max_steps")
+        if self.epochs is None and self.max_steps is None:
+            raise ValueError("give either epochs or max_steps, as optimisation.epochs=1")
+        if self.epochs is not None and self.max_steps is not None:
+            raise ValueError(
+                f"give either epochs or max_steps; epochs is {self.epochs:g} and max_steps"
+                f" {self.max_steps}, so add optimisation.epochs=null or"
+                " optimisation.max_steps=null"
+            )
         return self
 
     @property

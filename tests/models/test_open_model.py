@@ -38,7 +38,8 @@ def answers(model: Any, requests: list[Request]) -> list[tuple[str | None, str |
     ("spec", "message"),
     [
         ("prediction:x", "unknown kind of model 'prediction'; did you mean predictions"),
-        ("/some/path", "unknown kind of model '/some/path' .known: hf, openai, predictions"),
+        ("/some/path", "'/some/path': no kind before it; write hf:/some/path$"),
+        ("gpt-4o", "write hf:gpt-4o, or openai:gpt-4o for a served model"),
         ("hf:", "nothing after the kind; write hf:NAME"),
         ("hf", "nothing after the kind"),
         ("python:json", "write python:module:function"),

@@ -397,3 +397,46 @@ def test_a_click_on_a_head_sorts_by_it(tmp_path: Path) -> None:
         assert click(browser, 2) == ("ascending", ["worst", "best", "absent"])
         assert click(browser, 0) == ("ascending", ["absent", "best", "worst"])
         assert browser.problems == []
+
+
+def test_a_run_with_a_limit_is_a_part_and_never_ranked(tmp_path: Path) -> None:
+    """Even alone in its column, where no other run shows that there are more questions."""
+    runs = [make_run(tmp_path / name, {"t": figures(9, 9)}) for name in ("old", "new", "drawn")]
+    for path, data, task, seeds in (
+        (runs[0], {"limit": 9}, {}, {}),
+        (runs[1], {"limit": None}, {"limit": 9}, {}),
+        (runs[2], {}, {"limit": 9}, {"questions": 1}),
+    ):
+        about = read_json(path / "run.json")
+        about |= {"data": data, "seeds": seeds}
+        about["tasks"]["t"] |= task
+        write_json(path / "run.json", about)
+    board = write_leaderboard(runs, tmp_path / "board")
+    (group,) = board["groups"]
+    parts = {row["run"]: row["cells"]["t"] for row in group["rows"]}
+    assert not any(cell["ranked"] for cell in parts.values())
+    assert parts["old"]["part"] == parts["new"]["part"]
+    assert parts["old"]["part"] == "a part of the task: the first 9 questions (--limit)"
+    assert parts["drawn"]["part"] == "a part of the task: 9 questions drawn (--limit)"
+    page = (tmp_path / "board/index.html").read_text(encoding="utf-8")
+    assert page.count("a part of the task: the first 9 questions") == 2
+    assert "Content-Security-Policy" in page
+    rows = list(csv.DictReader((tmp_path / "board/leaderboard.csv").open(encoding="utf-8")))
+    assert {row["ranked"] for row in rows} == {"False"}
+    # A limit above what the task has cut nothing.
+    whole = make_run(tmp_path / "whole", {"t": figures(9, 9)})
+    write_json(whole / "run.json", read_json(whole / "run.json") | {"data": {"limit": 10}})
+    (group,) = collect_runs([whole])["groups"]
+    assert group["rows"][0]["cells"]["t"]["ranked"]
+
+
+def test_accuracy_by_question_type_is_on_the_page(tmp_path: Path) -> None:
+    rows = [{"id": str(i), "video": f"v{i}", "type": "what" if i < 4 else "who"} for i in range(6)]
+    ok = {str(i): {"status": "ok"} for i in range(6)}
+    verdicts = {str(i): {"status": "scored", "correct": i < 3, "score": 3} for i in range(6)}
+    scored = score_task(rows, ok, verdicts)
+    kinds = scored["by_question_type"]
+    assert {kind: one["n"] for kind, one in kinds.items()} == {"what": 4, "who": 2}
+    assert [kinds[kind]["accuracy"]["value"] for kind in ("what", "who")] == [0.75, 0.0]
+    board = collect_runs([make_run(tmp_path / "run", {"t": scored})])
+    assert "what 75.0 · who 0.0" in render_page(board)

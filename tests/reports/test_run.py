@@ -385,3 +385,64 @@ def test_the_command_prints_figures_and_names_its_files(run: Path, tmp_path: Pat
 def test_markdown_says_by_whom_each_task_was_judged(run: Path) -> None:
     text = markdown_text(open_run(run))
     assert "- `msvd_qa`: answer-match, caption-grounded, rules v" in text
+
+
+def test_a_part_of_a_task_is_marked_everywhere(
+    small_release: Any, model: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for limit in (2, 50):
+        run_evaluation(
+            model.spec, ["msvd_qa"], "exact", run, data_dir=small_release.folder, limit=limit
+        )
+        made = write_report(run, tmp_path / "out")
+        part = "msvd_qa: a part of the task: the first 2 questions (--limit); not to be ranked"
+        files = [(tmp_path / "out" / name).read_text() for name in ("index.html", "report.md")]
+        assert all((part in text) == (limit == 2) for text in (*files, "\n".join(made["notes"])))
+        assert ("a part of the task" in (tmp_path / "out/report.tex").read_text()) == (limit == 2)
+        assert bool(made["tasks"]["msvd_qa"]["part"]) == (limit == 2)
+
+
+def test_another_split_and_question_types(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for split, kinds in (("val", "012"), ("test", "3")):
+        questions = [
+            {"question_id": f"{split}{k}", "video_name": f"clip{k}", "question": "who is it"}
+            for k in kinds
+        ]
+        answers = [
+            {"question_id": f"{split}{k}", "answer": "man", "type": int(k) % 2} for k in kinds
+        ]
+        write_json(data / f"{split}_q.json", questions)
+        write_json(data / f"{split}_a.json", answers)
+    runs = []
+    for name, prediction in (("one", "man"), ("two", "dog")):
+        rows = [{"id": f"val{k}", "prediction": prediction} for k in "012"]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+        words = ["eval", "judge", "--predictions", str(tmp_path / f"{name}.jsonl")]
+        words += ["--task", "activitynet_qa_official", "--data-dir", str(data)]
+        words += ["--split", "validation", "--judge", "exact", "--out", str(tmp_path / name)]
+        shown = CliRunner().invoke(app, words)
+        assert shown.exit_code == 0, shown.output
+        runs.append(tmp_path / name)
+    assert read_json(runs[0] / "run.json")["tasks"]["activitynet_qa_official"]["split"] == (
+        "validation"
+    )
+    figures = read_json(runs[0] / "results.json")["tasks"]["activitynet_qa_official"]
+    assert {kind: one["n"] for kind, one in figures["by_question_type"].items()} == {
+        "motion": 2,
+        "spatial": 1,
+    }
+    write_report(runs[0], tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert "Accuracy by question type" in page
+    index, _, _ = read_page(tmp_path / "out")
+    assert (index["types"], index["kinds"]) == (["motion", "spatial"], [0, 1, 0])
+    compared = CliRunner().invoke(app, ["eval", "compare", *map(str, runs), "--json"])
+    task = json.loads(compared.stdout)["tasks"]["activitynet_qa_official"]
+    assert {kind: one["delta"] for kind, one in task["by_question_type"].items()} == {
+        "motion": -1.0,
+        "spatial": -1.0,
+    }
+    wrong = CliRunner().invoke(app, [*words[:-4], "exact", "--split", "tset", "--out", "x"])
+    assert wrong.exit_code == 2

@@ -18,6 +18,7 @@ __all__ = [
     "PanelOption",
     "PromptOption",
     "SeesOption",
+    "SplitOption",
     "TaskOption",
     "TaskPathOption",
     "UrlOption",
@@ -68,6 +69,12 @@ DataOption = Annotated[
 ]
 TaskPathOption = Annotated[
     Path | None, typer.Option("--task-path", help="Folder with task files of your own.")
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split", help="Another split of the tasks' data, such as validation; default: their own."
+    ),
 ]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="First N questions of each task only.")

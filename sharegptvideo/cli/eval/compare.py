@@ -55,6 +55,18 @@ def compare(
             " … ".join(points(end, sign=True) for end in task["ci95"] or ()) or "–",
             *("–" if task[key] is None else f"{task[key]:.2g}" for key in ("p_value", "p_holm")),
         )
+        for kind, part in task.get("by_question_type", {}).items():
+            table.add_row(
+                f"  {kind}",
+                str(part["n"]),
+                str(part["n_clusters"]),
+                points(part["first_accuracy"]),
+                points(part["second_accuracy"]),
+                points(part["delta"], sign=True),
+                " … ".join(points(end, sign=True) for end in part["ci95"] or ()) or "–",
+                "–" if part["p_value"] is None else f"{part['p_value']:.2g}",
+                "–",
+            )
         for key, why in (
             ("n_unscored", "without a verdict in one run"),
             ("n_only_in_one", "in one run only"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
 from sharegptvideo.reports.estimates import format_estimate, format_interval
+
+if TYPE_CHECKING:
+    from sharegptvideo.eval.tasks import Task
 
 __all__ = ["report", "tasks"]
 
@@ -105,8 +108,8 @@ def tasks(
         if json:
             print_json(task)
             return
-        for key, value in task.items():
-            echo(f"{key:<15} {value}")
+        for line in _task_lines(loaded):
+            echo(line)
         return
     if json:
         print_json([task.model_dump(mode="json") for task in list_tasks(task_path)])
@@ -115,3 +118,31 @@ def tasks(
     for task_ in list_tasks(task_path):
         table.add_row(task_.name, str(task_.version), task_.protocol, task_.title)
     print_table(table)
+
+
+def _task_lines(task: Task) -> list[str]:
+    """Say in lines what a task asks, of which data, and how its answers are judged."""
+    protocol = {
+        "official": "official: the judge sees question, reference and answer",
+        "caption-grounded": "caption-grounded: the judge sees the clip's caption too",
+    }
+    about = {
+        "data": f"{task.config}, split {task.split}",
+        "prompt": f"{task.prompt!r} (hash {task.prompt_hash})",
+        "judged": protocol[task.protocol],
+        "frames": f"{task.frames} a clip",
+        "answer": f"up to {task.max_new_tokens:,} new tokens",
+        "source": task.source,
+        "cite": task.citation,
+    }
+    if task.annotations is not None:
+        about["files"] = f"also {' or '.join(task.annotations.questions)} in --data-dir"
+    if task.judge is not None:
+        about["wording"] = str(task.judge.prompt_file)
+    head = f"{task.name} (version {task.version}): {task.title}"
+    lines = [head, *(f"  {key:<8} {' '.join(text.split())}" for key, text in about.items())]
+    return [
+        *lines,
+        "",
+        f"sharegptvideo eval run --model hf:MODEL --task {task.name} --out RUN",
+    ]

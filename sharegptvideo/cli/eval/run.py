@@ -26,6 +26,7 @@ from sharegptvideo.cli.eval._shared import (
     PanelOption,
     PromptOption,
     SeesOption,
+    SplitOption,
     TaskOption,
     TaskPathOption,
     UrlOption,
@@ -60,6 +61,7 @@ def run(
         Path | None, typer.Option("--media", help="Folder of the clips; default: --data-dir.")
     ] = None,
     task_path: TaskPathOption = None,
+    split: SplitOption = None,
     limit: LimitOption = None,
     base_url: UrlOption = None,
     batch_size: Annotated[
@@ -100,6 +102,7 @@ def run(
             out,
             data_dir=data_dir,
             task_path=task_path,
+            split=split,
             media=media,
             limit=limit,
             base_url=base_url,
@@ -131,6 +134,7 @@ def judge(
         typer.Option("--media", help="Folder of the clips, for judges that see frames."),
     ] = None,
     task_path: TaskPathOption = None,
+    split: SplitOption = None,
     limit: LimitOption = None,
     base_url: UrlOption = None,
     *,
@@ -154,6 +158,7 @@ def judge(
             data_dir=data_dir,
             media=media,
             task_path=task_path,
+            split=split,
             limit=limit,
             base_url=base_url,
             judge_sees=judge_sees,
@@ -183,9 +188,15 @@ def _show_results(
     Raises:
         typer.Exit: 1, where nothing was answered or nothing judged.
     """
+    from sharegptvideo._io import read_json
+    from sharegptvideo.eval.run_dir import asked_part
+
     chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
     for name, task in chosen.items():
         _note_problems(name, task)
+        part = asked_part(read_json(out / "run.json"), name, task["n"])
+        if part:
+            note(f"{name}: {part}; not to be ranked")
     if as_json:
         print_json(results)
     else:
@@ -232,6 +243,12 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
             f"{name}: the panel agrees on {percent(shared)} of the answers"
             + ("" if kappa is None else f" (Fleiss' kappa {kappa:.2f})")
         )
+    kinds = task.get("by_question_type") or {}
+    if kinds:
+        shares = (
+            f"{kind} {points(one['accuracy']['value'])} ({one['n']})" for kind, one in kinds.items()
+        )
+        note(f"{name}: accuracy by question type: {', '.join(shares)}")
     for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
             note(f"{name}: {count} {what}: {cause}")

@@ -10,7 +10,7 @@ from typing import Any
 from sharegptvideo._io import dumps, read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.published import published_table
-from sharegptvideo.eval.run_dir import read_run
+from sharegptvideo.eval.run_dir import asked_part, read_run
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
 
 __all__ = ["Board", "collect_published", "collect_runs"]
@@ -31,6 +31,7 @@ _FIGURES = (
     "clusters",
     "paper_accuracy",
     "paper_score",
+    "by_question_type",
 )
 
 
@@ -45,9 +46,9 @@ def collect_runs(runs: Sequence[Path]) -> Board:
         `groups`: per judge `judge` (its description, with `answered_by`), `columns` [{id, task,
         version, protocol, n}], n being the largest there, and `rows` [{model, kind, weights_hash,
         run, cells {column id: figures of results.json, `partial`, `ranked`}, mean}], best first.
-        A cell is `partial` where it has fewer questions than the column's `n`, and `ranked` where
-        it is not and its coverage is at least 99 %. `mean` is {value, se} over all columns, where
-        there are several and all cells are ranked.
+        A cell is `partial` where run.json says so (`part`, in words) or it has fewer questions
+        than the column's `n`, and `ranked` where it is not and its coverage is at least 99 %.
+        `mean` is {value, se} over all columns, where there are several and all cells are ranked.
 
     Raises:
         UserError: no run is given, one twice, or a folder is no finished run.
@@ -130,7 +131,9 @@ def _add_run(path: Path, groups: dict[str, Board]) -> None:
                 "cells": {},
             },
         )
-        row["cells"][column["id"]] = {name: figures.get(name) for name in _FIGURES}
+        row["cells"][column["id"]] = {name: figures.get(name) for name in _FIGURES} | {
+            "part": asked_part(run, task, figures["n"]) or None
+        }
 
 
 def _answered_by(path: Path) -> dict[str, list[str]]:
@@ -167,7 +170,7 @@ def _finish(group: Board) -> None:
         for column in columns:
             cell = row["cells"].get(column["id"])
             if cell is not None:
-                cell["partial"] = cell["n"] < column["n"]
+                cell["partial"] = cell["part"] is not None or cell["n"] < column["n"]
                 known = cell["coverage"] is not None and cell["coverage"] >= MIN_COVERAGE
                 cell["ranked"] = known and not cell["partial"]
         row["mean"] = _mean(row, columns)

@@ -62,7 +62,7 @@ def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
         lead += " Figures of different judges are in tables of their own: do not compare across."
     if published is not None:
         lead += " The paper's own table is below them."
-    text = Markup(_HELP).format(Tag("warn", "fewer questions"), Tag("warn", "unscored"))
+    text = Markup(_HELP).format(Tag("warn", "a part"), Tag("warn", "unscored"))
     page = Page(
         title=title,
         lead=lead,
@@ -164,11 +164,17 @@ def _score(
     lines = [" · ".join(figures)] if figures else []
     if paper and cell["paper_accuracy"] is not None:
         lines.append(f"by the paper's counting {format_paper(cell)}")
+    if cell["by_question_type"]:
+        kinds = cell["by_question_type"].items()
+        lines.append(
+            " · ".join(f"{kind} {points(one['accuracy']['value'])}" for kind, one in kinds)
+        )
     if cell["n_failed"]:
         lines.append(f"{cell['n_failed']:,} failed, counted as wrong")
     tags = []
     if cell["partial"]:
-        tags.append(Tag("warn", f"fewer questions: {cell['n']:,} of {column['n']:,}"))
+        fewer = f"fewer questions: {cell['n']:,} of {column['n']:,}"
+        tags.append(Tag("warn", cell["part"] or fewer))
     if cell["n_unscored"]:
         low, high = cell["accuracy_bounds"]
         text = (

@@ -83,6 +83,7 @@ def board_csv(board: Mapping[str, Any]) -> str:
                         "n_unscored": cell["n_unscored"],
                         "coverage": cell["coverage"],
                         "clusters": cell["clusters"],
+                        "part": cell["part"],
                         "ranked": cell["ranked"],
                         "accuracy": cell["accuracy"]["value"],
                         "accuracy_se": cell["accuracy"]["se"],

@@ -30,6 +30,7 @@ from sharegptvideo.reports.run.tables import (
     latex_text,
     markdown_text,
     mixed_models,
+    parts_asked,
     report_json,
     tasks_by_judge,
 )
@@ -156,8 +157,7 @@ def _remarks(run: Run, samples: Mapping[str, Sequence[Sample]]) -> list[str]:
                 f"{task}: verdicts given on other texts than the data now has: {stale}; is this the"
                 " run's --data-dir?"
             )
-    notes += mixed_models(run)
-    return notes
+    return notes + parts_asked(run) + mixed_models(run)
 
 
 def _wanted(run: Run, samples: Mapping[str, Sequence[Sample]]) -> dict[tuple[str, str], Wanted]:
@@ -238,10 +238,11 @@ def _figures(run: Run) -> list[Part]:
         "95 % interval", "bounds %", "score", "paper's counting",
     )  # fmt: skip
     judges = tasks_by_judge(run)
-    parts: list[Part] = [Table(columns, rows)]
+    parts: list[Part] = [Table(columns, rows), *_by_type(run)]
     for judge, tasks in judges.items():
         of = f" of {', '.join(tasks)}" if len(judges) > 1 else ""
         parts.append(f"Judge{of}: {judge}.")
+    parts += [_warning(f"{line}.") for line in parts_asked(run)]
     parts += [_warning(f"{line}. The figures mix their verdicts.") for line in mixed_models(run)]
     parts.append(
         "± is one standard error and the interval covers 95 %, both by video; where all videos came"
@@ -262,6 +263,20 @@ def _figures(run: Run) -> list[Part]:
         table = Table(("task", "what", "cause", "answers"), causes)
         parts.append(Details("Why answers failed or have no verdict", table))
     return parts
+
+
+def _by_type(run: Run) -> list[Part]:
+    rows: list[list[Cell]] = [
+        [task, kind, figures["n"], figures["clusters"], figures["n_unscored"],
+         _number(format_estimate(figures["accuracy"], share=True)),
+         _number(format_interval(figures["accuracy"]["ci95"]))]
+        for task, of_task in run.results["tasks"].items()
+        for kind, figures in (of_task.get("by_question_type") or {}).items()
+    ]  # fmt: skip
+    columns = (
+        "task", "question type", "questions", "videos", "unscored", "accuracy %", "95 % interval",
+    )  # fmt: skip
+    return [Details("Accuracy by question type", Table(columns, rows))] if rows else []
 
 
 def _number(text: str) -> Value:

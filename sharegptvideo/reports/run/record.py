@@ -12,7 +12,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import item_of
-from sharegptvideo.eval.run_dir import read_run
+from sharegptvideo.eval.run_dir import asked_part, read_run
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
 from sharegptvideo.models.base import Question
 
@@ -65,6 +65,10 @@ class Run:
         """The model's name, without the path to it where there is one."""
         model = self.about["model"]
         return str(model.get("name") or model["spec"])
+
+    def part(self, task: str) -> str:
+        """Say which part of a task was asked, "" where all of it was."""
+        return asked_part(self.about, task, self.results["tasks"][task]["n"])
 
     def judge(self, task: str) -> Row:
         """Return what run.json says of the judge of a task."""
@@ -194,7 +198,7 @@ def collect_samples(
                 f"{run.path}: {name} is no task of this package; say with --task-path where its"
                 " file is, or write the tables alone with --no-samples"
             )
-        task = load_task(name, own)
+        task = load_task(name, own).of_split(run.about["tasks"][name].get("split"))
         questions = load_questions(task, data, media_folder(task, data, clips))
         samples[name] = list(_join(run, name, questions))
         if progress:

@@ -158,6 +158,11 @@ def write_samples(
         "tasks": [[task, len(group)] for task, group in samples.items()],
         "outcomes": "".join(sample.outcome[0] for sample in every),
     }
+    types = [sample.question.question_type if sample.question else None for sample in every]
+    known = sorted({kind for kind in types if kind is not None})
+    if known:
+        index["types"] = known
+        index["kinds"] = [-1 if kind is None else known.index(kind) for kind in types]
     if against is not None:
         index["others"] = "".join((against.outcome(sample) or _ABSENT)[0] for sample in every)
         index["other_run"] = against.run.name

@@ -30,6 +30,7 @@ __all__ = [
     "latex_text",
     "markdown_text",
     "mixed_models",
+    "parts_asked",
     "report_json",
     "tasks_by_judge",
 ]
@@ -73,6 +74,12 @@ def tasks_by_judge(run: Run) -> dict[str, list[str]]:
     return judges
 
 
+def parts_asked(run: Run) -> list[str]:
+    """List the tasks of which a part was asked: their figures stand for no whole task."""
+    parts = {task: run.part(task) for task in run.results["tasks"]}
+    return [f"{task}: {part}; not to be ranked" for task, part in parts.items() if part]
+
+
 def mixed_models(run: Run) -> list[str]:
     """List the judges as which several models answered: their figures mix the verdicts."""
     return [
@@ -93,6 +100,7 @@ def report_json(run: Run) -> dict[str, Any]:
         "tasks": {
             task: {
                 **figures,
+                "part": run.part(task) or None,
                 "version": run.about["tasks"][task]["version"],
                 "protocol": run.about["tasks"][task]["protocol"],
                 "judge": run.judge(task),
@@ -115,6 +123,7 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
         "model": run.model,
         "weights_hash": run.about["model"].get("weights_hash"),
         "task": task,
+        "part": run.part(task) or None,
         "task_version": about["version"],
         "protocol": about["protocol"],
         "judge": judge["name"],
@@ -156,7 +165,7 @@ def markdown_text(run: Run) -> str:
         f"- {', '.join(f'`{_plain(task)}`' for task in tasks)}: {_plain(judge)}"
         for judge, tasks in tasks_by_judge(run).items()
     ]
-    lines += [f"- Note: {_plain(line)}" for line in mixed_models(run)]
+    lines += [f"- Note: {_plain(line)}" for line in parts_asked(run) + mixed_models(run)]
     return (
         markdown_table(results)
         + "\n± is one standard error and the interval covers 95 %, both by video. A question"
@@ -196,7 +205,7 @@ def latex_text(run: Run) -> str:
     caption = (
         f"{tex_escape(run.model)}. Judge: {judged_by}. $\\pm$ is one standard error, clustered by"
         " video,\nas is the interval; questions without an answer count as wrong."
-    )
+    ) + "".join(f" {tex_escape(line)}." for line in parts_asked(run))
     return "% needs \\usepackage{booktabs}\n" + tex_table(titles, rows, caption)
 
 
@@ -239,11 +248,10 @@ def hub_results(run: Run, dataset_id: str) -> HubResults:
 
 
 def _unfit(run: Run, task: str, figures: dict[str, Any]) -> str:
-    limit = (run.about.get("data") or {}).get("limit")
     if run.about["model"].get("kind") == "recorded":
         return "its answers and verdicts are recorded, and were not made here"
-    if limit is not None:
-        return f"only the first {limit} questions were asked (--limit)"
+    if run.part(task):
+        return run.part(task)
     if run.about["tasks"][task]["config"] != task:
         return "a task of one's own has no place in the data set's eval.yaml"
     if figures["accuracy"]["value"] is None or figures["coverage"] < MIN_COVERAGE:

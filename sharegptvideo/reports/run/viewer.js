@@ -56,6 +56,7 @@ const report = (() => {
   function fits(place, wanted) {
     const here = index.outcomes[place];
     if (wanted.outcome && here !== wanted.outcome) return false;
+    if (wanted.type && (!index.types || index.types[index.kinds[place]] !== wanted.type)) return false;
     if (!wanted.other || !index.others) return true;
     const there = index.others[place];
     if (there === "-") return wanted.other === "absent";
@@ -79,7 +80,7 @@ const report = (() => {
   }
 
   function settings() {
-    return Object.fromEntries(["task", "outcome", "other", "text"].map((name) => [name, form.elements[name].value]));
+    return Object.fromEntries(["task", "outcome", "type", "other", "text"].map((name) => [name, form.elements[name].value]));
   }
 
   async function filter(keep) {
@@ -313,7 +314,7 @@ const report = (() => {
 
   function recall() {
     const held = new URLSearchParams(location.hash.slice(1));
-    for (const name of ["task", "outcome", "other", "text"]) form.elements[name].value = held.get(name) || "";
+    for (const name of ["task", "outcome", "type", "other", "text"]) form.elements[name].value = held.get(name) || "";
     for (const box of form.querySelectorAll("select")) if (box.selectedIndex < 0) box.value = "";
     return held.has("sample") ? Number(held.get("sample")) : undefined;
   }
@@ -349,6 +350,12 @@ const report = (() => {
       option.value = task.name;
       return option;
     }));
+    form.elements.type.append(...(held.types || []).map((name) => {
+      const option = element("option", "", name);
+      option.value = name;
+      return option;
+    }));
+    find("kinds").hidden = !held.types;
     find("versus").hidden = !held.others;
     viewer.hidden = false;
     // An address that was noted down leads to the samples, past the figures.
