@@ -22,6 +22,7 @@ from sharegptvideo.errors import UserError
 
 GROUPS = {"model", "data", "build", "eval", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}
+EVAL = ["--task", "synthetic_qa", "--data-dir", "{here}", "--judge", "exact", "--out", "run"]
 
 
 def run(*words: str) -> Any:
@@ -339,3 +340,32 @@ def test_a_task_is_shown_as_people_read_it() -> None:
     assert "also activitynet_qa_test_q.json or test_q.json in --data-dir" in shown.stdout
     assert "None" not in shown.stdout
     assert "=" not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "run", "demo/dpo", "data.source=nope"], "data.source nope: no such folder"),
+        (["train", "run", "demo/sft", "model=/no/where"], "model /no/where: no checkpoint there"),
+        (["train", "run", "demo/sft", "data.media=nope"], "data.media nope: no such folder"),
+        (["eval", "run", "--model", "hf:{here}", *EVAL], "config.json is not in it"),
+        (["eval", "run", "--model", "{here}", *EVAL], "write hf:"),
+        (["eval", "run", "--model", "hf:x", *EVAL, "--media", "no"], "no: no such folder"),
+    ],
+)
+def test_wrong_paths_are_found_without_torch(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys\n"
+        "from sharegptvideo.cli import app\n"
+        "try: app()\n"
+        "finally: print('torch' in sys.modules, 'transformers' in sys.modules)\n"
+    )
+    words = [word.format(here=tmp_path) for word in words]
+    command = [sys.executable, "-c", code, *words]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert result.stdout == "False False\n"
+    assert not list(tmp_path.iterdir())  # no empty folder is left

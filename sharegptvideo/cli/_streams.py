@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import sys
@@ -37,8 +38,10 @@ def prepare_streams() -> None:
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
+        # Refused where another file has got a stream's number since the process began.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_NEAREST)
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors=_NEAREST)
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:

@@ -158,6 +158,7 @@ def run(
     """
     from sharegptvideo.errors import UserError
     from sharegptvideo.training import load_steps, run_recipe
+    from sharegptvideo.training.checks import check_paths
     from sharegptvideo.training.launch import rank_of_environment
 
     recipes = load_steps(recipe, overrides or ())
@@ -168,6 +169,7 @@ def run(
         raise UserError("--gpus and --utilisation are for --dry-run; a run takes the GPUs it sees")
     figures = []
     for loaded in recipes:
+        check_paths(loaded)  # before anything is made
         with progress_bar() as progress:
             make_world(loaded.data.source, progress)
             if loaded.eval and any(task.startswith("synthetic") for task in loaded.eval.tasks):

@@ -130,8 +130,6 @@ def model_type(path: str) -> str:
     Raises:
         UserError: nothing there, or a config that transformers cannot use.
     """
-    from transformers import AutoConfig
-
     folder = checkpoint_folder(path, _CONFIG)
     if not (folder / "config.json").is_file():
         base = adapter_base(folder)
@@ -150,6 +148,8 @@ def model_type(path: str) -> str:
             f"model {path}: is in the authors' layout; convert it first: "
             f"sharegptvideo model convert {path} --to DIR"
         )
+    from transformers import AutoConfig  # after what needs no seconds to be found wrong
+
     try:
         return str(AutoConfig.from_pretrained(folder).model_type)
     except (OSError, ValueError) as error:

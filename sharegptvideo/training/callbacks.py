@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog, dumps, follow_umask, write_jsonl, write_text
-from sharegptvideo._text import percent, points
+from sharegptvideo._text import duration, percent, points, rough_duration
 from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.models import answering
 from sharegptvideo.training.dpo_diagnostics import Diagnostics, DpoSettings
@@ -34,7 +34,14 @@ from sharegptvideo.training.run_dir import (
     read_evaluations,
 )
 
-__all__ = ["PROJECT", "CutOff", "StopAfterStep", "StopSignal", "attach_callbacks"]
+__all__ = [
+    "PROJECT",
+    "CutOff",
+    "StopAfterStep",
+    "StopSignal",
+    "attach_callbacks",
+    "training_line",
+]
 
 Row = dict[str, Any]
 
@@ -54,6 +61,8 @@ def attach_callbacks(trainer: Any, run: TrainingDir, progress: Progress | None) 
     sinks = _reporters(run, done) if processes().is_first else []
     warnings = _Warnings(trainer, run)
     callbacks = [_Record(run, progress), *sinks, warnings]
+    if progress and not sys.stderr.isatty() and processes().is_first:
+        callbacks.append(_LogLines(run.report))
     if run.recipe.eval is not None:
 
         def evaluated(rows: list[Row]) -> None:
@@ -118,6 +127,50 @@ class _Record(TrainerCallback):
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             follow_umask(folder.rglob("*"))
             write_text(folder / COMPLETE, f"step {state.global_step}\n")
+
+
+class _LogLines(TrainerCallback):
+    """Reports loss, rate and time left about twice a minute, where no bar can be drawn."""
+
+    def __init__(
+        self, report: Callable[[str], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._report, self._now = report, now
+        self._begun = (0, 0.0)
+        self._last: float | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        self._begun = (state.global_step, self._now())
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
+        loss = state.log_history[-1].get("loss")
+        now, ended = self._now(), state.global_step >= state.max_steps
+        if loss is None or (self._last is not None and now - self._last < _LINE_S and not ended):
+            return
+        self._last = now
+        step, begun = self._begun
+        self._report(
+            training_line(
+                state.global_step, state.max_steps, loss, state.global_step - step, now - begun
+            )
+        )
+
+
+_LINE_S = 30.0
+
+
+def training_line(step: int, steps: int, loss: float, done: int, seconds: float) -> str:
+    """Return a log's line on a training: `done` steps of this process took `seconds`.
+
+    >>> training_line(10, 100, 0.51234, 10, 20.0)
+    'step 10 of 100: loss 0.5123, 2.0 s a step, about 3 min left'
+    """
+    line = f"step {step:,} of {steps:,}: loss {loss:.4g}"
+    if done < 1:
+        return line
+    each = seconds / done
+    left = f", about {rough_duration(each * (steps - step))} left" if step < steps else ""
+    return f"{line}, {duration(each)} a step{left}"
 
 
 class _Warnings(TrainerCallback):

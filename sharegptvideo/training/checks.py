@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_machine",
     "check_output",
+    "check_paths",
     "check_push",
     "check_room",
     "full_disk_in_training",
@@ -133,6 +134,33 @@ def check_machine(recipe: Recipe) -> None:
         problems.append(lack)
     if problems:
         raise UserError(f"recipe for {recipe.output}: {'; '.join(problems)}")
+
+
+def check_paths(recipe: Recipe) -> None:
+    """Make sure that what an unfinished recipe names on this disk is there; needs no torch.
+
+    Raises:
+        UserError: the model, the rows or the media are not where the recipe says, in one line.
+    """
+    if (Path(recipe.output) / "run.json").is_file():
+        return  # begun: its own checks say what it still needs
+    problems = []
+    start = recipe.start
+    if isinstance(recipe.model, str) and not Path(start).is_dir():
+        if command := maker_of(start):
+            problems.append(not_made_yet(start, command))
+        elif start.startswith((".", "/", "~")) or start.count("/") > 1:
+            problems.append(f"model {start}: no checkpoint there; it is no folder")
+    places = [("data.source", recipe.data.source), ("data.media", recipe.data.media)]
+    if recipe.eval is not None:
+        places += [("eval.source", recipe.eval.source), ("eval.media", recipe.eval.media)]
+    problems += [
+        f"{key} {place}: no such folder; fix the path"
+        for key, place in places
+        if place not in {None, "synthetic"} and not Path(str(place)).expanduser().exists()
+    ]
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 def check_push(hub: Hub | None) -> None:

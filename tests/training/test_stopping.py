@@ -18,7 +18,7 @@ from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import Interrupted
 from sharegptvideo.eval import SampleEvaluation
 from sharegptvideo.training import Recipe, SftRecipe, run_recipe
-from sharegptvideo.training.callbacks import CutOff, StopSignal
+from sharegptvideo.training.callbacks import CutOff, StopSignal, training_line
 from sharegptvideo.training.run_dir import COMPLETE, read_evaluations
 from tests.support.warm_python import Command, WarmPython
 
@@ -255,3 +255,12 @@ def test_two_signals_to_a_command(
     )
     assert "Traceback" not in said
     assert whole_checkpoints(recipe) == []
+
+
+def test_lines_of_a_training_in_a_log() -> None:
+    assert training_line(10, 100, 0.51234, 10, 20.0) == (
+        "step 10 of 100: loss 0.5123, 2.0 s a step, about 3 min left"
+    )
+    # After a resume the rate is of the steps of this process alone.
+    assert training_line(60, 100, 2.0, 10, 600.0).endswith("1 min 0 s a step, about 40 min left")
+    assert training_line(100, 100, 2.0, 50, 25.0) == "step 100 of 100: loss 2, 0.5 s a step"
