@@ -100,11 +100,15 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model returned for one request: its `n` texts, or the cause of its failure."""
+    """What a model returned for one request: its `n` texts, or the cause of its failure.
+
+    `reasoning` is what it thought before each text, no part of it; empty where it did not.
+    """
 
     request: Request = field(repr=False, compare=False)
     texts: tuple[str, ...] = ()
     error: str | None = None
+    reasoning: tuple[str | None, ...] = ()
 
     @property
     def text(self) -> str | None:

@@ -226,6 +226,9 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
         if names:
             listed = and_more(names, _SHOWN, where="results.json")
             note(f"{name}: {plural(len(names), noun)} {what}: {listed}")
+    if task.get("n_answers_cut"):
+        count = plural(task["n_answers_cut"], "answer")
+        note(f"{name}: {count} longer than the judge reads; judged by the beginning")
     if "panel" in task:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(
