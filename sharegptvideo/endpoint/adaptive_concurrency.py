@@ -1,13 +1,13 @@
 """As many calls at once as the server can take, and never more than allowed.
 
 The number grows from a few, doubling until the server first complains, then by a twentieth a
-round, faster after many rounds without complaint; it falls by the share of calls that the server refuses (additive increase, multiplicative
-decrease, as in TCP). Each fall is checked: where the server then accepts no larger share of the
-calls, the refusals do not depend on their number; the slots come back, and so many refusals count
-as usual from then on. Where answers take more than four times as long as they did, a quarter of the
-slots is given back on trial: if the rate stays the same, they were only a queue at the server and
-stay away; if it falls, they come back. From three times on, more slots are a trial too, and go
-again unless they bring speed.
+round, faster after many rounds without complaint; it falls by the share of calls that the server
+refuses (additive increase, multiplicative decrease, as in TCP). Each fall is checked: where the
+server then accepts no larger share of the calls, the refusals do not depend on their number; the
+slots come back, and so many refusals count as usual from then on. Where answers take more than
+four times as long as they did, a quarter of the slots is given back on trial: if the rate stays
+the same, they were only a queue at the server and stay away; if it falls, they come back. From
+three times on, more slots are a trial too, and go again unless they bring speed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from collections.abc import AsyncIterator, Callable
 __all__ = ["AdaptiveConcurrency"]
 
 _FIRST = 8
-# Refusals below this share are noise, and so is a single one: a server that is busy for others too
-# has some.
+# Refusals below this share are noise: a server that is busy for others too has some.
 _NOISE = 0.05
-# Calls by which a fall is checked, at the least: of few calls, the share refused is chance.
+# Calls to judge by where some are refused, and after a fall: the share in fewer is chance.
 _CHECKED = 40
 # What a round with fewer refusals than usual counts in the usual share.
 _NEWEST = 0.1
@@ -105,7 +104,8 @@ class AdaptiveConcurrency:
             self._refused += 1
         else:
             self._seconds.append(seconds)
-        calls = max(self.limit, _CHECKED if self._fall else _FIRST)
+        unclear = self._fall is not None or 0 < self._refused <= len(self._seconds)
+        calls = max(self.limit, _CHECKED if unclear else _FIRST)
         if len(self._seconds) + self._refused >= calls:
             self._end_round()
             self._admit()
@@ -118,7 +118,7 @@ class AdaptiveConcurrency:
         chance = 2 * math.sqrt(self._usual * (1 - self._usual) / count)
         if self._had_no_effect(share):
             pass
-        elif self._refused > 1 and share > self._usual + _NOISE + chance:
+        elif share > self._usual + _NOISE + chance:
             self._fall = (self.limit, 1 - share, self._doubling)
             self.limit = max(1, int(self.limit * (1 - min(share - self._usual, 0.5))))
             self._doubling, self._trial, self._quiet = False, None, 0

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo._network import check_hub_variables
 from sharegptvideo._io import read_json, sha256_file
+from sharegptvideo._network import check_hub_variables
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 
