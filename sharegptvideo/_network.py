@@ -89,13 +89,13 @@ def _proxies() -> dict[str, tuple[str, str]]:
     no_proxy = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
     if "*" in (each.strip() for each in no_proxy.split(",")):
         return {}
-    found = {}
+    proxies = {}
     for scheme in ("http", "https", "all"):
         names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
         variable = next((name for name in names if name in os.environ), None)
         if variable is not None and os.environ[variable]:
-            found[scheme] = (variable, os.environ[variable])
-    return found
+            proxies[scheme] = (variable, os.environ[variable])
+    return proxies
 
 
 def _check_proxy(variable: str, value: str) -> None:

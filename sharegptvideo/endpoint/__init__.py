@@ -7,14 +7,9 @@
 
 from sharegptvideo.endpoint.budget import Estimate
 from sharegptvideo.endpoint.client import ChatClient, in_parallel
-from sharegptvideo.endpoint.messages import Message, Reply
+from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, find_endpoint
-from sharegptvideo.endpoint.server_errors import (
-    BudgetError,
-    CallFailedError,
-    EndpointError,
-    NoAnswerError,
-)
+from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
 
 __all__ = [
     "BudgetError",

@@ -193,9 +193,9 @@ def _reply(row: bytes, left_out: bytes) -> Reply | None:
 
 def _texts(content: bytes | None) -> list[str] | None:
     """Return a list of texts from JSON; None where it is something else."""
-    found = _json(content)
-    is_list = isinstance(found, list) and all(isinstance(each, str) for each in found)
-    return found if is_list else None
+    values = _json(content)
+    is_list = isinstance(values, list) and all(isinstance(each, str) for each in values)
+    return values if is_list else None
 
 
 def _json(content: bytes | None) -> Any:

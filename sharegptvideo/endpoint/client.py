@@ -16,14 +16,9 @@ from typing import Any, TypeVar
 from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.endpoint.budget import Estimate, measure
 from sharegptvideo.endpoint.cache import ReplyCache, request_key
-from sharegptvideo.endpoint.messages import Message, Reply
+from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions
-from sharegptvideo.endpoint.server_errors import (
-    BudgetError,
-    CallFailedError,
-    EndpointError,
-    NoAnswerError,
-)
+from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
 from sharegptvideo.endpoint.transport import Sender
 from sharegptvideo.errors import unknown_name
 

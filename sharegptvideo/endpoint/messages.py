@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.endpoint.server_errors import NoCompletionError, ServerSaidError, shorten
+from sharegptvideo.endpoint.server_errors import (
+    CallFailedError,
+    NoCompletionError,
+    ServerSaidError,
+    shorten,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +24,7 @@ __all__ = [
     "LONGEST_SIDE",
     "QUALITY",
     "Message",
+    "NoAnswerError",
     "Reply",
     "failure_of",
     "frame_urls",
@@ -80,6 +86,14 @@ class Reply:
     reasoning: str | None = None
     left_out: tuple[str, ...] = ()
     failure: str | None = None
+
+
+class NoAnswerError(CallFailedError):
+    """The model gave no answer that can be used; `reply` is what it gave, and its cost."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.failure)
+        self.reply = reply
 
 
 def read_reply(completion: Any, model: str) -> Reply:
@@ -235,9 +249,9 @@ class _Parts:
     def add_reasoning(self, part: Mapping[str, Any]) -> None:
         """Add the reasoning that stands in fields of a part or message."""
         for name in _REASONING:
-            found = _strings(part.get(name))
-            if found:
-                self.thoughts.append("".join(found))
+            texts = _strings(part.get(name))
+            if texts:
+                self.thoughts.append("".join(texts))
                 return
         if "type" in part:
             self.thoughts += _strings(part.get("text"))
@@ -256,7 +270,7 @@ def _strings(value: Any, depth: int = 3) -> list[str]:
     if depth and isinstance(value, Mapping):
         names = ("text", "content", "thinking", "summary", "value")
         return next(
-            (found for name in names if (found := _strings(value.get(name), depth - 1))), []
+            (texts for name in names if (texts := _strings(value.get(name), depth - 1))), []
         )
     return []
 

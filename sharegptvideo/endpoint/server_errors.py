@@ -14,14 +14,11 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     from openai import APIStatusError
 
-    from sharegptvideo.endpoint.messages import Reply
-
 __all__ = [
     "LONGEST_WAIT",
     "BudgetError",
     "CallFailedError",
     "EndpointError",
-    "NoAnswerError",
     "NoCompletionError",
     "ReplyTooLargeError",
     "ServerSaidError",
@@ -73,14 +70,6 @@ class CallFailedError(Exception):
     """One call failed after all attempts; others may succeed."""
 
 
-class NoAnswerError(CallFailedError):
-    """The model gave no answer that can be used; `reply` is what it gave, and its cost."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.failure)
-        self.reply = reply
-
-
 class NoCompletionError(Exception):
     """What came back is not a chat completion; another try may get one."""
 
@@ -130,6 +119,8 @@ def permanent_error_hint(error: APIStatusError) -> str | None:
         return "set OPENAI_API_KEY to a key it takes"
     if error.status_code == 403:
         return "the key may not use this model"
+    if 300 <= error.status_code < 400:
+        return "it sends calls elsewhere; fix --base-url"
     if error.status_code == 407:
         return "the proxy wants a name and a password"
     if error.status_code in {404, 410} or (error.status_code == 400 and _NO_MODEL.search(text)):
@@ -186,8 +177,8 @@ def message_of(error: APIStatusError) -> str:
     """Return what the server said, with its code and the parameter it names."""
     body = error.body
     if isinstance(body, Mapping):
-        found = (body.get(name) for name in ("message", "code", "param"))
-        parts = [str(each) for each in found if each and isinstance(each, str | int)]
+        values = (body.get(name) for name in ("message", "code", "param"))
+        parts = [str(each) for each in values if each and isinstance(each, str | int)]
         if parts:
             return " ".join(parts)
     return str(error.message)

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from sharegptvideo._network import check_network_variables, is_this_machine, proxy_of
 from sharegptvideo.endpoint.adaptive_concurrency import AdaptiveConcurrency
 from sharegptvideo.endpoint.budget import Price, Size, find_price, measure
-from sharegptvideo.endpoint.messages import Reply, read_reply
+from sharegptvideo.endpoint.messages import NoAnswerError, Reply, read_reply
 from sharegptvideo.endpoint.options import (
     Endpoint,
     EndpointOptions,
@@ -36,7 +36,6 @@ from sharegptvideo.endpoint.server_errors import (
     LONGEST_WAIT,
     CallFailedError,
     EndpointError,
-    NoAnswerError,
     NoCompletionError,
     ReplyTooLargeError,
     ServerSaidError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,8 +90,8 @@ class PredictionsModel(Model):
     """`predictions:FILE`, rows with `id` and `prediction`: JSONL, a JSON list, or CSV.
 
     The answer may be called `pred`, `response` or `model_prediction` (with a `message`) as well,
-    as other programs call it. `answer` has to be named by `PredictionsInfo.key`: most files have the
-    reference there.
+    as other programs call it. `answer` has to be named by `PredictionsInfo.key`: most files have
+    the reference there.
 
     Where a line has a `task` it answers that task's question only; where it has status `failed`
     (a run's predictions.jsonl) it stays failed, with its error, unless a later line has an answer.
@@ -169,12 +170,12 @@ class PredictionsModel(Model):
         run = read_json(record) if record.is_file() else None
         return run if isinstance(run, dict) else {}
 
-    def shown(self, task: str, frames: int, max_new_tokens: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - the task's, which nobody here was held to
+    def shown(self, task: str, frames: int, max_new_tokens: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - not the task's
         """Return what the run that the file is of has; None where that is not known."""
         tasks = self._run().get("tasks")
         about = tasks.get(task) if isinstance(tasks, dict) else None
-        found = about if isinstance(about, dict) else {}
-        return found.get("frames"), found.get("max_new_tokens")
+        settings = about if isinstance(about, dict) else {}
+        return settings.get("frames"), settings.get("max_new_tokens")
 
     def _find(self, question: Question) -> _Prediction | None:
         own = self._answers.get((question.task, question.id))
@@ -265,16 +266,16 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    lines = read_text(file).splitlines(keepends=True)
-    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-    limit = csv.field_size_limit(max(map(len, lines), default=1) + 1)
+    text = read_text(file)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    limit = csv.field_size_limit(len(text) + 1)
     try:
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{file}:{reader.line_num}: not as many columns as the header has")
             yield reader.line_num, dict(row)
     except csv.Error as error:
-        raise UserError(f"{file}:{reader.line_num}: not CSV ({error})") from error
+        raise UserError(f"{file}:{reader.reader.line_num}: not CSV ({error})") from error
     finally:
         csv.field_size_limit(limit)
 
