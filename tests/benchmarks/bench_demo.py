@@ -12,10 +12,10 @@ least the paper's 8.1 points with its interval above zero, contradictions under 
 3 %, a mean gain of at least 15 points. SFT in the same run is the baseline.
 
 Last, by kind of question, what the model sees before DPO: the share of its answers that are right
-about what was asked, invented details left out of account, against the best blind guess (which knows
-the wording and never sees the clip); and, as a measure that reads nothing, the share that begins with
-the reference, letter for letter. The mark is 20 points above the guess for direction, change and
-order on the test clips, in every seed.
+about what was asked, invented details left out of account, against the best blind guess (which
+knows the wording and never sees the clip); and, as a measure that reads nothing, the share that
+begins with the reference, letter for letter. The mark is 20 points above the guess for direction,
+change and order on the test clips, in every seed.
 """
 
 from __future__ import annotations
