@@ -122,15 +122,18 @@ import json
 import sharegptvideo
 from sharegptvideo.eval import list_tasks
 from sharegptvideo.eval.lmms_eval_tasks import folder
+from sharegptvideo.eval.published import published_table
 from sharegptvideo.judges.protocol import load_protocol
 from sharegptvideo.data.publish import templates_folder
 from sharegptvideo.training.recipes import recipe_names, recipe_text
 from sharegptvideo.training.launch import config_names, config_path
 
-prompts = [("official", "caption"), ("caption-grounded", "caption"), ("caption-grounded", "frames")]
+prompts = [("official", None), ("caption-grounded", None), ("frames", None)]
+prompts.append(("caption-grounded", "frames"))
 listed = {
     "eval/tasks/*": {task.name: task.model_dump_json() for task in list_tasks()},
     "eval/prompts/*": {f"{p} {sees}": load_protocol(p, sees=sees).hash for p, sees in prompts},
+    "eval/leaderboard/*": {"published": published_table().model_dump_json()},
     "eval/lmms_eval_tasks/*": {file.stem: file.read_text() for file in folder().iterdir()},
     "training/recipes/*/*": {name: recipe_text(name) for name in recipe_names()},
     "training/accelerate/*": {name: config_path(name).read_text() for name in config_names()},
@@ -163,7 +166,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
 
 def test_checkout_lists_the_files_beside_it(checkout: dict[str, dict[str, str]]) -> None:
     for pattern, entries in checkout.items():
-        assert len(entries) == len([path for path in ROOT.glob(pattern) if path.is_file()]) > 2
+        assert len(entries) == len([path for path in ROOT.glob(pattern) if path.is_file()]) > 0
 
 
 def test_wheel_ships_what_the_checkout_lists(

@@ -16,6 +16,12 @@ __all__ = ["leaderboard"]
 def leaderboard(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that `eval run` finished.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for index.html and leaderboard.json.")],
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published", help="Show the paper's table too, in tables of its own; never ranked."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Put runs into one page: accuracy with intervals by task, a table for every judge.
@@ -24,7 +30,7 @@ def leaderboard(
     """
     from sharegptvideo.reports.leaderboard import write_leaderboard
 
-    board = write_leaderboard(runs, out)
+    board = write_leaderboard(runs, out, published=published)
     if json:
         print_json(board)
         return

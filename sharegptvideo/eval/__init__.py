@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sharegptvideo.eval.answer import answer_questions
     from sharegptvideo.eval.attack import attack_judge
     from sharegptvideo.eval.comparison import compare_runs
+    from sharegptvideo.eval.imported import import_results
     from sharegptvideo.eval.judge import judge_answers
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
     from sharegptvideo.eval.sample import SampleEvaluation
@@ -22,6 +23,7 @@ __all__ = [
     "attack_judge",
     "compare_judges",
     "compare_runs",
+    "import_results",
     "judge_answers",
     "judge_predictions",
     "list_tasks",
@@ -38,6 +40,7 @@ _HOME = {
     "attack_judge": "attack",
     "compare_judges": "agreement",
     "compare_runs": "comparison",
+    "import_results": "imported",
     "judge_answers": "judge",
     "judge_predictions": "run",
     "list_tasks": "tasks",

@@ -24,6 +24,7 @@ from sharegptvideo.eval.tasks import (
     media_folder,
 )
 from sharegptvideo.judges import Judge, open_judge
+from sharegptvideo.judges.protocol import named_protocol
 from sharegptvideo.models import Model, Question, open_model
 
 __all__ = ["judge_predictions", "run_evaluation"]
@@ -44,6 +45,7 @@ def run_evaluation(
     draw: int | None = None,
     base_url: str | None = None,
     judge_sees: Literal["frames"] | None = None,
+    prompt: str | None = None,
     batch_size: int = 16,
     devices: Sequence[str] | None = None,
     max_new_tokens: int | None = None,
@@ -70,6 +72,8 @@ def run_evaluation(
         draw: a seed: `limit` questions at random instead of the first, the same in every run.
         base_url: endpoint of `openai:` models and judges; default `OPENAI_BASE_URL`.
         judge_sees: "frames": an `openai:` judge sees the clip instead of its caption.
+        prompt: what `openai:` judges are asked, instead of the tasks' own protocol:
+            "caption-grounded", "official", "frames" (the clip and no reference), or a prompt file.
         batch_size: questions that the model answers at once; those about one clip stay together.
         devices: for `hf:` models, see `open_model`.
         max_new_tokens: instead of the tasks' own; part of what the run is.
@@ -89,7 +93,7 @@ def run_evaluation(
     if not chosen:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
-    judges = _open_judges(judge, chosen, base_url, judge_sees, endpoint)
+    judges = _open_judges(judge, chosen, base_url, judge_sees, prompt, endpoint)
     if isinstance(model, str):
         model = open_model(
             model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
@@ -144,6 +148,7 @@ def judge_predictions(
     limit: int | None = None,
     base_url: str | None = None,
     judge_sees: Literal["frames"] | None = None,
+    prompt: str | None = None,
     endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -162,6 +167,7 @@ def judge_predictions(
         limit=limit,
         base_url=base_url,
         judge_sees=judge_sees,
+        prompt=prompt,
         endpoint=endpoint,
         progress=progress,
     )
@@ -215,16 +221,17 @@ class _Plan:
     max_new_tokens: int
 
     def describe(self) -> dict[str, Any]:
+        judge = self.judge.describe()
         return {
             "version": self.task.version,
             "config": self.task.config,
             "split": self.task.split,
-            "protocol": self.task.protocol,
+            "protocol": judge.get("protocol", self.task.protocol),
             "prompt_hash": self.task.prompt_hash,
             "task_hash": self.task.task_hash,
             "frames": self.frames,
             "max_new_tokens": self.max_new_tokens,
-            "judge": self.judge.describe(),
+            "judge": judge,
         }
 
 
@@ -254,6 +261,7 @@ def _open_judges(
     tasks: Sequence[Task],
     base_url: str | None,
     sees: Literal["frames"] | None,
+    prompt: str | None,
     options: EndpointOptions,
 ) -> dict[str, Judge]:
     """Return the judge of each task, checked; tasks of one wording share it."""
@@ -263,7 +271,7 @@ def _open_judges(
     opened: dict[tuple[str, Path | None], Judge] = {}
     judges = {}
     for task in tasks:
-        wording = task.protocol, task.judge.prompt_file if task.judge else None
+        wording = _wording(task, prompt)
         if wording not in opened:
             opened[wording] = open_judge(
                 judge,
@@ -274,9 +282,25 @@ def _open_judges(
                 options=options,
             )
         judges[task.name] = opened[wording]
+    first = judges[tasks[0].name]
+    if prompt is not None and "protocol" not in first.describe():
+        raise UserError(f"judge {first.name} is asked with no prompt; --prompt is for openai:NAME")
     # One check is enough: they differ in their prompts only.
-    judges[tasks[0].name].check()
+    first.check()
     return judges
+
+
+def _wording(task: Task, prompt: str | None) -> tuple[str, Path | None]:
+    """Return the protocol and the prompt file of a task's judge: those of `prompt`, or its own."""
+    if prompt is None:
+        return task.protocol, task.judge.prompt_file if task.judge else None
+    protocol, file = named_protocol(prompt)
+    if protocol == "caption-grounded" and task.protocol == "official":
+        raise UserError(
+            f"task {task.name}: its rows have no captions, which the prompt {prompt} shows; take"
+            " official or frames"
+        )
+    return protocol, file
 
 
 def _estimate(plans: Sequence[_Plan], model: Model, run: EvalRunDir) -> Estimate:

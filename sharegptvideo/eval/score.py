@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sharegptvideo.eval.agreement import member_agreement
+from sharegptvideo.eval.published import paper_figures
 from sharegptvideo.eval.statistics import (
     Estimate,
     bootstrap_interval,
@@ -89,8 +90,8 @@ def score_task(
         `accuracy_bounds` over all `n`, with the unscored all wrong and all right; `clusters`, how
         many videos; `minimum_detectable_difference`, of accuracy, to a second run of the same
         size whose answers are unrelated (a paired comparison finds smaller ones; 5 %, power
-        80 %); `paper_accuracy`, by the published counting (failed ones left out, unreadable
-        verdicts wrong), for comparison only;
+        80 %); `paper_accuracy`, `paper_score` and `paper_n`, by the published counting (see
+        `paper_figures`), for comparison only;
         `contradictions`, of the answers that the judge checked for them: {value, se, ci95,
         ci95_bootstrap, n}, the share that contradict themselves, as "Yes, there is no dog.";
         `missing_clips`, names; `failures`, how many failed by cause, clips not found together.
@@ -121,7 +122,9 @@ def score_task(
         "score": _figure([score for _, score in outcomes], videos, clustered_mean),
         "clusters": len(set(videos)),
         "minimum_detectable_difference": _detectable(accuracy, len(set(videos))),
-        "paper_accuracy": correct / n_predicted if n_predicted else None,
+        **paper_figures(
+            judgements[key] for key in ids if key in judgements and _answered(predictions.get(key))
+        ),
         "contradictions": _contradictions(rows, judgements),
         "missing_clips": _missing_clips(failed, predictions),
         "failures": _causes(failed, predictions),

@@ -179,7 +179,7 @@ class OpenAIJudge(Judge):
         self,
         item: JudgeItem,
         replies: Sequence[Reply],
-        outcome: tuple[bool, int, str | None] | str,
+        outcome: tuple[bool, float, str | None] | str,
         seen: Mapping[str, Any],
     ) -> Verdict:
         """Return the verdict, from what was read or from the reason why there is none."""

@@ -7,10 +7,10 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,16 +25,21 @@ __all__ = [
     "PROTOCOLS",
     "Form",
     "Protocol",
+    "ProtocolName",
     "ReplyKeys",
+    "ReplyRules",
     "UnreadableError",
     "cut",
     "in_line",
     "load_protocol",
+    "named_protocol",
     "quoted",
     "read_object",
 ]
 
-PROTOCOLS = ("caption-grounded", "official")
+ProtocolName = Literal["caption-grounded", "official", "frames"]
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+"""`frames` is without a reference: the judge sees frames, question and answer alone."""
 
 Form = Literal["json", "python-dict", "lines"]
 """The forms that a reply can have."""
@@ -43,6 +48,7 @@ _CONFIG = ConfigDict(extra="forbid", frozen=True)
 _TEXTS = ("description", "question", "reference", "answer")
 _NOT_GIVEN = "(none given)"
 _PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")  # {answer}, and not the braces of JSON
+_DECIMAL = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 
 
 class ReplyKeys(BaseModel):
@@ -60,32 +66,19 @@ class ReplyKeys(BaseModel):
         return [name for name in (self.explanation, self.correct, self.score) if name]
 
 
-class Protocol(BaseModel):
-    """One prompt file: its wording, the range of scores, the form of the reply.
-
-    `user` holds `{material}`, the texts as one block that they cannot leave, or each of the texts
-    by name, for wordings that are older than the block.
-    """
+class ReplyRules(BaseModel):
+    """How a reply is read: its form and keys, the range of scores, what makes an answer right."""
 
     model_config = _CONFIG
 
-    protocol: Literal["caption-grounded", "official"]
-    version: Annotated[int, Field(ge=1)]
-    sees: Literal["caption", "frames", "nothing"]
-    frames: Annotated[int, Field(ge=1)] | None = None
-    max_words: Annotated[int, Field(ge=1)] | None = None
-    max_characters: Annotated[int, Field(ge=1)] = 4096
     lowest: int
     highest: int
     correct_from: int | None = None
     reply: Form = "json"
     keys: ReplyKeys = ReplyKeys()
-    system: str | None = None
-    user: str
-    repair: str
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Protocol:
+    def _read_one_verdict(self) -> Self:
         if self.lowest >= self.highest:
             raise ValueError(f"lowest {self.lowest} is not below highest {self.highest}")
         if (self.keys.correct is None) == (self.correct_from is None):
@@ -95,12 +88,79 @@ class Protocol(BaseModel):
             )
         if self.correct_from is not None and not self.lowest < self.correct_from <= self.highest:
             raise ValueError(f"correct_from {self.correct_from} splits no scores")
-        if (self.protocol == "official") != (self.sees == "nothing"):
-            raise ValueError("a judge sees nothing under official, and else caption or frames")
-        if (self.sees == "frames") != (self.frames is not None):
-            raise ValueError("frames (how many) belongs to sees: frames, and is needed there")
         if len(set(self.keys.names)) != len(self.keys.names):
             raise ValueError("keys names one key twice")
+        return self
+
+    def read(self, reply: str, *, whole: bool = True) -> tuple[bool, float, str | None]:
+        """Read (correct, score, explanation) from a reply; see `read_object`.
+
+        Args:
+            reply: the judge's text.
+            whole: refuse scores such as 4.8; False takes them as they stand, for replies of
+                judges that were not asked for whole numbers alone.
+
+        Raises:
+            UnreadableError: anything else: other text, two scores, a score out of range.
+        """
+        values = read_object(reply, self.reply, self.keys.names)
+        score = self._score(values.get(self.keys.score), whole=whole)
+        explanation = values.get(self.keys.explanation) if self.keys.explanation else None
+        return (
+            self._is_correct(values, score),
+            score,
+            explanation if isinstance(explanation, str) else None,
+        )
+
+    def _score(self, score: Any, *, whole: bool) -> float:
+        if not whole and isinstance(score, str) and _DECIMAL.fullmatch(score):
+            score = float(score)  # the form `lines` has texts alone
+        kinds = (int,) if whole else (int, float)
+        if isinstance(score, bool) or not isinstance(score, kinds):
+            wanted = "a whole number" if whole else "a number"
+            raise UnreadableError(f"its {self.keys.score} is {shown(score)}, not {wanted}")
+        if not self.lowest <= score <= self.highest:
+            raise UnreadableError(
+                f"its {self.keys.score} {shown(score)} is not from {self.lowest} to {self.highest}"
+            )
+        return score
+
+    def _is_correct(self, values: dict[str, Any], score: float) -> bool:
+        if self.correct_from is not None:
+            return score >= self.correct_from
+        correct = values.get(str(self.keys.correct))
+        if correct not in ("yes", "no"):
+            raise UnreadableError(
+                f'its "{self.keys.correct}" is {shown(correct)}, not "yes" or "no"'
+            )
+        return bool(correct == "yes")
+
+
+class Protocol(ReplyRules):
+    """One prompt file: its wording, the range of scores, the form of the reply.
+
+    `user` holds `{material}`, the texts as one block that they cannot leave, or each of the texts
+    by name, for wordings that are older than the block.
+    """
+
+    protocol: ProtocolName
+    version: Annotated[int, Field(ge=1)]
+    sees: Literal["caption", "frames", "nothing"]
+    frames: Annotated[int, Field(ge=1)] | None = None
+    max_words: Annotated[int, Field(ge=1)] | None = None
+    max_characters: Annotated[int, Field(ge=1)] = 4096
+    system: str | None = None
+    user: str
+    repair: str
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.protocol == "official") != (self.sees == "nothing"):
+            raise ValueError("a judge sees nothing under official, and else caption or frames")
+        if self.protocol == "frames" and self.sees != "frames":
+            raise ValueError("protocol frames needs sees: frames")
+        if (self.sees == "frames") != (self.frames is not None):
+            raise ValueError("frames (how many) belongs to sees: frames, and is needed there")
         self._check_wording()
         return self
 
@@ -109,15 +169,17 @@ class Protocol(BaseModel):
         held = _PLACE.findall(self.user)
         if sorted(held) not in (["material"], sorted(texts)):
             raise ValueError(
-                "user has to hold {material} once, or else each of"
-                f" {', '.join(f'{{{name}}}' for name in texts)} once; it holds"
-                f" {', '.join(f'{{{name}}}' for name in held) or 'none'}"
+                f"user has to hold {{material}} once, or else each of {_braced(texts)} once, which"
+                f" is what the judge sees under {self.protocol}; it holds {_braced(held) or 'none'}"
             )
         if "{problem}" not in self.repair:
             raise ValueError("repair has to hold {problem}")
 
     def _shown_texts(self) -> tuple[str, ...]:
-        return _TEXTS if self.sees == "caption" else _TEXTS[1:]
+        hidden = {"reference"} if self.protocol == "frames" else set()
+        if self.sees != "caption":
+            hidden.add("description")
+        return tuple(name for name in _TEXTS if name not in hidden)
 
     @property
     def hash(self) -> str:
@@ -177,42 +239,15 @@ class Protocol(BaseModel):
             "json_schema": {"name": "verdict", "strict": True, "schema": schema},
         }
 
-    def read(self, reply: str) -> tuple[bool, int, str | None]:
-        """Read (correct, score, explanation) from a reply; see `read_object`.
 
-        Raises:
-            UnreadableError: anything else: other text, two scores, "4.8", a score out of range.
-        """
-        values = read_object(reply, self.reply, self.keys.names)
-        score = values.get(self.keys.score)
-        if isinstance(score, bool) or not isinstance(score, int):
-            raise UnreadableError(f"its {self.keys.score} is {shown(score)}, not a whole number")
-        if not self.lowest <= score <= self.highest:
-            raise UnreadableError(
-                f"its {self.keys.score} {shown(score)} is not from {self.lowest} to {self.highest}"
-            )
-        explanation = values.get(self.keys.explanation) if self.keys.explanation else None
-        return (
-            self._is_correct(values, score),
-            score,
-            explanation if isinstance(explanation, str) else None,
-        )
-
-    def _is_correct(self, values: dict[str, Any], score: int) -> bool:
-        if self.correct_from is not None:
-            return score >= self.correct_from
-        correct = values.get(str(self.keys.correct))
-        if correct not in ("yes", "no"):
-            raise UnreadableError(
-                f'its "{self.keys.correct}" is {shown(correct)}, not "yes" or "no"'
-            )
-        return bool(correct == "yes")
+def _braced(names: Iterable[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)
 
 
 def load_protocol(
     name: str, file: Path | None = None, *, sees: Literal["frames"] | None = None
 ) -> Protocol:
-    """Load the wording of `caption-grounded` or `official`.
+    """Load the wording of `caption-grounded`, `official` or `frames`.
 
     Args:
         name: the protocol.
@@ -229,11 +264,12 @@ def load_protocol(
         if sees == "frames" and name == "official":
             raise UserError(
                 "the official protocol shows the judge nothing of the video, so there is no caption"
-                " that frames could replace; take a task that is caption-grounded"
+                " that frames could replace; take a task that is caption-grounded, or frames as"
+                " the prompt"
             )
-        stem = name.replace("-", "_") + ("_frames" if sees == "frames" else "")
-        return _own(stem)
-    protocol = _parse(str(file), read_text(file, "name another prompt_file"))
+        replaced = sees == "frames" and name == "caption-grounded"
+        return _own(name.replace("-", "_") + ("_frames" if replaced else ""))
+    protocol = _read_file(file)
     if protocol.protocol != name:
         raise UserError(
             f"{file}: words the protocol {protocol.protocol}, and the task's is {name}; give the"
@@ -242,6 +278,25 @@ def load_protocol(
     if sees == "frames" and protocol.sees != "frames":
         raise UserError(f"{file}: shows no frames (sees: {protocol.sees}); say sees: frames in it")
     return protocol
+
+
+def named_protocol(prompt: str) -> tuple[ProtocolName, Path | None]:
+    """Return what `--prompt` names: a protocol in our wording, or a prompt file and its protocol.
+
+    Raises:
+        UserError: neither a protocol nor a file, or a file that cannot be used.
+    """
+    for name in PROTOCOLS:
+        if prompt == name:
+            return name, None
+    file = Path(prompt)
+    if file.suffix in (".yaml", ".yml") or file.is_file():
+        return _read_file(file).protocol, file
+    raise unknown_name("prompt", prompt, PROTOCOLS)
+
+
+def _read_file(file: Path) -> Protocol:
+    return _parse(str(file), read_text(file, "name another prompt file"))
 
 
 @cache

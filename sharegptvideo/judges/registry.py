@@ -36,7 +36,7 @@ def open_judge(
     Args:
         spec: the judge.
         base_url: endpoint of `openai:` judges; default: OPENAI_BASE_URL.
-        protocol: "caption-grounded" or "official": the prompt of `openai:` judges.
+        protocol: "caption-grounded", "official" or "frames": the prompt of `openai:` judges.
         prompt_file: replaces the prompt's wording; its form is that of the files in `eval/prompts`.
         sees: "frames": `openai:` judges see frames of the clip instead of its caption.
         options: how fast, for how much money and with which cache `openai:` judges are asked.
@@ -74,7 +74,7 @@ def open_judge(
         )
     if spec not in _RULES:
         raise unknown_name("judge", spec, JUDGES)
-    if sees == "frames":
+    if sees == "frames" or protocol == "frames":
         raise UserError(f"judge {spec} reads texts only; frames need openai:NAME")
     return _RULES[spec]()
 

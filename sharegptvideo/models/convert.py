@@ -1,7 +1,9 @@
-"""Checkpoints in the authors' layout (`llava_llama`, towers inside) as `llava_hound` checkpoints.
+"""`llava_hound` checkpoints from the authors' files: a checkpoint of theirs, or the model's parts.
 
-Weights move under their new names, shard by shard. A weight without a place, or a place without a
-weight, is an error; what is dropped on purpose is listed in `DROPPED`.
+A checkpoint is in their layout (`llava_llama`, towers inside). The parts are what training starts
+from: a language model, two towers of LanguageBind, a projector. Weights move under their new names,
+shard by shard. A weight without a place, or a place without a weight, is an error; what is dropped
+on purpose is listed by `DROPPED` and `Converted.dropped`.
 """
 
 from __future__ import annotations
@@ -11,13 +13,24 @@ import importlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import follow_umask, os_errors, read_json, write_json
+from sharegptvideo._io import (
+    cache_folder,
+    dumps,
+    follow_umask,
+    os_errors,
+    read_json,
+    sha256_text,
+    write_json,
+)
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.checkpoints import AUTHORS, IMAGE_ONLY, checkpoint_folder
@@ -25,24 +38,50 @@ from sharegptvideo.models.checkpoints import AUTHORS, IMAGE_ONLY, checkpoint_fol
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DROPPED", "Converted", "convert_checkpoint"]
+__all__ = [
+    "DROPPED",
+    "PAPER_PARTS",
+    "Converted",
+    "Parts",
+    "assemble_checkpoint",
+    "assembled",
+    "assembled_folder",
+    "convert_checkpoint",
+]
 
-NAMES = (
-    (r"model\.image_tower\.image_tower\.(?:vision_model\.)?(.+)", r"model.image_tower.\1"),
-    (r"model\.video_tower\.video_tower\.(?:vision_model\.)?(.+)", r"model.video_tower.\1"),
-    (r"model\.mm_projector\.0\.(.+)", r"model.multi_modal_projector.linear_1.\1"),
-    (r"model\.mm_projector\.2\.(.+)", r"model.multi_modal_projector.linear_2.\1"),
+_Table = tuple[tuple[str, str], ...]
+
+_PROJECTOR: _Table = (
+    (r"(?:model\.)?mm_projector\.0\.(.+)", r"model.multi_modal_projector.linear_1.\1"),
+    (r"(?:model\.)?mm_projector\.2\.(.+)", r"model.multi_modal_projector.linear_2.\1"),
+)
+_LANGUAGE: _Table = (
     (r"model\.((?:embed_tokens|layers|norm)\..+)", r"model.language_model.\1"),
     (r"(lm_head\..+)", r"\1"),
 )
+NAMES: _Table = (
+    (r"model\.image_tower\.image_tower\.(?:vision_model\.)?(.+)", r"model.image_tower.\1"),
+    (r"model\.video_tower\.video_tower\.(?:vision_model\.)?(.+)", r"model.video_tower.\1"),
+    *_PROJECTOR,
+    *_LANGUAGE,
+)
 """The authors' names (a whole match) and ours."""
+
+_TOWERS: dict[str, _Table] = {
+    kind: ((r"vision_model\.(.+)", rf"model.{kind}.\1"),) for kind in ("image_tower", "video_tower")
+}
 
 DROPPED = (r".*\.rotary_emb\.inv_freq", r".*\.embeddings\.position_ids")
 """Tensors that follow from the config and are no weights."""
 
+_NOT_OF_A_TOWER = (*DROPPED, r"text_model\..+", r"(text|visual)_projection\.weight", "logit_scale")
+"""What a tower's repository has beside the tower: it holds a whole CLIP."""
+
 _EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 _SHARD_BYTES = 1 << 30
 _TOKENIZER = "tokenizer.model"
+_PROJECTOR_FILE = "mm_projector.bin"
+_CONFIGS = ("*.json", "*.model")
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.model")
 _TEXT_FIELDS = (
     "hidden_size",
@@ -55,6 +94,8 @@ _TEXT_FIELDS = (
     "rms_norm_eps",
     "rope_theta",
     "rope_scaling",
+    "rope_parameters",
+    "head_dim",
     "tie_word_embeddings",
     "initializer_range",
 )
@@ -79,6 +120,54 @@ class Converted:
     video_positions: int
 
 
+class Parts(BaseModel):
+    """What the paper's pre-training starts from: four folders or Hub ids.
+
+    `language` is a Llama with its `tokenizer.model`, the towers are LanguageBind's repositories,
+    and `projector` has `mm_projector.bin`, or is that file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    language: str
+    image_tower: str
+    video_tower: str
+    projector: str
+
+    def __str__(self) -> str:
+        return " + ".join(self.model_dump().values())
+
+
+PAPER_PARTS = Parts(
+    language="lmsys/vicuna-7b-v1.5",
+    image_tower="LanguageBind/LanguageBind_Image",
+    video_tower="LanguageBind/LanguageBind_Video_merge",
+    projector="ShareGPTVideo/Video-LLaVA-MLP-Adapter",
+)
+"""The parts that the authors' scripts name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """Files of weights, and what becomes of their names.
+
+    Attributes:
+        source: what to call them in messages.
+        names: theirs (a whole match) and ours.
+        dropped: theirs that are left out.
+    """
+
+    source: str | Path
+    shards: list[Path]
+    names: _Table
+    dropped: tuple[str, ...] = DROPPED
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each tensor, by its name in the files."""
+        of_shards = [_shapes(shard, self.source) for shard in self.shards]
+        return {name: shape for shapes in of_shards for name, shape in shapes.items()}
+
+
 def convert_checkpoint(
     source: str | Path,
     to: Path,
@@ -94,36 +183,144 @@ def convert_checkpoint(
         towers: JSON `{"image": {CLIPVisionConfig's fields}, "video": {...}}`, for where the
             repositories that the checkpoint names (`mm_image_tower`, `mm_video_tower`) cannot be
             reached.
-        progress: called with shards done, shards in all, and what is done.
+        progress: called with weights done, weights in all, and what is done.
 
     Raises:
         UserError: another family of models, missing or unreadable shards, sizes that differ from
             the towers' configs, a weight without a place or a place without a weight, or `to` is
             there already.
     """
+    _refuse_full(to)
+    config = _authors_config(checkpoint_folder(source, ("config.json",)), source)
+    sizes = _tower_configs(config, towers, source)  # before gigabytes are downloaded
+    folder = checkpoint_folder(source, _FILES)
+    weights = _Weights(source, _shards(folder, source), NAMES)
+    tokenizer = _tokenizer(folder, source)
+    _check_time(sizes[1], weights, "pass the right one with --towers")
+    model_config = _model_config(config, sizes, tokenizer, source)
+    with _new_folder(to) as partial:
+        written = _write_weights([weights], model_config, partial, progress)
+        _write_rest(model_config, tokenizer, config, partial)
+    return Converted(to, *written, int(model_config.video_seq_length))
+
+
+def assemble_checkpoint(
+    parts: Parts, to: Path, *, weights: bool = True, progress: Progress | None = None
+) -> Converted:
+    """Make a checkpoint of the parts that the paper's pre-training starts from.
+
+    Each weight keeps its precision. The authors' scripts give Vicuna's tokenizer no new tokens;
+    here `<image>` and `<video>` are added, whose rows are the mean of all (see `_with_marks`).
+    Which parts they were, with the commit of each that is from the Hub, is in `parts.json`.
+
+    Args:
+        to: the new folder; it appears when it is whole.
+        weights: False leaves them out: config, tokenizer and processor, for planning.
+        progress: called with weights done, weights in all, and what is done.
+
+    Raises:
+        UserError: a part is missing, unreadable, or of another kind or size; a weight without a
+            place or a place without a weight; or `to` is there already.
+    """
+    _refuse_full(to)
+    files = _FILES if weights else _CONFIGS
+    names = parts.model_dump()
+    folders = {name: checkpoint_folder(names[name], files) for name in ("language", *_TOWERS)}
+    config = _language_config(folders["language"], parts.language)
+    tokenizer = _tokenizer(folders["language"], parts.language)
+    sizes = _known_sizes([_vision_config(folders[name], name, names[name]) for name in _TOWERS])
+    model_config = _model_config(config, sizes, tokenizer, str(parts))
+    sources = []
+    if weights:
+        projector = _projector_file(parts.projector)
+        folders["projector"] = projector.parent
+        language = _Weights(parts.language, _shards(folders["language"], parts.language), _LANGUAGE)
+        towers = [
+            _Weights(names[name], _shards(folders[name], names[name]), table, _NOT_OF_A_TOWER)
+            for name, table in _TOWERS.items()
+        ]
+        sources = [language, *towers, _Weights(parts.projector, [projector], _PROJECTOR)]
+        _check_time(sizes[1], towers[1], "give a video tower with its own config.json")
+    with _new_folder(to) as partial:
+        written: tuple[int, int, int, tuple[str, ...]] = (0, 0, 0, ())
+        if weights:
+            written = _write_weights(sources, model_config, partial, progress)
+        _write_rest(model_config, tokenizer, config, partial)
+        write_json(partial / _PARTS, _identity(parts) | {"commits": _commits(folders)})
+    return Converted(to, *written, int(model_config.video_seq_length))
+
+
+_PARTS = "parts.json"
+_ASSEMBLY_VERSION = 1
+"""Raise it when the same parts give another checkpoint: what is kept is then assembled again."""
+
+
+def assembled(parts: Parts, progress: Progress | None = None) -> Path:
+    """Return the folder with the parts' checkpoint, assembled the first time it is asked for.
+
+    It is kept in the package's cache folder. Parts from the Hub are taken as they were then; of
+    those in folders, names, sizes and times of the files are looked at, and what changed is
+    assembled again. Several processes may ask at once: one assembles, the others wait.
+
+    Raises:
+        UserError: as `assemble_checkpoint`.
+    """
+    folder = assembled_folder(parts)
+    with os_errors(folder, hint="make it writable, or set SHAREGPTVIDEO_CACHE to another folder"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f"{folder.name}.lock"):
+            kept = folder / _PARTS
+            if not kept.is_file() or {**read_json(kept), **_identity(parts)} != read_json(kept):
+                shutil.rmtree(folder, ignore_errors=True)
+                assemble_checkpoint(parts, folder, progress=progress)
+    return folder
+
+
+def assembled_folder(parts: Parts) -> Path:
+    """Return where `assembled` keeps the parts' checkpoint, there or not."""
+    names = parts.model_dump().values()
+    places = [str(Path(one).resolve()) if Path(one).exists() else one for one in names]
+    key = sha256_text(dumps([_ASSEMBLY_VERSION, *places]))[:12]
+    return cache_folder() / "assembled" / f"{Path(parts.language).name}-{key}"
+
+
+def _identity(parts: Parts) -> dict[str, Any]:
+    """Return what an assembled checkpoint depends on: ids, and the facts of files in folders."""
+    facts = {}
+    for name, part in parts.model_dump().items():
+        path = Path(part)
+        inside = [file for pattern in _FILES for file in path.glob(pattern)]
+        files = inside if path.is_dir() else [path] if path.is_file() else []
+        stats = [(file.name, file.stat()) for file in sorted(files)]
+        facts[name] = [[file, stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+    return {"version": _ASSEMBLY_VERSION, "parts": parts.model_dump(), "files": facts}
+
+
+def _commits(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Return the commit of each part that is a snapshot of a Hub repository."""
+    return {name: path.name for name, path in folders.items() if path.parent.name == "snapshots"}
+
+
+def _refuse_full(to: Path) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: is there already; pass another --to, or remove it")
-    folder = checkpoint_folder(source, _FILES)
-    config = _authors_config(folder, source)
-    shards = {file: _shapes(file, source) for file in _shards(folder, source)}
-    tokenizer = _tokenizer(folder, source)
-    names = {name: shape for shapes in shards.values() for name, shape in shapes.items()}
-    model_config = _model_config(config, names, towers, tokenizer, source)
-    places, dropped = _places(names, model_config, source)
+
+
+@contextlib.contextmanager
+def _new_folder(to: Path) -> Iterator[Path]:
+    """Give a folder to fill, which becomes `to` once it is whole."""
     partial = to.parent / f".{to.name}.unfinished"
     shutil.rmtree(partial, ignore_errors=True)
     with os_errors(to, hint="free some space, or pass another --to"):
         partial.mkdir(parents=True)
         try:
-            written = _write_weights(shards, places, len(tokenizer), partial, progress)
-            _write_rest(model_config, tokenizer, config, partial)
+            yield partial
             follow_umask(partial.glob("*.safetensors"))
             if to.is_dir():
                 to.rmdir()
             partial.rename(to)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return Converted(to, *written, dropped, int(model_config.video_seq_length))
 
 
 def _authors_config(folder: Path, source: str | Path) -> dict[str, Any]:
@@ -140,7 +337,47 @@ def _authors_config(folder: Path, source: str | Path) -> dict[str, Any]:
         )
     if not config.get("mm_video_tower"):
         raise UserError(f"{source}: {IMAGE_ONLY}")
+    feature = config.get("mm_vision_select_feature", "patch")
+    if feature != "patch":
+        raise UserError(
+            f"{source}: mm_vision_select_feature is {feature!r}; llava_hound takes a frame's "
+            "patches without the class token ('patch'), as the authors' models do"
+        )
     return config
+
+
+def _language_config(folder: Path, source: str) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"language {source}: no config.json in it; a whole checkpoint is needed")
+    config: dict[str, Any] = read_json(folder / "config.json")
+    if config.get("model_type") != "llama":
+        raise UserError(
+            f"language {source}: model_type {config.get('model_type')!r} is no Llama by itself; "
+            f"the paper's is {PAPER_PARTS.language}"
+        )
+    return config
+
+
+def _vision_config(folder: Path, name: str, source: str) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{name} {source}: no config.json in it, so its sizes are not known")
+    content: dict[str, Any] = read_json(folder / "config.json")
+    vision = content.get("vision_config")
+    if not isinstance(vision, dict):
+        raise UserError(
+            f"{name} {source}: its config.json has no vision_config, so it is no tower of "
+            f"LanguageBind; the paper's is {PAPER_PARTS.model_dump()[name]}"
+        )
+    return vision
+
+
+def _projector_file(source: str) -> Path:
+    if Path(source).is_file():
+        return Path(source)
+    file = checkpoint_folder(source, (_PROJECTOR_FILE,)) / _PROJECTOR_FILE
+    if not file.is_file():
+        raise UserError(f"projector {source}: no {_PROJECTOR_FILE} in it")
+    return file
 
 
 # Reading
@@ -150,7 +387,10 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     """Return the files of weights: those of an index, or the single file."""
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            listed = sorted(set(read_json(folder / index)["weight_map"].values()))
+            content = read_json(folder / index)
+            if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
+                raise UserError(f"{source}: {index} has no weight_map; download it again")
+            listed = sorted(set(content["weight_map"].values()))
             missing = [name for name in listed if not (folder / name).is_file()]
             if missing:
                 raise UserError(
@@ -270,53 +510,68 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
 
 def _model_config(
     config: Mapping[str, Any],
-    names: Mapping[str, tuple[int, ...]],
-    towers: Path | None,
+    towers: tuple[dict[str, Any], dict[str, Any]],
     tokenizer: Any,
     source: str | Path,
 ) -> Any:
+    """Return the model's config, of which a model can be made.
+
+    Args:
+        config: that of the language model, or of a checkpoint of the authors.
+        towers: sizes of the image tower and the video tower.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    from sharegptvideo.models.checkpoints import outline
     from sharegptvideo.models.llava_hound import LlavaHoundConfig
 
-    image, video = _tower_configs(config, towers, source)
-    temporal = [shape for name, shape in names.items() if name.endswith(".temporal_embedding")]
-    if bool(temporal) != bool(video.get("add_time_attn")):
-        has = "has" if temporal else "has no"
-        raise UserError(
-            f"{source}: its video tower {has} temporal attention, and the tower's config says "
-            f"otherwise (add_time_attn {str(bool(video.get('add_time_attn'))).lower()}); pass the "
-            "right one with --towers"
-        )
+    image, video = towers
     text = {key: config[key] for key in _TEXT_FIELDS if config.get(key) is not None}
     ids = tokenizer.convert_tokens_to_ids
     kind: Any = LlavaHoundConfig  # its constructor takes all of a config's fields
-    return kind(
-        vision_config={"model_type": "clip_vision_model"} | image,
-        video_config={"model_type": "llava_hound_video"} | video,
-        text_config={
-            "model_type": "llama",
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-        }
-        | text,
-        image_token_index=ids("<image>"),
-        video_token_index=ids("<video>"),
-        vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    try:
+        model_config = kind(
+            vision_config={"model_type": "clip_vision_model"} | image,
+            video_config={"model_type": "llava_hound_video"} | video,
+            text_config={
+                "model_type": "llama",
+                "vocab_size": len(tokenizer),
+                "pad_token_id": tokenizer.pad_token_id,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+            }
+            | text,
+            image_token_index=ids("<image>"),
+            video_token_index=ids("<video>"),
+            vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        outline(model_config, dtype="float32")
+    except (StrictDataclassError, KeyError, TypeError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(
+            f"{source}: its config and those of its towers make no model ({cause})"
+        ) from error
+    return model_config
+
+
+def _check_time(video: Mapping[str, Any], weights: _Weights, fix: str) -> None:
+    """Make sure that config and weights of the video tower agree on its temporal attention."""
+    temporal = any(name.endswith(".temporal_embedding") for name in weights.shapes())
+    if temporal != bool(video.get("add_time_attn")):
+        raise UserError(
+            f"{weights.source}: its video tower has {'' if temporal else 'no '}temporal attention, "
+            f"and the tower's config says otherwise (add_time_attn "
+            f"{str(bool(video.get('add_time_attn'))).lower()}); {fix}"
+        )
 
 
 def _tower_configs(
     config: Mapping[str, Any], towers: Path | None, source: str | Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the sizes of both towers, image first: those fields that our classes have."""
-    from transformers import CLIPVisionConfig
-
-    from sharegptvideo.models.llava_hound import LlavaHoundVideoConfig
-
+    """Return the sizes of both towers, image first, of a checkpoint of the authors."""
     if towers is not None:
         given = read_json(towers)
         if not isinstance(given, dict) or not all(
@@ -329,6 +584,15 @@ def _tower_configs(
             _repository_tower(str(config.get(f"mm_{kind}_tower")), kind, source)
             for kind in ("image", "video")
         ]
+    return _known_sizes(raw)
+
+
+def _known_sizes(raw: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields that our classes have, of the image tower and the video tower."""
+    from transformers import CLIPVisionConfig
+
+    from sharegptvideo.models.llava_hound import LlavaHoundVideoConfig
+
     fields = [
         set(kind().to_dict()) - {"model_type", "architectures", "dtype", "transformers_version"}
         for kind in (CLIPVisionConfig, LlavaHoundVideoConfig)
@@ -352,52 +616,68 @@ def _repository_tower(name: str, kind: str, source: str | Path) -> dict[str, Any
     return dict(vision)
 
 
-def _places(
-    names: Mapping[str, tuple[int, ...]], config: Any, source: str | Path
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return ours for each of the authors' names, and the names that are dropped."""
+_Places = list[dict[str, str]]
+
+
+def _places(sources: Sequence[_Weights], config: Any) -> tuple[_Places, tuple[str, ...]]:
+    """Return ours for each name of each source, and the names that are dropped."""
     from sharegptvideo.models.checkpoints import outline
 
-    places: dict[str, str] = {}
-    dropped, homeless = [], []
-    for name in names:
-        if any(re.fullmatch(pattern, name) for pattern in DROPPED):
-            dropped.append(name)
-            continue
-        for pattern, ours in NAMES:
-            if re.fullmatch(pattern, name):
-                places[name] = re.sub(f"^{pattern}$", ours, name)
-                break
-        else:
-            homeless.append(name)
     wanted = {
         name: tuple(w.shape) for name, w in outline(config, dtype="float32").state_dict().items()
     }
-    homeless += [name for name, ours in places.items() if ours not in wanted]
+    places, dropped = [], []
+    for weights in sources:
+        of_source, left_out = _of_source(weights, wanted)
+        places.append(of_source)
+        dropped += left_out
+    missing = sorted(set(wanted).difference(*(one.values() for one in places)))
+    if missing:
+        raise UserError(
+            f"{' + '.join(str(one.source) for one in sources)}: "
+            f"{plural(len(missing), 'weight')} that llava_hound needs "
+            f"{'is' if len(missing) == 1 else 'are'} missing: {and_more(missing, 4)}"
+        )
+    return places, tuple(dropped)
+
+
+def _of_source(
+    weights: _Weights, wanted: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, str], list[str]]:
+    """Return ours for each name of one source, and the names that are dropped."""
+    source, shapes = weights.source, weights.shapes()
+    dropped = [n for n in shapes if any(re.fullmatch(pattern, n) for pattern in weights.dropped)]
+    places: dict[str, str] = {}
+    wanting = dict.fromkeys(shapes)  # in the order of the files
+    for name in dropped:
+        del wanting[name]
+    for name in wanting:
+        for pattern, ours in weights.names:
+            if re.fullmatch(pattern, name):
+                places[name] = re.sub(f"^{pattern}$", ours, name)
+                break
+    homeless = [name for name in wanting if places.get(name) not in wanted]
     if homeless:
+        adapters = any("lora_" in name for name in homeless)
         raise UserError(
             f"{source}: {plural(len(homeless), 'weight')} without a place in llava_hound: "
             f"{and_more(sorted(homeless), 4)}"
-        )
-    missing = sorted(set(wanted) - set(places.values()))
-    if missing:
-        raise UserError(
-            f"{source}: {plural(len(missing), 'weight')} that llava_hound needs "
-            f"{'is' if len(missing) == 1 else 'are'} missing: {and_more(missing, 4)}"
+            + (f"; it holds adapters, {PAPER_PARTS.video_tower} has them merged" * adapters)
         )
     for name, ours in places.items():
-        shape, expected = names[name], wanted[ours]
+        shape, expected = shapes[name], wanted[ours]
         if ours in _EMBEDDINGS:  # rows for <image> and <video> are added
             if shape[0] > expected[0] or shape[1:] != expected[1:]:
                 raise UserError(
-                    f"{source}: {name} is {_by(shape)}, the tokenizer has {expected[0]:,} ids"
+                    f"{source}: {name} is {_by(shape)}, the tokenizer has {expected[0]:,} ids and "
+                    f"the config width {expected[1]:,}"
                 )
         elif shape != expected:
             raise UserError(
                 f"{source}: {name} is {_by(shape)}, its config says {_by(expected)}; a tower of "
                 "another size needs its own config: pass it with --towers"
             )
-    return places, tuple(dropped)
+    return places, dropped
 
 
 def _by(shape: tuple[int, ...]) -> str:
@@ -408,19 +688,20 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _write_weights(
-    shards: Mapping[Path, Mapping[str, tuple[int, ...]]],
-    places: Mapping[str, str],
-    vocabulary: int,
-    out: Path,
-    progress: Progress | None,
-) -> tuple[int, int, int]:
-    """Write all weights in files of about a gigabyte; returns weights, numbers and files.
+    sources: Sequence[_Weights], config: Any, out: Path, progress: Progress | None
+) -> tuple[int, int, int, tuple[str, ...]]:
+    """Write all weights in files of about a gigabyte.
 
     No more than one file's weights are in memory at a time, and a copy of them while it is
     written. A shard is opened again for each file: pages that were read stay until it is closed.
+
+    Returns:
+        weights, numbers in them, files, and the names that were dropped.
     """
     from safetensors.torch import save_file
 
+    all_places, dropped = _places(sources, config)
+    vocabulary = config.text_config.vocab_size
     held: dict[str, torch.Tensor] = {}
     files: list[list[str]] = []
     sizes: dict[str, int] = {}
@@ -431,28 +712,33 @@ def _write_weights(
         files.append(list(held))
         held.clear()
 
-    for number, (shard, names) in enumerate(shards.items()):
-        waiting = [name for name in names if name in places]
+    shards = [
+        (weights.source, file, places)
+        for weights, places in zip(sources, all_places, strict=True)
+        for file in weights.shards
+    ]
+    for source, file, places in shards:
+        waiting = [name for name in _shapes(file, source) if name in places]
         while waiting:
-            with _opened(shard, shard.parent) as weights:
+            with _opened(file, source) as shard:
                 while waiting and sum(sizes[one] for one in held) < _SHARD_BYTES:
                     name = waiting.pop(0)
-                    ours, tensor = places[name], weights.read(name)
+                    ours, tensor = places[name], shard.read(name)
                     if ours in _EMBEDDINGS:
                         tensor = _with_marks(tensor, vocabulary)
                     held[ours] = tensor.contiguous()
                     sizes[ours] = tensor.nbytes
                     parameters += tensor.numel()
+                    if progress:
+                        progress(len(sizes), sum(map(len, all_places)), "writing weights")
             if waiting:
                 flush()
-        if progress:
-            progress(number + 1, len(shards), "converting")
     flush()
     index: dict[str, str] = {}
     for number, written in enumerate(files):
-        file = f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
-        (out / f"part-{number}.safetensors").rename(out / file)
-        index |= dict.fromkeys(written, file)
+        name = f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
+        (out / f"part-{number}.safetensors").rename(out / name)
+        index |= dict.fromkeys(written, name)
     if len(files) == 1:
         (out / "model-00001-of-00001.safetensors").rename(out / "model.safetensors")
     else:
@@ -460,7 +746,7 @@ def _write_weights(
             out / "model.safetensors.index.json",
             {"metadata": {"total_size": sum(sizes.values())}, "weight_map": index},
         )
-    return len(sizes), parameters, len(files)
+    return len(sizes), parameters, len(files), dropped
 
 
 def _with_marks(rows: torch.Tensor, vocabulary: int) -> torch.Tensor:
@@ -485,7 +771,7 @@ def _write_rest(config: Any, tokenizer: Any, authors: Mapping[str, Any], out: Pa
     from sharegptvideo.models.pixels import authors_processor
 
     config.architectures = ["LlavaHoundForConditionalGeneration"]
-    config.dtype = authors.get("torch_dtype") or "float16"
+    config.dtype = authors.get("torch_dtype") or authors.get("dtype") or "float16"
     new: Any = GenerationConfig
     with quiet_transformers():
         config.save_pretrained(out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo.errors import UserError
 
@@ -14,6 +14,7 @@ __all__ = [
     "CHAT_TEMPLATE",
     "VICUNA_SYSTEM",
     "VICUNA_V1",
+    "Kind",
     "begin_once",
     "conversation",
     "encode",
@@ -68,6 +69,8 @@ VICUNA_V1 = template_with_system(VICUNA_SYSTEM)
 """The chat template of `llava_hound` checkpoints."""
 
 Message = dict[str, Any]
+Kind = Literal["video", "image", "text"]
+"""What a conversation is about: a clip, an image, or (`text`) neither."""
 
 
 def conversation(question: str, answer: str | None = None) -> list[Message]:
@@ -79,15 +82,16 @@ def conversation(question: str, answer: str | None = None) -> list[Message]:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], about: Kind = "video"
 ) -> tuple[list[int], list[bool]]:
     """Encode a conversation on one clip: token ids, and which of them the assistant says.
 
-    The clip stands before the first user's text as one `<video>` token (see `expand_video`). A
-    conversation that ends with the user's turn ends in the prompt for an answer. The assistant's
-    ids are those that the text has after its prompt, its closing token included, so training
-    sees what generation will produce, whichever way the tokenizer treats a leading space. A
-    checkpoint that brings a chat template of its own is prompted by that one.
+    The clip stands before the first user's text as one `<video>` token (see `expand_video`), an
+    image as one `<image>` token. A conversation that ends with the user's turn ends in the prompt
+    for an answer. The assistant's ids are those that the text has after its prompt, its closing
+    token included, so training sees what generation will produce, whichever way the tokenizer
+    treats a leading space. A checkpoint that brings a chat template of its own is prompted by that
+    one.
 
     Args:
         messages: `{"role": "system" | "user" | "assistant", "content": text}`.
@@ -96,7 +100,7 @@ def encode(
         UserError: a text contains `<video>`, or the roles make no conversation.
     """
     _check(messages)
-    turns = _with_clip(messages)
+    turns = _with_clip(messages, about)
     if messages[-1]["role"] == "user":
         ids = _ids(tokenizer, turns, generation=True)
     else:
@@ -151,10 +155,10 @@ def _check(messages: Sequence[Message]) -> None:
             )
 
 
-def _with_clip(messages: Sequence[Message]) -> list[Message]:
+def _with_clip(messages: Sequence[Message], about: Kind) -> list[Message]:
     """Put messages into the form of chat templates, the clip in the first user's turn."""
     turns = []
-    clip: list[Message] = [{"type": "video"}]
+    clip: list[Message] = [] if about == "text" else [{"type": about}]
     for message in messages:
         content: Any = [{"type": "text", "text": message["content"]}]
         if message["role"] == "user":

@@ -13,6 +13,7 @@ __all__ = [
     "csv_table",
     "format_estimate",
     "format_interval",
+    "format_paper",
     "markdown_cell",
     "markdown_table",
     "tex_escape",
@@ -32,7 +33,7 @@ _COLUMNS = (
     "95 % interval",
     "bounds %",
     "score",
-    "published counting %",
+    "paper's counting",
 )
 
 
@@ -63,6 +64,18 @@ def format_interval(ends: Sequence[float] | None) -> str:
     return f"{points(low)} to {points(high)}"
 
 
+def format_paper(figures: Mapping[str, Any]) -> str:
+    """Write the figures by the paper's counting as papers do: accuracy in per cent / score.
+
+    >>> format_paper({"paper_accuracy": 0.885, "paper_score": 4.2})
+    '88.50 / 4.20'
+    """
+    accuracy, score = figures["paper_accuracy"], figures.get("paper_score")
+    if accuracy is None:
+        return _NONE
+    return f"{100 * accuracy:.2f}" + ("" if score is None else f" / {score:.2f}")
+
+
 def markdown_table(results: Mapping[str, Any]) -> str:
     """Write a results.json as a Markdown table, a row a task, below a line on model and judge.
 
@@ -82,7 +95,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
                 format_interval(task["accuracy"]["ci95"]),
                 format_interval(bounds),
                 format_estimate(task["score"], share=False),
-                points(task["paper_accuracy"]),
+                format_paper(task),
             )
         )
     about = f"Model {markdown_cell(results['model'])}, judged by {markdown_cell(results['judge'])}."

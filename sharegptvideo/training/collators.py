@@ -1,19 +1,20 @@
-"""Rows to batches: clips decoded once and kept, prompts expanded, answers marked.
+"""Rows to batches: clips and images decoded once and kept, prompts expanded, answers marked.
 
-A batch has each clip once, however many rows are about it, and the layout by which the model
-reads a clip's tokens once for all of them (`sharing`).
+A batch has each clip and image once, however many rows are about it, and the layout by which the
+model reads its tokens once for all of them (`sharing`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from sharegptvideo.training.families.base import Clip, ClipReader
+from sharegptvideo.training.families.base import Clip, ClipReader, VisualKind
+from sharegptvideo.training.mix import Visual, visual_of
 from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.sharing.layout import shared_layout
 
@@ -25,7 +26,7 @@ _REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 class ClipCache:
-    """Clips as a reader gives them, decoded once while they fit in `limit` bytes.
+    """Clips and images as a reader gives them, decoded once while they fit in `limit` bytes.
 
     The least recently used clip goes first, so an epoch over more clips than fit decodes again
     what it must, and memory stays bounded.
@@ -35,22 +36,22 @@ class ClipCache:
         self.reader = reader
         self.limit = limit
         self.size = 0
-        self._clips: OrderedDict[str, Clip] = OrderedDict()
+        self._clips: OrderedDict[Visual, Clip] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._clips)
 
-    def clip(self, path: str) -> Clip:
-        """Return the clip as `reader` gives it.
+    def clip(self, visual: Visual) -> Clip:
+        """Return the clip or image as `reader` gives it.
 
         Raises:
             MediaError: the file cannot be read.
         """
-        if path in self._clips:
-            self._clips.move_to_end(path)
-            return self._clips[path]
-        clip = self.reader.read(path)
-        self._clips[path] = clip
+        if visual in self._clips:
+            self._clips.move_to_end(visual)
+            return self._clips[visual]
+        clip = self.reader.read_visual(visual)
+        self._clips[visual] = clip
         self.size += _bytes(clip)
         while self.size > self.limit and len(self._clips) > 1:
             self.size -= _bytes(self._clips.popitem(last=False)[1])
@@ -63,57 +64,87 @@ def _bytes(clip: Clip) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Token rows, which of them the assistant says, and the clip of each."""
+    """Token rows, which of them the assistant says, and the clip or image of each."""
 
     ids: list[list[int]]
     assistant_masks: list[list[bool]]
-    paths: list[str]
+    visuals: list[Visual | None]
+
+
+_NUMBERS: dict[VisualKind, str] = {"video": "clip_of_row", "image": "image_of_row"}
 
 
 class _Collator:
     """What both collators do.
 
     Args:
-        clips: where clips come from.
+        clips: where clips and images come from.
         limit: how long a row may be; longer ones lose their end.
-        share: lay rows about one clip out as one sequence.
+        share: lay rows about one clip or image out as one sequence.
+        always: what every batch is to have for the vision part of the model, a blank one if need
+            be: processes that learn together wait for each other in every part of the model.
     """
 
-    def __init__(self, clips: ClipCache, limit: LengthLimit, *, share: bool = True) -> None:
+    def __init__(
+        self,
+        clips: ClipCache,
+        limit: LengthLimit,
+        *,
+        share: bool = True,
+        always: Collection[VisualKind] = (),
+    ) -> None:
         self.clips = clips
         self.limit = limit
         self.share = share
+        self.always = frozenset(always)
 
     def _batch(self, rows: _Rows) -> Batch:
-        order = list(dict.fromkeys(rows.paths))
-        number = {path: at for at, path in enumerate(order)}
-        clips = [self.clips.clip(path) for path in order]
-        groups: list[list[int]] = [[] for _ in order]
+        groups: dict[Visual | int, list[int]] = {}  # rows of text alone are groups of their own
+        for row, visual in enumerate(rows.visuals):
+            groups.setdefault(row if visual is None else visual, []).append(row)
+        clips = {one: self.clips.clip(one) for one in groups if isinstance(one, Visual)}
         ids, assistant_masks = [], []
-        for row, path in enumerate(rows.paths):
-            groups[number[path]].append(row)
-            tokens, said = self.clips.reader.expand(
-                rows.ids[row], rows.assistant_masks[row], clips[number[path]]
-            )
-            most = self.limit.positions(len(tokens) - len(rows.ids[row]) + 1)
+        for visual, tokens, said in zip(rows.visuals, rows.ids, rows.assistant_masks, strict=True):
+            most = self.limit.positions(1)
+            if visual is not None:
+                short = len(tokens)
+                tokens, said = self.clips.reader.expand(tokens, said, clips[visual])
+                most = self.limit.positions(len(tokens) - short + 1)
             ids.append(tokens[:most])
             assistant_masks.append(said[:most])
         batch = _pad(ids, assistant_masks, self.clips.reader.pad_id)
-        batch["clips"] = self.clips.reader.batch(clips)
-        batch["clip_of_row"] = torch.tensor([number[path] for path in rows.paths])
+        batch |= self._visuals(rows.visuals, clips)
         if self.share:
             batch["shared_layout"] = shared_layout(
-                ids, assistant_masks, groups, width=batch["input_ids"].shape[1]
+                ids, assistant_masks, list(groups.values()), width=batch["input_ids"].shape[1]
             )
         return batch
 
+    def _visuals(self, visuals: list[Visual | None], clips: dict[Visual, Clip]) -> Batch:
+        """Clips and images, each kind in the order of first rows, and the numbers of the rows'."""
+        reader = self.clips.reader
+        pixels: dict[str, torch.Tensor] = {}
+        batch: Batch = {}
+        for kind, numbers in _NUMBERS.items():
+            own = [one for one in clips if one.kind == kind]
+            if not own and kind not in self.always:
+                continue
+            parts = [clips[one] for one in own] or [reader.blank(kind)]
+            pixels |= reader.batch(parts) if kind == "video" else reader.batch_images(parts)
+            if own:  # of a blank, no row has the number
+                number: dict[Visual | None, int] = {one: at for at, one in enumerate(own)}
+                batch[numbers] = torch.tensor([number.get(one, -1) for one in visuals])
+        return {**batch, "clips": pixels} if pixels else batch
+
 
 class SftCollator(_Collator):
-    """Rows `{video_path, ids, assistant_mask}`, or packs `{rows}` of such, to a right-padded batch.
+    """Rows `{video_path, image_path, ids, assistant_mask}`, or packs `{rows}`, to a padded batch.
 
-    Gives input_ids, attention_mask and labels (rows×length; labels are -100 wherever the
-    assistant does not speak), clips (each once, in the order in which they first come),
-    clip_of_row and shared_layout.
+    One of the two paths may be null or absent; both are for text alone. Gives input_ids,
+    attention_mask and labels (rows×length, padded on the right; labels are -100 wherever the
+    assistant does not speak), shared_layout, and what the vision part takes under `clips`: each
+    clip and image once, in the order in which they first come. clip_of_row and image_of_row are
+    their numbers (-1: none), absent where no row has one.
     """
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
@@ -123,7 +154,7 @@ class SftCollator(_Collator):
             _Rows(
                 [row["ids"] for row in single],
                 [row["assistant_mask"] for row in single],
-                [row["video_path"] for row in single],
+                [visual_of(row) for row in single],
             )
         )
         said = batch.pop("completion_mask")
@@ -142,13 +173,13 @@ class PreferenceCollator(_Collator):
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         """Make a batch of pairs."""
-        ids, assistant_masks, paths = [], [], []
+        ids, assistant_masks, visuals = [], [], []
         for answer in ("chosen_ids", "rejected_ids"):
             for row in rows:
                 ids.append(row["prompt_ids"] + row[answer])
                 assistant_masks.append([False] * len(row["prompt_ids"]) + [True] * len(row[answer]))
-                paths.append(row["video_path"])
-        batch = self._batch(_Rows(ids, assistant_masks, paths))
+                visuals.append(visual_of(row))
+        batch = self._batch(_Rows(ids, assistant_masks, visuals))
         for name in _REFERENCE:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows])

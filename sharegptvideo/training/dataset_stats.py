@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError
+from sharegptvideo.models.prompts import Kind
 from sharegptvideo.training.examples import messages_of
-from sharegptvideo.training.mix import Kind, kind_of, mixed_rows
+from sharegptvideo.training.mix import kind_of, mixed_rows
 from sharegptvideo.training.recipes import DpoRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -348,8 +349,10 @@ def _lengths(recipe: Recipe, family: Family | None, row: Row) -> Lengths:
             prompts.append(asked / _LETTERS_A_TOKEN + _TEMPLATE)
             answers.append(said / _LETTERS_A_TOKEN + 1)
         else:
-            ids, assistant_mask = family.encode(talk)
-            text = len(ids) - 1 - sum(assistant_mask)  # the clip's one token is not text
+            about = kind_of(row)
+            ids, assistant_mask = family.encode(talk, about)
+            # The one token of a clip or image is not text.
+            text = len(ids) - (about != "text") - sum(assistant_mask)
             prompts.append(float(text))
             answers.append(float(sum(assistant_mask)))
     return Lengths(max(prompts), tuple(answers))

@@ -40,6 +40,7 @@ def run_dpo(
     from sharegptvideo.training.collators import ClipCache, PreferenceCollator
     from sharegptvideo.training.families import open_family
     from sharegptvideo.training.lora import adapters
+    from sharegptvideo.training.mix import visuals_of
     from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.precompute.reference import use_reference
@@ -90,7 +91,7 @@ def run_dpo(
         )
         trainer.share(family, recipe.sharing, recipe.data.order)
         if not recipe.data.stream:
-            use_features(trainer, recipe, dataset["video_path"], run.note, progress)
+            use_features(trainer, recipe, visuals_of(dataset), run.note, progress)
         if precomputed:
             use_reference(trainer, recipe, run.model_sha256, progress)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sharegptvideo._concurrency import available_cores, ordered_map
 from sharegptvideo._io import dumps
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
+from sharegptvideo.media import MediaError, read_image
 from sharegptvideo.models.prompts import Message, conversation
-from sharegptvideo.training.mix import mixed_rows
+from sharegptvideo.training.mix import kind_of, mixed_rows, visual_of
 from sharegptvideo.training.recipes import DataSource, LengthLimit
 
 if TYPE_CHECKING:
@@ -42,8 +46,8 @@ _BATCH = 1000
 class DataReport:
     """What became of the rows.
 
-    `used` are trained on, `cut` of them lost text at their end; `missing` had no clip, `equal`
-    the same answer as chosen and rejected.
+    `used` are trained on, `cut` of them lost text at their end; `missing` had no clip, no image
+    or one that cannot be read, `equal` the same answer as chosen and rejected.
     """
 
     used: int = 0
@@ -57,7 +61,8 @@ class DataReport:
         notes = []
         if self.missing:
             notes.append(
-                f"{len(self.missing)} rows without a clip left out: {and_more(self.missing)}"
+                f"{len(self.missing)} rows without a clip or readable image left out: "
+                f"{and_more(self.missing)}"
             )
         if self.equal:
             notes.append(
@@ -139,15 +144,19 @@ def sft_dataset(
     seed: int = 0,
     file: Path | None = None,
 ) -> tuple[Dataset, DataReport]:
-    """Return examples `{video_path, length, ids, assistant_mask}`; the clip is still one token.
+    """Return examples `{video_path, image_path, length, ids, assistant_mask}`.
+
+    A clip or image is still one token. Its path is null in rows of text alone, which like rows
+    about images are there for families that train on images.
 
     Args:
         seed: the recipe's, which chooses rows of a part whose weight is no whole number.
         file: where they are written, and mapped from; in memory where None.
 
     Raises:
-        UserError: a row without a clip (unless they are skipped), without an answer, or with a
-            question that alone fills `limit`; no rows at all.
+        UserError: a row without its clip, or without an image that can be read (unless they are
+            skipped), without an answer, or with a question that alone fills `limit`; no rows at
+            all.
     """
 
     def example(row: Row) -> tuple[Row, list[int]]:
@@ -155,7 +164,9 @@ def sft_dataset(
 
     report = DataReport()
     with _writer(file, "ids", "assistant_mask") as writer:
-        return _dataset(data, example, report, family.reader, limit, seed, writer), report
+        for one in _examples(data, example, report, family.reader, limit, seed):
+            writer.add(one)
+        return writer.dataset(), report
 
 
 def preference_dataset(
@@ -167,9 +178,9 @@ def preference_dataset(
     equal_pairs: Literal["error", "skip"] = "error",
     file: Path | None = None,
 ) -> tuple[Dataset, DataReport]:
-    """Return examples `{video_path, length, prompt_ids, chosen_ids, rejected_ids}`.
+    """Return examples `{video_path, image_path, length, prompt_ids, chosen_ids, rejected_ids}`.
 
-    The clip is one token; `seed` and `file` are as in `sft_dataset`.
+    The clip is one token, image_path null; `seed` and `file` are as in `sft_dataset`.
 
     Raises:
         UserError: as `sft_dataset`; or rows that are no preferences.
@@ -185,9 +196,10 @@ def preference_dataset(
         return preference_example(family, row)
 
     with _writer(file, "prompt_ids", "chosen_ids", "rejected_ids") as writer:
-        dataset = _dataset(data, example, report, family.reader, limit, seed, writer)
+        for one in _examples(data, example, report, family.reader, limit, seed):
+            writer.add(one)
         refuse_equal(data, equal_pairs, report)
-    return dataset, report
+        return writer.dataset(), report
 
 
 def refuse_equal(data: DataSource, equal_pairs: str | None, report: DataReport) -> None:
@@ -204,12 +216,13 @@ def _writer(file: Path | None, *lists: str) -> ExampleWriter:
 
     kinds = {"assistant_mask": pa.list_(pa.bool_())}
     columns = {name: kinds.get(name, pa.list_(pa.int64())) for name in lists}
-    return ExampleWriter(file, {"video_path": pa.string(), "length": pa.int64(), **columns})
+    paths = {"video_path": pa.string(), "image_path": pa.string()}
+    return ExampleWriter(file, {**paths, "length": pa.int64(), **columns})
 
 
 def sft_example(family: Family, row: Row) -> tuple[Row, list[int]]:
     """`{ids, assistant_mask}` of a row; tokens before the answer, and of all."""
-    ids, assistant_mask = family.encode(messages_of(row))
+    ids, assistant_mask = family.encode(messages_of(row), kind_of(row))
     if not any(assistant_mask):
         raise UserError(f"row {row['id']}: no answer to train on")
     return {"ids": ids, "assistant_mask": assistant_mask}, [assistant_mask.index(True), len(ids)]
@@ -237,31 +250,31 @@ def messages_of(row: Row) -> list[Message]:
     raise UserError(f"row {row.get('id')}: neither messages, nor a caption, nor an answer")
 
 
-def _dataset(
+def _examples(
     data: DataSource,
     example: Callable[[Row], tuple[Row, list[int]] | None],
     report: DataReport,
     reader: ClipReader,
     limit: LengthLimit,
     seed: int,
-    writer: ExampleWriter,
-) -> Dataset:
+) -> Iterator[Row]:
     digest, too_long = hashlib.sha256(), []
-    for row in _rows_with_clips(data, seed, report):
-        line = {k: v for k, v in row.items() if k != "video_path"}
+    for row in _rows(data, seed, report, images=reader.image_tokens > 0):
+        line = {k: v for k, v in row.items() if k not in ("video_path", "image_path")}
         digest.update(dumps(line).encode() + b"\n")
         made = example(row)
         if made is None:
             continue
         content, (prompt, whole) = made
-        path = str(row["video_path"])
-        clip = reader.count(path) - 1  # one token stands for it until the batch is made
-        most = limit.positions(clip + 1)
-        if prompt + clip >= most:
-            too_long.append(f"{row['id']} ({prompt + clip} positions without an answer)")
-        report.cut += whole + clip > most
+        visual = visual_of(row)
+        positions = reader.positions(visual)
+        more, most = positions - 1, limit.positions(positions)  # one token stands for it here
+        if prompt + more >= most:
+            too_long.append(f"{row['id']} ({prompt + more} positions without an answer)")
+        report.cut += whole + more > most
         report.used += 1
-        writer.add({"video_path": path, "length": whole + clip, **content})
+        paths = {"video_path": row.get("video_path"), "image_path": row.get("image_path")}
+        yield {**paths, "length": whole + more, **content}
     if too_long:
         raise UserError(
             f"optimisation.max_length {limit.tokens}: {len(too_long)} rows have no room for an "
@@ -270,23 +283,43 @@ def _dataset(
     if not report.used:
         raise UserError(f"data {data} ({data.split}): no rows to train on")
     report.sha256 = digest.hexdigest()
-    return writer.dataset()
 
 
-def _rows_with_clips(data: DataSource, seed: int, report: DataReport) -> Iterator[Row]:
-    for _, row in mixed_rows(data, seed):
-        if row.get("video_path"):
-            yield row
-        else:
-            report.missing.append(f"{row['id']} ({row.get('video')})")
+def _rows(data: DataSource, seed: int, report: DataReport, *, images: bool) -> Iterator[Row]:
+    """Yield rows whose clip or image is there; where `images` are trained on, of text alone too."""
+    cores = available_cores()
+    rows = (row for _, row in mixed_rows(data, seed))
+    with contextlib.closing(ordered_map(_checked, rows, workers=cores, ahead=8 * cores)) as checked:
+        for row, fault in checked:
+            kind = kind_of(row)
+            taken = kind == "video" or images
+            if taken and fault is None and (kind == "text" or visual_of(row)):
+                yield row
+                continue
+            report.missing.append(f"{row['id']} ({fault or row.get('video') or row.get('image')})")
     refuse_missing(data, report)
 
 
+def _checked(row: Row) -> tuple[Row, str | None]:
+    """Return a row, and what is wrong with its image."""
+    path = row.get("image_path")
+    return row, None if path is None else _fault(str(path))
+
+
+@functools.lru_cache(maxsize=1024)  # rows about one image stand together
+def _fault(image: str) -> str | None:
+    try:
+        read_image(image)
+    except MediaError as error:
+        return str(error)
+    return None
+
+
 def refuse_missing(data: DataSource, report: DataReport) -> None:
-    """Raise UserError where rows have no clip and are not to be left out."""
+    """Raise UserError where rows have no clip or image and are not to be left out."""
     if report.missing and data.missing_media == "error":
         raise UserError(
-            f"data {data}: {len(report.missing)} rows have no clip under media "
-            f"{data.media}: {and_more(report.missing)}; add the clips or set "
+            f"data {data}: {len(report.missing)} rows have no clip or readable image under media "
+            f"{data.media}: {and_more(report.missing)}; add what is missing or set "
             f"data.missing_media=skip"
         )

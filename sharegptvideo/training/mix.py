@@ -8,16 +8,17 @@ import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from sharegptvideo.models.prompts import Kind
 from sharegptvideo.training.recipes import DataSource
 
-__all__ = ["Kind", "Visual", "kind_of", "mixed_rows", "visual_of", "weighted"]
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["Visual", "kind_of", "mixed_rows", "visual_of", "visuals_of", "weighted"]
 
 Row = dict[str, Any]
-Kind = Literal["video", "image", "text"]
-"""What a row is about; of `text`, neither a clip nor an image."""
-
 _T = TypeVar("_T")
 _BLOCK = 1024  # rows among which those of a fraction are drawn
 
@@ -41,6 +42,15 @@ def visual_of(row: Row) -> Visual | None:
     if row.get("image_path"):
         return Visual("image", row["image_path"])
     return None
+
+
+def visuals_of(examples: Dataset) -> list[Visual | None]:
+    """Return the clip or image of each example, columns `video_path` and `image_path`."""
+    columns = (examples["video_path"], examples["image_path"])
+    return [
+        visual_of({"video_path": video, "image_path": image})
+        for video, image in zip(*columns, strict=True)
+    ]
 
 
 def mixed_rows(data: DataSource, seed: int, *, media: bool = True) -> Iterator[tuple[int, Row]]:

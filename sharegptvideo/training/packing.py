@@ -1,4 +1,4 @@
-"""Several clips in one row of a batch, up to a budget of tokens."""
+"""Several clips and images in one row of a batch, up to a budget of tokens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.examples import ExampleWriter
+from sharegptvideo.training.mix import Visual, visuals_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,7 +21,10 @@ __all__ = ["flat_length", "pack", "packed"]
 Row = dict[str, Any]
 
 
-def packed(dataset: Dataset, recipe: SftRecipe, video_tokens: Callable[[str], int]) -> Dataset:
+Positions = Callable[[Visual | None], int]
+
+
+def packed(dataset: Dataset, recipe: SftRecipe, positions: Positions) -> Dataset:
     """`dataset`, or packs of its rows where `sharing.pack_tokens` says so; see `pack`."""
     budget = recipe.sharing.pack_tokens
     if budget is None:
@@ -28,42 +32,41 @@ def packed(dataset: Dataset, recipe: SftRecipe, video_tokens: Callable[[str], in
     return pack(
         dataset,
         budget,
-        video_tokens=video_tokens,
+        positions=positions,
         limit=recipe.optimisation.length_limit,
     )
 
 
-def pack(
-    dataset: Dataset, budget: int, *, video_tokens: Callable[[str], int], limit: LengthLimit
-) -> Dataset:
-    """Rows `{video_path, ids, assistant_mask}` as packs `{rows, length}` of up to `budget` tokens.
+def pack(dataset: Dataset, budget: int, *, positions: Positions, limit: LengthLimit) -> Dataset:
+    """Rows `{video_path, image_path, ids, assistant_mask}` as packs `{rows, length}`.
 
-    The rows of a clip stay together where they fit, since its tokens then pass once. Packs are
-    filled from the longest clips down, each clip into the first pack that has room (first-fit
-    decreasing), so the same rows always make the same packs; their order is drawn by epoch.
+    A pack has up to `budget` tokens. The rows of a clip or image stay together where they fit,
+    since its tokens then pass once. Packs are filled from the longest of them down, each into the
+    first pack that has room (first-fit decreasing), so the same rows always make the same packs;
+    their order is drawn by epoch.
 
     Args:
-        video_tokens: positions of the clip at a path.
+        positions: of a clip or image; 1 for None.
         limit: how long a row may be; longer ones are cut.
 
     Raises:
         UserError: one row alone is longer than the budget.
     """
-    numbers: dict[str, list[int]] = {}
-    for number, path in enumerate(dataset["video_path"]):
-        numbers.setdefault(path, []).append(number)
+    numbers: dict[Visual | int, list[int]] = {}
+    for number, visual in enumerate(visuals_of(dataset)):
+        numbers.setdefault(number if visual is None else visual, []).append(number)
     units: list[tuple[int, list[int]]] = []
-    for path, some in numbers.items():
+    for key, some in numbers.items():
         rows = _rows(dataset, some)
-        clip = video_tokens(path)
+        clip = positions(key if isinstance(key, Visual) else None)
         for length, count in _units(rows, budget, clip, limit.positions(clip)):
             units.append((length, some[:count]))
             some = some[count:]
     longest = max(length for length, _ in units)
     if longest > budget:
         raise UserError(
-            f"sharing.pack_tokens {budget}: a clip with one conversation takes {longest} tokens; "
-            f"give at least so many"
+            f"sharing.pack_tokens {budget}: a clip or image with one conversation takes {longest} "
+            f"tokens; give at least so many"
         )
     units.sort(key=lambda unit: -unit[0])
     packs: list[tuple[int, list[int]]] = []
@@ -87,7 +90,7 @@ def _rows(dataset: Dataset, numbers: list[int]) -> list[Row]:
 
 
 def flat_length(rows: Sequence[Row], video_tokens: int, max_length: int) -> int:
-    """Tokens of rows about one clip when what they begin with is there once."""
+    """Tokens of rows about one clip or image when what they begin with is there once."""
     ids = [row["ids"] for row in rows]
     limit = min(row["assistant_mask"].index(True) - 1 for row in rows)
     common = 0

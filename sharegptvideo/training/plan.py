@@ -136,13 +136,13 @@ def dry_run(
 
 
 def _features(outcome: DryRun, family: Family, data: DatasetStats) -> None:
-    from sharegptvideo.training.precompute.features import check_features, clip_bytes, visits, worth
+    from sharegptvideo.training.precompute.features import check_features, kept_bytes, visits, worth
 
     recipe, config = outcome.recipe, family.model.config
-    size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
+    sizes = kept_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
     devices = outcome.gpus.count if outcome.gpus else 1
     seen = visits(recipe, data.rows, data.rows_a_visual, devices)
-    outcome.features = worth(recipe, seen, data.clips, size)
+    outcome.features = worth(recipe, seen, {"video": data.clips, "image": data.images}, sizes)
     if recipe.features.enabled:
         try:
             check_features(recipe, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 from typing import Literal
 
@@ -12,6 +12,8 @@ from torch.utils.data import Sampler
 __all__ = ["ByLength", "EpochSampler", "Shuffled", "row_order"]
 
 _BATCHES = 8
+
+Clips = Sequence[Hashable]
 
 
 class EpochSampler(Sampler[int]):
@@ -39,15 +41,16 @@ class Shuffled(EpochSampler):
 
     Args:
         rows: how many there are.
-        clips: of every row; rows of one clip then stand together, so that its tokens pass once
-            for all of them that one batch holds.
+        clips: of every row, or None where it has none; rows of one clip then stand together, so
+            that its tokens pass once for all of them that one batch holds.
     """
 
-    def __init__(self, rows: int, seed: int, *, clips: Sequence[str] | None = None) -> None:
+    def __init__(self, rows: int, seed: int, *, clips: Clips | None = None) -> None:
         super().__init__(rows, seed)
-        units: dict[str | int, list[int]] = {}
+        units: dict[Hashable, list[int]] = {}
         for row in range(rows):
-            units.setdefault(row if clips is None else clips[row], []).append(row)
+            clip = None if clips is None else clips[row]
+            units.setdefault(row if clip is None else clip, []).append(row)
         self._units = list(units.values())
         self._unit = {row: number for number, unit in enumerate(self._units) for row in unit}
 
@@ -65,12 +68,16 @@ class Shuffled(EpochSampler):
 class ByLength(Shuffled):
     """Rows in random order, sorted by length within every eight batches, batches shuffled.
 
-    Padding then costs little.
+    Padding then costs little. Rows of one kind make batches of their own, and what is left over of
+    all kinds the last ones: a batch of images is not padded to the length of a clip.
 
     Args:
         lengths: of every row, in tokens.
         batch: rows a batch.
         clips: as `Shuffled` takes them.
+        kinds: of every row; None where all are of one.
+        processes: so many batches are of one kind and of like length, and stay side by side. Each
+            goes to another process, and those wait for the slowest.
     """
 
     def __init__(
@@ -79,25 +86,43 @@ class ByLength(Shuffled):
         batch: int,
         seed: int,
         *,
-        clips: Sequence[str] | None = None,
+        clips: Clips | None = None,
+        kinds: Sequence[str] | None = None,
+        processes: int = 1,
     ) -> None:
         super().__init__(len(lengths), seed, clips=clips)
         self._lengths = list(lengths)
-        self._batch = batch
+        self._kinds = kinds
+        # Lengths of one kind differ little: there each process takes the next batch, whichever.
+        self._batch = batch * (1 if kinds is None else processes)
 
     def __iter__(self) -> Iterator[int]:
         draw = self._generator()
-        order = self._shuffled(draw)
+        batches: list[list[int]] = []
+        rest: list[int] = []
+        for order in self._by_kind(self._shuffled(draw)):
+            whole = len(order) - len(order) % self._batch
+            rest += order[whole:]
+            for start in range(0, whole, self._batch * _BATCHES):
+                end = min(start + self._batch * _BATCHES, whole)
+                batches += self._cut(self._by_length(order[start:end]))
         # The last batch may be short; only whole ones are shuffled, so that it stays the last.
-        whole = len(order) - len(order) % self._batch
-        rest, order = order[whole:], order[:whole]
-        batches = []
-        for start in range(0, whole, self._batch * _BATCHES):
-            pool = self._by_length(order[start : start + self._batch * _BATCHES])
-            batches += [pool[i : i + self._batch] for i in range(0, len(pool), self._batch)]
+        whole = len(rest) - len(rest) % self._batch
+        batches += self._cut(rest[:whole])
         for number in torch.randperm(len(batches), generator=draw).tolist():
             yield from batches[number]
-        yield from rest
+        yield from rest[whole:]
+
+    def _by_kind(self, order: list[int]) -> list[list[int]]:
+        if self._kinds is None:
+            return [order]
+        kinds: dict[str, list[int]] = {kind: [] for kind in sorted(set(self._kinds))}
+        for row in order:
+            kinds[self._kinds[row]].append(row)
+        return list(kinds.values())
+
+    def _cut(self, rows: list[int]) -> list[list[int]]:
+        return [rows[start : start + self._batch] for start in range(0, len(rows), self._batch)]
 
     def _by_length(self, rows: Sequence[int]) -> list[int]:
         """Return the same rows from short to long, a clip's by the longest of them."""
@@ -112,14 +137,16 @@ def row_order(
     batch: int,
     seed: int,
     *,
-    clips: Sequence[str] | None,
+    clips: Clips | None,
+    kinds: Sequence[str] | None = None,
+    processes: int = 1,
 ) -> Shuffled:
     """Return the rows in a recipe's `data.order`.
 
     Args:
         order: `plain` is `random` without a clip's rows together.
-        lengths, batch, clips: as `ByLength` takes them.
+        lengths, batch, clips, kinds, processes: as `ByLength` takes them.
     """
     if order == "by_length":
-        return ByLength(lengths, batch, seed, clips=clips)
+        return ByLength(lengths, batch, seed, clips=clips, kinds=kinds, processes=processes)
     return Shuffled(len(lengths), seed, clips=None if order == "plain" else clips)

@@ -1,4 +1,4 @@
-"""Supervised training on clips: captions (`pretrain`), then questions and answers (`sft`)."""
+"""Supervised training on clips and images: captions (`pretrain`), then conversations (`sft`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def run_sft(
     from sharegptvideo.training.checks import check_room, full_disk_in_training
     from sharegptvideo.training.collators import ClipCache, SftCollator
     from sharegptvideo.training.families import open_family
+    from sharegptvideo.training.launch import processes
     from sharegptvideo.training.lora import adapters
+    from sharegptvideo.training.mix import visuals_of
     from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.packing import packed
     from sharegptvideo.training.precompute.features import use_features
@@ -69,6 +71,7 @@ def run_sft(
         check_room(recipe, family, data_report.used)
 
         # Trainer
+        visuals = [] if recipe.data.stream else visuals_of(dataset)
         trainer = VideoSFTTrainer(
             model=family.model,
             args=SFTConfig(
@@ -79,14 +82,15 @@ def run_sft(
                 ClipCache(family.reader),
                 recipe.optimisation.length_limit,
                 share=recipe.sharing.video,
+                always={one.kind for one in visuals if one} if processes().count > 1 else (),
             ),
-            train_dataset=packed(dataset, recipe, family.reader.count),
+            train_dataset=packed(dataset, recipe, family.reader.positions),
             processing_class=family.tokenizer,
             peft_config=adapters(recipe.lora, family.model),
         )
         trainer.share(family, recipe.sharing, recipe.data.order)
         if not recipe.data.stream:
-            use_features(trainer, recipe, dataset["video_path"], run.note, progress)
+            use_features(trainer, recipe, visuals, run.note, progress)
 
         # Train
         stop = attach_callbacks(trainer, run, progress)

@@ -227,7 +227,7 @@ class StreamedRows(Dataset[dict[str, Any]]):
                 f"optimisation.max_length {self._limit.tokens}: row {row['id']} has no room for an "
                 f"answer after its clip and prompt"
             )
-        return {"video_path": str(row["video_path"]), **content}
+        return {"video_path": str(row["video_path"]), "image_path": None, **content}
 
     def first(self) -> Any:
         """Return the first example, as a table of one row (`datasets.Dataset`)."""

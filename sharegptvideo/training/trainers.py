@@ -19,6 +19,7 @@ from sharegptvideo.training.callbacks import PROJECT, StopAfterStep
 from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
 from sharegptvideo.training.launch import prepare_shards
 from sharegptvideo.training.lora import has_adapters, load_adapters
+from sharegptvideo.training.mix import visuals_of
 from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
 from sharegptvideo.training.sampling import EpochSampler, row_order
 from sharegptvideo.training.sharing import share_clips
@@ -178,14 +179,17 @@ class _Common:
         if isinstance(rows, StreamedRows):
             self._sampler = rows.sampler(self._train_batch_size, self.args.seed)
             return self._sampler
-        # Pairs about one clip stay apart: a batch of them would be of few clips.
-        together = self.sharing.video and "ids" in rows.column_names
+        # Packs hold several clips. Pairs about one clip stay apart: a batch would be of few clips.
+        visuals = visuals_of(rows) if "ids" in rows.column_names else []
+        kinds = ["text" if one is None else one.kind for one in visuals]
         self._sampler = row_order(
             self.order,
             rows["length"],
             self._train_batch_size,
             self.args.seed,
-            clips=rows["video_path"] if together else None,
+            clips=visuals if visuals and self.sharing.video else None,
+            kinds=kinds if len(set(kinds)) > 1 else None,
+            processes=self.accelerator.num_processes,
         )
         return self._sampler
 

@@ -1,11 +1,13 @@
 """Pairs a second of DPO: a clip's tokens once a pair, against TRL's trainer on plain rows.
 
-    python tests/benchmarks/bench_dpo.py [--rounds 5] [--device cuda] [--checkpointing]
+    python tests/benchmarks/bench_dpo.py [--rounds 5] [--device cuda] [--checkpointing] \
+        [--architecture llava_hound]
 
-LLaVA-Hound's shape: 2,056 video tokens, a question of 70 tokens, two answers of 30. Whole steps
-(forward, loss, backward, optimiser on the language model: AdamW on a CPU, SGD on a GPU) on clips
-that are decoded already, a different one for each pair. Each way runs in a process of its own,
-one after the other, from the same weights and on the same pairs. Ways:
+LLaVA-Hound's shape: 2,048 video tokens (2,056 with `--architecture video_llava`), a question of
+70 tokens, two answers of 30. Whole steps (forward, loss, backward, optimiser on the language model:
+AdamW on a CPU, SGD on a GPU) on clips that are decoded already, a different one for each pair. Each
+way runs in a process of its own, one after the other, from the same weights and on the same pairs.
+Ways:
 
     trl              TRL's trainer as it is: a row for each answer, the reference in memory
     trl_precomputed  the same with the reference's log-probabilities given, which TRL itself
@@ -41,6 +43,7 @@ from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
 from tests.support.child_runs import Peak, print_line, run_ways
 from tests.support.training_shapes import (
+    ARCHITECTURES,
     SHAPES,
     Setting,
     default_shape,
@@ -163,7 +166,7 @@ def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
     """Measure one way in this process."""
     place = torch.device(options.device)
     peak = Peak(place)
-    setting = open_setting(options.shape, options.device, options.layers)
+    setting = open_setting(options.shape, options.device, options.layers, options.architecture)
     rows = pairs(options.pairs * options.batches, setting.reader.video_id, folder, options.media)
     collate = PreferenceCollator(ClipCache(setting.reader), LengthLimit(4096))
     size = options.pairs
@@ -183,6 +186,8 @@ def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
         "way": way,
         "device": device_name(place),
         "shape": options.shape,
+        "architecture": options.architecture,
+        "video_tokens": setting.reader.video_tokens,
         "parameters_millions": round(setting.parameters / 1e6, 1),
         "pairs_a_step": size,
         "clips": len({row["video_path"] for row in rows}),
@@ -243,6 +248,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", choices=SHAPES, help="default: 7b on a GPU, else small")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="llava_hound")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=1, help="pairs a step")
     parser.add_argument("--batches", type=int, default=2, help="different batches")

@@ -163,7 +163,11 @@ def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
         files = sum(path.stat().st_size for path in store.folder.iterdir())
         figures["fill_ms_a_clip"] = {name: round(1000 * spent, 2) for name, spent in parts.items()}
         return figures | peak.figures() | {"mb_a_clip": round(files / len(keys) / 1e6, 3)}
-    reader = setting.reader if way == "clips" else FeatureReader(setting.reader, store, keys)
+    reader = (
+        setting.reader
+        if way == "clips"
+        else FeatureReader(setting.reader, {"video": (store, keys)})
+    )
     passes = recompute_layers(trainer.model, place.type != "cpu")
     trainer.model.train()
     steps = Steps(trainer, setting, reader, rows)

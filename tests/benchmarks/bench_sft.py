@@ -1,11 +1,13 @@
 """Question-answer pairs a second of SFT: a clip once for all of them, against TRL on plain rows.
 
-    python tests/benchmarks/bench_sft.py [--rounds 5] [--device cuda] [--checkpointing]
+    python tests/benchmarks/bench_sft.py [--rounds 5] [--device cuda] [--checkpointing] \
+        [--architecture llava_hound]
 
-LLaVA-Hound's shape: 2,056 video tokens, three questions of 20 tokens with answers of 25 on each
-clip, towers frozen, projector and language model learning. Whole steps (forward, loss, backward,
-optimiser: AdamW on a CPU, SGD on a GPU) on clips that are decoded already, every clip another one.
-Each side (`trl`, `shared`) runs in a process of its own, from the same weights, on the same rows.
+LLaVA-Hound's shape: 2,048 video tokens (2,056 with `--architecture video_llava`), three questions
+of 20 tokens with answers of 25 on each clip, towers frozen, projector and language model learning.
+Whole steps (forward, loss, backward, optimiser: AdamW on a CPU, SGD on a GPU) on clips that are
+decoded already, every clip another one. Each side (`trl`, `shared`) runs in a process of its own,
+from the same weights, on the same rows.
 
 Prints a line of JSON for each side as it ends: seconds a step, peak memory of its steps, how often
 a layer ran in a step (2 with checkpointing), the first losses, the spread of logits, and by how
@@ -31,6 +33,7 @@ from sharegptvideo.training.recipes import LengthLimit
 from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick
 from tests.support.child_runs import Peak, print_line, run_ways
 from tests.support.training_shapes import (
+    ARCHITECTURES,
     SHAPES,
     Setting,
     default_shape,
@@ -133,7 +136,7 @@ def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
     """Measure one side in this process."""
     place = torch.device(options.device)
     peak = Peak(place)
-    setting = open_setting(options.shape, options.device, options.layers)
+    setting = open_setting(options.shape, options.device, options.layers, options.architecture)
     # Towers frozen, projector learning, as in the paper's SFT.
     setting.model.model.multi_modal_projector.requires_grad_(True)
     step = Step(way, options, folder, setting)
@@ -150,6 +153,8 @@ def one(way: str, options: Any, folder: Path) -> dict[str, Any]:
         "way": way,
         "device": device_name(place),
         "shape": options.shape,
+        "architecture": options.architecture,
+        "video_tokens": setting.reader.video_tokens,
         "parameters_millions": round(setting.parameters / 1e6, 1),
         "clips_a_step": options.clips,
         "questions_a_clip": EACH,
@@ -192,6 +197,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", choices=SHAPES, help="default: 7b on a GPU, else small")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="llava_hound")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", type=int, default=1, help="clips a step, three rows each")
     parser.add_argument("--batches", type=int, default=2, help="different batches")

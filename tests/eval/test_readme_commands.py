@@ -15,6 +15,7 @@ from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.eval.tasks import load_questions, load_task
 from sharegptvideo.models import build_tiny
+from tests.support.recorded_results import write_archive
 
 ROOT = Path(__file__).parents[2]
 READMES = (ROOT / "eval" / "README.md", ROOT / "sharegptvideo" / "judges" / "README.md")
@@ -65,6 +66,7 @@ def test_they_run_one_after_another(
         for question in load_questions(load_task(task), shared_data / folder)[:3]
     ]
     write_jsonl(tmp_path / "answers.jsonl", [{"id": i, "prediction": "a man"} for i in ids])
+    write_archive(tmp_path / "compile_test_result.tar.gz")
     chat_server.models = ["MODEL", "JUDGE", "NAME", "A", "B", "C", "gpt-4o-mini"]
     chat_server.answer = _answer
     for command in (command for file in READMES for command in commands(file)):
@@ -73,6 +75,11 @@ def test_they_run_one_after_another(
         words = [
             re.sub(r"^hf:.*", f"hf:{tmp_path / 'tiny'}", word).replace(SERVER, chat_server.url)
             for word in command
+        ]
+        words = [
+            part
+            for word in words  # as a shell does it
+            for part in (map(str, sorted(Path().glob(word))) if "*" in word else [word])
         ]
         few = ["--limit", "3"] if words[1] in {"run", "judge", "attack"} else []
         few += ["--max-new-tokens", "2"] if words[1] == "run" else []

@@ -45,7 +45,10 @@ def test_a_small_task_by_hand() -> None:
     assert found["accuracy"]["se"] == pytest.approx(0.5)
     assert found["accuracy_bounds"] == [pytest.approx(2 / 5), pytest.approx(3 / 5)]
     assert found["score"]["value"] == pytest.approx(3.0)
-    assert found["paper_accuracy"] == pytest.approx(2 / 4)
+    # The authors leave out the failed one, and the one without a reply.
+    assert found["paper_accuracy"] == pytest.approx(2 / 3)
+    assert found["paper_score"] == pytest.approx(11 / 3)
+    assert found["paper_n"] == {"accuracy": 3, "score": 3}
     assert found["clusters"] == 3
     assert found["missing_clips"] == ["x"]
     assert found["failures"] == {"missing clip": 1}

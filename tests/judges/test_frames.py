@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from sharegptvideo._io import read_json, read_jsonl, write_jsonl
+from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval import judge_predictions
+from sharegptvideo.eval import compare_judges, judge_predictions
 from sharegptvideo.judges import JudgeItem, open_judge
 from sharegptvideo.judges.protocol import load_protocol
+from sharegptvideo.reports.run import write_report
 
 GOOD = '{"explanation": "seen", "score": 4}'
 
@@ -155,3 +158,94 @@ def test_a_prompt_file_has_to_show_frames(tmp_path: Path) -> None:
         load_protocol("caption-grounded", file, sees="frames")
     file.write_text(wording.replace("SEES", "frames\n        frames: 3"))
     assert load_protocol("caption-grounded", file, sees="frames").frames == 3
+
+
+@pytest.fixture
+def answered(tmp_path: Path) -> Path:
+    rows = [{"id": f"{clip}_{n}", "prediction": "It is red."} for clip in "abc" for n in (0, 1)]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    return tmp_path / "answers.jsonl"
+
+
+def test_frames_without_a_reference(
+    chat_server: Any, small_release: Any, answered: Path, tmp_path: Path
+) -> None:
+    """The judge looks: red frames, a high grade. Then agreement with a judge that reads captions.
+
+    By frames the two answers about the red clip are right. The judge of captions, made faulty,
+    calls those about the green one right as well: 4 of 6 agree.
+    """
+
+    def looks(body: dict[str, Any]) -> str:
+        text = json.dumps(body)
+        if isinstance(body["messages"][-1]["content"], str):
+            seen = "is red from" in text or "is green from" in text
+            return json.dumps({"explanation": "read", "score": 4 if seen else 1})
+        red, green, blue = pictures(body)[0].convert("RGB").getpixel((5, 5))  # type: ignore[misc]
+        return json.dumps({"explanation": "seen", "score": 5 if red > max(green, blue) else 2})
+
+    chat_server.answer, chat_server.models = looks, ["m"]
+    base = ["eval", "judge", "--predictions", str(answered), "--task", "msvd_qa"]
+    base += ["--data-dir", str(small_release.folder), "--base-url", chat_server.url]
+    base += ["--judge", "openai:m"]
+    frames, captions = tmp_path / "frames", tmp_path / "captions"
+    ran = CliRunner().invoke(app, [*base, "--prompt", "frames", "--out", str(frames)])
+    assert ran.exit_code == 0, ran.output
+    assert len(chat_server.requests) == 6
+    assert all(len(pictures(body)) == 8 for body in chat_server.requests)
+    texts = [body["messages"][-1]["content"][-1]["text"] for body in chat_server.requests]
+    assert all('"question": ' in text and '"answer": "It is red."' in text for text in texts)
+    assert not any('"reference": ' in text or '"description": ' in text for text in texts)
+    task = read_json(frames / "run.json")["tasks"]["msvd_qa"]
+    assert (task["protocol"], task["judge"]["protocol"]) == ("frames", "frames")
+    assert (task["judge"]["sees"], task["judge"]["prompt_version"]) == ("frames", 1)
+    figures = read_json(frames / "results.json")["tasks"]["msvd_qa"]
+    assert figures["accuracy"]["value"] == pytest.approx(2 / 6)
+    assert CliRunner().invoke(app, [*base, "--out", str(captions)]).exit_code == 0
+    agreed = compare_judges(captions, frames)["all"]
+    assert (agreed["n"], agreed["agreement"]["value"]) == (6, pytest.approx(4 / 6))
+    report = write_report(frames, tmp_path / "report")
+    assert report["tasks"]["msvd_qa"]["protocol"] == "frames"
+    ran = CliRunner().invoke(app, [*base, "--prompt", "frames", "--out", str(captions)])
+    assert ran.exit_code == 2
+    assert "caption-grounded there, frames here" in ran.stderr
+
+
+def test_a_prompt_is_a_name_or_a_file(
+    chat_server: Any, small_release: Any, answered: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "protocol: frames\nversion: 7\nsees: frames\nframes: 3\nlowest: 1\nhighest: 5\n"
+        "correct_from: 3\nuser: 'Look. {question} {answer}'\nrepair: '{problem}'\n"
+    )
+    chat_server.answer, chat_server.models = lambda _: '{"score": 4}', ["m"]
+
+    def judge(prompt: str, *, by: str = "openai:m", task: str = "msvd_qa") -> Any:
+        return judge_predictions(
+            answered,
+            [task],
+            by,
+            tmp_path / "run",
+            data_dir=small_release.folder,
+            base_url=chat_server.url,
+            prompt=prompt,
+        )
+
+    for prompt, by, task, message in (
+        ("frame", "openai:m", "msvd_qa", "unknown prompt 'frame'; did you mean frames"),
+        (str(tmp_path / "no.yaml"), "openai:m", "msvd_qa", "no.yaml: cannot be read"),
+        ("frames", "answer-match", "msvd_qa", "reads texts only"),
+        ("official", "answer-match", "msvd_qa", "is asked with no prompt"),
+        ("caption-grounded", "openai:m", "msvd_qa_official", "have no captions"),
+    ):
+        with pytest.raises(UserError, match=message):
+            judge(prompt, by=by, task=task)
+    assert not (tmp_path / "run").exists()
+    assert judge(str(file))["tasks"]["msvd_qa"]["n_scored"] == 6
+    assert {len(pictures(body)) for body in chat_server.requests} == {3}
+    about = read_json(tmp_path / "run" / "run.json")["tasks"]["msvd_qa"]["judge"]
+    assert (about["prompt_version"], about["prompt_hash"]) == (
+        7,
+        load_protocol("frames", file).hash,
+    )

@@ -15,7 +15,11 @@ from sharegptvideo.judges.llm import OpenAIJudge
 from sharegptvideo.judges.protocol import PROTOCOLS, UnreadableError, load_protocol
 
 ITEM = JudgeItem("1", "t", "v", "What is it?", "a dog", "A dog.", "A dog runs.")
-HASHES = {"caption-grounded": "b39c0b44d9fb70b7", "official": "3b1582b1355f893b"}
+PROMPTS = {
+    "caption-grounded": (2, "b39c0b44d9fb70b7"),
+    "official": (3, "7952804c8225a407"),
+    "frames": (1, "ffdc0c44b625be8d"),
+}
 
 
 def material(body: dict[str, Any]) -> dict[str, str]:
@@ -236,10 +240,12 @@ def test_describe_names_prompt_and_endpoint_but_no_key(
     assert "sk-secret" not in json.dumps(about)
 
 
-def test_long_predictions_are_cut_as_in_the_paper(chat_server: Any) -> None:
-    chat_server.answer = lambda _: '{"explanation": "", "score": 1}'
+@pytest.mark.parametrize("protocol", ["caption-grounded", "official"])
+def test_long_predictions_are_cut_as_in_the_paper(chat_server: Any, protocol: str) -> None:
+    chat_server.answer = lambda _: '{"correct": "no", "explanation": "", "score": 1}'
     item = JudgeItem("1", "t", "v", "Q", "r", "word " * 500, "c")
-    verdict_of(chat_server, item)
+    (verdict,) = open_judge("openai:m", base_url=chat_server.url, protocol=protocol).judge([item])
+    assert (verdict.status, verdict.judge["answer_cut"]) == ("scored", True)
     assert len(material(chat_server.requests[0])["answer"].split()) == 256
 
 
@@ -247,7 +253,7 @@ def test_long_predictions_are_cut_as_in_the_paper(chat_server: Any) -> None:
 def test_prompts_change_only_with_their_version(name: str) -> None:
     """If this fails, the wording has changed: raise `version` in the prompt file, then the hash."""
     protocol = load_protocol(name)
-    assert (protocol.version, protocol.hash) == (2, HASHES[name])
+    assert (protocol.version, protocol.hash) == PROMPTS[name]
 
 
 def test_unknown_protocol_names_the_known() -> None:

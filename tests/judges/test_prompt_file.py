@@ -195,6 +195,42 @@ def test_mistakes_in_the_file_are_one_line(tmp_path: Path, old: str, new: str, f
     assert "\n" not in line
 
 
+FRAMES = """\
+protocol: frames
+version: 1
+sees: frames
+frames: 4
+lowest: 1
+highest: 5
+correct_from: 3
+user: "{question} {answer}"
+repair: "{problem}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("{question}", "{question} {reference}", "each of {question}, {answer} once, which is"),
+        ("{answer}", "", "what the judge sees under frames; it holds {question}"),
+        ("{question} {answer}", "What?", "it holds none"),
+        ("sees: frames\nframes: 4", "sees: caption", "protocol frames needs sees: frames"),
+        ("frames: 4\n", "", "frames (how many) belongs to sees: frames"),
+        ("protocol: frames", "protocol: caption-grounded", "{question}, {reference}, {answer}"),
+    ],
+)
+def test_a_wording_without_a_reference_has_the_places_of_its_protocol(
+    tmp_path: Path, old: str, new: str, fault: str
+) -> None:
+    (message,) = loaded(tmp_path, FRAMES, "frames").messages(ITEM)
+    assert "a dog" not in message["content"]
+    assert old in FRAMES
+    with pytest.raises(UserError) as caught:
+        loaded(tmp_path, FRAMES.replace(old, new), "frames")
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lowest: .*; highestt: Extra"):
         loaded(tmp_path, PYTHON_DICT.replace("lowest: 0\nhighest", "lowest: x\nhighestt"))

@@ -6,6 +6,9 @@ import json
 import pickle
 import random
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 import torch
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.models import open_model
 from sharegptvideo.models.convert import convert_checkpoint
 from tests.models.test_llava_hound import reference
 from tests.support.authors_checkpoint import (
@@ -23,6 +27,7 @@ from tests.support.authors_checkpoint import (
     authors_weights,
     write_authors,
 )
+from tests.support.hub_server import HubServer
 
 pytest.importorskip("sentencepiece")
 FRAMES = PATCHES = 4
@@ -273,6 +278,26 @@ def test_towers_of_another_size_are_an_error(tmp_path: Path) -> None:
     assert 'expected {"image": {...}, "video": {...}}' in line
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "cause"),
+    [("hidden_size", "big", "'hidden_size' expected int, got str"), ("hidden_act", "gleu", "gleu")],
+)
+def test_a_towers_config_that_makes_no_model(
+    field: str, value: str, cause: str, tmp_path: Path
+) -> None:
+    write_authors(tmp_path / "a")
+    wrong = {kind: tower | {field: value} for kind, tower in TOWERS.items()}
+    line = refused(tmp_path / "a", tmp_path / "out", wrong)
+    assert "its config and those of its towers make no model" in line
+    assert cause in line
+
+
+def test_an_index_without_a_map_is_named(tmp_path: Path) -> None:
+    write_authors(tmp_path / "a", shards=3)
+    (tmp_path / "a" / "model.safetensors.index.json").write_text("[]")
+    assert "index.json has no weight_map" in refused(tmp_path / "a", tmp_path / "out")
+
+
 def test_missing_shards_are_named(tmp_path: Path) -> None:
     write_authors(tmp_path / "a", shards=3)
     (tmp_path / "a" / "model-00002-of-00003.safetensors").unlink()
@@ -303,6 +328,14 @@ def test_a_pickles_code_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "line"),
     [
+        (
+            {
+                "model_type": "llava_llama",
+                "mm_video_tower": "v",
+                "mm_vision_select_feature": "cls_patch",
+            },
+            "mm_vision_select_feature is 'cls_patch'",
+        ),
         ({"model_type": "llava_llama"}, "names no mm_video_tower, so it is an image-only LLaVA"),
         ({"model_type": "qwen3_vl"}, "model_type 'qwen3_vl' is not the authors' layout"),
         ({"model_type": "llava_hound"}, "is a llava_hound checkpoint already"),
@@ -314,23 +347,68 @@ def test_other_families_are_named(config: Any, line: str, tmp_path: Path) -> Non
     assert line in refused(tmp_path / "a", tmp_path / "out")
 
 
-def test_towers_come_from_the_repositories_that_the_checkpoint_names(tmp_path: Path) -> None:
-    """Folders stand for repositories; LanguageBind nests the sizes in `vision_config`."""
-    write_authors(tmp_path / "a")
-    config = json.loads((tmp_path / "a" / "config.json").read_text())
-    for kind, tower in TOWERS.items():
-        folder = tmp_path / kind
-        folder.mkdir()
-        (folder / "config.json").write_text(
-            json.dumps({"model_type": "LanguageBind", "vision_config": tower | {"lora_r": 0}})
-        )
-        config[f"mm_{kind}_tower"] = str(folder)
-    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
-    convert_checkpoint(tmp_path / "a", tmp_path / "out")
-    saved = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert saved["video_config"]["num_frames"] == 4
-    assert saved["video_config"]["add_time_attn"] is True
-    assert "lora_r" not in saved["video_config"]
+def old_config(tower: dict[str, Any]) -> bytes:
+    """As LanguageBind's repositories have it: the sizes nested, and all that was dumped then."""
+    dumped = {
+        "_name_or_path": "",
+        "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+        "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+        "lora_r": 2,
+        "max_length": 20,
+        "model_type": "clip_vision_model",
+        "torch_dtype": None,
+        "transformers_version": "4.30.2",
+        "video_decode_backend": "decord",
+    }
+    config = {"model_type": "LanguageBind", "projection_dim": 768, "vision_config": dumped | tower}
+    return json.dumps(config).encode()
+
+
+def test_checkpoint_and_towers_come_from_the_hub(
+    source: Path, converted: Path, hub_server: HubServer, tmp_path: Path
+) -> None:
+    """By their ids, from a server on loopback: the same model as from folders."""
+    kept = {path.name: path.read_bytes() for path in source.iterdir() if path.name != "towers.json"}
+    name = "ShareGPTVideo/LLaVA-Hound-DPO"
+    hub_server.add_repo(name, kept, repo_type="model")
+    with pytest.raises(UserError, match=f"sharegptvideo model convert {name} --to DIR"):
+        open_model(f"hf:{name}")
+    with pytest.raises(UserError, match=r"the sizes of its image tower .* pass them with --towers"):
+        convert_checkpoint(name, tmp_path / "out")
+    assert not any(path.endswith(".safetensors") for _, path in hub_server.requests)
+    for kind, repo in (("image", "LanguageBind_Image"), ("video", "LanguageBind_Video_merge")):
+        files = {"config.json": old_config(TOWERS[kind]), "pytorch_model.bin": b"not asked for"}
+        hub_server.add_repo(f"LanguageBind/{repo}", files, repo_type="model")
+    convert_checkpoint(name, tmp_path / "out")
+    assert not any(path.endswith("pytorch_model.bin") for _, path in hub_server.requests)
+    for file in ("model.safetensors", "tokenizer.json", "processor_config.json"):
+        assert (tmp_path / "out" / file).read_bytes() == (converted / file).read_bytes(), file
+    again, before = (
+        json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "out", converted)
+    )
+    assert again == before
+
+
+def test_a_conversion_that_is_killed_leaves_nothing_that_counts(
+    source: Path, converted: Path, tmp_path: Path
+) -> None:
+    """Killed while it writes: no folder `--to`; the same command again makes it, whole."""
+    code = (
+        "import os, signal\nfrom pathlib import Path\n"
+        "from sharegptvideo.models.convert import convert_checkpoint\n"
+        "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"convert_checkpoint({str(source)!r}, Path('model'), towers=Path({str(source)!r})"
+        " / 'towers.json', progress=die)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".model.unfinished"]
+    out = tmp_path / "model"
+    convert_checkpoint(source, out, towers=source / "towers.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in converted.iterdir()
+    }
 
 
 def test_a_folder_that_is_there_is_not_written_over(source: Path, tmp_path: Path) -> None:
@@ -393,5 +471,8 @@ def test_the_commands(source: Path, tmp_path: Path) -> None:
             run("convert", str(source), "--to", f"{out}2", "--towers", towers, "--json").stdout
         )["parameters"]
     )
-    assert "model convert" in run("info", str(source)).stdout
+    assert run("info", str(source)).stdout.splitlines() == [
+        "architecture  llava_llama, the authors' layout",
+        "taken by      model convert, and all commands after that",
+    ]
     assert run("info", str(tmp_path / "none")).exit_code == 2

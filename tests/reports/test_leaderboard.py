@@ -288,6 +288,48 @@ def test_the_tables_have_the_page_s_groups_and_marks(tmp_path: Path) -> None:
     assert "Judge: openai:gpt · answered by gpt-0613" in tex
 
 
+def test_the_published_table_stands_beside_the_runs_and_is_never_ranked(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"msvd_qa_official": figures(9, 30, failed=10)})
+    out = tmp_path / "out"
+    board = write_leaderboard([run], out, published=True)
+    assert board["groups"] == collect_runs([run])["groups"]
+    published = board["published"]
+    assert [len(group["rows"]) for group in published["judges"]] == [7, 7, 7]
+    row = published["judges"][1]["rows"][-1]
+    assert (row["model"], row["mean"]) == ("LLaVA-Hound-DPO 7B", 0.7075)
+    assert row["cells"]["tgif_qa_official"] == {"accuracy": 0.6138, "score": 3.46}
+    rows = list(csv.DictReader((out / "leaderboard.csv").open(encoding="utf-8")))
+    assert len(rows) == 1 + 3 * 7 * 3
+    assert float(rows[0]["paper_accuracy"]) == pytest.approx(9 / 20)
+    assert {each["ranked"] for each in rows[1:]} == {"False"}
+    assert {each["accuracy"] for each in rows[1:]} == {""}  # not counted as ours are
+    last = rows[-1]
+    assert (last["judge"], last["paper_accuracy"], last["paper_score"]) == (
+        "gpt-3.5-turbo-1106", "0.7002", "3.71",
+    )  # fmt: skip
+    assert last["published_in"].startswith("arXiv 2404.01258")
+    text = (out / "index.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.tags.count("table") == 4
+    assert "by the paper's counting 45.00 / " in " ".join(page.texts)
+    assert text.count("Never ranked with runs") == 3
+    assert text.count('class="figure best"') == 0
+    markdown = (out / "leaderboard.md").read_text(encoding="utf-8")
+    assert "| LLaVA-Hound-SFT 7B | 85.65 / 4.10 | 73.85 / 3.62 | 64.98 / 3.65 | 74.83 |" in markdown
+    tex = (out / "leaderboard.tex").read_text(encoding="utf-8")
+    assert tex.count("\\begin{table}") == tex.count("\\end{table}") == 4
+    assert "published" not in write_leaderboard([run], out)
+
+
+def test_runs_of_earlier_versions_have_no_paper_score(tmp_path: Path) -> None:
+    old = figures(9, 30)
+    del old["paper_score"], old["paper_n"]
+    board = write_leaderboard(
+        [make_run(tmp_path / "r", {"t": old})], tmp_path / "o", published=True
+    )
+    assert board["groups"][0]["rows"][0]["cells"]["t"]["paper_score"] is None
+
+
 def test_a_panel_s_members_are_named_one_by_one(tmp_path: Path) -> None:
     members = [{"name": "openai:a"}, {"name": "exact"}]
     judge = {"name": "panel:openai:a,exact", "kind": "panel", "members": members}

@@ -23,6 +23,7 @@ __all__ = [
     "authors_weights",
     "train_sentencepiece",
     "write_authors",
+    "write_parts",
     "write_rest",
 ]
 
@@ -175,6 +176,56 @@ def write_authors(
     """Write the checkpoint to `out` in so many shards; returns its weights."""
     weights = authors_weights() if weights is None else weights
     write_rest(out, AuthorsSize())
+    _write_shards(out, weights, shards, binary=binary)
+    return weights
+
+
+def write_parts(out: Path, *, binary: bool = True) -> dict[str, torch.Tensor]:
+    """Write what `authors_weights` is made of as the four parts; returns it under its names.
+
+    OUT/language is a Llama without the added tokens, OUT/image_tower and OUT/video_tower hold a
+    CLIP each, with a text half, and OUT/projector has `mm_projector.bin`.
+    """
+    weights = authors_weights()
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][:VOCABULARY].clone()
+    language = out / "language"
+    language.mkdir(parents=True)
+    about = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    write_json(language / "config.json", _llama(AuthorsSize()) | about | {"vocab_size": VOCABULARY})
+    _write_tokenizer(language, VOCABULARY)
+    parts = {name: w for name, w in weights.items() if "tower" not in name and "mm_" not in name}
+    _write_shards(language, parts, 2, binary=binary)
+    for kind in ("image", "video"):
+        tower, at = out / f"{kind}_tower", f"model.{kind}_tower.{kind}_tower."
+        tower.mkdir()
+        vision = TOWERS[kind] | {"model_type": "clip_vision_model", "lora_r": 0}
+        text = {"hidden_size": 8, "num_hidden_layers": 1}
+        name = f"LanguageBind{kind.title()}"
+        whole = {"model_type": name, "vision_config": vision, "text_config": text}
+        write_json(tower / "config.json", whole)
+        clip = {
+            f"vision_model.{name.removeprefix(at)}": weight
+            for name, weight in weights.items()
+            if name.startswith(at)
+        }
+        clip |= {
+            "logit_scale": torch.tensor(2.6),
+            "text_projection.weight": torch.ones(32, 8),
+            "visual_projection.weight": torch.ones(32, 32),
+            "text_model.embeddings.position_ids": torch.arange(7)[None],
+            "text_model.final_layer_norm.weight": torch.ones(8),
+        }
+        _write_shards(tower, clip, 1, binary=binary)
+    (out / "projector").mkdir()
+    projector = {name: weight for name, weight in weights.items() if "mm_projector" in name}
+    torch.save(projector, out / "projector" / "mm_projector.bin")
+    return weights
+
+
+def _write_shards(
+    out: Path, weights: dict[str, torch.Tensor], shards: int, *, binary: bool
+) -> None:
     names = sorted(weights)
     index = {}
     kind, suffix = ("pytorch_model", "bin") if binary else ("model", "safetensors")
@@ -190,7 +241,6 @@ def write_authors(
         index |= dict.fromkeys(part, file)
     if shards > 1:
         write_json(out / f"{kind}.{suffix}.index.json", {"metadata": {}, "weight_map": index})
-    return weights
 
 
 def write_rest(out: Path, size: AuthorsSize) -> None:
@@ -198,7 +248,8 @@ def write_rest(out: Path, size: AuthorsSize) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(
         out / "config.json",
-        {
+        _llama(size)
+        | {
             "architectures": ["LlavaLlamaForCausalLM"],
             "model_type": "llava_llama",
             "mm_image_tower": "LanguageBind/LanguageBind_Image",
@@ -207,25 +258,36 @@ def write_rest(out: Path, size: AuthorsSize) -> None:
             "mm_hidden_size": size.width,
             "mm_vision_select_layer": -2,
             "mm_vision_select_feature": "patch",
-            "hidden_size": size.hidden,
-            "intermediate_size": size.mlp,
-            "num_hidden_layers": size.layers,
-            "num_attention_heads": size.heads,
-            "num_key_value_heads": size.heads,
-            "hidden_act": "silu",
-            "max_position_embeddings": 4096,
-            "rms_norm_eps": 1e-6,
             "vocab_size": size.vocabulary,
-            "tie_word_embeddings": False,
-            "torch_dtype": "float32",
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
         },
     )
     pieces = size.vocabulary - len(ADDED)
-    train_sentencepiece(out / "tokenizer.model", pieces)
+    _write_tokenizer(out, pieces)
     write_json(out / "added_tokens.json", {t: pieces + n for n, t in enumerate(ADDED)})
+    video = size.tower | {"add_time_attn": True, "num_frames": size.frames}
+    write_json(out / "towers.json", {"image": size.tower, "video": video})
+
+
+def _llama(size: AuthorsSize) -> dict[str, Any]:
+    return {
+        "hidden_size": size.hidden,
+        "intermediate_size": size.mlp,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+
+
+def _write_tokenizer(out: Path, pieces: int) -> None:
+    train_sentencepiece(out / "tokenizer.model", pieces)
     write_json(
         out / "special_tokens_map.json",
         {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"},
@@ -245,5 +307,3 @@ def write_rest(out: Path, size: AuthorsSize) -> None:
             "padding_side": "right",
         },
     )
-    video = size.tower | {"add_time_attn": True, "num_frames": size.frames}
-    write_json(out / "towers.json", {"image": size.tower, "video": video})

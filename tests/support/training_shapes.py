@@ -1,9 +1,10 @@
-"""Models, clips and rows of LLaVA-Hound's shape for benchmarks: 8 frames, 2,056 video tokens.
+"""Models, clips and rows of LLaVA-Hound's shape for benchmarks: 8 frames.
 
-Three shapes: `small` (a language model of about 20 million parameters, for a CPU), `7b`
-(Video-LLaVA-7B's, random weights in bfloat16, for a GPU) and `tiny`, to rehearse a benchmark. All
-sides of a benchmark get the same rows, clips, weights and optimiser; what differs is how often a
-clip's tokens pass.
+Two architectures: `llava_hound`, with attention over time and 2,048 video tokens, and transformers'
+`video_llava`, without it and with 2,056. Three shapes: `small` (a language model of about 20
+million parameters, for a CPU), `7b` (the real one's, random weights in bfloat16, for a GPU) and
+`tiny`, to rehearse a benchmark. All sides of a benchmark get the same rows, clips, weights and
+optimiser; what differs is how often a clip's tokens pass.
 
 Weights are drawn so wide that answers depend on their clip and logits spread: with near-uniform
 logits every way agrees with every other, right or wrong.
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from sharegptvideo.models import (
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
 
 __all__ = [
+    "ARCHITECTURES",
     "SHAPES",
     "SHARED",
     "WORDS",
@@ -59,6 +61,8 @@ __all__ = [
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 WORDS = ("a", "man", "in", "red", "walks", "his", "dog", "along", "the", "river", "and", "looks")
+Architecture = Literal["llava_hound", "video_llava"]
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 _WIDTH = 1.28  # what a layer multiplies its input's size by: 0.02 × √4096, the 7B's
 _LOGITS = 3.0  # standard deviation of a position's logits
 
@@ -149,7 +153,14 @@ def device_name(device: torch.device) -> str:
     return f"cpu, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
 
 
-def build_shape(shape: str, out: Path, *, device: str, layers: int | None = None) -> Path:
+def build_shape(
+    shape: str,
+    out: Path,
+    *,
+    device: str,
+    layers: int | None = None,
+    architecture: Architecture = "video_llava",
+) -> Path:
     """Save a random model of a shape to `out` as `from_pretrained` loads it.
 
     Args:
@@ -158,34 +169,39 @@ def build_shape(shape: str, out: Path, *, device: str, layers: int | None = None
     if shape != "7b":
         size = SHAPES[shape]
         size = replace(size, text_layers=layers or size.text_layers)
-        build_tiny([" ".join(WORDS)] * 3, out, seed=0, size=size)
+        build_tiny([" ".join(WORDS)] * 3, out, seed=0, size=size, architecture=architecture)
         model: Any = load_model(str(out), dtype="float32")
         widen(model)
     else:
-        outline_7b(out, layers)
+        outline_7b(out, layers, architecture)
         model = _draw_7b(out, torch.device(device))
     with quiet_transformers():
         model.save_pretrained(out)
     return out
 
 
-def outline_7b(out: Path, layers: int | None) -> None:
+def outline_7b(out: Path, layers: int | None, architecture: Architecture = "video_llava") -> None:
     """Everything of a 7B's checkpoint but its weights."""
-    import transformers
+    from transformers import AutoConfig
 
     size = SHAPES["7b"]
-    build_tiny([" ".join(WORDS)] * 3, out, seed=0, size=replace(SHAPES["small"], text_layers=1))
+    small = replace(SHAPES["small"], text_layers=1)
+    build_tiny([" ".join(WORDS)] * 3, out, seed=0, size=small, architecture=architecture)
     (out / "model.safetensors").unlink()
-    config: Any = transformers.VideoLlavaConfig.from_pretrained(out)
-    config.vision_config.update(
-        {
-            "hidden_size": size.vision_hidden,
-            "intermediate_size": size.vision_mlp,
-            "num_hidden_layers": size.vision_layers,
-            "num_attention_heads": size.vision_heads,
-            "projection_dim": 768,
-        }
-    )
+    config: Any = AutoConfig.from_pretrained(out)
+    towers = [config.vision_config]
+    if architecture == "llava_hound":
+        towers.append(config.video_config)
+    for tower in towers:
+        tower.update(
+            {
+                "hidden_size": size.vision_hidden,
+                "intermediate_size": size.vision_mlp,
+                "num_hidden_layers": size.vision_layers,
+                "num_attention_heads": size.vision_heads,
+                "projection_dim": 768,
+            }
+        )
     config.text_config.update(
         {
             "vocab_size": size.vocabulary,
@@ -204,14 +220,15 @@ def outline_7b(out: Path, layers: int | None) -> None:
 
 def _draw_7b(folder: Path, place: torch.device) -> Any:
     """Draw a 7B's weights in bfloat16 where they are to lie."""
-    from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
+    kind: Any = AutoModelForImageTextToText
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with place:
-            model = VideoLlavaForConditionalGeneration(VideoLlavaConfig.from_pretrained(folder))
+            model = kind.from_config(AutoConfig.from_pretrained(folder), dtype=torch.bfloat16)
     finally:
         torch.set_default_dtype(before)
     for tower in (model.model.image_tower, model.model.video_tower):
@@ -254,21 +271,33 @@ def spread(model: Any) -> dict[str, float]:
     return figures
 
 
-def open_shape(shape: str, folder: Path, *, device: str, layers: int | None = None) -> Any:
+def open_shape(
+    shape: str,
+    folder: Path,
+    *,
+    device: str,
+    layers: int | None = None,
+    architecture: Architecture = "video_llava",
+) -> Any:
     """Draw a model of a shape on `device`; its tokenizer and processor go to `folder`."""
     if shape == "7b":
-        outline_7b(folder, layers)
+        outline_7b(folder, layers, architecture)
         return _draw_7b(folder, torch.device(device))
-    build_shape(shape, folder, device=device, layers=layers)
+    build_shape(shape, folder, device=device, layers=layers, architecture=architecture)
     model: Any = load_model(str(folder), dtype="float32")
     return model.to(device)
 
 
-def open_setting(shape: str, device: str, layers: int | None = None) -> Setting:
+def open_setting(
+    shape: str,
+    device: str,
+    layers: int | None = None,
+    architecture: Architecture = "video_llava",
+) -> Setting:
     """A model with frozen towers and projector, as LLaVA-Hound's DPO has them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
-        model = open_shape(shape, folder, device=device, layers=layers)
+        model = open_shape(shape, folder, device=device, layers=layers, architecture=architecture)
         pixels = VideoPixels.from_pretrained(str(folder))
     inner = model.model
     for part in (inner.image_tower, inner.video_tower, inner.multi_modal_projector):

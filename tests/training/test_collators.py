@@ -11,6 +11,7 @@ from sharegptvideo.media import MediaError, sample_frames
 from sharegptvideo.models import VideoPixels
 from sharegptvideo.training.collators import ClipCache, PreferenceCollator, SftCollator
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.mix import Visual
 from sharegptvideo.training.recipes import LengthLimit
 
 PAD, VIDEO = 0, 9
@@ -97,17 +98,18 @@ def test_chosen_come_first_and_share_their_clips_with_rejected(paths: list[str])
 def test_a_clip_is_decoded_once_while_it_fits(paths: list[str]) -> None:
     one = 4 * 3 * 16 * 16
     clips = cache(limit=2 * one)
-    first = clips.clip(paths[0])
-    assert clips.clip(paths[0]) is first
-    clips.clip(paths[1])
-    clips.clip(paths[0])  # used last, so the other one goes
-    clips.clip(paths[2])
+    red, green, blue = (Visual("video", path) for path in paths[:3])
+    first = clips.clip(red)
+    assert clips.clip(red) is first
+    clips.clip(green)
+    clips.clip(red)  # used last, so the other one goes
+    clips.clip(blue)
     assert (len(clips), clips.size) == (2, 2 * one)
-    assert clips.clip(paths[0]) is first
+    assert clips.clip(red) is first
 
 
 def test_a_broken_clip_names_itself(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with pytest.raises(MediaError, match=r"broken\.mp4"):
-        cache().clip(str(broken))
+        cache().clip(Visual("video", str(broken)))

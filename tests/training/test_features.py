@@ -19,7 +19,7 @@ from sharegptvideo.training.precompute.features import (
     FeatureStore,
     Filling,
     check_features,
-    clip_bytes,
+    kept_bytes,
     use_features,
     visits,
     worth,
@@ -140,13 +140,14 @@ def test_in_bf16_features_are_kept_as_the_projector_rounds_them(
     row = trainer.train_dataset[0]
     kept = trainer.data_collator([row])["clips"]
     assert kept["features"].dtype == torch.bfloat16
-    size = clip_bytes(trainer.model.config, recipe.frames, bf16=True)
-    assert kept["features"].nbytes == size
+    sizes = kept_bytes(trainer.model.config, recipe.frames, bf16=True)
+    assert sizes is not None
+    assert kept["features"].nbytes == sizes["video"]
     reader = trainer.data_collator.clips.reader.reader
     pixels = reader.batch([reader.read(row["video_path"])])
     with torch.no_grad(), trainer.accelerator.autocast():
         seen = [
-            trainer.family.encode_clips(trainer.model, clips).pooler_output
+            trainer.family.encode_clips(trainer.model, clips)["video"].pooler_output
             for clips in (kept, pixels)
         ]
     assert torch.equal(*seen)
@@ -297,9 +298,11 @@ def test_what_it_takes_and_when_it_pays(
     config = VideoLlavaConfig()
     config.vision_config.image_size, config.vision_config.patch_size = 224, 14
     config.vision_config.hidden_size = 1024
-    assert clip_bytes(config, 8, bf16=True) == 8 * 257 * 1024 * 2
-    assert clip_bytes(config, 8, bf16=False) == 8 * 257 * 1024 * 4
-    assert clip_bytes(AutoConfig.for_model("qwen3_vl"), 8, bf16=True) is None
+    of_bf16 = {"video": 8 * 257 * 1024 * 2, "image": 256 * 1024 * 2}
+    assert kept_bytes(config, 8, bf16=True) == of_bf16
+    of_float32 = {kind: 2 * size for kind, size in of_bf16.items()}
+    assert kept_bytes(config, 8, bf16=False) == of_float32
+    assert kept_bytes(AutoConfig.for_model("qwen3_vl"), 8, bf16=True) is None
 
     three = {"epochs": 3.0, "max_steps": None}
     shared = change(recipe, optimisation=three)
@@ -311,12 +314,16 @@ def test_what_it_takes_and_when_it_pays(
     assert visits(recipe, examples=24, rows_of_clip=1.0, processes=4) == 2.0
 
     kept, off = recipe, change(recipe, features={"enabled": False})
-    assert "it is computed once; 4.2 GB in" in str(worth(kept, 3.0, 1000, 4_210_688))
-    assert "pays in later runs only" in str(worth(kept, 1.0, 1000, 4_210_688))
-    assert "features.enabled=true would" in str(worth(off, 3.0, 1000, 4_210_688))
-    assert worth(off, 1.0, 1000, 4_210_688) is None
-    assert worth(off, 3.0, 1000, None) is None
-    assert worth(change(off, freeze={"vision_tower": False}), 3.0, 1000, 4_210_688) is None
+    counts: dict[Any, int] = {"video": 1000, "image": 0}
+    both: dict[Any, int] = {"video": 1000, "image": 2000}
+    line = "each of 1,000 clips and 2,000 images is seen 3.0 times; it is computed once; 5.3 GB in"
+    assert str(worth(kept, 3.0, both, of_bf16)).startswith(line)
+    assert "it is computed once; 4.2 GB in" in str(worth(kept, 3.0, counts, of_bf16))
+    assert "pays in later runs only" in str(worth(kept, 1.0, counts, of_bf16))
+    assert "features.enabled=true would" in str(worth(off, 3.0, counts, of_bf16))
+    assert worth(off, 1.0, counts, of_bf16) is None
+    assert worth(off, 3.0, counts, None) is None
+    assert worth(change(off, freeze={"vision_tower": False}), 3.0, counts, of_bf16) is None
 
 
 def test_a_run_notes_what_the_cache_does(recipe: SftRecipe) -> None:

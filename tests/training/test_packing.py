@@ -29,6 +29,7 @@ def rows(count: int) -> list[dict[str, Any]]:
         made.append(
             {
                 "video_path": f"clip{number // 3}",
+                "image_path": None,
                 "ids": ids,
                 "assistant_mask": [False] * (len(question) + 2) + [True] * len(answer),
                 "length": len(ids),
@@ -39,7 +40,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 def test_every_row_is_in_one_pack_and_packs_keep_to_the_budget() -> None:
     single = rows(60)
-    packs = pack(Dataset.from_list(single), 150, video_tokens=lambda _: 20, limit=LengthLimit(128))
+    packs = pack(Dataset.from_list(single), 150, positions=lambda _: 20, limit=LengthLimit(128))
     inside = [row for one in packs for row in one["rows"]]
     key = str
     assert sorted(map(key, inside)) == sorted(map(key, single))
@@ -65,7 +66,7 @@ def test_the_length_of_two_questions_by_hand() -> None:
 
 def test_a_budget_below_one_clip_is_refused() -> None:
     with pytest.raises(UserError, match=r"sharing\.pack_tokens 30: .* give at least so many"):
-        pack(Dataset.from_list(rows(6)), 30, video_tokens=lambda _: 20, limit=LengthLimit(128))
+        pack(Dataset.from_list(rows(6)), 30, positions=lambda _: 20, limit=LengthLimit(128))
 
 
 def test_packs_train_as_rows_do(sft_recipe: SftRecipe, change: Callable[..., Any]) -> None:

@@ -182,7 +182,7 @@ def test_missing_clips_are_refused_or_listed(holes: SftRecipe, change: Callable[
     assert not Path(holes.output).exists()
     result = run_sft(change(holes, data={"missing_media": "skip"}, optimisation={"max_steps": 1}))
     assert result.rows == 1
-    assert result.notes == ["1 rows without a clip left out: b (clip_gone)"]
+    assert result.notes == ["1 rows without a clip or readable image left out: b (clip_gone)"]
 
 
 def test_long_answers_are_cut_and_counted(

@@ -171,7 +171,7 @@ def test_missing_clips_are_refused_or_left_out_before_the_first_step(
     recipe = change(recipe, data={"missing_media": "skip"}, optimisation={"max_steps": 1})
     result = run_recipe(recipe)
     assert result.rows == 18
-    assert "6 rows without a clip left out" in result.notes[0]
+    assert "6 rows without a clip or readable image left out" in result.notes[0]
 
 
 def test_rows_without_room_for_an_answer_are_refused(

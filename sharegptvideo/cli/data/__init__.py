@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.data import convert, download, listing, publish, stats, status, validate
+from sharegptvideo.cli.data import (
+    convert,
+    download,
+    listing,
+    publish,
+    stats,
+    status,
+    unpack,
+    validate,
+)
 
 __all__ = ["app"]
 
@@ -14,6 +23,7 @@ app = typer.Typer(no_args_is_help=True)
 app.command("list")(listing.list_)
 app.command()(listing.show)
 app.command()(download.download)
+app.command()(unpack.unpack)
 app.command()(convert.convert)
 app.command()(status.status)
 app.command()(validate.validate)

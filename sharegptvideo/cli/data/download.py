@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
     from sharegptvideo.data.download import Limits, Plan
 
-__all__ = ["download", "parse_size"]
+__all__ = ["MAX_BYTES_HELP", "download", "parse_size"]
+
+MAX_BYTES_HELP = (
+    "The most that one archive may unpack to, as in 500M or 64G; one that holds more is refused."
+)
 
 
 def download(
@@ -39,11 +43,7 @@ def download(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before starting.")] = False,
     max_bytes: Annotated[
         str,
-        typer.Option(
-            metavar="SIZE",
-            help="The most that one archive may unpack to, as in 500M or 64G; "
-            "one that holds more is refused.",
-        ),
+        typer.Option(metavar="SIZE", help=MAX_BYTES_HELP),
     ] = "64G",
     as_json: JsonOption = False,
 ) -> None:

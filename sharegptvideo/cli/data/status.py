@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import few, percent
+from sharegptvideo._text import byte_size, few, percent, plural
 from sharegptvideo.cli._common import (
     JsonOption,
     make_world,
@@ -20,6 +21,7 @@ from sharegptvideo.cli._common import (
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
+    from sharegptvideo.data.download import LocalArchive
     from sharegptvideo.data.media_availability import Count, MediaAvailability
     from sharegptvideo.media.index import MediaIndex
 
@@ -62,7 +64,8 @@ def status(
 
     The clips are listed in an index, media_index.sqlite in the media folder
     (the cache folder where the media may not be written). A second run
-    opens only the clips that have changed.
+    opens only the clips that have changed. Archives that are not yet unpacked
+    are listed, with the command that unpacks them.
 
     Example: sharegptvideo data status --data-dir path/to/release --media path/to/media
     """
@@ -81,6 +84,7 @@ def status(
         make_world(data_dir, progress)
         folder = media or _folder(data_dir)
         index = index_media(folder, workers=workers, fresh=fresh, progress=progress)
+        archives = _archives(folder, data_dir)
         parts = [
             media_availability(name, data_dir, index, on_error=on_error, progress=progress)
             for name in configs
@@ -92,9 +96,12 @@ def status(
         _write_missing(missing, parts)
     if as_json:
         figures = {part.config: part.as_dict() for part in parts}
-        print_json({"media": _media_figures(index), "configs": figures})
+        print_json(
+            {"media": _media_figures(index) | _archive_figures(archives), "configs": figures}
+        )
     else:
         _print(index, parts)
+        _print_archives(archives)
 
 
 def _configs(names: list[str] | None, data_dir: str | None) -> list[str]:
@@ -121,6 +128,46 @@ def _folder(data_dir: str | None) -> Path:
         return world_folder()
     assert data_dir is not None  # refused above
     return Path(data_dir)
+
+
+def _archives(media: Path, data_dir: str | None) -> list[LocalArchive]:
+    """Return the archives beside the media and beside the rows, each once."""
+    from sharegptvideo.data.download import find_archives
+
+    folders = [media] if data_dir in {None, "synthetic"} else [media, Path(str(data_dir))]
+    archives = [archive for folder in folders for archive in find_archives(folder)]
+    return list({(one.root / one.path).resolve(): one for one in archives}.values())
+
+
+def _archive_figures(archives: list[LocalArchive]) -> dict[str, Any]:
+    from sharegptvideo.data.download import Packing
+
+    def of(state: Packing) -> list[str]:
+        return [str(one.root / one.path) for one in archives if one.state is state]
+
+    return {
+        "archives": len(archives),
+        "archives_not_unpacked": of(Packing.PACKED) + of(Packing.IN_THE_WAY),
+        "archives_unpacked_by_hand": of(Packing.BY_HAND),
+    }
+
+
+def _print_archives(archives: list[LocalArchive]) -> None:
+    """Print which archives are not unpacked, and the command that does it."""
+    from sharegptvideo.data.download import Packing
+
+    packed = [one for one in archives if one.state in {Packing.PACKED, Packing.IN_THE_WAY}]
+    if not packed:
+        return
+    size = byte_size(sum(one.size for one in packed))
+    them = "it" if len(packed) == 1 else "them"
+    typer.echo(
+        f"\n{len(packed)} of {plural(len(archives), 'archive')} not unpacked ({size}); the clips "
+        f"in {them} count as missing. To unpack:"
+    )
+    for root in dict.fromkeys(one.root for one in packed):
+        typer.echo(f"  sharegptvideo data unpack {shlex.quote(str(root))}")
+    _print_list("archive", [one.path for one in packed])
 
 
 def _write_missing(path: Path, parts: list[MediaAvailability]) -> None:
@@ -185,7 +232,12 @@ def _print_list(what: str, lines: list[str]) -> None:
         typer.echo(f"{what}  {line}")
 
 
-_WHERE = {"missing": "--missing FILE lists all", "unreadable": "--json", "ambiguous": "--json"}
+_WHERE = {
+    "missing": "--missing FILE lists all",
+    "unreadable": "--json",
+    "ambiguous": "--json",
+    "archive": "--json",
+}
 
 
 def _cells(count: Count, rare: list[str]) -> list[str]:

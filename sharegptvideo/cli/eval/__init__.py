@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.eval import attack, compare, report, run
+from sharegptvideo.cli.eval import attack, compare, recorded, report, run
 
 __all__ = ["app"]
 
@@ -20,3 +20,4 @@ for command in (
     report.tasks,
 ):
     app.command()(command)
+app.command("import")(recorded.import_)

@@ -15,6 +15,7 @@ __all__ = [
     "LimitOption",
     "OutOption",
     "PanelOption",
+    "PromptOption",
     "SeesOption",
     "TaskOption",
     "TaskPathOption",
@@ -45,6 +46,15 @@ SeesOption = Annotated[
     Literal["frames"] | None,
     typer.Option(
         "--judge-sees", help="frames: openai: judges see the clip instead of its caption."
+    ),
+]
+PromptOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="NAME|FILE",
+        help="What openai: judges are asked: official, caption-grounded, frames (the clip and no"
+        " reference), or a prompt file; default: the task's protocol.",
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Run folder; resumable.")]

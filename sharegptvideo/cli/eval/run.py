@@ -24,6 +24,7 @@ from sharegptvideo.cli.eval._shared import (
     LimitOption,
     OutOption,
     PanelOption,
+    PromptOption,
     SeesOption,
     TaskOption,
     TaskPathOption,
@@ -53,6 +54,7 @@ def run(
     judge: JudgeOption = None,
     panel: PanelOption = None,
     judge_sees: SeesOption = None,
+    prompt: PromptOption = None,
     data_dir: DataOption = None,
     media: Annotated[
         Path | None, typer.Option("--media", help="Folder of the clips; default: --data-dir.")
@@ -102,6 +104,7 @@ def run(
             limit=limit,
             base_url=base_url,
             judge_sees=judge_sees,
+            prompt=prompt,
             batch_size=batch_size,
             devices=None if devices is None else devices.split(","),
             max_new_tokens=max_new_tokens,
@@ -121,10 +124,11 @@ def judge(
     judge: JudgeOption = None,
     panel: PanelOption = None,
     judge_sees: SeesOption = None,
+    prompt: PromptOption = None,
     data_dir: DataOption = None,
     media: Annotated[
         Path | None,
-        typer.Option("--media", help="Folder of the clips, for --judge-sees frames."),
+        typer.Option("--media", help="Folder of the clips, for judges that see frames."),
     ] = None,
     task_path: TaskPathOption = None,
     limit: LimitOption = None,
@@ -153,6 +157,7 @@ def judge(
             limit=limit,
             base_url=base_url,
             judge_sees=judge_sees,
+            prompt=prompt,
             endpoint=endpoint,
             progress=progress,
         )

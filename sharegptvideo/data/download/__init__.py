@@ -10,12 +10,14 @@
 so `load_dataset(NAME, data_dir=DIR, media=DIR)` reads it. Everything is whole or absent: a file
 comes in under another name, is checked against the Hub's checksum and renamed; an archive is
 unpacked elsewhere and its folder renamed, with a marker in it that says which archive it was.
-A second run compares, and fetches what is missing.
+A second run compares, and fetches what is missing. `unpack_archives` does the unpacking alone, for
+archives that came in another way.
 """
 
 from __future__ import annotations
 
-from sharegptvideo.data.download.execute import Outcome, download
+from sharegptvideo.data.download.execute import Outcome, download, unpack_archives
+from sharegptvideo.data.download.local import LocalArchive, Packing, find_archives
 from sharegptvideo.data.download.plan import Item, Plan, State
 from sharegptvideo.data.download.select import ALL, SOURCES
 from sharegptvideo.data.download.unpack import ArchiveError, Limits, Unpacked, unpack
@@ -26,10 +28,14 @@ __all__ = [
     "ArchiveError",
     "Item",
     "Limits",
+    "LocalArchive",
     "Outcome",
+    "Packing",
     "Plan",
     "State",
     "Unpacked",
     "download",
+    "find_archives",
     "unpack",
+    "unpack_archives",
 ]

@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,8 @@ from sharegptvideo._concurrency import Progress, available_cores
 from sharegptvideo._io import FULL_DISK, KeyedLog, os_error_line, write_json
 from sharegptvideo._runs import folder_lock
 from sharegptvideo._text import byte_size
-from sharegptvideo.data.download.fetch import Stop, Stopped, digest_of, fetch
+from sharegptvideo.data.download.fetch import RemoteFile, Stop, Stopped, digest_of, fetch
+from sharegptvideo.data.download.local import LocalArchive, Packing, find_archives
 from sharegptvideo.data.download.plan import (
     MARKER,
     Item,
@@ -40,7 +41,7 @@ from sharegptvideo.data.download.select import top_names
 from sharegptvideo.data.download.unpack import ArchiveError, Limits, Unpacked
 from sharegptvideo.errors import UserError
 
-__all__ = ["Outcome", "download"]
+__all__ = ["Outcome", "download", "unpack_archives"]
 
 _JOURNAL = "download.jsonl"
 _CONNECTIONS = 4
@@ -109,11 +110,82 @@ def download(
             journal = held.enter_context(KeyedLog(work_folder(root) / _JOURNAL, key="path"))
             plan = make_plan(name, root, journal, media=media, only=only, revision=revision)
         if plan.open:
-            _check_space(plan)
+            _check_space(plan, "choose another folder with --to, or leave out --media")
             if confirm is not None and not confirm(plan):
                 return plan, None
         run = _Run(plan, journal, limits or Limits())
         return plan, run.all(workers or min(available_cores(), _MOST_WORKERS), progress)
+
+
+def unpack_archives(
+    folder: str | os.PathLike[str],
+    *,
+    limits: Limits | None = None,
+    workers: int | None = None,
+    remove: bool = False,
+    progress: Progress | None = None,
+) -> tuple[list[LocalArchive], Outcome]:
+    """Unpack the archives that lie in a folder, each into a folder of its own beside it.
+
+    The same guard as for a download, and the same folders: `train_300k/chunk_0.tar.gz` becomes
+    `train_300k/chunk_0`, whole or not at all. Safe to stop at any moment, kill -9 included; the
+    same call goes on with the archives that are left. What is unpacked already, here or by hand,
+    is not unpacked again.
+
+    Args:
+        folder: with archives anywhere in its first levels, see `find_archives`; or one archive.
+        limits: where unpacking an archive stops.
+        workers: archives unpacked at a time, each in a process; by default one per core,
+            eight at most.
+        remove: remove each archive once it is unpacked, those of earlier runs too.
+        progress: called as `progress(done, total, what)`, in megabytes of the archives.
+
+    Returns:
+        The archives as they were before, and what was done.
+
+    Raises:
+        UserError: no such folder; something else lies where an archive is to be unpacked; an
+            archive that is damaged, refused or over the limits; a full disk or a folder without
+            rights; another download or unpacking at work there.
+    """
+    archives = find_archives(folder)
+    root = archives[0].root if archives else Path(folder)
+    for archive in archives:
+        if archive.state is Packing.IN_THE_WAY:
+            raise UserError(
+                f"{archive.target}: is there, but did not come from {archive.path}; move one of "
+                "the two away"
+            )
+    items = tuple(
+        Item(
+            # Its digest, of the kind that the Hub keeps of large files, is filled in by `bring`:
+            # a later download takes the folder for its own.
+            RemoteFile("", "", archive.path, archive.size, "sha256:"),
+            what="archives",
+            target=archive.target,
+            state=State.LOCAL,
+            here=archive.size,
+            is_archive=True,
+        )
+        for archive in archives
+        if archive.state is Packing.PACKED
+    )
+    if remove:  # by a run that was stopped, or that left them
+        with _disk_errors(root):
+            for archive in archives:
+                if archive.state is Packing.UNPACKED:
+                    (root / archive.path).unlink()
+    if not items:
+        return archives, Outcome()
+    plan = Plan(root, items, {})
+    with contextlib.ExitStack() as held:
+        with _disk_errors(root):
+            work_folder(root).mkdir(exist_ok=True)
+            busy = f"{root}: another download or unpacking is at work there; wait for it"
+            held.enter_context(folder_lock(work_folder(root) / "lock", busy))
+        _check_space(plan, "or unpack some of the archives, by their names")
+        run = _Run(plan, None, limits or Limits(), remove)
+        return archives, run.all(workers or min(available_cores(), _MOST_WORKERS), progress)
 
 
 class _DiskError(UserError):
@@ -133,8 +205,8 @@ def _disk_errors(root: Path) -> Iterator[None]:
         raise _DiskError(line, exit_code=1) from error
 
 
-def _check_space(plan: Plan) -> None:
-    """Refuse a plan that the disk has no room for.
+def _check_space(plan: Plan, fix: str) -> None:
+    """Refuse a plan that the disk has no room for; the fix beside making room is `fix`.
 
     Frames are JPEG files, so an archive unpacks to no less than its size.
     """
@@ -145,7 +217,7 @@ def _check_space(plan: Plan) -> None:
     if needed > free:
         raise UserError(
             f"{plan.to}: {byte_size(needed)} are needed and {byte_size(free)} free; "
-            "make room, choose another folder with --to, or leave out --media",
+            f"make room, {fix}",
             exit_code=1,
         )
 
@@ -153,8 +225,9 @@ def _check_space(plan: Plan) -> None:
 @dataclass(slots=True)
 class _Run:
     plan: Plan
-    journal: KeyedLog
+    journal: KeyedLog | None  # None where nothing is downloaded
     limits: Limits
+    remove: bool = False  # archives of the user's, once unpacked
     stop: Stop = field(default_factory=Stop)
     counts: Counter[str] = field(default_factory=Counter)
     here: int = 0
@@ -170,24 +243,24 @@ class _Run:
         """
         fetchers = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fetch")
         unpackers = ThreadPoolExecutor(workers, thread_name_prefix="unpack")
-        pending: dict[Future[None], tuple[Item, bool]] = {
-            fetchers.submit(self.bring, item): (item, True) for item in self.plan.open
+        pending: dict[Future[Item | None], Item] = {
+            fetchers.submit(self.bring, item): item for item in self.plan.open
         }
         failed: list[UserError] = []
         try:
             while pending:
                 done, _ = wait(pending, timeout=_SHOW_EVERY_S, return_when=FIRST_COMPLETED)
                 for future in done:
-                    item, was_fetch = pending.pop(future)
+                    item = pending.pop(future)
                     try:
-                        future.result()
+                        archive = future.result()
                     except _DiskError:
                         raise
                     except UserError as error:
                         failed.append(error)
                     else:
-                        if was_fetch and item.is_archive:
-                            pending[unpackers.submit(self.unpack, item)] = (item, False)
+                        if archive is not None:
+                            pending[unpackers.submit(self.unpack, archive)] = item
                 self.show(progress)
         finally:  # Ctrl-C too: those at work stop at their next block, and what they have stays
             self.halt()
@@ -230,12 +303,20 @@ class _Run:
             self.here += count
         self.add(fetched_bytes=max(count, 0))
 
-    def bring(self, item: Item) -> None:
-        """Bring the whole, checked content of a file: to its place, or where it is unpacked."""
+    def bring(self, item: Item) -> Item | None:
+        """Bring the whole, checked content of a file: to its place, or where it is unpacked.
+
+        Returns:
+            The item where it is an archive, to be unpacked, with its digest.
+        """
         with _disk_errors(self.plan.to):
+            if item.state is State.LOCAL:
+                path = self.plan.to / item.remote.path
+                digest = digest_of(path, item.remote, self.stop)
+                return replace(item, remote=replace(item.remote, digest=digest))
             if item.state is State.CHECK:
                 self._take_over(item)
-                return
+                return item if item.is_archive else None
             part = work_folder(self.plan.to) / item.remote.part_name
             fetch(item.remote, part, advance=self.advance, stop=self.stop)
             if not item.is_archive:
@@ -245,6 +326,7 @@ class _Run:
                     os.fsync(content.fileno())
                 part.replace(item.target)
                 self._note(item)
+        return item if item.is_archive else None
 
     def _take_over(self, item: Item) -> None:
         path = self.plan.to / item.remote.path
@@ -263,6 +345,7 @@ class _Run:
             "repo": item.remote.repo,
             "commit": item.remote.commit,
         }
+        assert self.journal is not None  # a download's
         with self.lock:
             self.journal.append(row)
         self.add(files=1)
@@ -270,9 +353,11 @@ class _Run:
     def unpack(self, item: Item) -> None:
         """Unpack an archive beside its place and move the folder there, whole."""
         with _disk_errors(self.plan.to):
-            ours = item.state is not State.CHECK
+            ours = item.state is State.FETCH
             work = work_folder(self.plan.to)
             archive = work / item.remote.part_name if ours else self.plan.to / item.remote.path
+            if item.target.parent.exists() and _device(item.target.parent) != _device(work):
+                work = work_folder(item.target.parent)  # a folder is moved within a disk only
             into, old = work / f"{item.remote.key}.unpacking", work / f"{item.remote.key}.old"
             for left in (into, old):  # by a run that was killed
                 shutil.rmtree(left, ignore_errors=True)
@@ -282,7 +367,7 @@ class _Run:
             finally:
                 for left in (into, old):
                     shutil.rmtree(left, ignore_errors=True)
-            if ours:
+            if ours or self.remove:
                 archive.unlink()
         self.add(archives=1, entries=unpacked.entries, unpacked_bytes=unpacked.bytes)
 
@@ -290,6 +375,7 @@ class _Run:
         mark = {
             "archive": item.remote.path,
             "digest": item.remote.digest,
+            "size": item.remote.size,
             "repo": item.remote.repo,
             "commit": item.remote.commit,
             "entries": unpacked.entries,
@@ -354,6 +440,10 @@ class _Run:
             "run the same command again",
             exit_code=1,
         )
+
+
+def _device(folder: Path) -> int:
+    return folder.stat().st_dev
 
 
 def _megabytes(size: int) -> int:

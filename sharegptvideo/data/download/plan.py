@@ -16,7 +16,19 @@ from sharegptvideo.data.download.unpack import safe_parts
 from sharegptvideo.data.sources.hub import hub_errors
 from sharegptvideo.errors import UserError
 
-__all__ = ["MARKER", "WORK", "Item", "Plan", "State", "make_plan", "work_folder"]
+__all__ = [
+    "MARKER",
+    "WORK",
+    "Item",
+    "Marker",
+    "Plan",
+    "State",
+    "count_top",
+    "in_the_way",
+    "make_plan",
+    "read_marker",
+    "work_folder",
+]
 
 WORK = ".sharegptvideo"
 """The folder below `--to` with the journal and what is under way; readers of media skip it."""
@@ -34,6 +46,8 @@ class State(Enum):
     """A file of the right size lies in its place, not from us: hash it, then take it over."""
     FETCH = "fetch"
     """Not there, or only in part."""
+    LOCAL = "local"
+    """An archive of the user's, whatever the Hub has: unpack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +192,7 @@ def _folder_state(file: RemoteFile, target: Path, to: Path) -> tuple[State, int]
         marker = read_marker(target)
         if marker is None:
             raise in_the_way(target, file)
-        digest, top = marker
-        if digest == file.digest and count_top(target) >= top:
+        if marker.digest == file.digest and marker.is_whole(target):
             return State.DONE, file.size
     own = to / file.path
     if own.is_file() and own.stat().st_size == file.size:
@@ -200,11 +213,24 @@ def _partial(file: RemoteFile, to: Path) -> int:
     return min(part.stat().st_size, file.size) if part.exists() else 0
 
 
-def read_marker(folder: Path) -> tuple[str, int] | None:
-    """Return the digest of the archive that a folder came from, and how many entries it had.
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a folder's marker says of its archive: digest, entries that it gave, size in bytes.
 
-    None where there is no sound marker.
+    The size is None in markers of earlier versions.
     """
+
+    digest: str
+    top: int
+    size: int | None
+
+    def is_whole(self, folder: Path) -> bool:
+        """Return whether nothing right below the folder was removed."""
+        return count_top(folder) >= self.top
+
+
+def read_marker(folder: Path) -> Marker | None:
+    """Return the marker of an unpacked folder; None where there is no sound one."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -212,7 +238,10 @@ def read_marker(folder: Path) -> tuple[str, int] | None:
     if not isinstance(marker, dict):
         return None
     digest, top = marker.get("digest"), marker.get("top")
-    return (digest, top) if isinstance(digest, str) and isinstance(top, int) else None
+    if not isinstance(digest, str) or not isinstance(top, int):
+        return None
+    size = marker.get("size")
+    return Marker(digest, top, size if isinstance(size, int) else None)
 
 
 def count_top(folder: Path) -> int:

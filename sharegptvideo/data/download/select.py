@@ -11,7 +11,7 @@ from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO, repo_of
 from sharegptvideo.data.sources.release import FOLDER
 from sharegptvideo.errors import UserError, unknown_name
 
-__all__ = ["ALL", "SOURCES", "Choice", "archive_name", "select", "top_names"]
+__all__ = ["ALL", "ARCHIVES", "SOURCES", "Choice", "archive_name", "select", "top_names"]
 
 ALL = "all"
 """The name that stands for every config of the release."""
@@ -21,7 +21,8 @@ SOURCES = ("webvid", "vidal", "activitynet", "msrvtt", "msvd", "tgif", "ssv2")
 
 # The release's own short name, beside ours.
 _ALIASES = {"actnet": "activitynet"}
-_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+ARCHIVES = (".tar.gz", ".tgz", ".tar")
+"""The endings of archives that can be unpacked."""
 # Captions were written for all 900k videos; questions, conversations and pairs for these 300k.
 _CHUNKS = "train_300k"
 _MORE_CHUNKS = "train_600k"
@@ -72,7 +73,7 @@ def select(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], l
 
 def archive_name(path: str) -> str | None:
     """Return the path of an archive without its ending, where its content belongs, or None."""
-    for ending in _ARCHIVES:
+    for ending in ARCHIVES:
         if path.endswith(ending) and not path.endswith(f"/{ending}"):
             return path[: -len(ending)]
     return None

@@ -23,7 +23,7 @@ from typing import Any
 from sharegptvideo._io import os_error_words
 from sharegptvideo.errors import UserError
 
-__all__ = ["ArchiveError", "Limits", "Unpacked", "safe_parts", "unpack"]
+__all__ = ["ArchiveError", "Limits", "Unpacked", "first_file", "safe_parts", "unpack"]
 
 _CHUNK = 1 << 16
 _GZIP = b"\x1f\x8b"
@@ -112,6 +112,28 @@ def unpack(
             raise ArchiveError(
                 f"{label}: an entry's name is not possible here ({os_error_words(error)})"
             ) from error
+
+
+def first_file(archive: Path) -> tuple[str, ...] | None:
+    """Return the folders and name of the first file in an archive; None where it cannot be read.
+
+    Little is read, and what is wrong with the archive is for `unpack` to say.
+    """
+    try:
+        with archive.open("rb") as raw:
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+            stream = gzip.GzipFile(fileobj=raw) if packed else raw
+            guard = _Guard(str(archive), stream, raw, max_ratio=100)
+            guard.header_left = _HEADER_BYTES
+            tar = tarfile.TarFile(fileobj=_as_file(guard), mode="r")
+            while (member := tar.next()) is not None:
+                if member.isreg():
+                    return safe_parts(member.name)
+                guard.header_left = _HEADER_BYTES
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError, ArchiveError):
+        pass
+    return None
 
 
 def safe_parts(name: str) -> tuple[str, ...] | None:

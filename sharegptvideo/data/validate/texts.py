@@ -13,8 +13,8 @@ from sharegptvideo.data.validate.report import Severity
 __all__ = ["MAX_CHARS", "excerpt", "row_findings"]
 
 MAX_CHARS = 8000
-"""Longer texts are reported. A context of 4,096 tokens less the 2,056 of eight frames in
-Video-LLaVA leaves 2,040, and English has about four letters to a token."""
+"""Longer texts are reported. A context of 4,096 tokens less the 2,048 of LLaVA-Hound's
+eight frames leaves 2,048, and English has about four letters to a token."""
 
 RowProblem = tuple[str, str, Severity | None]
 """Check, message, and a severity where it is not the check's own."""

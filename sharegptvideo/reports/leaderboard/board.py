@@ -9,10 +9,11 @@ from typing import Any
 
 from sharegptvideo._io import dumps, read_jsonl
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.published import published_table
 from sharegptvideo.eval.run_dir import read_run
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
 
-__all__ = ["Board", "collect_runs"]
+__all__ = ["Board", "collect_published", "collect_runs"]
 
 Board = dict[str, Any]
 
@@ -29,6 +30,7 @@ _FIGURES = (
     "score",
     "clusters",
     "paper_accuracy",
+    "paper_score",
 )
 
 
@@ -64,6 +66,42 @@ def collect_runs(runs: Sequence[Path]) -> Board:
     return {"groups": list(groups.values())}
 
 
+def collect_published() -> Board:
+    """Return the table of the paper: figures of other judges, in no group with runs.
+
+    Returns:
+        `source`, `protocol`, `tasks`, and `judges` [{judge, rows [{model, mean, cells {task:
+        {accuracy, score}}}]}], accuracies from 0 to 1 as published, in the published order.
+    """
+    table = published_table()
+    return {
+        "source": table.source,
+        "protocol": table.protocol,
+        "tasks": list(table.tasks),
+        "judges": [
+            {
+                "judge": judge,
+                "rows": [
+                    {
+                        "model": model,
+                        "mean": _share(row.mean),
+                        "cells": {
+                            task: {"accuracy": _share(accuracy), "score": score}
+                            for task, (accuracy, score) in zip(table.tasks, row.cells, strict=True)
+                        },
+                    }
+                    for model, row in rows.items()
+                ],
+            }
+            for judge, rows in table.judges.items()
+        ],
+    }
+
+
+def _share(points: float) -> float:
+    return round(points / 100, 4)  # the digits that were published
+
+
 def _add_run(path: Path, groups: dict[str, Board]) -> None:
     run, results = read_run(path)
     answered = _answered_by(path)
@@ -92,7 +130,7 @@ def _add_run(path: Path, groups: dict[str, Board]) -> None:
                 "cells": {},
             },
         )
-        row["cells"][column["id"]] = {name: figures[name] for name in _FIGURES}
+        row["cells"][column["id"]] = {name: figures.get(name) for name in _FIGURES}
 
 
 def _answered_by(path: Path) -> dict[str, list[str]]:

@@ -10,14 +10,16 @@ from markupsafe import Markup
 
 from sharegptvideo._io import write_json, write_text
 from sharegptvideo._text import percent, plural, points
-from sharegptvideo.reports.leaderboard.board import Board, collect_runs
+from sharegptvideo.reports.estimates import format_paper
+from sharegptvideo.reports.leaderboard.board import Board, collect_published, collect_runs
 from sharegptvideo.reports.leaderboard.tables import (
     board_csv,
     board_latex,
     board_markdown,
     judge_about,
+    published_cell,
 )
-from sharegptvideo.reports.parts import Cell, Name, Page, Score, Section, Table, Tag, asset
+from sharegptvideo.reports.parts import Cell, Name, Page, Score, Section, Table, Tag, Value, asset
 
 __all__ = ["render_page", "write_leaderboard"]
 
@@ -31,13 +33,17 @@ _HELP = """<ul>
 </ul>"""  # noqa: E501 - a line an entry
 
 
-def write_leaderboard(runs: Sequence[Path], out: Path) -> Board:
+def write_leaderboard(runs: Sequence[Path], out: Path, *, published: bool = False) -> Board:
     """Write `out/index.html` and leaderboard.{json,csv,md,tex}; returns what is in the JSON.
+
+    With `published` the paper's table comes after the runs, in tables of its own.
 
     Raises:
         UserError: see `collect_runs`; nothing is written then.
     """
     board = collect_runs(runs)
+    if published:
+        board["published"] = collect_published()
     page = render_page(board)
     write_json(out / "leaderboard.json", board)
     write_text(out / "leaderboard.csv", board_csv(board))
@@ -49,23 +55,54 @@ def write_leaderboard(runs: Sequence[Path], out: Path) -> Board:
 
 def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
     """Return the page for what `collect_runs` returns. Its script only sorts."""
-    groups = board["groups"]
+    groups, published = board["groups"], board.get("published")
     runs = sum(len(group["rows"]) for group in groups)
     lead = f"{plural(runs, 'row')} under {plural(len(groups), 'judge')}."
     if len(groups) > 1:
         lead += " Figures of different judges are in tables of their own: do not compare across."
+    if published is not None:
+        lead += " The paper's own table is below them."
     text = Markup(_HELP).format(Tag("warn", "fewer questions"), Tag("warn", "unscored"))
     page = Page(
         title=title,
         lead=lead,
-        sections=[*map(_group, groups), Section("How to read this", text)],
+        sections=[
+            *(_group(group, paper=published is not None) for group in groups),
+            *(_published(published) if published is not None else []),
+            Section("How to read this", text),
+        ],
         kicker="sharegptvideo leaderboard",
         script=asset("sort.js"),
     )
     return page.html()
 
 
-def _group(group: Mapping[str, Any]) -> Section:
+def _published(published: Mapping[str, Any]) -> list[Section]:
+    heads = [Name("Model"), Name("Mean", f"of {len(published['tasks'])} tasks")]
+    heads += [Name(task, "accuracy / score") for task in published["tasks"]]
+    about = (
+        f"Published in {published['source']}; not measured here. Never ranked with runs. A run's"
+        " figure by the paper's counting may be held against it; unless that run is recorded, its"
+        " judge and its wording are others."
+    )
+    return [
+        Section(
+            f"Published, judge {group['judge']}",
+            [
+                Markup('<p class="about">{}</p>').format(about),
+                Table(heads, [_published_row(row) for row in group["rows"]], sortable=True),
+            ],
+        )
+        for group in published["judges"]
+    ]
+
+
+def _published_row(row: Mapping[str, Any]) -> list[Cell]:
+    cells: list[Cell] = [Name(row["model"]), Value(row["mean"], f"{100 * row['mean']:.2f}")]
+    return cells + [Value(cell["accuracy"], published_cell(cell)) for cell in row["cells"].values()]
+
+
+def _group(group: Mapping[str, Any], *, paper: bool) -> Section:
     columns, judge = group["columns"], group["judge"]
     with_mean = len(columns) > 1
     best = _best(group)
@@ -84,7 +121,7 @@ def _group(group: Mapping[str, Any]) -> Section:
         if with_mean:
             cells.append(_mean(row["mean"], best.get("mean")))
         cells += [
-            _score(row["cells"].get(column["id"]), column, best.get(column["id"]))
+            _score(row["cells"].get(column["id"]), column, best.get(column["id"]), paper=paper)
             for column in columns
         ]
         rows.append(cells)
@@ -111,7 +148,13 @@ def _mean(mean: Mapping[str, Any] | None, best: float | None) -> Score:
     return Score(value, points(value), _error(mean), best=value == best)
 
 
-def _score(cell: Mapping[str, Any] | None, column: Mapping[str, Any], best: float | None) -> Score:
+def _score(
+    cell: Mapping[str, Any] | None,
+    column: Mapping[str, Any],
+    best: float | None,
+    *,
+    paper: bool,
+) -> Score:
     if cell is None:
         return Score(None, note="not run")
     accuracy, score = cell["accuracy"], cell["score"]["value"]
@@ -119,6 +162,8 @@ def _score(cell: Mapping[str, Any] | None, column: Mapping[str, Any], best: floa
     figures = [f"{points(ends[0])} to {points(ends[1])}"] if ends else []
     figures += [f"score {score:.2f}"] if score is not None else []
     lines = [" · ".join(figures)] if figures else []
+    if paper and cell["paper_accuracy"] is not None:
+        lines.append(f"by the paper's counting {format_paper(cell)}")
     if cell["n_failed"]:
         lines.append(f"{cell['n_failed']:,} failed, counted as wrong")
     tags = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sharegptvideo.reports.estimates import (
     csv_table,
     format_estimate,
     format_interval,
+    format_paper,
     markdown_cell,
     tex_escape,
     tex_estimate,
@@ -16,10 +17,18 @@ from sharegptvideo.reports.estimates import (
     tex_table,
 )
 
-__all__ = ["board_csv", "board_latex", "board_markdown", "judge_about", "judge_line"]
+__all__ = [
+    "board_csv",
+    "board_latex",
+    "board_markdown",
+    "judge_about",
+    "judge_line",
+    "published_cell",
+]
 
 Group = Mapping[str, Any]
 
+_NOT_MEASURED = "not measured here, never ranked with runs"
 _MARK = "*"
 _MARKED = "not ranked: a part of the task's questions, or coverage under 99 %"
 
@@ -37,14 +46,25 @@ def judge_about(judge: Mapping[str, Any]) -> str:
     for key, value in judge.items():
         if key == "members":
             value = ", ".join(str(member.get("name")) for member in value)
-        if key not in ("name", "answered_by"):
+        if value == "recorded":
+            parts.append("recorded, not asked")
+        elif value is not None and key not in ("name", "answered_by"):
             parts.append(f"{key.replace('_', ' ')} {value}")
     return " · ".join(parts)
 
 
+def published_cell(cell: Mapping[str, Any]) -> str:
+    """Write a published cell as the paper does: accuracy in per cent / score."""
+    return format_paper({f"paper_{name}": value for name, value in cell.items()})
+
+
 def board_csv(board: Mapping[str, Any]) -> str:
-    """Write a row for every run and task, with its judge; shares from 0 to 1."""
-    rows = []
+    """Write a row for every run and task, with its judge; shares from 0 to 1.
+
+    Published figures, where the board has them, are rows without a run; they stand in the columns
+    of the paper's counting alone.
+    """
+    rows: list[dict[str, Any]] = []
     for group in board["groups"]:
         columns = {column["id"]: column for column in group["columns"]}
         for row in group["rows"]:
@@ -70,9 +90,32 @@ def board_csv(board: Mapping[str, Any]) -> str:
                         "accuracy_ci95_high": high,
                         "score": cell["score"]["value"],
                         "score_se": cell["score"]["se"],
+                        "paper_accuracy": cell["paper_accuracy"],
+                        "paper_score": cell["paper_score"],
+                        "published_in": None,
                     }
                 )
-    return csv_table(rows)
+    return csv_table([*rows, *_published_rows(board.get("published"), rows[0])])
+
+
+def _published_rows(
+    published: Mapping[str, Any] | None, columns: Iterable[str]
+) -> Iterator[dict[str, Any]]:
+    if published is None:
+        return
+    for group in published["judges"]:
+        for row in group["rows"]:
+            for task, cell in row["cells"].items():
+                yield dict.fromkeys(columns) | {
+                    "judge": group["judge"],
+                    "model": row["model"],
+                    "task": task,
+                    "protocol": published["protocol"],
+                    "ranked": False,
+                    "paper_accuracy": cell["accuracy"],
+                    "paper_score": cell["score"],
+                    "published_in": published["source"],
+                }
 
 
 def board_markdown(board: Mapping[str, Any]) -> str:
@@ -90,6 +133,11 @@ def board_markdown(board: Mapping[str, Any]) -> str:
             lines.append([row["model"], *cells, *_mean(group, row, latex=False)])
         table = "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
         parts.append(f"## Judge: {' '.join(judge_line(group['judge']).split())}\n\n{table}\n")
+    for judge, heads, rows in _published_tables(board):
+        lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+        table = "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
+        source = board["published"]["source"]
+        parts.append(f"## Published, judge {judge}\n\n{source}; {_NOT_MEASURED}.\n\n{table}\n")
     return (
         "\n".join(parts)
         + f"\n± is one standard error, by video; in brackets: 95 % interval. {_MARK} {_MARKED}.\n"
@@ -117,7 +165,33 @@ def board_latex(board: Mapping[str, Any]) -> str:
             f"{_MARK} {tex_escape(_MARKED)}."
         )
         parts.append(tex_table(titles, rows, caption))
+    for judge, heads, cells in _published_tables(board):
+        caption = (
+            f"Accuracy in \\% / score as published in {tex_escape(board['published']['source'])};"
+            f" {_NOT_MEASURED}. Judge: {tex_escape(judge)}."
+        )
+        escaped = [[tex_escape(cell) for cell in row] for row in cells]
+        parts.append(tex_table([tex_escape(head) for head in heads], escaped, caption))
     return "".join(parts)
+
+
+def _published_tables(
+    board: Mapping[str, Any],
+) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Yield judge, heads and rows of each published table that the board has."""
+    published = board.get("published")
+    if published is None:
+        return
+    for group in published["judges"]:
+        rows = [
+            [
+                row["model"],
+                *(published_cell(cell) for cell in row["cells"].values()),
+                f"{100 * row['mean']:.2f}",
+            ]
+            for row in group["rows"]
+        ]
+        yield group["judge"], ["model", *published["tasks"], "mean"], rows
 
 
 def _cell(row: Mapping[str, Any], column: str, *, latex: bool) -> str:

@@ -13,7 +13,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._text import plural, points
 from sharegptvideo.errors import UserError
-from sharegptvideo.reports.estimates import format_estimate, format_interval
+from sharegptvideo.reports.estimates import format_estimate, format_interval, format_paper
 from sharegptvideo.reports.parts import Cell, Details, Page, Part, Section, Table, Tag, Value
 from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.reports.run.samples import (
@@ -39,6 +39,7 @@ __all__ = ["write_report"]
 PathLike = str | Path
 _SCRIPT = "viewer.js"
 _SHOWN = 20
+_FRAMES = 8  # of a clip that are shown where a recorded run does not say how many were seen
 
 
 def write_report(
@@ -171,7 +172,7 @@ def _wanted(run: Run, samples: Mapping[str, Sequence[Sample]]) -> dict[tuple[str
                 continue
             seen = sample.prediction.get("frame_indices")
             indices = tuple(seen) if seen else None
-            n = len(indices) if indices else run.about["tasks"][task]["frames"]
+            n = len(indices) if indices else run.about["tasks"][task]["frames"] or _FRAMES
             if known is None or indices:
                 wanted[name] = Wanted(clip, n, indices)
     return wanted
@@ -229,11 +230,12 @@ def _figures(run: Run) -> list[Part]:
              _number(format_estimate(figures["accuracy"], share=True)),
              _number(format_interval(figures["accuracy"]["ci95"])),
              _number(format_interval(figures["accuracy_bounds"])),
-             _number(format_estimate(figures["score"], share=False))]
+             _number(format_estimate(figures["score"], share=False)),
+             _number(format_paper(figures))]
         )  # fmt: skip
     columns = (
         "task", "questions", "videos", "failed", "unscored", "coverage %", "accuracy %",
-        "95 % interval", "bounds %", "score",
+        "95 % interval", "bounds %", "score", "paper's counting",
     )  # fmt: skip
     judges = tasks_by_judge(run)
     parts: list[Part] = [Table(columns, rows)]
@@ -246,7 +248,9 @@ def _figures(run: Run) -> list[Part]:
         " out alike, as with none right, the error is unknown and left out. Coverage is the share"
         " of questions whose outcome is known; a question that was not answered counts as wrong,"
         " one whose answer has no readable verdict counts in coverage alone, and in the bounds: all"
-        " such answers wrong, all right. Figures compare within one judge only."
+        " such answers wrong, all right. Figures compare within one judge only. The paper's"
+        " counting (accuracy in per cent / score) leaves failed answers out and divides by the"
+        " replies that its authors' programs read; it is for comparison with their table alone."
     )
     causes = [
         (task, kind, cause, count)
@@ -306,9 +310,9 @@ def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against)
 def _footer(run: Run) -> str:
     packages = run.about.get("packages", {})
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
-    frames = sorted({about["frames"] for about in run.about["tasks"].values()})
+    frames = sorted({about["frames"] for about in run.about["tasks"].values()} - {None})
     weights = run.about["model"].get("weights_hash")
     parts = [f"Begun {run.about['started']}"] if run.about.get("started") else []
     parts += [f"weights {weights[:16]}"] if weights else []
-    parts.append(f"{' and '.join(map(str, frames))} frames a clip")
+    parts += [f"{' and '.join(map(str, frames))} frames a clip"] if frames else []
     return "; ".join([*parts, *([versions] if versions else [])]) + "."

@@ -93,7 +93,7 @@ class Sample:
         if question is None or verdict is None or self.prediction["status"] != "ok":
             return False
         item = item_of(question, self.prediction["prediction"])
-        return bool(item.hash != verdict.get("item_hash", item.hash))
+        return bool(item.hash != (verdict.get("item_hash") or item.hash))
 
 
 def open_run(path: Path) -> Run:

@@ -55,6 +55,8 @@ def judge_text(run: Run, task: str) -> str:
     if models := _answered_by(run, task):
         name += f" ({', '.join(models)})"
     parts = [name, str(about["protocol"])]
+    if judge.get("kind") == "recorded":
+        parts.append("recorded, not asked")
     for key, word in (("version", "rules v"), ("prompt_version", "prompt v")):
         if key in judge:
             parts.append(f"{word}{judge[key]}")
@@ -128,6 +130,7 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
     row |= _ends("accuracy_bound", figures["accuracy_bounds"])
     row["minimum_detectable_difference"] = figures.get("minimum_detectable_difference")
     row["paper_accuracy"] = figures["paper_accuracy"]
+    row["paper_score"] = figures.get("paper_score")
     return row
 
 
@@ -157,7 +160,10 @@ def markdown_text(run: Run) -> str:
         markdown_table(results)
         + "\n± is one standard error and the interval covers 95 %, both by video. A question"
         " without an answer counts as wrong. Bounds: every unscored answer wrong, every one"
-        " right.\n\nJudged by:\n\n" + "\n".join(lines) + "\n"
+        " right. The paper's counting (accuracy / score, failed answers left out, replies read as"
+        " its authors do) is for comparison with its table alone.\n\nJudged by:\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 
@@ -233,6 +239,8 @@ def hub_results(run: Run, dataset_id: str) -> HubResults:
 
 def _unfit(run: Run, task: str, figures: dict[str, Any]) -> str:
     limit = (run.about.get("data") or {}).get("limit")
+    if run.about["model"].get("kind") == "recorded":
+        return "its answers and verdicts are recorded, and were not made here"
     if limit is not None:
         return f"only the first {limit} questions were asked (--limit)"
     if run.about["tasks"][task]["config"] != task:

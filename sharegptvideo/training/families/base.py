@@ -5,27 +5,47 @@ from __future__ import annotations
 import abc
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 
 from sharegptvideo.models import LocalModel, load_model
+from sharegptvideo.training.mix import Visual
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sharegptvideo.models.prompts import Kind
     from sharegptvideo.training.recipes import Freeze, Recipe
 
-__all__ = ["FEATURES", "PIXELS", "Clip", "ClipReader", "Family", "TowerFamily"]
+__all__ = [
+    "FEATURES",
+    "IMAGES",
+    "IMAGE_FEATURES",
+    "PIXELS",
+    "Clip",
+    "ClipReader",
+    "Family",
+    "TowerFamily",
+    "VisualKind",
+]
 
 Clip = dict[str, torch.Tensor]
-"""A clip as it is kept between epochs: small, uint8 where the architecture allows it."""
+"""A clip or image as it is kept between epochs: small, uint8 where the architecture allows it."""
+
+VisualKind = Literal["video", "image"]
 
 PIXELS = "pixel_values_videos"
 """What a batch's clips have for the tower."""
 
+IMAGES = "pixel_values_images"
+"""What its images have."""
+
 FEATURES = "features"
-"""What they have in its place where a frozen tower's features are kept on disk."""
+"""What clips have in its place where a frozen tower's features are kept on disk."""
+
+IMAGE_FEATURES = "image_features"
+"""What images have then."""
 
 
 class ClipReader(abc.ABC):
@@ -34,10 +54,12 @@ class ClipReader(abc.ABC):
     Attributes:
         pad_id: token id that fills a row up.
         video_tokens: how many positions a clip takes, where all take as many.
+        image_tokens: how many an image takes; 0 where only clips are trained on.
     """
 
     pad_id: int
     video_tokens: int = 0
+    image_tokens: int = 0
 
     @abc.abstractmethod
     def read(self, path: str) -> Clip:
@@ -51,15 +73,45 @@ class ClipReader(abc.ABC):
         """How many positions the clip at `path` takes, known before it is decoded."""
         return self.video_tokens
 
+    def read_visual(self, visual: Visual) -> Clip:
+        """Decode a clip or image.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        return self.read(visual.path) if visual.kind == "video" else self.read_image(visual.path)
+
+    def read_image(self, path: str) -> Clip:
+        """Decode an image.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        raise NotImplementedError("rows about images come to readers with image_tokens only")
+
+    def positions(self, visual: Visual | None) -> int:
+        """How many positions replace the token of a clip or image; 1 where there is none."""
+        if visual is None:
+            return 1
+        return self.count(visual.path) if visual.kind == "video" else self.image_tokens
+
     @abc.abstractmethod
     def expand(
         self, ids: list[int], assistant_mask: list[bool], clip: Clip
     ) -> tuple[list[int], list[bool]]:
-        """Give the clip its positions in place of the one token that stands for it."""
+        """Give the clip or image its positions in place of the one token that stands for it."""
 
     @abc.abstractmethod
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
         """Clips, each once, as the vision part of the model takes them."""
+
+    def batch_images(self, images: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """Images, each once, as the vision part of the model takes them."""
+        raise NotImplementedError("see read_image")
+
+    def blank(self, kind: VisualKind) -> Clip:
+        """Return a clip or image of nothing, of the same shape as others."""
+        raise NotImplementedError("see read_image")
 
 
 class Family(abc.ABC):
@@ -92,15 +144,20 @@ class Family(abc.ABC):
         return torch.bfloat16 if recipe.lora and recipe.optimisation.bf16 else torch.float32
 
     @abc.abstractmethod
-    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
-        """Return token ids of a conversation on one clip (one token), and the assistant mask."""
+    def encode(
+        self, messages: Sequence[Mapping[str, Any]], about: Kind = "video"
+    ) -> tuple[list[int], list[bool]]:
+        """Return token ids of a conversation and the assistant mask; a clip or image is one token.
+
+        `about` is `video` for families whose reader has no `image_tokens`.
+        """
 
     @abc.abstractmethod
     def freeze(self, parts: Freeze) -> None:
         """Fix the weights of `parts`."""
 
-    def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """Compute the vision outputs of clips, as `mm_encoder_outputs["video"]` takes them.
+    def encode_clips(self, model: Any, clips: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Compute the vision outputs of clips and images, as `mm_encoder_outputs` takes them.
 
         `model` is the policy or the reference; where the vision part is frozen, the two see the
         same, and it is computed once.
@@ -108,7 +165,7 @@ class Family(abc.ABC):
         # What learns is the policy's to say: a reference only ever runs without gradients.
         if any(weight.requires_grad for weight in self._vision_weights()):
             return self._encode(model, clips)
-        given = clips[FEATURES] if FEATURES in clips else clips[PIXELS]
+        given = next(iter(clips.values()))
         if self._encoded is None or self._encoded[0]() is not given:
             with torch.no_grad():
                 self._encoded = (weakref.ref(given), self._encode(model, clips))
@@ -119,8 +176,8 @@ class Family(abc.ABC):
         """Return the weights of tower and projector."""
 
     @abc.abstractmethod
-    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """Compute the outputs of the projector."""
+    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Compute the outputs of the projector, by what they are of: `video`, `image`."""
 
     def positions(
         self,
@@ -146,13 +203,14 @@ class Family(abc.ABC):
 class TowerFamily(Family):
     """A family whose tower runs apart from its projector, so that its features can be kept.
 
-    `encode_clips` takes clips that have `FEATURES`, as `tower_features` gives them, for pixels.
+    `encode_clips` takes what `tower_features` gives in place of pixels: `FEATURES` of clips,
+    `IMAGE_FEATURES` of images.
     """
 
     @abc.abstractmethod
     def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Compute what the tower alone gives, before the projector: clips first."""
+        """Compute what a tower alone gives, before the projector: clips or images first."""
 
     @abc.abstractmethod
-    def feature_key(self) -> str:
-        """Return a key of the tower's features: its weights and how clips are prepared."""
+    def feature_key(self, kind: VisualKind) -> str:
+        """Return a key of a tower's features: its weights and how clips or images are prepared."""

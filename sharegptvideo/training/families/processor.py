@@ -28,6 +28,7 @@ from sharegptvideo.models.prompts import begin_once
 from sharegptvideo.training.families.base import PIXELS, Clip, ClipReader, Family
 
 if TYPE_CHECKING:
+    from sharegptvideo.models.prompts import Kind
     from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["PARTS", "ProcessorFamily", "ProcessorReader"]
@@ -218,7 +219,11 @@ class ProcessorFamily(Family):
             )
         return family
 
-    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+    def encode(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        about: Kind = "video",  # noqa: ARG002 - clips only
+    ) -> tuple[list[int], list[bool]]:
         """Encode as `_Conversations` does."""
         return self._conversations.encode(messages)
 
@@ -237,11 +242,13 @@ class ProcessorFamily(Family):
     def _vision_weights(self) -> list[torch.nn.Parameter]:
         return _weights(self.model.model, (*self._tower, *self._projector))
 
-    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
+    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Encode by tower and projector, with the outputs of Qwen3-VL's deeper layers."""
         pixels = clips[PIXELS].to(model.dtype)
         given = {name: clips[name] for name in ("video_grid_thw",) if name in clips}
-        return model.model.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
+        inner = model.model
+        features = inner.get_video_features(pixel_values_videos=pixels, return_dict=True, **given)
+        return {"video": features}
 
     def positions(
         self,

@@ -6,17 +6,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.media import sample_frames
+from sharegptvideo.media import read_image, sample_frames
 from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
-from sharegptvideo.models.prompts import encode, expand_video, template_with_system
-from sharegptvideo.training.families.base import FEATURES, PIXELS, Clip, ClipReader, TowerFamily
+from sharegptvideo.models.prompts import (
+    encode,
+    expand_video,
+    image_token_count,
+    template_with_system,
+)
+from sharegptvideo.training.families.base import (
+    FEATURES,
+    IMAGE_FEATURES,
+    IMAGES,
+    PIXELS,
+    Clip,
+    ClipReader,
+    TowerFamily,
+    VisualKind,
+)
 from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
 
 if TYPE_CHECKING:
+    from sharegptvideo.models.prompts import Kind
     from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["VideoLlavaFamily", "VideoLlavaReader"]
@@ -28,9 +44,11 @@ _FRAMES = "frames"
 class VideoLlavaReader(ClipReader):
     """Frames resized and cropped; every clip takes the same number of positions.
 
+    An image goes the way of a frame.
+
     Attributes:
         frames: taken evenly from a clip.
-        video_id: the token that stands for a clip.
+        video_id, image_id: the tokens that stand for a clip and an image.
     """
 
     pixels: VideoPixels
@@ -38,10 +56,16 @@ class VideoLlavaReader(ClipReader):
     pad_id: int
     video_id: int
     video_tokens: int
+    image_id: int = -1
+    image_tokens: int = 0
 
     def read(self, path: str) -> Clip:
         """Decode `frames`, uint8 frames×3×height×width."""
         return {_FRAMES: self.pixels.resize_and_crop(sample_frames(path, self.frames).frames)}
+
+    def read_image(self, path: str) -> Clip:
+        """Decode to one frame, uint8 1×3×height×width."""
+        return {_FRAMES: self.pixels.resize_and_crop(np.stack([read_image(path)]))}
 
     def expand(
         self,
@@ -49,12 +73,24 @@ class VideoLlavaReader(ClipReader):
         assistant_mask: list[bool],
         clip: Clip,  # noqa: ARG002 - all clips are of one length
     ) -> tuple[list[int], list[bool]]:
-        """Give the clip its positions; see `expand_video`."""
+        """Give the clip or image its positions; see `expand_video`."""
+        if self.image_id in ids:
+            return expand_video(ids, assistant_mask, self.image_id, self.image_tokens)
         return expand_video(ids, assistant_mask, self.video_id, self.video_tokens)
 
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
         """Normalise to `pixel_values_videos`, float32 clips×frames×3×height×width."""
         return {PIXELS: self.pixels.normalise(torch.stack([clip[_FRAMES] for clip in clips]))}
+
+    def batch_images(self, images: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """Normalise to `pixel_values_images`, float32 images×3×height×width."""
+        return {IMAGES: self.pixels.normalise(torch.cat([image[_FRAMES] for image in images]))}
+
+    def blank(self, kind: VisualKind) -> Clip:
+        """Return black frames."""
+        frames = self.frames if kind == "video" else 1
+        size = (frames, 3, self.pixels.crop_height, self.pixels.crop_width)
+        return {_FRAMES: torch.zeros(size, dtype=torch.uint8)}
 
 
 class VideoLlavaFamily(TowerFamily):
@@ -85,15 +121,19 @@ class VideoLlavaFamily(TowerFamily):
             pad_id=local.tokenizer.pad_token_id,
             video_id=config.video_token_id,
             video_tokens=video_token_count(config, recipe.frames),
+            image_id=config.image_token_id,
+            image_tokens=image_token_count(config),
         )
         return family
 
-    def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+    def encode(
+        self, messages: Sequence[Mapping[str, Any]], about: Kind = "video"
+    ) -> tuple[list[int], list[bool]]:
         """Encode as `sharegptvideo.models.prompts.encode` does."""
-        return encode(self.tokenizer, [dict(message) for message in messages])
+        return encode(self.tokenizer, [dict(message) for message in messages], about)
 
     def freeze(self, parts: Freeze) -> None:
-        """Fix `parts`, and the image tower, which no clip goes through."""
+        """Fix `parts`, and the image tower, which keeps its weights in all trainings."""
         inner = self.model.model
         inner.image_tower.requires_grad_(False)
         inner.video_tower.requires_grad_(not parts.vision_tower)
@@ -121,28 +161,55 @@ class VideoLlavaFamily(TowerFamily):
         yield from inner.video_tower.parameters()
         yield from inner.multi_modal_projector.parameters()
 
-    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> Any:
-        """Encode to clips×positions×size, from pixels or from the tower's features."""
+    def _encode(self, model: Any, clips: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Encode to clips×positions×size and images×positions×size, from pixels or features."""
         inner = model.model
-        if FEATURES in clips:
-            features = clips[FEATURES].flatten(0, 1)
-            return BaseModelOutputWithPooling(pooler_output=inner.multi_modal_projector(features))
-        return inner.get_video_features(pixel_values_videos=clips[PIXELS], return_dict=True)
+        outputs = {}
+        for kind, kept in (("video", FEATURES), ("image", IMAGE_FEATURES)):
+            if kept in clips:
+                # Clips' features have an axis of frames, which the model counts as rows.
+                features = clips[kept].flatten(0, -3)
+                projected = inner.multi_modal_projector(features)
+                outputs[kind] = BaseModelOutputWithPooling(pooler_output=projected)
+        if PIXELS in clips:
+            outputs["video"] = inner.get_video_features(
+                pixel_values_videos=clips[PIXELS], return_dict=True
+            )
+        if IMAGES in clips:
+            outputs["image"] = inner.get_image_features(
+                pixel_values=clips[IMAGES], return_dict=True
+            )
+        return outputs
 
     def tower_features(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Encode to clips×frames×positions×size, by the layers that the projector takes."""
-        config, pixels = self.model.config, clips[PIXELS]
-        tower = self.model.model.video_tower
+        """Encode clips to clips×frames×positions×size, images to images×positions×size.
+
+        By the layers that the projector takes.
+        """
+        config = self.model.config
+        if IMAGES in clips:
+            return self._layers(
+                self.model.model.image_tower, clips[IMAGES], self.reader.image_tokens
+            )
+        pixels, tower = clips[PIXELS], self.model.model.video_tower
         # LLaVA-Hound's tower looks across the frames of a clip, so it has to know the clips.
         frames = pixels if config.model_type == "llava_hound" else pixels.flatten(0, 1)
-        output = tower(frames, output_hidden_states=True)
-        layers = config.vision_feature_layer
-        chosen = [layers] if isinstance(layers, int) else layers
-        positions = video_token_count(config, 1)  # without the class token, where it is none
-        features = torch.cat([output.hidden_states[n][:, -positions:] for n in chosen], dim=-1)
+        features = self._layers(tower, frames, video_token_count(config, 1))
         return features.view(*pixels.shape[:2], *features.shape[1:])
 
-    def feature_key(self) -> str:
+    def _layers(self, tower: Any, pixels: torch.Tensor, positions: int) -> torch.Tensor:
+        output = tower(pixels, output_hidden_states=True)
+        layers = self.model.config.vision_feature_layer
+        chosen = [layers] if isinstance(layers, int) else layers
+        # The last of them: without the class token, where it is none of the positions.
+        return torch.cat([output.hidden_states[n][:, -positions:] for n in chosen], dim=-1)
+
+    def feature_key(self, kind: VisualKind) -> str:
         """Hash the tower's weights, the layers taken, and how frames are prepared."""
-        tower = module_fingerprint(self.model.model.video_tower)
-        return digest(tower, self.model.config.vision_feature_layer, repr(self.reader.pixels))
+        inner, config = self.model.model, self.model.config
+        if kind == "video":
+            tower = module_fingerprint(inner.video_tower)
+            return digest(tower, config.vision_feature_layer, repr(self.reader.pixels))
+        tower = module_fingerprint(inner.image_tower)
+        layers = (config.vision_feature_layer, config.vision_feature_select_strategy)
+        return digest(tower, *layers, repr(self.reader.pixels))

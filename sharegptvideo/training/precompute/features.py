@@ -1,4 +1,4 @@
-"""A frozen vision tower's features, computed once and read from disk in place of clips.
+"""Frozen vision towers' features, computed once and read from disk in place of clips and images.
 
 What is kept is what the tower gives before the projector. That is the smaller of the two (1,024
 numbers a position in Video-LLaVA-7B, 4,096 after the projector), it stays true while the
@@ -7,7 +7,7 @@ projector learns, and what is left to compute is a fifteenth of the tower's work
     FOLDER/KEY/*.safetensors    some clips each, whole or absent; tensors are named by clips' keys
 
 KEY stands for the tower's weights, how frames are chosen and prepared, and the rounding; so stages
-and runs with the same tower share one folder.
+and runs with the same tower share one folder. Images have a tower, and so a folder, of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,9 +33,17 @@ from sharegptvideo._io import cache_folder, follow_umask, os_errors
 from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import video_token_count
+from sharegptvideo.models.prompts import image_token_count
 from sharegptvideo.training.checks import nearest_folder
 from sharegptvideo.training.collators import ClipCache
-from sharegptvideo.training.families.base import FEATURES, Clip, ClipReader
+from sharegptvideo.training.families.base import (
+    FEATURES,
+    IMAGE_FEATURES,
+    Clip,
+    ClipReader,
+    VisualKind,
+)
+from sharegptvideo.training.mix import Visual
 from sharegptvideo.training.precompute.fingerprints import clip_fingerprint, digest
 from sharegptvideo.training.precompute.reference import starting_model
 
@@ -47,7 +56,7 @@ __all__ = [
     "FeatureStore",
     "Filling",
     "check_features",
-    "clip_bytes",
+    "kept_bytes",
     "use_features",
     "visits",
     "worth",
@@ -75,42 +84,46 @@ _FILLING = Filling()
 def use_features(
     trainer: Any,
     recipe: Recipe,
-    paths: Sequence[str],
+    visuals: Sequence[Visual | None],
     note: Callable[[str], None],
     progress: Progress | None = None,
     filling: Filling = _FILLING,
 ) -> None:
-    """Let the trainer read features of clips from a cache that is filled first, if so configured.
+    """Let the trainer read features from a cache that is filled first, if so configured.
 
     Else note where that would save time. Call it before training, in every process: each computes
-    its share of the clips.
+    its share of the clips and images.
 
     Args:
-        paths: the clip of every row.
+        visuals: the clip or image of every row.
         note: gets a line about what the cache saves or would save.
 
     Raises:
         UserError: the tower learns; a family that cannot; no room on the disk.
     """
     config, processes = trainer.family.model.config, trainer.accelerator.num_processes
-    clips = list(dict.fromkeys(paths))
-    size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
-    seen = visits(recipe, len(trainer.train_dataset), len(paths) / len(clips), processes)
-    advice = worth(recipe, seen, len(clips), size)
+    counts = Counter(one for one in visuals if one is not None)
+    sizes = kept_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
+    rows_of_one = counts.total() / max(len(counts), 1)
+    seen = visits(recipe, len(trainer.train_dataset), rows_of_one, processes)
+    kinds = Counter(one.kind for one in counts)
+    advice = worth(recipe, seen, kinds, sizes)
     if advice and trainer.accelerator.is_main_process:
         note(f"features: {advice}")
     if not recipe.features.enabled:
         return
-    size = check_features(recipe, config)
-    store = FeatureStore(_folder(recipe) / _key(trainer, recipe))
-    keys = {path: clip_fingerprint(path) for path in clips}
-    reader = trainer.family.reader
-    _fill(trainer, store, keys, size, progress, filling)
-    trainer.data_collator.clips = ClipCache(FeatureReader(reader, store, keys))
+    known = check_features(recipe, config)
+    stores: dict[VisualKind, _Kept] = {}
+    for kind in kinds:
+        store = FeatureStore(_folder(recipe) / _key(trainer, recipe, kind))
+        keys = {one.path: clip_fingerprint(one.path) for one in counts if one.kind == kind}
+        _fill(trainer, kind, store, keys, known[kind], progress, filling)
+        stores[kind] = (store, keys)
+    trainer.data_collator.clips = ClipCache(FeatureReader(trainer.family.reader, stores))
 
 
 def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 1) -> float:
-    """Return how often a training comes to each of its clips, on average.
+    """Return how often a training comes to each of its clips and images, on average.
 
     In SFT rows about one clip share a batch where `sharing.video` is on, and so a visit.
 
@@ -127,19 +140,28 @@ def visits(recipe: Recipe, examples: int, rows_of_clip: float, processes: int = 
     return passes if together else passes * rows_of_clip
 
 
-def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | None:
+def worth(
+    recipe: Recipe,
+    seen: float,
+    counts: Mapping[VisualKind, int],
+    sizes: dict[VisualKind, int] | None,
+) -> str | None:
     """Return whether the cache would pay, in a line, or None.
 
     Filling it costs what one visit to every clip costs, so it pays from the second on.
 
     Args:
         seen: how often a clip is visited, as `visits` has it.
-        size: bytes of a clip's features; None where the family has no such cache.
+        counts: how many clips and images there are.
+        sizes: as `kept_bytes` has them.
     """
-    if size is None or not recipe.freeze.vision_tower:
+    if sizes is None or not recipe.freeze.vision_tower:
         return None
-    often = f"each of {clips:,} clips is seen {seen:.1f} times"
-    room = f"{byte_size(clips * size)} in {_folder(recipe)}"
+    words = {"video": "clips", "image": "images"}
+    what = " and ".join(f"{count:,} {words[kind]}" for kind, count in counts.items() if count)
+    often = f"each of {what} is seen {seen:.1f} times"
+    total = sum(count * sizes[kind] for kind, count in counts.items())
+    room = f"{byte_size(total)} in {_folder(recipe)}"
     if recipe.features.enabled:
         pays = "it is computed once" if seen >= 2 else "the cache pays in later runs only"
         return f"{often}; {pays}; {room}"
@@ -148,8 +170,8 @@ def worth(recipe: Recipe, seen: float, clips: int, size: int | None) -> str | No
     return None
 
 
-def check_features(recipe: Recipe, config: Any) -> int:
-    """Make sure that what a recipe wants kept can be; returns bytes a clip.
+def check_features(recipe: Recipe, config: Any) -> dict[VisualKind, int]:
+    """Make sure that what a recipe wants kept can be; returns bytes a clip, bytes an image.
 
     Args:
         config: the model's, of transformers.
@@ -162,17 +184,17 @@ def check_features(recipe: Recipe, config: Any) -> int:
             "features.enabled: the vision tower learns, so its features change with every step; "
             "set freeze.vision_tower=true or features.enabled=false"
         )
-    size = clip_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
-    if size is None:
+    sizes = kept_bytes(config, recipe.frames, bf16=recipe.optimisation.bf16)
+    if sizes is None:
         raise UserError(
             "features.enabled: for video_llava and llava_hound only, not "
             f"{config.model_type}; set it to false"
         )
-    return size
+    return sizes
 
 
-def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
-    """Return bytes that a clip's features take; None for architectures that have no such cache.
+def kept_bytes(config: Any, frames: int, *, bf16: bool) -> dict[VisualKind, int] | None:
+    """Return bytes that features of a clip and an image take; None where there is no such cache.
 
     Args:
         config: the model's, of transformers.
@@ -182,7 +204,11 @@ def clip_bytes(config: Any, frames: int, *, bf16: bool) -> int | None:
         return None
     layers = config.vision_feature_layer
     width = config.vision_config.hidden_size * (1 if isinstance(layers, int) else len(layers))
-    return int(video_token_count(config, frames) * width * (2 if bf16 else 4))
+    size = width * (2 if bf16 else 4)
+    return {
+        "video": video_token_count(config, frames) * size,
+        "image": image_token_count(config) * size,
+    }
 
 
 def _folder(recipe: Recipe) -> Path:
@@ -190,19 +216,21 @@ def _folder(recipe: Recipe) -> Path:
     return Path(folder).expanduser() if folder else cache_folder() / "features"
 
 
-def _key(trainer: Any, recipe: Recipe) -> str:
+def _key(trainer: Any, recipe: Recipe, kind: VisualKind) -> str:
     accelerator = trainer.accelerator
     known: list[str | None] = [None]
     if accelerator.is_main_process:
         precision = f"{trainer.model.dtype}, autocast {accelerator.mixed_precision}"
         family: TowerFamily = trainer.family
-        known = [digest(family.feature_key(), recipe.frames, precision)]
+        frames = recipe.frames if kind == "video" else 1
+        known = [digest(family.feature_key(kind), frames, precision)]
     broadcast_object_list(known)
     return str(known[0])
 
 
 def _fill(
     trainer: Any,
+    kind: VisualKind,
     store: FeatureStore,
     keys: dict[str, str],
     size: int,
@@ -215,15 +243,15 @@ def _fill(
     left = [[path for path, key in keys.items() if key not in store]]
     broadcast_object_list(left)
     missing = left[0]
-    what = "vision features"
+    what, noun = "vision features", "clips" if kind == "video" else "images"
     if missing:
         _check_room(store.folder, len(missing), size)
-        what += f" ({len(missing):,} clips x {byte_size(size)} = {byte_size(len(missing) * size)})"
+        what += f" ({len(missing):,} {noun} x {byte_size(size)} = {byte_size(len(missing) * size)})"
     if missing and progress and first:
         progress(0, len(missing), what)
     held: dict[str, torch.Tensor] = {}
     done, began = 0, time.monotonic()
-    for paths, features in _computed(trainer, missing[rank::world], filling.batch):
+    for paths, features in _computed(trainer, kind, missing[rank::world], filling.batch):
         held.update({keys[path]: one.clone() for path, one in zip(paths, features, strict=True)})
         done += len(paths)
         large = sum(one.nbytes for one in held.values()) >= filling.shard_bytes
@@ -239,7 +267,7 @@ def _fill(
     lost = [path for path, key in keys.items() if key not in store]
     if lost:
         raise UserError(
-            f"features.folder {store.folder}: {len(lost)} clips computed elsewhere are not here; "
+            f"features.folder {store.folder}: {len(lost)} {noun} computed elsewhere are not here; "
             "name a folder that all processes see"
         )
 
@@ -257,9 +285,9 @@ def _check_room(folder: Path, clips: int, size: int) -> None:
 
 
 def _computed(
-    trainer: Any, paths: Sequence[str], batch: int
+    trainer: Any, kind: VisualKind, paths: Sequence[str], batch: int
 ) -> Iterator[tuple[list[str], torch.Tensor]]:
-    """Yield some clips at a time, by path, and their features on the CPU."""
+    """Yield some clips or images at a time, by path, and their features on the CPU."""
     if not paths:
         return
     accelerator = trainer.accelerator
@@ -268,7 +296,7 @@ def _computed(
     loader: DataLoader[Any] = DataLoader(
         paths,  # type: ignore[arg-type]  # a list is a dataset
         batch_size=batch,
-        collate_fn=partial(_read, family.reader),
+        collate_fn=partial(_read, family.reader, kind),
         num_workers=trainer.args.dataloader_num_workers,
         generator=torch.Generator(),  # training's own draws stay what they are
     )
@@ -280,8 +308,11 @@ def _computed(
             yield names, features.to("cpu", rounded)
 
 
-def _read(reader: ClipReader, paths: list[str]) -> tuple[list[str], dict[str, torch.Tensor]]:
-    return paths, reader.batch([reader.read(path) for path in paths])
+def _read(
+    reader: ClipReader, kind: VisualKind, paths: list[str]
+) -> tuple[list[str], dict[str, torch.Tensor]]:
+    clips = [reader.read_visual(Visual(kind, path)) for path in paths]
+    return paths, reader.batch(clips) if kind == "video" else reader.batch_images(clips)
 
 
 _FIX = (
@@ -321,7 +352,7 @@ class FeatureStore:
         return len(self._file_of)
 
     def features(self, key: str) -> torch.Tensor:
-        """frames×positions×size, mapped from the file.
+        """frames×positions×size of a clip, positions×size of an image, mapped from the file.
 
         Raises:
             KeyError: not there.
@@ -351,24 +382,35 @@ class FeatureStore:
         self._file_of.update(dict.fromkeys(features, name))
 
 
+_Kept = tuple[FeatureStore, dict[str, str]]
+
+
 class FeatureReader(ClipReader):
-    """Gives a clip's features where `reader` would decode it.
+    """Gives features where `reader` would decode clips and images.
 
     Args:
         reader: of the clips themselves; it still lays out the tokens.
-        keys: the clips' keys by path.
+        kept: features and their keys by path, of clips and of images.
     """
 
-    def __init__(self, reader: ClipReader, store: FeatureStore, keys: dict[str, str]) -> None:
+    def __init__(self, reader: ClipReader, kept: dict[VisualKind, _Kept]) -> None:
         self.reader = reader
-        self.store = store
-        self.keys = keys
+        self.kept = kept
         self.pad_id = reader.pad_id
         self.video_tokens = reader.video_tokens
+        self.image_tokens = reader.image_tokens
 
     def read(self, path: str) -> Clip:
         """`features`, frames×positions×size."""
-        return {FEATURES: self.store.features(self.keys[path])}
+        return self._features("video", path)
+
+    def read_image(self, path: str) -> Clip:
+        """`features`, positions×size."""
+        return self._features("image", path)
+
+    def _features(self, kind: VisualKind, path: str) -> Clip:
+        store, keys = self.kept[kind]
+        return {FEATURES: store.features(keys[path])}
 
     def expand(
         self, ids: list[int], assistant_mask: list[bool], clip: Clip
@@ -379,3 +421,12 @@ class FeatureReader(ClipReader):
     def batch(self, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
         """`features`, clips×frames×positions×size."""
         return {FEATURES: torch.stack([clip[FEATURES] for clip in clips])}
+
+    def batch_images(self, images: Sequence[Clip]) -> dict[str, torch.Tensor]:
+        """`image_features`, images×positions×size."""
+        return {IMAGE_FEATURES: torch.stack([image[FEATURES] for image in images])}
+
+    def blank(self, kind: VisualKind) -> Clip:
+        """Return features of zeros."""
+        path = next(iter(self.kept[kind][1]))
+        return {FEATURES: torch.zeros_like(self._features(kind, path)[FEATURES])}

@@ -17,7 +17,7 @@ from sharegptvideo.training.sharing.layout import SharedLayout
 
 __all__ = ["repeated", "share_clips"]
 
-EncodeClips = Callable[[dict[str, torch.Tensor]], Any]
+EncodeClips = Callable[[dict[str, torch.Tensor]], dict[str, Any]]
 Positions = Callable[
     [torch.Tensor, torch.Tensor, dict[str, torch.Tensor], torch.Tensor], torch.Tensor | None
 ]
@@ -33,12 +33,16 @@ def share_clips(
 ) -> None:
     """Let a model that has TRL's fused head take the batches of our collators.
 
-    They have, beside what TRL knows: `clips`, the inputs of each clip once; `clip_of_row`, which
-    one a row is about; `shared_layout`, or none where rows are to run one by one.
+    They have, beside what TRL knows: `clips`, the inputs of each clip and image once;
+    `clip_of_row` and `image_of_row`, which one a row is about (-1: none; left out where that is so
+    of all rows); `shared_layout`, or none where rows are to run one by one.
+
+    What no row is about runs all the same, and adds nothing: then all processes of a training go
+    through the same parts of the model, forward and backward.
 
     Args:
         encode_clips: from `clips` to the vision outputs that transformers' models take as
-            `mm_encoder_outputs["video"]`; None for models of text alone.
+            `mm_encoder_outputs`, by `video` and `image`; None for models of text alone.
         positions: ids, mask, clips and clip_of_row to positions, axes×rows×length, for models
             whose positions are not places; see `Family.positions`.
     """
@@ -50,24 +54,36 @@ def share_clips(
         *args: Any,
         clips: dict[str, Any] | None = None,
         clip_of_row: torch.Tensor | None = None,
+        image_of_row: torch.Tensor | None = None,
         shared_layout: SharedLayout | None = None,
         **kwargs: Any,
     ) -> Any:
+        idle: list[Any] = []
         if clips is not None and encode_clips is not None:
-            assert clip_of_row is not None  # collators give both or neither
-            encoded = encode_clips(clips)
-            if shared_layout is None:
-                rows = clip_of_row.tolist()
-                encoded = repeated(encoded, rows, clips=max(rows) + 1)
-            kwargs["mm_encoder_outputs"] = {"video": encoded}
-            if positions is not None:
+            encoded = dict(encode_clips(clips))
+            for kind, numbers in (("video", clip_of_row), ("image", image_of_row)):
+                if kind not in encoded:
+                    continue
+                if numbers is None:
+                    idle.append(encoded.pop(kind).pooler_output)
+                elif shared_layout is None:
+                    rows = [row for row in numbers.tolist() if row >= 0]
+                    encoded[kind] = repeated(encoded[kind], rows, clips=max(rows) + 1)
+            kwargs["mm_encoder_outputs"] = encoded
+            if positions is not None and clip_of_row is not None:
                 ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
                 position_ids = positions(ids, mask, clips, clip_of_row)
                 if position_ids is not None:
                     kwargs["position_ids"] = position_ids
         if shared_layout is None:
-            return inner(*args, **kwargs)
-        return _shared(inner, shared_layout.to(kwargs["input_ids"].device), kwargs)
+            output = inner(*args, **kwargs)
+        else:
+            output = _shared(inner, shared_layout.to(kwargs["input_ids"].device), kwargs)
+        for features in idle:
+            nothing = (features * 0).sum()
+            output.loss = output.loss + nothing
+            output.log_probs = output.log_probs + nothing
+        return output
 
     model.forward = types.MethodType(forward, model)
 
