@@ -1,8 +1,9 @@
-"""Media availability: which rows of a config have their clip, in total, by source and by split."""
+"""Media availability: which rows of a config have their clip or image, by source and by split."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,27 +12,28 @@ from sharegptvideo.data.media_paths import rows_of
 from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import ReadReport, Row, open_source
 from sharegptvideo.data.sources.rows import source_of
-from sharegptvideo.media import MediaError
-from sharegptvideo.media.index import MediaIndex
+from sharegptvideo.media import ImageFolder, MediaError
+from sharegptvideo.media.index import MediaIndex, check_images
 
 __all__ = ["Count", "MediaAvailability", "media_availability"]
 
 
 _STEP = 1000
 _THERE, _MISSING, _UNREADABLE, _AMBIGUOUS = "there", "missing", "unreadable", "ambiguous"
+_NO_MEDIA = "no_media"
 
 
 @dataclass(slots=True)
 class Count:
-    """Rows by the state of their clip; the states add up to `rows`.
+    """Rows by the state of their clip or image; the states add up to `rows`.
 
     Attributes:
         rows: all.
-        there: with a clip that can be read, according to the index.
-        missing: whose clip is not in the folder.
-        unreadable: whose clip is there and broken.
-        ambiguous: whose name fits two clips equally well.
-        no_video: that name no video (conversations about an image, or about neither).
+        there: with a clip or image that can be read, according to the index.
+        missing: whose clip or image is not in the folder.
+        unreadable: whose clip or image is there and broken.
+        ambiguous: whose name fits two clips, or images, equally well.
+        no_media: that name neither (conversations about nothing shown).
     """
 
     rows: int = 0
@@ -39,12 +41,12 @@ class Count:
     missing: int = 0
     unreadable: int = 0
     ambiguous: int = 0
-    no_video: int = 0
+    no_media: int = 0
 
-    def add(self, state: str) -> None:
-        """Count one row."""
-        self.rows += 1
-        setattr(self, state, getattr(self, state) + 1)
+    def add(self, state: str, rows: int = 1) -> None:
+        """Count rows of one state."""
+        self.rows += rows
+        setattr(self, state, getattr(self, state) + rows)
 
 
 @dataclass(slots=True)
@@ -55,12 +57,14 @@ class MediaAvailability:
         config: its name.
         total: over all splits.
         by_source: by the set that the video is from, in order of first appearance; "unknown"
-            where neither row nor name says so.
+            where neither row nor name says so. Of an image, the first folder of its path.
         by_split: by split.
         videos: how many different videos the rows name.
+        images: how many different images.
         missing: the videos that are not there, each once, in order.
-        unreadable: why a video cannot be read, by its name in the rows.
-        ambiguous: which clips fit a video, by its name in the rows.
+        missing_images: the images, likewise.
+        unreadable: why a video or image cannot be read, by its name in the rows.
+        ambiguous: which clips or images fit a name, by the name in the rows.
         report: rows skipped or left out while reading.
     """
 
@@ -69,7 +73,9 @@ class MediaAvailability:
     by_source: dict[str, Count] = field(default_factory=dict)
     by_split: dict[str, Count] = field(default_factory=dict)
     videos: int = 0
+    images: int = 0
     missing: list[str] = field(default_factory=list)
+    missing_images: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     ambiguous: dict[str, str] = field(default_factory=dict)
     report: ReadReport = field(default_factory=ReadReport)
@@ -79,11 +85,13 @@ class MediaAvailability:
         return {
             **asdict(self.total),
             "videos": self.videos,
+            "images": self.images,
             "missing_videos": len(self.missing),
+            "missing_images": len(self.missing_images),
             "sources": {name: asdict(count) for name, count in self.by_source.items()},
             "splits": {name: asdict(count) for name, count in self.by_split.items()},
-            "unreadable_videos": self.unreadable,
-            "ambiguous_videos": self.ambiguous,
+            "unreadable_media": self.unreadable,
+            "ambiguous_media": self.ambiguous,
         }
 
 
@@ -93,12 +101,15 @@ def media_availability(
     media: MediaIndex,
     *,
     on_error: str = "raise",
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> MediaAvailability:
-    """Compare the rows of every split of config `name` with the clips of an index.
+    """Compare the rows of every split of config `name` with the media of an index.
 
-    Clips are found by the rules of `MediaFolder.resolve`. `source` and `on_error` are those of
-    `load_dataset`; `progress` is called with (rows read, 0, name).
+    Clips are found by the rules of `MediaFolder.resolve`, images by those of
+    `ImageFolder.resolve`; images are opened as `check_images` says. `source` and `on_error` are
+    those of `load_dataset`, `workers` those of `index_media`; `progress` is called with
+    (rows read, 0, name).
 
     Raises:
         UserError: no such config or source, a row that breaks the schema.
@@ -106,41 +117,108 @@ def media_availability(
     progress = progress or no_progress
     config = config_of(name)
     opened = open_source(config, source)
-    availability = MediaAvailability(name)
-    states: dict[str, str] = {}
+    states = _States(MediaAvailability(name), media, ImageFolder(media.root))
+    availability = states.availability
+    # Rows of images that are there: what is wrong with these is looked for at the end.
+    waiting: Counter[tuple[str, str, str]] = Counter()
+    read = 0
     for split in opened.splits(config):
-        in_split = availability.by_split.setdefault(split, Count())
+        availability.by_split.setdefault(split, Count())
         part = ReadReport()
         for row in rows_of(config, opened, split, None, on_error, part):
-            video = row.get("video")
-            if video is not None and video not in states:
-                states[video] = _state(video, media, availability)
-            state = "no_video" if video is None else states[video]
-            of_source = availability.by_source.setdefault(_source(config, row), Count())
-            for count in (availability.total, in_split, of_source):
-                count.add(state)
-            if availability.total.rows % _STEP == 0:
-                progress(availability.total.rows, 0, name)
+            origin = _source(config, row)
+            availability.by_source.setdefault(origin, Count())
+            image = row.get("image")
+            state = states.of_image(image) if image is not None else states.of_clip(row["video"])
+            if state is None:
+                waiting[split, origin, str(image)] += 1
+            else:
+                states.count(split, origin, state)
+            read += 1
+            if read % _STEP == 0:
+                progress(read, 0, name)
         availability.report.merge(part)
-    availability.videos = len(states)
-    progress(availability.total.rows, availability.total.rows, name)
+    progress(read, read, name)
+    states.check_images(waiting, workers, progress)
+    availability.videos, availability.images = len(states.clips), len(states.images)
     return availability
 
 
-def _state(video: str, media: MediaIndex, availability: MediaAvailability) -> str:
-    try:
-        path = media.folder.locate(video)
-    except MediaError as error:
-        availability.ambiguous[video] = str(error).removeprefix(f"{media.root}: ")
+@dataclass(slots=True)
+class _States:
+    """The states of videos and images so far, each looked up once."""
+
+    availability: MediaAvailability
+    media: MediaIndex
+    folder: ImageFolder
+    clips: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str | None] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def count(self, split: str, source: str, state: str, rows: int = 1) -> None:
+        availability = self.availability
+        for count in (
+            availability.total,
+            availability.by_split[split],
+            availability.by_source[source],
+        ):
+            count.add(state, rows)
+
+    def of_clip(self, video: str | None) -> str:
+        if video is None:
+            return _NO_MEDIA
+        if video not in self.clips:
+            self.clips[video] = self._clip_state(video)
+        return self.clips[video]
+
+    def _clip_state(self, video: str) -> str:
+        try:
+            path = self.media.folder.locate(video)
+        except MediaError as error:
+            return self._ambiguous(video, error)
+        if path is None:
+            self.availability.missing.append(video)
+            return _MISSING
+        cause = self.media.errors.get(path)
+        if cause is None:
+            return _THERE
+        self.availability.unreadable[video] = f"{path}: {cause}"
+        return _UNREADABLE
+
+    def of_image(self, image: str) -> str | None:
+        """Return the state of an image; None where it is there, and has to be looked at."""
+        if image not in self.images:
+            self.images[image] = self._image_state(image)
+        return self.images[image]
+
+    def _image_state(self, image: str) -> str | None:
+        try:
+            path = self.folder.locate(image)
+        except MediaError as error:
+            return self._ambiguous(image, error)
+        if path is None:
+            self.availability.missing_images.append(image)
+            return _MISSING
+        self.places[image] = path
+        return None
+
+    def _ambiguous(self, name: str, error: MediaError) -> str:
+        self.availability.ambiguous[name] = str(error).removeprefix(f"{self.media.root}: ")
         return _AMBIGUOUS
-    if path is None:
-        availability.missing.append(video)
-        return _MISSING
-    cause = media.errors.get(path)
-    if cause is None:
-        return _THERE
-    availability.unreadable[video] = f"{path}: {cause}"
-    return _UNREADABLE
+
+    def check_images(
+        self, rows: Counter[tuple[str, str, str]], workers: int | None, progress: Progress
+    ) -> None:
+        """Look at the images that are there, and count the rows by split, source and image."""
+        if not rows:
+            return
+        paths = self.places.values()
+        errors = check_images(self.media, paths, workers=workers, progress=progress)
+        for (split, source, image), number in rows.items():
+            path = self.places[image]
+            if path in errors:
+                self.availability.unreadable[image] = f"{path}: {errors[path]}"
+            self.count(split, source, _UNREADABLE if path in errors else _THERE, number)
 
 
 def _source(config: Config, row: Row) -> str:
@@ -150,5 +228,7 @@ def _source(config: Config, row: Row) -> str:
     if config.is_task:
         name = config.name.removesuffix("_official").removesuffix("_qa")
         return source_of({}, f"{name}/clip", name) or name
-    video = row.get("video")
-    return "none" if video is None else source_of({}, video, None) or "unknown"
+    if row.get("image") is not None:
+        folder, _, _ = row["image"].partition("/")
+        return folder if folder != row["image"] else "unknown"
+    return "none" if row["video"] is None else source_of({}, row["video"], None) or "unknown"

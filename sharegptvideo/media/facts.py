@@ -13,6 +13,7 @@ from sharegptvideo._concurrency import ordered_map, worker_pool
 from sharegptvideo._io import os_error_words
 from sharegptvideo.errors import MediaError
 from sharegptvideo.media.folder import is_picture, natural_order
+from sharegptvideo.media.images import image_errors, open_image
 from sharegptvideo.media.video import describe_video
 
 __all__ = ["ClipFacts", "read_all_facts", "read_facts"]
@@ -48,12 +49,13 @@ class ClipFacts(NamedTuple):
     error: str | None = None
 
 
-def read_facts(path: Path) -> ClipFacts:
+def read_facts(path: Path, *, is_image: bool = False) -> ClipFacts:
     """Return the facts of a video file or a folder of frames; `error` says why there are none.
 
     A file: header and first frame. A folder: the sizes of all pictures, and the first and the
     last: header and end of a plain JPEG, others are decoded. So a file whose end does not decode,
-    or a broken picture amid a folder, is not noticed; an empty or cut one mostly is.
+    or a broken picture amid a folder, is not noticed; an empty or cut one mostly is. With
+    `is_image` the file is a still image, and looked at as the pictures of a folder are.
     """
     size = 0
     try:
@@ -61,6 +63,9 @@ def read_facts(path: Path) -> ClipFacts:
             names, size = _pictures(path)
             return _folder(path, names, size)
         size = path.stat().st_size
+        if is_image:
+            width, height = _picture_size(path, f"{path}:")
+            return ClipFacts(size, width=width, height=height)
         facts = describe_video(path, str(path))
     except MediaError as error:
         return ClipFacts(size, error=str(error).removeprefix(f"{path}: "))
@@ -75,7 +80,7 @@ def read_facts(path: Path) -> ClipFacts:
 
 
 def read_all_facts(
-    root: Path, paths: Sequence[str], workers: int
+    root: Path, paths: Sequence[str], workers: int, *, are_images: bool = False
 ) -> Generator[tuple[str, ClipFacts], None, None]:
     """Yield (path, facts) of each path below `root`, in order, read by worker processes.
 
@@ -84,20 +89,20 @@ def read_all_facts(
     """
     if workers == 1 or len(paths) <= _FEW:
         for path in paths:
-            yield from _read_chunk((root, [path]))
+            yield from _read_chunk((root, [path], are_images))
         return
-    chunks = ((root, paths[at : at + _CHUNK]) for at in range(0, len(paths), _CHUNK))
+    chunks = ((root, paths[at : at + _CHUNK], are_images) for at in range(0, len(paths), _CHUNK))
     with worker_pool(workers) as pool:
         read = ordered_map(_read_chunk, chunks, ahead=workers * _AHEAD, pool=pool)
         yield from itertools.chain.from_iterable(read)
 
 
-def _read_chunk(chunk: tuple[Path, Sequence[str]]) -> list[tuple[str, ClipFacts]]:
-    root, paths = chunk
+def _read_chunk(chunk: tuple[Path, Sequence[str], bool]) -> list[tuple[str, ClipFacts]]:
+    root, paths, are_images = chunk
     with warnings.catch_warnings():
         # Pillow's and our own warnings about a clip are in its facts, or do not matter here.
         warnings.simplefilter("ignore")
-        return [(path, read_facts(root / path)) for path in paths]
+        return [(path, read_facts(root / path, is_image=are_images)) for path in paths]
 
 
 def _pictures(folder: Path) -> tuple[list[str], int]:
@@ -120,8 +125,8 @@ def _pictures(folder: Path) -> tuple[list[str], int]:
 
 def _folder(folder: Path, names: list[str], size: int) -> ClipFacts:
     first, last = _ends(names)
-    width, height = _picture_size(folder, first)
-    other = _picture_size(folder, last) if last != first else (width, height)
+    width, height = _frame_size(folder, first)
+    other = _frame_size(folder, last) if last != first else (width, height)
     if other != (width, height):
         raise MediaError(
             f"{folder}: the frames differ in size "
@@ -143,26 +148,25 @@ def _ends(names: list[str]) -> tuple[str, str]:
 _NO_DIGITS = str.maketrans("123456789", "000000000")
 
 
-def _picture_size(folder: Path, name: str) -> tuple[int, int]:
-    """Return width and height of the upright picture.
+def _frame_size(folder: Path, name: str) -> tuple[int, int]:
+    return _picture_size(folder / name, f"{folder}: frame {name}")
+
+
+def _picture_size(path: Path, what: str) -> tuple[int, int]:
+    """Return width and height of the upright picture; messages begin with `what`.
 
     Raises:
         MediaError: it is no picture, or its end is missing.
     """
-    from PIL import Image
-
-    try:
-        with (folder / name).open("rb") as file:
+    with image_errors(what):
+        with path.open("rb") as file:
             size = _plain_jpeg_size(file)
-            if size is not None:
-                return size
-            with Image.open(file) as image:
-                width, height = image.size
-                turned = image.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
-                image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        cause = str(getattr(error, "strerror", None) or error).split(" '")[0].split(" <")[0]
-        raise MediaError(f"{folder}: frame {name} cannot be read ({cause})") from error
+        if size is not None:
+            return size
+        with open_image(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
+            image.load()
     return (height, width) if turned else (width, height)
 
 
@@ -190,7 +194,6 @@ def _plain_jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
             head = file.read(len(_END))
         if not head.endswith(_END):
             size = None
-    file.seek(0)
     return size
 
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-__all__ = ["MAX_IMAGE_PIXELS", "ImageFolder", "image_errors", "read_image", "upright_size"]
+__all__ = [
+    "MAX_IMAGE_PIXELS",
+    "ImageFolder",
+    "image_errors",
+    "open_image",
+    "read_image",
+    "read_pixels",
+]
 
 MAX_IMAGE_PIXELS = 178_956_970
 """An image of more is taken for a decompression bomb: where Pillow, too, refuses one."""
@@ -38,8 +45,6 @@ _USUAL_PLACES = {
         "images_191task_1k",
     ),
 }
-_ORIENTATION = 0x0112
-_SIDEWAYS = 5  # orientations 5 to 8 lie on their side
 
 
 class ImageFolder:
@@ -52,7 +57,12 @@ class ImageFolder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
-        self._by_name: dict[str, dict[str, list[str]]] = {}
+        self._known: dict[str, list[Path]] = {}
+
+    def locate(self, image: str) -> str | None:
+        """Return what `resolve` does, as a path below the root with `/` between its parts."""
+        path = self.resolve(image)
+        return None if path is None else path.relative_to(self.root).as_posix()
 
     def resolve(self, image: str) -> Path | None:
         """Return the file that `image` names, or None.
@@ -74,31 +84,25 @@ class ImageFolder:
             path = self.root.joinpath(*parts[dropped:])
             if os.path.isfile(path):  # noqa: PTH113  # never an error, as with a name too long
                 return path
-        fits = self._names("/".join(parts[:-1])).get(parts[-1], [])
+        places = [folder / parts[-1] for folder in self._places("/".join(parts[:-1]))]
+        fits = [path for path in places if os.path.isfile(path)]  # noqa: PTH113  # as above
         if len(fits) > 1:
-            listed = " and ".join(few(sorted(fits), 2))
+            names = sorted(path.relative_to(self.root).as_posix() for path in fits)
+            listed = " and ".join(few(names, 2))
             raise MediaError(f"{self.root}: {image!r} fits {listed}; remove or rename all but one")
-        return self.root / fits[0] if fits else None
+        return fits[0] if fits else None
 
     @property
     def _root_parts(self) -> tuple[str, ...]:
         return self.root.absolute().parts
 
-    def _names(self, folder: str) -> dict[str, list[str]]:
-        """Return, by name, the files in the usual places of a folder's images; listed once."""
-        known = self._by_name.get(folder)
-        if known is None:
-            known = self._by_name[folder] = {}
-            places = {
-                path: None  # each once
-                for place in _USUAL_PLACES.get(folder, ())
-                for path, _, names in os.walk(self.root / place)
-                for path in [os.path.join(path, name) for name in names]  # noqa: PTH118  # a million times
-            }
-            for path in places:
-                place = os.path.relpath(path, self.root)
-                known.setdefault(os.path.basename(path), []).append(place)  # noqa: PTH119  # as above
-        return known
+    def _places(self, folder: str) -> list[Path]:
+        """Return the usual places of a folder's images that there are; looked for once."""
+        if folder not in self._known:
+            walks = (os.walk(self.root / place) for place in _USUAL_PLACES.get(folder, ()))
+            folders = {Path(path): None for walk in walks for path, _, _ in walk}  # each once
+            self._known[folder] = list(folders)
+        return self._known[folder]
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
@@ -112,25 +116,17 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
         MediaError: there is no such file; it is no image, cut off or damaged; it has more than
             `MAX_IMAGE_PIXELS`. One line with path and cause.
     """
+    with image_errors(f"{path}:"):
+        return read_pixels(Path(path))
+
+
+def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """Do what `read_image` does, without `image_errors`."""
     import numpy as np
+    from PIL import ImageOps
 
-    with image_errors(f"{path}:"), open_image(Path(path)) as image:
-        from PIL import ImageOps
-
+    with open_image(path) as image:
         return np.asarray(_rgb(ImageOps.exif_transpose(image)))
-
-
-def upright_size(path: Path) -> tuple[int, int]:
-    """Return width and height of an upright image, having decoded all of it.
-
-    Raises:
-        MediaError: as `read_image`.
-    """
-    with image_errors(f"{path}:"), open_image(path) as image:
-        width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
-        image.load()
-    return (height, width) if turned else (width, height)
 
 
 @contextlib.contextmanager
@@ -169,7 +165,7 @@ def image_errors(what: str) -> Iterator[None]:
     except Exception as error:  # Pillow's decoders meet strange bytes
         cause = os_error_words(error) if isinstance(error, OSError) else str(error)
         # Pillow's messages repeat the path.
-        cause = cause.split(" '")[0].split(" <")[0] or type(error).__name__
+        cause = " ".join(cause.split(" '")[0].split(" <")[0].split()) or type(error).__name__
         raise MediaError(f"{what} cannot be read ({cause})") from error
 
 

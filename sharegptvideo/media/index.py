@@ -16,7 +16,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ __all__ = [
     "MediaIndex",
     "Stored",
     "cached_index",
+    "check_images",
     "index_media",
     "known_unreadable",
 ]
@@ -67,12 +68,16 @@ CREATE TABLE IF NOT EXISTS clips (
 """
 _LAYOUT = Layout((_TABLE,), version=1, application=_APPLICATION)
 _PUT = f"INSERT OR REPLACE INTO clips VALUES ({', '.join('?' * 13)})"
+_IS_IMAGE, _IS_CLIP = "kind = 'image'", "kind != 'image'"
 _FACTS = "bytes, duration_s, frames, fps, width, height, damage, error"
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip of an index: its path below the root, "video" or "frames", and its facts."""
+    """One clip of an index: its path below the root, "video" or "frames", and its facts.
+
+    Still images, of kind "image", are in the file too, where `check_images` has looked at them.
+    """
 
     path: str
     kind: str
@@ -81,7 +86,7 @@ class Clip:
     @property
     def stem(self) -> str:
         """The path without a file's extension, by which rows name the clip."""
-        return self.path.rpartition(".")[0] if self.kind == "video" else self.path
+        return self.path if self.kind == "frames" else self.path.rpartition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +97,16 @@ class Stored:
     the moment before may change again within the same tick of the file system's clock.
     """
 
-    is_file: bool
+    kind: str
     bytes: int
     mtime_ns: int
     settled: bool
     error: str | None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, whose size is compared as well."""
+        return self.kind != "frames"
 
     def still_is(self, path: Path) -> bool:
         """Return whether the clip at `path` has the size and the time that it had."""
@@ -180,8 +190,56 @@ def index_media(
         return _update(_open_index(folder, seeded=False), folder, count, True, show, now)
 
 
+def check_images(
+    index: MediaIndex,
+    images: Iterable[str],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> dict[str, str]:
+    """Return why images cannot be read, by their path below the index's root.
+
+    Images are opened as the pictures of frame folders are: header and end of a plain JPEG,
+    others are decoded. What was opened is kept in the index's file and opened again only if its
+    size or time has changed.
+
+    Args:
+        index: of the media folder; an image is none of its clips.
+        images: paths below its root, of files that are there.
+        workers: as for `index_media`.
+        progress: called with (done, total, what).
+        now: as for `index_media`.
+
+    Raises:
+        UserError: as `index_media`; an image is gone by now.
+    """
+    errors: dict[str, str] = {}
+    changed: dict[str, tuple[str, int, bool]] = {}
+    begun = time.time_ns()
+    with contextlib.closing(IndexFile(index.file)) as file:
+        stored = file.stored("images")
+        for path in dict.fromkeys(images):
+            status = _status(index.root, path)
+            known = stored.get(path)
+            place = (status.st_size, status.st_mtime_ns)
+            if known is None or not known.settled or place != (known.bytes, known.mtime_ns):
+                settled = status.st_mtime_ns + _SETTLED_NS <= begun
+                changed[path] = ("image", status.st_mtime_ns, settled)
+            elif known.error is not None:
+                errors[path] = known.error
+        opened = read_all_facts(
+            index.root, list(changed), workers or available_cores(), are_images=True
+        )
+        show = progress or no_progress
+        for path, facts in _written(file, opened, changed, "images opened", show, now):
+            if facts.error is not None:
+                errors[path] = facts.error
+    return errors
+
+
 def known_unreadable(root: Path) -> dict[str, Stored]:
-    """Return clips that the index of a folder, if there is one, lists as unreadable, by path.
+    """Return what the index of a folder, if there is one, lists as unreadable, by path.
 
     Nothing is opened or walked: compare size and time before believing it.
     """
@@ -194,7 +252,7 @@ def known_unreadable(root: Path) -> dict[str, Stored]:
         return {}  # it is only a help here; `data status` says what is wrong with it
     with contextlib.closing(index):
         try:
-            return index.stored(unreadable=True)
+            return index.stored("unreadable")
         except (CannotWriteError, DamagedIndexError):
             return {}  # as above; a file that another process holds is an error
 
@@ -208,7 +266,7 @@ def _update(
     now: Callable[[], float],
 ) -> MediaIndex:
     with contextlib.closing(index):
-        stored = index.stored()
+        stored = index.stored("clips")
         scan = _Scan(root, {} if fresh else stored, progress)
         _open_changed(index, scan, root, workers, progress, now)
         gone = stored.keys() - scan.paths
@@ -233,7 +291,7 @@ class _Scan:
     def __init__(self, root: Path, stored: dict[str, Stored], progress: Progress) -> None:
         self.clips: list[ListedClip] = []
         self.paths: set[str] = set()
-        self.changed: dict[str, tuple[bool, int, bool]] = {}  # is a file, mtime_ns, settled
+        self.changed: dict[str, tuple[str, int, bool]] = {}  # kind, mtime_ns, settled
         self.errors: dict[str, str] = {}
         self._begun = time.time_ns()
         self._stored = stored
@@ -264,7 +322,8 @@ class _Scan:
             or (clip.is_file and known.bytes != status.st_size)
         ):
             settled = status.st_mtime_ns + _SETTLED_NS <= self._begun
-            self.changed[clip.path] = (clip.is_file, status.st_mtime_ns, settled)
+            kind = "video" if clip.is_file else "frames"
+            self.changed[clip.path] = (kind, status.st_mtime_ns, settled)
         elif known.error is not None:
             self.errors[clip.path] = known.error
 
@@ -283,20 +342,34 @@ def _open_changed(
     progress: Progress,
     now: Callable[[], float],
 ) -> None:
-    """Open the clips that are new or changed, and write their facts about once a second."""
-    waiting: list[tuple[str, bool, int, bool, ClipFacts]] = []
-    total, last = len(scan.changed), now()
+    """Open the clips that are new or changed; add what is wrong with them to the scan."""
+    opened = read_all_facts(root, list(scan.changed), workers)
+    for path, facts in _written(index, opened, scan.changed, "clips opened", progress, now):
+        if facts.error is not None:
+            scan.errors[path] = facts.error
+
+
+def _written(
+    index: IndexFile,
+    opened: Generator[tuple[str, ClipFacts]],
+    places: dict[str, tuple[str, int, bool]],
+    what: str,
+    progress: Progress,
+    now: Callable[[], float],
+) -> Iterator[tuple[str, ClipFacts]]:
+    """Yield paths and facts, and write them about once a second, with their `places`."""
+    waiting: list[tuple[str, str, int, bool, ClipFacts]] = []
+    last = now()
     try:
         # Closed here: an error's traceback would keep the workers busy.
-        with contextlib.closing(read_all_facts(root, list(scan.changed), workers)) as opened:
+        with contextlib.closing(opened):
             for done, (path, facts) in enumerate(opened, start=1):
-                waiting.append((path, *scan.changed[path], facts))
-                if facts.error is not None:
-                    scan.errors[path] = facts.error
+                waiting.append((path, *places[path], facts))
+                yield path, facts
                 if now() - last >= _COMMIT_S:
                     index.write(waiting)
                     waiting, last = [], now()
-                progress(done, total, "clips opened")
+                progress(done, len(places), what)
     finally:
         if waiting:  # also when interrupted: what was opened need not be again
             index.write(waiting)
@@ -343,33 +416,33 @@ class IndexFile:
                 raise _not_ours(path) from error
             raise
 
-    def stored(self, *, unreadable: bool = False) -> dict[str, Stored]:
-        """Return every clip, or only those with an error, by the path below the root."""
+    def stored(self, which: str) -> dict[str, Stored]:
+        """Return the "clips", the "images" or what is "unreadable", by the path below the root."""
+        conditions = {"images": _IS_IMAGE, "clips": _IS_CLIP, "unreadable": "error IS NOT NULL"}
         query = "SELECT path, kind, bytes, mtime_ns, settled, error FROM clips"
-        if unreadable:
-            query += " WHERE error IS NOT NULL"
+        query += f" WHERE {conditions[which]}"
         with self._sqlite_errors():
             return {
-                _path_of(key): Stored(kind == "video", size, mtime, bool(settled), error)
+                _path_of(key): Stored(kind, size, mtime, bool(settled), error)
                 for key, kind, size, mtime, settled, error in self._base.execute(query)
             }
 
     def clips(self) -> Iterator[Clip]:
         """Yield every clip in the order of the paths."""
-        query = f"SELECT path, kind, {_FACTS} FROM clips ORDER BY path"
+        query = f"SELECT path, kind, {_FACTS} FROM clips WHERE {_IS_CLIP} ORDER BY path"
         with self._sqlite_errors():
             for key, kind, *facts in self._base.execute(query):
                 yield Clip(_path_of(key), kind, ClipFacts(*facts))
 
     def write(
         self,
-        clips: Iterable[tuple[str, bool, int, bool, ClipFacts]],
+        clips: Iterable[tuple[str, str, int, bool, ClipFacts]],
         gone: Iterable[str] = (),
     ) -> None:
-        """Put (path, is a file, mtime_ns, settled, facts) and drop paths, all or nothing."""
+        """Put (path, kind, mtime_ns, settled, facts) and drop paths, all or nothing."""
         rows = []
-        for path, is_file, mtime, settled, facts in clips:
-            clip = Clip(path, "video" if is_file else "frames", facts)
+        for path, kind, mtime, settled, facts in clips:
+            clip = Clip(path, kind, facts)
             place = (_key(path), _key(clip.stem), clip.kind)
             rows.append((*place, facts.bytes, mtime, settled, *facts[1:]))
         with self._sqlite_errors(), transaction(self._base):

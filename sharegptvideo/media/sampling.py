@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sharegptvideo._io import os_errors
 from sharegptvideo.errors import MediaError, UserError
 from sharegptvideo.media.folder import PICTURE_SUFFIXES, is_picture, natural_order
+from sharegptvideo.media.images import image_errors, read_pixels
 from sharegptvideo.media.video import sample_video, spread
 
 if TYPE_CHECKING:
@@ -93,15 +94,6 @@ def _sample_folder(folder: Path, n: int) -> SampledFrames:
 
 
 def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            # A camera's orientation tag is to pictures what the display matrix is to videos.
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # PIL's messages repeat the path; those of the system carry it apart.
-        cause = str(getattr(error, "strerror", None) or error).split(" '")[0]
-        raise MediaError(f"{path.parent}: frame {path.name} cannot be read ({cause})") from error
+    # A camera's orientation tag is to pictures what the display matrix is to videos.
+    with image_errors(f"{path.parent}: frame {path.name}"):
+        return read_pixels(path)

@@ -42,7 +42,7 @@ __all__ = [
     "DROPPED",
     "PAPER_PARTS",
     "Converted",
-    "Parts",
+    "ModelParts",
     "assemble_checkpoint",
     "assembled",
     "assembled_folder",
@@ -120,7 +120,7 @@ class Converted:
     video_positions: int
 
 
-class Parts(BaseModel):
+class ModelParts(BaseModel):
     """What the paper's pre-training starts from: four folders or Hub ids.
 
     `language` is a Llama with its `tokenizer.model`, the towers are LanguageBind's repositories,
@@ -138,7 +138,7 @@ class Parts(BaseModel):
         return " + ".join(self.model_dump().values())
 
 
-PAPER_PARTS = Parts(
+PAPER_PARTS = ModelParts(
     language="lmsys/vicuna-7b-v1.5",
     image_tower="LanguageBind/LanguageBind_Image",
     video_tower="LanguageBind/LanguageBind_Video_merge",
@@ -205,7 +205,7 @@ def convert_checkpoint(
 
 
 def assemble_checkpoint(
-    parts: Parts, to: Path, *, weights: bool = True, progress: Progress | None = None
+    parts: ModelParts, to: Path, *, weights: bool = True, progress: Progress | None = None
 ) -> Converted:
     """Make a checkpoint of the parts that the paper's pre-training starts from.
 
@@ -255,7 +255,7 @@ _ASSEMBLY_VERSION = 1
 """Raise it when the same parts give another checkpoint: what is kept is then assembled again."""
 
 
-def assembled(parts: Parts, progress: Progress | None = None) -> Path:
+def assembled(parts: ModelParts, progress: Progress | None = None) -> Path:
     """Return the folder with the parts' checkpoint, assembled the first time it is asked for.
 
     It is kept in the package's cache folder. Parts from the Hub are taken as they were then; of
@@ -276,7 +276,7 @@ def assembled(parts: Parts, progress: Progress | None = None) -> Path:
     return folder
 
 
-def assembled_folder(parts: Parts) -> Path:
+def assembled_folder(parts: ModelParts) -> Path:
     """Return where `assembled` keeps the parts' checkpoint, there or not."""
     names = parts.model_dump().values()
     places = [str(Path(one).resolve()) if Path(one).exists() else one for one in names]
@@ -284,7 +284,7 @@ def assembled_folder(parts: Parts) -> Path:
     return cache_folder() / "assembled" / f"{Path(parts.language).name}-{key}"
 
 
-def _identity(parts: Parts) -> dict[str, Any]:
+def _identity(parts: ModelParts) -> dict[str, Any]:
     """Return what an assembled checkpoint depends on: ids, and the facts of files in folders."""
     facts = {}
     for name, part in parts.model_dump().items():

@@ -244,7 +244,7 @@ class _Evaluations(TrainerCallback):
         name = f"{self._run.path.name} at step {step}"
         with (
             trainer.accelerator.autocast(),
-            answering(model, self._run.recipe.model) as answerer,
+            answering(model, self._run.recipe.start) as answerer,
         ):
             # Asked as it is trained, whatever the prompts of the starting model were.
             answerer.tokenizer.chat_template = trainer.processing_class.chat_template

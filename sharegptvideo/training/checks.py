@@ -126,8 +126,8 @@ def check_machine(recipe: Recipe) -> None:
     Raises:
         UserError: all that it lacks, in one line; or the model is another recipe's to make.
     """
-    if not Path(recipe.model).is_dir() and (command := maker_of(recipe.model)):
-        raise UserError(not_made_yet(recipe.model, command))
+    if not Path(recipe.start).is_dir() and (command := maker_of(recipe.start)):
+        raise UserError(not_made_yet(recipe.start, command))
     problems = machine_problems(recipe)
     if (lack := memory_problem(recipe)) is not None:
         problems.append(lack)
@@ -196,19 +196,22 @@ def memory_problem(recipe: Recipe) -> str | None:
     """Return a line where weights, gradients and optimiser exceed this machine's memory.
 
     Known from the model's config, before any weights are read. None where FSDP or DeepSpeed spread
-    them, or where the architecture is not known here.
+    them, where the architecture is not known here, or the model is yet in parts.
     """
     import torch
 
     from sharegptvideo.models import outline
+    from sharegptvideo.models.convert import ModelParts
     from sharegptvideo.models.memory import free_bytes
     from sharegptvideo.training.estimate import ADAMW_BYTES, shape_of
     from sharegptvideo.training.families import Family, bare_family
 
     if any(os.environ.get(f"ACCELERATE_USE_{way}") == "true" for way in ("FSDP", "DEEPSPEED")):
         return None
+    if isinstance(recipe.model, ModelParts) and not Path(recipe.start).is_dir():
+        return None
     try:
-        family = bare_family(outline(recipe.model, dtype=Family.weights_dtype(recipe)))
+        family = bare_family(outline(recipe.start, dtype=Family.weights_dtype(recipe)))
     except (KeyError, ValueError):
         return None  # no architecture that is trained here: loading it says so
     shape = shape_of(recipe, family)

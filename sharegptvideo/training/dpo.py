@@ -53,7 +53,7 @@ def run_dpo(
     )
     from sharegptvideo.training.workers import worker_faults
 
-    run = TrainingDir(recipe, report)
+    run = TrainingDir(recipe, report, progress)
     if run.finished:
         return pushed(run, run.result())
     start = time.monotonic()
@@ -70,7 +70,7 @@ def run_dpo(
         precomputed = recipe.dpo.reference == "precomputed"
         reference = None
         if not precomputed and recipe.lora is None:  # TRL finds architectures of transformers only
-            reference = load_model(recipe.model, dtype=family.weights_dtype(recipe))
+            reference = load_model(recipe.start, dtype=family.weights_dtype(recipe))
         trainer = VideoDPOTrainer(
             model=family.model,
             ref_model=reference,
@@ -100,7 +100,7 @@ def run_dpo(
         resumed_from = train(trainer, run, stop)
 
         # Save
-        save_model(trainer, recipe.model, recipe.lora, run.staged)
+        save_model(trainer, recipe.start, recipe.lora, run.staged)
         finish_run(trainer.state, run, seconds=time.monotonic() - start)
         return pushed(run, run.result(resumed_from=resumed_from, already_done=False))
 

@@ -16,6 +16,7 @@ from sharegptvideo._text import percent, points, rough_duration
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.hub import TEST_REPO, hub_errors, repo_of
 from sharegptvideo.errors import UserError
+from sharegptvideo.models.convert import ModelParts
 from sharegptvideo.training.checks import check_push
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
 from sharegptvideo.training.launch import processes, save_whole
@@ -161,8 +162,11 @@ def _repos(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(repo_of(CONFIGS[part.name]) for part in recipe.data.parts))
 
 
-def _hub_base(recipe: Recipe) -> str | None:
+def _hub_base(recipe: Recipe) -> str | list[str] | None:
     """Return the starting model's id on the Hub, or where a model of ours was to be pushed."""
+    if isinstance(recipe.model, ModelParts):
+        parts = recipe.model.model_dump().values()
+        return [part for part in parts if not Path(part).exists()] or None
     folder = Path(recipe.model)
     if not folder.exists():
         return recipe.model
@@ -174,8 +178,14 @@ def _hub_base(recipe: Recipe) -> str | None:
 
 
 def _base_name(recipe: Recipe) -> str:
-    folder = Path(recipe.model)
-    return folder.resolve().name if folder.exists() else recipe.model
+    if isinstance(recipe.model, ModelParts):
+        return " + ".join(map(_model_name, recipe.model.model_dump().values()))
+    return _model_name(recipe.model)
+
+
+def _model_name(model: str) -> str:
+    folder = Path(model)
+    return folder.resolve().name if folder.exists() else model
 
 
 def _about(recipe: Recipe) -> str:
@@ -288,7 +298,11 @@ def _result(recipe: Recipe, row: Row) -> EvalResult:
 def _shareable(recipe: Recipe) -> Row:
     """Return the recipe's settings; folders by their last name, endpoints left out."""
     settings = recipe.model_dump(mode="json", exclude_none=True, exclude={"output"})
-    settings["model"] = _base_name(recipe)
+    settings["model"] = (
+        {name: _model_name(part) for name, part in settings["model"].items()}
+        if isinstance(settings["model"], dict)
+        else _base_name(recipe)
+    )
     places = {"data": ("source", "media"), "eval": ("source", "media", "task_path")}
     places |= {"features": ("folder",), "dpo": ("reference_cache",)}
     for section, keys in places.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from sharegptvideo._text import byte_size, magnitude, percent, rough_duration
 from sharegptvideo.errors import UserError
+from sharegptvideo.models.convert import (
+    PAPER_PARTS,
+    ModelParts,
+    assemble_checkpoint,
+    assembled_folder,
+)
 from sharegptvideo.training.checks import lacking_packages, nearest_folder, not_made_yet
 from sharegptvideo.training.dataset_stats import (
     DatasetStats,
@@ -48,7 +55,6 @@ __all__ = [
 _GIB = 1 << 30
 _LIGHT = ("*.json", "*.model", "*.txt", "*.jinja")  # of a checkpoint, all but its weights
 _UNKNOWN = Positions(0.0, 0.0)
-_VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B-hf"
 
 
 @dataclass(slots=True)
@@ -90,7 +96,7 @@ def dry_run_steps(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[DryRun]:
     """Return `dry_run` of each; a step starts from the model that the one before will have made."""
-    made: dict[str, str] = {}
+    made: dict[str, str | ModelParts] = {}
     outcomes = []
     for recipe in recipes:
         outcomes.append(
@@ -105,7 +111,7 @@ def dry_run(
     gpus: Gpus | None = None,
     *,
     utilisation: float = UTILISATION,
-    made: Mapping[str, str] | None = None,
+    made: Mapping[str, str | ModelParts] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> DryRun:
     """Find out what a training would take. Loads no weights, decodes nothing, writes nothing.
@@ -202,41 +208,56 @@ def _machine(outcome: DryRun, here: Gpus | None) -> None:
 
 
 def _model(
-    recipe: Recipe, made: Mapping[str, str], outcome: DryRun
+    recipe: Recipe, made: Mapping[str, str | ModelParts], outcome: DryRun
 ) -> tuple[Family | None, ModelShape | None, Positions]:
     """Return the family without weights (None: not here), its shape, positions of a clip, image."""
+    origin = _origin(recipe, made, outcome)
+    with tempfile.TemporaryDirectory() as room:
+        try:
+            folder = _light_folder(origin, Path(room) / "model", outcome)
+        except UserError as error:
+            if origin == recipe.model:
+                command = maker_of(recipe.start)
+                line = not_made_yet(recipe.start, command) if command else str(error)
+                outcome.problems.append(line)
+            if origin != PAPER_PARTS:
+                return None, None, _UNKNOWN
+            outcome.assumed.append("the paper's parts cannot be reached: their published sizes")
+            shape, positions = _sizes(recipe, _published_config())
+            return None, shape, positions
+        placed = recipe.model_copy(update={"model": str(folder)})
+        try:
+            family = open_family(placed, weights=False)
+        except UserError as error:
+            outcome.problems.append(str(error).replace(str(folder), str(origin)))
+        else:
+            return family, shape_of(recipe, family), _positions(family.model.config, recipe.frames)
+        try:
+            shape, positions = _sizes(recipe, str(folder))
+        except (UserError, KeyError, AttributeError, ValueError):
+            return None, None, _UNKNOWN  # an architecture that nothing here trains: noted above
+        return None, shape, positions
+
+
+def _light_folder(origin: str | ModelParts, room: Path, outcome: DryRun) -> Path:
+    """Return a folder with all that a model has but, maybe, its weights.
+
+    Args:
+        room: a folder to make where the model is yet in parts.
+    """
     from sharegptvideo.models import checkpoint_folder
 
-    origin = _origin(recipe, made, outcome)
-    try:
+    if isinstance(origin, str):
         folder = checkpoint_folder(origin, _LIGHT)
         if not Path(origin).is_dir() and not any(folder.glob("*.safetensors")):
             outcome.missing.append(f"model {origin}: its weights are fetched by the first run")
-    except UserError as error:
-        if origin == recipe.model:
-            command = maker_of(origin)
-            outcome.problems.append(not_made_yet(origin, command) if command else str(error))
-        if origin != _VIDEO_LLAVA:
-            return None, None, _UNKNOWN
-        outcome.assumed.append(f"{origin} cannot be reached: its published sizes")
-        shape, positions = _sizes(recipe, _published_config())
-        return None, shape, positions
-    placed = recipe.model_copy(update={"model": str(folder)})
-    try:
-        family = open_family(placed, weights=False)
-    except UserError as error:
-        outcome.problems.append(str(error).replace(str(folder), origin))
-    else:
-        return family, shape_of(recipe, family), _positions(family.model.config, recipe.frames)
-    try:
-        shape, positions = _sizes(recipe, str(folder))
-        return None, shape, positions
-    except (UserError, KeyError, AttributeError, ValueError):
-        return (
-            None,
-            None,
-            Positions(0.0, 0.0),
-        )  # an architecture that nothing here trains: noted above
+        return folder
+    kept = assembled_folder(origin)
+    if kept.is_dir():
+        return kept
+    assemble_checkpoint(origin, room, weights=False)
+    outcome.missing.append(f"model: its parts are fetched and assembled in {kept} by the first run")
+    return room
 
 
 def _sizes(recipe: Recipe, origin: str | PretrainedConfig) -> tuple[ModelShape, Positions]:
@@ -247,13 +268,15 @@ def _sizes(recipe: Recipe, origin: str | PretrainedConfig) -> tuple[ModelShape, 
     return shape_of(recipe, bare_family(model)), _positions(model.config, recipe.frames)
 
 
-def _origin(recipe: Recipe, made: Mapping[str, str], outcome: DryRun) -> str:
+def _origin(
+    recipe: Recipe, made: Mapping[str, str | ModelParts], outcome: DryRun
+) -> str | ModelParts:
     """Return the model that a recipe starts from, or that model's where it is yet to be made."""
     shipped = {
         step.output: (step.model, name) for name in recipe_names() for step in load_steps(name)
     }
     path = recipe.model
-    while not Path(path).is_dir():
+    while isinstance(path, str) and not Path(path).is_dir():
         if path in made:
             path = made[path]
         elif path in shipped:
@@ -269,10 +292,14 @@ def _origin(recipe: Recipe, made: Mapping[str, str], outcome: DryRun) -> str:
 
 
 def _published_config() -> PretrainedConfig:
-    """Return Video-LLaVA-7B's: transformers' defaults, a vocabulary with room for new tokens."""
-    from transformers import LlamaConfig, VideoLlavaConfig
+    """Return that of what the paper's parts make: Vicuna-7B with two tokens more, two CLIP-L."""
+    from transformers import LlamaConfig
 
-    return VideoLlavaConfig(text_config=LlamaConfig(vocab_size=32_064))
+    from sharegptvideo.models.llava_hound import LlavaHoundConfig
+
+    kind: Any = LlavaHoundConfig  # its constructor takes all of a config's fields
+    config: PretrainedConfig = kind(text_config=LlamaConfig(vocab_size=32_002))
+    return config
 
 
 def _positions(config: Any, frames: int) -> Positions:

@@ -20,15 +20,24 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from sharegptvideo._io import dumps, parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval import SampleEvaluation
+from sharegptvideo.models.convert import ModelParts, assembled_folder
 
 __all__ = [
     "NOT_HASHED",
@@ -245,15 +254,30 @@ class Optimisation(_Strict):
         return LengthLimit(self.max_length, self.max_length_counts == "all")
 
 
+_TAG = "<{}>"  # in the places of errors that pydantic gives; no key of a recipe looks so
+
+
+def _form_of_model(value: Any) -> str:
+    return _TAG.format("parts" if isinstance(value, dict | ModelParts) else "name")
+
+
+_Model = Annotated[
+    Annotated[str, Tag(_TAG.format("name"))] | Annotated[ModelParts, Tag(_TAG.format("parts"))],
+    Discriminator(_form_of_model),
+]
+
+
 class _Recipe(_Strict, abc.ABC):
     """What all stages have.
 
+    `model` is a folder, a Hub id, or the parts that the paper starts from, `{language, image_tower,
+    video_tower, projector}`, of which the first run assembles a checkpoint in the package's cache.
     `system` takes the place of the system sentence in the chat template of Video-LLaVA and
     LLaVA-Hound, and is saved with the model, so that it is asked as it was trained; an empty text
     for none, null for the template of the starting model.
     """
 
-    model: str
+    model: _Model
     data: DataSource
     output: str
     frames: int = Field(default=8, ge=1)
@@ -288,7 +312,18 @@ class _Recipe(_Strict, abc.ABC):
             )
         if self.sharing.pack_tokens and not self.sharing.video:
             raise ValueError("sharing.pack_tokens needs sharing.video, which lays the packs out")
+        if self.lora and not self.lora.merge and isinstance(self.model, ModelParts):
+            raise ValueError(
+                "lora.merge=false leaves adapters, whose base has to stay where it is; assemble "
+                "the parts with `model convert --assemble --to DIR` and give model=DIR"
+            )
         return self
+
+    @property
+    def start(self) -> str:
+        """Folder or Hub id of the starting model; of parts the folder with what they make."""
+        parts = self.model
+        return parts if isinstance(parts, str) else str(assembled_folder(parts))
 
     @classmethod
     @abc.abstractmethod
@@ -521,7 +556,7 @@ _WORDS = {
 
 def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
+        location = [str(part) for part in problem["loc"] if not str(part).startswith("<")]
         key = ".".join(location)
         if problem["type"] == "extra_forbidden":
             yield f"unknown key {key} ({_hint(root, location)})"

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import (
     follow_umask,
     parse_yaml,
@@ -35,6 +36,7 @@ from sharegptvideo._io import (
 from sharegptvideo._runs import RunKind, differences
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import checkpoint_folder, weights_hash
+from sharegptvideo.models.convert import ModelParts, assembled
 from sharegptvideo.training.checks import check_machine, check_output, check_push
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.launch import processes
@@ -112,8 +114,18 @@ class TrainingDir:
             model is to be pushed cannot be.
     """
 
-    def __init__(self, recipe: Recipe, report: Callable[[str], None] | None = None) -> None:
-        """Open it; `report` gets each note as it is made."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        report: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Open it, and assemble the starting model where it is yet in parts.
+
+        Args:
+            report: gets each note as it is made.
+            progress: of the assembling.
+        """
         self.recipe = recipe
         self._report = report
         self.path = Path(recipe.output)
@@ -128,8 +140,11 @@ class TrainingDir:
             _TRAINING.refuse(self.path, self._changes())
         if not self.finished:
             check_output(self.path)
-            check_machine(recipe)
             check_push(recipe.push_to_hub)
+            check_machine(recipe)
+            if isinstance(recipe.model, ModelParts):
+                assembled(recipe.model, progress)
+                check_machine(recipe)  # its memory, too, now that the sizes are there
 
     def _changes(self) -> list[str]:
         """Return what differs between the recipe of the folder and this one."""
@@ -212,7 +227,7 @@ class TrainingDir:
 
     def _start(self, data: DataReport) -> None:
         made_of = {
-            "model_sha256": weights_hash(self.recipe.model),
+            "model_sha256": weights_hash(self.recipe.start),
             "data_sha256": data.sha256,
         }
         for key, value in made_of.items():
@@ -237,7 +252,7 @@ class TrainingDir:
         self.state.update(
             status="training",
             stage=self.recipe.stage,
-            model=self.recipe.model,
+            model=str(self.recipe.model),
             recipe_sha256=self._hash,
             training_version=TRAINING_VERSION,
             **made_of,
@@ -276,7 +291,7 @@ class TrainingDir:
     def finish(self, log: list[dict[str, Any]], steps: int, seconds: float) -> None:
         """Move the saved model into place, copy the processor's config, mark the run finished."""
         staged = self.staged
-        _copy_processor(self.recipe.model, staged)
+        _copy_processor(self.recipe.start, staged)
         follow_umask(staged.iterdir())
         for file in sorted(staged.iterdir()):
             file.replace(self.path / file.name)

@@ -57,7 +57,7 @@ def run_sft(
     )
     from sharegptvideo.training.workers import worker_faults
 
-    run = TrainingDir(recipe, report)
+    run = TrainingDir(recipe, report, progress)
     if run.finished:
         return pushed(run, run.result())
     start = time.monotonic()
@@ -97,6 +97,6 @@ def run_sft(
         resumed_from = train(trainer, run, stop)
 
         # Save
-        save_model(trainer, recipe.model, recipe.lora, run.staged)
+        save_model(trainer, recipe.start, recipe.lora, run.staged)
         finish_run(trainer.state, run, seconds=time.monotonic() - start)
         return pushed(run, run.result(resumed_from=resumed_from, already_done=False))

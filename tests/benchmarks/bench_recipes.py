@@ -3,11 +3,11 @@
     python tests/benchmarks/bench_recipes.py [--device cuda] [--steps 3] [--optimizer adamw_8bit]
 
 `llava_hound/dpo`, `sft` and `dpo_lora` as they are, but for: a model of the 7B's shape with random
-weights, generated rows on clips of their own (one a pair, one for three questions), at most four
-batches accumulated in a step, and so many layers as memory and disk hold by the dry run's own
-estimate (fewer where they do not hold them after all). For each recipe one process makes the
-checkpoint, `sharegptvideo train run --dry-run --json` predicts, and one more trains; it ends after
-the measured steps, before anything is saved.
+weights, generated rows on clips of their own (one a pair, one for three questions; none about
+images), at most four batches accumulated in a step, and so many layers as memory and disk hold by
+the dry run's own estimate (fewer where they do not hold them after all). For each recipe one
+process makes the checkpoint, `sharegptvideo train run --dry-run --json` predicts, and one more
+trains; it ends after the measured steps, before anything is saved.
 
 Prints a line of JSON for the prediction, for each step as it ends, and for each recipe at its end:
 seconds a step (the first step is not counted) and peak memory, measured and predicted, the share of
@@ -132,9 +132,10 @@ def overrides_of(name: str, options: Any, model: Path, data: Path) -> list[str]:
     return [
         f"model={model}",
         f"output={options.work / 'out' / name / optimizer / model.name}",
+        "data.mix=null",
+        f"data.name={shipped.data.parts[-1].name}",
         f"data.source={data}",
         f"data.media={data}",
-        "data.split=train+validation",
         "optimisation.epochs=null",
         f"optimisation.max_steps={options.steps + 1}",
         f"optimisation.gradient_accumulation={accumulated}",
@@ -150,9 +151,10 @@ def data_of(recipe: Recipe, options: Any) -> Path:
     o = recipe.optimisation
     accumulated = min(o.gradient_accumulation, ACCUMULATION)
     rows = o.per_device_batch_size * accumulated * (options.steps + 1)
-    folder: Path = options.work / f"{recipe.data.name}-{rows}"
+    name = recipe.data.parts[-1].name
+    folder: Path = options.work / f"{name}-{rows}"
     if not folder.is_dir():
-        write_release(folder, recipe.data.name, rows, options.media)
+        write_release(folder, name, rows, options.media)
     return folder
 
 

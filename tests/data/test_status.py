@@ -83,7 +83,7 @@ def test_configs_without_a_source_column(rows: Path, media: Path) -> None:
     assert media_availability("sft", rows, index).by_source == {
         "unknown": Count(rows=1, there=1),
         "WebVid": Count(rows=1, missing=1),
-        "none": Count(rows=1, no_video=1),
+        "none": Count(rows=1, no_media=1),
     }
     assert media_availability("msvd_qa", rows, index).by_source == {
         "MSVD": Count(rows=2, there=1, missing=1)
@@ -102,7 +102,7 @@ def test_rows_that_are_counted_as_there_are_those_that_require_media_keeps(
         split = "train+validation"
         kept = list(read_rows(name, rows, split, media=media, require_media=True))
         count = media_availability(name, rows, index).total
-        assert len(kept) == count.there + count.no_video
+        assert len(kept) == count.there + count.no_media
 
 
 def test_table(cli: Callable[..., Any], rows: Path, media: Path, tmp_path: Path) -> None:

@@ -207,6 +207,16 @@ def test_the_data_give_captions_clips_and_the_questions_that_nobody_answered(
     assert len(list((tmp_path / "report" / "frames").glob("*.jpg"))) == 3
 
 
+def test_a_report_may_name_the_data_later(
+    archive: Path, small_release: Any, tmp_path: Path
+) -> None:
+    """What was imported without captions does not count as judged on other texts."""
+    runs = tmp_path / "runs"
+    import_results([archive], runs)
+    report = write_report(runs / GRADED, tmp_path / "report", data_dir=small_release.folder)
+    assert report["notes"] == []
+
+
 def test_the_same_import_again_finishes_what_is_missing(archive: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     import_results([archive], runs)

@@ -73,6 +73,7 @@ def test_a_verdict_on_a_failed_prediction_is_not_looked_at() -> None:
     found = score_task(rows("a"), predictions, {"0": verdict(True, 5)})
     assert found["accuracy"]["value"] == 0.0
     assert found["n_scored"] == 0
+    assert found["paper_n"] == {"accuracy": 0, "score": 0}
 
 
 def test_a_failed_prediction_scores_the_lowest() -> None:

@@ -87,7 +87,7 @@ def test_size_is_that_of_the_upright_frame(tmp_path: Path) -> None:
         ),
         (
             lambda m: (m / "train_300k/chunk_0/c/c01_0001.jpeg").write_text("404: Not Found"),
-            "train_300k/chunk_0/c: frame c01_0001.jpeg cannot be read (cannot identify image file)",
+            "train_300k/chunk_0/c: frame c01_0001.jpeg cannot be read (no image, or",
         ),
         (
             lambda m: Image.new("RGB", (9, 9)).save(m / "train_300k/chunk_0/c/c01_0003.jpeg"),

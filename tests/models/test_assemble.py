@@ -16,7 +16,7 @@ from sharegptvideo._io import cache_folder
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.convert import (
     PAPER_PARTS,
-    Parts,
+    ModelParts,
     assemble_checkpoint,
     assembled,
     assembled_folder,
@@ -29,8 +29,8 @@ from tests.support.hub_server import HubServer
 pytest.importorskip("sentencepiece")
 
 
-def of(folder: Path) -> Parts:
-    return Parts(**{name: str(folder / name) for name in Parts.model_fields})
+def of(folder: Path) -> ModelParts:
+    return ModelParts(**{name: str(folder / name) for name in ModelParts.model_fields})
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_a_part_that_changed_is_assembled_again(copied: Path) -> None:
     assert assembled(other) != folder
 
 
-def refused(parts: Parts, to: Path) -> str:
+def refused(parts: ModelParts, to: Path) -> str:
     with pytest.raises(UserError) as caught:
         assemble_checkpoint(parts, to)
     assert not to.exists()

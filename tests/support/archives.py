@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 
-__all__ = ["Entry", "entry", "link", "tar", "tar_gz"]
+__all__ = ["Entry", "entry", "link", "tar", "tar_gz", "zipped"]
 
 Entry = tuple[tarfile.TarInfo, bytes]
 
@@ -41,3 +43,19 @@ def tar(entries: Iterable[Entry] | Mapping[str, bytes]) -> bytes:
 def tar_gz(entries: Iterable[Entry] | Mapping[str, bytes]) -> bytes:
     """The same, compressed; the same bytes each time."""
     return gzip.compress(tar(entries), compresslevel=1, mtime=0)
+
+
+def zipped(
+    entries: Iterable[tuple[str | zipfile.ZipInfo, bytes]] | Mapping[str, bytes],
+    method: int = zipfile.ZIP_DEFLATED,
+) -> bytes:
+    """A zip archive; names as they are given, twice too; the same bytes each time."""
+    if isinstance(entries, Mapping):
+        entries = list(entries.items())
+    out = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of a name that comes twice
+        for name, content in entries:
+            info = zipfile.ZipInfo(name) if isinstance(name, str) else name
+            archive.writestr(info, content, method)
+    return out.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.models import build_tiny
@@ -67,6 +69,32 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(train / "pretrain" / "video_caption_pretrain.jsonl", captions)
     write_jsonl(train / "sft" / "video_240k_caption_15k.jsonl", talks)
     write_jsonl(train / "dpo" / "sft_dpo_17k.jsonl", pairs)
+    return root
+
+
+@pytest.fixture(scope="session")
+def paper_release(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release with all of its training files: 300k captions, three files about images."""
+    root = tmp_path_factory.mktemp("paper") / "release"
+    shutil.copytree(release, root)
+    train = root / "video_instruction" / "train"
+    talks = train / "sft" / "video_240k_caption_15k.jsonl"
+    lines = talks.read_text().splitlines()
+    captions = [line.replace('_0"', '_caption"') for line in lines[::2]]
+    talks.with_name("video_caption_300k.jsonl").write_text("\n".join(captions) + "\n")
+    images = []
+    for name, colour in COLOURS.items():
+        path = f"allava_laion/images/{name}.png"
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), colour).save(root / path)
+        row = talk("", f"{name}_i", "What colour is the picture?", f"It is {name}.")
+        turns: Any = row["conversations"]
+        turns[0]["value"] = turns[0]["value"].replace("<video>", "<image>")
+        del row["video"]
+        images.append(row | {"image": path})
+    for file in ("pretrain/image_caption_pretrain", "sft/image_instruction_600k"):
+        write_jsonl(train / f"{file}.jsonl", images)
+    write_jsonl(train / "sft" / "image_instruction_100k.jsonl", images)
     return root
 
 

@@ -293,7 +293,7 @@ def test_a_dry_run_before_anything_is_here(tmp_path: Path, monkeypatch: Any) -> 
     assert any("17,000 rows on 17,000 clips, as published" in t for t in found.assumed)
     text = "\n".join(dry_run_lines(found))
     assert "8 × A100-80 not here" in text
-    assert "7.37 B parameters" in text
+    assert "7.47 B parameters" in text
     assert dry_run_figures(found)["plan"]["steps"] == 399
     captions, answers = dry_run_steps(load_steps("llava_hound/sft_two_step"))
     assert captions.shape == answers.shape

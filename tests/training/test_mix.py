@@ -100,7 +100,7 @@ def test_a_dry_run_counts_the_parts(sft_recipe: SftRecipe) -> None:
 
 
 def test_published_counts_of_a_mix_before_its_download(tmp_path: Path) -> None:
-    """900k captions on clips and half of 600k conversations about images: the card's counts."""
+    """900k captions on clips and half of the conversations about images, which are 599,950."""
     parts = "[{name: captions}, {name: sft, files: image_instruction_600k.jsonl, weight: 0.5}]"
     recipe = load_recipe(
         "llava_hound/pretrain",
@@ -108,8 +108,8 @@ def test_published_counts_of_a_mix_before_its_download(tmp_path: Path) -> None:
     )
     found = dry_run(recipe)
     assert found.data is not None
-    assert (found.data.rows, found.data.clips, found.data.images) == (1_200_000, 900_000, 300_000)
-    assert any("on 900,000 clips and 300,000 images, as published" in t for t in found.assumed)
+    assert (found.data.rows, found.data.clips, found.data.images) == (1_199_975, 900_000, 299_975)
+    assert any("on 900,000 clips and 299,975 images, as published" in t for t in found.assumed)
 
 
 def test_a_run_trains_on_all_parts(sft_recipe: SftRecipe) -> None:

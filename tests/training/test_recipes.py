@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,18 +36,6 @@ def test_a_shipped_recipe_opens_with_its_command(name: str) -> None:
     assert all(line.startswith("#") for line in comment.splitlines())
 
 
-@pytest.fixture(scope="session")
-def both_files(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release with its second file of conversations: one row a clip, in place of two."""
-    root = tmp_path_factory.mktemp("both") / "release"
-    shutil.copytree(release / "video_instruction", root / "video_instruction")
-    talks = root / "video_instruction" / "train" / "sft" / "video_240k_caption_15k.jsonl"
-    lines = talks.read_text().splitlines()
-    captions = [line.replace('_0"', '_caption"') for line in lines[::2]]
-    talks.with_name("video_caption_300k.jsonl").write_text("\n".join(captions) + "\n")
-    return root
-
-
 NEEDS_TORCHVISION = pytest.mark.skipif(
     find_spec("torchvision") is None,
     reason="transformers' video processors need torchvision; tests/peers runs the modern recipes",
@@ -63,12 +50,13 @@ NEEDS_TORCHVISION = pytest.mark.skipif(
     ],
 )
 def test_a_shipped_recipe_trains(
-    name: str, pointed_at: Callable[..., list[str]], both_files: Path, tmp_path: Path
+    name: str, pointed_at: Callable[..., list[str]], paper_release: Path, tmp_path: Path
 ) -> None:
     """Two steps on the smallest model, everything else as shipped, bf16 and all."""
+    whole = [f"data.source={paper_release}", f"data.media={paper_release}"]
     overrides = [
         *pointed_at(tmp_path / "out", steps=2),
-        f"data.source={both_files}",
+        *(whole if name.startswith("llava_hound/") else ()),
         "frames=4",
         "optimisation.per_device_batch_size=2",
         "data.split=train+validation",
@@ -95,6 +83,47 @@ def test_the_papers_settings() -> None:
     assert (o.learning_rate, o.scheduler, o.warmup_ratio, o.epochs) == (5e-7, "linear", 0.1, 3)
     assert o.per_device_batch_size * o.gradient_accumulation * 8 == 128
     assert (dpo.freeze.vision_tower, dpo.freeze.projector, dpo.dpo.beta) == (True, True, 0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("llava_hound/")])
+def test_rows_order_length_and_prompt_are_the_authors(name: str) -> None:
+    from sharegptvideo.models.prompts import VICUNA_SYSTEM
+
+    for recipe in load_steps(name):
+        assert recipe.system == VICUNA_SYSTEM
+        assert (recipe.data.split, recipe.data.order) == ("train+validation", "random")
+        o = recipe.optimisation
+        assert (o.max_length, o.max_length_counts) == (2048, "text")
+        assert recipe.freeze.vision_tower
+
+
+def test_pretraining_starts_from_the_papers_parts() -> None:
+    from sharegptvideo.models.convert import PAPER_PARTS
+
+    recipe = load_recipe("llava_hound/pretrain")
+    assert recipe.model == PAPER_PARTS
+    assert str(recipe.data) == "image_captions + captions"
+    assert load_recipe("llava_hound/pretrain", ["model=here"]).model == "here"
+    other = load_recipe("llava_hound/pretrain", ["model.projector=mine"])
+    assert other.model == PAPER_PARTS.model_copy(update={"projector": "mine"})
+    assert other.start != recipe.start
+
+
+@pytest.mark.parametrize(
+    ("override", "cause"),
+    [
+        ("model.languge=x", r"unknown key model.languge \(did you mean language\?\)"),
+        ("model={language: a, image_tower: b}", "model.video_tower is missing; model.projector is"),
+        ("model=3", "model: Input should be a valid string, not 3"),
+        ("model.projector=[]", r"model.projector: Input should be a valid string, not \[\]"),
+    ],
+)
+def test_parts_that_will_not_do(override: str, cause: str) -> None:
+    with pytest.raises(UserError, match=cause):
+        load_recipe("llava_hound/pretrain", [override])
+    lora = ["freeze.projector=true", "lora.merge=false"]
+    with pytest.raises(UserError, match=r"lora.merge=false leaves adapters, whose base"):
+        load_recipe("llava_hound/pretrain", lora)
 
 
 def test_overrides_reach_every_level() -> None:
@@ -213,14 +242,20 @@ def test_steps_that_will_not_do(override: str, cause: str, tmp_path: Path) -> No
         load_steps(str(file), [override])
 
 
+IMAGES = "image_instruction_600k.jsonl"
+
+
 def test_the_two_steps_of_the_released_model() -> None:
-    """Both on clips only, with the paper's settings, each on its own file of the release."""
+    """The paper's settings in both; each on images and clips of its own files of the release."""
     one, (captions, answers) = (
         load_recipe("llava_hound/sft"),
         load_steps("llava_hound/sft_two_step"),
     )
-    assert captions.data.files == "video_caption_300k.jsonl"
-    assert answers.data.files == one.data.files == "video_240k_caption_15k.jsonl"
+    assert str(one.data) == f"sft ({IMAGES}) + sft (video_240k_caption_15k.jsonl)"
+    assert str(captions.data) == f"sft ({IMAGES}) + sft (video_caption_300k.jsonl)"
+    assert str(answers.data) == (
+        "sft (image_instruction_100k.jsonl) + sft (video_240k_caption_15k.jsonl)"
+    )
     assert answers.model == captions.output
     assert captions.optimisation == answers.optimisation == one.optimisation
 

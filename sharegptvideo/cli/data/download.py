@@ -28,7 +28,9 @@ MAX_BYTES_HELP = (
 def download(
     name: Annotated[str, typer.Argument(help='A name from `data list`, or "all".')],
     to: Annotated[Path, typer.Option(help="Folder to download into; made if need be.")],
-    media: Annotated[bool, typer.Option("--media", help="The clips too, unpacked.")] = False,
+    media: Annotated[
+        bool, typer.Option("--media", help="The clips and images too, unpacked.")
+    ] = False,
     only: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +49,7 @@ def download(
     ] = "64G",
     as_json: JsonOption = False,
 ) -> None:
-    """Download a dataset of the release, with its clips if asked for.
+    """Download a dataset of the release, with its clips and images if asked for.
 
     Shows files and sizes and asks before it starts. Stopped in any way, the same command goes
     on where it was; done once, it does nothing the second time. Every file is checked against

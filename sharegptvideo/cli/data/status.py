@@ -1,4 +1,4 @@
-"""`sharegptvideo data status`: which rows have their clip."""
+"""`sharegptvideo data status`: which rows have their clip or image."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def status(
         ),
     ] = None,
     media: Annotated[
-        Path | None, typer.Option(help="Folder with the videos. --data-dir if left out.")
+        Path | None, typer.Option(help="Folder with the media. --data-dir if left out.")
     ] = None,
     missing: Annotated[
-        Path | None, typer.Option(help="Write the names of the missing videos here, one a line.")
+        Path | None, typer.Option(help="Write the names of the missing media here, one a line.")
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Open every clip again, changed or not.")
@@ -60,11 +60,11 @@ def status(
     ] = "raise",
     as_json: JsonOption = False,
 ) -> None:
-    """Show how many rows have their clip, in total and by source, and which clips are broken.
+    """Show how many rows have their clip or image, by source, and which of these are broken.
 
-    The clips are listed in an index, media_index.sqlite in the media folder
+    The media are listed in an index, media_index.sqlite in the media folder
     (the cache folder where the media may not be written). A second run
-    opens only the clips that have changed. Archives that are not yet unpacked
+    opens only what has changed. Archives that are not yet unpacked
     are listed, with the command that unpacks them.
 
     Example: sharegptvideo data status --data-dir path/to/release --media path/to/media
@@ -77,7 +77,7 @@ def status(
 
     configs = _configs(names, data_dir)
     if media is None and data_dir is None:
-        raise UserError("--media is needed: the folder with the videos")
+        raise UserError("--media is needed: the folder with the videos and images")
     with warnings.catch_warnings(), progress_bar() as progress:
         # The same is printed below, without the line of code that a warning carries.
         warnings.simplefilter("ignore", DataWarning)
@@ -86,7 +86,9 @@ def status(
         index = index_media(folder, workers=workers, fresh=fresh, progress=progress)
         archives = _archives(folder, data_dir)
         parts = [
-            media_availability(name, data_dir, index, on_error=on_error, progress=progress)
+            media_availability(
+                name, data_dir, index, on_error=on_error, workers=workers, progress=progress
+            )
             for name in configs
         ]
     for part in parts:
@@ -162,7 +164,7 @@ def _print_archives(archives: list[LocalArchive]) -> None:
     size = byte_size(sum(one.size for one in packed))
     them = "it" if len(packed) == 1 else "them"
     typer.echo(
-        f"\n{len(packed)} of {plural(len(archives), 'archive')} not unpacked ({size}); the clips "
+        f"\n{len(packed)} of {plural(len(archives), 'archive')} not unpacked ({size}); the media "
         f"in {them} count as missing. To unpack:"
     )
     for root in dict.fromkeys(one.root for one in packed):
@@ -173,10 +175,17 @@ def _print_archives(archives: list[LocalArchive]) -> None:
 def _write_missing(path: Path, parts: list[MediaAvailability]) -> None:
     from sharegptvideo._io import os_errors, write_text
 
-    videos = dict.fromkeys(video for part in parts for video in part.missing)
+    names = _absent(parts)
     with os_errors(path):
-        write_text(path, "".join(f"{video}\n" for video in videos))
-    note(f"{path}: {len(videos)} missing videos")
+        write_text(path, "".join(f"{name}\n" for name in names))
+    note(f"{path}: {len(names)} missing videos and images")
+
+
+def _absent(parts: list[MediaAvailability]) -> list[str]:
+    """Return the videos and images that are missing, each once."""
+    return list(
+        dict.fromkeys(name for part in parts for name in part.missing + part.missing_images)
+    )
 
 
 def _media_figures(index: MediaIndex) -> dict[str, Any]:
@@ -199,13 +208,13 @@ def _print(index: MediaIndex, parts: list[MediaAvailability]) -> None:
     # What is rare gets a column only where there is some.
     rare = [
         name
-        for name in ("ambiguous", "no_video")
+        for name in ("ambiguous", "no_media")
         if any(asdict(part.total)[name] for part in parts)
     ]
     table = Table(box=None, pad_edge=False)
     for heading in ("dataset", "source"):
         table.add_column(heading, overflow="fold")
-    for heading in ("rows", "with clip", "", "missing", "unreadable", *rare):
+    for heading in ("rows", "with media", "", "missing", "unreadable", *rare):
         table.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
     for part in parts:
         sources = list(part.by_source.items())
@@ -220,11 +229,12 @@ def _print(index: MediaIndex, parts: list[MediaAvailability]) -> None:
         f"{index.frame_folders}, unreadable: {len(index.errors)})\n{index.file}: opened "
         f"{index.opened}, unchanged {len(index) - index.opened}, gone {index.removed}"
     )
-    _print_list("unreadable", [f"{path}: {error}" for path, error in index.errors.items()])
+    unreadable = [f"{path}: {error}" for path, error in index.errors.items()]
+    unreadable += [text for part in parts for text in part.unreadable.values()]  # images too
+    _print_list("unreadable", list(dict.fromkeys(unreadable)))
     ambiguous = {text for part in parts for text in part.ambiguous.values()}
     _print_list("ambiguous", sorted(ambiguous))
-    absent = dict.fromkeys(video for part in parts for video in part.missing)
-    _print_list("missing", list(absent))
+    _print_list("missing", _absent(parts))
 
 
 def _print_list(what: str, lines: list[str]) -> None:
@@ -241,7 +251,7 @@ _WHERE = {
 
 
 def _cells(count: Count, rare: list[str]) -> list[str]:
-    asked = count.rows - count.no_video
+    asked = count.rows - count.no_media
     share = percent(count.there / asked) if asked else ""
     numbers = [count.missing, count.unreadable, *(asdict(count)[name] for name in rare)]
     return [str(count.rows), str(count.there), share, *map(str, numbers)]

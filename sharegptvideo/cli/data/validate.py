@@ -27,7 +27,7 @@ def validate(
     ] = None,
     media: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder with the videos (repeatable): reports missing and broken ones."),
+        typer.Option(help="Folder with the media (repeatable): reports missing and broken ones."),
     ] = None,
     against: Annotated[
         Path | None,

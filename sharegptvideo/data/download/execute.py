@@ -82,8 +82,9 @@ def download(
         name: a config ("qa", "msvd_qa"), or "all".
         to: the folder; made if need be. A local copy of the release is taken over.
         media: the clips too: `train_300k` for the training sets, `train_600k` as well for
-            "captions", and of a test set its own archive. Archives are removed once unpacked,
-            but never those that were there before.
+            "captions", and of a test set its own archive; for "image_captions" and "sft" the
+            images of ALLaVA and Vision-Flan, from their own repositories. Archives are removed
+            once unpacked, but never those that were there before.
         only: take just what belongs to a source, one of `SOURCES`; the training files mix
             theirs and are left out.
         revision: branch, tag or commit on the Hub.

@@ -108,6 +108,8 @@ def _state(file: Path, size: int, target: Path) -> Packing:
         places = [file.parent.joinpath(*first), target.joinpath(*first)]
         if first[0] in top_names(file.name):
             places.append(target.joinpath(*first[1:]))
+        if file.parent.name == "image_chunks":  # as the authors unpack ALLaVA's, without folders
+            places.append(file.parent.with_name("images") / first[-1])
         if any(place.exists() for place in places):
             return Packing.BY_HAND
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -13,7 +13,7 @@ from sharegptvideo._io import KeyedLog
 from sharegptvideo.data.download.fetch import RemoteFile, with_retries
 from sharegptvideo.data.download.select import Choice, archive_name, select
 from sharegptvideo.data.download.unpack import safe_parts
-from sharegptvideo.data.sources.hub import hub_errors
+from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO, hub_errors
 from sharegptvideo.errors import UserError
 
 __all__ = [
@@ -124,7 +124,7 @@ def make_plan(
 
 @dataclass(slots=True)
 class _Listing:
-    """The files of a repository, asked for once."""
+    """The files of a repository, asked for once; `revision` is of the release's own."""
 
     revision: str | None
     commits: dict[str, str] = field(default_factory=dict)
@@ -132,16 +132,17 @@ class _Listing:
 
     def of(self, repo: str) -> list[RemoteFile]:
         if repo not in self._files:
-            with hub_errors(repo, self.revision, _FIX):
-                self._files[repo] = sorted(self._ask(repo), key=_natural)
+            revision = self.revision if repo in (TRAIN_REPO, TEST_REPO) else None
+            with hub_errors(repo, revision, _FIX):
+                self._files[repo] = sorted(self._ask(repo, revision), key=_natural)
         return self._files[repo]
 
-    def _ask(self, repo: str) -> Iterator[RemoteFile]:
+    def _ask(self, repo: str, revision: str | None) -> Iterator[RemoteFile]:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
         api = HfApi()
-        commit = with_retries(lambda: api.dataset_info(repo, revision=self.revision)).sha
+        commit = with_retries(lambda: api.dataset_info(repo, revision=revision)).sha
         if commit is None:
             raise UserError(f"{repo}: the Hub names no commit", exit_code=1)
         self.commits[repo] = commit

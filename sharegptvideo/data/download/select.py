@@ -21,8 +21,13 @@ SOURCES = ("webvid", "vidal", "activitynet", "msrvtt", "msvd", "tgif", "ssv2")
 
 # The release's own short name, beside ours.
 _ALIASES = {"actnet": "activitynet"}
-ARCHIVES = (".tar.gz", ".tgz", ".tar")
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 """The endings of archives that can be unpacked."""
+# Where the images of `image_captions` and of sft's image rows come from: repository, archives.
+_IMAGES = (
+    ("ALLaVA", "FreedomIntelligence/ALLaVA-4V", "allava_laion/image_chunks/images_*.zip"),
+    ("Vision-Flan", "Vision-Flan/vision-flan_191-task_1k", "image_191-task_1k.zip"),
+)
 # Captions were written for all 900k videos; questions, conversations and pairs for these 300k.
 _CHUNKS = "train_300k"
 _MORE_CHUNKS = "train_600k"
@@ -66,8 +71,8 @@ def select(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], l
     if media:
         clips = [choice for config in configs for choice in _media(config)]
         choices += {choice.what: choice for choice in clips}.values()
-        if any(config.name == "sft" for config in configs):
-            notes.append("the images that some sft rows name are not part of the release")
+        if any("image" in config.paths for config in configs):
+            notes.append("the images come from repositories of others, as they are there now")
     return choices, notes
 
 
@@ -147,7 +152,10 @@ def _media(config: Config) -> list[Choice]:
     if config.is_task:
         return [_set_media(_set_of(config))]
     folders = [_CHUNKS, _MORE_CHUNKS] if config.name == "captions" else [_CHUNKS]
-    return [_chunks(folder) for folder in folders]
+    choices = [_chunks(folder) for folder in folders] if "video" in config.paths else []
+    if "image" in config.paths:
+        choices += [_images(*images) for images in _IMAGES]
+    return choices
 
 
 def _chunks(folder: str) -> Choice:
@@ -155,6 +163,13 @@ def _chunks(folder: str) -> Choice:
         return archive_name(path) is not None and path.startswith(f"{folder}/")
 
     return Choice(f"clips of {folder}", TRAIN_REPO, f"{folder}/*.tar.gz", takes, is_media=True)
+
+
+def _images(name: str, repo: str, pattern: str) -> Choice:
+    def takes(path: str) -> bool:
+        return _matches(path, pattern)
+
+    return Choice(f"images of {name}", repo, pattern, takes, is_media=True)
 
 
 def _set_media(source: str) -> Choice:

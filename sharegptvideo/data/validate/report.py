@@ -65,9 +65,11 @@ CHECKS: dict[str, Check] = _table(
     Check(
         "leak-validation", "warning", "a training video that is a validation video too, by its name"
     ),
-    Check("missing-media", "error", "a video that no media folder has", needs_media=True),
-    Check("ambiguous-media", "error", "a video whose name fits two clips", needs_media=True),
-    Check("unreadable-media", "error", "a clip that cannot be decoded", needs_media=True),
+    Check("missing-media", "error", "a video or image that no media folder has", needs_media=True),
+    Check(
+        "ambiguous-media", "error", "a video or image whose name fits two files", needs_media=True
+    ),
+    Check("unreadable-media", "error", "a clip or image that cannot be decoded", needs_media=True),
     Check(
         "leak-sight",
         "error",
@@ -126,6 +128,7 @@ class Report:
         folder: what was checked, as it was given.
         rows: by config and split, the rows that keep to the schema.
         videos: how many different ones these name.
+        images: how many different images.
         skipped: checks that did not run, with the reason.
         facts: figures of the checks that have some, such as clips looked at.
         counts: findings by (check, config, split) and severity.
@@ -135,6 +138,7 @@ class Report:
     folder: str
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
     videos: int = 0
+    images: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     counts: dict[_Key, Counter[str]] = field(default_factory=dict)
@@ -194,6 +198,7 @@ class Report:
             f"{plural(self.errors(), 'error')}, {plural(self.warnings, 'warning')}; "
             f"{plural(rows, 'good row')} of {plural(len(self.rows), 'dataset')}, "
             f"{plural(self.videos, 'video')}"
+            + (f", {plural(self.images, 'image')}" if self.images else "")
         )
 
     def sorted_findings(self) -> list[Finding]:
@@ -210,6 +215,7 @@ class Report:
             "warnings": self.warnings,
             "rows": self.rows,
             "videos": self.videos,
+            "images": self.images,
             "checks": {
                 name: {
                     "about": check.about,

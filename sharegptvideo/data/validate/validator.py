@@ -27,8 +27,8 @@ from sharegptvideo.data.validate.rows import RowChecks
 from sharegptvideo.data.validate.texts import MAX_CHARS
 from sharegptvideo.data.validate.videos import Role, Use, Videos, name_key, role_of
 from sharegptvideo.errors import UserError
-from sharegptvideo.media import MediaError
-from sharegptvideo.media.index import MediaIndex, index_media
+from sharegptvideo.media import ImageFolder, MediaError
+from sharegptvideo.media.index import MediaIndex, check_images, index_media
 
 __all__ = ["validate"]
 
@@ -56,7 +56,7 @@ def validate(
     Args:
         folder: the release layout, or Parquet made by this package.
         configs: those to check; all that the folder has if empty.
-        media: folders with the videos. Without any, nothing is said about clips.
+        media: folders with the videos and images. Without any, nothing is said about these.
         against: another folder whose test sets the training videos are compared with, besides
             those in `folder`; its rows are not checked.
         compare_clips: whether training and test clips are compared by what they show.
@@ -88,6 +88,7 @@ def validate(
     if against is not None:
         validator.take_tests(Path(against).expanduser())
     report.videos = len(validator.videos.names())
+    report.images = len(validator.images.names())
     validator.compare_names()
     if not media:
         for check in CHECKS.values():
@@ -220,7 +221,7 @@ class _Validator:
         return True
 
     def check_media(self, media: Sequence[Path]) -> Shelves:
-        """Note the videos that have no clip, a broken one, or several; give where the rest are.
+        """Note media that are missing, broken, or there twice; return where the clips are.
 
         Raises:
             UserError: no such media folder, or one that cannot be listed.
@@ -233,12 +234,38 @@ class _Validator:
             if problem:
                 for use in self.videos.uses(video):
                     self.note(problem[0], use, f"{problem[1]} ({use.row_count})")
+        self._check_images(shelves.indexes)
         self.report.facts["media"] = {
             "folders": [str(index.root) for index in shelves.indexes],
             "clips": sum(len(index) for index in shelves.indexes),
             "unreadable": sum(len(index.errors) for index in shelves.indexes),
         }
         return shelves
+
+    def _check_images(self, indexes: Sequence[MediaIndex]) -> None:
+        """Note the images that no folder has, that fit two files, or that cannot be read."""
+        folders = [ImageFolder(index.root) for index in indexes]
+        there: dict[int, dict[str, str]] = {number: {} for number in range(len(indexes))}
+        for image in self.images.names():
+            try:
+                paths = ((n, folder.locate(image)) for n, folder in enumerate(folders))
+                place, path = next(((n, one) for n, one in paths if one is not None), (0, None))
+            except MediaError as error:
+                self._note_image("ambiguous-media", image, str(error))
+                continue
+            if path is None:
+                self._note_image("missing-media", image, f"no image {image}")
+            else:
+                there[place][path] = image
+        for place, images in there.items():
+            index = indexes[place]
+            errors = check_images(index, images, workers=self.workers, progress=self.progress)
+            for path, cause in errors.items():
+                self._note_image("unreadable-media", images[path], f"{index.root / path}: {cause}")
+
+    def _note_image(self, check: str, image: str, message: str) -> None:
+        for use in self.images.uses(image):
+            self.note(check, use, f"{message} ({use.row_count})")
 
     def compare_clips(self, shelves: Shelves) -> None:
         """Note training clips that show what a test clip shows, unless their names say so too.

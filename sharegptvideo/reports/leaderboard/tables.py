@@ -95,7 +95,7 @@ def board_csv(board: Mapping[str, Any]) -> str:
                         "published_in": None,
                     }
                 )
-    return csv_table([*rows, *_published_rows(board.get("published"), rows[0])])
+    return csv_table([*rows, *_published_rows(board.get("published"), rows[0] if rows else ())])
 
 
 def _published_rows(

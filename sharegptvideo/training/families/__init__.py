@@ -35,7 +35,7 @@ def open_family(recipe: Recipe, *, weights: bool = True) -> Family:
 
     from sharegptvideo.models import model_type
 
-    family = _family_class(model_type(recipe.model)).open(recipe, weights=weights)
+    family = _family_class(model_type(recipe.start)).open(recipe, weights=weights)
     if weights:
         limit_torch_threads(
             None if torch.cuda.is_available() else family.model.num_parameters(),

@@ -194,27 +194,27 @@ class ProcessorFamily(Family):
         Raises:
             UserError: an architecture that is not in `PARTS`, or see `ProcessorModel`.
         """
-        kind = model_type(recipe.model)
+        kind = model_type(recipe.start)
         if kind not in PARTS:
             raise UserError(
-                f"model {recipe.model}: architecture {kind!r} cannot be trained here; "
+                f"model {recipe.start}: architecture {kind!r} cannot be trained here; "
                 f"these can: video_llava, {', '.join(PARTS)}"
             )
         if recipe.system is not None:
             raise UserError(
                 f"system: {kind} has a chat template of its own, which is kept; set system=null"
             )
-        local = ProcessorModel(recipe.model)
+        local = ProcessorModel(recipe.start)
         dtype = cls.weights_dtype(recipe)
-        family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
+        family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
         family.tokenizer = local.tokenizer
         family.reader = ProcessorReader(local.processor, recipe.frames)
         generation = family.model.generation_config
-        family._conversations = _Conversations(recipe.model, local.processor, generation)
+        family._conversations = _Conversations(recipe.start, local.processor, generation)
         ids, _ = family.encode(conversation("?"))
         if ids.count(family.reader.video_id) != 1:
             raise UserError(
-                f"model {recipe.model}: its chat template has no place for a clip "
+                f"model {recipe.start}: its chat template has no place for a clip "
                 f"({local.processor.video_token}); take the template of the model's makers"
             )
         return family

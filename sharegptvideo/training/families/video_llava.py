@@ -102,11 +102,11 @@ class VideoLlavaFamily(TowerFamily):
     @classmethod
     def open(cls, recipe: Recipe, *, weights: bool = True) -> Self:
         """Load the recipe's model; its clips take as many positions as `recipe.frames` have."""
-        local = VideoLlavaModel(recipe.model)
+        local = VideoLlavaModel(recipe.start)
         if recipe.system is not None:
             local.tokenizer.chat_template = template_with_system(recipe.system)
         dtype = cls.weights_dtype(recipe)
-        family = cls(load_model(recipe.model, dtype=dtype, weights=weights))
+        family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
         config = family.model.config
         if config.model_type == "llava_hound" and recipe.frames > config.video_config.num_frames:
             most = config.video_config.num_frames

@@ -111,12 +111,12 @@ def reference_cache(recipe: DpoRecipe, model_sha256: str, precision: str) -> Ref
     """Return where the log-probabilities of a recipe's reference model are kept.
 
     Args:
-        model_sha256: of the weights that `recipe.model` names.
+        model_sha256: of the weights that `recipe.start` names.
         precision: how numbers are rounded: the weights' type and that of autocast.
     """
     key = digest(
         model_sha256,
-        settings_fingerprint(recipe.model),
+        settings_fingerprint(recipe.start),
         recipe.frames,
         recipe.optimisation.max_length,
         precision,

@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import random
+import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO
-from tests.support.archives import tar_gz
+from tests.support.archives import tar_gz, zipped
 from tests.support.hub_server import HubServer
 
 Files = dict[str, dict[str, bytes]]
@@ -67,6 +68,39 @@ def contents() -> Files:
 def release_hub(hub_server: HubServer, contents: Files) -> HubServer:
     """A Hub that has `contents`."""
     for repo, files in contents.items():
+        hub_server.add_repo(repo, files)
+    return hub_server
+
+
+@pytest.fixture
+def image_contents() -> Files:
+    """Rows about images, two of ALLaVA's archives and Vision-Flan's; two have a folder in them."""
+    talk = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
+    names = ["allava_laion/images/1.jpeg", "allava_laion/images/2.jpeg"]
+    names.append("allava_vflan/images/images_191task_1k/q.png")
+    rows = [{"id": name, "image": name, "conversations": talk} for name in names]
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    return {
+        TRAIN_REPO: {
+            "video_instruction/train/pretrain/image_caption_pretrain.jsonl": lines.encode()
+        },
+        "FreedomIntelligence/ALLaVA-4V": {
+            "allava_laion/image_chunks/images_0.zip": zipped(
+                {"1.jpeg": b"one" * 30_000}, zipfile.ZIP_STORED
+            ),
+            "allava_laion/image_chunks/images_1.zip": zipped({"images_1/2.jpeg": b"two"}),
+            "allava_laion/ALLaVA-Caption-LAION-4V.json": b"{}",
+        },
+        "Vision-Flan/vision-flan_191-task_1k": {
+            "image_191-task_1k.zip": zipped({"images_191task_1k/q.png": b"q"}),
+        },
+    }
+
+
+@pytest.fixture
+def image_hub(hub_server: HubServer, image_contents: Files) -> HubServer:
+    """A Hub that has `image_contents`."""
+    for repo, files in image_contents.items():
         hub_server.add_repo(repo, files)
     return hub_server
 

@@ -179,6 +179,24 @@ def test_killed_and_started_again(
     assert len(list((tmp_path / "train_300k/chunk_0/one").iterdir())) == 3
 
 
+def test_killed_while_images_come(start: Start, image_hub: HubServer, tmp_path: Path) -> None:
+    archive = "allava_laion/image_chunks/images_0.zip"
+    fault = image_hub.faults.add(archive, "stall", after=40_000)
+    words = ("image_captions", "--to", tmp_path, "--media", "--yes")
+    process = start(*words)
+    assert fault.struck.wait(30)
+    while sum(path.stat().st_size for path in tmp_path.rglob("*.part")) < 40_000:
+        assert process.poll() is None
+    process.kill()
+    _ended(process)
+    assert not (tmp_path / "allava_laion/image_chunks/images_0").exists()
+    image_hub.forget()
+    code, _, err = _ended(start(*words))
+    assert code == 0, err
+    assert [sent.start for sent in image_hub.transfers if sent.path == archive] == [40_000]
+    assert (tmp_path / "allava_laion/image_chunks/images_0/1.jpeg").stat().st_size == 90_000
+
+
 def test_ctrl_c(start: Start, release_hub: HubServer, tmp_path: Path) -> None:
     fault = release_hub.faults.add(CHUNK, "stall", after=40_000)
     process = start("qa", "--to", tmp_path, "--media", "--yes")

@@ -16,12 +16,14 @@ from sharegptvideo import load_dataset, read_rows
 from sharegptvideo.data.download import Limits, Outcome, Plan, State, download
 from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO
 from sharegptvideo.errors import UserError
-from tests.support.archives import entry, tar_gz
+from tests.support.archives import entry, tar_gz, zipped
 from tests.support.hub_server import HubServer
 
 Files = dict[str, dict[str, bytes]]
 QA = "video_instruction/train/qa/video_qa.jsonl"
 CHUNK = "train_300k/chunk_0.tar.gz"
+IMAGE_ROWS = "video_instruction/train/pretrain/image_caption_pretrain.jsonl"
+ZIP = "allava_laion/image_chunks/images_0.zip"
 
 
 def _shown(folder: Path) -> dict[str, bytes]:
@@ -106,6 +108,53 @@ def test_media_that_the_hub_lacks_is_reported(
     hub_server.add_repo(TRAIN_REPO, contents[TRAIN_REPO])
     plan, _ = download("captions", tmp_path, media=True)
     assert plan.notes == (f"{TRAIN_REPO} has no train_600k/*.tar.gz: no clips of train_600k",)
+
+
+# Images, from repositories of others.
+
+
+@pytest.mark.usefixtures("image_hub")
+def test_images_lie_where_their_rows_find_them(image_contents: Files, tmp_path: Path) -> None:
+    plan, done = download("image_captions", tmp_path, media=True)
+    assert done is not None
+    assert (done.archives, done.files) == (3, 1)
+    shown = _shown(tmp_path)
+    assert shown.pop(IMAGE_ROWS) == image_contents[TRAIN_REPO][IMAGE_ROWS]
+    assert shown == {
+        "allava_laion/image_chunks/images_0/1.jpeg": b"one" * 30_000,
+        "allava_laion/image_chunks/images_1/2.jpeg": b"two",
+        "image_191-task_1k/images_191task_1k/q.png": b"q",
+    }
+    rows = list(read_rows("image_captions", tmp_path, media=tmp_path))
+    assert [str(Path(row["image_path"]).relative_to(tmp_path)) for row in rows] == list(shown)
+    assert set(plan.commits) == set(image_contents)
+    again, nothing = download("image_captions", tmp_path, media=True)
+    assert (again.open, nothing) == ([], Outcome())
+
+
+def test_a_zip_that_writes_outside_stops_only_itself(
+    image_hub: HubServer, image_contents: Files, tmp_path: Path
+) -> None:
+    allava = "FreedomIntelligence/ALLaVA-4V"
+    bad = zipped({"good.jpeg": b"x", "../../../escaped.jpeg": b"x"})
+    image_hub.add_repo(allava, {**image_contents[allava], ZIP: bad})
+    with pytest.raises(UserError) as caught:
+        download("image_captions", tmp_path / "to", media=True)
+    assert str(caught.value) == (
+        f"{ZIP}: refused, '../../../escaped.jpeg' is not safe (its path leads outside the folder)"
+    )
+    assert not list(tmp_path.rglob("escaped.jpeg"))
+    assert not list(tmp_path.rglob("good.jpeg"))
+    assert (tmp_path / "to/allava_laion/image_chunks/images_1/2.jpeg").exists()
+
+
+def test_a_revision_is_the_releases_own(
+    image_hub: HubServer, image_contents: Files, tmp_path: Path
+) -> None:
+    commit = image_hub.add_repo(TRAIN_REPO, image_contents[TRAIN_REPO])
+    _, done = download("image_captions", tmp_path, media=True, revision=commit)
+    assert done is not None
+    assert done.archives == 3
 
 
 # Done twice, and what is there already.

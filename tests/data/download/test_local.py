@@ -28,7 +28,7 @@ from sharegptvideo.data.download import (
     unpack_archives,
 )
 from sharegptvideo.errors import UserError
-from tests.support.archives import entry, link, tar, tar_gz
+from tests.support.archives import entry, link, tar, tar_gz, zipped
 from tests.support.hub_server import HubServer
 
 Files = dict[str, dict[str, bytes]]
@@ -320,7 +320,7 @@ def test_status_names_archives_and_the_command(
     words = ("status", "--data-dir", tmp_path / "rows", "--media", root)
     shown = cli(*words)
     size = byte_size(sum(archive.size for archive in find_archives(root)))
-    line = f"4 of 4 archives not unpacked ({size}); the clips in them count as missing."
+    line = f"4 of 4 archives not unpacked ({size}); the media in them count as missing."
     assert line in shown.stdout
     assert f"\n  sharegptvideo data unpack {root}\n" in shown.stdout
     assert f"\narchive  {CHUNK}\n" in shown.stdout
@@ -334,3 +334,43 @@ def test_status_names_archives_and_the_command(
     ]
     unpack_archives(root)
     assert "not unpacked" not in cli(*words).stdout
+
+
+# Zip archives, of images.
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """One of ALLaVA's archives and Vision-Flan's, where their repositories have them."""
+    files = {
+        "allava_laion/image_chunks/images_0.zip": zipped({"1.jpeg": b"1", "2.jpeg": b"22"}),
+        "image_191-task_1k.zip": zipped({"images_191task_1k/q.jpeg": b"333"}),
+        "allava_laion/broken.zip": b"PK\3\4 cut off",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def test_zip_archives_too(images: Path) -> None:
+    with pytest.raises(UserError, match=r"broken.zip: cut off"):
+        unpack_archives(images)
+    assert _files(images) == [
+        "allava_laion/image_chunks/images_0/1.jpeg",
+        "allava_laion/image_chunks/images_0/2.jpeg",
+        "image_191-task_1k/images_191task_1k/q.jpeg",
+    ]
+    assert [path for path, state in _states(images).items() if state is Packing.PACKED] == [
+        "allava_laion/broken.zip"
+    ]
+
+
+def test_zip_archives_unpacked_by_hand(images: Path) -> None:
+    (images / "allava_laion/images").mkdir()
+    (images / "allava_laion/images/1.jpeg").write_bytes(b"1")
+    (images / "images_191task_1k").mkdir()
+    (images / "images_191task_1k/q.jpeg").write_bytes(b"333")
+    states = _states(images)
+    assert states["allava_laion/image_chunks/images_0.zip"] is Packing.BY_HAND
+    assert states["image_191-task_1k.zip"] is Packing.BY_HAND

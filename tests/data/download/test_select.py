@@ -38,6 +38,15 @@ LISTING = {
         ],
         f"{ROWS}/test/test_result.tar.gz",
     ],
+    # Of others, as the authors' set-up script fetches them.
+    "FreedomIntelligence/ALLaVA-4V": [
+        "README.md",
+        "allava_laion/ALLaVA-Caption-LAION-4V.json",
+        "allava_laion/images.zip",
+        *[f"allava_laion/image_chunks/images_{n}.zip" for n in range(10)],
+        "allava_vflan/ALLaVA-Caption-VFLAN-4V.json",
+    ],
+    "Vision-Flan/vision-flan_191-task_1k": ["image_191-task_1k.zip", "metadata.json"],
 }
 
 
@@ -62,10 +71,17 @@ def test_media_of_each_config() -> None:
     assert _chosen("msvd_qa_official", media=True)[1:] == ["video_data/test/msvd.tar.gz"]
 
 
-def test_images_are_not_promised() -> None:
-    note = "the images that some sft rows name are not part of the release"
-    assert select("sft", media=True, only=None)[1] == [note]
-    assert select("sft", media=False, only=None)[1] == select("qa", media=True, only=None)[1] == []
+def test_images_come_from_their_own_repositories() -> None:
+    archives = [f"allava_laion/image_chunks/images_{n}.zip" for n in range(10)]
+    archives.append("image_191-task_1k.zip")
+    rows = f"{ROWS}/train/pretrain/image_caption_pretrain.jsonl"
+    assert _chosen("image_captions", media=True) == [rows, *archives]
+    assert _chosen("sft", media=True)[-11:] == archives
+    assert not any(path.endswith(".zip") for path in _chosen("captions", media=True))
+    note = "the images come from repositories of others, as they are there now"
+    for name in ("sft", "image_captions"):
+        assert select(name, media=True, only=None)[1] == [note]
+        assert select(name, media=False, only=None)[1] == []
 
 
 def test_all_is_every_released_row_and_each_archive_once() -> None:
@@ -77,6 +93,10 @@ def test_all_is_every_released_row_and_each_archive_once() -> None:
         f"{ROWS}/train/qa/old/c.jsonl",
         "compile_test_result.tar.gz",
         f"{ROWS}/test/test_result.tar.gz",
+        "allava_laion/ALLaVA-Caption-LAION-4V.json",
+        "allava_laion/images.zip",  # the same images once more, in one
+        "allava_vflan/ALLaVA-Caption-VFLAN-4V.json",
+        "metadata.json",
     }
 
 
