@@ -1,4 +1,4 @@
-"""A Video-LLaVA small enough to train from scratch on a CPU, saved as any Hub model is."""
+"""A Video-LLaVA or LLaVA-Hound small enough to train from scratch on a CPU, saved as any Hub model is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPECIAL = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": "<image>", "vi
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """Every size of a small Video-LLaVA.
+    """Every size of a small Video-LLaVA or LLaVA-Hound.
 
     `image` and `patch` are sides in pixels; `vocabulary` is a limit (256 bytes and the special
     tokens included) that the tokenizer stays under when the texts have fewer words; `positions`
