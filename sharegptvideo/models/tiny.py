@@ -1,4 +1,4 @@
-"""A Video-LLaVA or LLaVA-Hound small enough to train from scratch on a CPU, saved as any Hub model is."""
+"""A small Video-LLaVA or LLaVA-Hound to train from scratch on a CPU, saved as any Hub model is."""
 
 from __future__ import annotations
 
