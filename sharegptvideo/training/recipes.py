@@ -199,7 +199,7 @@ class Hub(_Strict):
 
 
 class Freeze(_Strict):
-    """Parts that keep their weights. The image tower always does: no images are trained on."""
+    """Parts that keep their weights; the image tower always does, as in the paper."""
 
     vision_tower: bool = False
     projector: bool = False
