@@ -49,7 +49,7 @@ class Sizes:
 
 SCALES: dict[str, Sizes] = {
     "tiny": Sizes(train=240, preference=60, test=40, out_of_domain=20, images=40),
-    "small": Sizes(train=2400, preference=400, test=300, out_of_domain=150, images=300),
+    "small": Sizes(train=1800, preference=400, test=300, out_of_domain=150, images=300),
 }
 
 _WORLD = RunKind(other="a world of other settings", fix_mix="choose another folder")
