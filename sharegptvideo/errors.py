@@ -55,14 +55,19 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + signal_number
 
 
-def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
+def unknown_name(
+    kind: str, name: str, options: Iterable[str], *, also: Iterable[str] = ()
+) -> UserError:
     """Return the error for a name that is not among `options`, with the nearest ones first.
+
+    Those of `also` are near for another reason than their letters.
 
     >>> str(unknown_name("task", "msvd", ["msvd_qa", "tgif_qa"]))
     "unknown task 'msvd'; did you mean msvd_qa? (known: msvd_qa, tgif_qa)"
     """
     known = sorted(options)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = list(also)
+    near += [one for one in difflib.get_close_matches(name, known, 3, 0.5) if one not in near]
     near += [option for option in known if name and name in option and option not in near]
     hint = f"; did you mean {', '.join(near[:3])}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")

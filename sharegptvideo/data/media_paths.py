@@ -97,7 +97,8 @@ class MediaPaths:
         # Absolute, so that a path stays right when the reader of the rows is elsewhere.
         self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
-            raise UserError(f"{root}: no such folder; media= is the folder with the media")
+            what = "a file, not a folder" if self.root.exists() else "no such folder"
+            raise UserError(f"{root}: {what}; media= is the folder with the media")
 
     def find(self, name: str | None, report: ReadReport, medium: str = "video") -> str | None:
         """Return the path of a "video" (a file or frame folder) or an "image".

@@ -277,8 +277,19 @@ def config_of(name: str) -> Config:
         UserError: there is none; names the nearest.
     """
     if name not in CONFIGS:
-        raise unknown_name("dataset", name, CONFIGS)
+        raise unknown_name("dataset", name, CONFIGS, also=_by_file(str(name)))
     return CONFIGS[name]
+
+
+def _by_file(name: str) -> list[str]:
+    """Return the configs whose files carry a name: `dpo` and `actnet` are words of the release."""
+    words = name.removesuffix(".jsonl").lower().split("_")
+    return [
+        one.name
+        for one in CONFIGS.values()
+        if (len(name) > 2 and "_".join(words) in one.file)
+        or (not one.is_task and one.file.split("/")[-2] in words)
+    ]
 
 
 def features(name: str, *, media: bool = False) -> Features:

@@ -35,6 +35,8 @@ _VIDEO_SUFFIXES = {
 _NEUTRAL = frozenset(
     ("videos", "video", "video_data", "gifs", "clips", "frames", "media", "raw", "test", "train")
 )
+# The release calls one set by two names.
+_SAME = {"activitynet": "actnet"}
 _NEUTRAL_STARTS = ("chunk_", "train_")
 # Folders of still images (`images`, `images_0`), whose pictures are no frames of one clip.
 _STILLS = re.compile(r"images?(?:_.*)?", re.IGNORECASE)
@@ -126,6 +128,8 @@ def _stem_parts(stem: str) -> list[str]:
 
 def _fits(folders: tuple[str, ...], asked: list[str], dropped: int) -> bool:
     """Return whether a stem, less its first `dropped` folders, names a clip in `folders`."""
+    folders = tuple(_SAME.get(name, name) for name in folders)
+    asked = [_SAME.get(name, name) for name in asked]
     kept = tuple(asked[dropped:])
     above, below = folders[: len(folders) - len(kept)], folders[len(folders) - len(kept) :]
     if below != kept:

@@ -57,7 +57,7 @@ class ImageFolder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
-        self._known: dict[str, list[Path]] = {}
+        self._places: dict[str, tuple[list[str], list[str]]] = {}
 
     def locate(self, image: str) -> str | None:
         """Return what `resolve` does, as a path below the root with `/` between its parts."""
@@ -74,35 +74,43 @@ class ImageFolder:
         Raises:
             MediaError: `image` is empty, absolute or has `..` in it; or two files fit equally.
         """
-        parts = PurePosixPath(image).parts
-        if not parts or image.startswith("/") or ".." in parts or "\0" in image:
-            raise MediaError(f"{image!r} is not the path of an image: a relative one without '..'")
-        for dropped in range(len(parts)):
-            # Less its first folders only where the root is those folders: no other set's image.
-            if self._root_parts[len(self._root_parts) - dropped :] != parts[:dropped]:
-                continue
-            path = self.root.joinpath(*parts[dropped:])
-            if os.path.isfile(path):  # noqa: PTH113  # never an error, as with a name too long
-                return path
-        places = [folder / parts[-1] for folder in self._places("/".join(parts[:-1]))]
-        fits = [path for path in places if os.path.isfile(path)]  # noqa: PTH113  # as above
+        folder, _, name = image.rpartition("/")
+        if folder not in self._places:
+            self._places[folder] = self._places_of(folder, image)
+        if name in {"", ".", ".."} or "\0" in image:
+            raise _no_path(image)
+        own, usual = self._places[folder]
+        fits = _files(own, name)[:1] or _files(usual, name)
         if len(fits) > 1:
-            names = sorted(path.relative_to(self.root).as_posix() for path in fits)
+            names = sorted(Path(path).relative_to(self.root).as_posix() for path in fits)
             listed = " and ".join(few(names, 2))
             raise MediaError(f"{self.root}: {image!r} fits {listed}; remove or rename all but one")
-        return fits[0] if fits else None
+        return Path(fits[0]) if fits else None
 
-    @property
-    def _root_parts(self) -> tuple[str, ...]:
-        return self.root.absolute().parts
+    def _places_of(self, folder: str, image: str) -> tuple[list[str], list[str]]:
+        """Return where a folder of images may lie: by its path, and the usual places there are."""
+        parts = PurePosixPath(folder).parts
+        if image.startswith("/") or ".." in parts:
+            raise _no_path(image)
+        root = self.root.absolute().parts
+        own = [
+            # Less its first folders only where the root is those folders: no other set's image.
+            str(self.root.joinpath(*parts[dropped:]))
+            for dropped in range(len(parts) + 1)
+            if root[len(root) - dropped :] == parts[:dropped]
+        ]
+        walks = (os.walk(self.root / place) for place in _USUAL_PLACES.get("/".join(parts), ()))
+        usual = {path: None for walk in walks for path, _, _ in walk}  # each once
+        return own, list(usual)
 
-    def _places(self, folder: str) -> list[Path]:
-        """Return the usual places of a folder's images that there are; looked for once."""
-        if folder not in self._known:
-            walks = (os.walk(self.root / place) for place in _USUAL_PLACES.get(folder, ()))
-            folders = {Path(path): None for walk in walks for path, _, _ in walk}  # each once
-            self._known[folder] = list(folders)
-        return self._known[folder]
+
+def _files(folders: list[str], name: str) -> list[str]:
+    paths = [f"{folder}/{name}" for folder in folders]
+    return [path for path in paths if os.path.isfile(path)]  # noqa: PTH113  # a million times
+
+
+def _no_path(image: str) -> MediaError:
+    return MediaError(f"{image!r} is not the path of an image: a relative one without '..'")
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:

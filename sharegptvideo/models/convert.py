@@ -223,16 +223,17 @@ def assemble_checkpoint(
             place or a place without a weight; or `to` is there already.
     """
     _refuse_full(to)
-    files = _FILES if weights else _CONFIGS
     names = parts.model_dump()
-    folders = {name: checkpoint_folder(names[name], files) for name in ("language", *_TOWERS)}
+    whole = ("language", *_TOWERS)
+    folders = {name: checkpoint_folder(names[name], _CONFIGS) for name in whole}
     config = _language_config(folders["language"], parts.language)
     tokenizer = _tokenizer(folders["language"], parts.language)
     sizes = _known_sizes([_vision_config(folders[name], name, names[name]) for name in _TOWERS])
     model_config = _model_config(config, sizes, tokenizer, str(parts))
     sources = []
     if weights:
-        projector = _projector_file(parts.projector)
+        projector = _projector_file(parts.projector)  # small: before gigabytes are downloaded
+        folders = {name: checkpoint_folder(names[name], _FILES) for name in whole}
         folders["projector"] = projector.parent
         language = _Weights(parts.language, _shards(folders["language"], parts.language), _LANGUAGE)
         towers = [

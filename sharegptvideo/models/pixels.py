@@ -9,7 +9,7 @@ antialiasing on uint8, centre crop, then rescaling and normalising as one float3
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ Frames = npt.NDArray[np.uint8]
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _BILINEAR, _BICUBIC = 2, 3  # PIL's numbers, which processor configs carry
+_FILES = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,10 @@ class VideoPixels:
         crop_height, crop_width: size in pixels of what comes out.
         mean, std: per RGB channel, of values in 0..1.
         rescale_factor: what a uint8 value is multiplied by before mean and std.
-        bilinear: resize as LLaVA-Hound's authors did, linearly, without antialiasing and without
-            rounding back to uint8; else as transformers' Video-LLaVA.
+        bilinear, antialias: how it is resized. LLaVA-Hound's authors did so without antialiasing
+            and without rounding back to uint8, clips linearly, images by bicubic interpolation;
+            transformers' Video-LLaVA takes the latter with both.
+        pad: put an image in the middle of a square of the mean colour first, as they did.
     """
 
     shortest_edge: int = 224
@@ -49,10 +52,12 @@ class VideoPixels:
     std: tuple[float, ...] = CLIP_STD
     rescale_factor: float = 1 / 255
     bilinear: bool = False
+    antialias: bool = True
+    pad: bool = False
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> VideoPixels:
-        """Take the settings of the `video_processor` part of a saved processor.
+        """Take the settings of a part of a saved processor, for clips or for images.
 
         Raises:
             UserError: the config asks for steps that this path does not have.
@@ -63,9 +68,9 @@ class VideoPixels:
         steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
         off = [step for step in steps if config.get(step) is False]
         antialias = bool(config.get("antialias", True))
-        kinds = {(_BICUBIC, True): False, (_BILINEAR, False): True}
-        bilinear = kinds.get((config.get("resample", _BICUBIC), antialias))
-        if off or bilinear is None or "height" in size:
+        bilinear = config.get("resample", _BICUBIC) == _BILINEAR
+        known = bilinear or config.get("resample", _BICUBIC) == _BICUBIC
+        if off or not known or (bilinear and antialias) or "height" in size:
             raise UserError(
                 "processor config: only bicubic resizing of the shortest edge (or bilinear without "
                 "antialiasing), centre crop, rescaling and normalising are supported (got "
@@ -80,28 +85,31 @@ class VideoPixels:
             std=tuple(config.get("image_std") or CLIP_STD),
             rescale_factor=float(config.get("rescale_factor", 1 / 255)),
             bilinear=bilinear,
+            antialias=antialias,
+            pad=config.get("do_pad") is True,
         )
 
     @classmethod
-    def from_pretrained(cls, path: str) -> VideoPixels:
+    def from_pretrained(cls, path: str, kind: Literal["video", "image"] = "video") -> VideoPixels:
         """Read from a model folder or Hub id: the nested processor config first, as transformers.
+
+        Args:
+            kind: what is read, clips or images; images are as clips where nothing else is said.
 
         Raises:
             UserError: nothing there, or no processor config.
         """
         folder = checkpoint_folder(path)
-        names = {
-            "processor_config.json": "video_processor",
-            "video_preprocessor_config.json": None,
-            "preprocessor_config.json": None,
-        }
-        for name, part in names.items():
-            if not (folder / name).is_file():
-                continue
-            config = read_json(folder / name)
-            if part is None or part in config:
-                return cls.from_config(config[part] if part else config)
-        raise UserError(f"{path}: no processor config ({', '.join(names)}); is it a whole model?")
+        nested, *flat = _FILES
+        if (folder / nested).is_file():
+            config = read_json(folder / nested)
+            for part in (f"{kind}_processor", "video_processor"):
+                if part in config:
+                    return cls.from_config(config[part])
+        for name in flat if kind == "video" else reversed(flat):
+            if (folder / name).is_file():
+                return cls.from_config(read_json(folder / name))
+        raise UserError(f"{path}: no processor config ({', '.join(_FILES)}); is it a whole model?")
 
     def __call__(self, frames: Frames) -> torch.Tensor:
         """Turn frames, uint8 n×H×W×3 RGB, into float32 n×3×crop_height×crop_width.
@@ -116,6 +124,7 @@ class VideoPixels:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise ValueError(f"frames must be uint8 n×H×W×3, not {frames.dtype} {frames.shape}")
         video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).contiguous()
+        video = self._squared(video) if self.pad else video
         return self._crop(self._resize(video)).contiguous()
 
     def normalise(self, video: torch.Tensor) -> torch.Tensor:
@@ -128,15 +137,26 @@ class VideoPixels:
         std = (torch.tensor(self.std) * scale).view(-1, 1, 1)
         return video.to(torch.float32).sub_(mean).div_(std)
 
+    def _squared(self, video: torch.Tensor) -> torch.Tensor:
+        height, width = video.shape[-2:]
+        side = max(height, width)
+        colour = [int(value / self.rescale_factor) for value in self.mean]
+        square = torch.tensor(colour, dtype=torch.uint8).view(-1, 1, 1)
+        square = square.repeat(len(video), 1, side, side)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[..., top : top + height, left : left + width] = video
+        return square
+
     def _resize(self, video: torch.Tensor) -> torch.Tensor:
         height, width = video.shape[-2:]
         short, long = min(height, width), max(height, width)
         long = int(self.shortest_edge * long / short)
         size = (long, self.shortest_edge) if width <= height else (self.shortest_edge, long)
         if size == (height, width):
-            return video.float() if self.bilinear else video
-        if self.bilinear:
-            return functional.interpolate(video.float(), size=size, mode="bilinear")
+            return video if self.antialias else video.float()
+        if not self.antialias:
+            mode = "bilinear" if self.bilinear else "bicubic"
+            return functional.interpolate(video.float(), size=size, mode=mode)
         # uint8 in, uint8 out: torch's own kernel, which is what torchvision calls on a CPU.
         return functional.interpolate(video, size=size, mode="bicubic", antialias=True)
 
@@ -176,7 +196,7 @@ def authors_processor(image: int, patch: int) -> dict[str, Any]:
         "size": {"shortest_edge": image},
     }
     return {
-        "image_processor": dict(common),
+        "image_processor": common | {"resample": _BICUBIC, "do_pad": True},
         "image_token": "<image>",
         "patch_size": patch,
         "video_processor": dict(common),

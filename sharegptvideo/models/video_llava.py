@@ -69,6 +69,8 @@ class VideoLlavaModel(LocalModel):
 
     Attributes:
         pixels: frames to pixel values.
+        most_frames: frames of a clip that the tower has embeddings of time for; None: it sees each
+            frame by itself, and takes any number.
     """
 
     def __init__(self, path: str, **settings: Any) -> None:
@@ -81,6 +83,9 @@ class VideoLlavaModel(LocalModel):
         folder = str(self._folder)
         config = AutoConfig.from_pretrained(folder)
         self.frames = config.video_seq_length // video_token_count(config, 1)
+        self.most_frames: int | None = None
+        if config.model_type == "llava_hound" and config.video_config.add_time_attn:
+            self.most_frames = config.video_config.num_frames
         self.tokenizer = load_tokenizer(folder)
         self.pixels = VideoPixels.from_pretrained(folder)
 
@@ -115,6 +120,9 @@ class VideoLlavaModel(LocalModel):
         assert request.frames is not None
         config = self.model.config
         video, limit = config.video_token_id, config.text_config.max_position_embeddings
+        shown, most = len(request.frames), self.most_frames
+        if most is not None and shown > most:
+            raise UserError(f"{shown} frames, and the model looks at {most} of a clip at most")
         count = video_token_count(config, len(request.frames))
         ids, mask = encode(self.tokenizer, conversation(request.prompt))
         ids, _ = expand_video(ids, mask, video, count)

@@ -71,7 +71,7 @@ def _lead(figures: Mapping[str, Any]) -> str:
     twins = whole["near_duplicates"]["share"]
     sources = len(figures["by_source"])
     return (
-        f"{plural(whole['captions'], 'caption')} of {plural(whole['videos'], 'video')} "
+        f"{plural(whole['captions'], 'caption')} of {plural(whole['videos'], figures['medium'])} "
         f"from {plural(sources, 'source')}: "
         f"{whole['length']['mean']:.0f} words on average, "
         f"{whole['vocabulary']['types']:,} different words, "
@@ -108,8 +108,8 @@ def _length(figures: Mapping[str, Any]) -> list[Part]:
              _one(part["sentences"])]
         )  # fmt: skip
     columns = (
-        "captions from", "captions", "videos", "mean words", "sd", "least", "5 %", "median",
-        "95 %", "most", "sentences",
+        "captions from", "captions", f"{figures['medium']}s", "mean words", "sd", "least", "5 %",
+        "median", "95 %", "most", "sentences",
     )  # fmt: skip
     return [
         _figure(figures, _lengths_chart(figures), "Words in a caption"),
@@ -220,17 +220,19 @@ def _twins(figures: Mapping[str, Any]) -> list[Part]:
         Table(columns, rows),
     ]
     if figures["groups"]:
-        parts.append(Details("The largest groups", [_group_table(figures["groups"])]))
+        parts.append(
+            Details("The largest groups", [_group_table(figures["groups"], figures["medium"])])
+        )
     return parts
 
 
-def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+def _group_table(groups: Sequence[Mapping[str, Any]], medium: str) -> Table:
     rows: list[list[Cell]] = []
     for one in groups:
         texts = Markup("<br><br>").join(one["texts"])
         ids = and_more(one["ids"], total=one["captions"])
         rows.append([one["captions"], one["videos"], ", ".join(one["sources"]), ids, texts])
-    return Table(("captions", "videos", "sources", "ids", "the first two"), rows)
+    return Table(("captions", f"{medium}s", "sources", "ids", "the first two"), rows)
 
 
 def _support(figures: Mapping[str, Any]) -> list[Part]:

@@ -44,7 +44,10 @@ def _lead(report: Report) -> str:
     configs = plural(len(report.rows), "dataset")
     left = len(report.skipped)
     ran = "all checks ran" if not left else f"{plural(left, 'check')} did not run"
-    return f"{plural(rows, 'good row')} of {configs} about {plural(report.videos, 'video')}; {ran}."
+    media = plural(report.videos, "video")
+    if report.images:
+        media += f" and {plural(report.images, 'image')}"
+    return f"{plural(rows, 'good row')} of {configs} about {media}; {ran}."
 
 
 def _tag(severity: str, text: str) -> Tag:

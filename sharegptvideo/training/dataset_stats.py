@@ -180,8 +180,16 @@ def published_stats(recipe: Recipe, positions: Positions) -> DatasetStats | None
         image_rows=sum(part.rows for part in parts if part.images),
         image_tokens=positions.image,
         parts=parts,
-        assumed=[f"the data are not here: {rows:,} rows{on_visuals(clips, images)}, as published"],
+        assumed=[
+            f"the data are not here: {rows:,} rows{on_visuals(clips, images)}, {_counted(images)}"
+        ],
     )
+
+
+def _counted(images: int) -> str:
+    if not images:
+        return "as published"
+    return "as published; images so that the steps are the paper's"
 
 
 def on_visuals(clips: int, images: int) -> str:

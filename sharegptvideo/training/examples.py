@@ -289,7 +289,13 @@ def _rows(data: DataSource, seed: int, report: DataReport, *, images: bool) -> I
     """Yield rows whose clip or image is there; where `images` are trained on, of text alone too."""
     cores = available_cores()
     rows = (row for _, row in mixed_rows(data, seed))
-    with contextlib.closing(ordered_map(_checked, rows, workers=cores, ahead=8 * cores)) as checked:
+    fault_of = functools.lru_cache(maxsize=1024)(_fault)  # rows about one image stand together
+
+    def check(row: Row) -> tuple[Row, str | None]:
+        path = row.get("image_path")
+        return row, None if path is None else fault_of(str(path))
+
+    with contextlib.closing(ordered_map(check, rows, workers=cores, ahead=8 * cores)) as checked:
         for row, fault in checked:
             kind = kind_of(row)
             taken = kind == "video" or images
@@ -300,14 +306,8 @@ def _rows(data: DataSource, seed: int, report: DataReport, *, images: bool) -> I
     refuse_missing(data, report)
 
 
-def _checked(row: Row) -> tuple[Row, str | None]:
-    """Return a row, and what is wrong with its image."""
-    path = row.get("image_path")
-    return row, None if path is None else _fault(str(path))
-
-
-@functools.lru_cache(maxsize=1024)  # rows about one image stand together
 def _fault(image: str) -> str | None:
+    """Return why an image cannot be read, or None if it can."""
     try:
         read_image(image)
     except MediaError as error:

@@ -10,13 +10,14 @@ from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from sharegptvideo.errors import UserError
 from sharegptvideo.models.prompts import Kind
-from sharegptvideo.training.recipes import DataSource
+from sharegptvideo.training.recipes import DataSource, Part
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Visual", "kind_of", "mixed_rows", "visual_of", "visuals_of", "weighted"]
+__all__ = ["Visual", "check_parts", "kind_of", "mixed_rows", "visual_of", "visuals_of", "weighted"]
 
 Row = dict[str, Any]
 _T = TypeVar("_T")
@@ -63,23 +64,41 @@ def mixed_rows(data: DataSource, seed: int, *, media: bool = True) -> Iterator[t
     Raises:
         UserError: as `read_rows`.
     """
-    from sharegptvideo.data.load import read_rows
     from sharegptvideo.data.sources.report import DataWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the callers count what is missing
         for number, part in enumerate(data.parts):
-            rows: Iterable[Row] = read_rows(
-                part.name,
-                data_dir=data.source,
-                split=data.split,
-                media=data.media if media else None,
-                files=part.files,
-                on_error="raise",
-            )
+            rows = _part_rows(data, part, media=media)
             for row in weighted(islice(rows, data.limit), part.weight, f"{seed}/{number}"):
                 yield number, row
             del rows  # a reader that is left at a limit warns too, when it goes
+
+
+def check_parts(data: DataSource) -> None:
+    """Make sure that each part has a row and that the folder of clips is there.
+
+    Raises:
+        UserError: as `read_rows`; or a part without rows.
+    """
+    for part in data.parts:
+        _part_rows(data, part, media=True)  # looks for the folders, and reads no row
+        rows = _part_rows(data, part, media=False)
+        if next(rows, None) is None:
+            raise UserError(f"data: {part} has no rows; give another source, split or files")
+
+
+def _part_rows(data: DataSource, part: Part, *, media: bool) -> Iterator[Row]:
+    from sharegptvideo.data.load import read_rows
+
+    return read_rows(
+        part.name,
+        data_dir=data.source,
+        split=data.split,
+        media=data.media if media else None,
+        files=part.files,
+        on_error="raise",
+    )
 
 
 def weighted(rows: Iterable[_T], weight: float, key: str) -> Iterator[_T]:

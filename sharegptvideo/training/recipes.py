@@ -199,7 +199,7 @@ class Hub(_Strict):
 
 
 class Freeze(_Strict):
-    """Parts that keep their weights. The image tower always does: no images are trained on."""
+    """Parts that keep their weights; the image tower always does, as in the paper."""
 
     vision_tower: bool = False
     projector: bool = False
@@ -556,7 +556,9 @@ _WORDS = {
 
 def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"] if not str(part).startswith("<")]
+        places = [str(part) for part in problem["loc"]]
+        # A key of the user's may begin like that, too.
+        location = [part for part in places if not part.startswith("<")] or places
         key = ".".join(location)
         if problem["type"] == "extra_forbidden":
             yield f"unknown key {key} ({_hint(root, location)})"

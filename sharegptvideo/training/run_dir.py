@@ -40,6 +40,7 @@ from sharegptvideo.models.convert import ModelParts, assembled
 from sharegptvideo.training.checks import check_machine, check_output, check_push
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.launch import processes
+from sharegptvideo.training.mix import check_parts
 from sharegptvideo.training.recipes import NOT_HASHED, Recipe, recipe_hash
 
 __all__ = [
@@ -143,6 +144,7 @@ class TrainingDir:
             check_push(recipe.push_to_hub)
             check_machine(recipe)
             if isinstance(recipe.model, ModelParts):
+                check_parts(recipe.data)  # before gigabytes are fetched
                 assembled(recipe.model, progress)
                 check_machine(recipe)  # its memory, too, now that the sizes are there
 

@@ -134,6 +134,10 @@ def _check_asked(recipe: Recipe) -> None:
 def _name(data: DataSource) -> str:
     if data.name is None:
         raise UserError("data.stream reads one config: give data.name, or set data.stream=false")
+    if "video" not in config_of(data.name).columns:
+        raise UserError(
+            f"data.stream reads rows about clips, and {data.name} has none; set data.stream=false"
+        )
     return data.name
 
 
@@ -356,7 +360,8 @@ class _Survey:
         at = coded.indices.fill_null(len(names)).to_numpy()  # a row that names no clip
         keep = there[at]
         for row in np.flatnonzero(~keep).tolist():
-            self._report.missing.append(f"{table['id'][row]} ({table['video'][row]})")
+            clip = table["video"][row].as_py() or "not about a clip"
+            self._report.missing.append(f"{table['id'][row]} ({clip})")
         if self._equal is not None:
             keep &= self._differing(table)
         total, prompt = _text_bytes(table)

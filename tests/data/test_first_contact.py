@@ -190,3 +190,68 @@ def test_report_of_all_splits(seven: Path) -> None:
     with pytest.warns(DataWarning, match="6 videos not found"):
         load_dataset("qa", None, data_dir=seven, media=seven, report=report)
     assert len(report.missing_videos) == 6
+
+
+NAMES = {
+    "dpo": "did you mean preferences?",
+    "sft_dpo_17k": "did you mean sft, preferences?",
+    "chatgpt_qa_240k.jsonl": "did you mean qa?",
+    "video_caption_pretrain": "did you mean captions, image_captions?",
+    "actnet": "did you mean activitynet_qa, activitynet_qa_official?",
+    "Preferences": "did you mean preferences?",
+    "captoins": "did you mean captions, image_captions?",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@BOTH
+def test_mistyped_names(load: Load, name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(name)
+    assert str(caught.value).startswith(f"unknown dataset {name!r}; {NAMES[name]} (known: ")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "place", ["..", "../..", "video_instruction/train", "video_instruction/train/qa", "clips"]
+)
+def test_a_folder_too_high_or_too_deep(seven: Path, load: Load, place: str) -> None:
+    (seven / "clips").mkdir()
+    (seven.parent / "outer").mkdir()
+    seven = seven.rename(seven.parent / "outer" / "release")
+    folder = (seven / place).resolve()
+    with pytest.raises(UserError) as caught:
+        load("qa", data_dir=str(folder))
+    assert str(caught.value) == (
+        f"{folder}: no video_instruction/train/qa/*.jsonl for config 'qa'; "
+        f"{seven} has it: pass that folder as data_dir="
+    )
+
+
+def test_folders_in_the_release_layout_are_taken_as_they_are(seven: Path) -> None:
+    expected = list(read_rows("qa", seven))
+    (seven / "splits.json").rename(seven / "video_instruction" / "splits.json")
+    assert list(read_rows("qa", seven / "video_instruction")) == expected
+
+
+def test_the_folder_of_a_config_in_parquet(seven: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "parquet" / "qa"
+    folder.mkdir(parents=True)
+    load_dataset("qa", data_dir=seven).to_parquet(folder / "train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=rf"; {folder.parent} has it: pass that folder as data_dir"):
+        load_dataset("qa", data_dir=folder)
+
+
+@BOTH
+def test_a_file_and_a_repository_where_a_folder_belongs(seven: Path, load: Load) -> None:
+    file = seven / "video_instruction/train/qa/a.jsonl"
+    with pytest.raises(UserError) as caught:
+        load("qa", data_dir=str(file))
+    assert str(caught.value).startswith(
+        f"{file}: a file, not a folder; {seven} has it: pass that folder as data_dir=; "
+        "a file of your own is made into one with `sharegptvideo data convert plain FILE"
+    )
+    with pytest.raises(UserError, match="no such folder; the release on the Hub is read where"):
+        load("qa", data_dir="ShareGPTVideo/train_video_and_instruction")
+    with pytest.raises(UserError, match=rf"{file}: a file, not a folder; media= is the folder"):
+        load("qa", data_dir=str(seven), media=str(file))

@@ -42,6 +42,8 @@ def tree(root: Path, *names: str) -> MediaFolder:
         ("test/msvd/clip", "clip.avi"),
         ("test/msvd/clip", "videos/clip.MP4"),
         ("test/tgif/clip", "gifs/clip.gif"),
+        ("test/actnet/clip", "raw/activitynet/chunk_3/clip.mp4"),
+        ("test/activitynet/clip", "test/actnet/clip/"),
         ("v_abc.def", "v_abc.def.mp4"),
         ("v_abc.def", "test/v_abc.def/"),
         ("v_abc.mp4", "videos/v_abc.mp4"),

@@ -130,6 +130,22 @@ def test_parts_from_the_hub_are_fetched_once(source: Path, hub_server: HubServer
     load(folder)
 
 
+def test_a_dry_run_fetches_no_weights(source: Path, hub_server: HubServer, tmp_path: Path) -> None:
+    from sharegptvideo.training import load_recipe
+    from sharegptvideo.training.plan import dry_run
+
+    for name, repo in PAPER_PARTS.model_dump().items():
+        hub_server.add_repo(repo, source / name, repo_type="model")
+    found = dry_run(load_recipe("llava_hound/pretrain", ["frames=4", f"output={tmp_path / 'o'}"]))
+    assert found.shape is not None
+    assert (found.shape.kind, found.shape.parameters) == ("llava_hound", 191_632)
+    assert any(f"assembled in {assembled_folder(PAPER_PARTS)}" in t for t in found.missing)
+    assert not assembled_folder(PAPER_PARTS).exists()
+    assert not any("model" in line for line in found.problems)
+    assert hub_server.requests
+    assert not [path for _, path in hub_server.requests if path.endswith((".bin", ".safetensors"))]
+
+
 def test_a_part_that_changed_is_assembled_again(copied: Path) -> None:
     parts = of(copied)
     folder = assembled(parts)

@@ -15,24 +15,32 @@ from sharegptvideo.models import (
     Request,
     SamplingParams,
     VideoLlavaModel,
+    build_tiny,
     conversation,
     encode,
     expand_video,
     video_token_count,
 )
 from sharegptvideo.models.pixels import Frames
+from tests.support.training_fixtures import TEXTS
 
 QUESTIONS = ("What colour is the picture?", "Describe the video.", "Red?")
 
 
-@pytest.fixture(scope="module", params=[2, 1], ids=["", "grouped-queries"])
-def model(tiny: Path, request: pytest.FixtureRequest) -> VideoLlavaModel:
+@pytest.fixture(scope="module", params=["", "grouped-queries", "llava_hound"])
+def model(
+    tiny: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> VideoLlavaModel:
     """The random model with its logits stretched, so that its answers vary with the input.
 
-    With two heads of keys and values, and with one that both heads of queries share.
+    With two heads of keys and values, with one that both heads of queries share, and LLaVA-Hound.
     """
-    loaded = VideoLlavaModel(str(tiny), device="cpu")
-    if request.param == 1:
+    path = tiny
+    if request.param == "llava_hound":
+        path = tmp_path_factory.mktemp("hound") / "model"
+        build_tiny(TEXTS, path, seed=3, size="tiny", architecture="llava_hound")
+    loaded = VideoLlavaModel(str(path), device="cpu")
+    if request.param == "grouped-queries":
         loaded = with_shared_keys(loaded, str(tiny))
     with torch.no_grad():
         loaded.model.lm_head.weight.mul_(40)
@@ -114,7 +122,6 @@ def text(model: VideoLlavaModel, ids: list[int]) -> str:
 @pytest.mark.parametrize("batch_size", [64, 5])
 def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
     model: VideoLlavaModel,
-    tiny: Path,
     items: list[tuple[Frames, str]],
     monkeypatch: pytest.MonkeyPatch,
     batch_size: int,
@@ -131,7 +138,7 @@ def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
     lengths = {len(ids) for ids in expected}
     assert len(lengths) >= 3, "the test needs rows that drop out one after the other"
     monkeypatch.setattr(model.model.generation_config, "eos_token_id", ends)
-    model = VideoLlavaModel(str(tiny), model=model.model)
+    model = VideoLlavaModel(model.spec.partition(":")[2], model=model.model)
     found = generate(model, asked, max_new_tokens=20, n=k, batch_size=batch_size)
     assert found == [[text(model, ids)] * k for ids in expected]
 
@@ -228,7 +235,8 @@ def test_a_limit_in_bytes_is_kept(model: VideoLlavaModel) -> None:
     from sharegptvideo.models.memory import cache_bytes, coming_cache_bytes, fitting_rows
 
     cache = model._read_clips(
-        {b"x": [model.model.config.video_token_id] * 20}, {b"x": torch.zeros(4, 3, 16, 16)}
+        {b"x": [model.model.config.video_token_id] * video_token_count(model.model.config, 4)},
+        {b"x": torch.zeros(4, 3, 16, 16)},
     )
     heads = model.model.config.text_config.num_key_value_heads
     assert cache_bytes(cache, 1) == 768 * heads // 2
@@ -253,11 +261,23 @@ def test_room_is_each_prompts_own(model: VideoLlavaModel) -> None:
 
 
 def test_clips_of_different_lengths_go_together(model: VideoLlavaModel) -> None:
-    frames = np.random.default_rng(1).integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
-    items = [(frames[:4], QUESTIONS[0]), (frames, QUESTIONS[0]), (frames[:4], QUESTIONS[1])]
+    frames = np.random.default_rng(1).integers(0, 256, (4, 20, 24, 3), dtype=np.uint8)
+    items = [(frames[:3], QUESTIONS[0]), (frames, QUESTIONS[0]), (frames[:3], QUESTIONS[1])]
     assert generate(model, items, max_new_tokens=8) == [
         generate(model, [item], max_new_tokens=8)[0] for item in items
     ]
+
+
+def test_more_frames_than_a_tower_over_time_has_embeddings_for(model: VideoLlavaModel) -> None:
+    """The question fails alone; a tower that sees each frame by itself takes any number."""
+    frames = np.random.default_rng(1).integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
+    requests = [Request("Red?", frames), Request("Red?", frames[:4])]
+    many, few = model.generate(requests, SamplingParams(max_new_tokens=4))
+    if model.model.config.model_type == "llava_hound":
+        assert many.error == "6 frames, and the model looks at 4 of a clip at most"
+    else:
+        assert many.error is None
+    assert few.error is None
 
 
 def test_room_and_arguments_are_checked(

@@ -92,3 +92,38 @@ def test_a_processor_with_other_steps_is_refused(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(UserError, match="is it a whole model"):
         VideoPixels.from_pretrained(str(tmp_path))
+
+
+def test_an_image_of_the_authors_is_squared_and_resized_as_by_hand() -> None:
+    """Keys' cubic with a = -3/4 on the four nearest pixels, not stretched, halves the same edge.
+
+    Half a pixel from a tap it is 0.59375, one and a half -0.09375. Left of the edge the one bright
+    tap is at 3/2: 255 · -0.09375 = -23.90625; right of it the one dark tap: 255 · 1.09375. Nothing
+    is cut to 0..255. Above and below stand four rows of the mean (0.5, 0.25, 0).
+    """
+    frames = np.zeros((1, 8, 16, 3), dtype=np.uint8)
+    frames[:, :, 8:] = 255
+    mean = (0.5, 0.25, 0.0)
+    pixels = VideoPixels(8, 8, 8, mean, antialias=False, pad=True)
+    small = pixels.resize_and_crop(frames)
+    assert small.shape == (1, 3, 8, 8)
+    edge = torch.tensor([0, 0, 0, -23.90625, 278.90625, 255, 255, 255])
+    whole = np.concatenate([frames, frames], 1)  # a square already
+    torch.testing.assert_close(pixels.resize_and_crop(whole), edge.expand(1, 3, 8, 8))
+    # The picture is rows 4 to 11 of 16; output rows 3 and 4 read rows 5 to 10.
+    torch.testing.assert_close(small[:, :, 3:5], edge.expand(1, 3, 2, 8))
+    above = small[0, :, 0]  # three rows from the picture: mean alone
+    torch.testing.assert_close(above, torch.tensor([[127.0], [63.0], [0.0]]).expand(3, 8))
+
+
+def test_images_have_settings_of_their_own(tmp_path: Path) -> None:
+    from sharegptvideo.models.pixels import authors_processor
+
+    write_json(tmp_path / "processor_config.json", authors_processor(28, 14))
+    clip = VideoPixels.from_pretrained(str(tmp_path))
+    image = VideoPixels.from_pretrained(str(tmp_path), "image")
+    assert (clip.bilinear, clip.antialias, clip.pad) == (True, False, False)
+    assert (image.bilinear, image.antialias, image.pad) == (False, False, True)
+    write_json(tmp_path / "processor_config.json", {"video_processor": {"resample": 3}})
+    same = VideoPixels.from_pretrained(str(tmp_path), "image")
+    assert same == VideoPixels.from_pretrained(str(tmp_path))

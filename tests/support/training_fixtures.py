@@ -220,6 +220,76 @@ def common(release: Path, model: Path, output: Path, steps: int = 6) -> list[str
     ]
 
 
+PICTURES = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+
+
+@pytest.fixture(scope="session")
+def both(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release of clips with images of three colours: captions, two questions each, and text."""
+    root = tmp_path_factory.mktemp("both") / "release"
+    shutil.copytree(release, root)
+    train = root / "video_instruction" / "train"
+    captions, talks = [], []
+    for number, (name, colour) in enumerate(PICTURES.items()):
+        image = f"allava_laion/images/{name}.png"
+        picture = np.full((40, 24 + 8 * number, 3), colour, dtype=np.uint8)
+        picture[:10] = 255  # what is up is seen
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(root / image)
+        captions.append(image_talk(image, f"{name}_c", "Describe the image.", f"It is {name}."))
+        talks.append(image_talk(image, f"{name}_0", "What colour is it?", f"It is {name}."))
+        talks.append(
+            image_talk(image, f"{name}_1", "Is it white?", f"It is {name}, and white above.")
+        )
+    talks.append(image_talk(None, "text_0", "Is white a colour?", "Yes."))
+    talks.append(image_talk(None, "text_1", "Is red a colour?", "Yes, it is."))
+    write_jsonl(train / "pretrain" / "image_caption_pretrain.jsonl", captions)
+    write_jsonl(train / "sft" / "image_instruction_600k.jsonl", talks)
+    return root
+
+
+def image_talk(image: str | None, key: str, question: str, answer: str) -> dict[str, Any]:
+    return {
+        "id": key,
+        **({"image": image} if image else {}),
+        "conversations": [
+            {"from": "human", "value": f"<image>\n{question}" if image else question},
+            {"from": "gpt", "value": answer},
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def hound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("hound") / "model"
+    return build_tiny(TEXTS, out, seed=1, size="tiny", architecture="llava_hound")
+
+
+MIXED_PARTS = [{"name": "sft"}, {"name": "image_captions"}, {"name": "captions", "weight": 0.5}]
+
+
+@pytest.fixture
+def mixed(sft_recipe: SftRecipe, both: Path, tmp_path: Path) -> Callable[..., SftRecipe]:
+    """`mixed(model, data=…, …)`: all rows of `both`: 10 about clips, 9 about images, 2 of text."""
+
+    def recipe(model: Path, **fields: Any) -> SftRecipe:
+        content = sft_recipe.model_dump()
+        content |= {"model": str(model), "output": str(tmp_path / "out")}
+        content["data"] |= {
+            "name": None,
+            "mix": MIXED_PARTS,
+            "source": str(both),
+            "media": str(both),
+        }
+        content["freeze"] = {"vision_tower": True}
+        content["optimisation"]["max_length"] = 256
+        for key, value in fields.items():
+            content[key] = {**content[key], **value} if isinstance(value, dict) else value
+        return SftRecipe.model_validate(content)
+
+    return recipe
+
+
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[WarmPython]:
     """Commands in processes of their own that have the heavy packages imported."""

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.nn.functional import cross_entropy
 from trl import SFTConfig
 
-from sharegptvideo._io import write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import read_image, sample_frames
 from sharegptvideo.models import build_tiny, load_model
@@ -34,42 +32,7 @@ from sharegptvideo.training.sampling import ByLength
 from sharegptvideo.training.trainers import VideoSFTTrainer, quiet_and_quick, trainer_arguments
 
 Change = Callable[..., Any]
-PICTURES = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 TEXTS = ["What colour is the picture? It is red, green, blue, white. Describe it. Yes."] * 3
-
-
-@pytest.fixture(scope="session")
-def both(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release of clips with images of three colours: captions, two questions each, and text."""
-    root = tmp_path_factory.mktemp("both") / "release"
-    shutil.copytree(release, root)
-    train = root / "video_instruction" / "train"
-    captions, talks = [], []
-    for number, (name, colour) in enumerate(PICTURES.items()):
-        image = f"allava_laion/images/{name}.png"
-        picture = np.full((40, 24 + 8 * number, 3), colour, dtype=np.uint8)
-        picture[:10] = 255  # what is up is seen
-        (root / image).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(root / image)
-        captions.append(talk(image, f"{name}_c", "Describe the image.", f"It is {name}."))
-        talks.append(talk(image, f"{name}_0", "What colour is it?", f"It is {name}."))
-        talks.append(talk(image, f"{name}_1", "Is it white?", f"It is {name}, and white above."))
-    talks.append(talk(None, "text_0", "Is white a colour?", "Yes."))
-    talks.append(talk(None, "text_1", "Is red a colour?", "Yes, it is."))
-    write_jsonl(train / "pretrain" / "image_caption_pretrain.jsonl", captions)
-    write_jsonl(train / "sft" / "image_instruction_600k.jsonl", talks)
-    return root
-
-
-def talk(image: str | None, key: str, question: str, answer: str) -> dict[str, Any]:
-    return {
-        "id": key,
-        **({"image": image} if image else {}),
-        "conversations": [
-            {"from": "human", "value": f"<image>\n{question}" if image else question},
-            {"from": "gpt", "value": answer},
-        ],
-    }
 
 
 @pytest.fixture(scope="session", params=["llava_hound", "video_llava"])
@@ -77,32 +40,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Of the demo's size, its 8 frames cut to 4 by the recipes."""
     out = tmp_path_factory.mktemp(request.param) / "model"
     return build_tiny(TEXTS, out, seed=1, size="demo", architecture=request.param)
-
-
-@pytest.fixture(scope="session")
-def hound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("hound") / "model"
-    return build_tiny(TEXTS, out, seed=1, size="tiny", architecture="llava_hound")
-
-
-PARTS = [{"name": "sft"}, {"name": "image_captions"}, {"name": "captions", "weight": 0.5}]
-
-
-@pytest.fixture
-def mixed(sft_recipe: SftRecipe, both: Path, tmp_path: Path) -> Callable[..., SftRecipe]:
-    """`mixed(model, data=…, …)`: all rows of `both`: 10 about clips, 9 about images, 2 of text."""
-
-    def recipe(model: Path, **fields: Any) -> SftRecipe:
-        content = sft_recipe.model_dump()
-        content |= {"model": str(model), "output": str(tmp_path / "out")}
-        content["data"] |= {"name": None, "mix": PARTS, "source": str(both), "media": str(both)}
-        content["freeze"] = {"vision_tower": True}
-        content["optimisation"]["max_length"] = 256
-        for key, value in fields.items():
-            content[key] = {**content[key], **value} if isinstance(value, dict) else value
-        return SftRecipe.model_validate(content)
-
-    return recipe
 
 
 def trainer_of(recipe: SftRecipe) -> tuple[Any, Any]:
@@ -154,7 +91,7 @@ def row_by_row(recipe: SftRecipe, both: Path) -> tuple[float, dict[str, Any]]:
     family = open_family(recipe, weights=False)
     family.model = model
     family.freeze(recipe.freeze)
-    config, pixels = model.config, family.reader.pixels
+    config, pixels, images = model.config, family.reader.pixels, family.reader.image_pixels
     total, count = torch.zeros(()), 0
     for messages, key, path in raw_rows(both):
         ids, said = encode(family.tokenizer, messages, key)
@@ -163,7 +100,7 @@ def row_by_row(recipe: SftRecipe, both: Path) -> tuple[float, dict[str, Any]]:
             given["pixel_values_videos"] = pixels(sample_frames(path, 4).frames)[None]
             ids, said = grown(ids, said, config.video_token_id, family.reader.video_tokens)
         elif key == "image":
-            given["pixel_values_images"] = pixels(np.stack([read_image(path)]))
+            given["pixel_values_images"] = images(np.stack([read_image(path)]))
             ids, said = grown(ids, said, config.image_token_id, 16)  # 32 pixels in patches of 8
         row = torch.tensor([ids])
         logits = model(input_ids=row, attention_mask=torch.ones_like(row), **given).logits[0]
@@ -183,7 +120,7 @@ def grown(ids: list[int], said: list[bool], token: int, count: int) -> tuple[Any
 
 
 def raw_rows(both: Path) -> list[tuple[Any, Any, str]]:
-    """The rows of `PARTS` from the files themselves; half of four captions is the draw's."""
+    """The rows of `MIXED_PARTS` from the files themselves; half of four captions is the draw's."""
     train = both / "video_instruction" / "train"
     files = [
         *sorted((train / "sft").glob("*.jsonl")),

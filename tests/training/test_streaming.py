@@ -93,6 +93,19 @@ def test_rows_of_a_clip_stand_together() -> None:
     assert sum(left == right for left, right in pairwise(clips)) >= 75
 
 
+def test_random_and_plain_order_in_a_window() -> None:
+    """All rows once; a clip's three together, or where chance has them."""
+    plan = a_plan([30] * 4, dropped=set())
+    together, plain = (
+        list(ByWindow(plan, batch=6, seed=2, order=order, together=True))
+        for order in ("random", "plain")
+    )
+    assert sorted(together) == sorted(plain) == list(range(120))
+    pairs = [sum(a // 3 == b // 3 for a, b in pairwise(one)) for one in (together, plain)]
+    assert pairs[0] == 80
+    assert pairs[1] < 20
+
+
 def test_examples_are_those_of_all_rows_prepared(streamed: SftRecipe, tmp_path: Path) -> None:
     family = open_family(streamed)
     rows, report = streamed_rows(streamed, family, tmp_path / "plan", limit=LengthLimit(128))
@@ -172,6 +185,26 @@ def test_missing_clips_are_refused_or_left_out_before_the_first_step(
     result = run_recipe(recipe)
     assert result.rows == 18
     assert "6 rows without a clip or readable image left out" in result.notes[0]
+
+
+def test_rows_about_clips_alone_are_streamed(
+    mixed: Callable[..., SftRecipe], hound: Path, both: Path, tmp_path: Path
+) -> None:
+    """A mix and a config of images are refused; of conversations, those about clips are taken."""
+    root = as_parquet("sft", both, tmp_path / "parquet")
+    here = {"source": str(root), "media": str(both), "stream": True}
+    with pytest.raises(UserError, match=r"reads one config: give data\.name, or .*stream=false"):
+        run_recipe(mixed(hound, data=here))
+    images = {**here, "mix": None, "name": "image_captions"}
+    with pytest.raises(UserError, match=r"image_captions has none; set data\.stream=false"):
+        run_recipe(mixed(hound, data=images))
+    talks = {**here, "mix": None, "name": "sft"}
+    with pytest.raises(UserError, match=r"8 rows have no clip .*red_0_0 \(not about a clip\)"):
+        run_recipe(mixed(hound, data=talks))
+    result = run_recipe(
+        mixed(hound, data={**talks, "missing_media": "skip"}, optimisation={"max_steps": 1})
+    )
+    assert result.rows == 8
 
 
 def test_rows_without_room_for_an_answer_are_refused(

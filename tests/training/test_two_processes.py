@@ -22,9 +22,13 @@ from safetensors.torch import load_file
 
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.models import build_tiny
-from sharegptvideo.training import Recipe, run_recipe
+from sharegptvideo.training import Recipe, SftRecipe, run_recipe
+from sharegptvideo.training.examples import sft_dataset
+from sharegptvideo.training.families import open_family
 from sharegptvideo.training.launch import config_path
+from sharegptvideo.training.mix import visuals_of
 from sharegptvideo.training.run_dir import COMPLETE
+from sharegptvideo.training.sampling import Shuffled
 from tests.support.training_fixtures import TEXTS
 from tests.support.warm_python import Command, WarmPython
 
@@ -151,3 +155,46 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     assert {path.name for path in checkpoint.glob("rng_state*")} == {
         "rng_state_0.pth", "rng_state_1.pth",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "features", "bound"),
+    [("cpu_2", False, 0.0), ("cpu_2", True, 0.0), ("fsdp2", False, 1e-5)],
+)
+def test_processes_with_rows_of_different_kinds_are_one(
+    config: str,
+    features: bool,
+    bound: float,
+    launch: Callable[..., Command],
+    change: Callable[..., Any],
+    mixed: Callable[..., SftRecipe],
+    hound: Path,
+    tmp_path: Path,
+) -> None:
+    """One has a clip where the other has an image or text; with checkpointing DDP waits for all."""
+    recipe = mixed(
+        hound,
+        data={"order": "plain"},
+        features={"enabled": features, "folder": str(tmp_path / "kept")},
+        optimisation={
+            "max_steps": STEPS,
+            "per_device_batch_size": 1,
+            "gradient_checkpointing": True,
+            "learning_rate": 1e-3,
+        },
+    )
+    family = open_family(recipe, weights=False)
+    rows, _ = sft_dataset(recipe.data, family, limit=recipe.optimisation.length_limit)
+    kinds = [one.kind if one else "text" for one in visuals_of(rows)]
+    order = list(Shuffled(len(kinds), recipe.seed))
+    steps = [{kinds[row] for row in order[at : at + 2]} for at in range(0, 2 * STEPS, 2)]
+    assert {"video", "image"} in steps
+    assert any("text" in step for step in steps)
+
+    out, err = (last := launch(config, recipe)).communicate()
+    assert last.returncode == 0, err
+    assert json.loads(out)["rows"] == 21
+    folder, one = Path(recipe.output), in_one_process(recipe, change)
+    assert losses(folder) == pytest.approx(losses(one), rel=bound)
+    assert furthest(folder, one) <= bound
+    assert furthest(folder, hound) > 1e-4

@@ -31,6 +31,14 @@ def download(
     media: Annotated[
         bool, typer.Option("--media", help="The clips and images too, unpacked.")
     ] = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="The clips as videos in place of frames, unpacked into raw/. Of the training "
+            "sets, those of ActivityNet alone are published.",
+        ),
+    ] = False,
     only: Annotated[
         str | None,
         typer.Option(
@@ -62,6 +70,8 @@ def download(
     from sharegptvideo.data.download import download as download_files
 
     limits = Limits(max_bytes=parse_size(max_bytes, "--max-bytes"))
+    if media and raw:
+        raise UserError("--media takes the frames and --raw the videos; choose one of them")
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
@@ -74,6 +84,7 @@ def download(
             name,
             to,
             media=media,
+            raw=raw,
             only=only,
             revision=revision,
             limits=limits,

@@ -77,6 +77,7 @@ def _print(figures: Mapping[str, Any]) -> None:
     for name, _ in parts:
         table.add_column(name, justify="right")
     for what, show in _LINES:
+        what = f"{figures['medium']}s" if what == "media" else what
         table.add_row(what, *(show(part) for _, part in parts))
     for aspect in figures["whole"]["aspects"]:
         shares = (part["aspects"][aspect]["share"] for _, part in parts)
@@ -100,7 +101,7 @@ def _ratio(part: Mapping[str, Any]) -> str:
 
 _LINES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("captions", lambda part: f"{part['captions']:,}"),
-    ("videos", lambda part: f"{part['videos']:,}"),
+    ("media", lambda part: f"{part['videos']:,}"),
     ("words in a caption, mean", lambda part: f"{part['length']['mean']:.1f}"),
     ("    5 % to 95 %", lambda part: f"{part['length']['p5']:.0f}–{part['length']['p95']:.0f}"),
     ("different words", lambda part: f"{part['vocabulary']['types']:,}"),

@@ -5,6 +5,7 @@
     DIR/video_instruction/train/...       the rows, as they are on the Hub
     DIR/train_300k/chunk_0/CLIP/*.jpeg    a chunk's clips, below its archive's name
     DIR/.../msvd/CLIP/*.jpeg              a test set's clips, where its archive lies on the Hub
+    DIR/raw/activitynet/chunk_0/CLIP.mp4  with `raw`, the videos in place of the frames
     DIR/allava_laion/image_chunks/...     images, likewise below their archives' names
     DIR/.sharegptvideo/                   the journal, and what is under way
 

@@ -66,6 +66,7 @@ def download(
     to: str | os.PathLike[str],
     *,
     media: bool = False,
+    raw: bool = False,
     only: str | None = None,
     revision: str | None = None,
     limits: Limits | None = None,
@@ -85,6 +86,8 @@ def download(
             "captions", and of a test set its own archive; for "image_captions" and "sft" the
             images of ALLaVA and Vision-Flan, from their own repositories. Archives are removed
             once unpacked, but never those that were there before.
+        raw: the clips as the videos that the frames were taken from, into `raw/`; of the training
+            sets they are published for ActivityNet alone. Images come too.
         only: take just what belongs to a source, one of `SOURCES`; the training files mix
             theirs and are left out.
         revision: branch, tag or commit on the Hub.
@@ -109,7 +112,9 @@ def download(
             work_folder(root).mkdir(parents=True, exist_ok=True)
             held.enter_context(folder_lock(work_folder(root) / "lock", busy))
             journal = held.enter_context(KeyedLog(work_folder(root) / _JOURNAL, key="path"))
-            plan = make_plan(name, root, journal, media=media, only=only, revision=revision)
+            plan = make_plan(
+                name, root, journal, media=media, raw=raw, only=only, revision=revision
+            )
         if plan.open:
             _check_space(plan, "choose another folder with --to, or leave out --media")
             if confirm is not None and not confirm(plan):
@@ -312,8 +317,7 @@ class _Run:
         """
         with _disk_errors(self.plan.to):
             if item.state is State.LOCAL:
-                path = self.plan.to / item.remote.path
-                digest = digest_of(path, item.remote, self.stop)
+                digest = digest_of(item.own, item.remote, self.stop)
                 return replace(item, remote=replace(item.remote, digest=digest))
             if item.state is State.CHECK:
                 self._take_over(item)
@@ -330,7 +334,7 @@ class _Run:
         return item if item.is_archive else None
 
     def _take_over(self, item: Item) -> None:
-        path = self.plan.to / item.remote.path
+        path = item.own if item.is_archive else item.target
         if digest_of(path, item.remote, self.stop) != item.remote.digest:
             raise in_the_way(path, item.remote)
         if not item.is_archive:
@@ -356,7 +360,7 @@ class _Run:
         with _disk_errors(self.plan.to):
             ours = item.state is State.FETCH
             work = work_folder(self.plan.to)
-            archive = work / item.remote.part_name if ours else self.plan.to / item.remote.path
+            archive = work / item.remote.part_name if ours else item.own
             if item.target.parent.exists() and _device(item.target.parent) != _device(work):
                 work = work_folder(item.target.parent)  # a folder is moved within a disk only
             into, old = work / f"{item.remote.key}.unpacking", work / f"{item.remote.key}.old"

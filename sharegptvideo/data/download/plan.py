@@ -66,6 +66,11 @@ class Item:
         """Bytes that have yet to come."""
         return 0 if self.state is State.DONE else self.remote.size - self.here
 
+    @property
+    def own(self) -> Path:
+        """Where a copy of the archive that is not from us would lie: beside its folder."""
+        return self.target.with_name(self.remote.path.rpartition("/")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -98,7 +103,14 @@ def work_folder(to: Path) -> Path:
 
 
 def make_plan(
-    name: str, to: Path, journal: KeyedLog, *, media: bool, only: str | None, revision: str | None
+    name: str,
+    to: Path,
+    journal: KeyedLog,
+    *,
+    media: bool,
+    raw: bool,
+    only: str | None,
+    revision: str | None,
 ) -> Plan:
     """List the repositories at one commit each, and compare with what lies in `to`.
 
@@ -106,7 +118,7 @@ def make_plan(
         UserError: unknown name or source, the Hub cannot be reached, a file that the name
             needs is not there, or a file of the user's is in the way.
     """
-    choices, notes = select(name, media=media, only=only)
+    choices, notes = select(name, media=media, raw=raw, only=only)
     listing = _Listing(revision)
     items: dict[str, Item] = {}
     for choice in choices:
@@ -118,7 +130,7 @@ def make_plan(
         if not files:
             notes.append(f"{choice.repo} has no {choice.pattern}: no {choice.what}")
         for file in files:
-            items.setdefault(file.path, _item(file, choice, to, journal))
+            items.setdefault(f"{choice.folder}/{file.path}", _item(file, choice, to, journal))
     return Plan(to, tuple(items.values()), dict(listing.commits), tuple(notes))
 
 
@@ -166,7 +178,7 @@ def _natural(file: RemoteFile) -> list[str | int]:
 
 def _item(file: RemoteFile, choice: Choice, to: Path, journal: KeyedLog) -> Item:
     inside = archive_name(file.path) if choice.is_media else None
-    target = to / (inside or file.path)
+    target = to / choice.folder / (inside or file.path)
     if inside is None:
         state, here = _file_state(file, target, to, journal)
     else:
@@ -195,7 +207,7 @@ def _folder_state(file: RemoteFile, target: Path, to: Path) -> tuple[State, int]
             raise in_the_way(target, file)
         if marker.digest == file.digest and marker.is_whole(target):
             return State.DONE, file.size
-    own = to / file.path
+    own = target.with_name(file.path.rpartition("/")[2])
     if own.is_file() and own.stat().st_size == file.size:
         return State.CHECK, file.size
     return State.FETCH, _partial(file, to)

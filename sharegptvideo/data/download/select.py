@@ -31,21 +31,34 @@ _IMAGES = (
 # Captions were written for all 900k videos; questions, conversations and pairs for these 300k.
 _CHUNKS = "train_300k"
 _MORE_CHUNKS = "train_600k"
+# The videos that the frames were taken from: ActivityNet's of the training sets, all test sets'.
+_RAW_TRAIN_REPO = "ShareGPTVideo/train_raw_video"
+_RAW_TEST_REPO = "ShareGPTVideo/test_raw_video_data"
+_RAW_CHUNKS = "activitynet"
+_RAW_FOLDER = "raw"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One part of what a name stands for: the files of a repository that `takes` accepts."""
+    """One part of what a name stands for: the files of a repository that `takes` accepts.
+
+    They go to `folder` below that of the download, so that names of two repositories never meet.
+    """
 
     what: str
     repo: str
     pattern: str
     takes: Callable[[str], bool]
     is_media: bool
+    folder: str = ""
 
 
-def select(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], list[str]]:
+def select(
+    name: str, *, media: bool, only: str | None, raw: bool = False
+) -> tuple[list[Choice], list[str]]:
     """Return the parts that `name` stands for, and remarks for the user.
+
+    With `raw`, the clips are the videos themselves, not their frames.
 
     Test sets come one by one, so `only` chooses among them. The training files and chunks mix
     WebVid, VIDAL and ActivityNet: with `only`, "all" leaves them out, and asked for by name
@@ -68,8 +81,13 @@ def select(name: str, *, media: bool, only: str | None) -> tuple[list[Choice], l
                 "sources; leave out --only to have them"
             )
     choices = [_rows(config) for config in configs]
-    if media:
-        clips = [choice for config in configs for choice in _media(config)]
+    if media or raw:
+        clips = [choice for config in configs for choice in _media(config, raw)]
+        if raw and any(choice.repo == _RAW_TRAIN_REPO for choice in clips):
+            notes.append(
+                "of the training clips, videos are published for the 50k of ActivityNet alone; "
+                "the others come as frames, with --media"
+            )
         choices += {choice.what: choice for choice in clips}.values()
         if any("image" in config.paths for config in configs):
             notes.append("the images come from repositories of others, as they are there now")
@@ -148,21 +166,38 @@ def _rows(config: Config) -> Choice:
     return Choice(f"rows of {config.name}", repo_of(config), pattern, takes, is_media=False)
 
 
-def _media(config: Config) -> list[Choice]:
+def _media(config: Config, raw: bool) -> list[Choice]:
     if config.is_task:
-        return [_set_media(_set_of(config))]
-    folders = [_CHUNKS, _MORE_CHUNKS] if config.name == "captions" else [_CHUNKS]
-    choices = [_chunks(folder) for folder in folders] if "video" in config.paths else []
+        return [_raw_set(_set_of(config)) if raw else _set_media(_set_of(config))]
+    choices = []
+    if "video" in config.paths:
+        folders = [_CHUNKS, _MORE_CHUNKS] if config.name == "captions" else [_CHUNKS]
+        choices = [_chunks(folder) for folder in folders]
+        if raw:
+            choices = [_chunks(_RAW_CHUNKS, _RAW_TRAIN_REPO, "training videos", _RAW_FOLDER)]
     if "image" in config.paths:
         choices += [_images(*images) for images in _IMAGES]
     return choices
 
 
-def _chunks(folder: str) -> Choice:
+def _chunks(folder: str, repo: str = TRAIN_REPO, what: str = "clips", to: str = "") -> Choice:
     def takes(path: str) -> bool:
         return archive_name(path) is not None and path.startswith(f"{folder}/")
 
-    return Choice(f"clips of {folder}", TRAIN_REPO, f"{folder}/*.tar.gz", takes, is_media=True)
+    return Choice(
+        f"{what} of {folder}", repo, f"{folder}/*.tar.gz", takes, is_media=True, folder=to
+    )
+
+
+def _raw_set(source: str) -> Choice:
+    """Choose the archives of a test set's videos: by their own names, or by a folder's."""
+
+    def takes(path: str) -> bool:
+        parts = [*path.split("/")[:-1], path] if archive_name(path) is not None else []
+        return any(source in top_names(part) for part in parts)
+
+    pattern = f"{source}.tar.gz"
+    return Choice(f"videos of {source}", _RAW_TEST_REPO, pattern, takes, True, _RAW_FOLDER)
 
 
 def _images(name: str, repo: str, pattern: str) -> Choice:

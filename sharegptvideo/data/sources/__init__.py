@@ -76,8 +76,24 @@ def open_source(
     root = Path(source).expanduser()
     with os_errors(root, action="read"):
         if not root.is_dir():
-            raise UserError(f"{root}: no such folder; data_dir= is a folder, or 'synthetic'")
+            raise _no_folder(root, config)
         return ParquetSource(root) if ParquetSource.holds(root, config) else ReleaseSource(root)
+
+
+def _no_folder(root: Path, config: Config) -> UserError:
+    """Return the error for a `data_dir` that is a file, or nothing at all."""
+    from sharegptvideo.data.sources.release import nearby_hint
+
+    if root.is_file():
+        return UserError(
+            f"{root}: a file, not a folder; {nearby_hint(root, [config])}; a file of your own is "
+            "made into one with `sharegptvideo data convert plain FILE --config CONFIG`"
+        )
+    if len(root.parts) == 2 and not root.is_absolute() and not root.parent.exists():
+        return UserError(
+            f"{root}: no such folder; the release on the Hub is read where data_dir= is left out"
+        )
+    return UserError(f"{root}: no such folder; data_dir= is a folder, or 'synthetic'")
 
 
 def world_folder(progress: Callable[[int, int, str], None] | None = None) -> Path:
@@ -101,9 +117,11 @@ def held_configs(root: str | os.PathLike[str]) -> list[Config]:
     """
     configs = [config for config in CONFIGS.values() if _holds(config, root)]
     if not configs:
+        from sharegptvideo.data.sources.release import nearby_hint
+
         raise UserError(
             f"{root}: neither video_instruction/ as in the release nor CONFIG/SPLIT-*.parquet; "
-            "is this the folder with the data?"
+            + nearby_hint(Path(root), CONFIGS.values())
         )
     return configs
 

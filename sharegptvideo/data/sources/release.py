@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FOLDER",
     "ReleaseSource",
+    "nearby_hint",
     "stat_key",
 ]
 
@@ -29,6 +31,9 @@ FOLDER = "video_instruction"
 
 # `hf download` of both repositories into one folder gives these two side by side.
 _REPOSITORIES = ("train_video_and_instruction", "test_video_and_instruction")
+
+# How many entries of a folder are looked at for a release that is not where it was said to be.
+_SEARCHED = 200
 
 
 class ReleaseSource:
@@ -102,8 +107,31 @@ class ReleaseSource:
             )
         raise UserError(
             f"{self.root}: no {FOLDER}/{config.file} for config {config.name!r}; "
-            "data_dir= must be a folder in the release layout"
+            + nearby_hint(self.root, [config])
         )
+
+
+def nearby_hint(root: Path, configs: Iterable[Config]) -> str:
+    """Say which folder up to five levels above or two below `root` holds one of the configs."""
+    below = [child for child in _folders(root) for child in (child, *_folders(child))]
+    above = list(root.absolute().parents)[:5]
+    for near in (*above, *below):
+        if any(
+            any((near / FOLDER).glob(config.file)) or any((near / config.name).glob("*-*.parquet"))
+            for config in configs
+        ):
+            return f"{near} has it: pass that folder as data_dir="
+    return "data_dir= must be a folder in the release layout"
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the first folders in a folder, none where it may not be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            some = itertools.islice((one for one in entries if one.name[0] != "."), _SEARCHED)
+            return sorted(Path(one.path) for one in some if one.is_dir())
+    except OSError:
+        return []
 
 
 def _line_files(base: Path, pattern: str) -> list[Path]:

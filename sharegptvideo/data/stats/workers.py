@@ -135,6 +135,7 @@ def caption_stats(settings: StatsSettings, progress: Progress | None = None) -> 
     return {
         "version": _VERSION,
         "config": config.name,
+        "medium": next(iter(config.paths)),
         "split": settings.split,
         "limit": settings.limit,
         "skipped_rows": len(reader.report.skipped),

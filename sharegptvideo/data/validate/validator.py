@@ -106,9 +106,11 @@ def validate(
 def _note_unread_files(folder: Path, selected: Sequence[Config], report: Report) -> None:
     """Note data files in the places where data belong that nothing reads: a typing error, often."""
     read = {path.resolve() for config in selected for path in _paths_of(config, folder)}
-    there = [*folder.glob("*/*.parquet"), *folder.glob(f"**/{FOLDER}/**/*.jsonl*")]
-    for path in sorted(set(there)):
-        if path.resolve() not in read:
+    # Where readers look, and not among the media, nor in what a client of the Hub keeps (.cache).
+    places = ("*/*.parquet", f"{FOLDER}/**/*.jsonl*", f"*/{FOLDER}/**/*.jsonl*")
+    for path in sorted({path for place in places for path in folder.glob(place)}):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.resolve() not in read:
             report.add("unread-file", "no config has such a file or split", where=str(path))
 
 

@@ -44,9 +44,8 @@ _FRAMES = "frames"
 class VideoLlavaReader(ClipReader):
     """Frames resized and cropped; every clip takes the same number of positions.
 
-    An image goes the way of a frame.
-
     Attributes:
+        image_pixels: of images, where they are not made as frames are.
         frames: taken evenly from a clip.
         video_id, image_id: the tokens that stand for a clip and an image.
     """
@@ -58,6 +57,7 @@ class VideoLlavaReader(ClipReader):
     video_tokens: int
     image_id: int = -1
     image_tokens: int = 0
+    image_pixels: VideoPixels | None = None
 
     def read(self, path: str) -> Clip:
         """Decode `frames`, uint8 frames×3×height×width."""
@@ -65,7 +65,8 @@ class VideoLlavaReader(ClipReader):
 
     def read_image(self, path: str) -> Clip:
         """Decode to one frame, uint8 1×3×height×width."""
-        return {_FRAMES: self.pixels.resize_and_crop(np.stack([read_image(path)]))}
+        pixels = self.image_pixels or self.pixels
+        return {_FRAMES: pixels.resize_and_crop(np.stack([read_image(path)]))}
 
     def expand(
         self,
@@ -84,7 +85,8 @@ class VideoLlavaReader(ClipReader):
 
     def batch_images(self, images: Sequence[Clip]) -> dict[str, torch.Tensor]:
         """Normalise to `pixel_values_images`, float32 images×3×height×width."""
-        return {IMAGES: self.pixels.normalise(torch.cat([image[_FRAMES] for image in images]))}
+        pixels = self.image_pixels or self.pixels
+        return {IMAGES: pixels.normalise(torch.cat([image[_FRAMES] for image in images]))}
 
     def blank(self, kind: VisualKind) -> Clip:
         """Return black frames."""
@@ -105,15 +107,15 @@ class VideoLlavaFamily(TowerFamily):
         local = VideoLlavaModel(recipe.start)
         if recipe.system is not None:
             local.tokenizer.chat_template = template_with_system(recipe.system)
-        dtype = cls.weights_dtype(recipe)
-        family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
-        config = family.model.config
-        if config.model_type == "llava_hound" and recipe.frames > config.video_config.num_frames:
-            most = config.video_config.num_frames
+        most = local.most_frames
+        if most is not None and recipe.frames > most:
             raise UserError(
                 f"frames {recipe.frames}: model {recipe.model} looks at {most} frames of a clip "
                 f"at most; set frames={most}"
             )
+        dtype = cls.weights_dtype(recipe)
+        family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
+        config = family.model.config
         family.tokenizer = local.tokenizer
         family.reader = VideoLlavaReader(
             pixels=local.pixels,
@@ -123,6 +125,7 @@ class VideoLlavaFamily(TowerFamily):
             video_tokens=video_token_count(config, recipe.frames),
             image_id=config.image_token_id,
             image_tokens=image_token_count(config),
+            image_pixels=VideoPixels.from_pretrained(recipe.start, "image"),
         )
         return family
 
@@ -212,4 +215,4 @@ class VideoLlavaFamily(TowerFamily):
             return digest(tower, config.vision_feature_layer, repr(self.reader.pixels))
         tower = module_fingerprint(inner.image_tower)
         layers = (config.vision_feature_layer, config.vision_feature_select_strategy)
-        return digest(tower, *layers, repr(self.reader.pixels))
+        return digest(tower, *layers, repr(self.reader.image_pixels or self.reader.pixels))

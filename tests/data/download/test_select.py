@@ -55,6 +55,34 @@ def _chosen(name: str, *, media: bool = False, only: str | None = None) -> list[
     return [path for choice in choices for path in LISTING[choice.repo] if choice.takes(path)]
 
 
+RAW = {
+    "ShareGPTVideo/train_raw_video": [
+        "README.md",
+        *[f"activitynet/chunk_{n}.tar.gz" for n in range(3)],
+    ],
+    "ShareGPTVideo/test_raw_video_data": [
+        *["msvd.tar.gz", "test/tgif/chunk_0.tar", "test/tgif/notes.txt", "activitynet.tar.gz"],
+    ],
+}
+
+
+def test_raw_videos_in_a_folder_of_their_own() -> None:
+    def chosen(name: str) -> list[str]:
+        choices = [one for one in select(name, media=False, raw=True, only=None)[0] if one.folder]
+        assert {choice.folder for choice in choices} == {"raw"}
+        return [path for one in choices for path in RAW[one.repo] if one.takes(path)]
+
+    assert chosen("qa") == RAW["ShareGPTVideo/train_raw_video"][1:]
+    assert chosen("msvd_qa") == ["msvd.tar.gz"]
+    assert chosen("tgif_qa_official") == ["test/tgif/chunk_0.tar"]
+    assert chosen("activitynet_qa") == ["activitynet.tar.gz"]
+    every = sorted(path for paths in RAW.values() for path in paths if ".tar" in path)
+    assert sorted(chosen("all")) == every
+    notes = [select(name, media=False, raw=True, only=None)[1] for name in ("qa", "msvd_qa")]
+    assert [len(one) for one in notes] == [1, 0]
+    assert "ActivityNet alone" in notes[0][0]
+
+
 def test_rows_of_each_config() -> None:
     assert _chosen("captions") == [f"{ROWS}/train/pretrain/video_caption_pretrain.jsonl"]
     assert _chosen("qa") == [f"{ROWS}/train/qa/a.jsonl", f"{ROWS}/train/qa/b.jsonl"]

@@ -179,7 +179,7 @@ def test_wrong_words_are_one_line(stats: Stats, made: Path, words: list[str], sa
 def test_a_folder_without_data(stats: Stats, tmp_path: Path) -> None:
     shown = stats(tmp_path)
     assert shown.exit_code == 2
-    assert "is this the folder with the data?" in shown.stderr
+    assert "must be a folder in the release layout" in shown.stderr
     shown = stats(tmp_path / "none")
     assert shown.exit_code == 2
     assert "no such folder" in shown.stderr
