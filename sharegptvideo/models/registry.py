@@ -60,7 +60,7 @@ def open_model(
     if not colon and Path(spec).exists():
         kind = "hf" if Path(spec).is_dir() else "predictions"
         raise UserError(f"model {spec!r}: no kind before it; write {kind}:{spec}")
-    if not colon and not difflib.get_close_matches(spec, KINDS, 1, 0.5):
+    if not colon and not difflib.get_close_matches(spec, KINDS, 1, 0.7):
         served = "" if "/" in spec else f", or openai:{spec} for a served model"
         raise UserError(f"model {spec!r}: no kind before it; write hf:{spec}{served}")
     if kind not in KINDS:
