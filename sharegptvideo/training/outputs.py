@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sharegptvideo._io import read_json, write_text
+from sharegptvideo._io import parse_yaml, read_json, read_text, write_text
 from sharegptvideo._text import percent, points, rough_duration
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.hub import TEST_REPO, hub_errors, repo_of
@@ -173,7 +173,7 @@ def _hub_base(recipe: Recipe) -> str | list[str] | None:
     earlier = folder / "recipe.yaml"
     if not earlier.is_file():
         return None
-    hub = (yaml.safe_load(earlier.read_text("utf-8")) or {}).get("push_to_hub")
+    hub = (parse_yaml(str(earlier), read_text(earlier)) or {}).get("push_to_hub")
     return str(hub["repo"]) if hub else None
 
 

@@ -299,6 +299,7 @@ def _parquet_writer(path: Path, schema: pa.Schema) -> Any:
         compression="zstd",
         use_content_defined_chunking=hf.DEFAULT_CDC_OPTIONS,
         write_page_index=True,
+        write_page_checksum=True,
     )
     # As `datasets` notes it, so that its own tools see how the pages were cut.
     writer.add_key_value_metadata({"content_defined_chunking": json.dumps(hf.DEFAULT_CDC_OPTIONS)})
