@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import time
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
@@ -48,6 +49,7 @@ __all__ = [
     "replacing",
     "sha256_file",
     "sha256_text",
+    "sync_folder",
     "write_json",
     "write_jsonl",
     "write_text",
@@ -86,9 +88,11 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 def replacing(path: Path) -> Iterator[IO[str]]:
     """Open a temporary text file beside `path` that replaces it, synced, when the block succeeds.
 
-    On an error or an interrupt the temporary file is removed and `path` stays as it was.
+    On an error or an interrupt the temporary file is removed and `path` stays as it was. What
+    killed processes left in the folder is removed when it is a day old.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     # Not by `tempfile`, whose files are private: this one gets the mode of any new file.
     with _blamed_on(path):
@@ -99,6 +103,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it is raised on
         temporary.unlink(missing_ok=True)
         # What is refused to an open file has no name, else it is the temporary one's.
@@ -109,6 +114,35 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         ):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that a rename outlives a power cut."""
+    with contextlib.suppress(OSError):  # a system or file system that cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+_LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_DAY = 24 * 3600
+_swept: set[Path] = set()  # once a process is enough, and folders can be large
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files of `replacing` that no process can be writing any more."""
+    folder = folder.absolute()
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFT_OVER.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY:
+                        Path(entry).unlink()
 
 
 @contextlib.contextmanager

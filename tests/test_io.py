@@ -288,3 +288,15 @@ def test_json_with_a_key_twice(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": 1, "a": 1}')
     with pytest.raises(UserError, match=r'a\.json: not JSON \(the key "a" stands twice\)'):
         read_json(tmp_path / "a.json")
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / name for name in (".a.json.0123abcd.tmp", ".b.json.0123abcd.tmp", "x.tmp")
+    )
+    for file in (old, new, other):
+        file.write_text("half")
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    write_json(tmp_path / "a.json", 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", new.name, other.name}
