@@ -68,8 +68,11 @@ def run_recipe(
 
     Of several processes (`accelerate launch`) only the first one reports and shows progress.
     """
+    from sharegptvideo.training.launch import rank_of_environment, start_worker_server
+
+    if recipe.data.workers:
+        start_worker_server()  # its imports go on beside those of this process
     from sharegptvideo.training.dpo import run_dpo
-    from sharegptvideo.training.launch import rank_of_environment
     from sharegptvideo.training.recipes import DpoRecipe
     from sharegptvideo.training.sft import run_sft
 
