@@ -11,8 +11,10 @@ from sharegptvideo.synthetic import Faults, Sizes
 
 __all__ = ["SCALES", "DemoScale", "scale_named"]
 
-# The vision tower is shallow and its patches large: both halves of the model have to learn from
-# nothing in a few minutes on two cores, and the clip's tokens are most of the cost.
+# The towers are shallow and their patches large (one is a cell of the world): both halves of the
+# model have to learn from nothing in a few minutes on two cores, and the clip's tokens are most of
+# the cost. The embeddings are drawn wide: one step of Adam then moves them little, and what is
+# seen, where and when, is of like size from the start. training/INTERNALS.md has what was tried.
 _MODEL = ModelSize(
     frames=8,
     image=48,
@@ -21,10 +23,13 @@ _MODEL = ModelSize(
     vision_layers=2,
     vision_mlp=288,
     text_hidden=96,
-    text_layers=3,
+    text_layers=2,
     text_mlp=288,
     init_std=0.05,
     position_std=0.5,
+    patch_std=0.05,
+    time_std=0.3,
+    word_std=0.2,
 )
 
 

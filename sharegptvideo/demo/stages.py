@@ -89,20 +89,23 @@ def _describe_world(findings: Findings) -> str:
 
 def _start(demo: Demo, display: Display) -> Findings:  # noqa: ARG001 - a step's signature
     from sharegptvideo.data.load import read_rows
-    from sharegptvideo.models import build_tiny, load_model
+    from sharegptvideo.models import build_tiny, load_model, video_token_count
 
     texts: list[str] = []
     for row in read_rows("captions", data_dir=demo.world):
         texts += [row["prompt"], row["caption"]]
     for row in read_rows("sft", data_dir=demo.world):
         texts += [message["content"] for message in row["messages"]]
-    path = build_tiny(texts, demo.model("start"), seed=demo.seed, size=demo.scale.model)
+    size = demo.scale.model
+    path = build_tiny(
+        texts, demo.model("start"), seed=demo.seed, size=size, architecture="llava_hound"
+    )
     model = load_model(str(path), dtype="float32")
     embeddings: Any = model.get_input_embeddings()  # typed as any module
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "vocabulary": embeddings.weight.shape[0],
-        "video_tokens": demo.scale.model.video_tokens,
+        "video_tokens": video_token_count(model.config, size.frames),
     }
 
 
@@ -272,7 +275,7 @@ def _describe_evaluation(findings: Findings) -> str:
 
 STEPS = (
     Step("world", "Videos and captions", _world, _describe_world),
-    Step("model", "A small Video-LLaVA", _start, _describe_start),
+    Step("model", "A small LLaVA-Hound", _start, _describe_start),
     Step("pretrain", "Pre-training on captions", _pretrain, _describe_training),
     Step("sft", "SFT on distilled answers", _sft, _describe_training),
     Step("candidates", "Six answers a question", _candidates, _describe_candidates),

@@ -184,12 +184,12 @@ def _ids(
 
 
 def begin_once(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, bool]:
-    """Return the tokenizer's setting that gives `text` one beginning-of-text mark, not two.
+    """Return the tokenizer's setting for `text` to have one beginning-of-text mark, not two.
 
     Some chat templates write the mark themselves, and most tokenizers add it to what they encode.
     """
     mark = str(tokenizer.bos_token or "")
-    return {"add_special_tokens": not (mark and text.startswith(mark))}
+    return {"add_special_tokens": False} if mark and text.startswith(mark) else {}
 
 
 def _shared(left: list[int], right: list[int]) -> int:

@@ -1,4 +1,4 @@
-"""A Video-LLaVA small enough to train from scratch on a CPU, saved as any Hub model is."""
+"""A small Video-LLaVA or LLaVA-Hound to train from scratch on a CPU, saved as any Hub model is."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ _SPECIAL = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "image": "<image>", "vi
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """Every size of a small Video-LLaVA.
+    """Every size of a small Video-LLaVA or LLaVA-Hound.
 
     `image` and `patch` are sides in pixels; `vocabulary` is a limit (256 bytes and the special
     tokens included) that the tokenizer stays under when the texts have fewer words; `positions`
-    limits prompt and answer together, the frames × (patches + 1) video tokens included.
+    limits prompt and answer together, the clip's positions included. The last five are standard
+    deviations of weights drawn at random: of the language model's matrices, the towers' embeddings
+    of place, their patch projections, the video tower's embeddings of time, and the language
+    model's embeddings of words; None is what transformers draws.
     """
 
     frames: int = 8
@@ -45,6 +48,9 @@ class ModelSize:
     positions: int = 1024
     init_std: float = 0.02
     position_std: float = 0.02
+    patch_std: float | None = None
+    time_std: float | None = None
+    word_std: float | None = None
 
     @property
     def video_tokens(self) -> int:
@@ -112,13 +118,7 @@ def build_tiny(
 
             kind, config = LlavaHoundForConditionalGeneration, _with_time(config, sizes)
         model = kind(config)
-        # CLIP draws positions far smaller than patches; from nothing, a tower then learns late
-        # where things are.
-        for tower in (model.model.image_tower, model.model.video_tower):
-            torch.nn.init.normal_(
-                tower.get_parameter("embeddings.position_embedding.weight"),
-                std=sizes.position_std,
-            )
+        _draw_embeddings(model, sizes)
     out.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         tokenizer.save_pretrained(out)
@@ -131,6 +131,27 @@ def build_tiny(
     )
     write_json(out / "processor_config.json", processor)
     return out
+
+
+def _draw_embeddings(model: Any, sizes: ModelSize) -> None:
+    """Draw embeddings anew by the deviations that `sizes` gives."""
+    from torch import nn
+
+    inner = model.model
+    # CLIP draws positions far smaller than patches; from nothing, a tower then learns late where
+    # things are.
+    deviations = {"embeddings.position_embedding.weight": sizes.position_std}
+    if sizes.patch_std is not None:
+        deviations["embeddings.patch_embedding.weight"] = sizes.patch_std
+    for tower in (inner.image_tower, inner.video_tower):
+        for name, std in deviations.items():
+            nn.init.normal_(tower.get_parameter(name), std=std)
+    if sizes.time_std is not None:
+        for name, weight in inner.video_tower.named_parameters():
+            if name.endswith("temporal_embedding"):
+                nn.init.normal_(weight, std=sizes.time_std)
+    if sizes.word_std is not None:
+        nn.init.normal_(inner.language_model.embed_tokens.weight, std=sizes.word_std)
 
 
 def _look_up(size: str | ModelSize) -> ModelSize:

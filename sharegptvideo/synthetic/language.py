@@ -42,6 +42,12 @@ INVENTED: dict[str, tuple[str, str]] = {
 }
 
 _WAY = {"left": "to the left", "right": "to the right", "up": "up", "down": "down"}
+# Cells by row and column. Compass words, since left, right, up and down are said of motion.
+_PLACES = (
+    ("northwest", "north", "northeast"),
+    ("west", "centre", "east"),
+    ("southwest", "south", "southeast"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,31 +128,45 @@ def still_caption(state: ClipState, rng: random.Random) -> str:
 
 
 def _describe(item: ObjectState, rng: random.Random) -> str:
+    """Say what an object looks like, how it moves, from where to where, and what changes."""
     name = f"{item.size} {item.colour} {item.shape}"
     it = f"the {item.shape}"
+    start, middle, end = (_PLACES[row][column] for column, row in item.path())
     if item.change == "appear":
-        move = "stays still" if item.motion == "still" else f"moves {_WAY[item.motion]}"
+        move = (
+            f"stays still in the {middle}"
+            if item.motion == "still"
+            else f"moves {_WAY[item.motion]}, from the {middle} to the {end}"
+        )
         return rng.choice(
             (
                 f"A {name} appears halfway through, and {move}.",
                 f"Later on a {name} appears. It {move}.",
             )
         )
-    if item.motion == "still":
-        first = rng.choice((f"A {name} stays still.", f"A {name} does not move and stays still."))
-    else:
-        first = rng.choice(
-            (
-                f"A {name} moves {_WAY[item.motion]}.",
-                f"We see how a {name} moves {_WAY[item.motion]}.",
-            )
-        )
     if item.change == "turn":
         assert item.new_motion is not None
         way = _WAY[item.new_motion]
-        return f"{first[:-1]} first, " + rng.choice(
-            (f"and then it moves {way}.", f"then {it} turns and moves {way}.")
+        first = rng.choice((f"A {name}", f"We see how a {name}"))
+        return f"{first} moves {_WAY[item.motion]} first, from the {start} to the {middle}, " + (
+            rng.choice(
+                (
+                    f"and then it moves {way}, to the {end}.",
+                    f"then {it} turns and moves {way}, to the {end}.",
+                )
+            )
         )
+    if item.motion == "still":
+        first = rng.choice(
+            (
+                f"A {name} stays still in the {start}.",
+                f"A {name} does not move and stays still in the {start}.",
+            )
+        )
+    else:
+        way = f"{_WAY[item.motion]}, from the {start} to the "
+        way += middle if item.change == "vanish" else end
+        first = rng.choice((f"A {name} moves {way}.", f"We see how a {name} moves {way}."))
     if item.change == "colour":
         return f"{first} " + rng.choice(
             (

@@ -552,7 +552,9 @@ _WORDS = {
 
 def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"] if not str(part).startswith("<")]
+        places = [str(part) for part in problem["loc"]]
+        # A key of the user's may begin like that, too.
+        location = [part for part in places if not part.startswith("<")] or places
         key = ".".join(location)
         if problem["type"] == "extra_forbidden":
             yield f"unknown key {key} ({_hint(root, location)})"

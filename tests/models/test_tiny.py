@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,23 @@ def test_sizes_are_those_asked_for(tmp_path: Path) -> None:
     assert (config.text_config.hidden_size, config.text_config.num_hidden_layers) == (16, 1)
     # 2 frames of 2×2 patches and one class token each.
     assert config.video_seq_length == SMALL.video_tokens == 10
+
+
+def test_embeddings_are_drawn_as_wide_as_asked_for(tmp_path: Path) -> None:
+    size = replace(SMALL, frames=8, position_std=2.0, patch_std=3.0, time_std=4.0, word_std=5.0)
+    built = build_tiny(["a"], tmp_path, seed=0, size=size, architecture="llava_hound")
+    weights = load_model(str(built), dtype="float32").state_dict()
+    expected = {
+        "embeddings.position_embedding.weight": 2.0,
+        "embeddings.patch_embedding.weight": 3.0,
+        "temporal_embedding": 4.0,
+        "embed_tokens.weight": 5.0,
+    }
+    for ending, std in expected.items():
+        found = [weight for name, weight in weights.items() if name.endswith(ending)]
+        assert found, ending
+        for weight in found:  # of 40 numbers and more
+            assert weight.std().item() == pytest.approx(std, rel=0.3), ending
 
 
 def test_what_is_loaded_is_what_was_saved(tiny: Path, tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ from sharegptvideo.reports.demo.comparison import (
     Answer,
     Case,
     blind_guess,
+    clean_accuracy,
     faults,
     outcomes,
     parts,
+    read_cases,
 )
 from sharegptvideo.reports.demo.examples import choose_clips, disagreements, lost_examples
 from sharegptvideo.synthetic.render import SIDE
@@ -294,7 +296,8 @@ def test_disagreements_are_those_of_state_and_judge() -> None:
 
 def test_the_best_blind_guess_is_counted_within_kind_and_attribute() -> None:
     def asked(kind: str, attribute: str, *accepted: str) -> dict[str, Any]:
-        return {"kind": kind, "expected": {attribute: [values.split() for values in accepted]}}
+        expected = {attribute: [values.split() for values in accepted]}
+        return {"kind": kind, "text": f"What {attribute}?", "expected": expected}
 
     # Of three colours two are red, of two directions either is right once: 2 + 1 of 5.
     assert blind_guess(
@@ -309,7 +312,33 @@ def test_the_best_blind_guess_is_counted_within_kind_and_attribute() -> None:
     # What happens is not given away by the question: one guess for all three.
     happens = [asked("change", "change", "grows"), asked("change", "colour", "red")]
     assert blind_guess([*happens, asked("change", "colour", "red")]) == pytest.approx(2 / 3)
+    # "At first" gives away that something changes: two guesses, of which each is right once more.
+    at_first = [asked("direction", "direction", way) | {"text": "Where at first?"} for way in "uud"]
+    ways = [asked("direction", "direction", way) for way in ("s", "s", "u")]
+    assert blind_guess([*at_first, *ways]) == pytest.approx(4 / 6)
     assert blind_guess([]) is None
+
+
+def test_what_a_model_sees_leaves_invented_things_out_of_account(
+    make_demo: Callable[..., Any],
+) -> None:
+    """One model is right but for a lamp in each answer, the other says lamps alone."""
+    made = make_demo(
+        sft=lambda row: f"{row['answer'][:-1]}, with a lamp hanging above.",
+        dpo=lambda _row: "There is a lamp.",
+    )
+    cases = read_cases(made.folder / "runs", made.folder / "datasets" / "world")
+    open_questions = [case for case in cases if case.kind != "presence"]
+    assert not any(case.answers["sft"].right for case in open_questions)
+    assert clean_accuracy(open_questions, "sft").value == 1
+    assert clean_accuracy(open_questions, "dpo").value == 0
+    for kind, found in made.summary["test"]["kinds"].items():
+        if kind != "presence":
+            assert found["sft"] == 0
+            assert found["sft_clean"]["value"] == 1
+    page = _page(made)
+    assert "What the model sees before DPO" in page.text
+    assert page.text.count("asked things answered rightly") == 2
 
 
 def test_clips_follow_the_rule() -> None:

@@ -141,6 +141,31 @@ def test_captions_tell_the_whole_state_in_varied_wording() -> None:
     assert len(described) >= 5
 
 
+def test_captions_say_where_an_object_moves_from_and_to() -> None:
+    def compass(column: int, row: int) -> str:
+        return ("north", "", "south")[row] + ("west", "", "east")[column] or "centre"
+
+    moved = 0
+    for number in range(300):
+        rng = random.Random(number)
+        state = sample_state(rng, held_out=False)
+        text = caption(state, rng)
+        for item in state.objects:
+            start, end = compass(*item.cell(0.0)), compass(*item.cell(1.0))
+            if item.change in ("none", "colour", "grow", "shrink"):
+                where = f"stays still in the {start}."
+                if item.motion != "still":
+                    moved += 1
+                    where = f"from the {start} to the {end}."
+                assert where in text, (text, item)
+            elif item.change == "turn":
+                assert f"from the {start} to the {compass(*item.cell(0.5))}, " in text, text
+                assert f"to the {end}." in text, text
+            elif item.change == "appear":
+                assert compass(*item.cell(0.6)) in text, text
+    assert moved > 50
+
+
 def test_questions_cover_all_kinds_and_exact_answers_are_right() -> None:
     kinds = set()
     for number in range(400):

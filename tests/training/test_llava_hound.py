@@ -16,6 +16,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models import (
     Request,
     SamplingParams,
+    VideoLlavaModel,
     build_tiny,
     load_model,
     open_model,
@@ -239,9 +240,17 @@ def test_it_opens_in_a_fresh_process(hound: Path, tmp_path: Path) -> None:
 def test_a_tower_that_learns_learns_over_time(
     sft_recipe: SftRecipe, change: Callable[..., Any], hound: Path
 ) -> None:
-    """Temporal weights change in every layer, and the trained model is one again."""
+    """Temporal weights change in every layer, and the trained model is one again.
+
+    Its processor and tokenizer come with it: the same pixels and prompts as before.
+    """
     done = run_recipe(change(sft_recipe, model=str(hound), optimisation={"max_steps": 2}))
     before, after = (load_model(str(path), dtype="float32") for path in (hound, done.output))
+    opened = [open_model(f"hf:{path}") for path in (hound, done.output)]
+    start, trained = (model for model in opened if isinstance(model, VideoLlavaModel))
+    assert trained.pixels == start.pixels
+    assert trained.pixels.bilinear
+    assert trained.render("What moves?") == start.render("What moves?")
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
     temporal = [name for name in old if "temporal" in name and "k_proj.bias" not in name]
     assert len(temporal) == 2 * 10  # a key's bias has no gradient: softmax takes it out

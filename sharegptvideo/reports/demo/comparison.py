@@ -25,6 +25,7 @@ __all__ = [
     "KindFigures",
     "blind_guess",
     "by_kind",
+    "clean_accuracy",
     "compare_models",
     "faults",
     "outcomes",
@@ -96,8 +97,9 @@ def compare_models(runs: Path, world: Path) -> dict[str, Any]:
     contradict themselves; `lost` and `gained` {n, share}, the questions that SFT had right and DPO
     has wrong, and the reverse, of all questions; `yes`, by model the share of yes among the
     answers to questions of presence; `kinds`, by kind of question {n, chance, sft, dpo, lost,
-    gained}, counts but for `chance`, the share that the best blind guess has right; and `judged`,
-    accuracy and difference by the judge of captions.
+    gained, sft_clean}, counts but for `chance`, the share that the best blind guess has right, and
+    `sft_clean` {value, se, ci95}, what SFT's model sees: the share right where invented things are
+    left out of account; and `judged`, accuracy and difference by the judge of captions.
     """
     cases = read_cases(runs, world)
     exact = _compare(runs / "sft-exact", runs / "dpo-exact")
@@ -125,13 +127,28 @@ def compare_models(runs: Path, world: Path) -> dict[str, Any]:
 
 def _counts(cases: Sequence[Case]) -> dict[str, Any]:
     groups = outcomes(cases)
+    clean = clean_accuracy(cases, "sft")
     return {
         "n": len(cases),
         "chance": blind_guess(case.question for case in cases),
         **{model: sum(case.answers[model].right for case in cases) for model in MODELS},
         "lost": len(groups["broke"]),
         "gained": len(groups["fixed"]),
+        "sft_clean": {"value": clean.value, "se": clean.se, "ci95": clean.ci95},
     }
+
+
+def clean_accuracy(cases: Sequence[Case], model: str) -> Estimate:
+    """Count answers that are right but for things named that no clip shows, clustered by video.
+
+    It is what a model sees, whatever it has learnt to add.
+    """
+    right = [
+        case.answers[model].error is None
+        and check_answer(case.question, case.answers[model].text, ignore_things=True).right
+        for case in cases
+    ]
+    return clustered_mean([float(one) for one in right], [case.video for case in cases])
 
 
 def _share_of_yes(cases: Sequence[Case], model: str) -> float | None:
@@ -217,17 +234,19 @@ def outcomes(cases: Iterable[Case]) -> dict[str, list[Case]]:
 def blind_guess(questions: Iterable[Question]) -> float | None:
     """Return the share that the best blind guess has right: one answer to all questions alike.
 
-    Questions are alike where they are of one kind and their wording asks for one attribute ("what
-    happens to the ring?" asks for none). The guess knows how often each answer is right among
-    these very questions, so it is a high bar for a model.
+    Questions are alike where they are of one kind, their wording asks for one attribute ("what
+    happens to the ring?" asks for none), and it says or does not say that something changes
+    ("which way does the ring move at first?": it does not stay still). The guess knows how often
+    each answer is right among these very questions, so it is a high bar for a model.
     """
-    accepted: dict[tuple[str, str], Counter[tuple[str, ...]]] = {}
+    accepted: dict[tuple[str, str, bool], Counter[tuple[str, ...]]] = {}
     total = 0
     for question in questions:
         total += 1
         for attribute, sequences in question["expected"].items():
             asks = "" if question["kind"] == "change" else attribute
-            counted = accepted.setdefault((question["kind"], asks), Counter())
+            changes = question["text"].endswith((" at first?", " at the start?"))
+            counted = accepted.setdefault((question["kind"], asks, changes), Counter())
             counted.update({(attribute, *values) for values in sequences})
     best = sum(max(counted.values()) for counted in accepted.values())
     return best / total if total else None

@@ -88,6 +88,7 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
         intro=[words.what_was_done(summary), _note(summary, rates, shares)],
         sections=[
             _numbers(folder, summary, cases),
+            _seen(summary),
             _losses(summary, cases),
             _factuality(summary, cases, rates, shares),
             _clips(folder, summary, cases),
@@ -191,6 +192,34 @@ def _agreement_table(summary: Mapping[str, Any]) -> Table:
 def _accuracy(figures: Mapping[str, Any]) -> Value:
     note = f"± {100 * figures['se']:.1f}" if figures["se"] is not None else ""
     return Value(figures["accuracy"], f"{100 * figures['accuracy']:.1f}", note)
+
+
+def _seen(summary: Mapping[str, Any]) -> Section:
+    body: list[Part] = [
+        Markup(
+            "<p>Answers of SFT’s model with invented details left out of account: is what was asked"
+            " answered rightly, by the exact state of the clip? <em>Guess</em> is the best blind"
+            " guess: the one answer that is right most often for questions of its kind and wording,"
+            " by someone who never sees the clip. Directions, changes and orders need more than one"
+            " frame.</p>"
+        ),
+        Grid([_seen_by_kind(summary[name], title) for name, title in SET_NAMES.items()]),
+    ]
+    return Section("What the model sees before DPO", body)
+
+
+def _seen_by_kind(figures: Mapping[str, Any], title: str) -> Table:
+    rows: list[list[Cell]] = []
+    for kind, row in figures["kinds"].items():
+        clean, chance = row["sft_clean"], row["chance"]
+        note = f"± {100 * clean['se']:.1f}" if clean["se"] else ""
+        above = clean["value"] - chance
+        rows.append(
+            [kind, row["n"], _share(chance), Value(clean["value"], percent(clean["value"]), note),
+             Value(above, points(above), strong=True)]
+        )  # fmt: skip
+    columns = ("Kind", "n", "guess", "SFT", "above, points")
+    return Table(columns, rows, f"{title}: asked things answered rightly")
 
 
 def _losses(summary: Mapping[str, Any], cases: Sequence[Case]) -> Section:

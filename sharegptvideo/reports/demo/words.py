@@ -120,7 +120,7 @@ def what_was_done(summary: Figures) -> str:
     world, pairs = summary["world"], summary["pairs_report"]
     return (
         f"What was done: {sum(world['clips'].values()):,} short clips were rendered, each with an"
-        f" exact caption. A Video-LLaVA model of {summary['model']['parameters'] / 1e6:.1f}\u00a0M"
+        f" exact caption. A LLaVA-Hound model of {summary['model']['parameters'] / 1e6:.1f}\u00a0M"
         " parameters, random at the start, was pre-trained on captions and fine-tuned (SFT) on"
         f" {world['questions']['train']:,} question–answer pairs. It then answered"
         f" {pairs['n_items']:,} other questions several times each; a judge that reads captions"
