@@ -19,6 +19,7 @@ GROUND = frozenset(
         "_concurrency",
         "_imports",
         "_io",
+        "_network",
         "_runs",
         "_shipped",
         "_sqlite",

@@ -77,7 +77,8 @@ def sample_candidates(
     next run.
 
     Writes `out/candidates.jsonl`, one row a question: id, video, source, question, answer, caption,
-    frame_indices, candidates [text], error (null, or why there are none); and the settings, then
+    frame_indices, candidates [text], error (null, or why there are none), where the model thought
+    reasoning [text or null]; and the settings, then
     the report, in `out/candidates.json`.
 
     Args:
@@ -236,9 +237,12 @@ def _sample(
                 yield by_id[question.id] | _result(None, error=error)
         for answer in _in_order(requests, answer_batches(model, [requests], params)):
             assert answer.request.question is not None
-            yield by_id[answer.request.question.id] | _result(
+            row = by_id[answer.request.question.id] | _result(
                 answer.request.indices, answer.texts, answer.error
             )
+            if any(answer.reasoning):
+                row["reasoning"] = list(answer.reasoning)
+            yield row
 
     clips = decode_clips(map(_question, rows), frames if model.needs_frames else None)
     with contextlib.closing(clips):

@@ -7,7 +7,7 @@
 
 from sharegptvideo.endpoint.budget import Estimate
 from sharegptvideo.endpoint.client import ChatClient, in_parallel
-from sharegptvideo.endpoint.messages import Message, Reply
+from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, find_endpoint
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
 
@@ -20,6 +20,7 @@ __all__ = [
     "EndpointOptions",
     "Estimate",
     "Message",
+    "NoAnswerError",
     "Reply",
     "find_endpoint",
     "in_parallel",

@@ -1,17 +1,20 @@
 """As many calls at once as the server can take, and never more than allowed.
 
 The number grows from a few, doubling until the server first complains, then by a twentieth a
-round; it falls by the share of calls that the server refuses (additive increase, multiplicative
-decrease, as in TCP). Where answers take more than four times as long as they did, a quarter of the
-slots is given back on trial: if the rate stays the same, they were only a queue at the server and
-stay away; if it falls, they come back. From three times on, more slots are a trial too, and go
-again unless they bring speed.
+round, faster after many rounds without complaint; it falls by the share of calls that the server
+refuses (additive increase, multiplicative decrease, as in TCP). Each fall is checked: where the
+server then accepts no larger share of the calls, the refusals do not depend on their number; the
+slots come back, and so many refusals count as usual from then on. Where answers take more than
+four times as long as they did, a quarter of the slots is given back on trial: if the rate stays
+the same, they were only a queue at the server and stay away; if it falls, they come back. From
+three times on, more slots are a trial too, and go again unless they bring speed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import statistics
 import time
 from collections import deque
@@ -22,6 +25,10 @@ __all__ = ["AdaptiveConcurrency"]
 _FIRST = 8
 # Refusals below this share are noise: a server that is busy for others too has some.
 _NOISE = 0.05
+# Calls to judge by where some are refused, and after a fall: the share in fewer is chance.
+_CHECKED = 40
+# What a round with fewer refusals than usual counts in the usual share.
+_NEWEST = 0.1
 _STEP = 0.05
 _QUEUED = 4.0
 # What a trial with fewer slots may cost of the rate, and what one with more has to bring.
@@ -49,6 +56,8 @@ class AdaptiveConcurrency:
         self._fastest: float | None = None
         self._trial: tuple[int, float] | None = None
         self._rest, self._helpful = 0, False
+        self._usual, self._quiet = 0.0, 0
+        self._fall: tuple[int, float, bool] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -95,7 +104,9 @@ class AdaptiveConcurrency:
             self._refused += 1
         else:
             self._seconds.append(seconds)
-        if len(self._seconds) + self._refused >= max(self.limit, _FIRST):
+        unclear = self._fall is not None or 0 < self._refused <= len(self._seconds)
+        calls = max(self.limit, _CHECKED if unclear else _FIRST)
+        if len(self._seconds) + self._refused >= calls:
             self._end_round()
             self._admit()
 
@@ -104,12 +115,33 @@ class AdaptiveConcurrency:
         share = self._refused / count
         elapsed = max(self._now() - self._since, 1e-9)
         rate = len(self._seconds) / elapsed
-        if share > _NOISE:
-            self.limit = max(1, int(self.limit * (1 - min(share, 0.5))))
-            self._doubling, self._trial = False, None
+        chance = 2 * math.sqrt(self._usual * (1 - self._usual) / count)
+        if self._had_no_effect(share):
+            pass
+        elif share > self._usual + _NOISE + chance:
+            self._fall = (self.limit, 1 - share, self._doubling)
+            self.limit = max(1, int(self.limit * (1 - min(share - self._usual, 0.5))))
+            self._doubling, self._trial, self._quiet = False, None, 0
         elif self._seconds:
+            self._usual += _NEWEST * min(0.0, share - self._usual)
             self._adapt(statistics.median(self._seconds), rate)
         self._begin()
+
+    def _had_no_effect(self, share: float) -> bool:
+        """Take back the last fall, if one is to be checked and it did not lower the refusals.
+
+        A server with so many slots accepts a share that grows as the calls get fewer. Midway
+        between that and no growth is where the line is drawn.
+        """
+        fall, self._fall = self._fall, None
+        if fall is None or share <= self._usual + _NOISE:
+            return False
+        before, accepted, doubling = fall
+        if 1 - share >= accepted * (1 + before / self.limit) / 2:
+            return False
+        self._usual = share
+        self.limit, self._doubling = before, doubling
+        return True
 
     def _adapt(self, seconds: float, rate: float) -> None:
         """Change the limit after a round that took `seconds` a call and gave `rate` a second."""
@@ -136,7 +168,10 @@ class AdaptiveConcurrency:
 
     def _try(self, limit: int, rate: float) -> None:
         self._trial, self.limit, self._doubling = (self.limit, rate), max(1, limit), False
+        self._quiet = 0
 
     def _grow(self) -> None:
-        more = self.limit if self._doubling else max(1, round(self.limit * _STEP))
+        self._quiet += 1
+        more = max(1, round(self.limit * _STEP), self._quiet // 2)
+        more = self.limit if self._doubling else more
         self.limit = min(self.maximum, self.limit + more)

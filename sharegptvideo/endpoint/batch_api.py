@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.endpoint.budget import measure
 from sharegptvideo.endpoint.cache import Batch, ReplyCache
-from sharegptvideo.endpoint.messages import read_reply
 from sharegptvideo.endpoint.options import hide_key
 from sharegptvideo.endpoint.server_errors import (
     CallFailedError,
     EndpointError,
     NoCompletionError,
+    ServerSaidError,
     shorten,
 )
 from sharegptvideo.endpoint.transport import Sender
@@ -37,6 +37,9 @@ Body = Mapping[str, Any]
 # OpenAI takes 50,000 requests and 200 MB a file; others less, and a smaller file fails cheaper.
 _MOST_REQUESTS = 20_000
 _MOST_BYTES = 90_000_000
+# A file of answers, unpacked: 13 kB for each request. And the time to send or fetch a file.
+_MOST_FILE_BYTES = 256 << 20
+_FILE_SECONDS = 3600.0
 _LABEL = "sharegptvideo"
 _LONGEST_POLL_S = 60.0
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -94,7 +97,7 @@ class BatchApi:
                     CallFailedError
                 ):  # the batch shows whether the rest fails too
                     reply = await self._sender.send(body)
-                    self._cache.put(key, reply, self._sender.refused)
+                    self._cache.put(key, reply, reply.left_out)
                 tried.add(key)
                 return
 
@@ -160,7 +163,9 @@ class BatchApi:
             batch_id = await self._find(name) if tries > 1 else None
             if batch_id is not None:
                 return batch_id
-            file = await client.files.create(file=(f"{name}.jsonl", text.encode()), purpose="batch")
+            file = await client.with_options(timeout=_FILE_SECONDS).files.create(
+                file=(f"{name}.jsonl", text.encode()), purpose="batch"
+            )
             remote = await client.batches.create(
                 input_file_id=file.id,
                 endpoint="/v1/chat/completions",
@@ -253,12 +258,15 @@ class BatchApi:
             pause = min(2 * pause, _LONGEST_POLL_S)
 
     async def _download(self, file_id: str) -> str:
-        client = self._sender.open()
+        from sharegptvideo.endpoint.http import BoundedClient
 
-        async def download() -> str:
-            return (await client.files.content(file_id)).text
+        async with BoundedClient(_MOST_FILE_BYTES) as http:
+            client = self._sender.open().with_options(http_client=http, timeout=_FILE_SECONDS)
 
-        return await self._sender.retry(download)
+            async def download() -> str:
+                return (await client.files.content(file_id)).text
+
+            return await self._sender.retry(download)
 
     def _keep_answers(self, text: str, batch: Batch, spent: _Spent) -> None:
         """Keep the answers in a batch's file; a line without one counts as failed."""
@@ -273,13 +281,24 @@ class BatchApi:
                 response = row.get("response") or {}
                 if response.get("status_code") != 200:
                     raise NoCompletionError("no answer")
-                reply = read_reply(response.get("body"), self._sender.model)
-            except (NoCompletionError, ValueError, KeyError, TypeError, AttributeError):
+                reply = self._sender.read(response.get("body"))
+            except (
+                NoCompletionError,
+                ServerSaidError,
+                RecursionError,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ):
                 spent.failed += 1
                 continue
-            known.discard(row["custom_id"])
-            self._cache.put(row["custom_id"], reply, self._sender.refused)
-            spent.requests += 1
+            if reply.failure is None:
+                known.discard(row["custom_id"])
+                self._cache.put(row["custom_id"], reply, self._sender.refused)
+                spent.requests += 1
+            else:  # paid for, and no answer
+                spent.failed += 1
             spent.tokens += reply.tokens
             if price is not None:
                 prompt = reply.tokens - reply.completion_tokens

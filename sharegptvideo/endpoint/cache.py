@@ -3,7 +3,7 @@
 The key is a hash of endpoint, model, messages (pictures included) and parameters: whatever is
 changed is asked anew. A key of an account is no part of anything here. Only answers are kept,
 never failures, and only of greedy decoding or of draws with a seed, where asking again would give
-the same.
+the same. A row that cannot be read is absent.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import cache_folder, os_errors
 from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite
-from sharegptvideo.endpoint.messages import Reply
+from sharegptvideo.endpoint.messages import Reply, failure_of, split_reasoning
 from sharegptvideo.errors import UserError
 
 __all__ = ["Batch", "ReplyCache", "default_cache_file", "request_key"]
@@ -69,34 +69,34 @@ class ReplyCache:
         self._open: tuple[int, sqlite3.Connection] | None = None
         self._full = False
 
-    def get(self, key: str) -> tuple[Reply, set[str]] | None:
-        """Return the answer to a request and the parameters left out of it; None if there is none.
+    def get(self, key: str) -> Reply | None:
+        """Return the answer to a request; None if there is none, or none that can be read.
 
         Raises:
             UserError: the file is damaged, or no such cache.
         """
+        # As bytes: a text that is not UTF-8 is an error of that row, not of the file.
+        columns = "CAST(reply AS BLOB), CAST(refused AS BLOB)"
         with self._cache_errors():
             row = (
                 self._connection()
-                .execute("SELECT reply, refused FROM replies WHERE key = ?", [bytes.fromhex(key)])
+                .execute(f"SELECT {columns} FROM replies WHERE key = ?", [bytes.fromhex(key)])
                 .fetchone()
             )
-        if row is None:
-            return None
-        return Reply(**json.loads(row[0]) | {"cached": True}), set(json.loads(row[1]))
+        return None if row is None else _reply(*row)
 
-    def put(self, key: str, reply: Reply, refused: Iterable[str]) -> None:
-        """Keep an answer, from here on beyond the process's end.
+    def put(self, key: str, reply: Reply, left_out: Iterable[str]) -> None:
+        """Keep an answer, from here on beyond the process's end; and what its request left out.
 
         Where it cannot be kept (a full disk), the work goes on, with one warning.
         """
         if self._full:
             return
-        row = asdict(replace(reply, cached=False))
+        row = {name: getattr(reply, name) for name in _KINDS}
         values = (
             bytes.fromhex(key),
             json.dumps(row),
-            json.dumps(sorted(refused)),
+            json.dumps(sorted(left_out)),
             int(time.time()),
         )
         try:
@@ -109,9 +109,11 @@ class ReplyCache:
         """Return the batches of an endpoint whose answers are not fetched yet."""
         with self._cache_errors():
             rows = self._connection().execute(
-                "SELECT name, id, keys FROM batches WHERE endpoint = ? ORDER BY name", [endpoint]
+                "SELECT name, id, CAST(keys AS BLOB) FROM batches WHERE endpoint = ? ORDER BY name",
+                [endpoint],
             )
-            return [Batch(name, batch_id, json.loads(keys)) for name, batch_id, keys in rows]
+            read = [(name, batch_id, _texts(keys)) for name, batch_id, keys in rows]
+        return [Batch(name, batch_id, keys) for name, batch_id, keys in read if keys is not None]
 
     def keep_batch(self, endpoint: str, batch: Batch) -> None:
         """Record a batch, before it is sent (without its id) and after."""
@@ -156,3 +158,48 @@ class ReplyCache:
                 yield
         except sqlite3.Error as error:
             raise UserError(f"{self.file}: cannot be used as cache ({error}); {fix}") from error
+
+
+# What is kept of a reply, by kind; rows of earlier versions have no reasoning.
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "text": str,
+    "model": str,
+    "fingerprint": (str, type(None)),
+    "finish_reason": (str, type(None)),
+    "tokens": int,
+    "completion_tokens": int,
+    "reasoning": (str, type(None)),
+}
+
+
+def _reply(row: bytes, left_out: bytes) -> Reply | None:
+    """Return the answer in a row; None where there is none that can be read.
+
+    Earlier versions kept replies that are no answers, and reasoning within them.
+    """
+    read, names = _json(row), _texts(left_out)
+    if not isinstance(read, dict) or names is None:
+        return None
+    values: dict[str, Any] = {"completion_tokens": 0, "reasoning": None} | read
+    if not all(isinstance(values.get(name, _json), kind) for name, kind in _KINDS.items()):
+        return None
+    text, thought = split_reasoning(values["text"])
+    if failure_of(text, values["finish_reason"]) is not None:
+        return None
+    kept: dict[str, Any] = {name: values[name] for name in _KINDS} | {"text": text}
+    kept["reasoning"] = values["reasoning"] or thought
+    return Reply(**kept, cached=True, left_out=tuple(names))
+
+
+def _texts(content: bytes | None) -> list[str] | None:
+    """Return a list of texts from JSON; None where it is something else."""
+    values = _json(content)
+    is_list = isinstance(values, list) and all(isinstance(each, str) for each in values)
+    return values if is_list else None
+
+
+def _json(content: bytes | None) -> Any:
+    try:
+        return json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return None

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.endpoint.budget import Estimate, measure
 from sharegptvideo.endpoint.cache import ReplyCache, request_key
-from sharegptvideo.endpoint.messages import Message, Reply
+from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
 from sharegptvideo.endpoint.transport import Sender
@@ -70,6 +70,7 @@ class ChatClient:
             first_wait=first_wait,
             timeout=timeout,
         )
+        self._left_out: set[str] = set()
         file = self.options.cache_file
         self._cache = ReplyCache(file) if file else None
         self._failures = 0
@@ -81,8 +82,8 @@ class ChatClient:
 
     @property
     def refused(self) -> set[str]:
-        """Names of parameters that the server refuses, and that are therefore left out."""
-        return self._sender.refused
+        """Names of parameters that the server refuses, all of them or for some texts."""
+        return self._sender.refused | self._left_out
 
     @property
     def width(self) -> int:
@@ -153,11 +154,12 @@ class ChatClient:
         """Return a completion, from the cache where the same was asked before.
 
         A sample (at another temperature than 0) is kept by its `seed`; without one it is new each
-        time. All parameters but the messages are left out if the server refuses them;
-        `refused` then names them.
+        time. All parameters but the messages are left out if the server refuses them; the reply's
+        `left_out` then names them.
 
         Raises:
-            CallFailedError: this call failed, after all attempts where they could help.
+            CallFailedError: this call failed, after all attempts where they could help; a
+                NoAnswerError where the model gave no answer that can be used.
             EndpointError: no call can succeed, or none has for a long time; the money is spent.
         """
         body = self._body(messages, response_format, temperature, max_tokens)
@@ -167,12 +169,15 @@ class ChatClient:
         if self._cache is not None and key is not None:
             cached = self._cache.get(key)
             if cached is not None:
-                reply, refused = cached
-                self.refused.update(refused)
+                self._left_out.update(cached.left_out)
                 self.options.budget.count_cached()
-                return reply
+                return self._sender.without_key(cached)
         try:
             reply = await self._sender.send(body)
+        except NoAnswerError as error:  # the server is there
+            self._failures = 0
+            self._left_out.update(error.reply.left_out)
+            raise
         except CallFailedError as error:
             self._failures += 1
             if self._failures >= _MOST_FAILURES:
@@ -182,8 +187,9 @@ class ChatClient:
                 ) from error
             raise
         self._failures = 0
+        self._left_out.update(reply.left_out)
         if self._cache is not None and key is not None:
-            self._cache.put(key, reply, self.refused)
+            self._cache.put(key, reply, reply.left_out)
         return reply
 
     def _body(

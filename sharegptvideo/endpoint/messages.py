@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo.endpoint.server_errors import NoCompletionError
+from sharegptvideo.endpoint.server_errors import (
+    CallFailedError,
+    NoCompletionError,
+    ServerSaidError,
+    shorten,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,9 +24,12 @@ __all__ = [
     "LONGEST_SIDE",
     "QUALITY",
     "Message",
+    "NoAnswerError",
     "Reply",
+    "failure_of",
     "frame_urls",
     "read_reply",
+    "split_reasoning",
     "with_pictures",
 ]
 
@@ -53,10 +62,18 @@ def with_pictures(text: str, urls: list[str]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One completion: its text ("" if the model gave none), who answered, and what it took.
+    """One completion: the answer, who gave it, and what it took.
 
-    `tokens` are all that were counted, `completion_tokens` those of the answer (reasoning that is
-    not shown included). `cached` says that it was paid for earlier and comes from the cache.
+    Attributes:
+        text: the answer, without the model's reasoning; "" where there is none.
+        model: the model that answered.
+        finish_reason: why it ended, in the server's word.
+        tokens: all that were counted.
+        completion_tokens: those of the answer, reasoning included.
+        cached: it was paid for earlier and comes from the cache.
+        reasoning: what the model thought, in a field of its own or in the text.
+        left_out: parameters of the request that the server refused.
+        failure: why this is no answer, and what to change; None where it is one.
     """
 
     text: str
@@ -66,6 +83,17 @@ class Reply:
     tokens: int
     completion_tokens: int = 0
     cached: bool = False
+    reasoning: str | None = None
+    left_out: tuple[str, ...] = ()
+    failure: str | None = None
+
+
+class NoAnswerError(CallFailedError):
+    """The model gave no answer that can be used; `reply` is what it gave, and its cost."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.failure)
+        self.reply = reply
 
 
 def read_reply(completion: Any, model: str) -> Reply:
@@ -76,25 +104,220 @@ def read_reply(completion: Any, model: str) -> Reply:
         model: the model that was asked, for servers that do not name the one that answered.
 
     Raises:
+        ServerSaidError: it is an error, though it came with status 200.
         NoCompletionError: it is something else.
     """
     choices = completion.get("choices") if isinstance(completion, Mapping) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
+    _raise_error(completion)
+    _raise_error(choice)
     message = choice.get("message") if isinstance(choice, Mapping) else None
     if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
         raise NoCompletionError("the reply is no chat completion")
-    text, reason = message.get("content"), choice.get("finish_reason")
-    fingerprint = completion.get("system_fingerprint")
+    reason = choice.get("finish_reason")
+    reason = reason if isinstance(reason, str) and reason else None
+    if reason is not None and reason.lower() in _PASSING:
+        raise NoCompletionError(f"the server broke off the answer ({shorten(reason)})")
+    parts = _Parts()
+    parts.add(message.get("content"))
+    text, thought = split_reasoning("".join(parts.texts))
+    parts.add_reasoning(message)
+    refusal = "".join([*parts.refusals, *_strings(message.get("refusal"))]).strip()
+    reasoning = "\n".join(each for each in (*parts.thoughts, thought) if each).strip() or None
+    answered_by, fingerprint = completion.get("model"), completion.get("system_fingerprint")
     usage = completion.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
     return Reply(
-        text=text if isinstance(text, str) else "",
-        model=str(completion.get("model") or model),
+        text=text,
+        model=answered_by if isinstance(answered_by, str) and answered_by else model,
         fingerprint=fingerprint if isinstance(fingerprint, str) else None,
-        finish_reason=reason if isinstance(reason, str) else None,
+        finish_reason=reason,
         tokens=_count(usage.get("total_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
+        reasoning=reasoning,
+        failure=failure_of(text, reason, refusal=refusal, thought=bool(reasoning)),
     )
+
+
+def _raise_error(part: Any) -> None:
+    """Raise the error that stands in a completion, or in its choice, in place of an answer."""
+    if not isinstance(part, Mapping):
+        return
+    error = part.get("error") or part.get("errors")
+    if error is None and part.get("object") == "error":
+        error = part
+    if isinstance(error, list):
+        error = next(iter(error), None)
+    if not error and "choices" not in part and "message" not in part:
+        error = part.get("detail")
+    if error:
+        raise ServerSaidError(error if isinstance(error, Mapping) else {"message": str(error)})
+
+
+# Why an answer ended, in lower case. A plain end, besides what names a stop or an end of sequence:
+_PLAIN = frozenset({"end_turn", "complete", "completed", "end", "done", "finished", "normal"})
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+# The server's own trouble: the same request may go well a moment later.
+_PASSING = frozenset(
+    {
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "insufficient_system_resource",
+        "insufficient_resources",
+        "insufficient_resource",
+        "network_error",
+        "unavailable",
+        "timeout",
+    }
+)
+_WITHHELD = (
+    "filter",
+    "safety",
+    "prohibited",
+    "blocklist",
+    "recitation",
+    "sensitive",
+    "spii",
+    "refus",
+    "moderation",
+)
+
+
+def failure_of(
+    text: str, finish_reason: str | None, *, refusal: str = "", thought: bool = False
+) -> str | None:
+    """Return why a reply is no answer, with what to change; None where it is one.
+
+    Args:
+        text: the answer, without reasoning.
+        finish_reason: why it ended; None where the server does not say.
+        refusal: the words in which the model declined, where they stand by themselves.
+        thought: whether it reasoned.
+    """
+    reason = (finish_reason or "stop").lower()
+    if refusal:
+        return f"the model refused: {shorten(refusal)}"
+    if reason in _CUT:
+        what = "while the model still reasoned" if thought and not text.strip() else ""
+        where = f"cut off at the limit of tokens {what}".strip()
+        return f"{where} (finish reason {shorten(str(finish_reason))}); allow more new tokens"
+    shown = shorten(str(finish_reason))
+    if any(word in reason for word in _WITHHELD):
+        return (
+            f"withheld by the endpoint's content filter (finish reason {shown}); change the prompt"
+            " or the clip, or take another model"
+        )
+    if not (reason in _PLAIN or "stop" in reason or "eos" in reason):
+        return (
+            f"ended for another reason than a finished answer ({shown}); check the server's"
+            " settings and log"
+        )
+    if not text.strip():
+        if thought:
+            return "reasoning and no answer; allow more new tokens, or turn the reasoning off"
+        return "an empty answer; check the model's chat template, or take another model"
+    return None
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What a message's content is made of: text, reasoning and refusals, in their order."""
+
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+    def add(self, content: Any) -> None:
+        """Add a content: a text, a part, or a list of these."""
+        for part in content if isinstance(content, list) else [content]:
+            if isinstance(part, str):
+                self.texts.append(part)
+            elif isinstance(part, Mapping):
+                self._add_part(part)
+
+    def _add_part(self, part: Mapping[str, Any]) -> None:
+        kind = str(part.get("type", "text")).lower()
+        if "think" in kind or "reason" in kind:
+            self.add_reasoning(part)
+        elif kind == "refusal":
+            self.refusals += _strings(part.get("refusal") or part.get("text"))
+        else:
+            self.texts += _strings(part.get("text"))
+
+    def add_reasoning(self, part: Mapping[str, Any]) -> None:
+        """Add the reasoning that stands in fields of a part or message."""
+        for name in _REASONING:
+            texts = _strings(part.get(name))
+            if texts:
+                self.thoughts.append("".join(texts))
+                return
+        if "type" in part:
+            self.thoughts += _strings(part.get("text"))
+
+
+# Several of them hold the same where a server has more than one.
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "summary")
+
+
+def _strings(value: Any, depth: int = 3) -> list[str]:
+    """Return the texts in a value: itself, those of its list, or of the `text` of its parts."""
+    if isinstance(value, str):
+        return [value] if value else []
+    if depth and isinstance(value, list):
+        return [text for each in value for text in _strings(each, depth - 1)]
+    if depth and isinstance(value, Mapping):
+        names = ("text", "content", "thinking", "summary", "value")
+        return next(
+            (texts for name in names if (texts := _strings(value.get(name), depth - 1))), []
+        )
+    return []
+
+
+# The marks around reasoning, as models' chat templates have them.
+_MARK = re.compile(
+    r"<(?P<close>/)?(?:seed:)?(?:think|thinking|thought|thoughts|reasoning)>"
+    r"|\[(?P<close2>/)?THINK\]"
+    r"|\u25c1(?P<close3>/)?think\u25b7"
+    r"|<\|(?:START|(?P<close4>END))_THINKING\|>"
+    r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>"
+    r"(?:(?:analysis|commentary)|(?P<close5>final))<\|message\|>",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"(?:<\|(?:return|end|im_end|START_RESPONSE|END_RESPONSE)\|>)")
+
+
+def split_reasoning(text: str) -> tuple[str, str | None]:
+    r"""Return the answer in a text, and the reasoning that stands in it, or None.
+
+    Reasoning is what stands between marks such as `<think>` and `</think>`, before a closing mark
+    that none opened, and after an opening one that none closes. A text without marks is returned
+    as it is, and one that begins as a JSON object or a fence too: it may quote them.
+
+    >>> split_reasoning("Red? No, grey.</think>\n\nGrey.")
+    ('Grey.', 'Red? No, grey.')
+    """
+    begin = text.lstrip()[:7]
+    if begin.startswith(("{", "```", "~~~")) or not _MARK.search(text):
+        return text, None
+    answer: list[str] = []
+    thoughts: list[str] = []
+    at, thinks = 0, False
+    for mark in _MARK.finditer(text):
+        part, at = text[at : mark.start()], mark.end()
+        closes = any(mark.groups())
+        if thinks:
+            thoughts.append(part)
+        elif closes:  # what came so far was reasoning
+            thoughts += [*answer, part]
+            answer = []
+        else:
+            answer.append(part)
+        thinks = not closes
+    (thoughts if thinks else answer).append(text[at:])
+    left = _ENDS.sub("", "".join(answer)).strip()
+    return left, "\n".join(each.strip() for each in thoughts if each.strip()) or None
 
 
 def _count(value: Any) -> int:

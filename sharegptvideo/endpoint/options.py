@@ -15,7 +15,15 @@ from sharegptvideo.endpoint.budget import Budget, Estimate, dollars
 from sharegptvideo.endpoint.cache import default_cache_file
 from sharegptvideo.errors import UserError
 
-__all__ = ["Clock", "Endpoint", "EndpointOptions", "find_endpoint", "hide_key"]
+__all__ = [
+    "Clock",
+    "Endpoint",
+    "EndpointOptions",
+    "find_endpoint",
+    "hide_key",
+    "is_key",
+    "without_key",
+]
 
 _OPENAI = "https://api.openai.com/v1"
 # Local servers want no key, but the protocol wants the header.
@@ -75,6 +83,22 @@ def hide_key(text: str, endpoint: Endpoint) -> str:
     return text if key == _NO_KEY else text.replace(key, "(the key)")
 
 
+def is_key(endpoint: Endpoint) -> bool:
+    """Return whether the endpoint's key is a secret, and no word such as `none` or `EMPTY`.
+
+    >>> is_key(Endpoint("http://a", "EMPTY")), is_key(Endpoint("http://a", "sk-123"))
+    (False, True)
+    """
+    key = endpoint.api_key
+    odd = any(character.isdigit() for character in key)
+    return key.startswith("sk-") or len(key) >= 12 or (len(key) >= 8 and odd)
+
+
+def without_key(text: str, endpoint: Endpoint) -> str:
+    """Return a model's words without the endpoint's key, where it is one (`is_key`)."""
+    return hide_key(text, endpoint) if is_key(endpoint) else text
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """What waits before new attempts go by.
@@ -100,6 +124,7 @@ class EndpointOptions:
         prices: a table that is read before the built-in one; see prices.yaml.
         cache: the file that keeps answers; True: the usual one; False: none.
         batch_api: verdicts through the Batch API: cheaper, within a day.
+        max_reply_bytes: size of a reply, unpacked, from which on it is given up.
         confirm: asked, with the estimate as a line, before a run that may cross `max_cost`;
             None: such a run is refused.
         report: called with lines for the user: the estimate, the state of a batch.
@@ -114,6 +139,7 @@ class EndpointOptions:
     prices: Path | None = None
     cache: bool | Path = True
     batch_api: bool = False
+    max_reply_bytes: int = 16 << 20
     confirm: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
     report: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)

@@ -20,10 +20,13 @@ __all__ = [
     "CallFailedError",
     "EndpointError",
     "NoCompletionError",
+    "ReplyTooLargeError",
+    "ServerSaidError",
     "connection_cause",
     "is_overload",
     "is_retryable",
     "is_timeout",
+    "is_unsupported",
     "message_of",
     "permanent_error_hint",
     "refused_parameter",
@@ -38,6 +41,7 @@ _OVERLOADED = frozenset({429, 503, 529})
 # Servers say with a 400 as well what others say with 401, 402 or 404.
 _NO_CREDIT = re.compile(
     r"insufficient_quota|insufficient_user_quota|billing_hard_limit|credit balance is too low"
+    r"|insufficient (credit|balance|fund)"
 )
 _BAD_KEY = re.compile(
     r"invalid_api_key|(incorrect|invalid) api key|api key (is )?(not valid|invalid|expired)"
@@ -67,7 +71,43 @@ class CallFailedError(Exception):
 
 
 class NoCompletionError(Exception):
-    """What came back is not a chat completion."""
+    """What came back is not a chat completion; another try may get one."""
+
+
+class ReplyTooLargeError(Exception):
+    """What came back is larger than any reply, or nested deeper."""
+
+
+class ServerSaidError(Exception):
+    """An error that stands in a reply with status 200."""
+
+    def __init__(self, error: Mapping[str, object]) -> None:
+        """`error`: `message`, and where the server gives them `code`, `status`, `type`."""
+        super().__init__("the server reports an error")
+        self.error = error
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that goes with it; 500 where it says too little."""
+        for name in ("code", "status", "status_code"):
+            value = str(self.error.get(name, ""))
+            if re.fullmatch("[45][0-9][0-9]", value):
+                return int(value)
+        said = " ".join(str(self.error.get(name)) for name in ("code", "type", "status", "message"))
+        words = re.sub("[_-]", " ", said.lower())
+        return next((status for pattern, status in _STATUS if re.search(pattern, words)), 500)
+
+
+# By what errors are called where they have no number.
+_STATUS = (
+    (r"insufficient (user )?quota|insufficient (credit|balance|fund)|payment required", 402),
+    (r"rate limit|too many requests|resource exhausted|quota", 429),
+    (r"overload|unavailable|capacity", 503),
+    (r"authenticat|unauthori|invalid api key", 401),
+    (r"permission|forbidden", 403),
+    (r"model not found|no such model", 404),
+    (r"invalid|bad request|context length|too long|content policy|moderation", 400),
+)
 
 
 def permanent_error_hint(error: APIStatusError) -> str | None:
@@ -79,6 +119,10 @@ def permanent_error_hint(error: APIStatusError) -> str | None:
         return "set OPENAI_API_KEY to a key it takes"
     if error.status_code == 403:
         return "the key may not use this model"
+    if 300 <= error.status_code < 400:
+        return "it sends calls elsewhere; fix --base-url"
+    if error.status_code == 407:
+        return "the proxy wants a name and a password"
     if error.status_code in {404, 410} or (error.status_code == 400 and _NO_MODEL.search(text)):
         return "it has no such model (any more), or the address lacks its /v1"
     return None
@@ -117,11 +161,24 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, object]) -> str 
     return named[0] if named else None
 
 
+_UNSUPPORTED = re.compile(
+    r"support|unknown|unrecogni[sz]ed|unexpected (keyword|field)|not (allowed|permitted|available"
+    r"|implemented|accepted|enabled)|instead of|knows no|deprecated|extra (inputs|fields)"
+    r"|does not (take|accept|know|allow)|invalid (parameter|argument|value|type)|must be"
+)
+
+
+def is_unsupported(error: APIStatusError) -> bool:
+    """Return whether a 400 is about what the server takes at all, not about this one text."""
+    return bool(_UNSUPPORTED.search(message_of(error).lower()))
+
+
 def message_of(error: APIStatusError) -> str:
     """Return what the server said, with its code and the parameter it names."""
     body = error.body
     if isinstance(body, Mapping):
-        parts = [str(body[name]) for name in ("message", "code", "param") if body.get(name)]
+        values = (body.get(name) for name in ("message", "code", "param"))
+        parts = [str(each) for each in values if each and isinstance(each, str | int)]
         if parts:
             return " ".join(parts)
     return str(error.message)
@@ -140,6 +197,8 @@ def is_timeout(error: BaseException) -> bool:
 def connection_cause(error: BaseException) -> str:
     """Say in a few words why no answer came."""
     inner = _innermost(error)
+    if isinstance(inner, ReplyTooLargeError):
+        return str(inner)
     if is_timeout(error):
         return "no answer in time"
     if isinstance(inner, ConnectionRefusedError) or "connection attempts failed" in str(inner):

@@ -1,9 +1,10 @@
 """One request to one endpoint: slots, limits a minute, money, retries.
 
 Retried, with a wait that doubles and is never shorter than the server's Retry-After: connections
-that break, time-outs, 408, 409, 425, 429, 5xx, and replies that are no chat completion. Given up
-at once: what every further call would end with (`permanent_error_hint`). A parameter that the
-server refuses (400, 422) is left out from then on.
+that break, time-outs, 408, 409, 425, 429, 5xx, and replies that are no chat completion. An error
+in a reply with status 200 is that error. Given up at once: what every further call would end with
+(`permanent_error_hint`). A parameter that the server refuses (400, 422) is left out: from then on
+where it says that it does not take it, else of this call only.
 """
 
 from __future__ import annotations
@@ -11,24 +12,38 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from sharegptvideo._network import check_network_variables, is_this_machine, proxy_of
 from sharegptvideo.endpoint.adaptive_concurrency import AdaptiveConcurrency
 from sharegptvideo.endpoint.budget import Price, Size, find_price, measure
-from sharegptvideo.endpoint.messages import Reply, read_reply
-from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, find_endpoint, hide_key
+from sharegptvideo.endpoint.messages import NoAnswerError, Reply, read_reply
+from sharegptvideo.endpoint.options import (
+    Endpoint,
+    EndpointOptions,
+    find_endpoint,
+    hide_key,
+    is_key,
+    without_key,
+)
 from sharegptvideo.endpoint.rate_limit import RateLimiter
 from sharegptvideo.endpoint.server_errors import (
     LONGEST_WAIT,
     CallFailedError,
     EndpointError,
     NoCompletionError,
+    ReplyTooLargeError,
+    ServerSaidError,
     connection_cause,
     is_overload,
     is_retryable,
     is_timeout,
+    is_unsupported,
     message_of,
     permanent_error_hint,
     refused_parameter,
@@ -37,6 +52,7 @@ from sharegptvideo.endpoint.server_errors import (
 )
 
 if TYPE_CHECKING:
+    import httpx2
     from openai import APIStatusError, AsyncOpenAI
 
 __all__ = ["Sender"]
@@ -44,6 +60,8 @@ __all__ = ["Sender"]
 T = TypeVar("T")
 # Weight of the newest answer in the moving average of their tokens.
 _NEWEST = 0.05
+# A parameter that so many texts were refused for, and none was answered with, is left out for all.
+_MOST_DOUBTS = 3
 
 
 class Sender:
@@ -73,6 +91,8 @@ class Sender:
         self._rate_limiter = RateLimiter(options.rpm, options.tpm)
         self._not_before = 0.0
         self._answered = False
+        self._taken: set[str] = set()
+        self._doubts: Counter[str] = Counter()
         self._typical_answer: float | None = None
         self._permanent_error: EndpointError | None = None
 
@@ -107,14 +127,19 @@ class Sender:
         """Return the client of the running event loop, opened on first use."""
         from openai import AsyncOpenAI
 
+        from sharegptvideo.endpoint.http import BoundedClient
+
         if self._client is None:
             endpoint, price = self.endpoint, self.price
+            check_network_variables()
+            _warn_of_open_key(endpoint)
             self._endpoint, self._price = endpoint, price
             self._client = AsyncOpenAI(
                 api_key=endpoint.api_key,
                 base_url=endpoint.base_url,
                 timeout=self._timeout,
                 max_retries=0,  # retried here, where Retry-After holds for all calls
+                http_client=BoundedClient(self.options.max_reply_bytes),
             )
         return self._client
 
@@ -130,18 +155,23 @@ class Sender:
 
         Raises:
             CallFailedError: this call failed, after all attempts where they could help.
+            NoAnswerError: the model gave no answer that can be used.
             EndpointError: no call can succeed.
         """
         size = measure(body)
+        left_out: set[str] = set()
 
         async def once() -> Reply:
             self.open()
             async with self._concurrency.slot():
                 if self._permanent_error is not None:  # found while this call stood in line
                     raise self._permanent_error
-                return await self._once(body, size)
+                return await self._once(body, size, left_out)
 
-        return await self.retry(once)
+        reply = await self.retry(once)
+        if reply.failure is not None:
+            raise NoAnswerError(reply)
+        return reply
 
     async def retry(self, once: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `once`, called again after errors that are retryable.
@@ -161,7 +191,9 @@ class Sender:
             except openai.APIStatusError as error:
                 cause, wait = self._retryable(error)
             except openai.APIConnectionError as error:
-                cause, wait = connection_cause(error), 0.0
+                cause, wait = self.connection_cause(error), 0.0
+            except ReplyTooLargeError as error:
+                raise CallFailedError(str(error)) from error
             except NoCompletionError as error:
                 cause, wait = str(error), 0.0
             attempt += 1
@@ -169,11 +201,14 @@ class Sender:
                 await self.options.clock.sleep(self._pause(attempt, wait))
         raise CallFailedError(f"{cause} ({self._attempts} attempts)")
 
-    async def _once(self, body: Mapping[str, Any], size: Size) -> Reply:
-        """Try once, with a slot held: wait for its turn, reserve its cost, send it."""
+    async def _once(self, body: Mapping[str, Any], size: Size, left_out: set[str]) -> Reply:
+        """Try once, with a slot held: wait for its turn, reserve its cost, send it.
+
+        `left_out` are parameters that were refused for this text.
+        """
         import openai
 
-        sent = self.as_sent(body)
+        sent = self.as_sent(body, left_out)
         price, budget = self.price, self.options.budget
         images = price.image_tokens if price else 0
         prompt, answer = size.typical(images)
@@ -186,7 +221,8 @@ class Sender:
         tokens, cost, counted = prompt, price.of(prompt, 0) if price else 0.0, 0
         start, overload = time.monotonic(), False
         try:
-            reply = await self._post(sent)
+            reply = replace(await self._post(sent), left_out=_missing(body, sent))
+            self._learn(sent, left_out)
             if reply.tokens:
                 tokens = reply.tokens
                 answer = reply.completion_tokens
@@ -201,11 +237,13 @@ class Sender:
             name = refused_parameter(error, sent)
             if name is None:
                 raise
-            self.refused.add(name)
+            left_out.add(name)
+            if is_unsupported(error) and name not in self._taken:
+                self.refused.add(name)
             raise _RefusedError from error
         except openai.APIConnectionError as error:
             overload = is_timeout(error)
-            if "refused" in connection_cause(error):
+            if "connection refused" in connection_cause(error):
                 tokens, cost = 0, 0.0
             raise
         finally:
@@ -217,24 +255,49 @@ class Sender:
         before = self._typical_answer or answer
         self._typical_answer = answer + (1 - _NEWEST) * (before - answer)
 
-    async def _post(self, body: Mapping[str, Any]) -> Reply:
-        from openai import APIResponseValidationError
-
-        try:
-            # As plain JSON: building the client's own objects takes longer than all the rest.
-            completion: Any = await self.open().post("/chat/completions", cast_to=object, body=body)
-            if isinstance(completion, str):  # some servers do not say that they send JSON
-                completion = json.loads(completion)
-        except (APIResponseValidationError, ValueError) as error:
-            raise NoCompletionError("the reply is no chat completion") from error
-        reply = read_reply(completion, self.model)
+    def _learn(self, sent: Mapping[str, Any], left_out: set[str]) -> None:
+        """Note which parameters an answer came with, and which it only came without."""
         self._answered = True
-        return reply
+        self._taken |= sent.keys()
+        self._doubts.update(left_out)
+        self.refused |= {
+            name for name in left_out - self._taken if self._doubts[name] >= _MOST_DOUBTS
+        }
 
-    def as_sent(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _post(self, body: Mapping[str, Any]) -> Reply:
+        import httpx2
+
+        # As plain JSON: building the client's own objects takes longer than all the rest.
+        response = await self.open().post(
+            "/chat/completions", cast_to=httpx2.Response, body=dict(body)
+        )
+        try:
+            return self.read(json.loads(response.content))
+        except RecursionError as error:
+            raise ReplyTooLargeError("the reply is nested too deeply") from error
+        except ValueError as error:
+            raise NoCompletionError("the reply is no chat completion") from error
+        except ServerSaidError as error:
+            raise _status_error(error, response) from error
+
+    def read(self, completion: Any) -> Reply:
+        """Read a completion that this endpoint gave; see `read_reply`."""
+        return self.without_key(read_reply(completion, self.model))
+
+    def without_key(self, reply: Reply) -> Reply:
+        """Return a reply without the endpoint's key, which some servers repeat."""
+        texts: dict[str, Any] = {
+            name: without_key(value, self.endpoint)
+            for name in ("text", "model", "fingerprint", "finish_reason", "reasoning", "failure")
+            if isinstance(value := getattr(reply, name), str)
+        }
+        return replace(reply, **texts)
+
+    def as_sent(self, body: Mapping[str, Any], left_out: Collection[str] = ()) -> dict[str, Any]:
         """Return a request without the parameters that the server is known to refuse."""
-        sent = {name: value for name, value in body.items() if name not in self.refused}
-        if "max_tokens" in self.refused and "max_completion_tokens" not in self.refused:
+        refused = self.refused.union(left_out)
+        sent = {name: value for name, value in body.items() if name not in refused}
+        if "max_tokens" in refused and "max_completion_tokens" not in refused:
             sent["max_completion_tokens"] = body["max_tokens"]
         return sent
 
@@ -275,18 +338,62 @@ class Sender:
         """Return the error that ends the work, with its fix."""
         address, status = self.endpoint.base_url, error.status_code
         fix = permanent_error_hint(error) or "the endpoint cannot be used"
+        moved = error.response.headers.get("location", "")
+        if 300 <= status < 400 and moved:
+            fix = f"it has moved to {shorten(hide_key(moved, self.endpoint))}; fix --base-url"
         if status in {404, 410}:
             fix = fix.replace("no such model", f"no model {self.model!r}")
         message = f"{address}: HTTP {status} ({self.server_message(error)}); {fix}"
         return EndpointError(message, status=status)
 
+    def connection_cause(self, error: BaseException) -> str:
+        """Say in a few words why no answer came; names the proxy where calls go through one."""
+        cause, proxy = connection_cause(error), proxy_of(self.endpoint.base_url)
+        return f"{cause} (by way of the proxy {proxy})" if proxy else cause
+
     def unreachable(self, error: Exception) -> EndpointError:
         """Return the error for a server that does not answer."""
-        return EndpointError(
-            f"{self.endpoint.base_url}: {connection_cause(error)}; start the server or fix"
-            " --base-url or OPENAI_BASE_URL"
-        )
+        fix = "start the server or fix --base-url or OPENAI_BASE_URL"
+        if proxy_of(self.endpoint.base_url):
+            fix = "fix that variable, or name the server's host in NO_PROXY"
+        return EndpointError(f"{self.endpoint.base_url}: {self.connection_cause(error)}; {fix}")
 
 
 class _RefusedError(Exception):
     """A parameter was refused and is left out from now on: try the same call again at once."""
+
+
+def _missing(body: Mapping[str, Any], sent: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the parameters of a request that were not sent, in order."""
+    return tuple(sorted(body.keys() - sent.keys()))
+
+
+def _status_error(error: ServerSaidError, response: httpx2.Response) -> APIStatusError:
+    """Return the error that a reply with status 200 holds, as if the status had said it."""
+    from openai import APIStatusError
+
+    made = APIStatusError(str(error), response=response, body=error.error)
+    made.status_code = error.status
+    return made
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_open_key(endpoint: Endpoint) -> None:
+    """Warn, once for each host, where a key goes to another machine and anybody can read it."""
+    parts = urlsplit(endpoint.base_url)
+    host = parts.hostname or ""
+    if parts.scheme != "http" or is_this_machine(host) or not is_key(endpoint) or host in _warned:
+        return
+    _warned.add(host)
+    warnings.warn(
+        f"{endpoint.base_url}: OPENAI_API_KEY is sent to another host without encryption; use"
+        " https://, or unset the key if the server wants none",
+        OpenKeyWarning,
+        stacklevel=2,
+    )
+
+
+class OpenKeyWarning(UserWarning):
+    """A key that is sent over plain http."""

@@ -121,6 +121,8 @@ def _row(question: Question, answer: Answer, prompt_hash: str) -> dict[str, Any]
     }
     if answer.error is not None:
         row["error"] = answer.error
+    if any(answer.reasoning):
+        row["reasoning"] = answer.reasoning[0]
     indices = answer.request.indices
     frame_indices = None if indices is None else list(indices)
     return row | {"frame_indices": frame_indices, "prompt_hash": prompt_hash}

@@ -49,6 +49,7 @@ from sharegptvideo.judges.base import judge_items, verdict_row
 from sharegptvideo.judges.protocol import ProtocolName
 from sharegptvideo.judges.recorded import RecordedJudge, RecordedReply
 from sharegptvideo.models.base import Question
+from sharegptvideo.models.predictions import read_answer, read_id
 
 __all__ = ["import_results"]
 
@@ -439,7 +440,7 @@ _SECOND_REPLY = "a second reply to the same id (the last one counts)"
 
 def _answer(row: Row) -> _Answer | str:
     """Return the answer that a row holds, or why it is left out."""
-    key = _id(row)
+    key = read_id(row)
     question = _text(row, "query", "question", "prompt")
     clip = _text(row, "modal_path", "video", "video_id")
     if not key:
@@ -448,26 +449,17 @@ def _answer(row: Row) -> _Answer | str:
         return "an answer without a question (query)"
     if not clip:
         return "an answer without a clip (modal_path)"
-    answered, error = row.get("model_prediction", row.get("prediction")), None
-    if isinstance(answered, Mapping):
-        status, answered = answered.get("status", "success"), answered.get("message")
-        if status != "success":
-            error = f"failed when recorded: {shortened(' '.join(str(answered).split()), _SHOWN)}"
-    if error is None and not isinstance(answered, str):
+    answered, error = read_answer(row.get("model_prediction", row.get("prediction")))
+    if error is None and answered is None:
         return "no text as the answer (model_prediction.message)"
     return _Answer(
         key,
         clip.rstrip("/").rpartition("/")[2],
         question.strip(),
         _text(row, "answer", "anwer", "reference") or "",
-        None if error else answered,
+        answered,
         error,
     )
-
-
-def _id(row: Row) -> str | None:
-    value = next((row[name] for name in ("id", "idx", "question_id") if name in row), None)
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
 def _text(row: Row, *names: str) -> str | None:
@@ -482,7 +474,7 @@ def _read_replies(
     for file in files:
         for line, row, text in _rows(file):
             reply = _NOT_JSON if row is None else _reply(row)
-            key = _id(row) if row else None
+            key = read_id(row) if row else None
             if isinstance(reply, str):
                 reason = reply
             elif key is None:

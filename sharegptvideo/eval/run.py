@@ -26,6 +26,7 @@ from sharegptvideo.eval.tasks import (
 from sharegptvideo.judges import Judge, open_judge
 from sharegptvideo.judges.protocol import named_protocol
 from sharegptvideo.models import Model, Question, open_model
+from sharegptvideo.models.predictions import PredictionsInfo, PredictionsModel
 
 __all__ = ["judge_predictions", "run_evaluation"]
 
@@ -150,14 +151,16 @@ def judge_predictions(
     judge_sees: Literal["frames"] | None = None,
     prompt: str | None = None,
     endpoint: EndpointOptions | None = None,
+    info: PredictionsInfo | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Judge a file of predictions (JSONL: id, prediction, where needed task) and score it.
+    """Judge a file of predictions (id, prediction, where needed task) and score it.
 
-    The same as `run_evaluation` with the model `predictions:FILE`, which says more.
+    The same as `run_evaluation` with the model `predictions:FILE`, which says more. `info` says
+    what the file does not: the key of the answers, and whose they are.
     """
     return run_evaluation(
-        f"predictions:{predictions}",
+        PredictionsModel(str(predictions), info),
         tasks,
         judge,
         out,
@@ -220,8 +223,9 @@ class _Plan:
     frames: int
     max_new_tokens: int
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, model: Model) -> dict[str, Any]:
         judge = self.judge.describe()
+        frames, max_new_tokens = model.shown(self.task.name, self.frames, self.max_new_tokens)
         return {
             "version": self.task.version,
             "config": self.task.config,
@@ -229,8 +233,8 @@ class _Plan:
             "protocol": judge.get("protocol", self.task.protocol),
             "prompt_hash": self.task.prompt_hash,
             "task_hash": self.task.task_hash,
-            "frames": self.frames,
-            "max_new_tokens": self.max_new_tokens,
+            "frames": frames,
+            "max_new_tokens": max_new_tokens,
             "judge": judge,
         }
 
@@ -326,7 +330,7 @@ def _settings(model: Model, plans: Sequence[_Plan], judge: str, source: _Source)
     return {
         "model": {"spec": model.spec, **model.describe()},
         "judge": judge,
-        "tasks": {plan.task.name: plan.describe() for plan in plans},
+        "tasks": {plan.task.name: plan.describe(model) for plan in plans},
         # Answers are decoded greedily: no other thing is drawn.
         "seeds": {} if source.draw is None else {"questions": source.draw},
         "data": {

@@ -56,9 +56,15 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 # Recorded, but free to change between two sittings of one run.
-_MAY_CHANGE = frozenset({"base_url", "endpoint", "file_hash", "spec"})
+_MAY_CHANGE = frozenset({"authors", "base_url", "endpoint", "file_hash", "link", "spec"})
 # Not recorded by earlier versions, whose runs may be gone on with.
 _ADDED = frozenset({"task_hash"})
+_MAY_BE_UNKNOWN = ("frames", "max_new_tokens")
+
+
+def _without(there: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = {name for name in _MAY_BE_UNKNOWN if name in here and here[name] is None}
+    return {name: None if name in unknown else value for name, value in there.items()}
 
 
 class EvalRunDir(RunDir):
@@ -89,7 +95,11 @@ class EvalRunDir(RunDir):
         """Return what differs in the model and in the tasks of both; else in the judge."""
         both = sorted(there["tasks"].keys() & here["tasks"].keys())
         pairs = [("model", there["model"], here["model"])]
-        pairs += [(name, there["tasks"][name], here["tasks"][name]) for name in both]
+        # Earlier versions wrote the task's own where of answers from a file it is not known.
+        pairs += [
+            (name, _without(there["tasks"][name], here["tasks"][name]), here["tasks"][name])
+            for name in both
+        ]
         changes = [
             change
             for name, one, other in pairs

@@ -42,8 +42,9 @@ def score_answers(
         judge: gave the verdicts.
 
     Returns:
-        What `score_task` does; `unscored`, how many answers by reason; `n_repaired`; where a panel
-        judged, what `member_agreement` does.
+        What `score_task` does; `unscored`, how many answers by reason; `n_repaired`;
+        `n_answers_cut`, of which the judge saw the beginning only; where a panel judged, what
+        `member_agreement` does.
     """
     answers = {q.id: predictions[q.key] for q in questions}
     verdicts = {q.id: judgements[q.key] for q in questions if q.key in judgements}
@@ -61,6 +62,7 @@ def score_answers(
         ),
         "unscored": dict(reasons.most_common()),
         "n_repaired": sum(bool(row.get("repaired")) for row in verdicts.values()),
+        "n_answers_cut": sum("answer_cut" in (row.get("judge") or {}) for row in verdicts.values()),
         **member_agreement(list(verdicts.values())),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from sharegptvideo.endpoint import Estimate
 
 __all__ = [
     "ACCEPTABLE",
+    "MOST_CHARACTERS",
     "Judge",
     "JudgeItem",
     "Mark",
@@ -25,6 +26,9 @@ __all__ = [
 
 ACCEPTABLE = 3
 """The lowest score, of 1 to 5, of an answer that counts as right."""
+
+MOST_CHARACTERS = 50_000
+"""How much of an answer rules read: a model in a loop can write megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +176,16 @@ class RulesJudge(Judge):
         """Do nothing: rules need nothing that could be missing."""
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
-        """Yield a verdict for each item in order; one without a reference is unscored."""
-        about = self.describe()
+        """Yield a verdict for each item in order; one without a reference is unscored.
+
+        An answer is read up to `MOST_CHARACTERS`; `answer_cut` in the verdict's `judge` says so.
+        """
         for item in items:
+            about = self.describe()
+            answer = item.prediction
+            if len(answer) > MOST_CHARACTERS:
+                item = replace(item, prediction=answer[:MOST_CHARACTERS])
+                about["answer_cut"] = True
             try:
                 mark = self.mark(item)
             except ValueError as error:

@@ -15,6 +15,7 @@ from sharegptvideo.endpoint import (
     EndpointOptions,
     Estimate,
     Message,
+    NoAnswerError,
     Reply,
     in_parallel,
 )
@@ -86,8 +87,9 @@ class OpenAIJudge(Judge):
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield verdicts as they come.
 
-        An item is unscored where the call failed (no reply kept: worth asking again) or where the
-        second reply could not be read either (both kept, in the order of their coming).
+        An item is unscored where the call failed, where the reply was no answer (empty, cut off,
+        refused, withheld; no reply kept: worth asking again), or where the second reply could not
+        be read either (both kept, in the order of their coming).
 
         Raises:
             UserError: the endpoint cannot be used, or is gone; the verdicts so far are out.
@@ -156,23 +158,23 @@ class OpenAIJudge(Judge):
                     response_format=self._protocol.response_format(),
                     max_tokens=_MAX_TOKENS,
                 )
+                replies.append(reply)
+                return self._make(item, replies, self._protocol.read(reply.text), seen)
+            except NoAnswerError as error:
+                replies.append(error.reply)
+                cause = f"it is {error.reply.failure}"
+                problem = f"the judge gave no verdict: {error}"
             except CallFailedError as error:
                 problem = f"the call failed: {error}"
                 break
-            replies.append(reply)
-            try:
-                values = self._protocol.read(reply.text)
             except UnreadableError as error:
-                problem = f"the reply cannot be read: {error}"
-                if reply.finish_reason == "length":
-                    problem = f"the reply was cut off at {_MAX_TOKENS} tokens"
-                messages = [
-                    *messages,
-                    {"role": "assistant", "content": _repeatable(reply.text)},
-                    {"role": "user", "content": self._protocol.ask_again(str(error))},
-                ]
-                continue
-            return self._make(item, replies, values, seen)
+                cause = str(error)
+                problem = f"the reply cannot be read: {cause}"
+            messages = [
+                *messages,
+                {"role": "assistant", "content": _repeatable(replies[-1].text)},
+                {"role": "user", "content": self._protocol.ask_again(cause)},
+            ]
         return self._make(item, replies, problem, seen)
 
     def _make(
@@ -189,8 +191,14 @@ class OpenAIJudge(Judge):
             "fingerprint": last.fingerprint if last else None,
             **seen,
         }
-        if self._client.refused:
-            about["left_out"] = sorted(self._client.refused)
+        left_out = {name for reply in replies for name in reply.left_out}
+        if left_out:
+            about["left_out"] = sorted(left_out)
+        reasoning = [reply.reasoning for reply in replies if reply.reasoning]
+        if reasoning:
+            about["reasoning"] = "\n---\n".join(reasoning)
+        # Without a reply it is asked again by the next run: nothing was said that could be kept.
+        said = bool(replies) and replies[-1].failure is None
         correct, score, reason = (None, None, outcome) if isinstance(outcome, str) else outcome
         return Verdict(
             id=item.id,
@@ -198,7 +206,7 @@ class OpenAIJudge(Judge):
             correct=correct,
             score=None if score is None else float(score),
             reason=reason,
-            reply="\n---\n".join(reply.text for reply in replies) if replies else None,
+            reply="\n---\n".join(reply.text for reply in replies) if said else None,
             judge=about,
             tokens=sum(reply.tokens for reply in replies),
             repaired=correct is not None and len(replies) > 1,

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sharegptvideo._io import parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._text import shortened
+from sharegptvideo.endpoint.messages import split_reasoning
 from sharegptvideo.errors import UserError, field_problems, unknown_name
 from sharegptvideo.judges.base import JudgeItem
 
@@ -129,6 +130,8 @@ class ReplyRules(BaseModel):
         if self.correct_from is not None:
             return score >= self.correct_from
         correct = values.get(str(self.keys.correct))
+        if isinstance(correct, bool):
+            return correct
         if correct not in ("yes", "no"):
             raise UnreadableError(
                 f'its "{self.keys.correct}" is {shown(correct)}, not "yes" or "no"'
@@ -189,8 +192,8 @@ class Protocol(ReplyRules):
 
     def is_cut(self, item: JudgeItem) -> bool:
         """Whether the judge sees a part of the answer only."""
-        shown_part = self._cut(item.prediction)
-        return shown_part.split() != item.prediction.split()
+        words = self._cut(item.prediction).split()
+        return words != item.prediction.split(maxsplit=len(words))
 
     def messages(self, item: JudgeItem) -> list[dict[str, str]]:
         """Return the conversation that asks for a verdict on `item`, without the frames.
@@ -379,8 +382,9 @@ def _escaped(match: re.Match[str]) -> str:
 
 # Replies.
 
-_FENCED = re.compile(r"```(?:json|python)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+# A fence's beginning, its language before a line end or an object, and its end: each may be alone.
+_FENCE = re.compile(r"(?:`+|~~~+)[ \t]*(?:[A-Za-z][\w+-]*(?=[ \t]*(?:\n|\r|[{(])))?")
+_FENCE_END = re.compile(r"(?:`+|~~~+)\Z")
 # "Score: 4", and as lists and bold print have it: "2. Score: 4", "**Score:** 4".
 _LINE = re.compile(r"(?:[-*]\s+|\d+[.)]\s*)?\**(\w[\w ]*?)\**\s*:\**\s*(.*)")
 _LONGEST = 50_000  # characters of a reply that is read; a verdict is a few hundred
@@ -393,16 +397,18 @@ class UnreadableError(ValueError):
 def read_object(reply: str, form: Form, keys: Collection[str]) -> dict[str, Any]:
     """Return what a reply says, by key: one object in `form` and nothing beside it.
 
-    A Markdown fence around the object and a model's `<think>` part before it are let pass.
+    A Markdown fence around the object (on lines of its own or not, open or closed), and a model's
+    reasoning before it (see `split_reasoning`) are let pass.
     `keys` are those that count; the form `lines` needs them to distinguish keys from text.
 
     Raises:
         UnreadableError: anything else: no text, other text around it, a key that comes twice.
     """
-    text = _THOUGHT.sub("", reply, count=1).strip()
-    fenced = _FENCED.fullmatch(text)
-    if fenced:
-        text = fenced[1].strip()
+    text = split_reasoning(reply)[0].strip()
+    fence = _FENCE.match(text)
+    if fence:
+        text = text[fence.end() :]
+    text = _FENCE_END.sub("", text).strip()
     if not text:
         raise UnreadableError("it is empty")
     if len(text) > _LONGEST:

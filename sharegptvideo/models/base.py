@@ -100,11 +100,15 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model returned for one request: its `n` texts, or the cause of its failure."""
+    """What a model returned for one request: its `n` texts, or the cause of its failure.
+
+    `reasoning` is what it thought before each text, no part of it; empty where it did not.
+    """
 
     request: Request = field(repr=False, compare=False)
     texts: tuple[str, ...] = ()
     error: str | None = None
+    reasoning: tuple[str | None, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -178,6 +182,19 @@ class Model(abc.ABC):
             UserError: the model cannot answer these questions at all.
         """
         return {}
+
+    def shown(self, task: str, frames: int, max_new_tokens: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - for models that answered another time
+        """Return the frames and the limit of tokens that answers to a task are given with.
+
+        Args:
+            task: its name.
+            frames: how many frames of a clip the model is sent.
+            max_new_tokens: where an answer is cut.
+
+        Returns:
+            These; or what is known of answers that are there already, None for what is not.
+        """
+        return frames, max_new_tokens
 
     def render(self, prompt: str) -> str:
         """Return the text that the model receives for a prompt, marks of turns included."""

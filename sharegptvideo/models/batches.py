@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sharegptvideo._concurrency import ordered_map
+from sharegptvideo.endpoint.messages import failure_of, split_reasoning
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -105,9 +106,21 @@ def _answers(model: Model, batch: Sequence[Request], params: SamplingParams) -> 
     waiting = {id(request): request for request in batch}
     for answer in model.generate(batch, params):
         waiting.pop(id(answer.request), None)
-        yield answer
+        yield _without_reasoning(answer)
     for request in waiting.values():
         yield Answer(request, error="the model gave no answer")
+
+
+def _without_reasoning(answer: Answer) -> Answer:
+    """Take reasoning out of the texts of any model, as it is taken out of a server's replies."""
+    read = [split_reasoning(text) for text in answer.texts]
+    thoughts = [thought for _, thought in read]
+    if not any(thoughts):
+        return answer
+    if any(thought and not text for text, thought in read):
+        error = failure_of("", None, thought=True)
+        return replace(answer, texts=(), error=error, reasoning=tuple(thoughts))
+    return replace(answer, texts=tuple(text for text, _ in read), reasoning=tuple(thoughts))
 
 
 def _cancel(waiting: Iterable[Future[list[Answer]]]) -> list[Future[list[Answer]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo._io import read_json, sha256_file
+from sharegptvideo._network import check_hub_variables
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 
@@ -86,6 +87,7 @@ def checkpoint_folder(path: str | Path, files: tuple[str, ...] = _ALL) -> Path:
         RepositoryNotFoundError,
     )
 
+    check_hub_variables()
     lacking = f"model {path}: no checkpoint there; it is no folder"
     try:
         return Path(snapshot_download(str(path), allow_patterns=list(files)))

@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import read_json, read_jsonl, sha256_file, sha256_text
-from sharegptvideo._text import and_more
+from sharegptvideo._io import (
+    open_lines,
+    read_json,
+    read_jsonl,
+    read_text,
+    sha256_file,
+    sha256_text,
+)
+from sharegptvideo._text import and_more, shortened
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
-__all__ = ["ID_FIELD", "PredictionsModel", "model_name"]
+__all__ = [
+    "ID_FIELD",
+    "PredictionsInfo",
+    "PredictionsModel",
+    "model_name",
+    "read_answer",
+    "read_id",
+]
 
 ID_FIELD = "accuracy"
 """The figure under which our tasks leave a question's id and task in a log of lmms-eval."""
 
 _LOG_NAME = re.compile(r"^(?P<date>.+)_samples_(?P<task>.+)\.jsonl$")
 _SHOWN = 50  # duplicate ids that an error lists
+_SHOWN_CHARACTERS = 200  # of a failure's cause
 _Key = tuple[str | None, str]  # task, where the line names one, and id
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionsInfo:
+    """What a file of answers does not say itself.
+
+    Attributes:
+        key: where a row has the answer, as `pred` or `model_prediction.message`; None: under one
+            of the names that programs use.
+        name: of the model that gave the answers.
+        authors: whose model it is.
+        link: where it is described.
+    """
+
+    key: str | None = None
+    name: str | None = None
+    authors: str | None = None
+    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +87,11 @@ class _LogLine:
 
 
 class PredictionsModel(Model):
-    """`predictions:FILE`, a JSONL file with `id` and `prediction` a line.
+    """`predictions:FILE`, rows with `id` and `prediction`: JSONL, a JSON list, or CSV.
+
+    The answer may be called `pred`, `response` or `model_prediction` (with a `message`) as well,
+    as other programs call it. `answer` has to be named by `PredictionsInfo.key`: most files have
+    the reference there.
 
     Where a line has a `task` it answers that task's question only; where it has status `failed`
     (a run's predictions.jsonl) it stays failed, with its error, unless a later line has an answer.
@@ -63,13 +102,14 @@ class PredictionsModel(Model):
     needs_frames = False
     gives_samples = False
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, info: PredictionsInfo | None = None) -> None:
         """Read the file.
 
         Raises:
             UserError: `FILE:LINE: cause`, or the ids that have two predictions.
         """
         self.spec = f"predictions:{name}"
+        self._info = info or PredictionsInfo()
         self._path = Path(name)
         self._files = _find_logs(self._path) if self._path.is_dir() else [self._path]
         self._answers: dict[_Key, _Prediction] = {}
@@ -90,10 +130,10 @@ class PredictionsModel(Model):
 
     def _read(self) -> Iterator[tuple[int, _Key, _Prediction]]:
         for file in self._files:
-            for number, row in read_jsonl(file):
+            for number, row in _rows(file):
                 where = f"{file}:{number}"
                 if not _is_log_line(row):
-                    yield number, *_parse(where, row)
+                    yield number, *_parse(where, row, self._info.key)
                     continue
                 line = _parse_log_line(row, file, where)
                 if line.id is None:
@@ -113,15 +153,29 @@ class PredictionsModel(Model):
             "name": self._path.name,
             "file_hash": hashes[0] if len(hashes) == 1 else sha256_text("".join(hashes)),
         }
-        record = self._files[0].parent / "run.json"
-        run = read_json(record) if record.is_file() else None
-        model = run.get("model") if isinstance(run, dict) else None
+        info = self._info
+        given = {"name": info.name, "authors": info.authors, "link": info.link}
+        named = {key: value for key, value in given.items() if value is not None}
+        model = self._run().get("model")
         if isinstance(model, dict) and "name" in model:
             described |= {"name": model["name"], "answered_by": model.get("answered_by", model)}
             if model.get("weights_hash"):
                 described["weights_hash"] = model["weights_hash"]
-            return described
-        return described | _model_beside(self._files[0])
+            return described | named
+        return described | _model_beside(self._files[0]) | named
+
+    def _run(self) -> Mapping[str, Any]:
+        """Return the run.json of the run that the file is of; empty where it is of none."""
+        record = self._files[0].parent / "run.json"
+        run = read_json(record) if record.is_file() else None
+        return run if isinstance(run, dict) else {}
+
+    def shown(self, task: str, frames: int, max_new_tokens: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - not the task's
+        """Return what the run that the file is of has; None where that is not known."""
+        tasks = self._run().get("tasks")
+        about = tasks.get(task) if isinstance(tasks, dict) else None
+        settings = about if isinstance(about, dict) else {}
+        return settings.get("frames"), settings.get("max_new_tokens")
 
     def _find(self, question: Question) -> _Prediction | None:
         own = self._answers.get((question.task, question.id))
@@ -193,16 +247,109 @@ class PredictionsModel(Model):
                 yield Answer(request, (prediction.text,))
 
 
-def _parse(where: str, row: dict[str, Any]) -> tuple[_Key, _Prediction]:
-    if not isinstance(row.get("id"), str | int):
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line (of a JSON list: place) and row: of JSONL, one JSON list, or CSV with a header."""
+    if file.suffix.lower() in (".csv", ".tsv"):
+        yield from _csv_rows(file)
+        return
+    with open_lines(file) as lines:
+        begin = lines.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if begin != b"[":
+        yield from read_jsonl(file)
+        return
+    rows = read_json(file)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{file}: entry {number} of the list is no object with an id")
+        yield number, row
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    text = read_text(file)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    limit = csv.field_size_limit(len(text) + 1)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(f"{file}:{reader.line_num}: not as many columns as the header has")
+            yield reader.line_num, dict(row)
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.reader.line_num}: not CSV ({error})") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+# What programs call the answer, those whose meaning is sure first.
+_KEYS = ("prediction", "model_prediction", "pred", "response")
+_IDS = ("id", "idx", "question_id")
+
+
+def _parse(where: str, row: dict[str, Any], key: str | None) -> tuple[_Key, _Prediction]:
+    row_id = read_id(row)
+    if row_id is None:
         raise UserError(f"{where}: no id; a line needs an id and a prediction")
     task = row.get("task")
-    key = (None if task is None else str(task), str(row["id"]))
+    place = (None if task is None else str(task), row_id)
     if row.get("status") == "failed":
-        return key, _Prediction(error=str(row.get("error") or "failed in the run that wrote it"))
-    if not isinstance(row.get("prediction"), str):
-        raise UserError(f'{where}: prediction must be a string; write "" for an empty answer')
-    return key, _Prediction(text=row["prediction"])
+        return place, _Prediction(error=str(row.get("error") or "failed in the run that wrote it"))
+    text, error = read_answer(_answer_of(where, row, key))
+    if text is None and error is None:
+        raise UserError(
+            f'{where}: {key or _named(row)[0]} must be a string; write "" for an empty answer'
+        )
+    return place, _Prediction(text=text, error=error)
+
+
+def _answer_of(where: str, row: Mapping[str, Any], key: str | None) -> object:
+    """Return what a row has under `key`, or under the one name that answers have."""
+    if key is not None:
+        value: object = row
+        for name in [key] if key in row else key.split("."):
+            if not isinstance(value, Mapping) or name not in value:
+                raise UserError(f"{where}: no {key} in it; {_keys(row)}")
+            value = value[name]
+        return value
+    names = _named(row)
+    if not names:
+        raise UserError(
+            f"{where}: no prediction in it; {_keys(row)}; name the one with the model's answer by"
+            " --prediction-key"
+        )
+    if len({repr(row[name]) for name in names}) > 1 and "prediction" not in names:
+        raise UserError(
+            f"{where}: {' and '.join(names)} differ; name the one with the model's answer by"
+            " --prediction-key"
+        )
+    return row[names[0]]
+
+
+def _named(row: Mapping[str, Any]) -> list[str]:
+    return [name for name in _KEYS if name in row]
+
+
+def _keys(row: Mapping[str, Any]) -> str:
+    return f"it has the keys {and_more([shortened(str(key), 40) for key in row], 12)}"
+
+
+def read_id(row: Mapping[str, Any]) -> str | None:
+    """Return the id in a row of another program's, under any of the usual names; or None."""
+    value = next((row[name] for name in _IDS if name in row), None)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def read_answer(value: object) -> tuple[str | None, str | None]:
+    """Read an answer: a text, or `{status, message}` as the paper's programs write it.
+
+    Returns:
+        Text and error: one of them None, or both where it is neither form.
+    """
+    if isinstance(value, Mapping):
+        status, value = value.get("status", "success"), value.get("message")
+        if status != "success":
+            cause = shortened(" ".join(str(value).split()), _SHOWN_CHARACTERS)
+            return None, f"failed when recorded: {cause}"
+    return (value, None) if isinstance(value, str) else (None, None)
 
 
 def _duplicates(name: str, duplicates: Mapping[str, Sequence[int]]) -> str:

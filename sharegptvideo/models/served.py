@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sharegptvideo.endpoint import (
@@ -11,6 +12,7 @@ from sharegptvideo.endpoint import (
     ChatClient,
     EndpointOptions,
     Estimate,
+    Reply,
     in_parallel,
 )
 from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
@@ -82,7 +84,8 @@ class ServedModel(Model):
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
         """Ask for all answers, several at a time; yield each request's as they are complete.
 
-        A call that fails leaves its request without answers.
+        A call that fails, or whose reply is no answer (cut off, withheld, refused, empty), leaves
+        its request without answers.
 
         Raises:
             UserError: the endpoint cannot be used any more.
@@ -92,7 +95,7 @@ class ServedModel(Model):
             if request.frames is not None and id(request.frames) not in urls:
                 urls[id(request.frames)] = frame_urls(request.frames)
 
-        async def ask(call: tuple[int, int]) -> str | CallFailedError:
+        async def ask(call: tuple[int, int]) -> Reply | CallFailedError:
             position, number = call
             request = requests[position]
             content: Any = with_pictures(request.prompt, urls.get(id(request.frames), []))
@@ -103,12 +106,10 @@ class ServedModel(Model):
                 )
             except CallFailedError as error:
                 return error
-            if reply.finish_reason == "content_filter":
-                return CallFailedError("withheld by the endpoint's content filter")
-            return reply.text.strip()
+            return replace(reply, text=reply.text.strip())
 
         calls = [(at, number) for at in range(len(requests)) for number in range(params.n)]
-        replies: dict[int, dict[int, str | CallFailedError]] = {}
+        replies: dict[int, dict[int, Reply | CallFailedError]] = {}
         for (at, number), reply in in_parallel(
             ask, calls, width=self._client.width, finish=self._client.close
         ):
@@ -117,11 +118,18 @@ class ServedModel(Model):
                 yield _answer(requests[at], replies.pop(at))
 
 
-def _answer(request: Request, replies: Mapping[int, str | CallFailedError]) -> Answer:
-    failed = [str(reply) for reply in replies.values() if not isinstance(reply, str)]
-    if failed:
-        return Answer(request, error=failed[0])
-    return Answer(request, tuple(str(replies[number]) for number in sorted(replies)))
+def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) -> Answer:
+    given: list[Reply] = []
+    for _, reply in sorted(replies.items()):
+        if not isinstance(reply, Reply):
+            return Answer(request, error=str(reply))
+        given.append(reply)
+    reasoning = tuple(reply.reasoning for reply in given)
+    return Answer(
+        request,
+        tuple(reply.text for reply in given),
+        reasoning=reasoning if any(reasoning) else (),
+    )
 
 
 def _drawn(params: SamplingParams, number: int) -> dict[str, Any]:

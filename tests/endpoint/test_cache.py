@@ -100,6 +100,41 @@ def test_refused_parameters_come_along(chat_server: Any, tmp_path: Path) -> None
     assert again.refused == {"temperature"}
 
 
+@pytest.mark.parametrize(
+    ("column", "content"),
+    [
+        ("reply", "{"),
+        ("reply", "[]"),
+        ("reply", '{"text": "yes"}'),
+        ("reply", '{"text": 5, "model": "m", "fingerprint": null, "finish_reason": null}'),
+        ("reply", "[" * 100_000),
+        ("reply", b"\xff\xfe"),
+        ("reply", b""),
+        ("refused", "{"),
+        # What earlier versions kept: a reply that is no answer, and thoughts for an answer.
+        (
+            "reply",
+            '{"text": "", "model": "m", "fingerprint": null, "finish_reason": "stop", "tokens": 1}',
+        ),
+        (
+            "reply",
+            '{"text": "A", "model": "m", "fingerprint": null, "finish_reason": "length",'
+            ' "tokens": 1}',
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_absent(
+    chat_server: Any, tmp_path: Path, column: str, content: str | bytes
+) -> None:
+    ask(client_of(chat_server, tmp_path / "c"))
+    with sqlite3.connect(tmp_path / "c") as file:
+        assert file.execute(f"UPDATE replies SET {column} = ?", [content]).rowcount == 1
+    again = ask(client_of(chat_server, tmp_path / "c"))
+    assert (again.text, again.cached) == ("ok", False)
+    assert ask(client_of(chat_server, tmp_path / "c")).cached  # the row is mended
+    assert len(chat_server.requests) == 2
+
+
 def _write(file: str, start: int) -> int:
     cache = ReplyCache(Path(file))
     for number in range(start, start + 100):
@@ -114,7 +149,7 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
         list(pool.map(_write, [str(file)] * 3, [0, 50, 100]))
     cache = ReplyCache(file)
     found = [cache.get(request_key("e", {"n": number})) for number in range(200)]
-    assert all(one is not None and one[0].text == "yes" for one in found)
+    assert all(one is not None and one.text == "yes" for one in found)
     cache.close()
 
 
@@ -134,7 +169,7 @@ os.kill(os.getpid(), 9)
     for n in range(20):
         found = cache.get(f"{n:064x}")
         assert found is not None
-        assert found[0].text == str(n)
+        assert found.text == str(n)
     cache.close()
 
 

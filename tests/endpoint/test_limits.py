@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import statistics
 
 import pytest
 
@@ -92,6 +94,29 @@ def test_a_few_refusals_are_noise() -> None:
         clock.time += 0.01
         concurrency.record(1.0, refused=number % 25 == 0)
     assert concurrency.limit == 100
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_refusals_whatever_the_load_cost_no_slots(seed: int) -> None:
+    """A tenth is refused at random: the slots come back, where they went down to 1 before."""
+    chance = random.Random(seed)
+    clock = Clock()
+    concurrency = AdaptiveConcurrency(128, now=clock)
+    limits = []
+    for _ in range(3000):
+        clock.time += 1 / concurrency.limit
+        concurrency.record(1.0, refused=chance.random() < 0.1)
+        limits.append(concurrency.limit)
+    assert statistics.mean(limits[1500:]) > 90
+
+
+def test_a_server_that_takes_no_call_is_asked_by_one() -> None:
+    clock = Clock()
+    concurrency = AdaptiveConcurrency(64, now=clock)
+    for _ in range(600):
+        clock.time += 0.01
+        concurrency.record(0.1, refused=True)
+    assert concurrency.limit == 1
 
 
 def test_no_more_are_let_in_than_the_limit_and_none_is_forgotten() -> None:

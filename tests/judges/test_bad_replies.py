@@ -27,12 +27,9 @@ BAD = {
     "4.8": '{"explanation": "e", "score": 4.8}',
     "4.0": '{"explanation": "e", "score": 4.0}',
     "a word": '{"explanation": "e", "score": "four"}',
-    "nothing": "",
-    "blanks": " \n ",
     "half a pair": '{"explanation": "\ud800", "score": 9}',
     "controls": "\x00\x1b[2K{}",
     "a yes": "Yes, the answer is right.",
-    "a thought only": "<think>I would give it a 4.",
     "a list": "[4]",
     "no score": '{"explanation": "e"}',
     "out of range": '{"explanation": "e", "score": 7}',
@@ -71,6 +68,24 @@ def test_two_bad_replies_are_no_verdict(chat_server: Any, kind: str) -> None:
     assert verdict.reason.isprintable()
     assert verdict.reply == f"{BAD[kind]}\n---\n{BAD[kind]}"
     assert len(chat_server.requests) == 2  # asked for once more, and then no more
+
+
+@pytest.mark.parametrize(
+    ("reply", "cause"),
+    [
+        ("", "an empty answer"),
+        (" \n ", "an empty answer"),
+        ("<think>I would give it a 4.", "reasoning and no answer"),
+    ],
+)
+def test_no_answer_is_repaired_once_and_asked_for_again_by_the_next_run(
+    chat_server: Any, reply: str, cause: str
+) -> None:
+    verdict = verdict_of(chat_server, lambda body: reply if len(body["messages"]) == 2 else GOOD)
+    assert (verdict.score, verdict.repaired, verdict.tokens) == (4.0, True, 20)
+    verdict = verdict_of(chat_server, lambda _: reply)
+    assert (verdict.status, verdict.reply, verdict.tokens) == ("unscored", None, 20)
+    assert cause in (verdict.reason or "")
 
 
 def test_a_good_reply_is_not_marked(chat_server: Any) -> None:

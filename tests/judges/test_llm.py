@@ -123,7 +123,7 @@ def test_unreadable_replies_are_not_guessed_at(reply: str, problem: str) -> None
         load_protocol("caption-grounded").read(reply)
 
 
-@pytest.mark.parametrize("correct", ['"Yes"', '"maybe"', "null", "true", '"yes and no"'])
+@pytest.mark.parametrize("correct", ['"Yes"', '"maybe"', "null", "1", '"yes and no"'])
 def test_official_wants_yes_or_no(correct: str) -> None:
     with pytest.raises(UnreadableError, match="yes"):
         load_protocol("official").read(f'{{"correct": {correct}, "score": 4}}')
@@ -136,9 +136,26 @@ def test_fences_and_thoughts_around_the_object_are_let_pass() -> None:
         '```\n{"explanation": "e", "score": 3}\n```',
         '<think>maybe {"score": 1}</think>\n{"explanation": "e", "score": 3}',
         ' {"explanation": "e", "score": 3}\n',
+        '```json {"explanation": "e", "score": 3} ```',
+        '```{"explanation": "e", "score": 3}```',
+        '`{"explanation": "e", "score": 3}`',
+        '~~~JSON\r\n{"explanation": "e", "score": 3}\r\n~~~',
+        '```json\n{"explanation": "e", "score": 3}',
+        '{"explanation": "e", "score": 3}\n```',
+        'Maybe {"score": 1}.</think>{"explanation": "e", "score": 3}',
+        '<thinking>no</thinking>\n```json\n{"explanation": "e", "score": 3}\n```',
+        '[THINK]no[/THINK]{"explanation": "e", "score": 3}',
     ):
         assert protocol.read(reply) == (True, 3, "e")
+    quoting = '{"explanation": "it says </think>", "score": 3}'
+    assert protocol.read(quoting) == (True, 3, "it says </think>")
     assert protocol.read('{"score": 2}') == (False, 2, None)
+
+
+@pytest.mark.parametrize("word", [True, False])
+def test_a_yes_or_no_may_be_a_boolean(word: bool) -> None:
+    reply = json.dumps({"correct": word, "score": 4})
+    assert load_protocol("official").read(reply)[0] is word
 
 
 def test_an_unreadable_reply_is_asked_for_once_more(chat_server: Any) -> None:

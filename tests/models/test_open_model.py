@@ -127,8 +127,8 @@ def test_missing_and_foreign_predictions_are_listed(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (
-            '{"id": 1, "prediction": "x"}\n{"id": 2, "pred": "y"}\n',
-            r"p\.jsonl:2: prediction must be a string",
+            '{"id": 1, "prediction": "x"}\n{"id": 2, "text": "y"}\n',
+            r"p\.jsonl:2: no prediction in it; it has the keys id, text; .*--prediction-key",
         ),
         ('{"prediction": "x"}\n', r"p\.jsonl:1: no id"),
         ('{"id": 1, "prediction": "x"}\nnot json\n', r"p\.jsonl:2: not JSON"),

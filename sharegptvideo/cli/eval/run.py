@@ -117,7 +117,8 @@ def run(
 @asks_endpoints
 def judge(
     predictions: Annotated[
-        Path, typer.Option("--predictions", help="JSONL file: id and prediction a line.")
+        Path,
+        typer.Option("--predictions", help="JSONL, JSON or CSV file: id and prediction a row."),
     ],
     task: TaskOption,
     out: OutOption,
@@ -133,6 +134,21 @@ def judge(
     task_path: TaskPathOption = None,
     limit: LimitOption = None,
     base_url: UrlOption = None,
+    prediction_key: Annotated[
+        str | None,
+        typer.Option(
+            "--prediction-key",
+            help="What a row calls the answer, as output or reply.text; default: prediction, pred,"
+            " response or model_prediction.",
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option("--model-name", help="The model that gave the answers.")
+    ] = None,
+    authors: Annotated[str | None, typer.Option("--authors", help="Whose model it is.")] = None,
+    link: Annotated[
+        str | None, typer.Option("--link", help="Where the model is described.")
+    ] = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -143,6 +159,7 @@ def judge(
     --judge answer-match --data-dir annotations --out runs/answers[/bold]
     """
     from sharegptvideo.eval import judge_predictions
+    from sharegptvideo.models.predictions import PredictionsInfo
 
     with progress_bar() as progress:
         make_world(_builtin_source(task, data_dir), progress)
@@ -159,6 +176,7 @@ def judge(
             judge_sees=judge_sees,
             prompt=prompt,
             endpoint=endpoint,
+            info=PredictionsInfo(prediction_key, model_name, authors, link),
             progress=progress,
         )
     _show_results(results, out, _split_names(task), as_json=json)
@@ -226,6 +244,9 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
         if names:
             listed = and_more(names, _SHOWN, where="results.json")
             note(f"{name}: {plural(len(names), noun)} {what}: {listed}")
+    if task.get("n_answers_cut"):
+        count = plural(task["n_answers_cut"], "answer")
+        note(f"{name}: {count} longer than the judge reads; judged by the beginning")
     if "panel" in task:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(

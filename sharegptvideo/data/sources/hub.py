@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from sharegptvideo._network import check_hub_variables
 from sharegptvideo.data.schema import Config
 from sharegptvideo.data.sources.base import Part
 from sharegptvideo.data.sources.release import FOLDER, ReleaseSource
@@ -202,7 +203,8 @@ def hub_errors(repo: str, revision: str | None, fix: str = _FIX) -> Iterator[Non
 
     Raises:
         UserError: no such repository or revision, none for this token, no network, a server
-            that does not answer or answers with an error; says which.
+            that does not answer or answers with an error; says which. A variable of the environment
+            that no client can be opened with; before the block is run.
     """
     import httpx2
     from huggingface_hub.errors import (
@@ -215,6 +217,7 @@ def hub_errors(repo: str, revision: str | None, fix: str = _FIX) -> Iterator[Non
         RevisionResolutionError,
     )
 
+    check_hub_variables()
     try:
         yield
     except RevisionNotFoundError as error:

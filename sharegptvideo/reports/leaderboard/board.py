@@ -125,6 +125,8 @@ def _add_run(path: Path, groups: dict[str, Board]) -> None:
             {
                 "model": model.get("name") or model["spec"],
                 "kind": model.get("kind"),
+                "authors": model.get("authors"),
+                "link": model.get("link"),
                 "weights_hash": model.get("weights_hash"),
                 "run": path.resolve().name,
                 "cells": {},
