@@ -12,14 +12,18 @@ import json
 import os
 import re
 import stat
+import time
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from sharegptvideo.errors import UserError
+
+if TYPE_CHECKING:
+    import yaml
 
 __all__ = [
     "FULL_DISK",
@@ -36,6 +40,7 @@ __all__ = [
     "os_error_line",
     "os_error_words",
     "os_errors",
+    "parse_json",
     "parse_row",
     "parse_yaml",
     "read_json",
@@ -44,6 +49,7 @@ __all__ = [
     "replacing",
     "sha256_file",
     "sha256_text",
+    "sync_folder",
     "write_json",
     "write_jsonl",
     "write_text",
@@ -82,9 +88,11 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 def replacing(path: Path) -> Iterator[IO[str]]:
     """Open a temporary text file beside `path` that replaces it, synced, when the block succeeds.
 
-    On an error or an interrupt the temporary file is removed and `path` stays as it was.
+    On an error or an interrupt the temporary file is removed and `path` stays as it was. What
+    killed processes left in the folder is removed when it is a day old.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     # Not by `tempfile`, whose files are private: this one gets the mode of any new file.
     with _blamed_on(path):
@@ -98,6 +106,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it is raised on
         temporary.unlink(missing_ok=True)
         # What is refused to an open file has no name, else it is the temporary one's.
@@ -108,6 +117,35 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         ):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that a rename outlives a power cut."""
+    with contextlib.suppress(OSError):  # a system or file system that cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+_LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_DAY = 24 * 3600
+_swept: set[Path] = set()  # once a process is enough, and folders can be large
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files of `replacing` that no process can be writing any more."""
+    folder = folder.absolute()
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFT_OVER.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY:
+                        Path(entry).unlink()
 
 
 @contextlib.contextmanager
@@ -344,7 +382,7 @@ def read_json(path: Path) -> Any:
     with os_errors(path, action="read"):
         content = path.read_bytes()
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return parse_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: {_not_utf8(content, error)}") from error
     except json.JSONDecodeError as error:
@@ -430,7 +468,7 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
     """
     try:
         # The end of the line is no part of the row, and would be in the cause of a broken one.
-        row = json.loads(line.rstrip(b"\r\n").decode("utf-8-sig"))
+        row = parse_json(line.rstrip(b"\r\n").decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{number}: {_not_utf8(line, error)}") from error
     except (ValueError, RecursionError) as error:
@@ -443,22 +481,110 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
     return row
 
 
+class _RepeatedKeyError(ValueError):
+    """A key stands twice in one object; which value is meant cannot be known."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in values if names.count(name) > 1)
+        raise _RepeatedKeyError(f"the key {dumps(twice[:80])} stands twice")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def parse_json(text: str) -> Any:
+    """Parse a JSON text; a key that stands twice in an object is an error.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return _DECODER.decode(text)
+
+
+_MAX_YAML_NODES = 10_000  # with each alias counted as all that it stands for
+_MAX_YAML_NUMBER = 2**63
+
+
 def parse_yaml(where: str, text: str) -> Any:
     """Parse a YAML text; `where` names it in the error.
 
     Raises:
-        UserError: it is not YAML, or names an impossible value such as the 40th of May.
+        UserError: it is not YAML, or names an impossible value such as the 40th of May; a key
+            stands twice in a mapping, a number is infinite or has over 64 bits, or aliases
+            unfold to more than they can have been meant for.
     """
     import yaml
 
+    loader = yaml.SafeLoader(text)
     try:
-        return yaml.safe_load(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _YamlCheck(where, loader).size_of(node)
+        return loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
     except RecursionError as error:
         raise UserError(f"{where}: not YAML (nested too deeply)") from error
 
 
+class _YamlCheck:
+    """Refuses what YAML allows and no file can have meant; see `parse_yaml`.
+
+    Nodes are yaml's, whose attribute `id` its stubs lack.
+    """
+
+    def __init__(self, where: str, loader: yaml.SafeLoader) -> None:
+        self._where, self._loader = where, loader
+        self._sizes: dict[int, int] = {}  # of nodes; 0 while what is in one is looked at
+        self._aliases = False
+
+    def size_of(self, node: Any) -> int:
+        """Return how many values a node unfolds to; long texts count for more."""
+        known = self._sizes.get(id(node))
+        if known is not None:
+            self._aliases = True
+            if not known:
+                raise self._refused(node, "an alias stands inside of what it names; write it out")
+            return known
+        self._sizes[id(node)] = 0
+        if node.id == "mapping":
+            self._check_keys(node)
+            size = 1 + sum(self.size_of(part) for pair in node.value for part in pair)
+        elif node.id == "sequence":
+            size = 1 + sum(map(self.size_of, node.value))
+        else:
+            self._check_number(node)
+            size = 1 + len(node.value) // 100
+        if self._aliases and size > _MAX_YAML_NODES:
+            raise self._refused(node, "its aliases unfold to too many values; write them out")
+        self._sizes[id(node)] = size
+        return size
+
+    def _check_keys(self, node: Any) -> None:
+        seen: set[tuple[str, str]] = set()
+        for key in (key for key, _ in node.value if key.id == "scalar"):
+            if (key.tag, key.value) in seen:
+                raise self._refused(key, f"the key {key.value[:80]} stands twice; remove one")
+            seen.add((key.tag, key.value))
+
+    def _check_number(self, node: Any) -> None:
+        if node.tag in _YAML_NUMBERS:
+            number = self._loader.construct_object(node)
+            if not abs(number) < _MAX_YAML_NUMBER:  # infinite, or no number at all
+                raise self._refused(node, f"{node.value[:40]} is no number that can be used")
+
+    def _refused(self, node: Any, cause: str) -> UserError:
+        return UserError(f"{self._where}: line {node.start_mark.line + 1}: {cause}")
+
+
+_YAML_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 _GZIP = b"\x1f\x8b"
 # Text with a zero byte at every other place is UTF-16 without a mark; JSON has no zero bytes.
 _ZEROS = "UTF-16 text, or no text at all; save the file as UTF-8"
@@ -473,7 +599,9 @@ def _not_utf8(content: bytes, error: UnicodeDecodeError) -> str:
 
 
 def _beyond(error: Exception) -> str:
-    """Say why well-formed JSON cannot be read: Python limits its depth and an integer's digits."""
+    """Say why well-formed JSON is refused: Python limits its depth and an integer's digits."""
+    if isinstance(error, _RepeatedKeyError):
+        return str(error)
     return "nested too deeply" if isinstance(error, RecursionError) else "an endless number"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import resource
 import signal
@@ -20,7 +21,9 @@ from sharegptvideo._io import (
     os_error_line,
     os_error_words,
     os_errors,
+    parse_yaml,
     read_json,
+    read_jsonl,
     read_text,
     write_json,
     write_text,
@@ -245,3 +248,55 @@ def test_text_is_utf8_without_its_mark(tmp_path: Path) -> None:
     file.write_text("a: b", encoding="utf-16")
     with pytest.raises(UserError, match="UTF-16 text; save the file as UTF-8"):
         read_text(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("a: 1\nb: {c: 1, c: 2}", "line 2: the key c stands twice; remove one"),
+        ("a: .inf", "line 1: .inf is no number that can be used"),
+        ("a: [1.0, -.Inf]", "line 1: -.Inf is no number that can be used"),
+        ("a: .nan", "line 1: .nan is no number that can be used"),
+        ("a: 1.0e+999", r"line 1: 1.0e\+999 is no number that can be used"),
+        ("a: 99999999999999999999", "line 1: 99999999999999999999 is no number that can be used"),
+        ("a: &a [*a]", "line 1: an alias stands inside of what it names; write it out"),
+    ],
+)
+def test_yaml_that_no_file_can_have_meant(text: str, cause: str) -> None:
+    with pytest.raises(UserError, match=f"^settings: {cause}$"):
+        parse_yaml("settings", text)
+
+
+def test_yaml_aliases_may_be_used_but_not_multiply() -> None:
+    assert parse_yaml("x", "a: &a {b: 1}\nc: {<<: *a, b: 2}") == {"a": {"b": 1}, "c": {"b": 2}}
+    ten = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for last, name in itertools.pairwise("abcdefgh"):
+        ten += f"{name}: &{name} [{', '.join([f'*{last}'] * 10)}]\n"
+    with pytest.raises(UserError, match="line 4: its aliases unfold to too many values"):
+        parse_yaml("x", ten)
+    long = f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 100)}]"
+    with pytest.raises(UserError, match="unfold to too many"):
+        parse_yaml("x", long)
+
+
+def test_json_with_a_key_twice(tmp_path: Path) -> None:
+    """Another reader may take the other of the two values: which is meant cannot be known."""
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"id": 1}\n{"id": 1, "x": [{"b": 1, "b": 2}]}\n')
+    with pytest.raises(UserError, match=r'a\.jsonl:2: not JSON \(the key "b" stands twice\); fix'):
+        list(read_jsonl(file))
+    (tmp_path / "a.json").write_text('{"a": 1, "a": 1}')
+    with pytest.raises(UserError, match=r'a\.json: not JSON \(the key "a" stands twice\)'):
+        read_json(tmp_path / "a.json")
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / name for name in (".a.json.0123abcd.tmp", ".b.json.0123abcd.tmp", "x.tmp")
+    )
+    for file in (old, new, other):
+        file.write_text("half")
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    write_json(tmp_path / "a.json", 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", new.name, other.name}

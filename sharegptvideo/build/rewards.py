@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from sharegptvideo.build.stage import (
     latest_rows,
     stage_file,
 )
+from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import Judge, JudgeItem, is_judged, verdict_row
+from sharegptvideo.judges import Judge, JudgeItem, is_judged, judge_items, verdict_row
 
 __all__ = ["RewardsReport", "score_candidates"]
 
@@ -48,8 +50,17 @@ class RewardsReport:
         return asdict(self)
 
 
+_VERDICTS = "rewards_verdicts"
+_PANEL = "rewards_panel"
+
+
 def score_candidates(
-    candidates: Path, judge: Judge, out: Path, *, progress: Progress | None = None
+    candidates: Path,
+    judge: Judge,
+    out: Path,
+    *,
+    endpoint: EndpointOptions | None = None,
+    progress: Progress | None = None,
 ) -> RewardsReport:
     """Score every candidate answer; resumable.
 
@@ -61,11 +72,14 @@ def score_candidates(
     Writes `out/rewards.jsonl`, one row an item: id, video, source, question, answer, caption,
     error (why there are no candidates, or null), answers [{text, copies, status, score, reason,
     reply, judge, tokens}]; and the judge's description, then the report, in `out/rewards.json`.
+    Until all of an item's answers are judged, each verdict stands in `out/rewards_verdicts.jsonl`
+    from the moment it comes; of a panel, those of its members in `out/rewards_panel`.
 
     Args:
         candidates: the file that `sample_candidates` wrote, or its folder.
         judge: gives the scores, 1 to 5 by the paper.
         out: the folder to write.
+        endpoint: what the judge was opened with; approves what judging will cost.
         progress: called with answers judged, answers to judge, "rewards".
 
     Raises:
@@ -77,45 +91,68 @@ def score_candidates(
         raise UserError(f"{file}: no candidates; run `sharegptvideo build candidates` first")
     judge.check()
     with begin(out / "rewards.json", {"judge": judge.describe()}) as run:
-        log = run.log("rewards")
-        n_judged = _score(items, judge, log, progress)
-        report = _report([log.rows[item_id] for item_id in items], n_judged)
+        log, verdicts = run.log("rewards"), run.log(_VERDICTS)
+        judge.keep_in(out / _PANEL)
+        rows = _unjudged(items, log, verdicts)
+        asked = [_judge_item(row, index) for row in rows.values() for index in _open(row)]
+        if endpoint is not None:
+            endpoint.approve(judge.estimate(asked))
+        _judge(judge, asked, rows, log, verdicts, progress)
+        report = _report([log.rows[item_id] for item_id in items], len(asked))
         run.finish(report.as_dict())
+    verdicts.path.unlink(missing_ok=True)  # all of them are in the rows
+    shutil.rmtree(out / _PANEL, ignore_errors=True)
     return report
 
 
-def _score(items: dict[str, Row], judge: Judge, log: KeyedLog, progress: Progress | None) -> int:
-    """Bring the log up to date with `items`; returns the number of judgements asked for."""
+def _unjudged(items: dict[str, Row], log: KeyedLog, verdicts: KeyedLog) -> dict[str, Row]:
+    """Bring the log up to date as far as verdicts are there; return the rows that lack some."""
     rows: dict[str, Row] = {}
     for item_id, item in items.items():
         old = log.rows.get(item_id)
         row = _row(item, old)
+        for index in _open(row):
+            asked = _judge_item(row, index)
+            kept = verdicts.rows.get(asked.id)
+            if kept is not None and kept["item_hash"] == asked.hash and is_judged(kept):
+                _take(row, index, kept)
         if _open(row):
             rows[item_id] = row
         elif row != old:
             log.append(row)
-    asked = [_judge_item(row, index) for row in rows.values() for index in _open(row)]
-    pending = {item.id: item for item in asked}
-    left = {item_id: len(_open(row)) for item_id, row in rows.items()}
-    started: dict[str, Row] = {}
-    try:
-        for done, verdict in enumerate(judge.judge(asked) if asked else (), start=1):
-            judged = verdict_row(pending.pop(verdict.id), verdict)
-            item_id, _, index = verdict.id.rpartition("#")
-            row = started.setdefault(item_id, rows[item_id])
-            row["answers"][int(index)].update({name: judged[name] for name in _OF_VERDICT})
-            left[item_id] -= 1
-            if not left[item_id]:
-                log.append(started.pop(item_id))
-            if progress:
-                progress(done, len(asked), "rewards")
-    finally:
-        for row in started.values():  # stopped half-way through an item: what was judged is kept
-            log.append(row)
-    if pending:
-        count = f"{len(pending)} of {len(asked)}"
-        raise RuntimeError(f"judge {judge.name} gave no verdict for {count}")
-    return len(asked)
+    return rows
+
+
+def _judge(
+    judge: Judge,
+    asked: list[JudgeItem],
+    rows: dict[str, Row],
+    log: KeyedLog,
+    verdicts: KeyedLog,
+    progress: Progress | None,
+) -> None:
+    """Judge what is asked: each verdict is kept as it comes, each row when it has all of them."""
+    left = Counter(_place(item)[0] for item in asked)
+    for done, (item, verdict) in enumerate(judge_items(judge, asked), start=1):
+        judged = verdict_row(item, verdict)
+        verdicts.append(judged)
+        item_id, index = _place(item)
+        _take(rows[item_id], index, judged)
+        left[item_id] -= 1
+        if not left[item_id]:
+            log.append(rows[item_id])
+        if progress:
+            progress(done, len(asked), "rewards")
+
+
+def _place(item: JudgeItem) -> tuple[str, int]:
+    """Return the id of the row that an answer is of, and its number there."""
+    item_id, _, index = item.id.rpartition("#")
+    return item_id, int(index)
+
+
+def _take(row: Row, index: int, judged: Row) -> None:
+    row["answers"][index].update({name: judged[name] for name in _OF_VERDICT})
 
 
 def _row(item: Row, old: Row | None) -> Row:

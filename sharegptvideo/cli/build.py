@@ -9,6 +9,7 @@ import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
 from sharegptvideo.cli._endpoint import asks_endpoints
+from sharegptvideo.cli.eval._shared import JudgeOption, PanelOption, judge_name
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
@@ -100,20 +101,24 @@ def candidates(
 
 
 @app.command()
+@asks_endpoints
 def rewards(
     candidates: Annotated[
         Path, typer.Option("--input", help="Folder or file of `build candidates`.")
     ],
     out: OutOption,
-    judge: Annotated[
-        str, typer.Option(help="answer-match, or openai:NAME for an endpoint.")
-    ] = "answer-match",
+    judge: JudgeOption = None,
+    panel: PanelOption = None,
     base_url: Annotated[
         str | None, typer.Option(help="Endpoint of openai:NAME; default: OPENAI_BASE_URL.")
     ] = None,
+    *,
+    endpoint: EndpointOptions,
     json: JsonOption = False,
 ) -> None:
     """Score the candidates 1 to 5 by caption, question and reference: OUT/rewards.jsonl.
+
+    The same command again finishes what is missing; no verdict is paid for twice.
 
     Example: [bold]sharegptvideo build rewards --input loop --judge answer-match --out loop[/bold]
     """
@@ -122,7 +127,11 @@ def rewards(
 
     with progress_bar() as progress:
         report = score_candidates(
-            candidates, open_judge(judge, base_url=base_url), out, progress=progress
+            candidates,
+            open_judge(judge_name(judge, panel), base_url=base_url, options=endpoint),
+            out,
+            endpoint=endpoint,
+            progress=progress,
         )
     for reason, count in (report.reasons or {}).items():
         note(f"unscored: {reason} ({count} of {report.n_distinct} answers)")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import os_errors
+from sharegptvideo._io import os_errors, read_json, sync_folder, write_json
 from sharegptvideo.data.publish.shards import SplitFiles, write_split
 from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import OnError, ReadReport, Row, on_error_of
@@ -40,6 +40,7 @@ __all__ = ["Converted", "convert"]
 PathLike = str | os.PathLike[str]
 
 _STEP = 1000
+_WHOLE = "whole.json"
 
 
 @dataclass(slots=True)
@@ -100,7 +101,12 @@ def convert(
     target = _config(original, config)
     jobs = _jobs(original, target, [Path(file) for file in files], split)
     folder = Path(to)
-    _check_free(folder, target, jobs, overwrite)
+    # Its name is that of the work: a killed run's leftovers go with the next, and no one else's.
+    stage = folder / f".converting-{target.name}-{'-'.join(jobs)}"
+    # Where this very work was written whole, some of it may stand in its place already.
+    work = {name: [str(path.resolve()) for path in paths] for name, paths in jobs.items()}
+    begun = (stage / _WHOLE).is_file() and read_json(stage / _WHOLE) == work
+    _check_free(folder, target, jobs, overwrite=overwrite or begun)
     fresh = not folder.exists()
     done = Converted(target.name)
     reader = _Reader(
@@ -113,8 +119,6 @@ def convert(
         progress,
         done,
     )
-    # Its name is that of the work: a killed run's leftovers go with the next, and no one else's.
-    stage = folder / f".converting-{target.name}-{'-'.join(jobs)}"
     try:
         written = {
             name: write_split(reader.rows(name, paths), target, name, stage)
@@ -122,12 +126,16 @@ def convert(
         }
         for name in [name for name, part in written.items() if not part.rows]:
             raise UserError(f"{jobs[name][0]}: no row to write for {name}")
+        write_json(stage / _WHOLE, work)  # from here on, the same command after a kill goes on
         for name, part in written.items():
             done.splits[name] = _publish(part, target, name, folder)
             if name in original.questions:
                 done.complete[name] = part.rows == original.questions[name]
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        there = [name for name in jobs if any((folder / target.name).glob(f"{name}-*.parquet"))]
+        # Stopped while it is put in place: the same command goes on from what is kept here.
+        if len(done.splits) == len(jobs) or not there or not (stage / _WHOLE).is_file():
+            shutil.rmtree(stage, ignore_errors=True)
         if fresh and not done.splits:
             with contextlib.suppress(OSError):  # not made yet, or someone else's by now
                 folder.rmdir()
@@ -213,13 +221,14 @@ def _names(original: OriginalSet, mapping: PathLike | None) -> dict[str, str] | 
 
 
 def _publish(part: SplitFiles, config: Config, split: str, folder: Path) -> SplitFiles:
-    """Move the shards of a split to their place; those that were there go."""
+    """Move the shards of a split to their place; then those that were there go."""
     place = folder / config.name
     with os_errors(place):
         place.mkdir(parents=True, exist_ok=True)
-        for old in place.glob(f"{split}-*.parquet"):
-            old.unlink()
         files = tuple(path.replace(place / path.name) for path in part.files)
+        for old in set(place.glob(f"{split}-*.parquet")) - set(files):
+            old.unlink()
+        sync_folder(place)
     return replace(part, files=files)
 
 

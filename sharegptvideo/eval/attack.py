@@ -14,10 +14,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps, parse_yaml, sha256_text, write_json
+from sharegptvideo._strict import StrictModel
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
@@ -43,10 +44,8 @@ _PLACE = re.compile(r"\{(reference|wrong|question)\}")
 _OPPOSITE = {"yes": "no", "no": "yes"}
 
 
-class Attack(BaseModel):
+class Attack(StrictModel):
     """One kind of answer; `fill`: its text is repeated up to so many characters."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["control", "null", "injection"]
     text: str
@@ -61,18 +60,14 @@ class Attack(BaseModel):
         return (text * (self.fill // len(text) + 1))[: self.fill]
 
 
-class _OwnCase(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _OwnCase(StrictModel):
     question: str
     reference: str
     wrong: str
     caption: str
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _File(StrictModel):
     version: int
     attacks: dict[str, Attack]
     cases: tuple[_OwnCase, ...]

@@ -33,6 +33,7 @@ from sharegptvideo._io import (
     numbered_lines,
     open_lines,
     os_errors,
+    parse_json,
     parse_row,
     sha256_file,
     write_json,
@@ -321,7 +322,7 @@ def _rows(file: _File) -> Iterator[tuple[int, Row | None, str]]:
     with os_errors(file.path, action="read"):
         content = file.path.read_bytes()
     try:
-        value = json.loads(content.decode("utf-8-sig"))
+        value = parse_json(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         yield 1, None, content.decode("utf-8", "replace")
         return

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sharegptvideo._io import parse_yaml
 from sharegptvideo._shipped import shipped
+from sharegptvideo._strict import StrictModel
 from sharegptvideo.eval.statistics import plain_mean
 from sharegptvideo.judges.base import ACCEPTABLE
 
@@ -103,24 +104,18 @@ def _grade(reply: str) -> float:
     return sum(frequent) / len(frequent) if frequent else 1.0
 
 
-_CONFIG = ConfigDict(extra="forbid", frozen=True)
-
 _Cell = tuple[Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=5)]]
 
 
-class PublishedRow(BaseModel):
+class PublishedRow(StrictModel):
     """A model's published accuracies in per cent with their mean, and scores, a cell a task."""
-
-    model_config = _CONFIG
 
     mean: float
     cells: tuple[_Cell, ...]
 
 
-class PublishedTable(BaseModel):
+class PublishedTable(StrictModel):
     """The published results: by judge and model, a row each."""
-
-    model_config = _CONFIG
 
     version: Annotated[int, Field(ge=1)]
     source: str

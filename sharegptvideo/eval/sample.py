@@ -7,10 +7,11 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo._strict import StrictModel
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,15 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["SampleEvaluation"]
 
 
-class SampleEvaluation(BaseModel):
+class SampleEvaluation(StrictModel):
     """Answer and score a fixed sample before the first step, every `every` steps and at the end.
 
     `tasks`, `judge` (with `base_url`, its endpoint) and `task_path`, a folder with tasks of one's
     own, are as in `eval run`; `source` and `media` are its --data-dir and --media. Of each task
     `samples` questions are drawn by `seed`, the same ones every time and in every training.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: tuple[str, ...] = Field(min_length=1)
     judge: str = "answer-match"

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from sharegptvideo._io import dumps, parse_yaml, read_text
 from sharegptvideo._shipped import shipped
+from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import MediaWarning, UserError, field_problems, unknown_name
@@ -42,33 +43,46 @@ _FOLDER = "eval/tasks"
 _PARTS = "parts"
 
 
-class AnnotationFiles(BaseModel):
+class AnnotationFiles(StrictModel):
     """Files of questions that a task also accepts, by their names in the data folder.
 
     Those of a task of one's own may lie beside it: the loader makes their names absolute. The
     reader `plain` takes JSONL, CSV or TSV with the columns of a task row.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     reader: Literal["msvd", "msrvtt", "tgif", "activitynet", "plain"]
     questions: Annotated[tuple[str, ...], Field(min_length=1)]
     mapping: tuple[str, ...] = ()
 
+    @field_validator("questions", "mapping")
+    @classmethod
+    def _inside(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_inside(name)
+        return names
 
-class JudgeWording(BaseModel):
+
+class JudgeWording(StrictModel):
     """The prompt of a language model judge, where it is not the protocol's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt_file: Path
     """Beside the task's file; the form is that of the files in eval/prompts."""
 
+    @field_validator("prompt_file")
+    @classmethod
+    def _inside(cls, file: Path) -> Path:
+        _check_inside(str(file))
+        return file
 
-class Task(BaseModel):
+
+def _check_inside(name: str) -> None:
+    """Refuse a name that leads out of the task's folder: a task may be anyone's."""
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
+        raise ValueError(f"{name!r} leads out of the task's folder; name a file inside of it")
+
+
+class Task(StrictModel):
     """One task: where its questions come from, how they are asked, and how answers are judged."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: str
@@ -247,6 +261,12 @@ def _with_own_files(task: Task, home: Path, where: str) -> Task:
     A judge's wording has to be there; questions may also lie in the data folder.
     """
     changes: dict[str, Any] = {}
+    named = (
+        () if task.annotations is None else task.annotations.questions + task.annotations.mapping
+    )
+    for name in (*named, *([task.judge.prompt_file] if task.judge is not None else ())):
+        if (home / name).exists() and not (home / name).resolve().is_relative_to(home.resolve()):
+            raise UserError(f"{where}: {name} is a link out of the task's folder; copy the file")
     if task.judge is not None:
         wording = home / task.judge.prompt_file
         if not wording.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "checkpoint_folder",
     "load_model",
     "load_tokenizer",
+    "loading_cause",
     "model_type",
     "outline",
     "quiet_transformers",
@@ -153,10 +155,30 @@ def model_type(path: str) -> str:
     from transformers import AutoConfig  # after what needs no seconds to be found wrong
 
     try:
-        return str(AutoConfig.from_pretrained(folder).model_type)
+        return str(AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type)
     except (OSError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise UserError(f"model {path}: its config.json cannot be used ({cause})") from error
+        raise UserError(
+            f"model {path}: its config.json cannot be used ({loading_cause(error)})"
+        ) from error
+
+
+def loading_cause(error: Exception) -> str:
+    """Return in one line why transformers cannot load a part of a model.
+
+    Neither code that comes with a model nor that of a pickle is ever run.
+    """
+    words = " ".join(str(error).split()) or type(error).__name__
+    if "trust_remote_code" in words or "custom code" in words:
+        return (
+            "it needs code that comes with it, which is never run here; take an architecture of "
+            "transformers, or python:module:function for code of your own"
+        )
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            "a pickle that is broken or holds more than weights, whose code is never run here; "
+            "take the model's safetensors files"
+        )
+    return str(error).strip().splitlines()[0] if str(error).strip() else words
 
 
 def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> Any:
@@ -178,12 +200,15 @@ def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> 
             model, report = auto.from_pretrained(
                 checkpoint_folder(path),
                 dtype=dtype,
+                trust_remote_code=False,
+                weights_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # `_check_whole` reports them all
             )
-    except (OSError, SafetensorError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise UserError(f"model {path}: the weights cannot be read ({cause})") from error
+    except (OSError, SafetensorError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"model {path}: the weights cannot be read ({loading_cause(error)})"
+        ) from error
     _check_whole(path, report, str(model.config.model_type))
     return model
 
@@ -238,12 +263,12 @@ def outline(path: str | Any, *, dtype: str | torch.dtype) -> Any:
     kind: Any = AutoModelForImageTextToText  # its constructor is untyped
     if not isinstance(path, str):
         with torch.device("meta"):
-            return kind.from_config(path, dtype=dtype)
+            return kind.from_config(path, dtype=dtype, trust_remote_code=False)
     model_type(path)  # raises where there is no checkpoint
     folder = checkpoint_folder(path, _CONFIG)
     with torch.device("meta"), quiet_transformers():
-        config = AutoConfig.from_pretrained(folder)
-        model = kind.from_config(config, dtype=dtype)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model = kind.from_config(config, dtype=dtype, trust_remote_code=False)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model
@@ -259,10 +284,11 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
     folder = checkpoint_folder(path)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise UserError(f"model {path}: no tokenizer ({cause})") from error
+        raise UserError(f"model {path}: no tokenizer ({loading_cause(error)})") from error
     if "<video>" not in tokenizer.get_vocab():
         raise UserError(f"model {path}: its tokenizer has no <video> token")
     return tokenizer

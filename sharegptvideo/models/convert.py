@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import (
@@ -31,6 +30,7 @@ from sharegptvideo._io import (
     sha256_text,
     write_json,
 )
+from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.checkpoints import AUTHORS, IMAGE_ONLY, checkpoint_folder
@@ -120,14 +120,12 @@ class Converted:
     video_positions: int
 
 
-class ModelParts(BaseModel):
+class ModelParts(StrictModel):
     """What the paper's pre-training starts from: four folders or Hub ids.
 
     `language` is a Llama with its `tokenizer.model`, the towers are LanguageBind's repositories,
     and `projector` has `mm_projector.bin`, or is that file.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     language: str
     image_tower: str
@@ -476,7 +474,7 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
     legacy = not settings.is_file() or read_json(settings).get("legacy") is not False
     try:
         with quiet_transformers():
-            read = slow.from_pretrained(folder)
+            read = slow.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # readers of sentencepiece files raise kinds of their own
         cause = str(error).strip().splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"{source}: {_TOKENIZER} cannot be read ({cause})") from error

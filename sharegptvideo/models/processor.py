@@ -23,7 +23,12 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.media.folder import FOLDER_FPS
 from sharegptvideo.models.base import Answer, Request, SamplingParams
-from sharegptvideo.models.checkpoints import checkpoint_folder, model_type, quiet_transformers
+from sharegptvideo.models.checkpoints import (
+    checkpoint_folder,
+    loading_cause,
+    model_type,
+    quiet_transformers,
+)
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import cache_bytes, fitting_rows, free_bytes, in_parts
 from sharegptvideo.models.prompts import begin_once
@@ -84,10 +89,13 @@ def load_processor(path: str) -> Any:
         )
     try:
         with quiet_transformers():
-            processor = AutoProcessor.from_pretrained(checkpoint_folder(path))  # type: ignore[no-untyped-call]  # untyped in transformers
+            processor = AutoProcessor.from_pretrained(
+                checkpoint_folder(path), trust_remote_code=False
+            )  # type: ignore[no-untyped-call]  # untyped in transformers
     except (ImportError, OSError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"model {path}: its processor cannot be loaded ({cause})") from error
+        raise UserError(
+            f"model {path}: its processor cannot be loaded ({loading_cause(error)})"
+        ) from error
     if getattr(processor, "video_processor", None) is None:
         raise UserError(f"model {path}: its processor takes no videos")
     template = processor.chat_template or getattr(processor.tokenizer, "chat_template", None)
@@ -196,7 +204,7 @@ class ProcessorModel(LocalModel):
         folder = str(self._folder)
         self.processor = load_processor(folder)
         self.tokenizer = self.processor.tokenizer
-        self._config = AutoConfig.from_pretrained(folder)
+        self._config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         rules = None
         if (self._folder / "generation_config.json").is_file():
             rules = GenerationConfig.from_pretrained(folder)

@@ -81,7 +81,7 @@ class VideoLlavaModel(LocalModel):
         """
         super().__init__(path, **settings)
         folder = str(self._folder)
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         self.frames = config.video_seq_length // video_token_count(config, 1)
         self.most_frames: int | None = None
         if config.model_type == "llava_hound" and config.video_config.add_time_attn:

@@ -69,10 +69,12 @@ def run_recipe(
     Of several processes (`accelerate launch`) only the first one reports and shows progress.
     """
     from sharegptvideo.training.checks import check_paths
-    from sharegptvideo.training.launch import rank_of_environment
+    from sharegptvideo.training.launch import rank_of_environment, start_worker_server
     from sharegptvideo.training.recipes import DpoRecipe
 
     check_paths(recipe)  # before the seconds that torch takes
+    if recipe.data.workers:
+        start_worker_server()  # its imports go on beside those of this process
     from sharegptvideo.training.dpo import run_dpo
     from sharegptvideo.training.sft import run_sft
 

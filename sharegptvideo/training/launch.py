@@ -8,10 +8,13 @@ fails ends them all: the launcher sees to that.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
+import signal
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +35,7 @@ __all__ = [
     "processes",
     "rank_of_environment",
     "save_whole",
+    "start_worker_server",
 ]
 
 _T = TypeVar("_T")
@@ -181,3 +185,26 @@ def save_whole(trainer: Any, folder: Path) -> None:
     weights = trainer.accelerator.get_state_dict(trainer.model)
     # What gloo has gathered may still be on its way: a copy waits for it.
     trainer._save(str(folder), {name: weight.clone() for name, weight in weights.items()})
+
+
+# What a worker needs to begin; what is missing here, each of them imports for itself.
+_IMPORTS = [
+    "datasets",
+    "sharegptvideo.training.collators",
+    "sharegptvideo.training.families.video_llava",
+    "sharegptvideo.training.streaming",
+]
+
+
+def start_worker_server() -> None:
+    """Start the server of workers with SIGTERM blocked, which schedulers send to all of a job.
+
+    Nothing happens where it runs already. It ends with this process in any case.
+    """
+    multiprocessing.set_forkserver_preload(_IMPORTS)
+    resource_tracker.ensure_running()  # its start would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

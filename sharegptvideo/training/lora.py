@@ -16,7 +16,7 @@ import torch
 from sharegptvideo._io import follow_umask, read_json, write_json
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import load_model, quiet_transformers
-from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base
+from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base, checkpoint_folder
 
 if TYPE_CHECKING:
     from sharegptvideo.training.recipes import Lora
@@ -86,29 +86,42 @@ def finish_adapters(base: str, folder: Path, *, merge: bool) -> None:
     """
     (folder / "README.md").unlink(missing_ok=True)  # peft's card, a form to fill in
     config = read_json(folder / ADAPTER_CONFIG)
-    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": base})
+    # Absolute, else it is another folder for who reads it from elsewhere.
+    place = str(Path(base).resolve()) if Path(base).is_dir() else base
+    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": place})
     if merge:
         _write_merged(base, folder, folder)
         (folder / ADAPTER_CONFIG).unlink()
         (folder / ADAPTER_WEIGHTS).unlink()
 
 
-def merge_adapters(folder: str | Path, output: str | Path) -> Path:
+def merge_adapters(
+    folder: str | Path, output: str | Path, *, base: str | Path | None = None
+) -> Path:
     """Write the whole model that the adapters in `folder` make of their base, as `lora.merge` does.
 
     Args:
         folder: what a training with `lora.merge: false` left.
         output: a folder that is not there yet.
+        base: the base's folder or Hub id; default: what the adapters' `adapter_config.json` names.
 
     Raises:
         UserError: no adapters there, no base where they say it is, or `output` exists.
     """
     folder, output = Path(folder), Path(output)
-    base = adapter_base(folder)
-    if base is None:
+    named = adapter_base(folder)
+    if named is None:
         raise UserError(f"adapters {folder}: no {ADAPTER_CONFIG} in it")
+    base = named if base is None else str(base)
     if output.exists():
         raise UserError(f"output {output}: exists; give another one")
+    try:
+        checkpoint_folder(base)
+    except UserError as error:
+        raise UserError(
+            f"adapters {folder}: their {ADAPTER_CONFIG} names the base {named!r}: {error}; name "
+            "another with merge_adapters(..., base=PATH)"
+        ) from error
     part = output.with_name(f".{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sharegptvideo._io import read_json, write_text
+from sharegptvideo._io import dumps, parse_yaml, read_json, read_text, write_text
 from sharegptvideo._text import percent, points, rough_duration
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.hub import TEST_REPO, hub_errors, repo_of
 from sharegptvideo.errors import UserError
+from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base
 from sharegptvideo.models.convert import ModelParts
 from sharegptvideo.training.checks import check_push
 from sharegptvideo.training.curves import draw_accuracy, draw_curves
@@ -173,7 +174,7 @@ def _hub_base(recipe: Recipe) -> str | list[str] | None:
     earlier = folder / "recipe.yaml"
     if not earlier.is_file():
         return None
-    hub = (yaml.safe_load(earlier.read_text("utf-8")) or {}).get("push_to_hub")
+    hub = (parse_yaml(str(earlier), read_text(earlier)) or {}).get("push_to_hub")
     return str(hub["repo"]) if hub else None
 
 
@@ -394,6 +395,9 @@ def push_model(
     check_push(Hub(repo=repo, private=private))
     api = HfApi()
     ignored = [*_LOCAL, *([] if tensorboard else ["tensorboard/*"])]
+    base = adapter_base(root)
+    if base is not None and Path(base).is_dir():  # a path of this machine: its name is enough
+        ignored.append(ADAPTER_CONFIG)
     with hub_errors(repo, None, "the model stays where it is, finished"):
         api.create_repo(repo, private=private, exist_ok=True)
         try:
@@ -403,6 +407,12 @@ def push_model(
                 ignore_patterns=ignored,
                 commit_message="Model trained with sharegptvideo",
             )
+            if ADAPTER_CONFIG in ignored:
+                named = {"base_model_name_or_path": Path(str(base)).name}
+                config = dumps(read_json(root / ADAPTER_CONFIG) | named)
+                api.upload_file(
+                    path_or_fileobj=config.encode(), path_in_repo=ADAPTER_CONFIG, repo_id=repo
+                )
         except RuntimeError as error:
             # The client wraps what went wrong with a large file.
             if error.__cause__ is None:

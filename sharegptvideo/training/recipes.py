@@ -24,7 +24,6 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -34,6 +33,7 @@ from pydantic import (
 
 from sharegptvideo._io import dumps, parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
+from sharegptvideo._strict import StrictModel
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval import SampleEvaluation
@@ -68,14 +68,10 @@ __all__ = [
 _FILES = r"^[^/\\]+$"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
 RowOrder = Literal["by_length", "random", "plain"]
 
 
-class Part(_Strict):
+class Part(StrictModel):
     """Rows of one config, `files` of it as in `DataSource`, in a mixture.
 
     `weight` says how often each row is there: 1 once, 2 twice, 0.5 one in two, chosen by the
@@ -84,7 +80,7 @@ class Part(_Strict):
 
     name: str
     files: str | None = Field(default=None, pattern=_FILES)
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -97,7 +93,7 @@ class Part(_Strict):
         return f"{often}{self.name}{f' ({self.files})' if self.files else ''}"
 
 
-class DataSource(_Strict):
+class DataSource(StrictModel):
     """Which rows to train on.
 
     `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`.
@@ -149,7 +145,7 @@ class DataSource(_Strict):
         return " + ".join(map(str, self.mix)) if self.mix else str(self.name)
 
 
-class Sharing(_Strict):
+class Sharing(StrictModel):
     """A clip's tokens once for all the answers about it in a batch; `training/INTERNALS.md`.
 
     `video: false` runs every row by itself, as TRL does. `attention` is how a shared clip is
@@ -163,7 +159,7 @@ class Sharing(_Strict):
     pack_tokens: int | None = Field(default=None, ge=1)
 
 
-class Lora(_Strict):
+class Lora(StrictModel):
     """Low-rank adapters in place of the language model's own weights; nothing else learns.
 
     `targets` are names of linear layers of the language model; `alpha`/`rank` scales what they
@@ -180,7 +176,7 @@ class Lora(_Strict):
     merge: bool = True
 
 
-class FeatureCache(_Strict):
+class FeatureCache(StrictModel):
     """Features of a frozen vision tower, kept on disk and read in place of clips.
 
     `folder` defaults to one in the package's cache. Its size is reported before it is filled.
@@ -190,7 +186,7 @@ class FeatureCache(_Strict):
     folder: str | None = None
 
 
-class Hub(_Strict):
+class Hub(StrictModel):
     """Where the finished model is pushed to, with its card; `tensorboard`: its event files too."""
 
     repo: str
@@ -198,7 +194,7 @@ class Hub(_Strict):
     tensorboard: bool = False
 
 
-class Freeze(_Strict):
+class Freeze(StrictModel):
     """Parts that keep their weights; the image tower always does, as in the paper."""
 
     vision_tower: bool = False
@@ -218,7 +214,7 @@ class LengthLimit:
         return self.tokens if self.counts_clip else self.tokens + max(clip - 1, 0)
 
 
-class Optimisation(_Strict):
+class Optimisation(StrictModel):
     """AdamW and its schedule; either `epochs` or `max_steps` says how long.
 
     A row has up to `max_length` tokens: `max_length_counts` says whether all positions of its clip
@@ -226,10 +222,10 @@ class Optimisation(_Strict):
     `adamw_8bit` keeps the optimiser's state in 8 bits (bitsandbytes, a GPU).
     """
 
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=10)
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=1_000_000)
     max_steps: int | None = Field(default=None, ge=1)
     per_device_batch_size: int = Field(ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
@@ -273,7 +269,7 @@ _Model = Annotated[
 ]
 
 
-class _Recipe(_Strict, abc.ABC):
+class _Recipe(StrictModel, abc.ABC):
     """What all stages have.
 
     `model` is a folder, a Hub id, or the parts that the paper starts from, `{language, image_tower,
@@ -349,7 +345,7 @@ class SftRecipe(_Recipe):
         return any(need <= columns for need in answers) and "chosen" not in columns
 
 
-class Preference(_Strict):
+class Preference(StrictModel):
     """The DPO loss: `beta` is the strength of the pull towards the reference model.
 
     `sft_weight` adds that many times the cross-entropy of the chosen answers, a mean over their
@@ -363,7 +359,7 @@ class Preference(_Strict):
     loss_type: Literal["sigmoid", "hinge", "ipo", "sigmoid_norm", "apo_zero", "apo_down"] = (
         "sigmoid"
     )
-    sft_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    sft_weight: float = Field(default=0.0, ge=0)
     reference: Literal["precomputed", "model"] = "precomputed"
     reference_cache: str | None = None
     equal_pairs: Literal["error", "skip"] = "error"
@@ -573,8 +569,17 @@ def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
         else:
             cause = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
             value = problem["input"]
-            got = "" if isinstance(value, dict | BaseModel) else f", not {value!r}"
+            got = "" if isinstance(value, dict | BaseModel) else f", not {_short(value)}"
             yield f"{key}: {cause}{got}" if key else cause
+
+
+def _short(value: object) -> str:
+    """Return a value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+_LONGEST_VALUE = 120
 
 
 def _hint(root: type[BaseModel], location: list[str]) -> str:

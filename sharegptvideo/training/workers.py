@@ -11,48 +11,36 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset, get_worker_info
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.training.launch import start_worker_server
 from sharegptvideo.training.recipes import DataSource
 
 __all__ = ["CheckedCollator", "CheckedRows", "batches_of", "loader_arguments", "worker_faults"]
 
-_IMPORTS = ["sharegptvideo.training.collators", "sharegptvideo.training.families.video_llava"]
 _DIED = "DataLoader worker"  # how torch's message begins
+_KILLED = "killed by signal"  # in it where a worker did not end by itself
 
 
 def loader_arguments(data: DataSource) -> dict[str, Any]:
     """Return what TrainingArguments is to have about a recipe's workers."""
     if data.workers == 0:
         return {}
-    multiprocessing.set_forkserver_preload(_IMPORTS)
-    _start_server()
+    start_worker_server()
     return {
         "dataloader_num_workers": data.workers,
         "dataloader_prefetch_factor": data.prefetch,
         "dataloader_persistent_workers": True,
         "dataloader_multiprocessing_context": "forkserver",
     }
-
-
-def _start_server() -> None:
-    """Start the server of workers with SIGTERM blocked, which schedulers send to all of a job.
-
-    The server ends with this process in any case.
-    """
-    resource_tracker.ensure_running()  # its start would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_sigterm_to_parent() -> None:
@@ -144,6 +132,19 @@ def batches_of(loaded: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
+def _without_guard() -> str | None:
+    """Return the script that runs, if workers run it too and nothing in it prevents that."""
+    main = sys.modules["__main__"]
+    file = vars(main).get("__file__")
+    if vars(main).get("__spec__") is not None or file is None:
+        return None
+    try:
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return None if "__main__" in text else str(file)
+
+
 @contextlib.contextmanager
 def worker_faults(data: DataSource) -> Iterator[None]:
     """Report a worker that died in one line, where torch does so in many; end those still there.
@@ -157,6 +158,14 @@ def worker_faults(data: DataSource) -> Iterator[None]:
     except RuntimeError as error:
         if not str(error).startswith(_DIED):
             raise
+        script = _without_guard()
+        if _KILLED not in str(error) and script is not None:
+            raise UserError(
+                f"a loader worker died as it began: it runs {script} again, which has no "
+                '`if __name__ == "__main__":`; put what the script does below such a line, or '
+                "set data.workers=0",
+                exit_code=1,
+            ) from error
         raise UserError(
             f"a loader worker died (no memory left?): lower data.workers ({data.workers}) or "
             f"data.prefetch ({data.prefetch}), and run the same command again to go on",

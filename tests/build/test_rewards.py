@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.build import make_pairs, score_candidates
+from sharegptvideo.cli import app
+from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict
 
@@ -167,13 +171,73 @@ def test_another_judge_is_refused(loop: Path) -> None:
     assert (loop / "rewards.jsonl").read_bytes() == before
 
 
-def test_judge_that_forgets_an_item_is_a_fault(loop: Path) -> None:
+def test_judge_that_forgets_an_item_is_asked_again(loop: Path) -> None:
     class Forgets(ShortIsGood):
         def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
             yield from super().judge(items[1:])
 
-    with pytest.raises(RuntimeError, match="no verdict for 1 of 5"):
-        score_candidates(loop, Forgets(), loop)
+    report = score_candidates(loop, Forgets(), loop)
+    assert report.reasons == {"the judge gave no verdict": 1}
+    judge = ShortIsGood()
+    assert score_candidates(loop, judge, loop).n_unscored == 0
+    assert [item.prediction for item in judge.asked] == ["a ball"]
+
+
+def test_killed_run_has_every_verdict_that_came(loop: Path, tmp_path_factory: Any) -> None:
+    """What stands on the disk at each verdict is what a kill there would leave."""
+    places: list[Path] = []
+
+    class Killed(ShortIsGood):
+        def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
+            for verdict in super().judge(items):
+                yield verdict
+                places.append(tmp_path_factory.mktemp("killed") / "loop")
+                shutil.copytree(loop, places[-1])
+
+    whole = score_candidates(loop, Killed(), loop)
+    for number, place in enumerate(places, start=1):
+        judge = ShortIsGood()
+        report = score_candidates(place, judge, place)
+        assert len(judge.asked) == 5 - number
+        assert report.as_dict() | {"n_judged": 5} == whole.as_dict()
+        assert rows_of(place) == rows_of(loop)
+    assert len(places) == 5
+    names = {path.name for path in loop.iterdir()}
+    assert names == {"candidates.jsonl", "rewards.jsonl", "rewards.json"}
+
+
+def test_verdict_on_other_texts_is_not_taken_over(loop: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        score_candidates(loop, ShortIsGood(stop_after=2), loop)
+    write_jsonl(loop / "candidates.jsonl", [question("2", "yes it is", "no it is not")])
+    judge = ShortIsGood()
+    score_candidates(loop, judge, loop)
+    assert [item.prediction for item in judge.asked] == ["yes it is"]
+
+
+def test_what_judging_costs_is_approved_before(loop: Path) -> None:
+    class Costs(ShortIsGood):
+        def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+            return Estimate(requests=len(list(items)), cost=5.0)
+
+    judge = Costs()
+    with pytest.raises(UserError, match="above --max-cost"):
+        score_candidates(loop, judge, loop, endpoint=EndpointOptions(max_cost=1.0))
+    assert not judge.asked
+    asked: list[str] = []
+    options = EndpointOptions(max_cost=1.0, confirm=lambda line: not asked.append(line))
+    assert score_candidates(loop, judge, loop, endpoint=options).n_scored == 5
+    assert len(asked) == 1
+
+
+def test_the_command_takes_what_judging_takes(loop: Path) -> None:
+    words = ["build", "rewards", "--input", str(loop), "--out", str(loop), "--json"]
+    result = CliRunner().invoke(app, [*words, "--panel", "answer-match,exact"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["n_judged"] == 5
+    assert not (loop / "rewards_panel").exists()
+    result = CliRunner().invoke(app, [*words, "--batch-api", "--no-cache"])
+    assert "the Batch API keeps track in the cache" in result.output
 
 
 def test_embedded_judge_tells_right_from_wrong(tmp_path: Path) -> None:

@@ -187,3 +187,33 @@ def test_a_report_finds_the_task_where_the_run_had_it(own: Path, tmp_path: Path)
     assert lost.exit_code == 2
     assert "say with --task-path where it is now" in lost.stderr
     assert CliRunner().invoke(app, [*words, "--task-path", str(tmp_path / "moved")]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["../rows.jsonl", "/etc/hostname", "a/../../rows.jsonl"])
+def test_files_of_a_task_stay_in_its_folder(own: Path, tmp_path: Path, name: str) -> None:
+    """A task may be anyone's: what it names is read, and goes to a judge."""
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": 1}])
+    file = own / "kitchen.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("kitchen.jsonl", name))
+    with pytest.raises(
+        UserError, match=r"annotations\.questions: .* leads out of the task's folder"
+    ):
+        load_task("kitchen", own)
+    file.write_text(text + f"judge: {{prompt_file: {name}}}\n")
+    with pytest.raises(UserError, match=r"judge\.prompt_file: .* leads out of the task's folder"):
+        load_task("kitchen", own)
+
+
+def test_a_link_does_not_lead_out_of_a_task_s_folder(own: Path, tmp_path: Path) -> None:
+    (own / "kitchen.jsonl").rename(tmp_path / "rows.jsonl")
+    (own / "kitchen.jsonl").symlink_to(tmp_path / "rows.jsonl")
+    with pytest.raises(UserError, match="is a link out of the task's folder"):
+        load_task("kitchen", own)
+
+
+def test_numbers_of_a_task_are_no_booleans(own: Path) -> None:
+    file = own / "kitchen.yaml"
+    file.write_text(file.read_text().replace("version: 3", "version: yes"))
+    with pytest.raises(UserError, match="version: must be a number"):
+        load_task("kitchen", own)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.models import build_tiny, load_model, open_model
+from sharegptvideo.models import build_tiny, load_model, load_tokenizer, open_model
 
 FILE = "model.safetensors"
 
@@ -116,3 +116,49 @@ def test_the_authors_layout_is_explained(config: Any, line: str, tmp_path: Path)
     with pytest.raises(UserError) as caught:
         open_model(f"hf:{tmp_path}")
     assert str(caught.value) == f"model {tmp_path}: {line.format(tmp_path)}"
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A whole tiny model, to be spoilt."""
+    _tiny("video_llava", tmp_path / "model")
+    (tmp_path / "model" / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_that_comes_with_a_model_is_not_run(whole: Path, file: str) -> None:
+    content = json.loads((whole / file).read_text())
+    other = {
+        "config.json": {"model_type": "mine", "auto_map": {"AutoConfig": "code.C"}},
+        "tokenizer_config.json": {
+            "tokenizer_class": "Mine",
+            "auto_map": {"AutoTokenizer": ["code.C", "code.C"]},
+        },
+    }
+    (whole / file).write_text(json.dumps(content | other[file]))
+    with pytest.raises(UserError, match="needs code that comes with it, which is never run here"):
+        load_model(str(whole), dtype="auto") if file == "config.json" else load_tokenizer(
+            str(whole)
+        )
+    assert not (whole.parent / "ran").exists()
+
+
+class _Code:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.place,)
+
+
+def test_of_a_pickle_only_weights_are_loaded(whole: Path) -> None:
+    weights: dict[str, Any] = load_file(whole / FILE)
+    (whole / FILE).unlink()
+    torch.save(weights, whole / "pytorch_model.bin")
+    load_model(str(whole), dtype="auto")
+    ran = whole.parent / "ran"
+    torch.save({**weights, "x": _Code(ran)}, whole / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"cannot be read \(a pickle that is broken or holds more"):
+        load_model(str(whole), dtype="auto")
+    assert not ran.exists()

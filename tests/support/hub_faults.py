@@ -11,7 +11,16 @@ from typing import Literal, get_args
 __all__ = ["Fault", "Faults", "Kind"]
 
 Kind = Literal[
-    "status", "drop", "lost", "cut", "cut-whole", "stall", "short", "wrong", "ignore-range"
+    "status",
+    "drop",
+    "lost",
+    "cut",
+    "cut-whole",
+    "stall",
+    "short",
+    "wrong",
+    "ignore-range",
+    "endless",
 ]
 
 
@@ -71,6 +80,7 @@ class Faults:
         - `stall`: after `after` bytes, sends or reads nothing more until the client closes.
         - `short`: sends `after` bytes and claims that this is all.
         - `wrong`: sends the right number of bytes, the one at `after` changed.
+        - `endless`: sends 200 MB after the file; struck when the client closes before.
         - `ignore-range`: sends the whole file, with 200, to a client that asks for a part.
         """
         assert kind in get_args(Kind), f"no kind of fault {kind!r}"

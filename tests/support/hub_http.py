@@ -155,7 +155,7 @@ class HubHandler(BaseHTTPRequestHandler):
             head = {**answer.headers, "Content-Length": str(len(blob.content))}
             return self._head(200, head)
         asked = self.headers.get("Range")
-        kinds: set[Kind] = {"cut", "cut-whole", "stall", "short", "wrong"}
+        kinds: set[Kind] = {"cut", "cut-whole", "stall", "short", "wrong", "endless"}
         fault = self.hub.faults.take(
             self.command, path, kinds | {"ignore-range"} if asked else kinds
         )
@@ -175,6 +175,9 @@ class HubHandler(BaseHTTPRequestHandler):
         headers = {**answer.headers, "Content-Length": str(len(content))}
         if part is not None:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        if kind == "endless":
+            del headers["Content-Length"]
+            headers["Connection"] = "close"
         self._head(206 if part else 200, headers)
         hangs_up = fault is not None and kind in {"cut", "cut-whole", "stall"}
         if fault is not None and hangs_up:
@@ -184,9 +187,19 @@ class HubHandler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         if fault is not None and hangs_up:
             self._hang_up(fault)
+        elif fault is not None and kind == "endless":
+            self._go_on(fault)
         elif fault is not None:
             fault.struck.set()
         return None
+
+    def _go_on(self, fault: Fault) -> None:
+        try:
+            for _ in range(200):
+                self.wfile.write(bytes(1_000_000))
+        except OSError:
+            fault.struck.set()
+        self.close_connection = True
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 from torch.utils.data import Dataset
 
 from sharegptvideo.errors import UserError
 
-__all__ = ["Deaf", "Dying", "Signalled", "Unreadable"]
+__all__ = ["Deaf", "Dying", "Modules", "Signalled", "Unreadable"]
 
 
 class Dying(Dataset[int]):
@@ -23,6 +24,16 @@ class Dying(Dataset[int]):
         if number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
+
+
+class Modules(Dataset[list[str]]):
+    """A row of what its process has imported."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, number: int) -> list[str]:
+        return list(sys.modules)
 
 
 class Unreadable(Dataset[int]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models import open_model
 from sharegptvideo.training import DpoRecipe, SftRecipe, TrainResult, push_model, run_recipe
 from sharegptvideo.training.outputs import write_card
-from sharegptvideo.training.recipes import Hub, recipe_hash
+from sharegptvideo.training.recipes import Freeze, Hub, Lora, recipe_hash
 from sharegptvideo.training.run_dir import TRAINING_VERSION, TrainingDir
 
 if TYPE_CHECKING:
@@ -214,6 +215,20 @@ def test_a_finished_model_is_pushed_with_its_card(
     again = run_recipe(recipe)
     assert (again.already_done, again.pushed) == (True, result.pushed)
     assert len(hub_server.commits(REPO, repo_type="model")) == commits
+
+
+def test_pushed_adapters_name_no_path_of_this_machine(
+    sft_recipe: SftRecipe, hub_server: HubServer
+) -> None:
+    freeze = Freeze(vision_tower=True, projector=True)
+    lora = Lora(rank=4, merge=False)
+    recipe = to_hub(sft_recipe).model_copy(update={"lora": lora, "freeze": freeze})
+    run_recipe(recipe)
+    file = "adapter_config.json"
+    there = json.loads(hub_server.files(REPO, repo_type="model")[file])
+    here = read_json(Path(recipe.output) / file)
+    assert there == here | {"base_model_name_or_path": Path(recipe.model).name}
+    assert Path(here["base_model_name_or_path"]).is_absolute()
 
 
 def test_event_files_go_along_where_they_are_wanted(

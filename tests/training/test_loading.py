@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from sharegptvideo.training.workers import (
     loader_arguments,
     worker_faults,
 )
-from tests.support.worker_rows import Deaf, Dying, Signalled, Unreadable
+from tests.support.worker_rows import Deaf, Dying, Modules, Signalled, Unreadable
 
 DATA = DataSource(name="qa", workers=1)
 
@@ -81,3 +84,32 @@ def test_no_workers_need_no_arguments() -> None:
         "dataloader_persistent_workers": True,
         "dataloader_multiprocessing_context": "forkserver",
     }
+
+
+def test_a_script_without_a_guard_is_named(tmp_path: Path) -> None:
+    """A worker runs the script again, whose training cannot start in it."""
+    script = tmp_path / "train.py"
+    body = """
+from torch.utils.data import DataLoader
+from sharegptvideo.errors import UserError
+from sharegptvideo.training.recipes import DataSource
+from sharegptvideo.training.workers import CheckedCollator, loader_arguments, worker_faults
+
+data = DataSource(name="qa", workers=1)
+kind = {"multiprocessing_context": loader_arguments(data)["dataloader_multiprocessing_context"]}
+loader = DataLoader([1], collate_fn=CheckedCollator(list), num_workers=1, **kind)
+with worker_faults(data):
+    print(list(loader))
+"""
+    script.write_text(body)
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    last = run.stderr.strip().splitlines()[-1]
+    assert f'it runs {script} again, which has no `if __name__ == "__main__":`' in last
+    assert "no memory left" not in last
+
+
+def test_a_worker_finds_what_it_needs_imported() -> None:
+    """Each of four workers imported 500 modules for itself, one after the other on two cores."""
+    (batch,) = loaded(Modules())
+    assert {"datasets", "torch", "sharegptvideo.training.streaming"} <= set(batch["rows"][0])

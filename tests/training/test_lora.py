@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_adapters_alone_and_merged_are_the_same_model(
     assert [entry["loss"] for entry in apart.log] == [entry["loss"] for entry in merged.log]
     assert not (apart.output / "model.safetensors").exists()
     config = read_json(apart.output / "adapter_config.json")
-    assert config["base_model_name_or_path"] == recipe.model
+    assert config["base_model_name_or_path"] == str(Path(recipe.model).resolve())
 
     pairs = load_file(apart.output / "adapter_model.safetensors")
     base = load_model(recipe.model, dtype="float32").state_dict()
@@ -217,3 +218,25 @@ def test_what_will_not_do(dpo_recipe: DpoRecipe) -> None:
         assert load_recipe(
             "demo/sft", ["lora.rank=4", *towers, f"freeze.language_model={frozen}"]
         ).lora
+
+
+def test_adapters_name_their_base_for_whoever_reads_them_from_elsewhere(
+    sft_recipe: SftRecipe,
+    change: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(sft_recipe.model, tmp_path / "base")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = change(sft_recipe, freeze=FROZEN, optimisation={"max_steps": 1}, output="adapters")
+    lora = SMALL.model_copy(update={"merge": False})
+    run_recipe(recipe.model_copy(update={"lora": lora, "model": "base"}))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    whole = weights(merge_adapters("../adapters", "../whole"))
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(UserError) as caught:
+        merge_adapters("../adapters", "../again")
+    for part in ("adapter_config.json", str(tmp_path / "base"), "base=PATH"):
+        assert part in str(caught.value)
+    assert weights(merge_adapters("../adapters", "../again", base="../moved")) == whole

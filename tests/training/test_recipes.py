@@ -333,3 +333,26 @@ def test_an_empty_system_sentence_is_none() -> None:
     from sharegptvideo.models.prompts import CHAT_TEMPLATE, template_with_system
 
     assert template_with_system("") == CHAT_TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("override", "cause"),
+    [
+        ("optimisation.learning_rate=.inf", ".inf is no number that can be used"),
+        (
+            'optimisation.learning_rate="inf"',
+            "optimisation.learning_rate: Input should be a finite",
+        ),
+        ("optimisation.learning_rate=1e20", "optimisation.learning_rate: Input should be less"),
+        ("optimisation.epochs=yes", "optimisation.epochs: must be a number, not True"),
+        ("seed=on", "seed: must be a number, not True"),
+        ("frames=true", "frames: must be a number, not True"),
+        ("optimisation.epochs=1e12", "optimisation.epochs: Input should be less than or equal"),
+        ("data.split=" + "x" * 5000, "data: unknown split of"),
+        ("model=[" + "x," * 5000 + "]", "'x', 'x',…"),
+    ],
+)
+def test_values_that_no_training_can_have_meant(override: str, cause: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe("demo/dpo", [override])
+    assert cause in str(caught.value)

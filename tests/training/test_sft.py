@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +27,7 @@ from sharegptvideo.training import SftRecipe, TrainResult, run_sft
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.examples import sft_dataset
 from sharegptvideo.training.families import open_family
+from sharegptvideo.training.families.base import filler_of
 from sharegptvideo.training.recipes import LengthLimit
 
 
@@ -239,3 +243,26 @@ def test_rows_in_random_order_train(
     plan = change(sft_recipe, data={"order": order}, output=str(tmp_path / order))
     result = run_sft(change(plan, optimisation={"max_steps": 2}))
     assert result.steps == 2
+
+
+def test_rows_are_filled_with_the_end_token_where_there_is_no_other(
+    sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As Llama's tokenizers are; what is filled is masked, so the losses are the same."""
+    shutil.copytree(sft_recipe.model, tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer_config.json"
+    config = read_json(file)
+    assert config.pop("pad_token")
+    file.write_text(json.dumps(config))
+    recipe = change(sft_recipe, optimisation={"max_steps": 2})
+    without = change(recipe, model=str(tmp_path / "model"), output=str(tmp_path / "out"))
+    family = open_family(without)
+    assert family.tokenizer.pad_token_id is None
+    assert family.reader.pad_id == family.tokenizer.eos_token_id
+    losses = [[row["loss"] for row in run_sft(one).log] for one in (recipe, without)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_a_tokenizer_that_can_fill_no_row() -> None:
+    with pytest.raises(UserError, match="neither a pad token nor an end token"):
+        filler_of(SimpleNamespace(pad_token_id=None, eos_token_id=None))

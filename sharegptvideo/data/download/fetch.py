@@ -241,6 +241,8 @@ class _Transfer:
                     if self.stop.is_set():
                         raise Stopped
                     self._keep(block[: file.size - self.have])
+                    if self.have == file.size:
+                        return  # what a server sends beyond it has no end that is known
 
     def _keep(self, block: bytes) -> None:
         self.out.write(block)

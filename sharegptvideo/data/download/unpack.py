@@ -43,6 +43,8 @@ _RATIO_FROM = 64 << 20
 _ZIP_TAIL = (1 << 16) + 256
 _ZIP_HEADER = 30  # bytes before an entry's name and content
 _ZIP_ENTRY = 400  # bytes an entry in the list at the end; a name of the images has about 100
+_DEPTH = 64  # folders in folders: programs that walk through them have an end
+_LONGEST_NAME = 200  # characters of an entry's name in a message
 _SPECIAL = "a device, pipe or other special entry"
 _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
@@ -228,6 +230,8 @@ class _Output:
         parts = safe_parts(name)
         if parts is None:
             raise self.refused(name, "its path leads outside the folder")
+        if len(parts) > _DEPTH:
+            raise self.refused(name, f"over {_DEPTH} folders deep")
         return parts
 
     def begin(self, parts: tuple[str, ...], name: str) -> None:
@@ -289,7 +293,8 @@ class _Output:
 
     def refused(self, name: str, why: str) -> ArchiveError:
         """Return the error about an entry that is not safe."""
-        return ArchiveError(f"{self.label}: refused, {name!r} is not safe ({why})")
+        short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+        return ArchiveError(f"{self.label}: refused, {short!r} is not safe ({why})")
 
 
 @dataclass(slots=True)

@@ -161,7 +161,8 @@ def first_row(config: Config, splits: dict[str, SplitFiles]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     path = next(iter(splits.values())).files[0]
-    batch = next(pq.ParquetFile(path).iter_batches(1, columns=list(config.columns)))
+    file = pq.ParquetFile(path, page_checksum_verification=True)
+    batch = next(file.iter_batches(1, columns=list(config.columns)))
     row: dict[str, Any] = batch.to_pylist()[0]
     return row
 
@@ -175,7 +176,10 @@ def count_sources(config: Config, splits: dict[str, SplitFiles]) -> dict[str, tu
         return {}
     paths = [path for files in splits.values() for path in files.files]
     # File by file: read as one dataset, folder names could become columns.
-    table = pa.concat_tables(pq.ParquetFile(path).read(["source", "video"]) for path in paths)
+    table = pa.concat_tables(
+        pq.ParquetFile(path, page_checksum_verification=True).read(["source", "video"])
+        for path in paths
+    )
     grouped = table.group_by("source").aggregate([("video", "count"), ("video", "count_distinct")])
     counts = {
         row["source"] or UNKNOWN_SOURCE: (row["video_count"], row["video_count_distinct"])

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import os_errors
+from sharegptvideo._io import os_errors, sync_folder
 from sharegptvideo.data.publish.clips import Clips
 from sharegptvideo.data.schema import CLIP, Config, features
 from sharegptvideo.data.sources import ReadReport, Source
@@ -251,8 +251,6 @@ class SplitWriter:
         with os_errors(self.folder):
             self._write_group()
             self._end_shard()
-            for old in self.folder.glob(f"{self.split}-*.parquet"):
-                old.unlink()
             count = len(self._parts)
             names = [
                 self.folder / f"{self.split}-{number:05d}-of-{count:05d}.parquet"
@@ -260,6 +258,10 @@ class SplitWriter:
             ]
             for part, name in zip(self._parts, names, strict=True):
                 part.replace(name)
+            # Only now: what was there is never gone before what comes in its place is there.
+            for old in set(self.folder.glob(f"{self.split}-*.parquet")) - set(names):
+                old.unlink()
+            sync_folder(self.folder)
             size = sum(name.stat().st_size for name in names)
         media = [len(self._media[medium]) for medium in ("video", "image")]
         return SplitFiles(tuple(names), self._rows, size, self._data_bytes, *media)
@@ -299,6 +301,7 @@ def _parquet_writer(path: Path, schema: pa.Schema) -> Any:
         compression="zstd",
         use_content_defined_chunking=hf.DEFAULT_CDC_OPTIONS,
         write_page_index=True,
+        write_page_checksum=True,
     )
     # As `datasets` notes it, so that its own tools see how the pages were cut.
     writer.add_key_value_metadata({"content_defined_chunking": json.dumps(hf.DEFAULT_CDC_OPTIONS)})

@@ -175,6 +175,12 @@ class _Stream(io.RawIOBase):
                 exit_code=1,
             )
         self._got += len(content)
+        if self._got > self._size:
+            raise UserError(
+                f"hf://{self._name}: more than the {self._size:,} bytes that the Hub says; try "
+                "again, or without streaming",
+                exit_code=1,
+            )
         buffer[: len(content)] = content
         return len(content)
 

@@ -157,7 +157,7 @@ def read_batches(path: Path, config: Config, groups: list[int] | None = None) ->
     # Kept here: at the interpreter's end a stream is closed when the module may be gone.
     unreadable = (pa.ArrowException, OSError)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(path, file, config)
             for some in [None] if groups is None else [[group] for group in groups]:
                 before = 0 if some is None else _rows_before(file, some[0])

@@ -10,10 +10,11 @@ from importlib import resources
 from typing import Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from sharegptvideo._io import parse_yaml
+from sharegptvideo._strict import StrictModel
 from sharegptvideo.data.stats.tokens import Ints, TokenBatch
 
 __all__ = ["Aspect", "Group", "Lexicon", "Matcher", "built_in", "matcher"]
@@ -26,10 +27,8 @@ _HEADLINE = 0.4
 _COUNT = re.compile(r"(?!(?:19|20)\d\d$)\d{1,6}")
 
 
-class Group(BaseModel):
+class Group(StrictModel):
     """Words that show one thing; see the head of `lexicon.yaml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     words: tuple[str, ...] = ()
     phrases: tuple[str, ...] = ()
@@ -56,19 +55,15 @@ class Group(BaseModel):
         return self
 
 
-class Aspect(BaseModel):
+class Aspect(StrictModel):
     """Groups under one heading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     about: str
     groups: dict[str, Group]
 
 
-class Lexicon(BaseModel):
+class Lexicon(StrictModel):
     """All aspects, by name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int
     aspects: dict[str, Aspect]
@@ -78,7 +73,7 @@ class Lexicon(BaseModel):
 def built_in() -> Lexicon:
     """Return the lexicon that ships with the package."""
     text = (resources.files(__package__) / "lexicon.yaml").read_text(encoding="utf-8")
-    return Lexicon.model_validate(yaml.safe_load(text))
+    return Lexicon.model_validate(parse_yaml("lexicon.yaml", text))
 
 
 @functools.cache

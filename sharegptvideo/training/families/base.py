@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 
+from sharegptvideo.errors import UserError
 from sharegptvideo.models import LocalModel, load_model
 from sharegptvideo.training.mix import Visual
 
@@ -28,6 +29,7 @@ __all__ = [
     "Family",
     "TowerFamily",
     "VisualKind",
+    "filler_of",
 ]
 
 Clip = dict[str, torch.Tensor]
@@ -46,6 +48,23 @@ FEATURES = "features"
 
 IMAGE_FEATURES = "image_features"
 """What images have then."""
+
+
+def filler_of(tokenizer: Any) -> int:
+    """Return the token id that fills rows up: the pad token's, or without one the end token's.
+
+    What it fills is masked, as attention and as labels, so which token it is changes nothing.
+
+    Raises:
+        UserError: the tokenizer has neither.
+    """
+    for number in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if number is not None:
+            return int(number)
+    raise UserError(
+        "the model's tokenizer has neither a pad token nor an end token; name one in its "
+        "tokenizer_config.json"
+    )
 
 
 class ClipReader(abc.ABC):

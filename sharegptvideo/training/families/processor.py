@@ -25,7 +25,7 @@ from sharegptvideo.models import (
 )
 from sharegptvideo.models.processor import clip_metadata, reserved_marks
 from sharegptvideo.models.prompts import begin_once
-from sharegptvideo.training.families.base import PIXELS, Clip, ClipReader, Family
+from sharegptvideo.training.families.base import PIXELS, Clip, ClipReader, Family, filler_of
 
 if TYPE_CHECKING:
     from sharegptvideo.models.prompts import Kind
@@ -61,8 +61,7 @@ class ProcessorReader(ClipReader):
         self.frames = frames
         self.video_id: int = processor.video_token_id
         tokenizer = processor.tokenizer
-        pad, close = tokenizer.pad_token_id, tokenizer.eos_token_id
-        self.pad_id = close if pad is None else pad
+        self.pad_id = filler_of(tokenizer)
         self._special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
         self._counts: dict[str, int] = {}
         self._shapes: dict[tuple[int, int], dict[str, Any]] = {}

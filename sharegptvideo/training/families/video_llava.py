@@ -28,6 +28,7 @@ from sharegptvideo.training.families.base import (
     ClipReader,
     TowerFamily,
     VisualKind,
+    filler_of,
 )
 from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
 
@@ -120,7 +121,7 @@ class VideoLlavaFamily(TowerFamily):
         family.reader = VideoLlavaReader(
             pixels=local.pixels,
             frames=recipe.frames,
-            pad_id=local.tokenizer.pad_token_id,
+            pad_id=filler_of(local.tokenizer),
             video_id=config.video_token_id,
             video_tokens=video_token_count(config, recipe.frames),
             image_id=config.image_token_id,

@@ -231,3 +231,57 @@ def test_the_files_of_tgif_lend_each_other_captions(shared_data: Path, tmp_path:
     lent = [row for row in rows if row["question_type"] == "count" and row["caption"]]
     assert 0 < len(lent) < 3554
     assert done.captioned == 13_691 + len(lent)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_while_it_is_put_in_place_the_same_command_goes_on(
+    msvd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    """What stands on the disk before each rename is what a kill there would leave."""
+    out, killed = tmp_path / "out", tmp_path / "killed"
+    if overwrite:
+        convert("msvd-qa", [msvd / "val_qa.json"], out)
+    replace = Path.replace
+    states = 0
+
+    def counted(self: Path, target: Path) -> Path:
+        nonlocal states
+        if target.parent == out / "msvd_qa_official":
+            shutil.copytree(out, killed / str(states))
+            states += 1
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", counted)
+        convert("msvd-qa", [msvd], out, overwrite=overwrite)
+    assert states == 3
+    for number in range(states):
+        place = killed / str(number)
+        if overwrite:  # what was there is whole until the new one is
+            assert len(list(read_rows("msvd_qa_official", place, "validation"))) == 1
+        convert("msvd-qa", [msvd], place, overwrite=overwrite)
+        assert files(place) == files(out)
+        for split in ("train", "validation", "test"):
+            left, right = (list(read_rows("msvd_qa_official", f, split)) for f in (place, out))
+            assert left == right
+
+
+def test_stopped_while_it_is_put_in_place(
+    msvd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    replace = Path.replace
+
+    def stopped(self: Path, target: Path) -> Path:
+        if target == out / "msvd_qa_official" / "validation-00000-of-00001.parquet":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            convert("msvd-qa", [msvd], out)
+    with pytest.raises(UserError, match="has msvd_qa_official"):  # other files are other work
+        convert("msvd-qa", [write(tmp_path / "train_qa.json", qa(7, 1))], out)
+    assert len(convert("msvd-qa", [msvd], out).splits) == 3
+    assert not list(out.glob(".*"))

@@ -202,3 +202,10 @@ def test_digests_of_local_files(remote: Case, tmp_path: Path) -> None:
         "git:" + hashlib.sha1(b"blob 4\0what").hexdigest(),
         "sha256:749ab2c0d06c42ae3b841b79e79875f02b3a042e43c92378cd28bd444c04d284",
     }
+
+
+def test_server_that_sends_more_than_it_said(remote: Case, hub_server: HubServer) -> None:
+    """What comes beyond the announced size is not read: it need not end."""
+    fault = hub_server.faults.add(r"/a\.", "endless")
+    assert remote[1]() == 300_000
+    assert fault.struck.wait(30)

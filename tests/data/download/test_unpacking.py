@@ -359,3 +359,10 @@ def test_any_damage_is_noticed_or_harmless(
     if packed:
         assert zlib.crc32(tar(files)) == zlib.crc32(gzip.decompress(bytes(content)))
         assert _files(home / "out") == files
+
+
+@pytest.mark.parametrize("depth", [70, 1500])
+def test_folders_without_end(archive: Path, depth: int) -> None:
+    line = _refusal(archive, entry("/".join(["d"] * depth) + "/f", b""))
+    assert "over 64 folders deep" in line
+    assert len(line) < 500

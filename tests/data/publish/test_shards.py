@@ -174,3 +174,20 @@ def test_disk_full(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{tmp_path / 'captions'}: cannot be written (File too large)\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_old_shards_go_only_when_the_new_ones_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split([caption(1)], CAPTIONS, "train", tmp_path)
+    (old,) = (tmp_path / "captions").iterdir()
+    before = old.read_bytes()
+    replace = Path.replace
+
+    def seen(self: Path, target: Path) -> Path:
+        assert old.read_bytes() == before
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", seen)
+    write_split([caption(2)], CAPTIONS, "train", tmp_path)
+    assert old.read_bytes() != before
