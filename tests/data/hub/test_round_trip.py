@@ -26,6 +26,7 @@ from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO
 from tests.support.fresh_python import run_python
 from tests.support.hub_faults import Kind
 from tests.support.hub_server import HubServer
+from tests.support.miniature import ALLAVA, VISION_FLAN
 
 pytestmark = [
     # Of the client itself, when it uploads.
@@ -103,6 +104,8 @@ def test_release_downloaded_over_a_bad_line_published_and_loaded(
     tests = {path: content for path, content in files.items() if "/test/" in path}
     hub_server.add_repo(TEST_REPO, tests)
     hub_server.add_repo(TRAIN_REPO, {path: files[path] for path in files.keys() - tests.keys()})
+    for repo in (ALLAVA, VISION_FLAN):  # images of sft's rows; this release has none of them
+        hub_server.add_repo(repo, {"README.md": b"Images"})
     faults = [
         hub_server.faults.add("/tree/", status=429, retry_after=0),
         hub_server.faults.add("chunk_0", "cut", after=30_000, times=2),
