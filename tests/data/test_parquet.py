@@ -171,7 +171,7 @@ def test_reading_needs_no_datasets(tmp_path: Path) -> None:
 
 
 def test_flipped_bits_never_give_other_rows(tmp_path: Path) -> None:
-    """Pages carry checksums that are written and read; before, four flips of ten went unseen."""
+    """Pages carry checksums that are written and read; unread, six flips of ten go unseen."""
     draw = random.Random(3)
     words = ["".join(draw.choices("abcdefgh", k=5)) for _ in range(500)]
     rows = [row | {"caption": " ".join(draw.choices(words, k=30))} for row in _captions(200)]
