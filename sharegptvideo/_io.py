@@ -521,8 +521,8 @@ def parse_yaml(where: str, text: str) -> Any:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)  # refuses signs that no text holds
         node = loader.get_single_node()
         if node is None:
             return None

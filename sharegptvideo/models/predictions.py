@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import (
+    numbered_lines,
     open_lines,
     read_json,
     read_jsonl,
@@ -253,8 +254,8 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from _csv_rows(file)
         return
     with open_lines(file) as lines:
-        begin = lines.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if begin != b"[":
+        _, first = next(numbered_lines(file, lines), (0, b""))
+    if not first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         yield from read_jsonl(file)
         return
     rows = read_json(file)

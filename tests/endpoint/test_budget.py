@@ -70,7 +70,10 @@ def test_a_file_of_ones_own_goes_before(tmp_path: Path) -> None:
     [
         ("date: 2026-05-01\nhosts: {h: {m: {prompt: 1}}}", "hosts.h.m.completion: Field required"),
         ("date: 2026-05-01\nhosts: {h: {m: {prompt: -1, completion: 1}}}", "greater than"),
-        ("date: 2026-05-01\nhosts: {h: {m: {prompt: .nan, completion: 1}}}", "finite"),
+        (
+            "date: 2026-05-01\nhosts: {h: {m: {prompt: .nan, completion: 1}}}",
+            "no number that can be used",
+        ),
         ("date: 2026-05-01\nhosts: {}\nhost: {}", "host: Extra inputs"),
         ("hosts: {}", "date: Field required"),
         ("[1, 2]", "the file: "),

@@ -242,7 +242,7 @@ def test_an_endpoint_that_refuses_connections(
         ({"judge": "answer-mtach"}, "unknown judge 'answer-mtach'; did you mean answer-match"),
         ({"judge": "openai:x"}, "OPENAI_BASE_URL"),
         ({"media": None}, "give the folder of its clips as eval.media"),
-        ({"media": "nowhere"}, "nowhere: no such folder; fix eval.media"),
+        ({"media": "nowhere"}, "eval.media nowhere: no such folder; fix the path"),
     ],
 )
 def test_mistakes_are_found_before_the_first_step(

@@ -137,11 +137,13 @@ def read_example(folder: Path, draw: int) -> Example | None:
     )
 
 
-def frame_strip(media: MediaFolder, video: str, count: int) -> Strip | str:
+def frame_strip(media: MediaFolder, video: str, count: int | None) -> Strip | str:
     """Return the `count` frames that a model is given of a clip, before they are scaled for it.
 
-    Of a clip that cannot be read, the reason.
+    Of a clip that cannot be read, or where it is not known how many there were, the reason.
     """
+    if count is None:
+        return f"{video}: the run does not say how many frames its models were given"
     path = media.resolve(video)
     if path is None:
         return f"{video}: no such clip"
