@@ -131,7 +131,7 @@ def test_a_row_that_cannot_be_read_is_absent(
         assert file.execute(f"UPDATE replies SET {column} = ?", [content]).rowcount == 1
     again = ask(client_of(chat_server, tmp_path / "c"))
     assert (again.text, again.cached) == ("ok", False)
-    assert ask(client_of(chat_server, tmp_path / "c")).cached  # the row is mended
+    assert ask(client_of(chat_server, tmp_path / "c")).cached  # the row is whole again
     assert len(chat_server.requests) == 2
 
 

@@ -220,7 +220,7 @@ def test_what_will_not_do(dpo_recipe: DpoRecipe) -> None:
         ).lora
 
 
-def test_adapters_name_their_base_for_whoever_reads_them_from_elsewhere(
+def test_adapters_name_their_base_for_readers_elsewhere(
     sft_recipe: SftRecipe,
     change: Callable[..., Any],
     tmp_path: Path,
