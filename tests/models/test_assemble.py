@@ -21,8 +21,7 @@ from sharegptvideo.models.convert import (
     assembled,
     assembled_folder,
 )
-from tests.models.test_convert import FRAMES, PATCHES, Evil, in_our_names, load, pieces
-from tests.models.test_llava_hound import reference
+from tests.models.test_convert import FRAMES, PATCHES, Evil, load, logits_and_reference, pieces
 from tests.support.authors_checkpoint import TOWER, VOCABULARY, write_parts
 from tests.support.hub_server import HubServer
 
@@ -65,17 +64,7 @@ def test_logits_are_those_of_plain_algebra(binary: bool, tmp_path: Path) -> None
     model, tokenizer = load(tmp_path / "model")
     image, video = tokenizer.convert_tokens_to_ids(["<image>", "<video>"])
     assert (image, video, len(tokenizer)) == (VOCABULARY, VOCABULARY + 1, VOCABULARY + 2)
-    generator = torch.Generator().manual_seed(1)
-    clip = torch.randn(FRAMES, 3, 28, 28, generator=generator, dtype=torch.float64)
-    picture = torch.randn(1, 3, 28, 28, generator=generator, dtype=torch.float64)
-    ids = [1, 5, *[video] * FRAMES * PATCHES, 7, *[image] * PATCHES, 9, 11]
-    logits = model.double()(
-        input_ids=torch.tensor([ids]), pixel_values_videos=clip[None], pixel_values_images=picture
-    ).logits[0]
-    named = in_our_names(weights)
-    table = named["model.language_model.embed_tokens.weight"]
-    named["model.language_model.embed_tokens.weight"] = torch.cat([table, table[:2]])
-    expected = reference(ids, named, clip=clip, image=picture, marks=(image, video))
+    logits, expected = logits_and_reference(model, weights, (image, video))
     assert torch.allclose(logits[:, :VOCABULARY], expected, atol=1e-5)
     mean = expected.mean(-1, keepdim=True).expand(-1, 2)
     assert torch.allclose(logits[:, VOCABULARY:], mean, atol=1e-5)

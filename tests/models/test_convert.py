@@ -74,6 +74,30 @@ def in_our_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
+def logits_and_reference(
+    model: Any, weights: dict[str, torch.Tensor], marks: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a model's logits about a clip and an image, and those of plain algebra, in float64.
+
+    Args:
+        weights: in the authors' names.
+        marks: ids of the image's and of the clip's token.
+    """
+    image, video = marks
+    generator = torch.Generator().manual_seed(1)
+    clip = torch.randn(FRAMES, 3, 28, 28, generator=generator, dtype=torch.float64)
+    picture = torch.randn(1, 3, 28, 28, generator=generator, dtype=torch.float64)
+    ids = [1, 5, *[video] * FRAMES * PATCHES, 7, *[image] * PATCHES, 9, 11]
+    logits = model.double()(
+        input_ids=torch.tensor([ids]), pixel_values_videos=clip[None], pixel_values_images=picture
+    ).logits[0]
+    named = in_our_names(weights)
+    table = named["model.language_model.embed_tokens.weight"]
+    named["model.language_model.embed_tokens.weight"] = torch.cat([table, table[:2]])
+    expected = reference(ids, named, clip=clip, image=picture, marks=marks)
+    return logits, expected
+
+
 @pytest.mark.parametrize("binary", [False, True], ids=["safetensors", "bin"])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_logits_are_those_of_plain_algebra(binary: bool, shards: int, tmp_path: Path) -> None:
@@ -91,17 +115,7 @@ def test_logits_are_those_of_plain_algebra(binary: bool, shards: int, tmp_path: 
     assert done.weights == len(weights) - len(done.dropped)
     model, tokenizer = load(tmp_path / "model")
     image, video = tokenizer.convert_tokens_to_ids(["<image>", "<video>"])
-    generator = torch.Generator().manual_seed(1)
-    clip = torch.randn(FRAMES, 3, 28, 28, generator=generator, dtype=torch.float64)
-    picture = torch.randn(1, 3, 28, 28, generator=generator, dtype=torch.float64)
-    ids = [1, 5, *[video] * FRAMES * PATCHES, 7, *[image] * PATCHES, 9, 11]
-    logits = model.double()(
-        input_ids=torch.tensor([ids]), pixel_values_videos=clip[None], pixel_values_images=picture
-    ).logits[0]
-    named = in_our_names(weights)
-    table = named["model.language_model.embed_tokens.weight"]
-    named["model.language_model.embed_tokens.weight"] = torch.cat([table, table[:2]])
-    expected = reference(ids, named, clip=clip, image=picture, marks=(image, video))
+    logits, expected = logits_and_reference(model, weights, (image, video))
     known = VOCABULARY + len(ADDED)
     assert torch.allclose(logits[:, :known], expected, atol=1e-5)
     # The two added ids are never the likeliest: each has the mean of all logits.
