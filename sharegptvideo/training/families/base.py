@@ -67,6 +67,10 @@ def filler_of(tokenizer: Any) -> int:
     )
 
 
+# Rows about images are refused before where a reader has no `image_tokens`.
+_CLIPS_ONLY = "this architecture is trained on clips only"
+
+
 class ClipReader(abc.ABC):
     """Clips and token ids for a collator; without weights, so that loader workers can have it.
 
@@ -106,7 +110,7 @@ class ClipReader(abc.ABC):
         Raises:
             MediaError: the file cannot be read.
         """
-        raise NotImplementedError("rows about images come to readers with image_tokens only")
+        raise NotImplementedError(_CLIPS_ONLY)
 
     def positions(self, visual: Visual | None) -> int:
         """How many positions replace the token of a clip or image; 1 where there is none."""
@@ -126,11 +130,11 @@ class ClipReader(abc.ABC):
 
     def batch_images(self, images: Sequence[Clip]) -> dict[str, torch.Tensor]:
         """Images, each once, as the vision part of the model takes them."""
-        raise NotImplementedError("see read_image")
+        raise NotImplementedError(_CLIPS_ONLY)
 
     def blank(self, kind: VisualKind) -> Clip:
         """Return a clip or image of nothing, of the same shape as others."""
-        raise NotImplementedError("see read_image")
+        raise NotImplementedError(_CLIPS_ONLY)
 
 
 class Family(abc.ABC):
