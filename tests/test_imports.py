@@ -24,6 +24,7 @@ GROUND = frozenset(
         "_shipped",
         "_sqlite",
         "_strict",
+        "_markdown",
         "_text",
         "errors",
     )
