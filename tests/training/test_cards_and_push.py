@@ -213,7 +213,7 @@ def test_evaluations_in_a_card(
     assert "gone" not in body
     assert "| trained on | 8 × H100, 2.0 h |" in body
     assert "| steps | 6 of 16 rows on 8 devices |" in body
-    assert "2 rows had no clip and were left out." in body
+    assert "2 rows without a clip: left out." in body
     assert "1 rows were cut" in body
     assert f'open_model("hf:{REPO}")' in body
 
