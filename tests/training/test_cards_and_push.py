@@ -214,7 +214,7 @@ def test_evaluations_in_a_card(
     assert "| trained on | 8 × H100, 2.0 h |" in body
     assert "| steps | 6 of 16 rows on 8 devices |" in body
     assert "2 rows without a clip: left out." in body
-    assert "1 rows were cut" in body
+    assert "1 row was cut" in body
     assert f'open_model("hf:{REPO}")' in body
 
 
