@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -65,11 +64,13 @@ def _only_writer(place: Path, named: Path) -> Iterator[None]:
     handle = os.open(place, os.O_RDONLY)
     try:
         try:
+            import fcntl
+
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             busy = f"{named}: another process is writing its files; wait for its end"
             raise UserError(busy, exit_code=1) from error
-        except OSError:  # no locks there: two writers at once are then not noticed
+        except (ImportError, OSError):  # no locks there: two writers at once are then not noticed
             pass
         yield
     finally:
