@@ -151,8 +151,11 @@ def _compare(
     videos = [pair[0] for pair in pairs]
     difference = paired_difference(a, b, videos)
     changes = [after - before for before, after in zip(a, b, strict=True)]
+    ends = difference.ci95
     return {
         **asdict(difference),
+        # With two videos Student's t reaches beyond what a difference of shares can be.
+        "ci95": [max(ends[0], -1.0), min(ends[1], 1.0)] if ends else None,
         "ci95_bootstrap": bootstrap_interval(changes, videos),
         "minimum_detectable_difference": minimum_detectable_difference(
             difference.se, difference.n_clusters

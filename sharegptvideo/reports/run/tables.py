@@ -13,6 +13,7 @@ from sharegptvideo._text import interval, number, percent, plural, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.reports.estimates import (
     csv_table,
+    format_estimate,
     markdown_table,
     tex_escape,
     tex_estimate,
@@ -173,6 +174,7 @@ def markdown_text(run: Run) -> str:
     return (
         f"Model {model}, judged by {markdown_cell(run.results['judge'])}.\n\n"
         + markdown_table(run.results)
+        + _types_table(run)
         + "\n± is one standard error and the interval covers 95 %, both by video. A question"
         " without an answer counts as wrong. Bounds: every unscored answer wrong, every one"
         " right. The paper's counting (accuracy / score, failed answers left out, replies read as"
@@ -180,6 +182,20 @@ def markdown_text(run: Run) -> str:
         + "\n".join(lines)
         + "\n"
     )
+
+
+def _types_table(run: Run) -> str:
+    rows = [
+        (markdown_cell(task), markdown_cell(kind), number(one["n"]), number(one["n_unscored"]),
+         format_estimate(one["accuracy"], share=True), interval(one["accuracy"]["ci95"]))
+        for task, figures in run.results["tasks"].items()
+        for kind, one in (figures.get("by_question_type") or {}).items()
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    heads = ("task", "question type", "questions", "unscored", "accuracy %", "95 % interval")
+    lines = [heads, ("---", "---", *["---:"] * 4), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex_text(run: Run) -> str:
