@@ -451,14 +451,15 @@ def _attend(
         return out, sums
     # Kernels are made for few and for many queries apart.
     kind = (query.device, query.dtype, query.shape[-1], query.shape[-2] > _FEW, mask is None)
-    kernel = _CHOSEN.get(kind)
+    kernel = CHOSEN.get(kind)
     if kernel is None:
-        kernel = _CHOSEN[kind] = _checked(query, keys, values, mask, scale)
+        kernel = CHOSEN[kind] = _checked(query, keys, values, mask, scale)
     return kernel(query, keys, values, mask, scale)
 
 
 _FEW = 64  # queries
-_CHOSEN: dict[tuple[Any, ...], _Kernel] = {}
+CHOSEN: dict[tuple[Any, ...], _Kernel] = {}
+"""What attends to prefixes on devices with kernels, checked on its first use, by kind of input."""
 
 
 def _checked(
