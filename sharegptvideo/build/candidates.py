@@ -283,7 +283,6 @@ def _sample(
             yield made(batch)
 
 
-<<<<<<< HEAD
 def _steps(clips: Iterable[Clip], step: int) -> Iterator[list[tuple[Question, Clip]]]:
     """Yield `step` questions after the other, fewer where their clips' frames take much memory."""
     batch: list[tuple[Question, Clip]] = []
@@ -301,7 +300,8 @@ def _steps(clips: Iterable[Clip], step: int) -> Iterator[list[tuple[Question, Cl
                 batch, held = [], size
     if batch:
         yield batch
-=======
+
+
 class _Draws:
     """Answers that are calls of their own: each is kept from the moment it comes."""
 
@@ -370,7 +370,6 @@ class _Draws:
             reasoning=tuple(row["reasoning"] for row in rows),
             partial=tuple(row["partial"] for row in rows),
         )
->>>>>>> lead
 
 
 def _result(

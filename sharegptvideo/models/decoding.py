@@ -89,7 +89,7 @@ class Decoder:
 
     Attributes:
         in_slots: whether in slots of fixed shapes, else in batches that shrink.
-        captured: whether steps in slots run as a CUDA graph, on a device that has them.
+        captured: whether steps in slots run as a CUDA graph.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Decoder:
         self._logits, self._config = logits, config
         self._device, self._dtype = place
         self._stop = torch.tensor(stop, device=self._device)
-        self.in_slots, self.captured = in_slots, True
+        self.in_slots, self.captured = in_slots, self._device.type == "cuda"
         self._slots: _Slots | None = None
 
     def answers(
@@ -315,6 +315,7 @@ class Decoder:
         room = max(prompt.room for prompt in prompts)
         own = _rounded(max(len(prompt.ids) for prompt in prompts) + room)
         slots = min(len(sizes), most // rows)
+        rows = max(rows, min(_rounded(rows), most // slots))
         free = limits.memory or free_bytes(self._device)
         if free is not None:
             if limits.memory is None and self._slots is not None:
@@ -327,15 +328,14 @@ class Decoder:
             if slots == 1:
                 fitting = fitting_rows(row, free - 2 * clip) or rows
                 rows = min(rows, max(copies, fitting // copies * copies))
-        rows = max(rows, min(_rounded(rows), most // slots))
         return _Shape(slots, rows, prefix, own, room, uneven)
 
     def _new_slots(self, shape: _Shape, like: Any, positions: torch.Tensor) -> _Slots:
         parts = _Parts(self._logits, self._config, self._stop)
         slots = _Slots(shape, like, positions.shape[:-2], parts)
         autocast = torch.is_autocast_enabled(self._device.type)  # its casts are no part of a graph
-        if self.captured and self._device.type == "cuda" and not autocast:
-            slots.capture()
+        if self.captured and not autocast:
+            self.captured = slots.capture()  # what fails once is not tried with every shape
         return slots
 
 
@@ -506,7 +506,7 @@ class _Slots:
         for number, seat in enumerate(seats):
             yield seat.prompt, tokens[number * self.copies : (number + 1) * self.copies]
 
-    def capture(self) -> None:
+    def capture(self) -> bool:
         """Let steps run as one graph; where that fails they run as they are, and it is said."""
         graph = torch.cuda.CUDAGraph()
         with _CAPTURE, torch.cuda.device(self._device):
@@ -526,13 +526,14 @@ class _Slots:
                     f"decoding without a CUDA graph, which is slower: not captured ({cause})",
                     stacklevel=2,
                 )
-                return
+                return False
 
         def replay() -> torch.Tensor:
             graph.replay()
             return logits
 
         self._replay = replay
+        return True
 
     def _forward(self) -> torch.Tensor:
         """Give each row's token to the model; returns rows×vocabulary."""

@@ -486,9 +486,9 @@ def _checked(
         exact = _attend_by_products(q, k, v, part, scale)
         slack = max(1e-4, 8 * torch.finfo(query.dtype).eps)
         if all(
-            torch.allclose(one.float() / top, other / top, rtol=0, atol=slack)
+            torch.allclose(one.float() / top, other.float() / top, rtol=0, atol=slack)
             for one, other in zip(found, exact, strict=True)
-            for top in [other.abs().max().clamp(min=1e-6)]
+            for top in [other.float().abs().max().clamp(min=1e-6)]
         ):
             return kernel
         causes.append(f"{name}: its results are wrong")
