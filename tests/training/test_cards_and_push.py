@@ -146,7 +146,7 @@ def test_evaluations_in_a_card(
     sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
 ) -> None:
     """By hand: two tasks, one of them evaluated twice, one failed evaluation."""
-    recipe = change(sft_recipe, data={"source": None}).model_copy(
+    recipe = change(sft_recipe, data={"data_dir": None}).model_copy(
         update={"model": "owner/base", "push_to_hub": Hub(repo=REPO)}
     )
     run = TrainingDir(sft_recipe)
