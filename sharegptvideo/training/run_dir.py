@@ -153,12 +153,12 @@ class TrainingDir:
         file = self.path / "recipe.yaml"
         there = parse_yaml(str(file), file.read_text(encoding="utf-8")) if file.is_file() else None
         here = self.recipe.model_dump(mode="json")
-        changes: Sequence[str] = ()
+        changes: list[str] = []
         if isinstance(there, dict):
             there = renamed(str(file), there, warn=False)
-            changes = differences(there, here, may_change=NOT_HASHED)
+            changes = list(differences(there, here, may_change=NOT_HASHED))
         # A recipe that was edited in the folder may be the one that is asked for.
-        return list(changes) or list(
+        return changes or list(
             differences(self.state.get("recipe_sha256"), self._hash, "recipe_sha256")
         )
 
