@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sharegptvideo._io import parse_yaml, read_text
+from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import magnitude, rough_duration
 from sharegptvideo.endpoint.server_errors import BudgetError
 from sharegptvideo.errors import UserError, field_problems
@@ -130,19 +131,15 @@ class Price:
         return cost * self.batch if batch else cost
 
 
-class _Entry(BaseModel):
+class _Entry(StrictModel):
     """US dollars per million tokens."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    prompt: float = Field(ge=0, allow_inf_nan=False)
-    completion: float = Field(ge=0, allow_inf_nan=False)
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
     image_tokens: int = Field(default=_IMAGE_TOKENS, ge=0)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Table(StrictModel):
     date: datetime.date
     batch: float = Field(default=0.5, ge=0, le=1)
     hosts: dict[str, dict[str, _Entry]]
