@@ -113,7 +113,7 @@ def _rights(facts: ConfigFacts) -> str:
         return "All rows come under what is said above."
     lines = ["| source | rows | videos | terms of the clips |", "| --- | --- | --- | --- |"]
     for name, (rows, videos) in facts.sources.items():
-        # Of rows that nobody has described, `source` may be the reader's guess by a clip's name.
+        # Of rows without a description, `source` may be the reader's guess by a clip's name.
         known = {} if facts.template.neutral and name != "synthetic" else _TERMS
         terms = known.get(name, "not known here; ask the publisher of the rows")
         lines.append(f"| {markdown_cell(name)} | {number(rows)} | {number(videos)} | {terms} |")
@@ -145,12 +145,12 @@ def front_page(
             f"([card]({facts.config.name}/README.md#licence)) |"
             for facts in configs
         ),
-        checks=_found(configs),
+        checks=_checks_section(configs),
         changelog="\n".join(changelog),
     )
 
 
-def _found(configs: Sequence[ConfigFacts]) -> str:
+def _checks_section(configs: Sequence[ConfigFacts]) -> str:
     """Return the section with what the checks found and what is published all the same."""
     lines = [f"- `{one.config.name}`: {line}" for one in configs for line in one.checks]
     return "## Checks before publishing\n\n" + "\n".join(lines) + "\n\n" if lines else ""

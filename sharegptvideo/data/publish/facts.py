@@ -50,7 +50,7 @@ class CardTemplate:
     Attributes:
         head: the block that it opens with: licence, language, task_categories, tags, title.
         body: the text below, with `$name` for each of `PLACES`.
-        neutral: whether it says nothing of how the rows came about, since nobody has said so.
+        neutral: whether it says nothing of how the rows came about, which is not known.
     """
 
     head: dict[str, Any]

@@ -158,7 +158,7 @@ def publish(
         earlier = changelog_entries(remote.page if remote else _text(out / PAGE))
         entries = _entries(earlier, version, changelog)
         tests = None if against is None else Path(against).expanduser()
-        found = check_rows(source, selected, allow=allow, against=tests, progress=progress)
+        checks = check_rows(source, selected, allow=allow, against=tests, progress=progress)
         described = cards == CARDS
         pages = Pages(
             repo_id,
@@ -171,7 +171,7 @@ def publish(
         )
         clips = None if media is None else Path(media).expanduser()
         tree = build_tree(
-            source, out, selected, pages, checks=found, media=clips, progress=progress
+            source, out, selected, pages, checks=checks, media=clips, progress=progress
         )
         sizes = [path.stat().st_size for path in tree.files]
         if remote is None:

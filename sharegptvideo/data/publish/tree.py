@@ -131,7 +131,7 @@ def check_rows(
     names = {config.name for config in configs}
     tests = [] if against is None else [against]
     if any(config.is_task and config.name not in names for config in held_configs(folder)):
-        tests.append(folder)  # test sets that stay behind are none to train on either
+        tests.append(folder)  # test sets that are not published count too
     report = validate(folder, configs=sorted(names), against=tests, progress=progress)
     errors = Counter({check: report.count(check, "error") for check in CHECKS.keys() - set(allow)})
     if errors.total():
@@ -148,27 +148,27 @@ def check_rows(
             f"`sharegptvideo data validate {folder}` lists all; nothing was published{fix}",
             exit_code=1,
         )
-    return {config.name: tuple(_found(report, config)) for config in configs}
+    return {config.name: tuple(_check_lines(report, config)) for config in configs}
 
 
-def _found(report: Report, config: Config) -> Iterator[str]:
+def _check_lines(report: Report, config: Config) -> Iterator[str]:
     for check in ALLOWED:
         fits = not config.is_task if check == "leak-name" else "rejected" in config.columns
         if not fits:
             continue
         what = f"{CHECKS[check].about}: "
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for (name, of, _), counter in report.counts.items():
             # A video of several configs is reported once.
             if name == check and (of == config.name or check == "leak-name"):
-                found += counter
+                counts += counter
         if check in report.skipped:
             yield f"{what}not looked for, {report.skipped[check].partition(';')[0]}"
-        elif found["error"]:
+        elif counts["error"]:
             where = " in all configs" if check == "leak-name" else ""
-            yield f"{what}{found['error']:,} found{where}, and published all the same"
-        elif found["warning"]:
-            yield f"{what}none for certain, {found['warning']:,} in doubt"
+            yield f"{what}{counts['error']:,} found{where}, and published all the same"
+        elif counts["warning"]:
+            yield f"{what}none for certain, {counts['warning']:,} in doubt"
         else:
             yield f"{what}none"
 
@@ -184,8 +184,8 @@ class Pages:
         origin: where the rows come from; worked out from the folder if None.
         cards: a folder with card templates of one's own, in place of the package's.
         described: the package's own cards speak of these rows: they are the release's, or of the
-            set that their config is named after. Where nobody says so, and the files do not show
-            it, a card says nothing of how the rows came about.
+            set that their config is named after. Where that is neither said nor shown by
+            the files, a card says nothing of how the rows came about.
         licence: the licence of rows with such a card, as the Hub names it; unknown if None.
     """
 
