@@ -304,11 +304,12 @@ def test_doctor_sees_a_package_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> 
         return "1.0" if name == "pyarrow" else version(name)
 
     monkeypatch.setattr("importlib.metadata.version", without)
+    monkeypatch.chdir(ROOT)
     result = run("doctor", "--json")
     assert result.exit_code == 1
     found = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
     assert "trl not installed" in found["extra train"]["found"]
-    assert found["extra train"]["mend"] == f"pip install -e '{ROOT}[train]'"
+    assert found["extra train"]["mend"] == "pip install -e '.[train]'"  # from the checkout
     assert "pyarrow 1.0, not >=20" in found["packages"]["found"]
     assert not found["packages"]["ok"]
 
