@@ -30,6 +30,7 @@ from sharegptvideo._io import (
     read_json,
     read_json_object,
     sha256_text,
+    sync_folder,
     write_json,
 )
 from sharegptvideo._strict import StrictModel
@@ -320,6 +321,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
             if to.is_dir():
                 to.rmdir()
             partial.rename(to)
+            sync_folder(to.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

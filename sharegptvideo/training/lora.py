@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sharegptvideo._io import follow_umask, os_errors, read_json_object, write_json
+from sharegptvideo._io import follow_umask, os_errors, read_json_object, sync_folder, write_json
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import load_model, outline, quiet_transformers
@@ -187,6 +187,7 @@ def merge_adapters(
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+    sync_folder(output.parent)
     return output
 
 
