@@ -17,7 +17,7 @@ from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.endpoint.budget import Estimate, measure
 from sharegptvideo.endpoint.cache import ReplyCache, request_key
 from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
-from sharegptvideo.endpoint.options import Endpoint, EndpointOptions
+from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, hide_key
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
 from sharegptvideo.endpoint.transport import Sender
 from sharegptvideo.errors import unknown_name
@@ -106,7 +106,7 @@ class ChatClient:
             self._at_once(functools.partial(self._sender.send, hello))
         except EndpointError as error:
             if known and error.status == 404:
-                nearest = unknown_name("model", self.model, known)
+                nearest = hide_key(str(unknown_name("model", self.model, known)), self.endpoint)
                 raise EndpointError(f"{self.endpoint.base_url}: {nearest}") from error
             raise
         except CallFailedError:
