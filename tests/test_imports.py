@@ -23,6 +23,7 @@ GROUND = frozenset(
         "_runs",
         "_shipped",
         "_sqlite",
+        "_staging",
         "_strict",
         "_text",
         "errors",

@@ -8,11 +8,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._io import dumps
+from sharegptvideo._io import dumps, making, os_errors
 from sharegptvideo._text import visible
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "echo",
     "make_world",
     "note",
+    "out_folder",
     "print_figures",
     "print_json",
     "print_table",
@@ -138,6 +140,22 @@ def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextlib.contextmanager
+def out_folder(out: Path | None) -> Iterator[None]:
+    """Make the folder of --out before the work begins, so that a wrong name is an error at once.
+
+    An error in the block removes it again, if nothing was written into it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    with contextlib.ExitStack() as made:
+        if out is not None:
+            with os_errors(out, "free some space or give another --out", action="made"):
+                made.enter_context(making(out))
+        yield
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import os_errors, write_json
+from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import plural, points
 from sharegptvideo.reports.charts import (
     Axis,
@@ -24,24 +25,20 @@ from sharegptvideo.reports.png import write_png
 __all__ = ["save_agreement"]
 
 _FIRST, _SECOND = "orange", "blue"
-_HINT = "free some space or give another --out"
 
 
 def save_agreement(agreement: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write agreement.json, agreement.png and index.html to `out`; returns their paths.
+    """Write agreement.json, agreement.png and index.html to `out`, all or none; gives their paths.
 
     Raises:
         UserError: `out` cannot be written.
     """
-    with os_errors(out, _HINT, action="made"):
-        out.mkdir(parents=True, exist_ok=True)
-    paths = [out / name for name in ("agreement.json", "agreement.png", "index.html")]
     figures = [_shift(agreement), *_calibration(agreement["all"], agreement["scores"])]
-    with os_errors(out, _HINT):
-        write_json(paths[0], agreement)
-        write_png(paths[1], figures)
-        _page(agreement, figures).write(paths[2])
-    return paths
+    with os_errors(out, "free some space or give another --out"), replacing_files(out) as new:
+        write_json(new / "agreement.json", agreement)
+        write_png(new / "agreement.png", figures)
+        _page(agreement, figures).write(new / "index.html")
+    return [out / name for name in ("agreement.json", "agreement.png", "index.html")]
 
 
 def _page(agreement: Mapping[str, Any], figures: list[Figure]) -> Page:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sharegptvideo._io import os_errors, write_json
+from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import and_more, percent, plural
 from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.reports import Bar, Cell, Details, Figure, Page, Part, Section, Table
@@ -24,7 +25,7 @@ from sharegptvideo.reports.charts import (
     stack_chart,
 )
 
-__all__ = ["prepare_folder", "write_report"]
+__all__ = ["write_report"]
 
 WHOLE = "all"
 
@@ -38,24 +39,17 @@ _SUPPORT = (
 )
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the folder before the work begins, so that a wrong name is an error at once.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    with os_errors(out, "free some space or give another --out", action="made"):
-        out.mkdir(parents=True, exist_ok=True)
-
-
 def write_report(figures: Mapping[str, Any], out: Path) -> None:
-    """Write `out/stats.json` and `out/index.html`, each whole or not at all.
+    """Write `out/stats.json` and `out/index.html`, both or none.
 
     Raises:
-        UserError: a file cannot be written; the other one and older ones stay as they are.
+        UserError: a file cannot be written; older ones stay as they are.
     """
-    with os_errors(out, "nothing half-written was left; free some space or give another --out"):
-        write_json(out / "stats.json", figures)
+    with (
+        os_errors(out, "nothing half-written was left; free some space or give another --out"),
+        replacing_files(out) as new,
+    ):
+        write_json(new / "stats.json", figures)
         page = Page(
             title="Caption study",
             lead=_lead(figures),
@@ -63,7 +57,7 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
             kicker=f"sharegptvideo data stats · {figures['config']}",
             footer=_footer(figures),
         )
-        page.write(out / "index.html")
+        page.write(new / "index.html")
 
 
 def _lead(figures: Mapping[str, Any]) -> str:

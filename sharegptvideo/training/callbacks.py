@@ -105,6 +105,7 @@ class _Record(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
         entry = state.log_history[-1]
+        entry.pop("num_tokens", None)  # TRL counts those since the last resume
         loss = entry.get("loss")
         if loss is not None and not math.isfinite(loss):
             raise UserError(

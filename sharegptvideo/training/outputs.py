@@ -81,7 +81,8 @@ def finish_run(state: Any, run: TrainingDir, seconds: float) -> None:
         seconds: of this sitting, for the record.
     """
     if state.is_world_process_zero:
-        log = [entry for entry in state.log_history if "loss" in entry]
+        # What comes from a checkpoint has its keys in order; the file is the same without a resume.
+        log = [dict(sorted(entry.items())) for entry in state.log_history if "loss" in entry]
         draw_curves(log, run.path / "loss.png", title=_TITLES[run.recipe.stage])
         evaluations = read_evaluations(run.path)
         draw_accuracy(evaluations, run.path / "accuracy.png")

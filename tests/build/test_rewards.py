@@ -201,6 +201,7 @@ def test_killed_run_has_every_verdict_that_came(loop: Path, tmp_path_factory: An
         assert len(judge.asked) == 5 - number
         assert report.as_dict() | {"n_judged": 5} == whole.as_dict()
         assert rows_of(place) == rows_of(loop)
+        assert (place / "rewards.json").read_bytes() == (loop / "rewards.json").read_bytes()
     assert len(places) == 5
     names = {path.name for path in loop.iterdir()}
     assert names == {"candidates.jsonl", "rewards.jsonl", "rewards.json"}
@@ -228,6 +229,20 @@ def test_what_judging_costs_is_approved_before(loop: Path) -> None:
     options = EndpointOptions(max_cost=1.0, confirm=lambda line: not asked.append(line))
     assert score_candidates(loop, judge, loop, endpoint=options).n_scored == 5
     assert len(asked) == 1
+
+
+def test_replies_come_from_the_cache(loop: Path, chat_server: Any, tmp_path: Path) -> None:
+    chat_server.models = ["j"]
+    chat_server.answer = lambda _: '{"explanation": "as in the caption", "score": 4}'
+    words = ["build", "rewards", "--input", str(loop), "--judge", "openai:j", "--json"]
+    words += ["--base-url", chat_server.url, "--concurrency", "1"]
+    for name, asked in (("one", 5), ("two", 5), ("three", 10)):
+        more = ["--no-cache"] if name == "three" else []
+        result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / name), *more])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["n_scored"] == 5
+        assert len(chat_server.requests) == asked
+    assert chat_server.most_at_once == 1
 
 
 def test_the_command_takes_what_judging_takes(loop: Path) -> None:

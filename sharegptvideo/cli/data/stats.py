@@ -12,6 +12,7 @@ from sharegptvideo._text import percent, plural
 from sharegptvideo.cli._common import (
     JsonOption,
     note,
+    out_folder,
     print_json,
     print_table,
     progress_bar,
@@ -54,17 +55,17 @@ def stats(
 
     from sharegptvideo.data.sources import DataWarning
     from sharegptvideo.data.stats import StatsSettings, caption_stats
-    from sharegptvideo.reports.captions import prepare_folder, write_report
+    from sharegptvideo.reports.captions import write_report
 
     settings = StatsSettings(folder, config, split, limit, on_error, workers)
+    with out_folder(out):
+        with warnings.catch_warnings(), progress_bar() as progress:
+            # What was left out is counted in the figures.
+            warnings.simplefilter("ignore", DataWarning)
+            figures = caption_stats(settings, progress)
+        if out is not None:
+            write_report(figures, out)
     if out is not None:
-        prepare_folder(out)
-    with warnings.catch_warnings(), progress_bar() as progress:
-        # What was left out is counted in the figures.
-        warnings.simplefilter("ignore", DataWarning)
-        figures = caption_stats(settings, progress)
-    if out is not None:
-        write_report(figures, out)
         note(f"wrote {out / 'stats.json'} and {out / 'index.html'}")
     if figures["skipped_rows"]:
         nouns = ("row that breaks the schema was", "rows that break the schema were")

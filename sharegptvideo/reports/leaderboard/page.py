@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sharegptvideo._io import write_json, write_text
+from sharegptvideo._io import os_errors, write_json, write_text
+from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import percent, plural, points
 from sharegptvideo.reports.estimates import format_paper
 from sharegptvideo.reports.leaderboard.board import Board, collect_published, collect_runs
@@ -34,22 +35,23 @@ _HELP = """<ul>
 
 
 def write_leaderboard(runs: Sequence[Path], out: Path, *, published: bool = False) -> Board:
-    """Write `out/index.html` and leaderboard.{json,csv,md,tex}; returns what is in the JSON.
+    """Write `out/index.html` and leaderboard.{json,csv,md,tex}, all or none; returns the JSON's.
 
     With `published` the paper's table comes after the runs, in tables of its own.
 
     Raises:
-        UserError: see `collect_runs`; nothing is written then.
+        UserError: see `collect_runs`; `out` cannot be written. Nothing is written then.
     """
     board = collect_runs(runs)
     if published:
         board["published"] = collect_published()
     page = render_page(board)
-    write_json(out / "leaderboard.json", board)
-    write_text(out / "leaderboard.csv", board_csv(board))
-    write_text(out / "leaderboard.md", board_markdown(board))
-    write_text(out / "leaderboard.tex", board_latex(board))
-    write_text(out / "index.html", page)
+    with os_errors(out, "free some space or give another --out"), replacing_files(out) as new:
+        write_json(new / "leaderboard.json", board)
+        write_text(new / "leaderboard.csv", board_csv(board))
+        write_text(new / "leaderboard.md", board_markdown(board))
+        write_text(new / "leaderboard.tex", board_latex(board))
+        write_text(new / "index.html", page)
     return board
 
 

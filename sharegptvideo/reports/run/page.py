@@ -10,16 +10,19 @@ from typing import Any
 from markupsafe import Markup
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import os_errors, write_json, write_text
+from sharegptvideo._io import making, os_errors, write_json, write_text
+from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import plural, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.reports.estimates import format_estimate, format_interval, format_paper
 from sharegptvideo.reports.parts import Cell, Details, Page, Part, Section, Table, Tag, Value
 from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.reports.run.samples import (
+    PIECES,
     Against,
     Sprite,
     Wanted,
+    remove_others,
     write_samples,
     write_sprites,
 )
@@ -55,7 +58,7 @@ def write_report(
     samples: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write a finished run's figures and samples to the folder `out`.
+    """Write a finished run's figures and samples to the folder `out`: all files, or none.
 
     Files: `report.json`, `report.csv`, `report.md`, `report.tex`; with `samples` the page
     `index.html`, which opens without a server, with what it loads in `samples/` and `frames/`;
@@ -95,25 +98,31 @@ def write_report(
         )
     report = report_json(first) | {"notes": _remarks(first, shown)}
     files = ["report.json", "report.csv", "report.md", "report.tex"]
-    with os_errors(folder, "free some space or give another --out"):
-        if samples:
+    with os_errors(folder, "free some space or give another --out"), making(folder):
+        sprites: dict[tuple[str, str], Sprite] = {}
+        if samples:  # not with the rest: pictures have names of their own, and take long
             sprites = write_sprites(_wanted(first, shown), folder, progress=progress)
             report["notes"] += _clip_notes(sprites, shown)
-            write_samples(shown, sprites, folder, against=second, progress=progress)
-            _write_page(first, shown, folder, second)
-            files.append("index.html")
-        if second is not None:
-            report["against"] = _agreement(first, second)
-        if hub is not None:
-            report["notes"] += [f"{t}: not in {hub.file}: {why}" for t, why in hub.left_out.items()]
-            if hub.text:
-                write_text(folder / hub.file, hub.text)
-                files.append(hub.file)
-        report["files"] = files
-        write_text(folder / "report.csv", csv_text([first]))
-        write_text(folder / "report.md", markdown_text(first))
-        write_text(folder / "report.tex", latex_text(first))
-        write_json(folder / "report.json", report)
+        with replacing_files(folder, obsolete=[PIECES] if samples else []) as new:
+            if samples:
+                write_samples(shown, sprites, new, against=second, progress=progress)
+                _write_page(first, shown, new, second)
+                files.append("index.html")
+            if second is not None:
+                report["against"] = _agreement(first, second)
+            if hub is not None:
+                left = hub.left_out.items()
+                report["notes"] += [f"{task}: not in {hub.file}: {why}" for task, why in left]
+                if hub.text:
+                    write_text(new / hub.file, hub.text)
+                    files.append(hub.file)
+            report["files"] = files
+            write_text(new / "report.csv", csv_text([first]))
+            write_text(new / "report.md", markdown_text(first))
+            write_text(new / "report.tex", latex_text(first))
+            write_json(new / "report.json", report)
+        if samples:
+            remove_others(folder, sprites.values())
     return report
 
 

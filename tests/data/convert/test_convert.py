@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -284,4 +285,25 @@ def test_stopped_while_it_is_put_in_place(
     with pytest.raises(UserError, match="has msvd_qa_official"):  # other files are other work
         convert("msvd-qa", [write(tmp_path / "train_qa.json", qa(7, 1))], out)
     assert len(convert("msvd-qa", [msvd], out).splits) == 3
+    assert not list(out.glob(".*"))
+
+
+def test_stopped_while_it_tidies_up(
+    msvd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is done then: the same command says so, and sweeps what is left of it."""
+    out, rmdir = tmp_path / "out", os.rmdir
+
+    def stopped(name: Any, *, dir_fd: int | None = None) -> None:
+        if Path(name).name.startswith(".converting"):
+            raise KeyboardInterrupt
+        rmdir(name, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            convert("msvd-qa", [msvd], out)
+    assert len(list(out.glob(".*"))) == 1
+    with pytest.raises(UserError, match="has msvd_qa_official"):  # all is in its place
+        convert("msvd-qa", [msvd], out)
     assert not list(out.glob(".*"))
