@@ -96,7 +96,7 @@ class ReplyCache:
 
     @contextlib.asynccontextmanager
     async def claim(self, key: str) -> AsyncIterator[None]:
-        """Wait until nobody else asks this request, in any process, and hold it meanwhile.
+        """Wait until no one else asks this request, in any process, and hold it meanwhile.
 
         The claims of a process that dies end with it. After ten minutes the wait is over: the
         other process is stopped.
