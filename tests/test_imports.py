@@ -25,6 +25,7 @@ GROUND = frozenset(
         "_sqlite",
         "_staging",
         "_strict",
+        "_markdown",
         "_text",
         "errors",
     )
