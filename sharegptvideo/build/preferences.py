@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sharegptvideo._io import dumps, os_errors, sha256_file, write_json, write_jsonl
+from sharegptvideo._io import os_errors, sha256_file, write_json, write_jsonl
 from sharegptvideo._staging import replacing_files
 from sharegptvideo.build.stage import Row, latest_rows, stage_file
 from sharegptvideo.errors import UserError
@@ -121,7 +121,7 @@ def _check(file: Path, item: Row) -> None:
             raise UserError(f"{where}: an answer without its text or its copies, at least 1")
         is_number = type(score) in (int, float) and math.isfinite(score)
         if score is not None and not is_number:
-            raise UserError(f"{where}: score must be a number or null, got {dumps(score)[:40]}")
+            raise UserError(f"{where}: score must be a number or null, got {str(score)[:40]}")
 
 
 def pair_of(item: Row, *, seed: int, threshold: float = 3.0) -> Row | str:
