@@ -121,7 +121,7 @@ def _check(file: Path, item: Row) -> None:
             raise UserError(f"{where}: an answer without its text or its copies, at least 1")
         is_number = type(score) in (int, float) and math.isfinite(score)
         if score is not None and not is_number:
-            raise UserError(f"{where}: score must be a number or null, got {str(score)[:40]}")
+            raise UserError(f"{where}: score must be a number or null, got {score!r:.40}")
 
 
 def pair_of(item: Row, *, seed: int, threshold: float = 3.0) -> Row | str:

@@ -205,7 +205,7 @@ def test_unusable_inputs(rewards: Path, tmp_path: Path) -> None:
         ('"score": 4', '"score": NaN', "item 1: score must be a number or null, got nan"),
         ('"score": 4', '"score": 1e999', "score must be a number or null, got inf"),
         ('"score": 4', '"score": true', "score must be a number or null, got True"),
-        ('"score": 4', '"score": "4"', "score must be a number or null, got 4"),
+        ('"score": 4', '"score": "4"', "score must be a number or null, got '4'"),
         ('"copies": 3', '"copies": 0', "without its text or its copies"),
         ('"question": ', '"q": ', "item 1: no question"),
     ],
