@@ -18,6 +18,7 @@ GROUND = frozenset(
     for name in (
         "_concurrency",
         "_imports",
+        "_install",
         "_io",
         "_network",
         "_runs",
@@ -25,6 +26,7 @@ GROUND = frozenset(
         "_sqlite",
         "_staging",
         "_strict",
+        "_markdown",
         "_text",
         "errors",
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharegptvideo._io import dumps, making, os_errors
-from sharegptvideo._text import visible
+from sharegptvideo._text import number, visible
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
@@ -139,7 +139,13 @@ def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{name}", _shown(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    return str(value)
 
 
 @contextlib.contextmanager

@@ -24,11 +24,11 @@ from pydantic import Field, ValidationError
 
 from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo._strict import StrictModel
-from sharegptvideo._text import magnitude, rough_duration
+from sharegptvideo._text import dollars, magnitude, rough_duration
 from sharegptvideo.endpoint.server_errors import BudgetError
 from sharegptvideo.errors import UserError, field_problems
 
-__all__ = ["Budget", "Estimate", "Price", "Size", "dollars", "find_price", "measure"]
+__all__ = ["Budget", "Estimate", "Price", "Size", "find_price", "measure"]
 
 # Where the table does not say: as most models cut a picture of 768 pixels.
 _IMAGE_TOKENS = 1600
@@ -104,15 +104,6 @@ class Budget:
 def _wake(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
-
-
-def dollars(amount: float) -> str:
-    """Return an amount as text.
-
-    >>> dollars(12.3), dollars(0.00042), dollars(0)
-    ('$12.30', '$0.00042', '$0.00')
-    """
-    return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.2g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import and_more, percent, plural
+from sharegptvideo._text import and_more, number, percent, plural, rounded
 from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.reports import Bar, Cell, Details, Figure, Page, Part, Section, Table
 from sharegptvideo.reports.charts import (
@@ -31,7 +31,9 @@ WHOLE = "all"
 
 # So many sources stay distinct by colour; the tables hold all of them.
 _DRAWN = 4
-_SHARES = Axis("% of the captions", (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: f"{100 * value:.0f}")
+_SHARES = Axis(
+    "% of the captions", (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: rounded(100 * value, 0)
+)
 _SUPPORT = (
     ("green", "full", "supported"),
     ("orange", "part", "in part"),
@@ -67,8 +69,8 @@ def _lead(figures: Mapping[str, Any]) -> str:
     return (
         f"{plural(whole['captions'], 'caption')} of {plural(whole['videos'], figures['medium'])} "
         f"from {plural(sources, 'source')}: "
-        f"{whole['length']['mean']:.0f} words on average, "
-        f"{whole['vocabulary']['types']:,} different words, "
+        f"{rounded(whole['length']['mean'], 0)} words on average, "
+        f"{number(whole['vocabulary']['types'])} different words, "
         f"{percent(twins)} of the captions with a near-duplicate."
     )
 
@@ -277,7 +279,9 @@ def _footer(figures: Mapping[str, Any]) -> str:
     notes = [
         f"Lexicon version {lexicon['version']}.",
         f"Splits: {figures['split']}." if figures["split"] else "",
-        f"At most {limit:,} captions and questions of each config were read." if limit else "",
+        f"At most {number(limit)} captions and questions of each config were read."
+        if limit
+        else "",
         f"{plural(skipped, *_SKIPPED)} left out." if skipped else "",
     ]
     return " ".join(note for note in notes if note)
@@ -339,7 +343,7 @@ def _aspect_charts(figures: Mapping[str, Any]) -> list[Figure]:
     charts = []
     for which, show, axis, title in (
         ("share", percent, _SHARES, "Share of captions that speak of it"),
-        ("per_100_words", "{:.2f}".format, Axis("in 100 words"), "How often in 100 words"),
+        ("per_100_words", rounded, Axis("in 100 words"), "How often in 100 words"),
     ):
         groups = []
         for aspect in figures["whole"]["aspects"]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import percent, plural, points
+from sharegptvideo._text import interval, percent, plural, points, rounded
 from sharegptvideo.reports.estimates import format_paper
 from sharegptvideo.reports.leaderboard.board import Board, collect_published, collect_runs
 from sharegptvideo.reports.leaderboard.tables import (
@@ -100,7 +100,7 @@ def _published(published: Mapping[str, Any]) -> list[Section]:
 
 
 def _published_row(row: Mapping[str, Any]) -> list[Cell]:
-    cells: list[Cell] = [Name(row["model"]), Value(row["mean"], f"{100 * row['mean']:.2f}")]
+    cells: list[Cell] = [Name(row["model"]), Value(row["mean"], rounded(100 * row["mean"]))]
     return cells + [Value(cell["accuracy"], published_cell(cell)) for cell in row["cells"].values()]
 
 
@@ -111,15 +111,17 @@ def _group(group: Mapping[str, Any], *, paper: bool) -> Section:
     heads = [Name("Model"), *([Name("Mean", f"of {len(columns)} tasks")] if with_mean else [])]
     heads += [
         Name(
-            column["id"], f"{column['n']:,} questions · {column['protocol']} · v{column['version']}"
+            column["id"],
+            f"{plural(column['n'], 'question')} · {column['protocol']} · v{column['version']}",
         )
         for column in columns
     ]
     rows: list[list[Cell]] = []
     for row in group["rows"]:
         weights = row["weights_hash"]
-        about = [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
-        cells: list[Cell] = [Name(str(row["model"]), " · ".join(about))]
+        about = [f"by {row['authors']}"] if row["authors"] else []
+        about += [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
+        cells: list[Cell] = [Name(str(row["model"]), " · ".join(about), row["link"])]
         if with_mean:
             cells.append(_mean(row["mean"], best.get("mean")))
         cells += [
@@ -161,8 +163,8 @@ def _score(
         return Score(None, note="not run")
     accuracy, score = cell["accuracy"], cell["score"]["value"]
     value, ends = accuracy["value"], accuracy["ci95"]
-    figures = [f"{points(ends[0])} to {points(ends[1])}"] if ends else []
-    figures += [f"score {score:.2f}"] if score is not None else []
+    figures = [interval(ends)] if ends else []
+    figures += [f"score {rounded(score)}"] if score is not None else []
     lines = [" · ".join(figures)] if figures else []
     if paper and cell["paper_accuracy"] is not None:
         lines.append(f"by the paper's counting {format_paper(cell)}")
@@ -178,9 +180,8 @@ def _score(
         fewer = f"fewer questions: {cell['n']:,} of {column['n']:,}"
         tags.append(Tag("warn", cell["part"] or fewer))
     if cell["n_unscored"]:
-        low, high = cell["accuracy_bounds"]
         text = (
-            f"{cell['n_unscored']:,} unscored: {points(low)} to {points(high)},"
+            f"{cell['n_unscored']:,} unscored: {interval(cell['accuracy_bounds'])},"
             f" coverage {percent(cell['coverage'])}"
         )
         tags.append(Tag("warn", text))

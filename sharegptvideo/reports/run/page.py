@@ -12,10 +12,20 @@ from markupsafe import Markup
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import making, os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import plural, points
+from sharegptvideo._text import interval, plural, points
 from sharegptvideo.errors import UserError
-from sharegptvideo.reports.estimates import format_estimate, format_interval, format_paper
-from sharegptvideo.reports.parts import Cell, Details, Page, Part, Section, Table, Tag, Value
+from sharegptvideo.reports.estimates import format_estimate, format_paper
+from sharegptvideo.reports.parts import (
+    Cell,
+    Details,
+    Page,
+    Part,
+    Section,
+    Table,
+    Tag,
+    Value,
+    link,
+)
 from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.reports.run.samples import (
     PIECES,
@@ -237,8 +247,8 @@ def _figures(run: Run) -> list[Part]:
             [task, figures["n"], figures["clusters"], figures["n_failed"], figures["n_unscored"],
              _number(points(figures["coverage"])),
              _number(format_estimate(figures["accuracy"], share=True)),
-             _number(format_interval(figures["accuracy"]["ci95"])),
-             _number(format_interval(figures["accuracy_bounds"])),
+             _number(interval(figures["accuracy"]["ci95"])),
+             _number(interval(figures["accuracy_bounds"])),
              _number(format_estimate(figures["score"], share=False)),
              _number(format_paper(figures))]
         )  # fmt: skip
@@ -248,6 +258,9 @@ def _figures(run: Run) -> list[Part]:
     )  # fmt: skip
     judges = tasks_by_judge(run)
     parts: list[Part] = [Table(columns, rows), *_by_type(run)]
+    if run.authors or run.link:
+        by = f" by {run.authors}" if run.authors else ""
+        parts.append(Markup("<p>Model: {}{}</p>").format(link(run.model, run.link), by))
     for judge, tasks in judges.items():
         of = f" of {', '.join(tasks)}" if len(judges) > 1 else ""
         parts.append(f"Judge{of}: {judge}.")
@@ -278,7 +291,7 @@ def _by_type(run: Run) -> list[Part]:
     rows: list[list[Cell]] = [
         [task, kind, figures["n"], figures["clusters"], figures["n_unscored"],
          _number(format_estimate(figures["accuracy"], share=True)),
-         _number(format_interval(figures["accuracy"]["ci95"]))]
+         _number(interval(figures["accuracy"]["ci95"]))]
         for task, of_task in run.results["tasks"].items()
         for kind, figures in (of_task.get("by_question_type") or {}).items()
     ]  # fmt: skip

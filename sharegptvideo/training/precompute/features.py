@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import cache_folder, os_errors, replacing_bytes
-from sharegptvideo._text import byte_size
+from sharegptvideo._text import byte_size, rounded
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import video_token_count
 from sharegptvideo.models.prompts import image_token_count
@@ -159,7 +159,7 @@ def worth(
         return None
     words = {"video": "clips", "image": "images"}
     what = " and ".join(f"{count:,} {words[kind]}" for kind, count in counts.items() if count)
-    often = f"each of {what} is seen {seen:.1f} times"
+    often = f"each of {what} is seen {rounded(seen, 1)} times"
     total = sum(count * sizes[kind] for kind, count in counts.items())
     room = f"{byte_size(total)} in {_folder(recipe)}"
     if recipe.features.enabled:
