@@ -17,6 +17,7 @@ from sharegptvideo.cli import app
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict
+from tests.support.batch_server import BatchServer
 
 
 class ShortIsGood(Judge):
@@ -251,6 +252,11 @@ def test_the_command_takes_what_judging_takes(loop: Path) -> None:
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["n_judged"] == 5
     assert not (loop / "rewards_panel").exists()
+    words[-2] = str(loop / "by_batch")
+    with BatchServer() as server:
+        asked = [*words, "--judge", "openai:m", "--base-url", server.url, "--batch-api"]
+        result = CliRunner().invoke(app, asked)
+        assert [batch["endpoint"] for batch in server.batches.values()] == ["/v1/chat/completions"]
     result = CliRunner().invoke(app, [*words, "--batch-api", "--no-cache"])
     assert "the Batch API keeps track in the cache" in result.output
 

@@ -117,12 +117,13 @@ def test_a_split_is_replaced_only_when_asked(msvd: Path, tmp_path: Path) -> None
     assert [row["id"] for row in read_rows("msvd_qa_official", to, "validation")] == ["2"]
 
 
-def test_same_files_same_bytes(msvd: Path, tmp_path: Path) -> None:
+def test_same_files_same_bytes(msvd: Path, tmp_path: Path, synced: list[Path]) -> None:
     for name in ("a", "b"):
         convert("msvd-qa", [msvd], tmp_path / name)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     for path in (tmp_path / "a").rglob("*.parquet"):
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+    assert {tmp_path / name / "msvd_qa_official" for name in ("a", "b")} <= set(synced)
 
 
 def test_captions_join_rows_that_have_none(msvd: Path, tmp_path: Path) -> None:
