@@ -80,7 +80,7 @@ class Limits:
 ReadClips = Callable[[Sequence[Prompt]], Any]
 """Gives a filled cache, a row for what comes before each of these prompts, all of one length."""
 
-Found = tuple[Prompt, list[list[int]]]
+Decoded = tuple[Prompt, list[list[int]]]
 """A prompt with the token ids of its answers; a closing token is an answer's last."""
 
 
@@ -120,31 +120,31 @@ class Decoder:
 
     def answers(
         self, prompts: Sequence[Prompt], read: ReadClips, params: SamplingParams, limits: Limits
-    ) -> Iterator[Found]:
+    ) -> Iterator[Decoded]:
         """Yield the answers to each prompt as it is done; halve what memory does not hold.
 
         Raises:
             torch.OutOfMemoryError: or the CPU allocator's RuntimeError: one prompt does not fit.
         """
         if self.in_slots:
-            found = self._by_slots(prompts, read, params, limits)
+            decoded = self._by_slots(prompts, read, params, limits)
         else:
-            found = self._by_batches(prompts, read, params, limits)
+            decoded = self._by_batches(prompts, read, params, limits)
         again = params.n if params.greedy else 1  # greedy decoding has one answer
-        for prompt, tokens in found:
+        for prompt, tokens in decoded:
             yield prompt, tokens * again
 
     def _by_batches(
         self, prompts: Sequence[Prompt], read: ReadClips, params: SamplingParams, limits: Limits
-    ) -> Iterator[Found]:
+    ) -> Iterator[Decoded]:
         most = max(1, limits.rows // params.n)
         longest = max((prompt.prefix for prompt in prompts), default=0)
         # Half of memory: rows, and reading itself, need some.
         clip = 2 * coming_cache_bytes(self._config, longest, self._dtype)
         clips = fitting_rows(clip, limits.memory or free_bytes(self._device))
         for batch in _batches(prompts, most, clips):
-            found = in_parts(batch, lambda part: self._batch(part, read, params, limits))
-            yield from zip(batch, found, strict=True)
+            decoded = in_parts(batch, lambda part: self._batch(part, read, params, limits))
+            yield from zip(batch, decoded, strict=True)
 
     def _batch(
         self, prompts: Sequence[Prompt], read: ReadClips, params: SamplingParams, limits: Limits
@@ -238,7 +238,7 @@ class Decoder:
 
     def _by_slots(
         self, prompts: Sequence[Prompt], read: ReadClips, params: SamplingParams, limits: Limits
-    ) -> Iterator[Found]:
+    ) -> Iterator[Decoded]:
         copies = 1 if params.greedy else params.n
         rows = max(copies, limits.rows)
         left = {prompt.number: prompt for prompt in prompts}
@@ -258,7 +258,7 @@ class Decoder:
 
     def _sitting(
         self, prompts: Sequence[Prompt], read: ReadClips, params: SamplingParams, limits: Limits
-    ) -> Iterator[Found]:
+    ) -> Iterator[Decoded]:
         """Answer prompts clip by clip, as many clips at once as there are slots."""
         groups: dict[Any, deque[Prompt]] = {}
         for prompt in prompts:
@@ -496,7 +496,7 @@ class _Slots:
         for seat in seats:
             self._ends[seat.prompt.number] -= steps
 
-    def answers(self, seats: Sequence[_Seat]) -> Iterator[Found]:
+    def answers(self, seats: Sequence[_Seat]) -> Iterator[Decoded]:
         """Yield what these rows hold, which are free from now on."""
         rows = self._tensor([row for seat in seats for row in seat.rows])
         made = self._made[rows].tolist()

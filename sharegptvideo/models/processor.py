@@ -317,8 +317,8 @@ class ProcessorModel(LocalModel):
             (cache,) = caches  # batches hold one clip, and slots read one after the other
             return cache
 
-        for found, answers in self.decoder.answers(prompts, read, params, self.limits()):
-            yield back[found.number], answers
+        for answered, answers in self.decoder.answers(prompts, read, params, self.limits()):
+            yield back[answered.number], answers
 
     def _logits(self, **inputs: Any) -> torch.Tensor:
         output = self.model(use_cache=True, logits_to_keep=1, **inputs)

@@ -476,7 +476,7 @@ def _checked(
     part = mask if mask is None else mask[:1, :, few]
     for name, kernel in _kernels(query, mask):
         try:
-            found = kernel(*some, part, scale)
+            given = kernel(*some, part, scale)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -487,7 +487,7 @@ def _checked(
         slack = max(1e-4, 8 * torch.finfo(query.dtype).eps)
         if all(
             torch.allclose(one.float() / top, other.float() / top, rtol=0, atol=slack)
-            for one, other in zip(found, exact, strict=True)
+            for one, other in zip(given, exact, strict=True)
             for top in [other.float().abs().max().clamp(min=1e-6)]
         ):
             return kernel

@@ -86,8 +86,7 @@ class VideoLlavaModel(LocalModel):
             prompts.append(prompt)
 
         def read(clips: Sequence[Prompt]) -> Any:
-            found = {prompt.clip: beginnings[prompt.clip] for prompt in clips}
-            return self._read_clips(found, pixels)
+            return self._read_clips({p.clip: beginnings[p.clip] for p in clips}, pixels)
 
         for prompt, answers in self.decoder.answers(prompts, read, params, self.limits()):
             texts = self.tokenizer.batch_decode(

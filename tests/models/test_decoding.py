@@ -65,9 +65,12 @@ def ends(model: VideoLlavaModel, items: Items, monkeypatch: pytest.MonkeyPatch) 
     endless = [plain(model, *item, 20) for item in items[:6]]
     found = sorted({ids[4 + 3 * number] for number, ids in enumerate(endless[:4])})
     monkeypatch.setattr(model.model.generation_config, "eos_token_id", found)
-    monkeypatch.setattr(model, "_stop", found)
-    monkeypatch.setattr(model, "_decoder", None)
     return found
+
+
+def anew(model: VideoLlavaModel) -> VideoLlavaModel:
+    """The same weights in another model, which has asked nothing yet."""
+    return VideoLlavaModel(model.spec.partition(":")[2], model=model.model)
 
 
 def plain(
@@ -101,6 +104,7 @@ def ask(model: VideoLlavaModel, items: Items, slots: bool, rows: int, **draw: An
 @pytest.mark.usefixtures("ends")
 def test_slots_give_what_batches_give(model: VideoLlavaModel, items: Items, rows: int) -> None:
     """Rows that end early, whose places others take; more clips than slots, unlike in questions."""
+    model = anew(model)
     for draw in ({}, {"n": 3, "temperature": 1.0, "top_p": 0.9, "seed": 5}):
         expected = ask(model, items, False, 99, max_new_tokens=20, **draw)
         assert ask(model, items, True, rows, max_new_tokens=20, **draw) == expected
@@ -110,6 +114,7 @@ def test_slots_give_what_batches_give(model: VideoLlavaModel, items: Items, rows
 def test_greedy_answers_in_slots_are_those_of_transformers(
     model: VideoLlavaModel, items: Items, ends: list[int]
 ) -> None:
+    model = anew(model)
     ids = [plain(model, *item, 20, eos_token_id=ends, pad_token_id=0) for item in items]
     lengths = {len(each) for each in ids}
     assert len(lengths) >= 3, "the test needs rows that end one after the other"
@@ -132,6 +137,7 @@ def test_a_captured_step_gives_the_same(
     model: VideoLlavaModel, items: Items, monkeypatch: pytest.MonkeyPatch, fails: str | None
 ) -> None:
     """Replayed from the tensors that it was captured with, in both calls; else one line says it."""
+    model = anew(model)
     expected = ask(model, items, False, 99, max_new_tokens=20)
     graphs = with_graphs(monkeypatch, fails)
     model.in_slots = True
@@ -169,12 +175,11 @@ def test_memory_halves_the_rows_and_changes_no_answer(
 
     most = 99
     monkeypatch.setattr(language, "forward", watched)
-    monkeypatch.setattr(model, "memory_limit", 1)  # by estimate: a prompt at a time
-    monkeypatch.setattr(model, "_decoder", None)
+    model = anew(model)
+    model.memory_limit = 1  # by estimate: a prompt at a time
     assert ask(model, items, True, 99, **draw) == whole
     assert max(rows) == draw["n"]
-    monkeypatch.setattr(model, "memory_limit", None)
-    most = 3  # by an error
+    model.memory_limit, most = None, 3  # by an error
     assert ask(model, items, True, 99, **draw) == whole
     most = 0
     with pytest.raises(UserError, match="no memory for it and one question"):
@@ -194,8 +199,7 @@ def test_all_rows_of_all_clips_go_together(
     )
     asked = [(frames, f"Is it {n}?") for frames, _ in items[:4] for n in range(6)]
     monkeypatch.setattr(model.model.generation_config, "eos_token_id", [2**30])
-    monkeypatch.setattr(model, "_stop", [2**30])
-    monkeypatch.setattr(model, "_decoder", None)
+    model = anew(model)
     try:
         clips = len({id(frames) for frames, _ in asked})
         ask(model, asked, True, 99, max_new_tokens=7)
