@@ -167,9 +167,12 @@ class _Bars:
         self._bars.console.print(f"    {text}", highlight=False, markup=False)
 
     def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:
+        from rich.markup import escape
+
         self._bars.remove_task(self._task)
         when = "done before" if before else duration(seconds)
         self._bars.console.print(
-            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]\n    {line}",
+            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]\n"
+            f"    {escape(line)}",
             highlight=False,
         )
