@@ -45,6 +45,7 @@ __all__ = [
     "parse_row",
     "parse_yaml",
     "read_json",
+    "read_json_object",
     "read_jsonl",
     "read_text",
     "replacing",
@@ -442,6 +443,18 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}:{error.lineno}: {cause}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({_beyond(error)})") from error
+
+
+def read_json_object(path: Path) -> Row:
+    """Read a JSON file that holds one object; see `read_json`.
+
+    Raises:
+        UserError: also where it holds a list, a text or a number.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a JSON {type(content).__name__}, not an object")
+    return content
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self
 from sharegptvideo._io import KeyedLog, dumps, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
-__all__ = ["RunDir", "RunKind", "differences", "folder_lock"]
+__all__ = ["RunDir", "RunKind", "check_place", "differences", "folder_lock"]
 
 _LOCK = ".lock"
 _MOST_CHANGES = 6
@@ -64,8 +64,7 @@ class RunKind:
                     f"{self.prefix}{file}: not the settings of a {self.name}; {self.fix}"
                 )
             return dict(contents)
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{self.prefix}{path}: {path} is a file; {self.fix}")
+        check_place(path, self.fix, self.prefix)
         others = path.glob(self.foreign) if self.foreign and path.is_dir() else ()
         if any(other.name != _LOCK or not self.locked for other in others):
             raise UserError(f"{self.prefix}{path}: not empty and not a {self.name}; {self.fix}")
@@ -84,6 +83,20 @@ class RunKind:
         raise UserError(
             f"{self.prefix}{path}: holds {self.other}: {shown}. To go on, {self.fix_mix}"
         )
+
+
+def check_place(path: Path, fix: str = "give another --out", prefix: str = "") -> None:
+    """Make sure that a folder can be at `path`, there or yet to be made: no file is in its way.
+
+    Raises:
+        UserError: one is; says which.
+    """
+    there = path.expanduser().absolute()
+    while not (there.exists() or there.is_symlink()):
+        there = there.parent
+    if not there.is_dir():
+        shown = path if there == path.expanduser().absolute() else there
+        raise UserError(f"{prefix}{path}: {shown} is a file; {fix}")
 
 
 class RunDir:
