@@ -26,6 +26,8 @@ from sharegptvideo._io import (
     cache_folder,
     dumps,
     follow_umask,
+    full_disk_errors,
+    making,
     os_errors,
     read_json,
     read_json_object,
@@ -313,8 +315,9 @@ def _new_folder(to: Path) -> Iterator[Path]:
     """Give a folder to fill, which becomes `to` once it is whole."""
     partial = to.parent / f".{to.name}.unfinished"
     shutil.rmtree(partial, ignore_errors=True)
-    with os_errors(to, hint="free some space, or pass another --to"):
-        partial.mkdir(parents=True)
+    hint = "free some space, or pass another --to"
+    with os_errors(to, hint), full_disk_errors(to, hint), making(to.parent):
+        partial.mkdir()
         try:
             yield partial
             follow_umask(partial.glob("*.safetensors"))
