@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import duration, estimate, interval, number, p_value, percent, points
+from sharegptvideo._text import duration, estimate, interval, p_value, percent, plural, points
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
     for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
         for figures, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
             table.add_row(
-                f"{title}, {by}\n  {number(figures['n_videos'])} clips, "
-                f"{number(figures['n_questions'])} questions",
+                f"{title}, {by}\n  {plural(figures['n_videos'], 'clip')}\n"
+                f"  {plural(figures['n_questions'], 'question')}",
                 *(
                     estimate(figures[model]["accuracy"], figures[model]["se"])
                     for model in ("sft", "dpo")
