@@ -398,6 +398,10 @@ def _with_clips(rows: Iterable[Row], media: Path) -> Iterator[Row]:
         if unlisted:
             text = f"{media / unlisted}: an ending that no video is known by; rename the file"
             warnings.warn(text, MediaWarning, stacklevel=2)
+        link = None if path else folder.broken_link(row["video"])
+        if link:
+            text = f"{media / link}: a link that leads nowhere; fix or remove it"
+            warnings.warn(text, MediaWarning, stacklevel=2)
         yield row | {"video_path": str(path) if path else None}
 
 
