@@ -439,6 +439,11 @@ def test_a_task_is_shown_as_people_read_it() -> None:
         (["model", "convert", "/no/where", "--to", "x"], "model /no/where: no checkpoint"),
         (["model", "convert", "{here}/list", "--to", "x"], "a list, not an object"),
         (["demo", "--out", "{here}/file"], "file is a file"),
+        (["train", "run", "demo/sft", "--dry-run", "--gpus", "8xH10"], "unknown kind of GPU 'H10'"),
+        (
+            ["eval", "run", "--model", "hf:{here}/model", *EVAL, "--data-dir", "{here}/release"],
+            "no video_instruction/test/synthetic.qa.jsonl for config 'synthetic_qa'",
+        ),
         (["demo", "--scale", "big"], "unknown scale 'big'"),
     ],
 )
@@ -454,6 +459,12 @@ def test_wrong_paths_are_found_without_torch(
     ):
         (here / name).mkdir()
         (here / name / file).write_text(text)
+    row = {"id": "q", "video": "v", "question": "Why?", "answer": "So."}
+    write_jsonl(here / "video_instruction" / "test" / "synthetic.qa.jsonl", [row])
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text('{"model_type": "video_llava"}')
+    (here / "release" / "video_instruction" / "test").mkdir(parents=True)
+    (here / "release" / "video_instruction" / "test" / "tgif.qa.jsonl").touch()
     code = (
         "import sys\n"
         "from sharegptvideo.cli import app\n"

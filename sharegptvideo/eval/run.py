@@ -19,6 +19,7 @@ from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
 from sharegptvideo.eval.score import score_answers
 from sharegptvideo.eval.tasks import (
     Task,
+    check_questions,
     chosen_questions,
     load_questions,
     load_task,
@@ -113,6 +114,8 @@ def run_evaluation(
             )
         model = PredictionsModel(model.removeprefix("predictions:"), info)
     if isinstance(model, str):
+        for task in chosen:  # before what opens a model imports torch, which takes seconds
+            check_questions(task, source.data_dir)
         model = open_model(
             model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
         )
