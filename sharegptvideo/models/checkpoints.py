@@ -201,8 +201,21 @@ def loading_cause(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else words
 
 
-def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> Any:
+def load_model(
+    path: str,
+    *,
+    dtype: str | torch.dtype,
+    weights: bool = True,
+    device: str | torch.device | None = None,
+) -> Any:
     """Load a video model from a folder or Hub id; without `weights` see `outline`.
+
+    Args:
+        path: a folder, or a Hub id.
+        dtype: of the weights, as they are put in their places; "auto": as saved.
+        weights: False: shapes alone.
+        device: where each weight goes from its file, by several threads; default: the CPU, where
+            weights of the saved type stay parts of the file in memory.
 
     Raises:
         UserError: nothing there, no model that answers about videos, no weights, or not all of
@@ -220,6 +233,7 @@ def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> 
             model, report = auto.from_pretrained(
                 checkpoint_folder(path),
                 dtype=dtype,
+                device_map=None if device is None else {"": device},
                 trust_remote_code=False,
                 weights_only=True,
                 output_loading_info=True,

@@ -84,9 +84,10 @@ class LocalModel(Model):
         if self._model is None:
             device = torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
             on_cpu = device.type == "cpu"
-            model = load_model(self._path, dtype=self._dtype or ("float32" if on_cpu else "auto"))
+            dtype = self._dtype or ("float32" if on_cpu else "auto")
+            model = load_model(self._path, dtype=dtype, device=device)
             limit_torch_threads(model.num_parameters() if on_cpu else None)
-            self._model = model.to(device).eval()
+            self._model = model.eval()
 
     @functools.cached_property
     def _stop(self) -> list[int]:
