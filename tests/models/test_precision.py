@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch.nn.attention import bias as torch_bias
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
@@ -32,7 +33,7 @@ from tests.support.shared_decoders import FIELDS, Rows, plain_decoder, rows_of
 
 CLIPS = [(50, (7, 9)), (40, (5,)), (33, (2, 8, 4))]
 DEVICES = ["cpu", "cuda", "cuda with flash"]
-# Each way, `split` in turns and side by side. Only in turns are there calls that know of flash.
+# Each way, `split` in turns and side by side. Only in turns does it ask for a kernel by name.
 WAYS = [
     *(("split", 0, device) for device in DEVICES),
     *(
@@ -61,25 +62,94 @@ class SaysCuda(TorchFunctionMode):
         return CPU if named and value in (GPU, str(GPU)) else value
 
 
-def flash_kernel(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    dropout: float,
-    is_causal: bool,
-    return_debug_mask: bool,
-    scale: float,
-) -> tuple[torch.Tensor]:
-    """What CUDA's kernel computes: causal at the lower right, for fewer key heads than queries."""
-    assert {x.dtype for x in (query, key, value)} == {HALF}
-    assert is_causal
-    assert not dropout
-    assert not return_debug_mask
-    size = query.shape[2], key.shape[2]
-    mask = torch.ones(size, dtype=torch.bool).tril(size[1] - size[0])
-    scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(2, 3)
-    weights = (scores.float() * scale).masked_fill(~mask, -torch.inf).softmax(-1).to(HALF)
-    return (weights @ value.repeat_interleave(query.shape[1] // value.shape[1], 1),)
+class Kernels:
+    """What CUDA's two kernels compute, with their demands and their forms of the sums."""
+
+    def __init__(self, flash: bool) -> None:
+        self.flash = flash
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *more: Any,
+        is_causal: bool,
+        scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        assert more == (() if self.flash else (None, True))
+        assert query.dtype == HALF or not self.flash
+        assert query.stride(-1) == 1
+        out, sums = self._plain(query, key, value, scale, is_causal)
+        fill = 0 if self.flash else -sums.shape[-1] % 32
+        return out, torch.nn.functional.pad(sums, (0, fill), value=torch.inf)
+
+    def _plain(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *how: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        weights, sums = self._weights(query, key, *how)
+        return (weights @ self._spread(value, query).float()).to(value.dtype), sums
+
+    def _spread(self, x: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+        assert self.flash or x.shape[1] == query.shape[1]
+        return x.repeat_interleave(query.shape[1] // x.shape[1], 1)
+
+    def _weights(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        scale: float,
+        causal: bool,
+        sums: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        assert len({query.dtype, key.dtype}) == 1
+        scores = (query @ self._spread(key, query).transpose(2, 3)).float() * scale
+        if causal:
+            assert query.shape[2] == key.shape[2]
+            scores = scores.masked_fill(torch.ones(scores.shape[2:]).triu(1).bool(), -torch.inf)
+        sums = scores.logsumexp(-1) if sums is None else sums
+        return (scores - sums.unsqueeze(-1)).exp(), sums
+
+    def flash_backward(self, *given: Any, scale: float) -> list[torch.Tensor]:
+        grad, query, key, value, out, sums, *rest = given
+        unset, (queries, keys, dropout, causal) = rest[:2], rest[2:6]
+        assert unset == [None, None]
+        assert (queries, keys) == (query.shape[2], key.shape[2])
+        assert not dropout
+        assert sums.is_contiguous()
+        return self._backward(grad, query, key, value, out, sums, causal, scale)
+
+    def efficient_backward(self, *given: Any, scale: float) -> list[torch.Tensor | None]:
+        grad, query, key, value, bias, out, sums, _, _, dropout, wanted, causal = given
+        assert bias is None
+        assert not dropout
+        assert wanted == [True, True, True, False]
+        assert sums.shape[-1] % 32 == 0
+        assert sums.is_contiguous()
+        sums = sums[..., : query.shape[2]]
+        return [*self._backward(grad, query, key, value, out, sums, causal, scale), None]
+
+    def _backward(
+        self,
+        grad: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        out: torch.Tensor,
+        sums: torch.Tensor,
+        causal: bool,
+        scale: float,
+    ) -> list[torch.Tensor]:
+        """By the derivative of a softmax, whose weights follow from the sums that are given."""
+        weights, _ = self._weights(query, key, scale, causal, sums)
+        grad, out = grad.float(), out.float()
+        to_weights = grad @ self._spread(value, query).float().transpose(2, 3)
+        to_scores = weights * (to_weights - (grad * out).sum(-1, keepdim=True)) * scale
+        groups = (-1, query.shape[1] // key.shape[1])
+        to_key = (to_scores.transpose(2, 3) @ query.float()).unflatten(1, groups).sum(2)
+        to_value = (weights.transpose(2, 3) @ grad).unflatten(1, groups).sum(2)
+        to_query = to_scores @ self._spread(key, query).float()
+        return [x.to(query.dtype) for x in (to_query, to_key, to_value)]
 
 
 def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +158,19 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     flash = "flash" in device
     monkeypatch.setattr(
-        torch_bias, "can_use_flash_attention", lambda given: flash and given.query.dtype == HALF
+        torch.backends.cuda,
+        "can_use_flash_attention",
+        lambda given: flash and given.query.dtype == HALF,
     )
-    monkeypatch.setattr(
-        torch.ops.aten, "_scaled_dot_product_flash_attention", flash_kernel, raising=False
-    )
+    kernels = {True: Kernels(flash=True), False: Kernels(flash=False)}
+    for name, stand_in in {
+        "flash": kernels[True].forward,
+        "flash_attention_backward": kernels[True].flash_backward,
+        "efficient": kernels[False].forward,
+        "efficient_attention_backward": kernels[False].efficient_backward,
+    }.items():
+        whole = name if "attention" in name else f"{name}_attention"
+        monkeypatch.setattr(torch.ops.aten, f"_scaled_dot_product_{whole}", stand_in, raising=False)
     mapping = AttentionInterface._global_mapping
     # For a GPU that is none there is nothing to compile; the call is the same.
     eager = as_attention(partial(attention.flex, backend="eager"))
@@ -224,6 +302,47 @@ def test_every_call_gets_one_dtype(way: Attention, dtypes: str, cast: bool) -> N
         assert other.grad is not None
         assert one.grad.dtype == kind
         assert (one.grad.float() - other.grad).norm() < 0.02 * other.grad.norm()
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), [("flash", HALF), ("efficient", torch.float32)])
+def test_the_kernels_of_a_gpu_take_what_they_are_given(
+    kernel: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch's own description of them on tensors without numbers; forward and backward."""
+    monkeypatch.setattr(
+        torch.backends.cuda, "can_use_flash_attention", lambda _given: kernel == "flash"
+    )
+    layout = rows_of(CLIPS).layout
+    with OpsSeen() as seen:
+        heads = [
+            torch.empty(1, len(layout), count, 64, dtype=dtype, device="meta")
+            .transpose(1, 2)
+            .requires_grad_()
+            for count in (4, 2, 2)
+        ]
+        run = as_attention(partial(attention.split, short=0))
+        found, _ = run(torch.nn.Module(), *heads, None, shared_layout=layout)
+        found.sum().backward()
+        assert found.shape == (1, len(layout), 4, 64)
+        assert all(x.grad is not None and x.grad.shape == x.shape for x in heads)
+    # Three beginnings with their first ends; three later ends, and two beginnings for those.
+    forward = f"aten._scaled_dot_product_{kernel}_attention.default"
+    backward = f"aten._scaled_dot_product_{kernel}_attention_backward.default"
+    assert (seen.counts[forward], seen.counts[backward]) == (8, 8)
+
+
+class OpsSeen(TorchDispatchMode):
+    """Counts the operations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def test_float64_stays_under_autocast() -> None:

@@ -16,7 +16,14 @@ from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.recipes import LengthLimit
-from sharegptvideo.training.sharing import Attention, attention, share_clips, shared_layout
+from sharegptvideo.training.sharing import (
+    Attention,
+    Group,
+    SharedLayout,
+    attention,
+    share_clips,
+    shared_layout,
+)
 from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
 from tests.support.shared_decoders import DECODERS, FIELDS, decoders, relative, rows_of
 
@@ -55,6 +62,54 @@ def test_the_same_numbers_and_gradients(
         assert one.grad is not None
         if one.grad.abs().max() > 1e-6:  # a key's bias moves all scores alike
             assert relative(two.grad, one.grad) < 1e-5, weight
+
+
+@pytest.mark.parametrize("groups", [CLIPS[:1], [(0, (3, 2)), (4, (2, 3, 1))], [(6, ()), (3, (5,))]])
+def test_attention_in_parts_has_the_gradients_of_one_call(
+    groups: list[tuple[int, tuple[int, ...]]],
+) -> None:
+    """In float64, grouped heads: to 1e-12 of one masked call, and of differences along the way.
+
+    A group may have no beginning, nothing but one, or a single end.
+    """
+    laid, at = [], 0
+    for begin, ends in groups:
+        laid.append(Group(at, begin, ends))
+        at = laid[-1].stop
+    none = torch.zeros(0, dtype=torch.long)
+    layout = SharedLayout((*laid,), 1, at, none, none, none, none)
+    torch.manual_seed(0)
+    heads = [
+        torch.randn(1, count, at, 8, dtype=torch.float64, requires_grad=True) for count in (4, 2, 2)
+    ]
+    ways = (partial(attention.split, short=0), attention.split)  # the second: side by side
+
+    def attended(way: Any, *three: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = as_attention(way)(torch.nn.Module(), *three, None, 0.0, 0.4, layout)[
+            0
+        ]
+        return found
+
+    weights = torch.randn(1, at, 4, 8, dtype=torch.float64)
+    found = []
+    for way in ways:
+        out = attended(way, *heads)
+        found.append([out, *torch.autograd.grad((out * weights).sum(), heads)])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(partial(attended, ways[0]), heads, fast_mode=True)
+
+
+def test_attention_in_parts_copies_no_keys() -> None:
+    """What it keeps for the backward pass: queries, keys, values, output and two sums a query."""
+    layout = rows_of([(600, (20, 30, 10))]).layout
+    heads = [torch.randn(1, count, len(layout), 16, requires_grad=True) for count in (4, 2, 2)]
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        as_attention(attention.split)(torch.nn.Module(), *heads, None, shared_layout=layout)
+    own = {x.untyped_storage().data_ptr() for x in heads}
+    new = [x for x in kept if x.untyped_storage().data_ptr() not in own]
+    assert sum(x.numel() for x in new) == len(layout) * 4 * (16 + 1)
 
 
 def test_flex_attention_sees_what_split_sees() -> None:
