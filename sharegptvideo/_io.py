@@ -683,9 +683,9 @@ class KeyedLog:
         self.path = path
         self.key = (key,) if isinstance(key, str) else key
         self.rows: dict[str, Row] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ended = self._read()
-        self._file = path.open("ab", buffering=0)
+        with making(path.parent):
+            ended = self._read()
+            self._file = path.open("ab", buffering=0)
         if ended != os.fstat(self._file.fileno()).st_size:
             self._file.truncate(ended)
         if ended and not self._ends_line:

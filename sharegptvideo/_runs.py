@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from sharegptvideo._io import KeyedLog, dumps, os_errors, read_json, write_json
+from sharegptvideo._io import KeyedLog, dumps, making, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
 __all__ = ["RunDir", "RunKind", "check_place", "differences", "folder_lock"]
@@ -131,7 +131,7 @@ class RunDir:
             there = self._checked(here)  # before anything is made: a refused folder stays as it is
             if self.kind.locked:
                 with os_errors(path, f"free some space or {self.kind.fix}", action="made"):
-                    path.mkdir(parents=True, exist_ok=True)
+                    opened.enter_context(making(path))
                 busy = f"{path}: another process is writing to this run; wait for it"
                 opened.enter_context(folder_lock(path / _LOCK, busy))
                 there = self._checked(here)  # another process may have begun and ended meanwhile
@@ -252,12 +252,14 @@ def _dumped(value: Any) -> str:
 def folder_lock(file: Path, busy: str) -> Iterator[None]:
     """Hold the lock `file`; the system releases it when the process dies.
 
+    A lock file that was made for a block that fails is removed with it.
+
     Raises:
         UserError: another process holds it; `busy` is the message.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(file, blocking=False)
+    lock, fresh = FileLock(file, blocking=False), not file.exists()
     with os_errors(file.parent, "use a folder on a file system that has locks"):
         try:
             lock.acquire()
@@ -265,5 +267,9 @@ def folder_lock(file: Path, busy: str) -> Iterator[None]:
             raise UserError(busy, exit_code=1) from error
     try:
         yield
+    except BaseException:
+        if fresh:
+            file.unlink(missing_ok=True)
+        raise
     finally:
         lock.release()

@@ -24,7 +24,7 @@ GROUPS = {"model", "data", "build", "eval", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}
 ROOT = Path(__file__).parents[1]
 CANDIDATES = ["build", "candidates", "--out", "x", "--input"]
-TRAIN = ["train", "run", "demo/sft", "data.source=synthetic", "data.media=null"]
+TRAIN = ["train", "run", "demo/sft", "data.data_dir=synthetic", "data.media=null"]
 EVAL = ["--task", "synthetic_qa", "--data-dir", "{here}", "--judge", "exact", "--out", "run"]
 
 
@@ -37,7 +37,7 @@ def commands() -> Iterator[tuple[str, ...]]:
     root: Any = typer.main.get_command(cli.app)
     for name, command in root.commands.items():
         if hasattr(command, "commands"):
-            yield from ((name, sub) for sub in command.commands)
+            yield from ((name, sub) for sub, one in command.commands.items() if not one.hidden)
         else:
             yield (name,)
 
@@ -385,6 +385,16 @@ def test_a_validated_recipe_can_be_saved(tmp_path: Path) -> None:
     assert (again.exit_code, again.stdout) == (0, first.stdout)
 
 
+def test_a_switch_of_a_recipe_says_what_it_takes() -> None:
+    result = run("train", "validate", "demo/sft", "optimisation.bf16=maybe")
+    assert result.exit_code == 2
+    assert "optimisation.bf16: must be true or false, not 'maybe'" in result.stderr
+
+
+def test_lists_are_ls_everywhere() -> None:
+    assert run("data", "ls").output == run("data", "list").output
+
+
 def test_two_lengths_of_a_training_name_the_fix() -> None:
     result = run("train", "validate", "demo/dpo", "optimisation.max_steps=5")
     assert result.exit_code == 2
@@ -403,7 +413,7 @@ def test_a_task_is_shown_as_people_read_it() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "run", "demo/dpo", "data.source=nope"], "data.source nope: no such folder"),
+        (["train", "run", "demo/dpo", "data.data_dir=nope"], "data.data_dir nope: no such folder"),
         (["train", "run", "demo/sft", "model=/no/where"], "model /no/where: no checkpoint there"),
         (["train", "run", "demo/sft", "data.media=nope"], "data.media nope: no such folder"),
         (["eval", "run", "--model", "hf:{here}", *EVAL], "config.json is not in it"),

@@ -26,6 +26,8 @@ from sharegptvideo._io import (
     cache_folder,
     dumps,
     follow_umask,
+    full_disk_errors,
+    making,
     os_errors,
     read_json,
     read_json_object,
@@ -313,8 +315,9 @@ def _new_folder(to: Path) -> Iterator[Path]:
     """Give a folder to fill, which becomes `to` once it is whole."""
     partial = to.parent / f".{to.name}.unfinished"
     shutil.rmtree(partial, ignore_errors=True)
-    with os_errors(to, hint="free some space, or pass another --to"):
-        partial.mkdir(parents=True)
+    hint = "free some space, or pass another --to"
+    with os_errors(to, hint), full_disk_errors(to, hint), making(to.parent):
+        partial.mkdir()
         try:
             yield partial
             follow_umask(partial.glob("*.safetensors"))
@@ -390,7 +393,7 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     """Return the files of weights: those of an index, or the single file."""
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            content = read_json_object(folder / index)
+            content = read_json(folder / index)
             if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
                 raise UserError(f"{source}: {index} has no weight_map; download it again")
             listed = sorted(set(content["weight_map"].values()))

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
@@ -29,6 +28,14 @@ from sharegptvideo.models.shared_prefix import (
 )
 from sharegptvideo.training.sharing import Attention, attention, share_clips
 from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
+from tests.support.pretended_gpu import (
+    GPU,
+    SaysCuda,
+    efficient_backward,
+    efficient_kernel,
+    flash_backward,
+    flash_kernel,
+)
 from tests.support.shared_decoders import FIELDS, Rows, plain_decoder, rows_of
 
 CLIPS = [(50, (7, 9)), (40, (5,)), (33, (2, 8, 4))]
@@ -43,113 +50,6 @@ WAYS = [
     ),
 ]
 HALF = torch.bfloat16
-CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
-
-
-class SaysCuda(TorchFunctionMode):
-    """Tensors of the CPU that say that they are on a GPU; what is made there is made here."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func == torch.Tensor.device.__get__:  # type: ignore[attr-defined]  # a descriptor
-            return GPU
-        here = {name: self._here(value) for name, value in (kwargs or {}).items()}
-        return func(*map(self._here, args), **here)
-
-    def _here(self, value: Any) -> Any:
-        named = isinstance(value, torch.device | str)
-        return CPU if named and value in (GPU, str(GPU)) else value
-
-
-class Kernels:
-    """What CUDA's two kernels compute, with their demands and their forms of the sums."""
-
-    def __init__(self, flash: bool) -> None:
-        self.flash = flash
-
-    def forward(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *more: Any,
-        is_causal: bool,
-        scale: float,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        assert more == (() if self.flash else (None, True))
-        assert query.dtype == HALF or not self.flash
-        assert query.stride(-1) == 1
-        out, sums = self._plain(query, key, value, scale, is_causal)
-        fill = 0 if self.flash else -sums.shape[-1] % 32
-        return out, torch.nn.functional.pad(sums, (0, fill), value=torch.inf)
-
-    def _plain(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *how: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        weights, sums = self._weights(query, key, *how)
-        return (weights @ self._spread(value, query).float()).to(value.dtype), sums
-
-    def _spread(self, x: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-        assert self.flash or x.shape[1] == query.shape[1]
-        return x.repeat_interleave(query.shape[1] // x.shape[1], 1)
-
-    def _weights(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        scale: float,
-        causal: bool,
-        sums: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        assert len({query.dtype, key.dtype}) == 1
-        scores = (query @ self._spread(key, query).transpose(2, 3)).float() * scale
-        if causal:
-            assert query.shape[2] == key.shape[2]
-            scores = scores.masked_fill(torch.ones(scores.shape[2:]).triu(1).bool(), -torch.inf)
-        sums = scores.logsumexp(-1) if sums is None else sums
-        return (scores - sums.unsqueeze(-1)).exp(), sums
-
-    def flash_backward(self, *given: Any, scale: float) -> list[torch.Tensor]:
-        grad, query, key, value, out, sums, *rest = given
-        unset, (queries, keys, dropout, causal) = rest[:2], rest[2:6]
-        assert unset == [None, None]
-        assert (queries, keys) == (query.shape[2], key.shape[2])
-        assert not dropout
-        assert sums.is_contiguous()
-        return self._backward(grad, query, key, value, out, sums, causal, scale)
-
-    def efficient_backward(self, *given: Any, scale: float) -> list[torch.Tensor | None]:
-        grad, query, key, value, bias, out, sums, _, _, dropout, wanted, causal = given
-        assert bias is None
-        assert not dropout
-        assert wanted == [True, True, True, False]
-        assert sums.shape[-1] % 32 == 0
-        assert sums.is_contiguous()
-        sums = sums[..., : query.shape[2]]
-        return [*self._backward(grad, query, key, value, out, sums, causal, scale), None]
-
-    def _backward(
-        self,
-        grad: torch.Tensor,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        out: torch.Tensor,
-        sums: torch.Tensor,
-        causal: bool,
-        scale: float,
-    ) -> list[torch.Tensor]:
-        """By the derivative of a softmax, whose weights follow from the sums that are given."""
-        weights, _ = self._weights(query, key, scale, causal, sums)
-        grad, out = grad.float(), out.float()
-        to_weights = grad @ self._spread(value, query).float().transpose(2, 3)
-        to_scores = weights * (to_weights - (grad * out).sum(-1, keepdim=True)) * scale
-        groups = (-1, query.shape[1] // key.shape[1])
-        to_key = (to_scores.transpose(2, 3) @ query.float()).unflatten(1, groups).sum(2)
-        to_value = (weights.transpose(2, 3) @ grad).unflatten(1, groups).sum(2)
-        to_query = to_scores @ self._spread(key, query).float()
-        return [x.to(query.dtype) for x in (to_query, to_key, to_value)]
 
 
 def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,15 +62,14 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "can_use_flash_attention",
         lambda given: flash and given.query.dtype == HALF,
     )
-    kernels = {True: Kernels(flash=True), False: Kernels(flash=False)}
-    for name, stand_in in {
-        "flash": kernels[True].forward,
-        "flash_attention_backward": kernels[True].flash_backward,
-        "efficient": kernels[False].forward,
-        "efficient_attention_backward": kernels[False].efficient_backward,
+    for name, kernel in {
+        "flash_attention": flash_kernel,
+        "flash_attention_backward": flash_backward,
+        "efficient_attention": efficient_kernel,
+        "efficient_attention_backward": efficient_backward,
     }.items():
-        whole = name if "attention" in name else f"{name}_attention"
-        monkeypatch.setattr(torch.ops.aten, f"_scaled_dot_product_{whole}", stand_in, raising=False)
+        monkeypatch.setattr(torch.ops.aten, f"_scaled_dot_product_{name}", kernel, raising=False)
+    monkeypatch.setattr(shared_prefix, "CHOSEN", {})  # anew: with the kernels that are here now
     mapping = AttentionInterface._global_mapping
     # For a GPU that is none there is nothing to compile; the call is the same.
     eager = as_attention(partial(attention.flex, backend="eager"))
