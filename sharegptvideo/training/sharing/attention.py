@@ -122,7 +122,7 @@ class _Split(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # torch takes any
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of queries, keys and values."""
         query, key, value, out, *kept = ctx.saved_tensors
         grads = [torch.empty_like(x) for x in (query, key, value)]
