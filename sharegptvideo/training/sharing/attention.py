@@ -6,7 +6,8 @@ Three ways to the same result; each is plain scaled dot-product attention where 
   itself, as calls of their own, joined by log-sum-exp. No call needs a mask that a flash kernel
   does not know, no keys are copied, and nothing that is hidden is computed. (Short groups go
   through one masked call side by side.)
-- `flex`: one call of FlexAttention with a block mask; for GPUs with a compiler.
+- `flex`: one call of FlexAttention with a block mask; for GPUs with a compiler. What is compiled
+  serves all lengths: anew once for those of a single block, and once without gradients.
 - `dense`: one call a group with a mask of all its tokens by all its tokens; what the others are
   measured against.
 """
@@ -29,11 +30,24 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models.shared_prefix import in_one_dtype
 from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
-__all__ = ["ATTENTIONS", "Attention", "as_attention", "flex", "split", "use_attention"]
+__all__ = [
+    "ATTENTIONS",
+    "Attention",
+    "AttentionChoice",
+    "HeadShape",
+    "as_attention",
+    "attention_fault",
+    "choose_attention",
+    "flex",
+    "split",
+    "use_attention",
+]
 
 _SHORT = 512  # tokens of a group: the longest that go through one call side by side
 
 Attention = Literal["split", "flex", "dense"]
+AttentionChoice = Literal["auto", "split", "flex", "dense"]
+"""As recipes say it: `auto` is `flex` on a GPU where it is right there, else `split`."""
 
 
 class _Heads(NamedTuple):
@@ -187,14 +201,14 @@ def _attend(
     """
     how = {"is_causal": causal, "scale": scale}
     if kernel == "cpu":
-        found = _ATEN._scaled_dot_product_flash_attention_for_cpu(query, key, value, **how)
+        results = _ATEN._scaled_dot_product_flash_attention_for_cpu(query, key, value, **how)
     elif kernel == "flash":
-        found = _ATEN._scaled_dot_product_flash_attention(query, key, value, **how)
+        results = _ATEN._scaled_dot_product_flash_attention(query, key, value, **how)
     else:
         times = query.shape[1] // key.shape[1]
         heads = (query, repeat_kv(key, times), repeat_kv(value, times))
-        found = _ATEN._scaled_dot_product_efficient_attention(*heads, None, True, **how)
-    attended, sums = found[:2]
+        results = _ATEN._scaled_dot_product_efficient_attention(*heads, None, True, **how)
+    attended, sums = results[:2]
     return attended, sums[..., : query.shape[2]]  # `efficient` fills up to a multiple of 32
 
 
@@ -300,7 +314,10 @@ def _visible(prefix: int, ends: tuple[int, ...], device: torch.device) -> torch.
     return (earlier & ((parts == 0) | (parts[:, None] == parts))).to(device)
 
 
-def flex(heads: _Heads, layout: SharedLayout, *, backend: str | None = None) -> torch.Tensor:
+_Backend = str | Callable[..., Any]
+
+
+def flex(heads: _Heads, layout: SharedLayout, *, backend: _Backend | None = None) -> torch.Tensor:
     """Attend in one call of FlexAttention, compiled by `backend` (None: as the device asks)."""
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -319,7 +336,7 @@ _BACKENDS = {"cuda": "inductor"}
 
 
 @lru_cache(maxsize=2)
-def _compiled(function: Callable[..., Any], backend: str) -> Any:
+def _compiled(function: Callable[..., Any], backend: _Backend) -> Any:
     return torch.compile(function, dynamic=True, backend=backend)
 
 
@@ -387,6 +404,99 @@ _RUNS: dict[Attention, _One] = {"split": split, "flex": flex, "dense": _dense}
 for _way, _name in ATTENTIONS.items():
     AttentionInterface.register(_name, as_attention(_RUNS[_way]))
     AttentionMaskInterface.register(_name, sdpa_mask)
+
+
+class HeadShape(NamedTuple):
+    """A language model's heads of queries, those of keys and values, and their size."""
+
+    heads: int
+    key_heads: int
+    size: int
+
+    @classmethod
+    def of(cls, config: Any) -> HeadShape:
+        """Return those of a model with this configuration of transformers."""
+        text = config.get_text_config()
+        heads = text.num_attention_heads
+        size = getattr(text, "head_dim", None) or text.hidden_size // heads
+        return cls(heads, getattr(text, "num_key_value_heads", None) or heads, size)
+
+
+def choose_attention(
+    wanted: AttentionChoice, shape: HeadShape, device: torch.device, dtype: torch.dtype
+) -> tuple[Attention, str | None]:
+    """Return how a training attends on a device, and a line that says why where `auto` gave way.
+
+    FlexAttention is computed once beside `dense` on small tensors, with gradients, before it is
+    relied on. `auto` goes by `split` where it fails.
+
+    Args:
+        dtype: of queries, keys and values, autocast's where it is on.
+
+    Raises:
+        UserError: `flex` was asked for by name and fails on this GPU.
+    """
+    if device.type != "cuda":
+        return ("split" if wanted == "auto" else wanted), None
+    if wanted not in ("auto", "flex"):
+        return wanted, None
+    fault = attention_fault(flex, shape, device, dtype)
+    if fault is None:
+        return "flex", None
+    if wanted == "flex":
+        raise UserError(f"sharing.attention flex {fault}; set sharing.attention=split")
+    return "split", f"attention is split: flex {fault}"
+
+
+_CHECKED = (Group(0, 150, (40, 9)), Group(199, 0, (30, 70)), Group(299, 90, (21,)))
+
+
+def attention_fault(
+    run: _One, shape: HeadShape, device: torch.device, dtype: torch.dtype
+) -> str | None:
+    """Return what is wrong with a way of attending on a device; None where it is right.
+
+    Right is: output and gradients of numbers drawn at random are within twice the distance of
+    `dense` in this dtype from `dense` in the next wider one, or within 1e-5.
+    """
+    none = torch.zeros(0, dtype=torch.long)
+    tokens = _CHECKED[-1].stop
+    layout = SharedLayout(_CHECKED, 1, tokens, none, none, none, none)
+    draw = torch.Generator().manual_seed(0)
+    drawn = [
+        torch.randn(1, tokens, count, shape.size, generator=draw).to(dtype)
+        for count in (shape.heads, shape.key_heads, shape.key_heads, shape.heads)
+    ]
+
+    def computed(way: _One, kind: torch.dtype) -> list[torch.Tensor]:
+        *three, weights = (x.to(device=device, dtype=kind).transpose(1, 2) for x in drawn)
+        heads = [x.requires_grad_() for x in three]
+        out = way(_Heads(*heads, None), layout)
+        return [out.detach(), *torch.autograd.grad(out, heads, weights)]
+
+    wider = torch.float64 if dtype == torch.float32 else torch.float32
+    try:
+        exact = computed(_dense, wider)
+        plain = computed(_dense, dtype)
+        tried = computed(run, dtype)
+    except Exception as error:  # noqa: BLE001 - a compiler may fail by any of them
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"does not run here ({lines[0][:_LONGEST_CAUSE]})"
+    for name, right, near, one in zip(
+        ("output", "gradient of queries", "gradient of keys", "gradient of values"),
+        exact, plain, tried, strict=True,
+    ):  # fmt: skip
+        allowed = max(2 * _distance(near, right), 1e-5)
+        if not (off := _distance(one, right)) <= allowed:  # also where it is not a number
+            return f"gives wrong numbers here ({name}: {off:.1e} off, {allowed:.1e} is allowed)"
+    return None
+
+
+_LONGEST_CAUSE = 200
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one.to(other.dtype) - other).norm() / other.norm())
 
 
 def use_attention(model: Any, way: Attention) -> None:
