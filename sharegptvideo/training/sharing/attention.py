@@ -436,16 +436,15 @@ def choose_attention(
     Raises:
         UserError: `flex` was asked for by name and fails on this GPU.
     """
-    if device.type != "cuda":
-        return ("split" if wanted == "auto" else wanted), None
-    if wanted not in ("auto", "flex"):
-        return wanted, None
-    fault = attention_fault(flex, shape, device, dtype)
-    if fault is None:
-        return "flex", None
-    if wanted == "flex":
+    gpu = device.type == "cuda"
+    if wanted == "auto":
+        if not gpu:
+            return "split", None
+        fault = attention_fault(flex, shape, device, dtype)
+        return ("flex", None) if fault is None else ("split", f"attention is split: flex {fault}")
+    if wanted == "flex" and gpu and (fault := attention_fault(flex, shape, device, dtype)):
         raise UserError(f"sharing.attention flex {fault}; set sharing.attention=split")
-    return "split", f"attention is split: flex {fault}"
+    return wanted, None
 
 
 _CHECKED = (Group(0, 150, (40, 9)), Group(199, 0, (30, 70)), Group(299, 90, (21,)))
@@ -469,10 +468,10 @@ def attention_fault(
     ]
 
     def computed(way: _One, kind: torch.dtype) -> list[torch.Tensor]:
-        *three, weights = (x.to(device=device, dtype=kind).transpose(1, 2) for x in drawn)
-        heads = [x.requires_grad_() for x in three]
-        out = way(_Heads(*heads, None), layout)
-        return [out.detach(), *torch.autograd.grad(out, heads, weights)]
+        *heads, weights = (x.to(device=device, dtype=kind).transpose(1, 2) for x in drawn)
+        query, key, value = (x.requires_grad_() for x in heads)
+        out = way(_Heads(query, key, value, None), layout)
+        return [out.detach(), *torch.autograd.grad(out, (query, key, value), weights)]
 
     wider = torch.float64 if dtype == torch.float32 else torch.float32
     try:
