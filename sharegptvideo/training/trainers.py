@@ -234,20 +234,17 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
 
 @contextlib.contextmanager
 def quiet_and_quick() -> Iterator[None]:
-    """Silence advice that is not for our users; on a CPU, score answer positions only.
+    """Silence advice that is not for our users; score answer positions only, on every device.
 
     Without Triton, TRL's fused head scores every position, clip and prompt included, so that
-    devices with a compiler see constant shapes. A CPU has none, and a step takes a third longer.
-    And TRL hashes all weights for a cache of reference log-probabilities that is not used here.
+    devices with a compiler see constant shapes. Nothing here compiles it, and a step on a CPU takes
+    a third longer. And TRL hashes all weights for a cache of reference log-probabilities that is
+    not used here.
     """
     trl_utils: Any = utils
     trl_dpo: Any = dpo_trainer
     old, old_hash = trl_utils._use_triton, trl_dpo.hash_module
-
-    def compact(device: torch.device) -> bool:
-        return device.type == "cpu" or bool(old(device))
-
-    trl_utils._use_triton = compact
+    trl_utils._use_triton = lambda _device: True
     trl_dpo.hash_module = lambda _module: ""
     try:
         with warnings.catch_warnings(), quiet_transformers():
