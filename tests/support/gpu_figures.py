@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -32,7 +30,9 @@ class _Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def profiled(step: Callable[[], object], device: torch.device) -> dict[str, Any]:
+def profiled(
+    step: Callable[[], object], device: torch.device, *, top_ten: bool = True
+) -> dict[str, Any]:
     """Run a step once under torch's profiler.
 
     On CUDA `launches` are calls of the driver that start a kernel or a graph, `kernels` what ran on
@@ -43,34 +43,38 @@ def profiled(step: Callable[[], object], device: torch.device) -> dict[str, Any]
     from torch.profiler import ProfilerActivity, profile
 
     cuda = device.type == "cuda"
-    count = _Count()
-    with ExitStack() as stack:
-        # On a GPU the host's operations are left out: recording them would take longer than them.
-        activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
-        found = stack.enter_context(profile(activities=[activity], acc_events=True))
-        if not cuda:
-            stack.enter_context(count)
+    figures: dict[str, Any] = {}
+    if not cuda:
+        with _Count() as count:
+            step()
+        figures["launches"] = count.calls
+        if not top_ten:
+            return figures
+    # On a GPU the host's operations are left out: recording them would take longer than they do.
+    activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+    with profile(activities=[activity], acc_events=True) as found:
         step()
         if cuda:
             torch.cuda.synchronize(device)
-    spent: Counter[str] = Counter()
-    times: Counter[str] = Counter()
-    for each in found.key_averages():
-        on_device = each.device_type == DeviceType.CUDA
-        times[each.key] += each.count if on_device or not cuda else 0
-        if on_device == cuda:
-            spent[each.key] += each.self_device_time_total if cuda else each.self_cpu_time_total
-        if cuda and not on_device and any(word in each.key for word in _LAUNCHES):
-            count.calls += each.count
-    total = sum(spent.values())
-    figures: dict[str, Any] = {"launches": count.calls}
+    averages = found.key_averages()
     if cuda:
-        figures |= {"kernels": sum(times.values()), "kernel_seconds": round(total / 1e6, 4)}
-    figures["top_ten"] = [
-        {"name": name[:80], "share": round(time / total, 3), "calls": times[name]}
-        for name, time in spent.most_common(_TOP)
-        if total
-    ]
+        own = [each for each in averages if each.device_type == DeviceType.CUDA]
+        host = [each for each in averages if each.device_type != DeviceType.CUDA]
+        spent = {each.key: (each.self_device_time_total, each.count) for each in own}
+        figures["launches"] = sum(
+            each.count for each in host if any(word in each.key for word in _LAUNCHES)
+        )
+        figures["kernels"] = sum(calls for _, calls in spent.values())
+        figures["kernel_seconds"] = round(sum(time for time, _ in spent.values()) / 1e6, 4)
+    else:
+        spent = {each.key: (each.self_cpu_time_total, each.count) for each in averages}
+    if top_ten:
+        total = sum(time for time, _ in spent.values())
+        most = sorted(spent.items(), key=lambda item: -item[1][0])[:_TOP]
+        figures["top_ten"] = [
+            {"name": name[:80], "share": round(time / max(total, 1e-9), 3), "calls": calls}
+            for name, (time, calls) in most
+        ]
     return figures
 
 

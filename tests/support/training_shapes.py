@@ -408,8 +408,9 @@ def timed(
 ) -> dict[str, float | list[float]]:
     """Seconds of `rounds` calls with the number of the round; round 0 stands by itself.
 
-    `first_call_seconds` is its time, with what is compiled or captured in it. `seconds_a_step` is the median by the clock, `seconds_range` the least and the most; where
-    other programs share the machine, `processor_seconds`, the median of the processor's, says more.
+    `first_call_seconds` is its time, with what is compiled or captured in it. `seconds_a_step` is
+    the median by the clock, `seconds_range` the least and the most; where other programs share the
+    machine, `processor_seconds`, the median of the processor's, says more.
     """
     spent: list[tuple[float, float]] = []
     for number in range(rounds + 1):
