@@ -26,7 +26,7 @@ class _Options:
     base_url: str | None
     endpoint: EndpointOptions | None
     devices: Sequence[str] | None
-    batch_size: int
+    batch_size: int | None
     send: Send
 
 
@@ -36,7 +36,7 @@ def open_model(
     base_url: str | None = None,
     options: EndpointOptions | None = None,
     devices: Sequence[str] | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     send: Send = "auto",
 ) -> Model:
     """Open the model that `spec` (`KIND:NAME`) names; no weights are loaded yet.
@@ -54,7 +54,7 @@ def open_model(
         options: how fast, for how much money and with which cache it is asked.
         devices: for `hf:` models, torch devices to share the work between, as `cuda:0`, or
             `all` for every CUDA device; default: one, CUDA where there is it.
-        batch_size: how many answers an `hf:` model decodes at once.
+        batch_size: how many answers an `hf:` model decodes at once; see `LocalModel`.
         send: how an `openai:` model is sent frames: as one "video", as "pictures", or "auto": as a
             video where a trial shows that the server takes it.
 
