@@ -124,9 +124,14 @@ def sample_candidates(
     )
     shown = _frames(answerer, frames)
     every = [_question(row) for row in questions]
-    settings, is_checked = _settings(answerer, shown, recorded(out / "candidates.json"), every)
+    before = _begun(out, answerer, every)
     sampling = {"k": k} | {name: value for name, value in asdict(params).items() if name != "n"}
-    with begin(out / "candidates.json", settings | sampling, may_change={"send_reason"}) as run:
+    # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
+    with begin(
+        out / "candidates.json",
+        lambda: _settings(answerer, shown, before) | sampling,
+        may_change={"send_reason"},
+    ) as run:
         log = run.log("candidates")
         draws = None
         if answerer.draws_apart:
@@ -134,7 +139,7 @@ def sample_candidates(
         waiting = [row for row in questions if not _is_done(row, log.rows.get(row["id"]))]
         if waiting:
             endpoint.approve(_estimate(waiting, answerer, shown, params, draws))
-            if not is_checked:
+            if before is not None or not answerer.draws_apart:
                 answerer.check([_question(row) for row in waiting], every)
         # A multiple of what is under way at once, so that the last answers hold up few.
         step = max(1, max(batch_size or 96, 4 * answerer.width) // k)
@@ -202,18 +207,24 @@ def _frames(model: Model, frames: int | None) -> int:
     return model.frames or frames or _FRAMES
 
 
-def _settings(
-    model: Model, frames: int, before: Row | None, every: Sequence[Question]
-) -> tuple[Row, bool]:
-    """Return what identifies the model in the candidates' settings, and whether it is checked.
+def _begun(out: Path, model: Model, every: Sequence[Question]) -> Row | None:
+    """Return the settings there, with which the model goes on; None for a new folder.
 
-    Weights by their hash alone, so that a checkpoint may be moved. `before` are the settings there.
+    How a server takes frames is a part of the settings: it is asked before there are any.
     """
-    is_checked = before is None and model.draws_apart
+    before = recorded(out / "candidates.json")
     if before is not None:
         model.go_on(before)
-    elif is_checked:  # how a server takes frames is a part of the settings
+    elif model.draws_apart:
         model.check(every, every)
+    return before
+
+
+def _settings(model: Model, frames: int, before: Row | None) -> Row:
+    """Return what identifies the model in the candidates' settings; `before` are those there.
+
+    Weights by their hash alone, so that a checkpoint may be moved.
+    """
     described = model.describe()
     settings: Row = {} if described["kind"] == "hf" else {"model": model.spec}
     if described["kind"] in {"hf", "python"}:
@@ -221,7 +232,7 @@ def _settings(
     settings |= {key: value for key, value in described.items() if key not in _NOT_IDENTITY}
     if before is not None and "send" not in before and settings.get("send") == "pictures":
         del settings["send"]  # as an earlier version wrote them
-    return settings | {"frames": frames}, is_checked
+    return settings | {"frames": frames}
 
 
 def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:

@@ -6,7 +6,7 @@ A step's settings and its report are kept beside its rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,14 @@ def recorded(notes: Path) -> Row | None:
     return None if contents is None else dict(contents["settings"])
 
 
-def begin(notes: Path, settings: Row, *, may_change: Collection[str] = ()) -> RunDir:
+def begin(
+    notes: Path, settings: Row | Callable[[], Row], *, may_change: Collection[str] = ()
+) -> RunDir:
     """Write a step's settings beside its results, or check that they are the ones there.
 
-    Those in `may_change` may differ. The step counts as finished once the folder's `finish` has
-    written its report.
+    Those in `may_change` may differ. See `RunDir` for settings that take long to find out.
+
+    The step counts as finished once the folder's `finish` has written its report.
 
     Raises:
         UserError: results made with other settings lie there; names those that differ.
