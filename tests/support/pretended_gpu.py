@@ -95,6 +95,10 @@ def efficient_kernel(
     return (scores.softmax(-1) @ value.float()).to(query.dtype), sums, None, None
 
 
+_WAIT = {"_local_scalar_dense.default", "equal.default", "nonzero.default"}
+"""What makes the CPU wait for the device, which a capture does not allow."""
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self, calls: list[Any]) -> None:
         super().__init__()
@@ -103,6 +107,8 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if str(func).partition(".")[2] in _WAIT:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
         found = func(*args, **(kwargs or {}))
         self._calls.append((func, args, kwargs or {}, found))
         return found
