@@ -27,7 +27,6 @@ from sharegptvideo.training.dataset_stats import (
 )
 from sharegptvideo.training.estimate import (
     UTILISATION,
-    Gpus,
     Memory,
     ModelShape,
     Workload,
@@ -38,6 +37,7 @@ from sharegptvideo.training.estimate import (
     workload_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
+from sharegptvideo.training.gpus import Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Recipe, load_steps, maker_of, recipe_names
 
 if TYPE_CHECKING:
@@ -419,7 +419,16 @@ def _plan_lines(outcome: DryRun, plan: Workload) -> Iterator[tuple[str, str]]:
         f"{plan.tokens_shared:,} a step; {plan.tokens_plain:,} with a clip's once a row "
         f"({rounded(ratio)} times)",
     )
+    if outcome.recipe.sharing.video:
+        yield "attention", _attention_line(outcome)
     yield "compute", f"{plan.flops:.3g} operations; {plan.plain_flops:.3g} row by row"
+
+
+def _attention_line(outcome: DryRun) -> str:
+    way = outcome.recipe.sharing.attention
+    if way != "auto":
+        return way
+    return "flex, or split if that fails on the GPU" if outcome.gpus else "split; flex on a GPU"
 
 
 def _memory_line(outcome: DryRun, way: Memory) -> str:
