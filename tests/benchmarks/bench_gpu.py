@@ -24,6 +24,7 @@ START = time.monotonic()  # imports are part of the budget
 
 import argparse  # noqa: E402 - after the clock
 import json  # noqa: E402
+import os  # noqa: E402
 import platform  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
@@ -33,7 +34,8 @@ from importlib.metadata import PackageNotFoundError, version  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+ROOT = str(Path(__file__).parents[2])
+sys.path.insert(0, ROOT)
 
 from tests.support.child_runs import print_line, run_child  # noqa: E402
 
@@ -270,6 +272,8 @@ def remarks(lines: list[Line]) -> Iterator[str]:
             f"devices, their exchange not counted: {hours:.2g} hours."
         )
     for line in lines:
+        if "remark" in line:
+            yield f"- {line['part']}: {line['remark']}"
         if "failed" in line:
             entry = f", {line['entry']}" if "entry" in line else ""
             yield f"- not measured: {line['part']}{entry}: {line['failed']}"
@@ -325,6 +329,8 @@ def main() -> int:
     if options.device != "cpu" and not torch.cuda.is_available():
         print("no CUDA device here; --device cpu --shape tiny rehearses all of it")
         return 0
+    # For children and theirs, where the package is not installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     end = START + options.budget - ENDING
     say({"part": "about", "shape": options.shape, "device": options.device,
          "budget": options.budget, "versions": versions()})  # fmt: skip

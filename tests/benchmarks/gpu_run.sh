@@ -72,8 +72,8 @@ esac
 
 out=${OUT:-gpu-results}
 mkdir -p "$out"
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false
-export HF_HUB_OFFLINE=1 PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
+export TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1
 "$python" tests/benchmarks/bench_gpu.py "$@" | tee "$out/bench_gpu.jsonl"
 "$python" tests/benchmarks/bench_gpu.py --table "$out/bench_gpu.jsonl" > "$out/table.md"
 echo "$out/bench_gpu.jsonl $out/table.md" >&2
