@@ -231,6 +231,45 @@ def answer_rows(lines: list[Line]) -> Iterator[str]:
             )
 
 
+def switch_rows(lines: list[Line]) -> Iterator[str]:
+    """A row for each of our own switches, at four pairs."""
+    yield "| DPO, 4 pairs | s a step | first call, s | MFU | launches | peak GiB |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    found = [
+        (
+            f"all layers {'again' if again else 'kept'}",
+            pick(lines, "dpo", "ours", pairs=4, checkpointing=again),
+        )
+        for again in (True, False)
+    ]
+    found += [(line.get("entry"), line) for line in lines if line["part"] == "ways"]
+    for name, line in found:
+        if "seconds_a_step" in line:
+            gib = {"gib": line["peak_mib"] / 1024}
+            yield (
+                f"| {name} ({line['attention'].removeprefix('shared_clip_')}) | "
+                f"{shown(line, 'seconds_a_step')} | {shown(line, 'first_call_seconds')} | "
+                f"{shown(line, 'mfu', '{:.0%}')} | {shown(line, 'launches', '{:,}')} | "
+                f"{shown(gib, 'gib', '{:.1f}')} |"
+            )
+
+
+def recipe_rows(lines: list[Line]) -> Iterator[str]:
+    """A row for each recipe: measured, and by what `--dry-run` says."""
+    yield "| recipe | layers | s a step | of the peak | measured by predicted: s, memory |"
+    yield "| --- | --- | --- | --- | --- |"
+    for line in lines:
+        if "recipe" in line and "measured" in line:
+            found = {**line, "s": line["measured"]["seconds_a_step"]}
+            parts = ("seconds_measured_by_predicted", "memory_measured_by_predicted")
+            yield (
+                f"| {line['recipe']}, {line['optimizer']} | {line['layers']} | "
+                f"{shown(found, 's')} | "
+                f"{shown(found, 'utilisation_reached', '{:.0%}')} | "
+                f"{', '.join(shown(found, part) for part in parts)} |"
+            )
+
+
 def remarks(lines: list[Line]) -> Iterator[str]:
     """What stands below the tables: exactness, start, hours, and what is missing."""
     for line in lines:
@@ -299,6 +338,10 @@ def table(lines: list[Line]) -> str:
             *training_rows(lines),
             "",
             *answer_rows(lines),
+            "",
+            *switch_rows(lines),
+            "",
+            *recipe_rows(lines),
             "",
             *remarks(lines),
         ]
