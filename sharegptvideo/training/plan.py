@@ -29,7 +29,6 @@ from sharegptvideo.training.estimate import (
     SHARDED,
     UTILISATION,
     WHOLE_COPY,
-    Gpus,
     Memory,
     ModelShape,
     Workload,
@@ -43,6 +42,7 @@ from sharegptvideo.training.estimate import (
     workload_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
+from sharegptvideo.training.gpus import Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Recipe, load_steps, maker_of, recipe_names
 
 if TYPE_CHECKING:
