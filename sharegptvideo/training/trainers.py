@@ -109,7 +109,7 @@ def _way() -> str:
 def recompute_first(model: Any, layers: int) -> None:
     """Let a model's gradient checkpointing be of its language model's first `layers` alone.
 
-    Whoever switches it on, and however often: TRL does so again after each reference pass.
+    Each time that it is switched on: TRL does so again after each reference pass.
     """
     switch_on = model.activation_checkpointing_enable
 
