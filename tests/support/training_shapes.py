@@ -35,6 +35,7 @@ from sharegptvideo.models import (
     video_token_count,
 )
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.trainers import recompute_first
 from tests.support.child_runs import print_line
 
 __all__ = [
@@ -325,13 +326,11 @@ def recompute_layers(model: Any, wanted: bool | int) -> Callable[[], float]:
     transformers' trainers switch it on in `train()`, which a benchmark of single steps never
     calls. The count since the last call of it says whether layers do run again.
     """
+    if wanted and wanted is not True:
+        recompute_first(model, wanted)
     if wanted:
         model.activation_checkpointing_enable()
-    layers = model.model.language_model.layers
-    if wanted is not True:
-        for later in layers[int(wanted) :]:
-            later.gradient_checkpointing = False
-    layer = layers[0]
+    layer = model.model.language_model.layers[0]
     assert layer.gradient_checkpointing is (wanted > 0)
     outer, inner = [0], [0]
     layer.register_forward_pre_hook(lambda *_: outer.__setitem__(0, outer[0] + 1))
