@@ -165,7 +165,7 @@ def test_the_gpu_benchmark_can_be_rehearsed(rehearsal: list[dict[str, Any]]) -> 
 def test_the_gpu_benchmark_judges_answers_by_float32(rehearsal: list[dict[str, Any]]) -> None:
     """In float32 on a CPU both ways give the same answers, each token the model's own choice."""
     judged = [line for line in rehearsal if line["entry"] == "greedy answers"]
-    assert [line["answers"] for line in judged] == [3, 8]
+    assert [line["answers"] for line in judged] == [3, 6]
     for line in judged:
         assert line["equal"] == line["answers"] < 2 * line["different"]
         assert line["by_float32"]["ours"]["gap_nats"] == 0
