@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from sharegptvideo._io import KeyedLog, dumps, os_errors, read_json, write_json
+from sharegptvideo._io import KeyedLog, RowCheck, dumps, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
 __all__ = ["RunDir", "RunKind", "differences", "folder_lock"]
@@ -135,9 +135,11 @@ class RunDir:
         del there
         return here
 
-    def log(self, name: str, key: str | tuple[str, ...] = "id") -> KeyedLog:
-        """Open `NAME.jsonl` in the folder; it is closed with the folder."""
-        log = self._opened.enter_context(KeyedLog(self.path / f"{name}.jsonl", key=key))
+    def log(
+        self, name: str, key: str | tuple[str, ...] = "id", check: RowCheck | None = None
+    ) -> KeyedLog:
+        """Open `NAME.jsonl` in the folder, as `KeyedLog`; it is closed with the folder."""
+        log = self._opened.enter_context(KeyedLog(self.path / f"{name}.jsonl", key, check))
         self._logs.append(log)
         return log
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import itertools
 import os
 import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -300,3 +302,31 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
         os.utime(file, (0, 0))
     write_json(tmp_path / "a.json", 1)
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", new.name, other.name}
+
+
+@pytest.mark.parametrize("read", [read_text, read_json, open_lines, KeyedLog])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: a pipe or a device"):
+        read(tmp_path / "pipe")
+
+
+def test_a_line_has_an_end(tmp_path: Path) -> None:
+    """65 MiB in one line, of a file of 66 kB."""
+    file = tmp_path / "rows.jsonl.gz"
+    with gzip.open(file, "wb", compresslevel=1) as packed:
+        for _ in range(65):
+            packed.write(b" " * (1 << 20))
+    with pytest.raises(UserError, match=r"rows\.jsonl\.gz:1: a line of over 67,108,864 bytes"):
+        next(read_jsonl(file))
+
+
+def test_settings_have_a_size() -> None:
+    with pytest.raises(UserError, match="big: over 1,048,576 characters"):
+        parse_yaml("big", "a: " + "x" * (1 << 20))
+
+
+@pytest.mark.parametrize("value", ["!!bool maybe", '!!int ""', '!!float ""', "!!timestamp soon"])
+def test_yaml_whose_tag_does_not_fit(value: str) -> None:
+    with pytest.raises(UserError, match=r"file: not YAML \(a value that its tag does not fit\)"):
+        parse_yaml("file", f"a: {value}")

@@ -29,7 +29,8 @@ def make_run(
 ) -> Path:
     """A finished run folder; the video of question `v_1` is `v`."""
     path.mkdir()
-    write_json(path / "run.json", {"model": {"spec": "m"}, "judge": judge, "tasks": {task: {}}})
+    about = {"version": 1, "protocol": "official", "judge": {"name": judge}}
+    write_json(path / "run.json", {"model": {"spec": "m"}, "judge": judge, "tasks": {task: about}})
     write_json(path / "results.json", {"tasks": {}})
     write_jsonl(
         path / "predictions.jsonl",
@@ -48,7 +49,13 @@ def make_run(
     write_jsonl(
         path / "judgements.jsonl",
         [
-            {"id": key, "task": task, "correct": correct, "score": score}
+            {
+                "id": key,
+                "task": task,
+                "status": "unscored" if correct is None else "scored",
+                "correct": correct,
+                "score": score,
+            }
             for key, (correct, score) in verdicts.items()
         ],
     )
