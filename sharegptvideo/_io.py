@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sharegptvideo.errors import UserError
 
@@ -36,6 +36,7 @@ __all__ = [
     "follow_umask",
     "full_disk_errors",
     "is_full_disk",
+    "making",
     "numbered_lines",
     "open_lines",
     "os_error_line",
@@ -48,6 +49,7 @@ __all__ = [
     "read_jsonl",
     "read_text",
     "replacing",
+    "replacing_bytes",
     "sha256_file",
     "sha256_text",
     "sync_folder",
@@ -91,33 +93,55 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     """Open a temporary text file beside `path` that replaces it, synced, when the block succeeds.
 
     On an error or an interrupt the temporary file is removed and `path` stays as it was. What
-    killed processes left in the folder is removed when it is a day old.
+    killed processes left is removed: of `path` itself at once, else when it is a day old.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    # Not by `tempfile`, whose files are private: this one gets the mode of any new file.
-    with _blamed_on(path):
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
+    with replacing_bytes(path) as file:
         # Halves of surrogate pairs, as of paths that are not UTF-8, are escaped as JSON has them.
-        with os.fdopen(
-            handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-        ) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except BaseException as error:  # Ctrl-C too: nothing half-written stays, then it is raised on
-        temporary.unlink(missing_ok=True)
-        # What is refused to an open file has no name, else it is the temporary one's.
-        if (
-            isinstance(error, OSError)
-            and error.errno in _FIXES
-            and error.filename in {None, str(temporary)}
-        ):
-            error.filename, error.filename2 = str(path), None
+        text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="\n")
+        yield text
+        text.detach()  # flushes; the file stays open for its sync
+
+
+@contextlib.contextmanager
+def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file of bytes beside `path`; in all else as `replacing`."""
+    with making(path.parent):
+        _sweep(path)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        # Not by `tempfile`, whose files are private: this one gets the mode of any new file.
+        with _blamed_on(path):
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        _lock(handle)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except BaseException as error:  # Ctrl-C too: nothing half-written stays
+            temporary.unlink(missing_ok=True)
+            # What is refused to an open file has no name, else it is the temporary one's.
+            if (
+                isinstance(error, OSError)
+                and error.errno in _FIXES
+                and error.filename in {None, str(temporary)}
+            ):
+                error.filename, error.filename2 = str(path), None
+            raise
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; an error in the block removes those that stay empty."""
+    made = [above for above in (folder, *folder.parents) if not os.path.exists(above)]  # noqa: PTH110  # never raises
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:  # Ctrl-C too
+        for above in made:
+            with contextlib.suppress(OSError):  # not made after all, or someone wrote into it
+                above.rmdir()
         raise
 
 
@@ -131,23 +155,51 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-_LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_LEFT_OVER = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _DAY = 24 * 3600
-_swept: set[Path] = set()  # once a process is enough, and folders can be large
+# Folders that this process has written into, each with the younger temporary files that it had
+# then: once is enough, and folders can be large.
+_swept: dict[Path, list[Path]] = {}
 
 
-def _sweep(folder: Path) -> None:
-    """Remove temporary files of `replacing` that no process can be writing any more."""
-    folder = folder.absolute()
-    if folder in _swept:
-        return
-    _swept.add(folder)
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if _LEFT_OVER.fullmatch(entry.name):
-                with contextlib.suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY:
-                        Path(entry).unlink()
+def _sweep(path: Path) -> None:
+    """Remove temporary files of `replacing` that no process is writing any more.
+
+    Those of `path` are locked while they are written. Those of other files have to be a day old:
+    some file systems let another machine's locks go unseen.
+    """
+    folder = path.parent.absolute()
+    if folder not in _swept:
+        young = _swept[folder] = []
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if _LEFT_OVER.fullmatch(entry.name):
+                    with contextlib.suppress(OSError):
+                        if time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY:
+                            Path(entry).unlink()
+                        else:
+                            young.append(Path(entry))
+    for temporary in _swept[folder]:
+        named = _LEFT_OVER.fullmatch(temporary.name)
+        if named and named[1] == path.name:
+            with contextlib.suppress(OSError):
+                handle = os.open(temporary, os.O_WRONLY)
+                try:
+                    if _lock(handle):
+                        temporary.unlink()
+                finally:
+                    os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed; False where another holds it, or nothing can."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows; a file system without locks
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""Numbers and lists as words: plurals, the first few of many, sizes, durations, shares, cut texts.
+"""Numbers and lists as words, in one style everywhere.
+
+Counts, sizes, durations, money, shares, scores, intervals, p-values; plurals, lists, cut texts.
 
 Everything may use this module; it uses nothing of the package.
 """
@@ -6,20 +8,28 @@ Everything may use this module; it uses nothing of the package.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from urllib.parse import quote, urlsplit
 
 __all__ = [
     "and_more",
     "byte_size",
+    "dollars",
     "duration",
+    "estimate",
     "few",
+    "interval",
     "magnitude",
+    "number",
+    "p_value",
     "percent",
     "plural",
     "points",
     "rough_duration",
+    "rounded",
     "shortened",
     "visible",
+    "web_link",
 ]
 
 _NONE = "–"
@@ -130,11 +140,83 @@ def points(share: float | None, *, sign: bool = False) -> str:
     """Return a share in [0, 1], or with `sign` a difference of two, in percentage points.
 
     >>> points(0.4875), points(-0.012, sign=True), points(None)
-    ('48.8', '-1.2', '–')
+    ('48.8', '−1.2', '–')
     """
-    if share is None:
+    return rounded(None if share is None else 100 * share, 1, sign=sign)
+
+
+def rounded(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """Return a number with so many decimals: a score, or a coefficient such as kappa, with two.
+
+    >>> rounded(4.2), rounded(-0.125, sign=True), rounded(None)
+    ('4.20', '−0.12', '–')
+    """
+    if value is None:
         return _NONE
-    return f"{100 * share:+.1f}" if sign else f"{100 * share:.1f}"
+    return f"{value:{'+' if sign else '-'}z,.{digits}f}".replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """Return a number of any size, such as a loss or a rate, with four digits.
+
+    >>> number(1234567), number(0.123456), number(-98765.4), number(5e-07), number(None)
+    ('1,234,567', '0.1235', '−98,765', '5e-07', '–')
+    """
+    if value is None:
+        return _NONE
+    size = abs(value)
+    # Four digits, but never an exponent for what is merely large.
+    whole = isinstance(value, int) or size >= 999.95
+    return ("−" if value < 0 else "") + (f"{size:,.0f}" if whole else f"{size:.4g}")
+
+
+def estimate(
+    value: float | None, se: float | None, write: Callable[[float | None], str] = points
+) -> str:
+    """Return `value ± standard error`, of a share as per cent; an unknown error is left out.
+
+    >>> estimate(0.885, 0.0123), estimate(4.2, None, rounded), estimate(None, None)
+    ('88.5 ± 1.2', '4.20', '–')
+    """
+    return write(value) if None in (value, se) else f"{write(value)} ± {write(se)}"
+
+
+def interval(
+    ends: Sequence[float] | None,
+    write: Callable[[float | None], str] = points,
+    *,
+    sign: bool = False,
+) -> str:
+    """Return the ends of an interval, of a share as per cent, of a difference with their signs.
+
+    >>> interval((0.4, 0.525)), interval((-0.01, 0.03), sign=True), interval((0.4, 1), rounded)
+    ('40.0 to 52.5', '−1.0 to +3.0', '0.40 to 1.00')
+    """
+    if ends is None:
+        return _NONE
+    if sign:
+        return " to ".join(points(end, sign=True) for end in ends)
+    return " to ".join(map(write, ends))
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value with two digits, or below which bound it lies.
+
+    >>> p_value(0.0312), p_value(1e-9), p_value(1.0), p_value(None)
+    ('0.031', '< 0.0001', '1', '–')
+    """
+    if value is None:
+        return _NONE
+    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def dollars(amount: float) -> str:
+    """Return an amount as text.
+
+    >>> dollars(1234.5), dollars(0.00042), dollars(0)
+    ('$1,234.50', '$0.00042', '$0.00')
+    """
+    return f"${amount:,.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.2g}"
 
 
 def percent(share: float | None, digits: int = 1, *, space: str = " ") -> str:
@@ -143,7 +225,7 @@ def percent(share: float | None, digits: int = 1, *, space: str = " ") -> str:
     >>> percent(0.4875), percent(0.5, 0, space="\N{NO-BREAK SPACE}"), percent(None)
     ('48.8 %', '50\xa0%', '–')
     """
-    return _NONE if share is None else f"{100 * share:.{digits}f}{space}%"
+    return _NONE if share is None else f"{rounded(100 * share, digits)}{space}%"
 
 
 def shortened(text: str, limit: int) -> str:
@@ -178,3 +260,23 @@ def _steers(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def web_link(text: str | None) -> str | None:
+    """Return an address of the web as a page may link to it; None for every other text.
+
+    That is one with http or https and a host. Signs that mean something to HTML, Markdown or a
+    table are written as `%XX`.
+
+    >>> web_link("https://example.org/a(b)"), web_link("javascript:alert(1)"), web_link("x.org")
+    ('https://example.org/a%28b%29', None, None)
+    """
+    if not text or any(c.isspace() or _steers(c) for c in text):
+        return None
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # as of "http://["
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return None
+    return quote(text, safe=":/?#@!&*+,;=%")

@@ -23,7 +23,9 @@ GROUND = frozenset(
         "_runs",
         "_shipped",
         "_sqlite",
+        "_staging",
         "_strict",
+        "_markdown",
         "_text",
         "errors",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import itertools
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,16 +295,58 @@ def test_json_with_a_key_twice(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
 
 
+def test_a_rename_is_brought_to_the_disk(tmp_path: Path, synced: list[Path]) -> None:
+    """A power cut may else undo it, after the command has said that the file is written."""
+    write_json(tmp_path / "new" / "a.json", 1)
+    assert synced == [tmp_path / "new"]
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    old, new, other = (
-        tmp_path / name for name in (".a.json.0123abcd.tmp", ".b.json.0123abcd.tmp", "x.tmp")
+    old, new, other, same, written = (
+        tmp_path / name
+        for name in (
+            ".b.json.0123abcd.tmp",
+            ".c.json.0123abcd.tmp",
+            "x.tmp",
+            ".a.json.0123abcd.tmp",
+            ".a.json.4567abcd.tmp",
+        )
     )
-    for file in (old, new, other):
+    for file in (old, new, other, same, written):
         file.write_text("half")
     for file in (old, other):
         os.utime(file, (0, 0))
-    write_json(tmp_path / "a.json", 1)
-    assert {path.name for path in tmp_path.iterdir()} == {"a.json", new.name, other.name}
+    with written.open() as file:  # as by a process that still runs
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_json(tmp_path / "a.json", 1)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a.json", new.name, other.name, written.name}
+
+
+def test_what_was_killed_while_it_wrote_goes_with_the_next_time(tmp_path: Path) -> None:
+    """The writer holds its temporary file: another process leaves it, and sweeps it afterwards."""
+    path = tmp_path / "a.json"
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from sharegptvideo._io import replacing, write_json\n"
+        "path = Path(sys.argv[1])\n"
+        "if len(sys.argv) > 2:\n"
+        "    with replacing(path):\n"
+        "        print('begun', flush=True)\n"
+        "        time.sleep(60)\n"
+        "write_json(path, 1)\n"
+    )
+    words = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen([*words, "waits"], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "begun\n"
+        (temporary,) = tmp_path.iterdir()
+        subprocess.run(words, check=True)
+        assert set(tmp_path.iterdir()) == {path, temporary}
+        writer.kill()
+    subprocess.run(words, check=True)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("read", [read_text, read_json, open_lines, KeyedLog])

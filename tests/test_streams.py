@@ -120,6 +120,20 @@ def test_a_signal_ends_the_work_as_ctrl_c_does(tmp_path: Path, name: str) -> Non
     assert err == "interrupted; run the same command again to go on\n"
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_before_the_command_begins(name: str) -> None:
+    code = (
+        "import signal\n"
+        "import typer.main\n"
+        "from sharegptvideo.cli import main\n"
+        f"typer.main.get_command = lambda _: signal.raise_signal(signal.{name})\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + getattr(signal, name)
+    assert done.stderr == "interrupted; run the same command again to go on\n"
+
+
 EVIL = "a\x1b[2J\u202e[red]b\x9b"
 
 

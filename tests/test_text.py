@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
+import re
+from pathlib import Path
 
 import pytest
 
+import sharegptvideo
 from sharegptvideo import _text
 from sharegptvideo._text import (
     and_more,
     byte_size,
     duration,
     few,
+    interval,
     magnitude,
+    number,
     percent,
     plural,
     points,
     rough_duration,
+    rounded,
     shortened,
+    web_link,
 )
 
 
@@ -96,7 +104,7 @@ def test_byte_size(count: float, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "digits", "expected"),
+    ("count", "digits", "expected"),
     [
         (0, 3, "0"),
         (58, 3, "58"),
@@ -110,8 +118,8 @@ def test_byte_size(count: float, expected: str) -> None:
         (1.5e15, 3, "1,500 T"),
     ],
 )
-def test_magnitude(number: float, digits: int, expected: str) -> None:
-    assert magnitude(number, digits) == expected
+def test_magnitude(count: float, digits: int, expected: str) -> None:
+    assert magnitude(count, digits) == expected
 
 
 @pytest.mark.parametrize(
@@ -141,7 +149,7 @@ def test_durations(seconds: float, measured: str, estimated: str) -> None:
         (0.0, "0.0 %", "0.0", "+0.0"),
         (0.4875, "48.8 %", "48.8", "+48.8"),
         (1.0, "100.0 %", "100.0", "+100.0"),
-        (-0.012, "-1.2 %", "-1.2", "-1.2"),
+        (-0.012, "−1.2 %", "−1.2", "−1.2"),
         (None, "–", "–", "–"),
     ],
 )
@@ -162,3 +170,50 @@ def test_shares(share: float | None, as_percent: str, as_points: str, signed: st
 )
 def test_shortened(text: str, limit: int, expected: str) -> None:
     assert shortened(text, limit) == expected
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "javascript:alert(1)",
+        "JaVaScript:alert(1)",
+        "java\nscript:alert(1)",
+        " https://x.org",
+        "https://x.org/\u202egpj",
+        "data:text/html,<b>",
+        "//x.org",
+        "x.org",
+        "https://",
+        "http://[",
+        "",
+        None,
+    ],
+)
+def test_links_that_no_page_gets(link: str | None) -> None:
+    assert web_link(link) is None
+
+
+def test_links_that_pages_get_end_no_attribute() -> None:
+    assert web_link("HTTPS://x.org/ä?a=1&b=2#c") == "HTTPS://x.org/%C3%A4?a=1&b=2#c"
+    assert web_link("https://x.org/a%20b") == "https://x.org/a%20b"
+    assert web_link('https://x.org/"><script>|`$') == "https://x.org/%22%3E%3Cscript%3E%7C%60%24"
+
+
+def test_figures_have_one_style() -> None:
+    """Figures with decimals are written by `_text` alone; a pixel and 3e+18 operations are none."""
+    package = Path(sharegptvideo.__file__).parent
+    free = {"_text.py", "reports/charts.py", "training/plan.py"}
+    found = []
+    for path in package.rglob("*.py"):
+        if path.relative_to(package).as_posix() in free:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
+                spec = ast.unparse(node.format_spec)
+                if re.search(r"\.\S*[fge%]", spec):
+                    found.append(f"{path.name}:{node.lineno}: {spec}")
+    assert found == []
+    assert "±" not in (package / "cli/demo.py").read_text(encoding="utf-8")
+    assert interval([0.1, 0.2]) == "10.0 to 20.0"
+    assert [number(value) for value in (0, 1.0, 0.0, -3, 999.96)] == ["0", "1", "0", "−3", "1,000"]
+    assert rounded(-0.001) == "0.00"

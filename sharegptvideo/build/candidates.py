@@ -6,13 +6,14 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import KeyedLog
 from sharegptvideo.build.stage import Row, begin
-from sharegptvideo.endpoint import EndpointOptions
+from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams, open_model
 from sharegptvideo.models.batches import Clip, answer_batches, decode_clips
@@ -22,6 +23,7 @@ __all__ = ["CandidatesReport", "sample_candidates"]
 
 _NEEDED = ("id", "video", "question", "answer")
 _COLUMNS = ("id", "video", "source", "question", "answer", "caption")
+_DRAWS = "candidates_draws"
 _FRAMES = 8  # of a clip, where neither the model nor the user says how many
 # What `describe` says that is no part of the candidates' identity, or has another name there.
 _NOT_IDENTITY = frozenset(
@@ -71,15 +73,16 @@ def sample_candidates(
     Questions are grouped by clip, so that each clip is decoded once, and read by a model on this
     machine once for all answers to all of them. What is drawn depends on `seed`, the clip's frames
     and the question only, so that a run that was killed and taken up again gives what an unbroken
-    one gives. A served model is sent a seed for each answer, and what it answered is kept in the
-    cache; a function of the user's draws as it likes. A question whose clip is missing or
-    unreadable, or whose call failed, is kept as failed, with the cause, and tried again by the
-    next run.
+    one gives. A served model is sent a seed for each answer; a function of the user's draws as it
+    likes. A question whose clip is missing or unreadable, or one of whose calls failed, is kept as
+    failed, with the cause, and tried again by the next run, which asks a server for the answers
+    alone that failed or never came.
 
     Writes `out/candidates.jsonl`, one row a question: id, video, source, question, answer, caption,
     frame_indices, candidates [text], error (null, or why there are none), where the model thought
-    reasoning [text or null]; and the settings, then
-    the report, in `out/candidates.json`.
+    reasoning [text or null], where a failed reply held something partial [text or null]; and the
+    settings, then the report, in `out/candidates.json`. Until no question lacks answers, each
+    answer of a server stands in `out/candidates_draws.jsonl` from the moment it comes.
 
     Args:
         rows: of the config `qa`, with `video_path` (see `media=` of `load_dataset`).
@@ -110,20 +113,22 @@ def sample_candidates(
     params = SamplingParams(k, temperature, top_p, max_new_tokens, seed)
     questions = _questions(rows)
     endpoint = endpoint or EndpointOptions()
-    answerer = _open(model, k, batch_size=batch_size, base_url=base_url, endpoint=endpoint)
+    answerer = _open_model(model, k, batch_size=batch_size, base_url=base_url, endpoint=endpoint)
     shown = _frames(answerer, frames)
     sampling = {"k": k} | {name: value for name, value in asdict(params).items() if name != "n"}
     with begin(out / "candidates.json", _settings(answerer, shown) | sampling) as run:
         log = run.log("candidates")
+        draws = None
+        if answerer.draws_apart:
+            draws = _Draws(run.log(_DRAWS, key=("id", "number")), k)
         waiting = [row for row in questions if not _is_done(row, log.rows.get(row["id"]))]
         if waiting:
-            prompts = (row["question"] for row in waiting)
-            endpoint.approve(answerer.estimate(prompts, frames=shown, params=params))
+            endpoint.approve(_estimate(waiting, answerer, shown, params, draws))
             answerer.check([_question(row) for row in waiting], map(_question, questions))
         # A multiple of what is under way at once, so that the last answers hold up few.
         step = max(1, max(batch_size, 4 * answerer.width) // k)
         done = len(questions) - len(waiting)
-        for made in _sample(waiting, answerer, shown, params, step):
+        for made in _sample(waiting, answerer, shown, params, step, draws):
             for row in made:
                 log.append(row)
                 done += 1
@@ -132,10 +137,12 @@ def sample_candidates(
         report = _report([log.rows[row["id"]] for row in questions])
         report.refused = [*answerer.refused] or None
         run.finish(report.as_dict())
+    if draws is not None and not report.n_failed:
+        draws.log.path.unlink(missing_ok=True)  # all of them are in the rows
     return report
 
 
-def _open(
+def _open_model(
     spec: str | Path, k: int, *, batch_size: int, base_url: str | None, endpoint: EndpointOptions
 ) -> Model:
     """Return the model, if it can give `k` answers a question; without a kind it is `hf:`."""
@@ -153,6 +160,16 @@ def _open(
             " be asked again"
         )
     return model
+
+
+def _estimate(
+    rows: Sequence[Row], model: Model, frames: int, params: SamplingParams, draws: _Draws | None
+) -> Estimate:
+    """Return what the answers that are not there yet will take."""
+    if draws is None:
+        return Estimate()
+    prompts = (row["question"] for row in rows for _ in draws.missing(row["question"], row["id"]))
+    return model.estimate(prompts, frames=frames, params=replace(params, n=1))
 
 
 def _frames(model: Model, frames: int | None) -> int:
@@ -219,11 +236,16 @@ def _question(row: Row) -> Question:
 
 
 def _sample(
-    rows: Sequence[Row], model: Model, frames: int, params: SamplingParams, step: int
+    rows: Sequence[Row],
+    model: Model,
+    frames: int,
+    params: SamplingParams,
+    step: int,
+    draws: _Draws | None,
 ) -> Iterator[Iterator[Row]]:
     """Yield the rows of `step` questions after the other, failed ones included, as they are done.
 
-    Clips are decoded once and ahead.
+    Clips are decoded once and ahead. `draws` keeps the answers that are calls of their own.
     """
     by_id = {row["id"]: {name: row[name] for name in _COLUMNS} for row in rows}
 
@@ -235,13 +257,19 @@ def _sample(
                 requests.append(Request(question.question, clip.frames, clip.indices, question))
             else:
                 yield by_id[question.id] | _result(None, error=error)
-        for answer in _in_order(requests, answer_batches(model, [requests], params)):
+        if draws is None:
+            answers: Iterator[Answer] = answer_batches(model, [requests], params)
+        else:
+            answers = draws.draw(requests, model, params)
+        for answer in _in_order(requests, answers):
             assert answer.request.question is not None
             row = by_id[answer.request.question.id] | _result(
                 answer.request.indices, answer.texts, answer.error
             )
             if any(answer.reasoning):
                 row["reasoning"] = list(answer.reasoning)
+            if any(answer.partial):
+                row["partial"] = list(answer.partial)
             yield row
 
     clips = decode_clips(map(_question, rows), frames if model.needs_frames else None)
@@ -249,6 +277,76 @@ def _sample(
         asked = ((question, clip) for clip in clips for question in clip.questions)
         while batch := list(itertools.islice(asked, step)):
             yield made(batch)
+
+
+class _Draws:
+    """Answers that are calls of their own: each is kept from the moment it comes."""
+
+    def __init__(self, log: KeyedLog, k: int) -> None:
+        self.log = log
+        self._k = k
+
+    def missing(self, question: str, of: str) -> list[int]:
+        """Return the numbers of the answers that `question`, of the id `of`, still lacks."""
+        return [n for n in range(self._k) if not self._is_kept(f"{of}/{n}", {"question": question})]
+
+    def _is_kept(self, key: str, asked: Row) -> bool:
+        row = self.log.rows.get(key)
+        return row is not None and row["error"] is None and row == row | asked
+
+    def draw(
+        self, requests: Sequence[Request], model: Model, params: SamplingParams
+    ) -> Iterator[Answer]:
+        """Yield each request with all its answers, or why some failed, once all are there."""
+        parts: list[Request] = []
+        open_parts: Counter[str] = Counter()
+        by_id: dict[str, Request] = {}
+        for request in requests:
+            asked = self._asked(request)
+            by_id[asked["id"]] = request
+            wanted = [
+                replace(request, number=number)
+                for number in range(self._k)
+                if not self._is_kept(f"{asked['id']}/{number}", asked)
+            ]
+            parts += wanted
+            open_parts[asked["id"]] = len(wanted)
+            if not wanted:
+                yield self._whole(request)
+        for part in answer_batches(model, [parts], params) if parts else ():
+            asked = self._asked(part.request)
+            row = {"number": part.request.number, "text": part.text, "error": part.error}
+            row |= {
+                name: next(iter(getattr(part, name)), None) for name in ("reasoning", "partial")
+            }
+            self.log.append(asked | row)
+            open_parts[asked["id"]] -= 1
+            if not open_parts[asked["id"]]:
+                yield self._whole(by_id[asked["id"]])
+
+    def _asked(self, request: Request) -> Row:
+        question = request.question
+        assert question is not None, "every request here has one"
+        indices = list(request.indices or ())
+        return {
+            "id": question.id,
+            "video": question.video,
+            "question": question.question,
+            "frame_indices": indices,
+        }
+
+    def _whole(self, request: Request) -> Answer:
+        """Return all answers to a request, from the log."""
+        key = self._asked(request)["id"]
+        rows = [self.log.rows[f"{key}/{number}"] for number in range(self._k)]
+        error = next((row["error"] for row in rows if row["error"] is not None), None)
+        return Answer(
+            request,
+            () if error else tuple(row["text"] for row in rows),
+            error=error,
+            reasoning=tuple(row["reasoning"] for row in rows),
+            partial=tuple(row["partial"] for row in rows),
+        )
 
 
 def _result(

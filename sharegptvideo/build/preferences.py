@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sharegptvideo._io import sha256_file, write_json, write_jsonl
+from sharegptvideo._io import os_errors, sha256_file, write_json, write_jsonl
+from sharegptvideo._staging import replacing_files
 from sharegptvideo.build.stage import Row, latest_rows, stage_file
 from sharegptvideo.errors import UserError
 
@@ -60,7 +61,7 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
     random, make the pair. The draw depends on `seed` and the item's id only, so that more items,
     or fewer, leave the other pairs as they are.
 
-    Writes under `out`, each whole or not at all: `PAIRS_FILE` (columns of the config
+    Writes under `out`, all or none: `PAIRS_FILE` (columns of the config
     `preferences`), `preferences.json` (the report), `items_without_pair.jsonl` (id, video, cause)
     and `splits.json` (no pair is held out for validation).
 
@@ -71,7 +72,7 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
         threshold: the lowest acceptable score.
 
     Raises:
-        UserError: no such file, a broken line, or no item at all.
+        UserError: no such file, a broken line, no item at all, or `out` cannot be written.
     """
     file = stage_file(rewards, "rewards.jsonl")
     items = latest_rows(file)
@@ -92,11 +93,12 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
     report.mean_chosen = _mean([float(pair["chosen_score"]) for pair in pairs])
     report.mean_rejected = _mean([float(pair["rejected_score"]) for pair in pairs])
     report.rewards_sha256 = sha256_file(file)
-    write_jsonl(out / PAIRS_FILE, pairs)
-    # The items were taken from one split already: all pairs are for training.
-    write_json(out / "splits.json", {"validation": []})
-    write_jsonl(out / "items_without_pair.jsonl", without)
-    write_json(out / "preferences.json", report.as_dict())
+    with os_errors(out, "free some space or give another --out"), replacing_files(out) as new:
+        write_jsonl(new / PAIRS_FILE, pairs)
+        # The items were taken from one split already: all pairs are for training.
+        write_json(new / "splits.json", {"validation": []})
+        write_jsonl(new / "items_without_pair.jsonl", without)
+        write_json(new / "preferences.json", report.as_dict())
     return report
 
 

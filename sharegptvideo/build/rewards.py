@@ -71,7 +71,8 @@ def score_candidates(
 
     Writes `out/rewards.jsonl`, one row an item: id, video, source, question, answer, caption,
     error (why there are no candidates, or null), answers [{text, copies, status, score, reason,
-    reply, judge, tokens}]; and the judge's description, then the report, in `out/rewards.json`.
+    reply, judge, tokens}]; and the judge's description, then the report without `n_judged`, in
+    `out/rewards.json`.
     Until all of an item's answers are judged, each verdict stands in `out/rewards_verdicts.jsonl`
     from the moment it comes; of a panel, those of its members in `out/rewards_panel`.
 
@@ -99,7 +100,8 @@ def score_candidates(
             endpoint.approve(judge.estimate(asked))
         _judge(judge, asked, rows, log, verdicts, progress)
         report = _report([log.rows[item_id] for item_id in items], len(asked))
-        run.finish(report.as_dict())
+        # How often this run asked is no part of the results: a killed run leaves the same file.
+        run.finish({k: value for k, value in report.as_dict().items() if k != "n_judged"})
     verdicts.path.unlink(missing_ok=True)  # all of them are in the rows
     shutil.rmtree(out / _PANEL, ignore_errors=True)
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import warnings
 from typing import Annotated, Any
 
@@ -44,7 +45,7 @@ class _Group(TyperGroup):
                 _last_words(str(error))
             raise typer.Exit(_exit_code(error.exit_code)) from error
         except KeyboardInterrupt as error:
-            _last_words("interrupted; run the same command again to go on")
+            _last_words(_INTERRUPTED)
             raise typer.Exit(_exit_code(130)) from error
         except OSError as error:
             line = _os_error_line(error)
@@ -54,6 +55,7 @@ class _Group(TyperGroup):
             raise typer.Exit(1) from error
 
 
+_INTERRUPTED = "interrupted; run the same command again to go on"
 _caught: list[int] = []  # signals that were taken for Ctrl-C
 
 
@@ -176,4 +178,8 @@ def main() -> None:
     prepare_streams()
     _end_as_ctrl_c()
     warnings.formatwarning = _warning_line
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began
+        _last_words(_INTERRUPTED)
+        sys.exit(_exit_code(130))

@@ -8,12 +8,13 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._io import dumps
-from sharegptvideo._text import visible
+from sharegptvideo._io import dumps, making, os_errors
+from sharegptvideo._text import number, visible
 
 if TYPE_CHECKING:
     from sharegptvideo._concurrency import Progress
@@ -24,6 +25,7 @@ __all__ = [
     "echo",
     "make_world",
     "note",
+    "out_folder",
     "print_figures",
     "print_json",
     "print_table",
@@ -137,7 +139,29 @@ def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{name}", _shown(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    return str(value)
+
+
+@contextlib.contextmanager
+def out_folder(out: Path | None) -> Iterator[None]:
+    """Make the folder of --out before the work begins, so that a wrong name is an error at once.
+
+    An error in the block removes it again, if nothing was written into it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    with contextlib.ExitStack() as made:
+        if out is not None:
+            with os_errors(out, "free some space or give another --out", action="made"):
+                made.enter_context(making(out))
+        yield
 
 
 @contextlib.contextmanager

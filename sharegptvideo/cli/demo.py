@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import duration, percent, points
+from sharegptvideo._text import duration, estimate, interval, number, p_value, percent, points
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json
 
 if TYPE_CHECKING:
@@ -63,19 +63,20 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
         pad_edge=False,
         collapse_padding=True,
     )
-    for header in ("", "SFT", "DPO", "DPO − SFT [95 %]", "p"):
+    for header in ("", "SFT", "DPO", "DPO − SFT (95 %)", "p"):
         table.add_column(header, justify="right" if header else "left", no_wrap=bool(header))
     for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
         for figures, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
-            low, high = (points(end, sign=True) for end in figures["delta_ci95"])
             table.add_row(
-                f"{title}, {by}\n  {figures['n_videos']} clips, {figures['n_questions']} questions",
+                f"{title}, {by}\n  {number(figures['n_videos'])} clips, "
+                f"{number(figures['n_questions'])} questions",
                 *(
-                    f"{points(figures[model]['accuracy'])} ± {points(figures[model]['se'])}"
+                    estimate(figures[model]["accuracy"], figures[model]["se"])
                     for model in ("sft", "dpo")
                 ),
-                f"{points(figures['delta'], sign=True)} [{low}, {high}]",
-                f"{figures['p_value']:.2g}",
+                f"{points(figures['delta'], sign=True)}"
+                f" ({interval(figures['delta_ci95'], sign=True)})",
+                p_value(figures["p_value"]),
             )
     Console().print(table, highlight=False)
     for name, title in (("test", "Test"), ("out_of_domain", "Out of domain")):

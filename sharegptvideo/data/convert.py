@@ -106,6 +106,8 @@ def convert(
     # Where this very work was written whole, some of it may stand in its place already.
     work = {name: [str(path.resolve()) for path in paths] for name, paths in jobs.items()}
     begun = (stage / _WHOLE).is_file() and read_json(stage / _WHOLE) == work
+    if not begun:
+        shutil.rmtree(stage, ignore_errors=True)
     _check_free(folder, target, jobs, overwrite=overwrite or begun)
     fresh = not folder.exists()
     done = Converted(target.name)
@@ -135,7 +137,8 @@ def convert(
         there = [name for name in jobs if any((folder / target.name).glob(f"{name}-*.parquet"))]
         # Stopped while it is put in place: the same command goes on from what is kept here.
         if len(done.splits) == len(jobs) or not there or not (stage / _WHOLE).is_file():
-            shutil.rmtree(stage, ignore_errors=True)
+            shutil.rmtree(stage / target.name, ignore_errors=True)
+            shutil.rmtree(stage, ignore_errors=True)  # last the note that the work goes on
         if fresh and not done.splits:
             with contextlib.suppress(OSError):  # not made yet, or someone else's by now
                 folder.rmdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._text import magnitude, percent, points
+from sharegptvideo._text import magnitude, number, percent, points
 from sharegptvideo.demo.scales import DemoScale
 
 __all__ = ["STEPS", "Demo", "Display", "Findings", "Step"]
@@ -163,7 +163,7 @@ def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -
 def _describe_training(findings: Findings) -> str:
     text = (
         f"{findings['rows']} rows, {findings['steps']} steps, "
-        f"loss {findings['loss_first']:.2f} → {findings['loss_last']:.2f}"
+        f"loss {number(findings['loss_first'])} to {number(findings['loss_last'])}"
     )
     if findings["reward_accuracy"] is not None:
         text += f", reward accuracy {percent(findings['reward_accuracy'], 0)}"

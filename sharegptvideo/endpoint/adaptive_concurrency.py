@@ -1,13 +1,14 @@
 """As many calls at once as the server can take, and never more than allowed.
 
-The number grows from a few, doubling until the server first complains, then by a twentieth a
-round, faster after many rounds without complaint; it falls by the share of calls that the server
-refuses (additive increase, multiplicative decrease, as in TCP). Each fall is checked: where the
-server then accepts no larger share of the calls, the refusals do not depend on their number; the
-slots come back, and so many refusals count as usual from then on. Where answers take more than
-four times as long as they did, a quarter of the slots is given back on trial: if the rate stays
-the same, they were only a queue at the server and stay away; if it falls, they come back. From
-three times on, more slots are a trial too, and go again unless they bring speed.
+The number grows from a few, doubling until the server refuses a quarter of them, then by a
+twentieth a round, faster after many rounds without complaint; it falls by the share of calls that
+the server refuses (additive increase, multiplicative decrease, as in TCP). Each fall is checked:
+where the server then accepts no larger share of the calls, the refusals do not depend on their
+number; the slots come back, and so many refusals count as usual from then on. Where answers take
+more than four times as long as they did, a quarter of the slots is given back on trial: if the rate
+stays the same, they were only a queue at the server and stay away; if it falls, they come back.
+From three times on, more slots are a trial too, and go again unless they bring speed. Calls count
+for the number that they were begun under.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from collections.abc import AsyncIterator, Callable
 __all__ = ["AdaptiveConcurrency"]
 
 _FIRST = 8
-# Refusals below this share are noise: a server that is busy for others too has some.
+# Refusals below this share are noise: a server that is busy for others too has some. A doubling
+# too far shows in a larger share, and only few calls are counted until then.
 _NOISE = 0.05
+_NOISE_DOUBLING = 0.25
 # Calls to judge by where some are refused, and after a fall: the share in fewer is chance.
 _CHECKED = 40
 # What a round with fewer refusals than usual counts in the usual share.
@@ -100,15 +103,24 @@ class AdaptiveConcurrency:
 
     def record(self, seconds: float, *, refused: bool) -> None:
         """Record how long a call took, and whether the server refused it for lack of room."""
+        if self.active > self.limit:  # begun under an earlier limit: says nothing of this one
+            self._begin()
+            return
         if refused:
             self._refused += 1
         else:
             self._seconds.append(seconds)
-        unclear = self._fall is not None or 0 < self._refused <= len(self._seconds)
+        share = self._refused / (len(self._seconds) + self._refused)
+        unclear = self._fall is not None or self._usual + self._noise < share <= 0.5
         calls = max(self.limit, _CHECKED if unclear else _FIRST)
         if len(self._seconds) + self._refused >= calls:
             self._end_round()
             self._admit()
+
+    @property
+    def _noise(self) -> float:
+        """The share of refusals that says nothing."""
+        return _NOISE_DOUBLING if self._doubling else _NOISE
 
     def _end_round(self) -> None:
         count = len(self._seconds) + self._refused
@@ -118,7 +130,7 @@ class AdaptiveConcurrency:
         chance = 2 * math.sqrt(self._usual * (1 - self._usual) / count)
         if self._had_no_effect(share):
             pass
-        elif share > self._usual + _NOISE + chance:
+        elif share > self._usual + self._noise + chance:
             self._fall = (self.limit, 1 - share, self._doubling)
             self.limit = max(1, int(self.limit * (1 - min(share - self._usual, 0.5))))
             self._doubling, self._trial, self._quiet = False, None, 0
@@ -134,7 +146,7 @@ class AdaptiveConcurrency:
         between that and no growth is where the line is drawn.
         """
         fall, self._fall = self._fall, None
-        if fall is None or share <= self._usual + _NOISE:
+        if fall is None or share <= self._usual + self._noise:
             return False
         before, accepted, doubling = fall
         if 1 - share >= accepted * (1 + before / self.limit) / 2:

@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sharegptvideo._io import parse_yaml, read_text
-from sharegptvideo._text import magnitude, rough_duration
+from sharegptvideo._strict import StrictModel
+from sharegptvideo._text import dollars, magnitude, rough_duration
 from sharegptvideo.endpoint.server_errors import BudgetError
 from sharegptvideo.errors import UserError, field_problems
 
-__all__ = ["Budget", "Estimate", "Price", "Size", "dollars", "find_price", "measure"]
+__all__ = ["Budget", "Estimate", "Price", "Size", "find_price", "measure"]
 
 # Where the table does not say: as most models cut a picture of 768 pixels.
 _IMAGE_TOKENS = 1600
@@ -105,15 +106,6 @@ def _wake(turn: asyncio.Future[None]) -> None:
         turn.set_result(None)
 
 
-def dollars(amount: float) -> str:
-    """Return an amount as text.
-
-    >>> dollars(12.3), dollars(0.00042), dollars(0)
-    ('$12.30', '$0.00042', '$0.00')
-    """
-    return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.2g}"
-
-
 @dataclass(frozen=True, slots=True)
 class Price:
     """US dollars per token; `batch` is the share of it under the Batch API; `date` of the table."""
@@ -130,19 +122,15 @@ class Price:
         return cost * self.batch if batch else cost
 
 
-class _Entry(BaseModel):
+class _Entry(StrictModel):
     """US dollars per million tokens."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    prompt: float = Field(ge=0, allow_inf_nan=False)
-    completion: float = Field(ge=0, allow_inf_nan=False)
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
     image_tokens: int = Field(default=_IMAGE_TOKENS, ge=0)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Table(StrictModel):
     date: datetime.date
     batch: float = Field(default=0.5, ge=0, le=1)
     hosts: dict[str, dict[str, _Entry]]

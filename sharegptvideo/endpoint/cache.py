@@ -3,22 +3,31 @@
 The key is a hash of endpoint, model, messages (pictures included) and parameters: whatever is
 changed is asked anew. A key of an account is no part of anything here. Only answers are kept,
 never failures, and only of greedy decoding or of draws with a seed, where asking again would give
-the same. A row that cannot be read is absent.
+the same. A row that cannot be read is absent. Of processes that need the same answer at once, one
+asks and the others wait for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import sqlite3
+import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from sharegptvideo._io import cache_folder, os_errors
 from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite
@@ -84,6 +93,24 @@ class ReplyCache:
                 .fetchone()
             )
         return None if row is None else _reply(*row)
+
+    @contextlib.asynccontextmanager
+    async def claim(self, key: str) -> AsyncIterator[None]:
+        """Wait until no one else asks this request, in any process, and hold it meanwhile.
+
+        The claims of a process that dies end with it. After ten minutes the wait is over: the
+        other process is stopped.
+        """
+        claims = _claims_beside(self.file)
+        end, pause = time.monotonic() + _LONGEST_CLAIM_S, 0.01
+        while not (held := claims.take(key)) and time.monotonic() < end:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.5)
+        try:
+            yield
+        finally:
+            if held:
+                claims.give_up(key)
 
     def put(self, key: str, reply: Reply, left_out: Iterable[str]) -> None:
         """Keep an answer, from here on beyond the process's end; and what its request left out.
@@ -158,6 +185,62 @@ class ReplyCache:
                 yield
         except sqlite3.Error as error:
             raise UserError(f"{self.file}: cannot be used as cache ({error}); {fix}") from error
+
+
+_LONGEST_CLAIM_S = 600.0
+
+
+class _Claims:
+    """Requests that are being asked: each is a lock on a byte of a file, of the system's keeping.
+
+    It ends with the process, however that dies. Within a process a set does the same, since such
+    locks are of a whole process.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.pid = os.getpid()
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        # Where there is no such file (a read-only disk), what several need is asked several times.
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self, key: str) -> bool:
+        """Claim a request; False where it is claimed already."""
+        with self._lock:
+            if key in self._held or not self._locked(key, hold=True):
+                return False
+            self._held.add(key)
+            return True
+
+    def give_up(self, key: str) -> None:
+        with self._lock:
+            self._held.discard(key)
+            self._locked(key, hold=False)
+
+    def _locked(self, key: str, *, hold: bool) -> bool:
+        """Lock or unlock; False where another process holds it. True where there are no locks."""
+        if fcntl is None or self._file is None:
+            return True
+        kind = fcntl.LOCK_EX | fcntl.LOCK_NB if hold else fcntl.LOCK_UN
+        try:
+            fcntl.lockf(self._file, kind, 1, int(key[:15], 16))
+        except OSError as error:
+            return error.errno not in {errno.EACCES, errno.EAGAIN}
+        return True
+
+
+# Never closed: closing any handle of a file drops all locks that this process has on it.
+_CLAIMS: dict[Path, _Claims] = {}
+
+
+def _claims_beside(file: Path) -> _Claims:
+    place = file.absolute()
+    if place not in _CLAIMS or _CLAIMS[place].pid != os.getpid():
+        _CLAIMS[place] = _Claims(place.with_name(f"{place.name}-claims"))
+    return _CLAIMS[place]
 
 
 # What is kept of a reply, by kind; rows of earlier versions have no reasoning.

@@ -17,7 +17,7 @@ from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.endpoint.budget import Estimate, measure
 from sharegptvideo.endpoint.cache import ReplyCache, request_key
 from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
-from sharegptvideo.endpoint.options import Endpoint, EndpointOptions
+from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, hide_key
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
 from sharegptvideo.endpoint.transport import Sender
 from sharegptvideo.errors import unknown_name
@@ -106,7 +106,7 @@ class ChatClient:
             self._at_once(functools.partial(self._sender.send, hello))
         except EndpointError as error:
             if known and error.status == 404:
-                nearest = unknown_name("model", self.model, known)
+                nearest = hide_key(str(unknown_name("model", self.model, known)), self.endpoint)
                 raise EndpointError(f"{self.endpoint.base_url}: {nearest}") from error
             raise
         except CallFailedError:
@@ -166,12 +166,28 @@ class ChatClient:
         sampling = {"top_p": top_p, "seed": seed}
         body |= {name: value for name, value in sampling.items() if value is not None}
         key = self._key(body)
-        if self._cache is not None and key is not None:
-            cached = self._cache.get(key)
-            if cached is not None:
-                self._left_out.update(cached.left_out)
-                self.options.budget.count_cached()
-                return self._sender.without_key(cached)
+        if self._cache is None or key is None:
+            return await self._ask(body)
+        reply = self._kept(self._cache, key)
+        if reply is None:
+            async with self._cache.claim(key):
+                reply = self._kept(self._cache, key)  # another process may have asked meanwhile
+                if reply is None:
+                    reply = await self._ask(body)
+                    self._cache.put(key, reply, reply.left_out)
+        return reply
+
+    def _kept(self, cache: ReplyCache, key: str) -> Reply | None:
+        """Return the answer to a request from the cache; None if it is not there."""
+        cached = cache.get(key)
+        if cached is None:
+            return None
+        self._left_out.update(cached.left_out)
+        self.options.budget.count_cached()
+        return self._sender.without_key(cached)
+
+    async def _ask(self, body: Mapping[str, Any]) -> Reply:
+        """Ask the server; see `complete`."""
         try:
             reply = await self._sender.send(body)
         except NoAnswerError as error:  # the server is there
@@ -188,8 +204,6 @@ class ChatClient:
             raise
         self._failures = 0
         self._left_out.update(reply.left_out)
-        if self._cache is not None and key is not None:
-            self._cache.put(key, reply, reply.left_out)
         return reply
 
     def _body(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sharegptvideo._io import parse_json
+from sharegptvideo._text import and_more
 from sharegptvideo.endpoint.server_errors import (
+    WORDS,
     CallFailedError,
     NoCompletionError,
+    ReplyTooLargeError,
     ServerSaidError,
     shorten,
 )
@@ -28,6 +33,7 @@ __all__ = [
     "Reply",
     "failure_of",
     "frame_urls",
+    "parse_reply",
     "read_reply",
     "split_reasoning",
     "with_pictures",
@@ -96,6 +102,38 @@ class NoAnswerError(CallFailedError):
         self.reply = reply
 
 
+_COMMENTS = re.compile(r"(?:\s*:[^\n]*\n)+")  # what keeps a connection alive until the answer
+
+
+def parse_reply(content: bytes) -> Any:
+    """Parse the body of a reply, in any Unicode encoding.
+
+    Raises:
+        NoCompletionError: it is not JSON; says what it is.
+        ReplyTooLargeError: it is nested too deeply.
+    """
+    try:
+        text = content.decode(json.detect_encoding(content))
+        return parse_json(text[match.end() :] if (match := _COMMENTS.match(text)) else text)
+    except RecursionError as error:
+        raise ReplyTooLargeError("the reply is nested too deeply") from error
+    except ValueError as error:  # a key twice, an endless number, bytes of no text
+        cause = str(error) if "twice" in str(error) else _kind(content)
+        raise NoCompletionError(f"the reply is no chat completion ({cause})") from error
+
+
+def _kind(content: bytes) -> str:
+    """Say what a reply is that is not JSON, and what to change."""
+    begin = content.lstrip()[:6].lower()
+    if not begin:
+        return "it is empty"
+    if begin.startswith(b"<"):
+        return "a web page; check --base-url, which mostly ends in /v1, and proxies on the way"
+    if begin.startswith((b"data:", b"event:")):
+        return "a stream of events, not asked for; turn streaming off at the server"
+    return "no JSON, or cut short"
+
+
 def read_reply(completion: Any, model: str) -> Reply:
     """Read the first choice of a chat completion, given as parsed JSON.
 
@@ -107,15 +145,28 @@ def read_reply(completion: Any, model: str) -> Reply:
         ServerSaidError: it is an error, though it came with status 200.
         NoCompletionError: it is something else.
     """
-    choices = completion.get("choices") if isinstance(completion, Mapping) else None
+    if isinstance(completion, list) and completion:  # as Google's servers send errors
+        completion = completion[0]
+    if not isinstance(completion, Mapping):
+        raise NoCompletionError("the reply is no chat completion (no JSON object)")
+    choices = completion.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     _raise_error(completion)
     _raise_error(choice)
-    message = choice.get("message") if isinstance(choice, Mapping) else None
-    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
-        raise NoCompletionError("the reply is no chat completion")
-    reason = choice.get("finish_reason")
+    if choice is None:
+        choice = _blocked(completion)
+    reason = choice.get("finish_reason") if isinstance(choice, Mapping) else None
     reason = reason if isinstance(reason, str) and reason else None
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if message is None and reason is not None and _is_withheld(reason):
+        message = {}
+    if not isinstance(message, Mapping):
+        if "choices" in completion:
+            raise NoCompletionError("the reply is no chat completion (no message in its choices)")
+        raise NoCompletionError(
+            f"the reply is no chat completion (it has {and_more(list(completion), 5)}); check that"
+            " --base-url is the server's OpenAI-compatible address, which mostly ends in /v1"
+        )
     if reason is not None and reason.lower() in _PASSING:
         raise NoCompletionError(f"the server broke off the answer ({shorten(reason)})")
     parts = _Parts()
@@ -124,6 +175,7 @@ def read_reply(completion: Any, model: str) -> Reply:
     parts.add_reasoning(message)
     refusal = "".join([*parts.refusals, *_strings(message.get("refusal"))]).strip()
     reasoning = "\n".join(each for each in (*parts.thoughts, thought) if each).strip() or None
+    failure = failure_of(text, reason, refusal=refusal, thought=bool(reasoning))
     answered_by, fingerprint = completion.get("model"), completion.get("system_fingerprint")
     usage = completion.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
@@ -135,8 +187,27 @@ def read_reply(completion: Any, model: str) -> Reply:
         tokens=_count(usage.get("total_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         reasoning=reasoning,
-        failure=failure_of(text, reason, refusal=refusal, thought=bool(reasoning)),
+        failure=(failure and _is_empty(text) and _other_content(message)) or failure,
     )
+
+
+def _blocked(completion: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the choice that stands for a prompt that was blocked, as Google's servers say it."""
+    feedback = completion.get("promptFeedback") or completion.get("prompt_feedback")
+    reason = feedback.get("blockReason", "blocked") if isinstance(feedback, Mapping) else None
+    return {"finish_reason": f"prompt blocked, {reason}"} if reason else None
+
+
+def _other_content(message: Mapping[str, Any]) -> str | None:
+    """Say what a message has in place of a text."""
+    if message.get("tool_calls") or message.get("function_call"):
+        return "the model called a tool and gave no answer; turn tools off at the server"
+    content = message.get("content")
+    if content is None or isinstance(content, str | list):
+        return None
+    if isinstance(content, Mapping) and "text" in content:
+        return None
+    return f"the answer is {shorten(repr(content))} and not a text; check the server's settings"
 
 
 def _raise_error(part: Any) -> None:
@@ -148,15 +219,28 @@ def _raise_error(part: Any) -> None:
         error = part
     if isinstance(error, list):
         error = next(iter(error), None)
-    if not error and "choices" not in part and "message" not in part:
-        error = part.get("detail")
+    if isinstance(error, Mapping) and not any(error.values()):
+        error = None
+    if not error and not {"choices", "finish_reason"} & part.keys():
+        words = next((part[name] for name in WORDS if isinstance(part.get(name), str)), None)
+        error = {**part, "message": words} if words else None
     if error:
         raise ServerSaidError(error if isinstance(error, Mapping) else {"message": str(error)})
 
 
 # Why an answer ended, in lower case. A plain end, besides what names a stop or an end of sequence:
 _PLAIN = frozenset({"end_turn", "complete", "completed", "end", "done", "finished", "normal"})
-_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+_CUT = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "model_length",
+        "truncated",
+        "context_length_exceeded",
+        "model_context_window_exceeded",
+    }
+)
 # The server's own trouble: the same request may go well a moment later.
 _PASSING = frozenset(
     {
@@ -176,7 +260,8 @@ _WITHHELD = (
     "filter",
     "safety",
     "prohibited",
-    "blocklist",
+    "block",
+    "guardrail",
     "recitation",
     "sensitive",
     "spii",
@@ -200,11 +285,11 @@ def failure_of(
     if refusal:
         return f"the model refused: {shorten(refusal)}"
     if reason in _CUT:
-        what = "while the model still reasoned" if thought and not text.strip() else ""
+        what = "while the model still reasoned" if thought and _is_empty(text) else ""
         where = f"cut off at the limit of tokens {what}".strip()
         return f"{where} (finish reason {shorten(str(finish_reason))}); allow more new tokens"
     shown = shorten(str(finish_reason))
-    if any(word in reason for word in _WITHHELD):
+    if _is_withheld(reason):
         return (
             f"withheld by the endpoint's content filter (finish reason {shown}); change the prompt"
             " or the clip, or take another model"
@@ -214,11 +299,20 @@ def failure_of(
             f"ended for another reason than a finished answer ({shown}); check the server's"
             " settings and log"
         )
-    if not text.strip():
+    if _is_empty(text):
         if thought:
             return "reasoning and no answer; allow more new tokens, or turn the reasoning off"
         return "an empty answer; check the model's chat template, or take another model"
     return None
+
+
+def _is_empty(text: str) -> bool:
+    """Return whether a text has nothing that can be seen."""
+    return not any(sign.isprintable() and not sign.isspace() for sign in text)
+
+
+def _is_withheld(reason: str) -> bool:
+    return any(word in reason.lower() for word in _WITHHELD)
 
 
 @dataclass(slots=True)
@@ -281,11 +375,33 @@ _MARK = re.compile(
     r"|\[(?P<close2>/)?THINK\]"
     r"|\u25c1(?P<close3>/)?think\u25b7"
     r"|<\|(?:START|(?P<close4>END))_THINKING\|>"
+    r"|<\|(?:begin|(?P<close6>end))_of_thought\|>"
+    r"|<\|channel>thought|(?P<close7><channel\|>)"
     r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>"
     r"(?:(?:analysis|commentary)|(?P<close5>final))<\|message\|>",
     re.IGNORECASE,
 )
-_ENDS = re.compile(r"(?:<\|(?:return|end|im_end|START_RESPONSE|END_RESPONSE)\|>)")
+_ENDS = re.compile(
+    r"(?:<\|(?:return|end|im_end|START_RESPONSE|END_RESPONSE"
+    r"|begin_of_solution|end_of_solution)\|>)"
+)
+# Ends of turns that a server leaves standing at the end of a text.
+_LAST = (
+    *("<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|return|>"),
+    *("<end_of_turn>", "</s>"),
+)
+_ANSWER = re.compile(r"<answer>(.*)</answer>", re.DOTALL | re.IGNORECASE)
+
+
+def _without_last_marks(text: str) -> str:
+    end = kept = len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        mark = next((each for each in _LAST if text.endswith(each, 0, end)), None)
+        if mark is None:
+            return text[:kept]
+        kept = end = end - len(mark)
 
 
 def split_reasoning(text: str) -> tuple[str, str | None]:
@@ -293,12 +409,17 @@ def split_reasoning(text: str) -> tuple[str, str | None]:
 
     Reasoning is what stands between marks such as `<think>` and `</think>`, before a closing mark
     that none opened, and after an opening one that none closes. A text without marks is returned
-    as it is, and one that begins as a JSON object or a fence too: it may quote them.
+    as it is, and one that begins as a JSON object or a fence too: it may quote them. Marks of a
+    turn's end are no part of an answer, nor is a pair of `<answer>` around it after reasoning.
 
     >>> split_reasoning("Red? No, grey.</think>\n\nGrey.")
     ('Grey.', 'Red? No, grey.')
     """
-    begin = text.lstrip()[:7]
+    text = _without_last_marks(text)
+    begin = text.lstrip()[:8]
+    if begin == "analysis" and "assistantfinal" in text:  # channels whose marks a server left out
+        thought, _, answer_text = text.lstrip()[8:].rpartition("assistantfinal")
+        return answer_text.strip(), thought.strip() or None
     if begin.startswith(("{", "```", "~~~")) or not _MARK.search(text):
         return text, None
     answer: list[str] = []
@@ -317,9 +438,11 @@ def split_reasoning(text: str) -> tuple[str, str | None]:
         thinks = not closes
     (thoughts if thinks else answer).append(text[at:])
     left = _ENDS.sub("", "".join(answer)).strip()
+    if wrapped := _ANSWER.fullmatch(left):
+        left = wrapped[1].strip()
     return left, "\n".join(each.strip() for each in thoughts if each.strip()) or None
 
 
 def _count(value: Any) -> int:
-    is_count = isinstance(value, int | float) and 0 <= value < 1e12
+    is_count = type(value) in (int, float) and 0 <= value < 1e12
     return int(value) if is_count else 0

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sharegptvideo.endpoint.budget import Budget, Estimate, dollars
+from sharegptvideo._text import dollars
+from sharegptvideo.endpoint.budget import Budget, Estimate
 from sharegptvideo.endpoint.cache import default_cache_file
 from sharegptvideo.errors import UserError
 

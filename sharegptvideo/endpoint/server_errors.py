@@ -27,6 +27,7 @@ __all__ = [
     "is_retryable",
     "is_timeout",
     "is_unsupported",
+    "may_be_of_one_text",
     "message_of",
     "permanent_error_hint",
     "refused_parameter",
@@ -101,7 +102,7 @@ class ServerSaidError(Exception):
 # By what errors are called where they have no number.
 _STATUS = (
     (r"insufficient (user )?quota|insufficient (credit|balance|fund)|payment required", 402),
-    (r"rate limit|too many requests|resource exhausted|quota", 429),
+    (r"rate limit|request limit|too many requests|resource exhausted|quota|throttl", 429),
     (r"overload|unavailable|capacity", 503),
     (r"authenticat|unauthori|invalid api key", 401),
     (r"permission|forbidden", 403),
@@ -126,6 +127,13 @@ def permanent_error_hint(error: APIStatusError) -> str | None:
     if error.status_code in {404, 410} or (error.status_code == 400 and _NO_MODEL.search(text)):
         return "it has no such model (any more), or the address lacks its /v1"
     return None
+
+
+def may_be_of_one_text(error: APIStatusError) -> bool:
+    """Return whether a permanent error may be about what one text says, such as its echo."""
+    if error.status_code == 400:
+        return not _NO_CREDIT.search(message_of(error).lower())
+    return error.status_code == 403
 
 
 def is_retryable(error: APIStatusError) -> bool:
@@ -173,12 +181,27 @@ def is_unsupported(error: APIStatusError) -> bool:
     return bool(_UNSUPPORTED.search(message_of(error).lower()))
 
 
+# Where servers of their own kind say what went wrong.
+WORDS = ("message", "msg", "detail", "error_msg", "error_message")
+
+
 def message_of(error: APIStatusError) -> str:
     """Return what the server said, with its code and the parameter it names."""
-    body = error.body
+    body: object = error.body
+    if isinstance(body, list) and body:  # as Google's servers send errors
+        body = body[0]
+    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping | str):
+        body = body["error"]
+    if isinstance(body, str) and body.strip() and not body.lstrip().startswith("<"):
+        return body.strip()
     if isinstance(body, Mapping):
-        values = (body.get(name) for name in ("message", "code", "param"))
-        parts = [str(each) for each in values if each and isinstance(each, str | int)]
+        words = next((body[name] for name in WORDS if body.get(name)), None)
+        parts = [str(words)] if words else []
+        parts += [
+            str(each)
+            for name in ("code", "param")
+            if isinstance(each := body.get(name), str | int) and each
+        ]
         if parts:
             return " ".join(parts)
     return str(error.message)
@@ -213,13 +236,19 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def retry_after(error: APIStatusError) -> float:
-    """Return the seconds of a Retry-After header (a number or a date), bounded; 0 without one."""
-    value = error.response.headers.get("retry-after", "").strip()
+    """Return the seconds of a Retry-After header (a number or a date), bounded; 0 without one.
+
+    Some servers send milliseconds beside it or alone, as Retry-After-Ms.
+    """
+    headers = error.response.headers
+    value, unit = headers.get("retry-after", "").strip(), 1.0
+    if not value:
+        value, unit = headers.get("retry-after-ms", "").strip(), 0.001
     try:
-        seconds = float(value)
+        seconds = float(value) * unit
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return 0.0
     return min(max(seconds, 0.0), LONGEST_WAIT) if seconds == seconds else 0.0

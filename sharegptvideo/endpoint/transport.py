@@ -3,13 +3,13 @@
 Retried, with a wait that doubles and is never shorter than the server's Retry-After: connections
 that break, time-outs, 408, 409, 425, 429, 5xx, and replies that are no chat completion. An error
 in a reply with status 200 is that error. Given up at once: what every further call would end with
-(`permanent_error_hint`). A parameter that the server refuses (400, 422) is left out: from then on
-where it says that it does not take it, else of this call only.
+(`permanent_error_hint`). A parameter that the server refuses (400, 422) is left out of this call;
+of all further ones where it said that it does not take it, the call went well without, and no
+other did with it.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import time
 import warnings
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from sharegptvideo._network import check_network_variables, is_this_machine, proxy_of
 from sharegptvideo.endpoint.adaptive_concurrency import AdaptiveConcurrency
 from sharegptvideo.endpoint.budget import Price, Size, find_price, measure
-from sharegptvideo.endpoint.messages import NoAnswerError, Reply, read_reply
+from sharegptvideo.endpoint.messages import NoAnswerError, Reply, parse_reply, read_reply
 from sharegptvideo.endpoint.options import (
     Endpoint,
     EndpointOptions,
@@ -44,6 +44,7 @@ from sharegptvideo.endpoint.server_errors import (
     is_retryable,
     is_timeout,
     is_unsupported,
+    may_be_of_one_text,
     message_of,
     permanent_error_hint,
     refused_parameter,
@@ -159,7 +160,7 @@ class Sender:
             EndpointError: no call can succeed.
         """
         size = measure(body)
-        left_out: set[str] = set()
+        left_out: dict[str, bool] = {}
 
         async def once() -> Reply:
             self.open()
@@ -195,16 +196,17 @@ class Sender:
             except ReplyTooLargeError as error:
                 raise CallFailedError(str(error)) from error
             except NoCompletionError as error:
-                cause, wait = str(error), 0.0
+                cause, wait = hide_key(str(error), self.endpoint), 0.0
             attempt += 1
             if attempt < self._attempts:
                 await self.options.clock.sleep(self._pause(attempt, wait))
         raise CallFailedError(f"{cause} ({self._attempts} attempts)")
 
-    async def _once(self, body: Mapping[str, Any], size: Size, left_out: set[str]) -> Reply:
+    async def _once(self, body: Mapping[str, Any], size: Size, left_out: dict[str, bool]) -> Reply:
         """Try once, with a slot held: wait for its turn, reserve its cost, send it.
 
-        `left_out` are parameters that were refused for this text.
+        `left_out` are parameters that were refused for this text, with whether the server said
+        that it does not take them at all.
         """
         import openai
 
@@ -237,9 +239,7 @@ class Sender:
             name = refused_parameter(error, sent)
             if name is None:
                 raise
-            left_out.add(name)
-            if is_unsupported(error) and name not in self._taken:
-                self.refused.add(name)
+            left_out[name] = is_unsupported(error)
             raise _RefusedError from error
         except openai.APIConnectionError as error:
             overload = is_timeout(error)
@@ -255,14 +255,20 @@ class Sender:
         before = self._typical_answer or answer
         self._typical_answer = answer + (1 - _NEWEST) * (before - answer)
 
-    def _learn(self, sent: Mapping[str, Any], left_out: set[str]) -> None:
-        """Note which parameters an answer came with, and which it only came without."""
+    def _learn(self, sent: Mapping[str, Any], left_out: Mapping[str, bool]) -> None:
+        """Note which parameters an answer came with, and which it only came without.
+
+        Not before: the words of a refusal may be an echo of its text.
+        """
         self._answered = True
         self._taken |= sent.keys()
-        self._doubts.update(left_out)
+        self._doubts.update(left_out.keys())
         self.refused |= {
-            name for name in left_out - self._taken if self._doubts[name] >= _MOST_DOUBTS
+            name
+            for name, unsupported in left_out.items()
+            if unsupported or self._doubts[name] >= _MOST_DOUBTS
         }
+        self.refused -= self._taken
 
     async def _post(self, body: Mapping[str, Any]) -> Reply:
         import httpx2
@@ -272,17 +278,17 @@ class Sender:
             "/chat/completions", cast_to=httpx2.Response, body=dict(body)
         )
         try:
-            return self.read(json.loads(response.content))
+            return self.read(parse_reply(response.content))
         except RecursionError as error:
             raise ReplyTooLargeError("the reply is nested too deeply") from error
-        except ValueError as error:
-            raise NoCompletionError("the reply is no chat completion") from error
         except ServerSaidError as error:
             raise _status_error(error, response) from error
 
     def read(self, completion: Any) -> Reply:
         """Read a completion that this endpoint gave; see `read_reply`."""
-        return self.without_key(read_reply(completion, self.model))
+        # Before and after: messages are cut short, and parts joined, on the way.
+        clean = _without_key(completion, self.endpoint) if is_key(self.endpoint) else completion
+        return self.without_key(read_reply(clean, self.model))
 
     def without_key(self, reply: Reply) -> Reply:
         """Return a reply without the endpoint's key, which some servers repeat."""
@@ -310,8 +316,8 @@ class Sender:
         """
         cause = f"HTTP {error.status_code}: {self.server_message(error)}"
         if permanent_error_hint(error) is not None:
-            # A key that was good a moment ago is refused for what this text says.
-            if error.status_code == 403 and self._answered:
+            # What was good a moment ago is refused for what this text says.
+            if self._answered and may_be_of_one_text(error):
                 raise CallFailedError(cause) from error
             self._permanent_error = self.permanent_error(error)
             raise self._permanent_error from error
@@ -375,6 +381,19 @@ def _status_error(error: ServerSaidError, response: httpx2.Response) -> APIStatu
     made = APIStatusError(str(error), response=response, body=error.error)
     made.status_code = error.status
     return made
+
+
+def _without_key(value: Any, endpoint: Endpoint) -> Any:
+    """Return parsed JSON without the endpoint's key, wherever it stands."""
+    if isinstance(value, str):
+        return hide_key(value, endpoint)
+    if isinstance(value, list):
+        return [_without_key(each, endpoint) for each in value]
+    if isinstance(value, dict):
+        return {
+            hide_key(name, endpoint): _without_key(each, endpoint) for name, each in value.items()
+        }
+    return value
 
 
 _warned: set[str] = set()

@@ -125,6 +125,8 @@ def _row(question: Question, answer: Answer, prompt_hash: str) -> dict[str, Any]
         row["error"] = answer.error
     if any(answer.reasoning):
         row["reasoning"] = answer.reasoning[0]
+    if any(answer.partial):
+        row["partial"] = answer.partial[0]
     indices = answer.request.indices
     frame_indices = None if indices is None else list(indices)
     return row | {"frame_indices": frame_indices, "prompt_hash": prompt_hash}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.run_dir import read_run
+from sharegptvideo.eval.run_dir import asked_part, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.score import outcome
 from sharegptvideo.eval.statistics import (
@@ -44,7 +44,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         `delta`, `se`, `ci95`, `ci95_bootstrap`, `p_value`, `p_holm` (corrected for the number of
         tasks compared), `minimum_detectable_difference` (what a sample like this finds in 80 % of
         all cases), and how many questions were left out because a verdict (`n_unscored`) or the
-        question (`n_only_in_one`) is missing on one side; where questions have types, the same by
+        question (`n_only_in_one`) is missing on one side; `part`, where a run was asked only a part
+        of the task: which run, and which part; where questions have types, the same by
         type under `by_question_type` (without `p_holm`). `only_first` and `only_second` are the
         tasks that the other run lacks.
         For the formulas see `sharegptvideo.eval.statistics`.
@@ -53,7 +54,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         UserError: not a finished run, no task in common, or tasks judged by different rules.
     """
     paths = Path(first), Path(second)
-    runs = [read_run(path)[0] for path in paths]
+    read = [read_run(path) for path in paths]
+    runs = [run for run, _ in read]
     common = sorted(runs[0]["tasks"].keys() & runs[1]["tasks"].keys())
     if not common:
         raise UserError(
@@ -66,6 +68,13 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
     tasks = {
         task: _compare(outcomes[0].get(task, {}), outcomes[1].get(task, {})) for task in common
     }
+    for task, figures in tasks.items():
+        parts = [
+            f"{path}: {part}"
+            for path, (run, results) in zip(paths, read, strict=True)
+            if (part := asked_part(run, task, results["tasks"].get(task, {}).get("n", 0)))
+        ]
+        figures["part"] = "; ".join(parts) or None
     for task, kinds in _by_type(paths[1]).items():
         if task in tasks:
             there = outcomes[0].get(task, {})
@@ -141,8 +150,11 @@ def _compare(
     videos = [pair[0] for pair in pairs]
     difference = paired_difference(a, b, videos)
     changes = [after - before for before, after in zip(a, b, strict=True)]
+    ends = difference.ci95
     return {
         **asdict(difference),
+        # With two videos Student's t reaches beyond what a difference of shares can be.
+        "ci95": [max(ends[0], -1.0), min(ends[1], 1.0)] if ends else None,
         "ci95_bootstrap": bootstrap_interval(changes, videos),
         "minimum_detectable_difference": minimum_detectable_difference(
             difference.se, difference.n_clusters

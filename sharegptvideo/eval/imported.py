@@ -38,7 +38,7 @@ from sharegptvideo._io import (
     sha256_file,
     write_json,
 )
-from sharegptvideo._text import shortened
+from sharegptvideo._text import rounded, shortened
 from sharegptvideo.data.download.unpack import Limits, unpack
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import item_of
@@ -629,7 +629,9 @@ def _checked(left_out: _LeftOut, runs: Mapping[str, Row]) -> list[Row]:
             left_out.add("a figure of replies that are not there", file, line, row)
             continue
         accuracy, score = figures["paper_accuracy"], figures["paper_score"]
-        counted = None if None in (accuracy, score) else f"{100 * accuracy:.2f}/{score:.2f}"
+        counted = (
+            None if None in (accuracy, score) else f"{rounded(100 * accuracy)}/{rounded(score)}"
+        )
         checked[run["run"], named.task or ""] = {
             "run": run["run"],
             "task": named.task,

@@ -52,6 +52,7 @@ def run_evaluation(
     devices: Sequence[str] | None = None,
     max_new_tokens: int | None = None,
     endpoint: EndpointOptions | None = None,
+    info: PredictionsInfo | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Answer the questions of `tasks` with `model`, judge the answers, and score the verdicts.
@@ -81,6 +82,8 @@ def run_evaluation(
         devices: for `hf:` models, see `open_model`.
         max_new_tokens: instead of the tasks' own; part of what the run is.
         endpoint: how fast, for how much money and with which cache endpoints are asked.
+        info: with `predictions:FILE`, what the file does not say: the key of the answers, and
+            whose they are.
         progress: called as `progress(done, total, what)`.
 
     Returns:
@@ -97,6 +100,13 @@ def run_evaluation(
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
     judges = _open_judges(judge, chosen, base_url, judge_sees, prompt, endpoint)
+    if info not in (None, PredictionsInfo()):
+        if not isinstance(model, str) or not model.startswith("predictions:"):
+            raise UserError(
+                "the answers' key, the model's name, authors and link are for predictions:FILE"
+                " (eval judge --predictions FILE)"
+            )
+        model = PredictionsModel(model.removeprefix("predictions:"), info)
     if isinstance(model, str):
         model = open_model(
             model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
@@ -159,11 +169,10 @@ def judge_predictions(
 ) -> dict[str, Any]:
     """Judge a file of predictions (id, prediction, where needed task) and score it.
 
-    The same as `run_evaluation` with the model `predictions:FILE`, which says more. `info` says
-    what the file does not: the key of the answers, and whose they are.
+    The same as `run_evaluation` with the model `predictions:FILE`, which says more.
     """
     return run_evaluation(
-        PredictionsModel(str(predictions), info),
+        f"predictions:{predictions}",
         tasks,
         judge,
         out,
@@ -176,6 +185,7 @@ def judge_predictions(
         judge_sees=judge_sees,
         prompt=prompt,
         endpoint=endpoint,
+        info=info,
         progress=progress,
     )
 

@@ -84,6 +84,12 @@ _ADDED = frozenset({"task_hash"})
 _MAY_BE_UNKNOWN = ("frames", "max_new_tokens")
 
 
+def _named(model: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a file of answers was said to be of: the model's name, its authors, a link."""
+    names = {"name": "model_name", "authors": "authors", "link": "link"}
+    return {new: model[key] for key, new in names.items() if model.get(key) is not None}
+
+
 def _without(there: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     unknown = {name for name in _MAY_BE_UNKNOWN if name in here and here[name] is None}
     return {name: None if name in unknown else value for name, value in there.items()}
@@ -140,6 +146,7 @@ class EvalRunDir(RunDir):
         earlier = read_results(file)["tasks"] if file.is_file() else {}
         results = {
             "model": self.settings["model"]["spec"],
+            **_named(self.settings["model"]),
             "judge": self.settings["judge"],
             "tasks": {**earlier, **tasks},
         }

@@ -43,8 +43,8 @@ def score_answers(
 
     Returns:
         What `score_task` does; `unscored`, how many answers by reason; `n_repaired`;
-        `n_answers_cut`, of which the judge saw the beginning only; where a panel judged, what
-        `member_agreement` does.
+        `n_answers_cut`, of which the judge, or one of a panel, saw the beginning only; where a
+        panel judged, what `member_agreement` does.
     """
     answers = {q.id: predictions[q.key] for q in questions}
     verdicts = {q.id: judgements[q.key] for q in questions if q.key in judgements}
@@ -62,9 +62,15 @@ def score_answers(
         ),
         "unscored": dict(reasons.most_common()),
         "n_repaired": sum(bool(row.get("repaired")) for row in verdicts.values()),
-        "n_answers_cut": sum("answer_cut" in (row.get("judge") or {}) for row in verdicts.values()),
+        "n_answers_cut": sum(_saw_a_part(row) for row in verdicts.values()),
         **member_agreement(list(verdicts.values())),
     }
+
+
+def _saw_a_part(verdict: Row) -> bool:
+    """Return whether the judge, or a member of a panel, read the beginning of the answer only."""
+    judge = verdict.get("judge") or {}
+    return "answer_cut" in judge or any(map(_saw_a_part, judge.get("members") or ()))
 
 
 def score_task(

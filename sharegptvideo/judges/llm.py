@@ -87,9 +87,10 @@ class OpenAIJudge(Judge):
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield verdicts as they come.
 
-        An item is unscored where the call failed, where the reply was no answer (empty, cut off,
-        refused, withheld; no reply kept: worth asking again), or where the second reply could not
-        be read either (both kept, in the order of their coming).
+        An item is unscored where a call failed or its reply was no answer (empty, cut off, refused,
+        withheld): worth asking again, so what was said is in `judge["partial"]` and there is no
+        reply; or where the second reply could not be read either (both kept, in the order of their
+        coming).
 
         Raises:
             UserError: the endpoint cannot be used, or is gone; the verdicts so far are out.
@@ -165,8 +166,7 @@ class OpenAIJudge(Judge):
                 cause = f"it is {error.reply.failure}"
                 problem = f"the judge gave no verdict: {error}"
             except CallFailedError as error:
-                problem = f"the call failed: {error}"
-                break
+                return self._make(item, replies, f"the call failed: {error}", seen, answered=False)
             except UnreadableError as error:
                 cause = str(error)
                 problem = f"the reply cannot be read: {cause}"
@@ -175,7 +175,8 @@ class OpenAIJudge(Judge):
                 {"role": "assistant", "content": _repeatable(replies[-1].text)},
                 {"role": "user", "content": self._protocol.ask_again(cause)},
             ]
-        return self._make(item, replies, problem, seen)
+        answered = replies[-1].failure is None
+        return self._make(item, replies, problem, seen, answered=answered)
 
     def _make(
         self,
@@ -183,8 +184,13 @@ class OpenAIJudge(Judge):
         replies: Sequence[Reply],
         outcome: tuple[bool, float, str | None] | str,
         seen: Mapping[str, Any],
+        *,
+        answered: bool = True,
     ) -> Verdict:
-        """Return the verdict, from what was read or from the reason why there is none."""
+        """Return the verdict, from what was read or from the reason why there is none.
+
+        `answered` is whether every call ended with an answer: else the next run asks again.
+        """
         last = replies[-1] if replies else None
         about = self._about() | {
             "answered_by": last.model if last else None,
@@ -197,8 +203,11 @@ class OpenAIJudge(Judge):
         reasoning = [reply.reasoning for reply in replies if reply.reasoning]
         if reasoning:
             about["reasoning"] = "\n---\n".join(reasoning)
-        # Without a reply it is asked again by the next run: nothing was said that could be kept.
-        said = bool(replies) and replies[-1].failure is None
+        # Apart from the verdict's own words: what was cut off or withheld, or is asked for again.
+        kept = [reply for reply in replies if answered and reply.failure is None]
+        partial = [reply.text for reply in replies if reply not in kept and reply.text]
+        if partial:
+            about["partial"] = "\n---\n".join(partial)
         correct, score, reason = (None, None, outcome) if isinstance(outcome, str) else outcome
         return Verdict(
             id=item.id,
@@ -206,7 +215,7 @@ class OpenAIJudge(Judge):
             correct=correct,
             score=None if score is None else float(score),
             reason=reason,
-            reply="\n---\n".join(reply.text for reply in replies) if said else None,
+            reply="\n---\n".join(reply.text for reply in kept) if kept else None,
             judge=about,
             tokens=sum(reply.tokens for reply in replies),
             repaired=correct is not None and len(replies) > 1,

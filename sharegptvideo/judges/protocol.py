@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sharegptvideo._io import parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
+from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import shortened
 from sharegptvideo.endpoint.messages import split_reasoning
 from sharegptvideo.errors import UserError, field_problems, unknown_name
@@ -45,17 +46,14 @@ PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 Form = Literal["json", "python-dict", "lines"]
 """The forms that a reply can have."""
 
-_CONFIG = ConfigDict(extra="forbid", frozen=True)
 _TEXTS = ("description", "question", "reference", "answer")
 _NOT_GIVEN = "(none given)"
 _PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")  # {answer}, and not the braces of JSON
 _DECIMAL = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 
 
-class ReplyKeys(BaseModel):
+class ReplyKeys(StrictModel):
     """Which keys of a reply hold the verdict; those that are None are not asked for."""
-
-    model_config = _CONFIG
 
     score: str = "score"
     correct: str | None = None
@@ -67,10 +65,8 @@ class ReplyKeys(BaseModel):
         return [name for name in (self.explanation, self.correct, self.score) if name]
 
 
-class ReplyRules(BaseModel):
+class ReplyRules(StrictModel):
     """How a reply is read: its form and keys, the range of scores, what makes an answer right."""
-
-    model_config = _CONFIG
 
     lowest: int
     highest: int

@@ -53,6 +53,8 @@ class Request:
         question: where the prompt comes from; None for a prompt of no task.
         fps: frames a second of the clip; None: that of the question's clip, where a model needs
             it, else that of the release's folders of frames.
+        number: which of the answers is asked for, from 0, of a model that `draws_apart`; None:
+            all of them.
     """
 
     prompt: str
@@ -60,6 +62,7 @@ class Request:
     indices: Sequence[int] | None = None
     question: Question | None = None
     fps: float | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,19 @@ class SamplingParams:
 class Answer:
     """What a model returned for one request: its `n` texts, or the cause of its failure.
 
-    `reasoning` is what it thought before each text, no part of it; empty where it did not.
+    Attributes:
+        texts: the answers, in the order of their numbers; empty for a failure.
+        error: why there are none.
+        reasoning: what it thought before each text, no part of it; empty where it did not.
+        partial: of a failure, what was said in place of each text (cut off, withheld, refused) and
+            is no answer; empty where nothing was.
     """
 
     request: Request = field(repr=False, compare=False)
     texts: tuple[str, ...] = ()
     error: str | None = None
     reasoning: tuple[str | None, ...] = ()
+    partial: tuple[str | None, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -135,6 +144,9 @@ class Model(abc.ABC):
 
     gives_samples: bool = True
     """Whether several answers to one question can differ."""
+
+    draws_apart: bool = False
+    """Whether each of several answers is a call of its own, which costs and can fail alone."""
 
     workers: int = 1
     """In how many threads at once `generate` may be called."""

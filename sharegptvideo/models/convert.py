@@ -28,6 +28,7 @@ from sharegptvideo._io import (
     os_errors,
     read_json,
     sha256_text,
+    sync_folder,
     write_json,
 )
 from sharegptvideo._strict import StrictModel
@@ -318,6 +319,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
             if to.is_dir():
                 to.rmdir()
             partial.rename(to)
+            sync_folder(to.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

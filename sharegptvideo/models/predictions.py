@@ -20,7 +20,7 @@ from sharegptvideo._io import (
     sha256_file,
     sha256_text,
 )
-from sharegptvideo._text import and_more, shortened
+from sharegptvideo._text import and_more, shortened, web_link
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
@@ -51,13 +51,23 @@ class PredictionsInfo:
             of the names that programs use.
         name: of the model that gave the answers.
         authors: whose model it is.
-        link: where it is described.
+        link: where it is described, an address of the web.
+
+    Raises:
+        UserError: the link is no such address.
     """
 
     key: str | None = None
     name: str | None = None
     authors: str | None = None
     link: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.link is not None and web_link(self.link) is None:
+            raise UserError(
+                f"link {shortened(self.link, _SHOWN_CHARACTERS)!r}: must be an address that begins"
+                " with https:// or http://"
+            )
 
 
 @dataclass(frozen=True, slots=True)

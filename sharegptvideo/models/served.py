@@ -12,6 +12,7 @@ from sharegptvideo.endpoint import (
     ChatClient,
     EndpointOptions,
     Estimate,
+    NoAnswerError,
     Reply,
     in_parallel,
 )
@@ -24,9 +25,12 @@ __all__ = ["ServedModel"]
 class ServedModel(Model):
     """`openai:NAME`: the frames as JPEG pictures in order, then the prompt.
 
-    A call for each answer. Sampled answers to a question differ in the seed that is sent; by it
-    they are kept in the cache of replies, so that a run that is taken up again pays for none twice.
+    A call for each answer, so that one can be asked for by its number. Sampled answers to a
+    question differ in the seed that is sent; by it they are kept in the cache of replies, so that a
+    run that is taken up again pays for none twice.
     """
+
+    draws_apart = True
 
     def __init__(
         self, name: str, *, base_url: str | None = None, options: EndpointOptions | None = None
@@ -85,7 +89,7 @@ class ServedModel(Model):
         """Ask for all answers, several at a time; yield each request's as they are complete.
 
         A call that fails, or whose reply is no answer (cut off, withheld, refused, empty), leaves
-        its request without answers.
+        its request without answers; what such a reply held is in `reasoning` and `partial`.
 
         Raises:
             UserError: the endpoint cannot be used any more.
@@ -108,27 +112,36 @@ class ServedModel(Model):
                 return error
             return replace(reply, text=reply.text.strip())
 
-        calls = [(at, number) for at in range(len(requests)) for number in range(params.n)]
+        wanted = [
+            range(params.n) if request.number is None else (request.number,) for request in requests
+        ]
+        calls = [(at, number) for at, numbers in enumerate(wanted) for number in numbers]
         replies: dict[int, dict[int, Reply | CallFailedError]] = {}
         for (at, number), reply in in_parallel(
             ask, calls, width=self._client.width, finish=self._client.close
         ):
             replies.setdefault(at, {})[number] = reply
-            if len(replies[at]) == params.n:
+            if len(replies[at]) == len(wanted[at]):
                 yield _answer(requests[at], replies.pop(at))
 
 
 def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) -> Answer:
-    given: list[Reply] = []
-    for _, reply in sorted(replies.items()):
-        if not isinstance(reply, Reply):
-            return Answer(request, error=str(reply))
-        given.append(reply)
-    reasoning = tuple(reply.reasoning for reply in given)
+    outcomes = [reply for _, reply in sorted(replies.items())]
+    errors = [str(outcome) for outcome in outcomes if isinstance(outcome, CallFailedError)]
+    partial = [
+        outcome.reply.text or None if isinstance(outcome, NoAnswerError) else None
+        for outcome in outcomes
+    ]
+    given = [
+        outcome.reply if isinstance(outcome, NoAnswerError) else outcome for outcome in outcomes
+    ]
+    reasoning = [reply.reasoning if isinstance(reply, Reply) else None for reply in given]
     return Answer(
         request,
-        tuple(reply.text for reply in given),
-        reasoning=reasoning if any(reasoning) else (),
+        () if errors else tuple(reply.text for reply in given if isinstance(reply, Reply)),
+        error=errors[0] if errors else None,
+        reasoning=tuple(reasoning) if any(reasoning) else (),
+        partial=tuple(partial) if any(partial) else (),
     )
 
 

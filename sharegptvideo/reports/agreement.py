@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import os_errors, write_json
-from sharegptvideo._text import plural, points
+from sharegptvideo._staging import replacing_files
+from sharegptvideo._text import interval, number, plural, points, rounded
 from sharegptvideo.reports.charts import (
     Axis,
     Dot,
@@ -24,24 +25,20 @@ from sharegptvideo.reports.png import write_png
 __all__ = ["save_agreement"]
 
 _FIRST, _SECOND = "orange", "blue"
-_HINT = "free some space or give another --out"
 
 
 def save_agreement(agreement: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write agreement.json, agreement.png and index.html to `out`; returns their paths.
+    """Write agreement.json, agreement.png and index.html to `out`, all or none; gives their paths.
 
     Raises:
         UserError: `out` cannot be written.
     """
-    with os_errors(out, _HINT, action="made"):
-        out.mkdir(parents=True, exist_ok=True)
-    paths = [out / name for name in ("agreement.json", "agreement.png", "index.html")]
     figures = [_shift(agreement), *_calibration(agreement["all"], agreement["scores"])]
-    with os_errors(out, _HINT):
-        write_json(paths[0], agreement)
-        write_png(paths[1], figures)
-        _page(agreement, figures).write(paths[2])
-    return paths
+    with os_errors(out, "free some space or give another --out"), replacing_files(out) as new:
+        write_json(new / "agreement.json", agreement)
+        write_png(new / "agreement.png", figures)
+        _page(agreement, figures).write(new / "index.html")
+    return [out / name for name in ("agreement.json", "agreement.png", "index.html")]
 
 
 def _page(agreement: Mapping[str, Any], figures: list[Figure]) -> Page:
@@ -81,7 +78,7 @@ def _shift(agreement: Mapping[str, Any]) -> Figure:
     axis = "answers called right, %, with 95 % intervals by video"
     chart = row_chart(
         groups,
-        Axis(axis, ticks, lambda value: f"{100 * value:g}"),
+        Axis(axis, ticks, lambda value: number(100 * value)),
         says=f"{axis}: "
         + "; ".join(
             f"{group.heading} {', '.join(f'{m.name} {m.says}' for m in group.marks)}"
@@ -109,7 +106,7 @@ def _calibration(whole: Mapping[str, Any], scores: Any) -> list[Figure]:
             row["score"],
             row["mean_score"]["value"],
             row["mean_score"]["ci95"],
-            f"n = {row['n']:,}",
+            f"n = {number(row['n'])}",
             row["n"] / most,
         )
         for row in levels
@@ -119,7 +116,9 @@ def _calibration(whole: Mapping[str, Any], scores: Any) -> list[Figure]:
         Axis("score by the first judge", _room(ends)),
         Axis("mean score by the second", _room(ends)),
         says="Mean score by the second judge: "
-        + "; ".join(f"{dot.y:.2f} where the first gives {dot.x:g} ({dot.says})" for dot in dots),
+        + "; ".join(
+            f"{rounded(dot.y)} where the first gives {number(dot.x)} ({dot.says})" for dot in dots
+        ),
         dots=dots,
     )
     named = [("grey", "the same score"), (_SECOND, "map: expected score")]
@@ -160,8 +159,8 @@ def _tables(agreement: Mapping[str, Any]) -> list[Part]:
               verdicts, "Verdicts"),
     ]  # fmt: skip
     levels: list[list[Cell]] = [
-        [f"{row['score']:g}", row["n"], _plain(row["mean_score"]), _share(row["share_right"]),
-         Value(row["expected_score"], f"{row['expected_score']:.2f}")]
+        [number(row["score"]), row["n"], _plain(row["mean_score"]), _share(row["share_right"]),
+         Value(row["expected_score"], rounded(row["expected_score"]))]
         for row in agreement["all"].get("calibration", ())
     ]  # fmt: skip
     if levels:
@@ -189,16 +188,13 @@ def _percent(figure: Mapping[str, Any]) -> Value:
 
 
 def _share(figure: Mapping[str, Any], *, sign: bool = False) -> Value:
-    ends = figure["ci95"]
-    note = f"[{points(ends[0], sign=sign)}, {points(ends[1], sign=sign)}]" if ends else ""
-    text = points(figure["value"], sign=sign)
-    return Value(figure["value"], text.replace("-", "−"), note.replace("-", "−"))
+    note = f"({interval(figure['ci95'], sign=sign)})" if figure["ci95"] else ""
+    return Value(figure["value"], points(figure["value"], sign=sign), note)
 
 
 def _plain(figure: Mapping[str, Any]) -> Value:
-    ends = figure["ci95"]
-    note = f"[{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
-    return Value(figure["value"], f"{figure['value']:.2f}", note)
+    note = f"({interval(figure['ci95'], rounded)})" if figure["ci95"] else ""
+    return Value(figure["value"], rounded(figure["value"]), note)
 
 
 def _coefficient(figure: Mapping[str, Any] | None) -> Value | None:

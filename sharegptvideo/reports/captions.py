@@ -9,7 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from sharegptvideo._io import os_errors, write_json
-from sharegptvideo._text import and_more, percent, plural
+from sharegptvideo._staging import replacing_files
+from sharegptvideo._text import and_more, number, percent, plural, rounded
 from sharegptvideo.data.stats.lexicon import built_in
 from sharegptvideo.reports import Bar, Cell, Details, Figure, Page, Part, Section, Table
 from sharegptvideo.reports.charts import (
@@ -24,13 +25,15 @@ from sharegptvideo.reports.charts import (
     stack_chart,
 )
 
-__all__ = ["prepare_folder", "write_report"]
+__all__ = ["write_report"]
 
 WHOLE = "all"
 
 # So many sources stay distinct by colour; the tables hold all of them.
 _DRAWN = 4
-_SHARES = Axis("% of the captions", (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: f"{100 * value:.0f}")
+_SHARES = Axis(
+    "% of the captions", (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: rounded(100 * value, 0)
+)
 _SUPPORT = (
     ("green", "full", "supported"),
     ("orange", "part", "in part"),
@@ -38,24 +41,17 @@ _SUPPORT = (
 )
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the folder before the work begins, so that a wrong name is an error at once.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    with os_errors(out, "free some space or give another --out", action="made"):
-        out.mkdir(parents=True, exist_ok=True)
-
-
 def write_report(figures: Mapping[str, Any], out: Path) -> None:
-    """Write `out/stats.json` and `out/index.html`, each whole or not at all.
+    """Write `out/stats.json` and `out/index.html`, both or none.
 
     Raises:
-        UserError: a file cannot be written; the other one and older ones stay as they are.
+        UserError: a file cannot be written; older ones stay as they are.
     """
-    with os_errors(out, "nothing half-written was left; free some space or give another --out"):
-        write_json(out / "stats.json", figures)
+    with (
+        os_errors(out, "nothing half-written was left; free some space or give another --out"),
+        replacing_files(out) as new,
+    ):
+        write_json(new / "stats.json", figures)
         page = Page(
             title="Caption study",
             lead=_lead(figures),
@@ -63,7 +59,7 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
             kicker=f"sharegptvideo data stats · {figures['config']}",
             footer=_footer(figures),
         )
-        page.write(out / "index.html")
+        page.write(new / "index.html")
 
 
 def _lead(figures: Mapping[str, Any]) -> str:
@@ -73,8 +69,8 @@ def _lead(figures: Mapping[str, Any]) -> str:
     return (
         f"{plural(whole['captions'], 'caption')} of {plural(whole['videos'], figures['medium'])} "
         f"from {plural(sources, 'source')}: "
-        f"{whole['length']['mean']:.0f} words on average, "
-        f"{whole['vocabulary']['types']:,} different words, "
+        f"{rounded(whole['length']['mean'], 0)} words on average, "
+        f"{number(whole['vocabulary']['types'])} different words, "
         f"{percent(twins)} of the captions with a near-duplicate."
     )
 
@@ -283,7 +279,9 @@ def _footer(figures: Mapping[str, Any]) -> str:
     notes = [
         f"Lexicon version {lexicon['version']}.",
         f"Splits: {figures['split']}." if figures["split"] else "",
-        f"At most {limit:,} captions and questions of each config were read." if limit else "",
+        f"At most {number(limit)} captions and questions of each config were read."
+        if limit
+        else "",
         f"{plural(skipped, *_SKIPPED)} left out." if skipped else "",
     ]
     return " ".join(note for note in notes if note)
@@ -345,7 +343,7 @@ def _aspect_charts(figures: Mapping[str, Any]) -> list[Figure]:
     charts = []
     for which, show, axis, title in (
         ("share", percent, _SHARES, "Share of captions that speak of it"),
-        ("per_100_words", "{:.2f}".format, Axis("in 100 words"), "How often in 100 words"),
+        ("per_100_words", rounded, Axis("in 100 words"), "How often in 100 words"),
     ):
         groups = []
         for aspect in figures["whole"]["aspects"]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
-from sharegptvideo._text import percent
+from sharegptvideo._text import number, percent, rounded
 
 __all__ = [
     "SERIES",
@@ -41,17 +41,13 @@ WIDTH = 400
 _ROW, _LABEL, _GAP, _AXIS = 19.0, 19.0, 9.0, 38.0
 
 
-def _plain(value: float) -> str:
-    return f"{value:,g}".replace("-", "−")
-
-
 @dataclass(frozen=True, slots=True)
 class Axis:
     """An axis: its name, `ticks` from end to end (round ones if None), and words for a tick."""
 
     name: str
     ticks: Sequence[float] | None = None
-    show: Callable[[float], str] = _plain
+    show: Callable[[float], str] = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +124,7 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(size * unit for size in (1, 2, 5, 10) if size * unit >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+    return [round(place * step, 12) for place in range(first, last + 1)]
 
 
 def row_chart(
@@ -192,13 +188,13 @@ def stack_chart(
             size = {"x": start, "y": y, "width": max(round(end - start - 1, 2), 0), "height": 28}
             inside = [title, _node("rect", kind=f"fill {segment.series}", **size)]
             if segment.share >= 0.05:
-                middle, words = round((start + end) / 2, 2), f"{100 * segment.share:.0f}"
+                middle, words = round((start + end) / 2, 2), rounded(100 * segment.share, 0)
                 kind = f"on {segment.series}"
                 inside.append(_text(middle, y + 18.5, words, anchor="middle", kind=kind))
             parts.append(_node("g", *inside))
         y += 36
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(_text(scale(tick), y + 10, f"{100 * tick:.0f}", anchor="middle"))
+        parts.append(_text(scale(tick), y + 10, rounded(100 * tick, 0), anchor="middle"))
     parts.append(_text((scale.start + scale.end) / 2, y + 27, axis, anchor="middle", kind="axis"))
     return _drawing(y + 34, says, parts)
 
@@ -210,10 +206,10 @@ def column_chart(
     ticks = round_ticks(0.0, max((value for _, value, _, _ in bins), default=1.0) or 1.0, 4)
     top, bottom, left = 40.0, 190.0, 56.0
     scale = Scale(ticks[0], ticks[-1], bottom, top)
-    parts = [_text(0, 12, y_axis, kind="axis"), *_levels(ticks, _plain, scale, left)]
+    parts = [_text(0, 12, y_axis, kind="axis"), *_levels(ticks, number, scale, left)]
     step = (WIDTH - left) / max(len(bins), 1)
-    for number, (label, value, words, series) in enumerate(bins):
-        x = left + step * (number + 0.5)
+    for place, (label, value, words, series) in enumerate(bins):
+        x = left + step * (place + 0.5)
         height = round(bottom - scale(value), 2)
         size = {"x": round(x - step * 0.31, 2), "width": round(step * 0.62, 2)}
         bar = _node("rect", y=scale(value), height=height, rx=2, kind=f"fill {series}", **size)

@@ -1,4 +1,4 @@
-"""Figures as text: per cent with one digit, the standard error beside it; for LaTeX likewise."""
+"""Figures of runs as tables: CSV, Markdown, LaTeX."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharegptvideo._text import points, visible
+from sharegptvideo._markdown import markdown_cell
+from sharegptvideo._text import estimate, interval, number, points, rounded, visible, web_link
 
 __all__ = [
     "csv_table",
     "format_estimate",
-    "format_interval",
     "format_paper",
-    "markdown_cell",
     "markdown_table",
     "tex_escape",
     "tex_estimate",
     "tex_interval",
+    "tex_link",
     "tex_table",
 ]
 
@@ -58,22 +58,9 @@ def _csv_cell(value: Any) -> Any:
     return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
 
 
-def format_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
-    """Write `value ± standard error`, of a share as per cent; an unknown error is left out."""
-    value, se = estimate["value"], estimate["se"]
-    if value is None:
-        return _NONE
-    scale, digits = (100, 1) if share else (1, 2)
-    text = f"{scale * value:.{digits}f}"
-    return text if se is None else f"{text} ± {scale * se:.{digits}f}"
-
-
-def format_interval(ends: Sequence[float] | None) -> str:
-    """Return the ends of an interval of a share, as per cent."""
-    if ends is None:
-        return _NONE
-    low, high = ends
-    return f"{points(low)} to {points(high)}"
+def format_estimate(figures: Mapping[str, Any], *, share: bool) -> str:
+    """Write `value ± standard error` of a share or a score; an unknown error is left out."""
+    return estimate(figures["value"], figures["se"], points if share else rounded)
 
 
 def format_paper(figures: Mapping[str, Any]) -> str:
@@ -85,11 +72,11 @@ def format_paper(figures: Mapping[str, Any]) -> str:
     accuracy, score = figures["paper_accuracy"], figures.get("paper_score")
     if accuracy is None:
         return _NONE
-    return f"{100 * accuracy:.2f}" + ("" if score is None else f" / {score:.2f}")
+    return rounded(100 * accuracy) + ("" if score is None else f" / {rounded(score)}")
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """Write a results.json as a Markdown table, a row a task, below a line on model and judge.
+    """Write a results.json as a Markdown table, a row a task.
 
     Pipes and line breaks in names are escaped, so that no name can break the table.
     """
@@ -99,28 +86,19 @@ def markdown_table(results: Mapping[str, Any]) -> str:
         rows.append(
             (
                 markdown_cell(name),
-                f"{task['n']:,}",
-                f"{task['clusters']:,}",
-                f"{task['n_failed']:,}",
-                f"{task['n_unscored']:,}",
+                number(task["n"]),
+                number(task["clusters"]),
+                number(task["n_failed"]),
+                number(task["n_unscored"]),
                 format_estimate(task["accuracy"], share=True),
-                format_interval(task["accuracy"]["ci95"]),
-                format_interval(bounds),
+                interval(task["accuracy"]["ci95"]),
+                interval(bounds),
                 format_estimate(task["score"], share=False),
                 format_paper(task),
             )
         )
-    about = f"Model {markdown_cell(results['model'])}, judged by {markdown_cell(results['judge'])}."
     lines = ("| " + " | ".join(row) + " |" for row in rows)
-    return about + "\n\n" + "\n".join(lines) + "\n"
-
-
-def markdown_cell(text: str) -> str:
-    """Return a text as Markdown shows it: one line, no HTML, no link, no end of a table's cell."""
-    return "".join(_MARKDOWN.get(char, char) for char in visible(" ".join(text.split())))
-
-
-_MARKDOWN = {char: "\\" + char for char in "\\|`[]"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    return "\n".join(lines) + "\n"
 
 
 _TEX = {char: "\\" + char for char in "&%$#_{}"} | {
@@ -137,15 +115,29 @@ def tex_escape(text: str) -> str:
     return "".join(_TEX.get(char, char) for char in visible(" ".join(text.split())))
 
 
-def tex_estimate(estimate: Mapping[str, Any], *, share: bool) -> str:
+def tex_link(text: str, link: str | None) -> str:
+    r"""Return what `markdown_link` does, in LaTeX with hyperref.
+
+    >>> tex_link("a_b", "https://x.org/#a"), tex_link("a", "javascript:1")
+    ('\\href{https://x.org/\\#a}{a\\_b}', 'a (javascript:1)')
+    """
+    if not link:
+        return tex_escape(text)
+    address = web_link(link)
+    if not address:
+        return f"{tex_escape(text)} ({tex_escape(link)})"
+    return rf"\href{{{tex_escape(address.replace('~', '%7E'))}}}{{{tex_escape(text)}}}"
+
+
+def tex_estimate(figures: Mapping[str, Any], *, share: bool) -> str:
     """Return what `format_estimate` gives, in LaTeX."""
-    text = format_estimate(estimate, share=share)
+    text = format_estimate(figures, share=share)
     return f"${text.replace('±', chr(92) + 'pm')}$" if "±" in text else text.replace("–", "--")
 
 
 def tex_interval(ends: Sequence[float] | None) -> str:
-    """Return what `format_interval` gives, in LaTeX."""
-    return format_interval(ends).replace(" to ", "--").replace("–", "--")
+    """Return what `interval` gives, in LaTeX."""
+    return interval(ends).replace(" to ", "--").replace("–", "--")
 
 
 def tex_table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sharegptvideo._io import write_text
-from sharegptvideo._text import percent
+from sharegptvideo._text import interval, number, percent, web_link
 
 __all__ = [
     "Bar",
@@ -37,6 +37,7 @@ __all__ = [
     "asset",
     "cell_text",
     "key",
+    "link",
 ]
 
 Series = Sequence[tuple[str, str]]
@@ -66,10 +67,19 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of a row or a column, with a quiet line below."""
+    """The name of a row or a column, with a quiet line below.
+
+    With a `link` the name leads there.
+    """
 
     text: str
     sub: str = ""
+    link: str | None = None
+
+    @property
+    def linked(self) -> Markup:
+        """The name's HTML."""
+        return link(self.text, self.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,7 @@ class Score:
     @property
     def says(self) -> str:
         """What the bar is read out as."""
-        low, high = self.ends or (0.0, 0.0)
-        return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+        return f"95 % interval {interval(self.ends)}"
 
 
 Cell = str | int | float | Bar | Tag | Name | Value | Score | None
@@ -128,9 +137,9 @@ class Table:
     sortable: bool = False
 
     def __post_init__(self) -> None:
-        for number, row in enumerate(self.rows, start=1):
+        for place, row in enumerate(self.rows, start=1):
             if len(row) != len(self.columns):
-                raise ValueError(f"row {number}: {len(row)} cells for {len(self.columns)} columns")
+                raise ValueError(f"row {place}: {len(row)} cells for {len(self.columns)} columns")
 
     @property
     def heads(self) -> list[Name]:
@@ -303,6 +312,20 @@ def asset(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
+def link(text: str, address: str | None) -> Markup:
+    """Return a text that leads to an address of the web; to any other, both as text.
+
+    >>> print(link("x & y", "https://x.org/?a&b"), link("x", "javascript:1"))
+    <a href="https://x.org/?a&amp;b" rel="noopener noreferrer">x &amp; y</a> x (javascript:1)
+    """
+    if not address:
+        return escape(text)
+    href = web_link(address)
+    if href is None:
+        return Markup("{} ({})").format(text, address)
+    return Markup('<a href="{}" rel="noopener noreferrer">{}</a>').format(href, text)
+
+
 def key(series: str, *, dots: bool = False) -> Markup:
     """Return a small square of a series' colour, or its dot as charts have it."""
     return Markup('<i class="key {}{}"></i>').format(series, " dot" if dots else "")
@@ -315,13 +338,10 @@ def cell_text(cell: str | float | Bar | None) -> str:
     ('1,234,567', '0.1235', '98,765', '–')
     """
     if cell is None:
-        return "–"
+        return number(None)
     if isinstance(cell, Bar):
         return percent(cell.share, space="\N{NO-BREAK SPACE}")
-    if isinstance(cell, float):
-        # Four digits, but never an exponent for what is merely large.
-        return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    return number(cell) if isinstance(cell, int | float) else cell
 
 
 def _arranged(body: Part | Sequence[Part]) -> list[Part]:

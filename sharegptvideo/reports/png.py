@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from sharegptvideo._io import os_errors
+from sharegptvideo._io import os_errors, replacing_bytes
 from sharegptvideo.reports.charts import WIDTH, legend
 from sharegptvideo.reports.parts import Figure, asset
 
@@ -56,13 +55,8 @@ def write_png(path: Path, figures: Sequence[Figure], title: str = "") -> None:
         x = _MARGIN + number * (WIDTH + _GAP)
         for element, y in pieces:
             brush.draw(element, x, top + y)
-    picture = io.BytesIO()
-    canvas.reduce(_OVER).save(picture, "PNG")
-    with os_errors(path, "free some space or give another --out"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(picture.getvalue())
-        temporary.replace(path)
+    with os_errors(path, "free some space or give another --out"), replacing_bytes(path) as file:
+        canvas.reduce(_OVER).save(file, "PNG")
 
 
 def _elements(figure: Figure) -> tuple[list[tuple[ElementTree.Element, float]], float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from sharegptvideo._io import os_errors, write_json
+from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import plural
 from sharegptvideo.data.validate.report import CHECKS, LISTED, Finding, Report
 from sharegptvideo.reports import Page, Section, Table
@@ -16,7 +17,7 @@ __all__ = ["write_report"]
 
 
 def write_report(report: Report, out: Path) -> Path:
-    """Write `report.json` and `index.html` to a folder; returns the page's path.
+    """Write `report.json` and `index.html` to a folder, both or none; returns the page's path.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.
@@ -27,9 +28,10 @@ def write_report(report: Report, out: Path) -> Path:
         sections=[_checks(report), *_findings(report), _rows(report), *_facts(report)],
         kicker=f"data validate · {report.folder}",
     )
-    with os_errors(out):
-        write_json(out / "report.json", report.as_dict())
-        return page.write(out / "index.html")
+    with os_errors(out), replacing_files(out) as new:
+        write_json(new / "report.json", report.as_dict())
+        page.write(new / "index.html")
+    return out / "index.html"
 
 
 def _title(report: Report) -> str:

@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog, dumps, follow_umask, write_jsonl, write_text
-from sharegptvideo._text import duration, percent, points, rough_duration
+from sharegptvideo._text import duration, interval, number, percent, rough_duration, rounded
 from sharegptvideo.errors import Interrupted, UserError
 from sharegptvideo.models import answering
 from sharegptvideo.training.dpo_diagnostics import Diagnostics, DpoSettings
@@ -83,11 +83,10 @@ def _in_a_line(rows: list[Row]) -> str:
     first = rows[0]
     shares = []
     for row in rows:
-        ends = row["ci95"]
-        interval = f" [{points(ends[0])}, {points(ends[1])}]" if ends else ""
+        ends = f" ({interval(row['ci95'])})" if row["ci95"] else ""
         value = "unknown" if row["accuracy"] is None else percent(row["accuracy"])
-        shares.append(f"{row['task']} {value}{interval}")
-    return f"step {first['step']} (epoch {first['epoch']:.2f}): {', '.join(shares)}"
+        shares.append(f"{row['task']} {value}{ends}")
+    return f"step {first['step']} (epoch {rounded(first['epoch'])}): {', '.join(shares)}"
 
 
 class _Record(TrainerCallback):
@@ -105,6 +104,7 @@ class _Record(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - transformers' signature
         entry = state.log_history[-1]
+        entry.pop("num_tokens", None)  # TRL counts those since the last resume
         loss = entry.get("loss")
         if loss is not None and not math.isfinite(loss):
             raise UserError(
@@ -165,7 +165,7 @@ def training_line(step: int, steps: int, loss: float, done: int, seconds: float)
     >>> training_line(10, 100, 0.51234, 10, 20.0)
     'step 10 of 100: loss 0.5123, 2.0 s a step, about 3 min left'
     """
-    line = f"step {step:,} of {steps:,}: loss {loss:.4g}"
+    line = f"step {number(step)} of {number(steps)}: loss {number(loss)}"
     if done < 1:
         return line
     each = seconds / done

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._text import number
 from sharegptvideo.reports.charts import SERIES, Axis, Line, line_chart
 from sharegptvideo.reports.parts import Figure
 from sharegptvideo.reports.png import write_png
@@ -52,8 +53,8 @@ def draw_accuracy(evaluations: Log, out: Path) -> None:
     if not good:
         return
     accuracy, words, named = [], [], []
-    for number, task in enumerate(dict.fromkeys(row["task"] for row in good)):
-        series = SERIES[number % len(SERIES)]
+    for place, task in enumerate(dict.fromkeys(row["task"] for row in good)):
+        series = SERIES[place % len(SERIES)]
         rows = [row for row in good if row["task"] == task]
         points = [(row["epoch"], 100 * row["accuracy"]) for row in rows]
         band = [
@@ -66,7 +67,7 @@ def draw_accuracy(evaluations: Log, out: Path) -> None:
         words.append(Line(series, task, lengths))
         named.append((series, f"{task}, {rows[-1]['judge']}"))
     last = max(good, key=lambda row: int(row["step"]))
-    axis = f"epoch (of {last['step'] / last['epoch']:.5g} steps)" if last["epoch"] else "epoch"
+    axis = f"epoch (of {number(last['step'] / last['epoch'])} steps)" if last["epoch"] else "epoch"
     figures = [
         _figure("accuracy in %, 95 % interval", accuracy, axis=axis, legend=named),
         _figure("words an answer, mean", words, axis=axis, level=(0.0, "")),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo._text import and_more
+from sharegptvideo._text import and_more, rounded
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError
 from sharegptvideo.models.prompts import Kind
@@ -340,7 +340,7 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
     if full:
         stats.problems.append(
             f"optimisation.max_length {limit.tokens}: no room for an answer after the clip's "
-            f"{stats.video_tokens:.0f} positions and the prompt in {full} of {count} rows"
+            f"{rounded(stats.video_tokens, 0)} positions and the prompt in {full} of {count} rows"
         )
 
 

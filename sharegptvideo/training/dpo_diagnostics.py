@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sharegptvideo._text import interval, number, percent, rounded
+
 __all__ = ["Diagnostics", "DpoSettings"]
 
 Entry = Mapping[str, Any]
@@ -134,9 +136,9 @@ class Diagnostics:
         direction = "longer" if here > there else "shorter"
         return self._once(
             f"length {task}",
-            f"step {row['step']}: answers to {task} have become {direction}: {here:.1f} words on "
-            f"average, {there:.1f} before the first step; compare the lengths of chosen and "
-            f"rejected answers",
+            f"step {row['step']}: answers to {task} have become {direction}: "
+            f"{rounded(here, 1)} words on average, {rounded(there, 1)} before the first step; "
+            f"compare the lengths of chosen and rejected answers",
         )
 
     def _once(self, kind: str, text: str | None) -> list[str]:
@@ -153,9 +155,10 @@ class Diagnostics:
         if share > 0.5 + width:
             return None
         return (
-            f"step {self._last_step}: reward accuracy is stuck at {share:.2f} ± {width:.2f} "
-            f"({window.pairs} pairs since step {window.first}), no better than chance; are chosen "
-            f"and rejected different in anything, or is the learning rate too low?"
+            f"step {self._last_step}: reward accuracy is stuck at {percent(share)} "
+            f"(95 % interval {interval((share - width, share + width))}; "
+            f"{number(window.pairs)} pairs since step {window.first}), no better than chance; are "
+            f"chosen and rejected different in anything, or is the learning rate too low?"
         )
 
     def _falling(self, step: int) -> str | None:
@@ -170,9 +173,10 @@ class Diagnostics:
         if fall < _FALL_NATS or -reward <= margin or fall < _FALL_SHARE * abs(reference):
             return None
         return (
-            f"step {step}: chosen answers have become less likely: log-probability {now:.1f}, "
-            f"{reference:.1f} under the reference, while the margin over rejected ones is "
-            f"{margin / settings.beta:.1f}; lower optimisation.learning_rate or raise dpo.beta"
+            f"step {step}: chosen answers have become less likely: log-probability "
+            f"{rounded(now, 1)}, {rounded(reference, 1)} under the reference, while the margin "
+            f"over rejected ones is {rounded(margin / settings.beta, 1)}; lower "
+            f"optimisation.learning_rate or raise dpo.beta"
         )
 
     def _exploding(self, step: int) -> str | None:
@@ -181,6 +185,6 @@ class Diagnostics:
             return None
         return (
             f"step {step}: the margin between chosen and rejected has grown to "
-            f"{window.mean('rewards/margins'):.1f}, where the loss teaches nothing more; stop "
-            f"earlier, lower optimisation.learning_rate or raise dpo.beta"
+            f"{rounded(window.mean('rewards/margins'), 1)}, where the loss teaches nothing more; "
+            f"stop earlier, lower optimisation.learning_rate or raise dpo.beta"
         )

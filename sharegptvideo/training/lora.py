@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sharegptvideo._io import follow_umask, read_json, write_json
+from sharegptvideo._io import follow_umask, read_json, sync_folder, write_json
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import load_model, quiet_transformers
 from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base, checkpoint_folder
@@ -131,6 +131,7 @@ def merge_adapters(
     _write_merged(base, folder, part)
     follow_umask(part.iterdir())
     part.replace(output)
+    sync_folder(output.parent)
     return output
 
 

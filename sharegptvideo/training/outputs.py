@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sharegptvideo._io import dumps, parse_yaml, read_json, read_text, write_text
-from sharegptvideo._text import percent, points, rough_duration
+from sharegptvideo._markdown import fenced, markdown_cell, markdown_code
+from sharegptvideo._text import (
+    interval,
+    number,
+    percent,
+    plural,
+    points,
+    rough_duration,
+    rounded,
+)
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.data.sources.hub import TEST_REPO, hub_errors, repo_of
 from sharegptvideo.errors import UserError
@@ -81,7 +91,8 @@ def finish_run(state: Any, run: TrainingDir, seconds: float) -> None:
         seconds: of this sitting, for the record.
     """
     if state.is_world_process_zero:
-        log = [entry for entry in state.log_history if "loss" in entry]
+        # What comes from a checkpoint has its keys in order; the file is the same without a resume.
+        log = [dict(sorted(entry.items())) for entry in state.log_history if "loss" in entry]
         draw_curves(log, run.path / "loss.png", title=_TITLES[run.recipe.stage])
         evaluations = read_evaluations(run.path)
         draw_accuracy(evaluations, run.path / "accuracy.png")
@@ -137,22 +148,24 @@ def write_card(
     card = ModelCard.from_template(
         data,
         template_str=files("sharegptvideo.training").joinpath("card.md").read_text("utf-8"),
-        name=name.rpartition("/")[2],
+        name=markdown_cell(name.rpartition("/")[2]),
         version=state["versions"].get("sharegptvideo", ""),
         about=_about(recipe),
         facts=_facts(recipe, state, steps, total),
         training=_training(log),
         log_titles=list(titles.values()),
         log_rows=_log_rows(log, list(titles)),
-        recipe=yaml.safe_dump(_shareable(recipe), sort_keys=False, allow_unicode=True).strip(),
+        recipe=fenced(
+            yaml.safe_dump(_shareable(recipe), sort_keys=False, allow_unicode=True), "yaml"
+        ),
         evaluations=[
-            _evaluation(row)
+            list(map(markdown_cell, _evaluation(row)))
             for task in dict.fromkeys(row["task"] for row in good)
             for row in _some([row for row in good if row["task"] == task])
         ],
-        load_command=_command(name, good),
-        load_code=_code(name, recipe, adapters=adapters),
-        limitations=_limitations(recipe, state, good),
+        load_command=fenced(_command(name, good)),
+        load_code=fenced(_code(name, recipe, adapters=adapters), "python"),
+        limitations=list(map(markdown_cell, _limitations(recipe, state, good))),
         made_with=", ".join(f"{k} {v}" for k, v in state["versions"].items())
         + f"; training version {state['training_version']}.",
     )
@@ -192,14 +205,14 @@ def _model_name(model: str) -> str:
 def _about(recipe: Recipe) -> str:
     method = _STAGES[recipe.stage]
     if isinstance(recipe, DpoRecipe):
-        method += f" (β {recipe.dpo.beta:g}, loss `{recipe.dpo.loss_type}`"
+        method += f" (β {number(recipe.dpo.beta)}, loss {markdown_code(recipe.dpo.loss_type)}"
         if recipe.dpo.sft_weight:
-            method += f" and {recipe.dpo.sft_weight:g} × cross-entropy of the chosen answers"
+            method += f" and {number(recipe.dpo.sft_weight)} × cross-entropy of the chosen answers"
         method += ")"
     how = " with low-rank adapters" if recipe.lora else ""
     return (
-        f"A model that answers questions about videos: `{_base_name(recipe)}` after {method}{how} "
-        f"on `{recipe.data}`."
+        f"A model that answers questions about videos: {markdown_code(_base_name(recipe))} after "
+        f"{method}{how} on {markdown_code(str(recipe.data))}."
     )
 
 
@@ -209,12 +222,20 @@ def _facts(recipe: Recipe, state: Row, steps: int, seconds: float) -> list[tuple
     frozen = [part.replace("_", " ") for part, fixed in recipe.freeze if fixed]
     rows = o.per_device_batch_size * o.gradient_accumulation * sitting["processes"]
     spread = "" if sitting["processes"] == 1 else f" on {sitting['processes']} devices"
-    return [
-        ("starting model", f"`{_base_name(recipe)}`, weights `{state['model_sha256'][:12]}`"),
-        ("data", f"`{recipe.data}`, split `{recipe.data.split}`, from {source}"),
-        ("rows", f"{state['rows']:,}, `{state['data_sha256'][:12]}`"),
-        ("steps", f"{steps:,} of {rows} rows{spread}"),
-        ("learning rate", f"{o.learning_rate:g}, {o.scheduler}, warm-up {o.warmup_ratio:g}"),
+    weights, rows_read = state["model_sha256"][:12], state["data_sha256"][:12]
+    facts = [
+        ("starting model", f"{markdown_code(_base_name(recipe))}, weights `{weights}`"),
+        (
+            "data",
+            f"{markdown_code(str(recipe.data))}, split {markdown_code(recipe.data.split)}, from "
+            f"{markdown_cell(source)}",
+        ),
+        ("rows", f"{number(state['rows'])}, `{rows_read}`"),
+        ("steps", f"{number(steps)} of {plural(rows, 'row')}{spread}"),
+        (
+            "learning rate",
+            f"{number(o.learning_rate)}, {o.scheduler}, warm-up {number(o.warmup_ratio)}",
+        ),
         ("frozen", ", ".join(["image tower", *frozen])),
         ("precision", "bfloat16" if o.bf16 else "float32"),
         ("frames a clip", str(recipe.frames)),
@@ -224,25 +245,27 @@ def _facts(recipe: Recipe, state: Row, steps: int, seconds: float) -> list[tuple
             f"{max(sitting['processes'], 1)} × {sitting['device']}, {rough_duration(seconds)}",
         ),
     ]
+    return [(name, text.replace("|", "\\|")) for name, text in facts]  # within code, too
 
 
 def _training(log: Sequence[Row]) -> str:
     if not log:
         return "No step was logged."
     first, last = log[0], log[-1]
-    text = f"The loss went from {first['loss']:.3f} to {last['loss']:.3f}"
+    text = f"The loss went from {number(first['loss'])} to {number(last['loss'])}"
     if "rewards/accuracies" in last:
         text += (
             f", the share of pairs in which the chosen answer has the higher reward to "
-            f"{percent(last['rewards/accuracies'])}, the margin to {last['rewards/margins']:.3f}"
+            f"{percent(last['rewards/accuracies'])}, the margin to "
+            f"{number(last['rewards/margins'])}"
         )
     return f"{text} (means since the line before). All lines are in `log.jsonl`."
 
 
 def _log_rows(log: Sequence[Row], keys: Sequence[str]) -> list[list[str]]:
     return [
-        [str(entry["step"]), f"{entry.get('epoch', 0):.2f}"]
-        + [f"{entry[key]:.4g}" if key in entry else "" for key in keys]
+        [number(entry["step"]), rounded(entry.get("epoch", 0))]
+        + [number(entry[key]) if key in entry else "" for key in keys]
         for entry in _some(log)
     ]
 
@@ -255,23 +278,18 @@ def _some(rows: Sequence[Row]) -> list[Row]:
 
 
 def _evaluation(row: Row) -> list[str]:
-    ends = row["ci95"]
     return [
         f"{row['task']} v{row['task_version']}",
         row["judge"],
-        str(row["step"]),
-        f"{row['epoch']:.2f}",
-        _share(row["accuracy"]),
-        f"{_share(ends[0])} – {_share(ends[1])}" if ends else "",
-        "" if row["score"] is None else f"{row['score']:.2f}",
-        f"{row['n_scored']} / {row['n']}",
-        _share(row["coverage"]),
-        "" if row["words"] is None else f"{row['words']:.1f}",
+        number(row["step"]),
+        rounded(row["epoch"]),
+        points(row["accuracy"]),
+        interval(row["ci95"]),
+        rounded(row["score"]),
+        f"{number(row['n_scored'])} / {number(row['n'])}",
+        points(row["coverage"]),
+        rounded(row["words"], 1),
     ]
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else points(value)
 
 
 def _last(rows: Sequence[Row]) -> list[Row]:
@@ -282,7 +300,7 @@ def _result(recipe: Recipe, row: Row) -> EvalResult:
     from huggingface_hub import EvalResult
 
     source = recipe.eval.source if recipe.eval else None
-    judged = f"judged by {row['judge']}, coverage {_share(row['coverage'])} %"
+    judged = f"judged by {row['judge']}, coverage {percent(row['coverage'])}"
     public = source is None and not row["task"].startswith("synthetic")
     return EvalResult(
         task_type="video-text-to-text",
@@ -320,7 +338,8 @@ def _short(place: str) -> str:
 
 def _command(name: str, rows: Sequence[Row]) -> str:
     task = rows[-1]["task"] if rows else "synthetic_qa"
-    return f"sharegptvideo eval run --model hf:{name} --task {task} --judge answer-match --out RUN"
+    words = ["sharegptvideo", "eval", "run", "--model", f"hf:{name}", "--task", task]
+    return shlex.join([*words, "--judge", "answer-match", "--out", "RUN"])
 
 
 def _code(name: str, recipe: Recipe, *, adapters: bool) -> str:
@@ -328,15 +347,15 @@ def _code(name: str, recipe: Recipe, *, adapters: bool) -> str:
         return (
             "from peft import PeftModel\n"
             "from transformers import AutoModelForImageTextToText\n\n"
-            f'model = AutoModelForImageTextToText.from_pretrained("{_base_name(recipe)}")\n'
-            f'model = PeftModel.from_pretrained(model, "{name}")'
+            f"model = AutoModelForImageTextToText.from_pretrained({dumps(_base_name(recipe))})\n"
+            f"model = PeftModel.from_pretrained(model, {dumps(name)})"
         )
     return "\n".join(
         [
             "from sharegptvideo.media import sample_frames",
             "from sharegptvideo.models import Request, SamplingParams, open_model",
             "",
-            f'model = open_model("hf:{name}")',
+            f"model = open_model({dumps(f'hf:{name}')})",
             f'frames, indices = sample_frames("clip.mp4", {recipe.frames})',
             'requests = [Request("What happens?", frames, indices)]',
             "for answer in model.generate(requests, SamplingParams()):",
@@ -360,9 +379,12 @@ def _limitations(recipe: Recipe, state: Row, rows: Sequence[Row]) -> list[str]:
         lines.append("It was not evaluated while it was trained.")
     missing, cut = len(state.get("missing", [])), state.get("cut", 0)
     if missing:
-        lines.append(f"{missing:,} rows had no clip and were left out.")
+        lines.append(f"{plural(missing, 'row')} without a clip: left out.")
     if cut:
-        lines.append(f"{cut:,} rows were cut to {recipe.optimisation.max_length:,} positions.")
+        lines.append(
+            f"{plural(cut, 'row was', 'rows were')} cut to "
+            f"{plural(recipe.optimisation.max_length, 'position')}."
+        )
     warned = [one["text"] for one in state.get("warnings", [])]
     lines += [f"Noted in training: {text}." for text in warned if "evaluation at" not in text]
     return lines

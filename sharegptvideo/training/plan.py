@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo._text import byte_size, magnitude, percent, rough_duration
+from sharegptvideo._text import byte_size, magnitude, percent, rough_duration, rounded
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.convert import (
     PAPER_PARTS,
@@ -381,17 +381,19 @@ def _data_lines(data: DatasetStats) -> Iterator[tuple[str, str]]:
     for part in data.parts if len(data.parts) > 1 else ():
         yield "", f"{part.part}: {part.rows:,} rows{on_visuals(part.clips, part.images)}"
     if data.rows:
-        answers = " and ".join(f"{length:.0f}" for length in data.lengths.answers)
+        answers = " and ".join(rounded(length, 0) for length in data.lengths.answers)
         visuals = (
             (data.clips, data.video_tokens, "a clip"),
             (data.images, data.image_tokens, "an image"),
         )
         clip = "".join(
-            f"{tokens:,.0f} tokens {what}, " for count, tokens, what in visuals if count and tokens
+            f"{rounded(tokens, 0)} tokens {what}, "
+            for count, tokens, what in visuals
+            if count and tokens
         )
         yield (
             "",
-            f"{clip}{data.lengths.prompt:.0f} a prompt, {answers} an answer, on average",
+            f"{clip}{rounded(data.lengths.prompt, 0)} a prompt, {answers} an answer, on average",
         )
 
 
@@ -415,7 +417,7 @@ def _plan_lines(outcome: DryRun, plan: Workload) -> Iterator[tuple[str, str]]:
     yield (
         "tokens",
         f"{plan.tokens_shared:,} a step; {plan.tokens_plain:,} with a clip's once a row "
-        f"({ratio:.2f} times)",
+        f"({rounded(ratio)} times)",
     )
     yield "compute", f"{plan.flops:.3g} operations; {plan.plain_flops:.3g} row by row"
 

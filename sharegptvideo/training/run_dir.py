@@ -29,6 +29,7 @@ from sharegptvideo._io import (
     parse_yaml,
     read_json,
     read_jsonl,
+    sync_folder,
     write_json,
     write_jsonl,
     write_text,
@@ -297,6 +298,7 @@ class TrainingDir:
         follow_umask(staged.iterdir())
         for file in sorted(staged.iterdir()):
             file.replace(self.path / file.name)
+        sync_folder(self.path)
         staged.rmdir()
         write_jsonl(self.log, log)
         losses = [row["loss"] for row in log if "loss" in row]

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sharegptvideo._io import read_json, replacing, write_json
+from sharegptvideo._io import read_json, replacing_bytes, write_json
 from sharegptvideo._text import and_more
 from sharegptvideo.data.media_paths import MediaPaths
 from sharegptvideo.data.schema import config_of
@@ -104,10 +104,9 @@ def streamed_rows(
             return  # a resume: the rows that it began with
         plan, report = _scan(recipe, family, source, limit)
         report.sha256 = identity
-        folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: value for name, value in asdict(plan).items() if name != "files"}
-        with replacing(file) as out:
-            np.savez(out.buffer, files=np.array(plan.files), **arrays)  # type: ignore[attr-defined]  # a text file's
+        with replacing_bytes(file) as out:
+            np.savez(out, files=np.array(plan.files), **arrays)
         write_json(about, asdict(report))
 
     group.first(scan)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +159,7 @@ def test_what_was_answered_is_kept_when_the_endpoint_goes(
     chat_server.answer = echo
     before = len(chat_server.requests)
     assert draw(world, chat_server, tmp_path / "out", endpoint=options).n_candidates == 18
-    assert len(chat_server.requests) - before == 9
+    assert len(chat_server.requests) - before == 8  # the tenth answer is kept too
     draw(world, chat_server, tmp_path / "whole", endpoint=options)
     assert lines_of(tmp_path / "out") == lines_of(tmp_path / "whole")
     # All there: the server is not even greeted.
@@ -183,6 +186,76 @@ def test_a_call_that_fails_leaves_its_question_alone_without_answers(
     assert all("too many pictures" in cause for cause in report.failures)
     chat_server.answer = echo
     assert draw(world, chat_server, tmp_path).n_failed == 0
+
+
+CUT = {
+    "choices": [
+        {"finish_reason": "length", "message": {"content": "A ba", "reasoning_content": "Hm"}}
+    ]
+}
+
+
+def test_a_draw_that_fails_is_the_only_one_that_is_asked_again(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    chat_server.models = ["seer"]
+    seeds: list[int] = []
+
+    def cut_one(body: dict[str, Any]) -> str | tuple[int, dict[str, str], str]:
+        seeds.append(body["seed"])
+        odd = echo(body).startswith(QUESTIONS[1]) and body["seed"] == seeds[0]
+        return (200, {}, json.dumps(CUT)) if odd else echo(body)
+
+    chat_server.answer = cut_one
+    options = EndpointOptions(cache=False, concurrency=1)
+    report = draw(world, chat_server, tmp_path / "out", endpoint=options)
+    assert (report.n_failed, report.n_candidates) == (3, 9)
+    failed = [row for row in lines_of(tmp_path / "out") if row["error"]]
+    assert all("cut off at the limit of tokens" in row["error"] for row in failed)
+    assert all(row["candidates"] == [] for row in failed)
+    assert [(row["partial"], row["reasoning"]) for row in failed] == [
+        (["A ba", None, None], ["Hm", None, None])
+    ] * 3
+    chat_server.answer, before = echo, len(chat_server.requests)
+    lines: list[str] = []
+    again = EndpointOptions(cache=False, report=lines.append)
+    assert draw(world, chat_server, tmp_path / "out", endpoint=again).n_candidates == 18
+    assert lines[0].startswith("ahead: 3 requests")
+    assert len(chat_server.requests) - before == 3
+    draw(world, chat_server, tmp_path / "whole", endpoint=options)
+    rows = {row["id"]: row for row in lines_of(tmp_path / "out")}
+    assert list(rows.values()) == lines_of(tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "candidates.json",
+        "candidates.jsonl",
+    ]
+
+
+def test_no_answer_is_paid_for_twice_after_a_kill(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    """Killed when the server has sent eight answers: the two under way are lost at most."""
+    chat_server.models = ["seer"]
+    words = [sys.executable, "-m", "sharegptvideo", "build", "candidates", "--input", str(world)]
+    words += ["--model", "openai:seer", "--out", str(tmp_path / "out"), "--no-cache", "-k", "3"]
+    words += ["--base-url", chat_server.url, "--concurrency", "2", "--split", "train+validation"]
+
+    def deadly(body: dict[str, Any]) -> str:
+        if len(chat_server.requests) > 8:
+            process.kill()
+        return echo(body)
+
+    chat_server.answer = deadly
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    asked = {echo(body) for body in chat_server.requests}
+    lines = (tmp_path / "out" / "candidates_draws.jsonl").read_text().splitlines()
+    assert len(lines) >= 8 - 2
+    assert {json.loads(line)["text"] for line in lines} <= asked
+    chat_server.answer, before = echo, len(chat_server.requests)
+    subprocess.run(words, check=True, capture_output=True, timeout=120)
+    assert len(chat_server.requests) - before == 18 - len(lines)
+    assert {len(row["candidates"]) for row in lines_of(tmp_path / "out")} == {3}
 
 
 def test_a_seed_that_is_refused_is_left_out_and_told(

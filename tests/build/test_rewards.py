@@ -17,6 +17,7 @@ from sharegptvideo.cli import app
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict
+from tests.support.batch_server import BatchServer
 
 
 class ShortIsGood(Judge):
@@ -201,6 +202,7 @@ def test_killed_run_has_every_verdict_that_came(loop: Path, tmp_path_factory: An
         assert len(judge.asked) == 5 - number
         assert report.as_dict() | {"n_judged": 5} == whole.as_dict()
         assert rows_of(place) == rows_of(loop)
+        assert (place / "rewards.json").read_bytes() == (loop / "rewards.json").read_bytes()
     assert len(places) == 5
     names = {path.name for path in loop.iterdir()}
     assert names == {"candidates.jsonl", "rewards.jsonl", "rewards.json"}
@@ -230,12 +232,31 @@ def test_what_judging_costs_is_approved_before(loop: Path) -> None:
     assert len(asked) == 1
 
 
+def test_replies_come_from_the_cache(loop: Path, chat_server: Any, tmp_path: Path) -> None:
+    chat_server.models = ["j"]
+    chat_server.answer = lambda _: '{"explanation": "as in the caption", "score": 4}'
+    words = ["build", "rewards", "--input", str(loop), "--judge", "openai:j", "--json"]
+    words += ["--base-url", chat_server.url, "--concurrency", "1"]
+    for name, asked in (("one", 5), ("two", 5), ("three", 10)):
+        more = ["--no-cache"] if name == "three" else []
+        result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / name), *more])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["n_scored"] == 5
+        assert len(chat_server.requests) == asked
+    assert chat_server.most_at_once == 1
+
+
 def test_the_command_takes_what_judging_takes(loop: Path) -> None:
     words = ["build", "rewards", "--input", str(loop), "--out", str(loop), "--json"]
     result = CliRunner().invoke(app, [*words, "--panel", "answer-match,exact"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["n_judged"] == 5
     assert not (loop / "rewards_panel").exists()
+    words[-2] = str(loop / "by_batch")
+    with BatchServer() as server:
+        asked = [*words, "--judge", "openai:m", "--base-url", server.url, "--batch-api"]
+        result = CliRunner().invoke(app, asked)
+        assert [batch["endpoint"] for batch in server.batches.values()] == ["/v1/chat/completions"]
     result = CliRunner().invoke(app, [*words, "--batch-api", "--no-cache"])
     assert "the Batch API keeps track in the cache" in result.output
 

@@ -85,6 +85,17 @@ def test_what_a_batch_could_not_answer_is_asked_directly(
     assert [body["messages"][0]["content"] for body in server.direct] == ["q0", "q3"]
 
 
+def test_what_is_no_answer_in_a_batch_is_not_kept(server: BatchServer, tmp_path: Path) -> None:
+    """It is read as a reply that comes directly is, and paid for."""
+    server.finish = lambda body: "length" if body["messages"][0]["content"] == "q3" else "stop"
+    lines: list[str] = []
+    client = client_of(server, tmp_path, report=lines.append)
+    prefetch(client, 6)
+    assert lines[-1] == "batch batch_0: 4 answers, 1 none"
+    assert client.options.budget.spent == pytest.approx(EACH + 5 * EACH / 2)
+    assert answers(client, 6)["q3"] == "direct"
+
+
 @pytest.mark.parametrize("when", ["before the id was written", "while it was waited for"])
 def test_a_killed_run_finds_its_batch_again(server: BatchServer, tmp_path: Path, when: str) -> None:
     class KilledError(BaseException):

@@ -6,6 +6,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -171,6 +173,75 @@ os.kill(os.getpid(), 9)
         assert found is not None
         assert found.text == str(n)
     cache.close()
+
+
+ASK = """
+import sys
+from pathlib import Path
+from sharegptvideo.endpoint import ChatClient, EndpointOptions, in_parallel
+client = ChatClient("m", base_url=sys.argv[1], options=EndpointOptions(cache=Path(sys.argv[2])))
+async def call(n):
+    return await client.complete([{"role": "user", "content": f"q{n}"}])
+print("ready", flush=True)
+done = in_parallel(call, range(20), width=8, finish=client.close)
+print(sum(reply.cached for _, reply in done))
+"""
+
+
+def _start(server: Any, file: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", ASK, server.url, str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_two_processes_that_need_the_same_at_once_pay_once(
+    chat_server: Any, tmp_path: Path
+) -> None:
+    together = threading.Event()
+    chat_server.answer = lambda _: str(together.wait(60))
+    runs = [_start(chat_server, tmp_path / "c") for _ in range(2)]
+    threading.Timer(1, together.set).start()
+    outputs = [run.communicate(timeout=60)[0] for run in runs]
+    assert sum(map(int, outputs)) == 20
+    assert len(chat_server.requests) == 20
+
+
+def test_a_killed_process_holds_up_no_other(chat_server: Any, tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def first_hangs(body: dict[str, Any]) -> str:
+        if body["messages"][0]["content"] == "q0" and not asked.is_set():
+            asked.set()
+            hung.wait(60)
+        return "ok"
+
+    hung = threading.Event()
+    chat_server.answer = first_hangs
+    first = _start(chat_server, tmp_path / "c")
+    assert asked.wait(30)
+    second = _start(chat_server, tmp_path / "c")
+    with pytest.raises(subprocess.TimeoutExpired):  # it waits for what the first one asks
+        second.wait(timeout=2)
+    first.kill()
+    assert int(second.communicate(timeout=30)[0]) < 20
+    hung.set()
+    first.communicate()
+    texts = [body["messages"][0]["content"] for body in chat_server.requests]
+    assert texts.count("q0") == 2
+
+
+def test_equal_questions_of_one_client_are_asked_once(chat_server: Any, tmp_path: Path) -> None:
+    client = client_of(chat_server, tmp_path / "c")
+
+    async def call(text: str) -> Reply:
+        return await client.complete([{"role": "user", "content": text}])
+
+    chat_server.answer = lambda _: str(time.sleep(0.2))
+    done = list(in_parallel(call, ["same"] * 8, width=8, finish=client.close))
+    assert len(chat_server.requests) == 1
+    assert sum(reply.cached for _, reply in done) == 7
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:

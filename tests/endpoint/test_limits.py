@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import selectors
 import statistics
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -108,6 +112,71 @@ def test_refusals_whatever_the_load_cost_no_slots(seed: int) -> None:
         concurrency.record(1.0, refused=chance.random() < 0.1)
         limits.append(concurrency.limit)
     assert statistics.mean(limits[1500:]) > 90
+
+
+class _Skipping(selectors.DefaultSelector):
+    """Waits for nothing: the loop's time goes on by as much as it would have waited."""
+
+    time = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready = super().select(0)
+        self.time += 0.0 if ready else timeout or 0.0
+        return ready
+
+
+def served(seed: int, *, slots: int | None) -> tuple[float, float]:
+    """Return the seconds of 600 calls, 128 at once, and the share of requests that were refused.
+
+    A call takes about a second; a tenth is refused, and what goes beyond `slots`, within 50 ms;
+    tried again as `Sender` does.
+    """
+    chance, selector, now, outcomes = random.Random(seed), _Skipping(), 0, Counter[bool]()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.time  # type: ignore[method-assign]  # a loop has no other clock
+    concurrency = AdaptiveConcurrency(128, now=loop.time)
+
+    async def call() -> None:
+        nonlocal now
+        for attempt in range(6):
+            async with concurrency.slot():
+                begun, now = loop.time(), now + 1
+                refused = chance.random() < 0.1 or (slots is not None and now > slots)
+                await asyncio.sleep(0.05 if refused else chance.uniform(0.5, 1.5))
+                now -= 1
+                outcomes[refused] += 1
+                concurrency.record(loop.time() - begun, refused=refused)
+            if not refused:
+                return
+            await asyncio.sleep(2**attempt * chance.uniform(0.75, 1.25))
+
+    async def work(calls: Iterator[int]) -> None:
+        for _ in calls:
+            await call()
+
+    async def everything() -> None:
+        calls = iter(range(600))
+        await asyncio.gather(*(work(calls) for _ in range(256)))
+
+    try:
+        loop.run_until_complete(everything())
+    finally:
+        loop.close()
+    return selector.time, outcomes[True] / outcomes.total()
+
+
+@pytest.mark.parametrize(("slots", "most_s", "most_refused"), [(None, 23, 0.13), (64, 42, 0.4)])
+def test_600_calls_of_which_a_tenth_is_refused(
+    slots: int | None, most_s: float, most_refused: float
+) -> None:
+    """At best 9 s, with 64 slots 11 s.
+
+    Up to 62 s, and with 64 slots up to 81 s and half of the requests refused, where doubling ends
+    at a twentieth and calls of before a fall count after it.
+    """
+    took = [served(seed, slots=slots) for seed in range(20)]
+    assert max(seconds for seconds, _ in took) < most_s
+    assert max(refused for _, refused in took) < most_refused
 
 
 def test_a_server_that_takes_no_call_is_asked_by_one() -> None:

@@ -229,6 +229,44 @@ def test_one_text_that_fails_to_give_json_leaves_the_schema_to_the_others(
     assert sum("response_format" not in body for body in chat_server.requests) == 1
 
 
+@pytest.mark.parametrize("position", [0, 3])
+def test_a_400_that_echoes_its_text_changes_nothing_for_the_others(
+    chat_server: Any, position: int
+) -> None:
+    """Its words are those of a server that does not take a parameter, or knows no model."""
+    odd = f"q{position}: the model does not support temperature, and does not exist"
+
+    def answer(body: dict[str, Any]) -> Any:
+        text = body["messages"][0]["content"]
+        if text == odd:
+            return 400, {}, json.dumps({"error": {"message": f"cannot read {text!r}"}})
+        return "ok"
+
+    chat_server.answer = answer
+    texts = [odd if n == position else f"q{n}" for n in range(6)]
+    if position == 0:  # before any answer it may be so: tried again with one
+        texts = ["first", *texts]
+    client = client_of(chat_server)
+    replies = ask(client, texts)
+    assert [reply.text for reply in replies if isinstance(reply, Reply)] == ["ok"] * (
+        len(texts) - 1
+    )
+    others = [b for b in chat_server.requests if b["messages"][0]["content"] != odd]
+    assert all("temperature" in body for body in others)
+    assert client.refused == set()
+
+
+def test_a_parameter_is_left_out_only_once_an_answer_came_without_it(chat_server: Any) -> None:
+    echo = {"error": {"message": "cannot read 'is a seed that is not supported here?'"}}
+    chat_server.answer = lambda body: (
+        (400, {}, json.dumps(echo)) if body["messages"][0]["content"] == "odd" else "ok"
+    )
+    client = client_of(chat_server)
+    assert isinstance(ask(client, ["odd"], seed=5)[0], CallFailedError)
+    assert client.refused == set()
+    assert ask(client, ["even"], seed=5)[0].left_out == ()
+
+
 def test_what_every_text_is_refused_for_is_left_out_after_a_few(chat_server: Any) -> None:
     chat_server.answer = lambda body: (
         (400, {}, '{"error": {"message": "json trouble"}}') if "response_format" in body else "ok"
@@ -352,6 +390,37 @@ def test_a_key_is_taken_out_of_replies(
     assert reply.text == "key (the key)"
     assert key not in repr(reply)
     assert not any(key.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+
+KEY = "sk-test-secret-123"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        completion({"content": "", "refusal": "x" * 150 + KEY}),
+        completion(finish_reason="x" * 150 + KEY),
+        completion(finish_reason="error " + KEY),
+        completion({"content": {KEY: "x" * 150 + KEY}}),
+        completion({"content": [{"type": "text", "text": KEY[:9]}, KEY[9:]]}),
+        {KEY: 1},
+        {"error": {"message": "x" * 150 + KEY, "code": 400}},
+        {"error": "x" * 150 + KEY},
+        {"promptFeedback": {"blockReason": KEY}},
+    ],
+)
+def test_no_part_of_a_key_is_in_any_failure(
+    chat_server: Any, monkeypatch: pytest.MonkeyPatch, body: Any
+) -> None:
+    """Messages are cut short: half of a key would be left where that comes first."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    (result,) = ask_bodies(chat_server, body)
+    assert KEY[:6] not in repr(result) + str(result)
+
+
+def ask_bodies(server: Any, body: Any) -> list[Any]:
+    server.answer = lambda _: (200, {}, json.dumps(body))
+    return ask(client_of(server))
 
 
 def test_a_word_in_place_of_a_key_stays_in_answers(

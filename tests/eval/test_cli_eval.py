@@ -155,7 +155,7 @@ def test_compare_pairs_by_question_and_clusters_by_video(
     assert figures["se"] == pytest.approx(1 / 3)
     assert figures["p_value"] == pytest.approx(0.4226497, abs=1e-6)  # t = 1, 2 degrees of freedom
     shown = call("compare", second, third)
-    assert "-33.3" in shown.stdout
+    assert "−33.3" in shown.stdout
     assert "100.0" in shown.stdout
     assert "2 of 6 pairs differ; interval and p are rough" in shown.stderr
 
@@ -248,3 +248,72 @@ def test_ctrl_c_leaves_a_run_that_goes_on(model: Any, small_release: Any, tmp_pa
     assert again.returncode == 0, again.stderr
     assert len([row for _, row in read_jsonl(out / "predictions.jsonl")]) == 6
     assert len(model.calls) <= 6 + 1
+
+
+def test_authors_and_link_stand_in_every_file(small_release: Any, tmp_path: Path) -> None:
+    authors, link = "A & <B> | C_d", "https://example.org/m?a=1&b=(2)"
+    named = ("--model-name", "Hound [x]", "--authors", authors, "--link", link)
+    made = judged(small_release, tmp_path, "named", RIGHT, *named)
+    results = json.loads((made / "results.json").read_text())
+    assert (results["model_name"], results["authors"], results["link"]) == (named[1], authors, link)
+    shown = CliRunner().invoke(app, ["leaderboard", str(made), "--out", str(tmp_path / "board")])
+    assert shown.exit_code == 0, shown.output
+    shown = call("report", made, "--out", tmp_path / "out", "--no-samples")
+    assert "Hound [x], judged by exact" in shown.stdout
+    page = (tmp_path / "board" / "index.html").read_text()
+    href = "https://example.org/m?a=1&amp;b=%282%29"
+    assert f'<a href="{href}" rel="noopener noreferrer">Hound [x]</a>' in page
+    assert "by A &amp; &lt;B&gt; | C_d · run named" in page
+    for csv in ("board/leaderboard.csv", "out/report.csv"):
+        assert f"{authors},{link}" in (tmp_path / csv).read_text()
+    for markdown in ("board/leaderboard.md", "out/report.md"):
+        text = (tmp_path / markdown).read_text()
+        assert r"[Hound \[x\]](https://example.org/m?a=1&b=%282%29)" in text
+        assert r"A &amp; &lt;B&gt; \| C_d" in text
+    for tex in ("board/leaderboard.tex", "out/report.tex"):
+        text = (tmp_path / tex).read_text()
+        assert r"\href{https://example.org/m?a=1\&b=\%282\%29}{Hound [x]}" in text
+        assert r"A \& \textless{}B\textgreater{} | C\_d" in text
+        assert "{booktabs,hyperref}" in text
+    run = json.loads((tmp_path / "out" / "report.json").read_text())["model"]
+    assert (run["authors"], run["link"]) == (authors, link)
+    # `eval run` takes the same of a file of answers, and of no other model.
+    again = call(
+        *("run", "--model", f"predictions:{tmp_path / 'named.jsonl'}", "--task", "msvd_qa"),
+        *("--judge", "exact", "--data-dir", small_release.folder, "--out", made, *named),
+    )
+    assert again.exit_code == 0, again.output
+    assert "Hound [x] (predictions:" in again.stdout.replace("\n", " ")
+    other = call(
+        *("run", "--model", "python:os:getcwd", "--task", "msvd_qa", "--judge", "exact"),
+        *("--data-dir", small_release.folder, "--out", tmp_path / "o", "--authors", "x"),
+    )
+    assert other.exit_code == 2
+    assert "are for predictions:FILE" in other.stderr
+
+
+@pytest.mark.parametrize("link", ["javascript:alert(1)", "example.org", "https://a b"])
+def test_a_link_that_is_no_web_address_is_refused(
+    link: str, small_release: Any, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"id": "a_0", "prediction": "red"}])
+    shown = call(
+        *("judge", "--predictions", tmp_path / "a.jsonl", "--task", "msvd_qa", "--judge", "exact"),
+        *("--data-dir", small_release.folder, "--out", tmp_path / "run", "--link", link),
+    )
+    assert shown.exit_code == 2
+    assert shown.stderr.splitlines() == [
+        f"error: link {link!r}: must be an address that begins with https:// or http://"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_part_of_a_task_is_marked_in_a_comparison(small_release: Any, tmp_path: Path) -> None:
+    whole = judged(small_release, tmp_path, "whole", HALF)
+    part = judged(small_release, tmp_path, "part", RIGHT, "--limit", "4")
+    shown = call("compare", whole, part)
+    assert "msvd_qa*" in shown.stdout
+    assert f"{part}: a part of the task: the first 4 questions (--limit)" in shown.stderr
+    figures = compare_runs(whole, whole)["tasks"]["msvd_qa"]
+    assert figures["part"] is None
+    assert "msvd_qa*" not in call("compare", whole, whole).stdout

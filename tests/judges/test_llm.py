@@ -10,7 +10,7 @@ import pytest
 
 from sharegptvideo.endpoint import ChatClient, EndpointError
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import JudgeItem, Verdict, open_judge
+from sharegptvideo.judges import JudgeItem, Verdict, is_judged, open_judge, verdict_row
 from sharegptvideo.judges.llm import OpenAIJudge
 from sharegptvideo.judges.protocol import PROTOCOLS, UnreadableError, load_protocol
 
@@ -189,6 +189,34 @@ def test_a_failed_call_is_unscored_without_a_reply(chat_server: Any) -> None:
     verdict = verdict_of(chat_server)
     assert (verdict.status, verdict.reply, verdict.tokens) == ("unscored", None, 0)
     assert "refused by a filter" in (verdict.reason or "")
+
+
+def test_a_repair_that_never_comes_is_asked_for_by_the_next_run(chat_server: Any) -> None:
+    chat_server.answer = lambda _: (
+        "About right." if len(chat_server.requests) < 2 else (413, {}, "{}")
+    )
+    verdict = verdict_of(chat_server)
+    assert (verdict.status, verdict.reply) == ("unscored", None)
+    assert "the call failed" in (verdict.reason or "")
+    assert verdict.judge["partial"] == "About right."
+    assert not is_judged(verdict_row(ITEM, verdict))
+
+
+@pytest.mark.parametrize("second", ['{"explanation": "x", "score": 4}', None])
+def test_what_is_no_answer_is_kept_apart_from_the_reply(
+    chat_server: Any, second: str | None
+) -> None:
+    """A verdict that is cut off behind a score that could be read all the same."""
+    cut = {"content": '{"explanation": "x", "score": 1}', "reasoning": "Hm."}
+    body = json.dumps({"choices": [{"finish_reason": "length", "message": cut}]})
+    chat_server.answer = lambda _: (
+        second if second and len(chat_server.requests) > 1 else (200, {}, body)
+    )
+    verdict = verdict_of(chat_server)
+    assert (verdict.score, verdict.reply) == ((4.0, second) if second else (None, None))
+    parts = 1 if second else 2
+    assert verdict.judge["partial"] == "\n---\n".join([cut["content"]] * parts)
+    assert verdict.judge["reasoning"] == "\n---\n".join([cut["reasoning"]] * parts)
 
 
 def test_a_server_without_json_schema_is_asked_without_it(chat_server: Any) -> None:

@@ -404,7 +404,7 @@ def test_checkpoint_and_towers_come_from_the_hub(
 
 
 def test_a_conversion_that_is_killed_leaves_nothing_that_counts(
-    source: Path, converted: Path, tmp_path: Path
+    source: Path, converted: Path, tmp_path: Path, synced: list[Path]
 ) -> None:
     """Killed while it writes: no folder `--to`; the same command again makes it, whole."""
     code = (
@@ -420,6 +420,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_that_counts(
     out = tmp_path / "model"
     convert_checkpoint(source, out, towers=source / "towers.json")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert synced[-1] == tmp_path  # the new folder's name is on the disk
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {
         path.name: path.read_bytes() for path in converted.iterdir()
     }

@@ -204,3 +204,9 @@ def test_a_very_long_answer_is_judged_by_its_beginning_and_said_so(
     judged = {row["id"]: row for _, row in read_jsonl(tmp_path / "run" / "judgements.jsonl")}
     assert judged["a_0"]["judge"]["answer_cut"] is True
     assert "answer_cut" not in judged["a_1"]["judge"]
+    # Of a panel an answer counts once, however many members cut it.
+    panel = ("--judge", "panel:exact,answer-match")
+    ran = _judge(small_release, tmp_path / "p.jsonl", tmp_path / "panel", *panel)
+    assert "1 answer longer than the judge reads" in ran.stderr
+    figures = read_json(tmp_path / "panel" / "results.json")["tasks"]["msvd_qa"]
+    assert figures["n_answers_cut"] == 1

@@ -51,8 +51,8 @@ def test_the_page_has_the_figures_and_loads_nothing(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["agreement.json", "agreement.png", "index.html"]
     assert read_json(paths[0]) == agreement
     page = paths[2].read_text(encoding="utf-8")
-    for text in ("50.0", "62.5", "+12.5", "[−5.0, +30.0]", "90.0", "0.75", "n = 12", "2.25",
-                 "[1.75, 2.75]", "&lt;openai:j&gt;", "unscored by the second"):  # fmt: skip
+    for text in ("50.0", "62.5", "+12.5", "(−5.0 to +30.0)", "90.0", "0.75", "n = 12", "2.25",
+                 "(1.75 to 2.75)", "&lt;openai:j&gt;", "unscored by the second"):  # fmt: skip
         assert text in page
     assert page.count("<svg") == 2
     assert "judged by the first only" not in page

@@ -195,6 +195,21 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
     assert any(evil in part for part in page.texts)
 
 
+def test_a_link_of_another_kind_is_text_on_the_page(tmp_path: Path) -> None:
+    """run.json may come from others."""
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)}, model="m")
+    about = read_json(run / "run.json")
+    about["model"] |= {"authors": "<i>A</i>", "link": "javascript:alert(1)"}
+    write_json(run / "run.json", about)
+    write_leaderboard([run], tmp_path / "out")
+    text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert Page(text).loads == []
+    assert "m (javascript:alert(1))" in text
+    assert "&lt;i&gt;A&lt;/i&gt;" in text
+    assert "](" not in (tmp_path / "out/leaderboard.md").read_text(encoding="utf-8")
+    assert "href" not in (tmp_path / "out/leaderboard.tex").read_text(encoding="utf-8")
+
+
 def test_one_video_has_a_figure_without_an_interval(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"t": figures(1, 3)})
     page = render_page(collect_runs([run]))
@@ -238,16 +253,13 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
 
 def test_markdown_has_a_row_a_task_and_survives_odd_names() -> None:
     results = {
-        "model": "hf:a|b\nc",
-        "judge": "exact",
         "tasks": {"t": figures(9, 30), "u|v": figures(0, 3, unscored=3)},
     }
     text = markdown_table(results)
     lines = text.splitlines()
-    assert lines[0] == "Model hf:a\\|b c, judged by exact."
-    assert lines[4].startswith("| t | 30 | 10 | 0 | 0 | 30.0 ± ")
-    assert lines[5].startswith("| u\\|v | 3 | 1 | 0 | 3 | – | – | 0.0 to 100.0 | – |")
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:]}) == 1
+    assert lines[2].startswith("| t | 30 | 10 | 0 | 0 | 30.0 ± ")
+    assert lines[3].startswith("| u\\|v | 3 | 1 | 0 | 3 | – | – | 0.0 to 100.0 | – |")
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
 def test_estimates_read_as_per_cent_or_score() -> None:

@@ -40,6 +40,7 @@ class BatchServer:
         outcome: what the next batches end as ("completed", "expired", "failed").
         answered: how many requests of a batch get an answer before it ends; None: all.
         refuse: fails a request of a batch, by its body.
+        finish: the finish reason of an answer in a batch, by its request's body.
         cut_after_create: the connection breaks after a batch was made, before the answer.
         looks: how often a batch was looked at.
     """
@@ -50,6 +51,7 @@ class BatchServer:
         self.outcome = "completed"
         self.answered: int | None = None
         self.refuse: Callable[[dict[str, Any]], bool] = lambda _body: False
+        self.finish: Callable[[dict[str, Any]], str] = lambda _body: "stop"
         self.cut_after_create = 0
         self.looks = 0
         self.files: dict[str, str] = {}
@@ -168,7 +170,9 @@ class BatchServer:
                 bad.append(json.dumps({"custom_id": row["custom_id"], "response": response}))
             else:
                 text = row["body"]["messages"][-1]["content"]
-                response = {"status_code": 200, "body": completion(f"on {text}")}
+                body = completion(f"on {text}")
+                body["choices"][0]["finish_reason"] = self.finish(row["body"])
+                response = {"status_code": 200, "body": body}
                 good.append(json.dumps({"custom_id": row["custom_id"], "response": response}))
         batch["status"] = self.outcome
         for key, answers in (("output_file_id", good), ("error_file_id", bad)):

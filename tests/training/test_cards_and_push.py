@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sharegptvideo._io import read_json, write_json
+from sharegptvideo._text import number
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import open_model
@@ -107,9 +108,9 @@ def test_the_card_of_a_preference_training(
     assert head["tags"] == ["video", "sharegptvideo", "dpo"]
     assert not head.keys() & {"base_model", "datasets", "model-index"}, "none is on the Hub"
     first, last = result.log[0], result.log[-1]
-    assert f"The loss went from {first['loss']:.3f} to {last['loss']:.3f}" in body
+    assert f"The loss went from {number(first['loss'])} to {number(last['loss'])}" in body
     cells = [line.split("|")[1:-1] for line in body.splitlines() if line.startswith("| 6 |")]
-    assert [float(cell) for cell in cells[0][2:]] == pytest.approx(
+    assert [float(cell.replace("−", "-")) for cell in cells[0][2:]] == pytest.approx(
         [last[key] for key in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins",
                                "rewards/accuracies")], rel=1e-3,
     )  # fmt: skip
@@ -140,6 +141,34 @@ ROW = {
     "judge": "answer-match v1", "accuracy": 0.625, "ci95": [0.3, 0.9], "score": 3.5, "n": 8,
     "n_scored": 7, "coverage": 0.875, "words": 4.25,
 }  # fmt: skip
+
+
+def test_names_are_text_in_a_card(
+    sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A model's, a task's, a judge's and the folder's: none ends a cell, a code, or the block."""
+    odd = "a|b `c` <i>x</i> [y](z)"
+    recipe = change(sft_recipe, data={"source": None}).model_copy(update={"model": odd})
+    run = TrainingDir(sft_recipe)
+    run.recipe = recipe
+    run.state = {
+        "model_sha256": "a" * 64, "data_sha256": "b" * 64, "rows": 8, "missing": ["x"], "cut": 1,
+        "versions": {}, "warnings": [{"text": odd}], "notes": [], "training_version": 1,
+        "sittings": [{"environment": {"processes": 1, "devices": 1, "device": "cpu"}}],
+    }  # fmt: skip
+    write_json(tmp_path / "config.json", {"model_type": "qwen2_vl"})
+    rows = [ROW | {"task": odd, "judge": odd}]
+    write_card(run, tmp_path, [{"step": 1, "loss": 2.0}], rows, 6, 7200.0)
+    _, body = head_and_body(tmp_path)
+    blocks = re.split(r"^```.*$", body, flags=re.MULTILINE)
+    text = "".join(blocks[::2])
+    assert len(blocks) == 7  # three blocks: the recipe, a command, code
+    assert "<i>" not in re.sub(r"(`+).*?\1", "", text)
+    assert "](z)" not in re.sub(r"(`+).*?\1", "", text).replace(r"\](z)", "")
+    row = next(line for line in text.splitlines() if line.startswith("| starting model |"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+    row = next(line for line in text.splitlines() if line.startswith(r"| a\|b"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 11
 
 
 def test_evaluations_in_a_card(
@@ -178,14 +207,14 @@ def test_evaluations_in_a_card(
         "msvd_qa": ("ShareGPTVideo/test_video_and_instruction", 62.5),
         "synthetic_qa": ("sharegptvideo", 25.0),
     }
-    figures = "6 | 3.00 | 62.5 | 30.0 – 90.0 | 3.50 | 7 / 8 | 87.5 | 4.2 |"
+    figures = "6 | 3.00 | 62.5 | 30.0 to 90.0 | 3.50 | 7 / 8 | 87.5 | 4.2 |"
     assert f"| msvd_qa v2 | answer-match v1 | {figures}" in body
     assert body.count("| msvd_qa v2 |") == 2
     assert "gone" not in body
     assert "| trained on | 8 × H100, 2.0 h |" in body
     assert "| steps | 6 of 16 rows on 8 devices |" in body
-    assert "2 rows had no clip and were left out." in body
-    assert "1 rows were cut" in body
+    assert "2 rows without a clip: left out." in body
+    assert "1 row was cut" in body
     assert f'open_model("hf:{REPO}")' in body
 
 

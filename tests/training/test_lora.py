@@ -45,7 +45,7 @@ def weights(folder: str | Path, name: str = "model.safetensors") -> bytes:
 
 
 def test_adapters_alone_and_merged_are_the_same_model(
-    recipe: Recipe, change: Callable[..., Any], tmp_path: Path
+    recipe: Recipe, change: Callable[..., Any], tmp_path: Path, synced: list[Path]
 ) -> None:
     """W + (alpha / rank) B A, written out by hand, is what both ways leave; all else stays.
 
@@ -77,6 +77,7 @@ def test_adapters_alone_and_merged_are_the_same_model(
         torch.testing.assert_close(found[plain], base[plain] + 4.0 * (b @ a))
 
     whole = merge_adapters(apart.output, tmp_path / "whole")
+    assert {apart.output, merged.output, tmp_path} <= set(synced)
     assert weights(whole) == weights(merged.output)
     clip = sample_frames(next(Path(str(recipe.data.media)).rglob("*.mp4")), 4).frames
     asked = [Request(text, clip) for text in ("What colour is the picture?", "Describe the video.")]

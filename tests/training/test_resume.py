@@ -62,6 +62,8 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     result = run_recipe(recipe)
     assert (result.resumed_from, result.steps) == (6, 11)
     assert losses(result) == losses(whole)
+    files = [(Path(one.output) / "log.jsonl").read_bytes() for one in (recipe, whole)]
+    assert files[0] == files[1]
     assert weights(recipe.output) == weights(whole.output)
 
 

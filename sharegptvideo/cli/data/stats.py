@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo._text import percent, plural
+from sharegptvideo._text import interval, number, percent, plural, rounded
 from sharegptvideo.cli._common import (
     JsonOption,
     note,
+    out_folder,
     print_json,
     print_table,
     progress_bar,
@@ -54,17 +55,17 @@ def stats(
 
     from sharegptvideo.data.sources import DataWarning
     from sharegptvideo.data.stats import StatsSettings, caption_stats
-    from sharegptvideo.reports.captions import prepare_folder, write_report
+    from sharegptvideo.reports.captions import write_report
 
     settings = StatsSettings(folder, config, split, limit, on_error, workers)
+    with out_folder(out):
+        with warnings.catch_warnings(), progress_bar() as progress:
+            # What was left out is counted in the figures.
+            warnings.simplefilter("ignore", DataWarning)
+            figures = caption_stats(settings, progress)
+        if out is not None:
+            write_report(figures, out)
     if out is not None:
-        prepare_folder(out)
-    with warnings.catch_warnings(), progress_bar() as progress:
-        # What was left out is counted in the figures.
-        warnings.simplefilter("ignore", DataWarning)
-        figures = caption_stats(settings, progress)
-    if out is not None:
-        write_report(figures, out)
         note(f"wrote {out / 'stats.json'} and {out / 'index.html'}")
     if figures["skipped_rows"]:
         nouns = ("row that breaks the schema was", "rows that break the schema were")
@@ -95,22 +96,23 @@ def _print(figures: Mapping[str, Any]) -> None:
             table.add_column(head, justify="right")
         for name, one in asked.items():
             shares = (one[key] for key in ("mean", "full", "none", "chance"))
-            table.add_row(name, f"{one['questions']:,}", *map(percent, shares))
+            table.add_row(name, number(one["questions"]), *map(percent, shares))
         print_table(table)
 
 
-def _ratio(part: Mapping[str, Any]) -> str:
-    ratio = part["vocabulary"]["type_token_ratio_1000"]
-    return "–" if ratio is None else f"{ratio:.3f}"
-
-
 _LINES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
-    ("captions", lambda part: f"{part['captions']:,}"),
-    ("media", lambda part: f"{part['videos']:,}"),
-    ("words in a caption, mean", lambda part: f"{part['length']['mean']:.1f}"),
-    ("    5 % to 95 %", lambda part: f"{part['length']['p5']:.0f}–{part['length']['p95']:.0f}"),
-    ("different words", lambda part: f"{part['vocabulary']['types']:,}"),
-    ("type-token ratio in 1,000 words", _ratio),
+    ("captions", lambda part: number(part["captions"])),
+    ("media", lambda part: number(part["videos"])),
+    ("words in a caption, mean", lambda part: rounded(part["length"]["mean"], 1)),
+    (
+        "    5 % to 95 %",
+        lambda part: interval([part["length"][end] for end in ("p5", "p95")], number),
+    ),
+    ("different words", lambda part: number(part["vocabulary"]["types"])),
+    (
+        "type-token ratio in 1,000 words",
+        lambda part: rounded(part["vocabulary"]["type_token_ratio_1000"], 3),
+    ),
     ("captions that repeat four words", lambda part: percent(part["repeated"]["4"]["captions"])),
     ("with a shared opening", lambda part: percent(part["shared_openings"])),
     ("with a near-duplicate", lambda part: percent(part["near_duplicates"]["share"])),

@@ -11,6 +11,7 @@ from sharegptvideo.cli._common import (
     JsonOption,
     echo,
     note,
+    out_folder,
     print_json,
     print_table,
     progress_bar,
@@ -68,20 +69,21 @@ def validate(
     from sharegptvideo.data.validate import validate as validate_folder
     from sharegptvideo.reports.validation import write_report
 
-    with progress_bar() as progress:
-        report = validate_folder(
-            folder,
-            configs=config or (),
-            media=media or (),
-            against=against,
-            compare_clips=compare_clips,
-            ignore=ignore or (),
-            max_chars=max_chars,
-            workers=workers,
-            progress=progress,
-        )
-    if out is not None:
-        note(f"report: {write_report(report, out)}")
+    with out_folder(out):
+        with progress_bar() as progress:
+            report = validate_folder(
+                folder,
+                configs=config or (),
+                media=media or (),
+                against=against,
+                compare_clips=compare_clips,
+                ignore=ignore or (),
+                max_chars=max_chars,
+                workers=workers,
+                progress=progress,
+            )
+        if out is not None:
+            note(f"report: {write_report(report, out)}")
     if as_json:
         print_json(report.as_dict())
     else:

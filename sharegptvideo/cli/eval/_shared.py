@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,9 +12,13 @@ from sharegptvideo.cli._common import text_table
 from sharegptvideo.errors import UserError
 
 __all__ = [
+    "AuthorsOption",
     "DataOption",
     "JudgeOption",
+    "KeyOption",
     "LimitOption",
+    "LinkOption",
+    "NameOption",
     "OutOption",
     "PanelOption",
     "PromptOption",
@@ -24,7 +29,10 @@ __all__ = [
     "UrlOption",
     "figures_table",
     "judge_name",
+    "named_model",
 ]
+
+_PREDICTIONS = "Answers from a file"
 
 TaskOption = Annotated[
     str, typer.Option("--task", help="Tasks, separated by commas; `eval tasks` lists them.")
@@ -84,6 +92,37 @@ UrlOption = Annotated[
     typer.Option("--base-url", help="Endpoint of openai:NAME; default: OPENAI_BASE_URL."),
 ]
 
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prediction-key",
+        help="What a row of predictions calls the answer, as output or reply.text; default:"
+        " prediction, pred, response or model_prediction.",
+        rich_help_panel=_PREDICTIONS,
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model-name",
+        help="The model that gave the answers.",
+        rich_help_panel=_PREDICTIONS,
+    ),
+]
+AuthorsOption = Annotated[
+    str | None,
+    typer.Option("--authors", help="Whose model it is.", rich_help_panel=_PREDICTIONS),
+]
+LinkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--link",
+        metavar="URL",
+        help="Where the model is described: https://...",
+        rich_help_panel=_PREDICTIONS,
+    ),
+]
+
 
 def judge_name(judge: str | None, panel: str | None) -> str:
     """Return the judge that is asked for, as `open_judge` takes it."""
@@ -92,6 +131,12 @@ def judge_name(judge: str | None, panel: str | None) -> str:
     if judge is not None:
         raise UserError("--judge and --panel exclude each other; give one")
     return f"panel:{','.join(name.strip() for name in panel.split(','))}"
+
+
+def named_model(results: Mapping[str, Any]) -> str:
+    """Return a model as it was asked for, before it its name where that says more."""
+    spec, name = str(results["model"]), results.get("model_name")
+    return spec if name is None or name in spec else f"{name} ({spec})"
 
 
 def figures_table(*columns: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import points
+from sharegptvideo._text import points, rounded
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 from sharegptvideo.cli._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
@@ -119,6 +119,6 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return (
         f"{row['n_scored']}/{row['n']}",
         points(row["right"]),
-        "–" if score is None else f"{score:.2f}",
-        "–" if won is None else f"{won:+.2f}",
+        rounded(score),
+        rounded(won, sign=True),
     )

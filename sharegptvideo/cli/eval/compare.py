@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo._text import points
+from sharegptvideo._text import interval, number, p_value, plural, points, rounded
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json, print_table
 from sharegptvideo.cli.eval._shared import figures_table
 
@@ -46,41 +46,39 @@ def compare(
     )
     for name, task in comparison["tasks"].items():
         table.add_row(
-            name,
-            str(task["n"]),
-            str(task["n_clusters"]),
-            points(task["first_accuracy"]),
-            points(task["second_accuracy"]),
-            points(task["delta"], sign=True),
-            " … ".join(points(end, sign=True) for end in task["ci95"] or ()) or "–",
-            *("–" if task[key] is None else f"{task[key]:.2g}" for key in ("p_value", "p_holm")),
+            name + ("*" if task["part"] else ""), *_differences(task), p_value(task["p_holm"])
         )
+        if task["part"]:
+            note(f"* {name}: {task['part']}; says nothing of the whole task")
         for kind, part in task.get("by_question_type", {}).items():
-            table.add_row(
-                f"  {kind}",
-                str(part["n"]),
-                str(part["n_clusters"]),
-                points(part["first_accuracy"]),
-                points(part["second_accuracy"]),
-                points(part["delta"], sign=True),
-                " … ".join(points(end, sign=True) for end in part["ci95"] or ()) or "–",
-                "–" if part["p_value"] is None else f"{part['p_value']:.2g}",
-                "–",
-            )
+            table.add_row(f"  {kind}", *_differences(part), "–")
         for key, why in (
             ("n_unscored", "without a verdict in one run"),
             ("n_only_in_one", "in one run only"),
         ):
             if task[key]:
-                note(f"{name}: left out: {task[key]} questions {why}")
+                note(f"{name}: left out: {plural(task[key], 'question')} {why}")
         if task["n_changed"] < _FEW_CHANGED:
             note(
-                f"{name}: {task['n_changed']} of {task['n']} pairs differ; interval and p are rough"
+                f"{name}: {number(task['n_changed'])} of {plural(task['n'], 'pair')} differ;"
+                " interval and p are rough"
             )
     for run, tasks in ((first, comparison["only_first"]), (second, comparison["only_second"])):
         if tasks:
             note(f"left out: {', '.join(tasks)}, in {run} only")
     print_table(table, f"first: {first}, second: {second}, judge: {comparison['judge']}")
+
+
+def _differences(pairs: Mapping[str, Any]) -> list[str]:
+    return [
+        number(pairs["n"]),
+        number(pairs["n_clusters"]),
+        points(pairs["first_accuracy"]),
+        points(pairs["second_accuracy"]),
+        points(pairs["delta"], sign=True),
+        interval(pairs["ci95"], sign=True),
+        p_value(pairs["p_value"]),
+    ]
 
 
 def agreement(
@@ -132,8 +130,8 @@ def agreement(
     )
     for row in result["all"].get("calibration", ()):
         echo(
-            f"score {row['score']:g} of the first ({row['n']}): "
-            f"{row['mean_score']['value']:.2f} from the second, "
+            f"score {number(row['score'])} of the first ({number(row['n'])}): "
+            f"{rounded(row['mean_score']['value'])} from the second, "
             f"{points(row['share_right']['value'])} right"
         )
 
@@ -143,8 +141,8 @@ def _cells(task: Mapping[str, Any]) -> list[str]:
         return ["0", "0", *["–"] * 7]
     first, second = task["accuracy"]
     return [
-        str(task["n"]),
-        str(task["n_clusters"]),
+        number(task["n"]),
+        number(task["n_clusters"]),
         points(first["value"]),
         points(second["value"]),
         points(task["shift"]["value"], sign=True),
@@ -157,9 +155,8 @@ def _with_interval(figure: Mapping[str, Any] | None) -> str:
     if figure is None or figure["value"] is None:
         return "–"
     if figure["ci95"] is None:
-        return f"{figure['value']:.3f}"
-    low, high = figure["ci95"]
-    return f"{figure['value']:.3f} [{low:.2f}, {high:.2f}]"
+        return rounded(figure["value"])
+    return f"{rounded(figure['value'])} ({interval(figure['ci95'], rounded)})"
 
 
 def _note_left_out(result: Mapping[str, Any]) -> None:

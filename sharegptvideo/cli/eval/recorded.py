@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharegptvideo._text import percent, plural
+from sharegptvideo._text import number, plural, points
 from sharegptvideo.cli._common import JsonOption, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.data.download import parse_size
 from sharegptvideo.cli.eval._shared import figures_table
@@ -72,7 +72,7 @@ def import_(
     for entry in made["left_out"]:
         first = entry["first"]
         note(
-            f"left out: {entry['count']:,}: {entry['reason']}; first"
+            f"left out: {number(entry['count'])}: {entry['reason']}; first"
             f" {first['file']}:{first['line']}: {first['text']}"
         )
     _note_checks(made["checked"])
@@ -88,13 +88,13 @@ def import_(
             table.add_row(
                 Path(run["run"]).name,
                 name,
-                f"{figures['n']:,}",
-                f"{figures['n_failed']:,}",
-                percent(figures["coverage"]),
+                number(figures["n"]),
+                number(figures["n_failed"]),
+                points(figures["coverage"]),
                 format_estimate(figures["accuracy"], share=True),
                 format_estimate(figures["score"], share=False),
                 format_paper(figures),
-                f"{figures['paper_n']['accuracy']:,}",
+                number(figures["paper_n"]["accuracy"]),
             )
     print_table(
         table,

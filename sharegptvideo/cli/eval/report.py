@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharegptvideo._text import interval, number, plural
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
-from sharegptvideo.reports.estimates import format_estimate, format_interval
+from sharegptvideo.reports.estimates import format_estimate
 
 if TYPE_CHECKING:
     from sharegptvideo.eval.tasks import Task
@@ -74,11 +75,11 @@ def report(
     for name, task in made["tasks"].items():
         table.add_row(
             name,
-            f"{task['n']:,}",
-            f"{task['n_failed']:,}",
-            f"{task['n_unscored']:,}",
+            number(task["n"]),
+            number(task["n_failed"]),
+            number(task["n_unscored"]),
             format_estimate(task["accuracy"], share=True),
-            format_interval(task["accuracy"]["ci95"]),
+            interval(task["accuracy"]["ci95"]),
             format_estimate(task["score"], share=False),
         )
     judges = dict.fromkeys(str(task["judge"]["name"]) for task in made["tasks"].values())
@@ -86,8 +87,8 @@ def report(
     for name, counts in made.get("against", {}).get("tasks", {}).items():
         judge = " (by ANOTHER JUDGE)" if counts["other_judge"] else ""
         echo(
-            f"{name}, against {made['against']['run']}{judge}: {counts['only_first']:,} right here"
-            f" only, {counts['only_second']:,} right there only"
+            f"{name}, against {made['against']['run']}{judge}: {number(counts['only_first'])} right"
+            f" here only, {number(counts['only_second'])} right there only"
         )
 
 
@@ -131,7 +132,7 @@ def _task_lines(task: Task) -> list[str]:
         "prompt": f"{task.prompt!r} (hash {task.prompt_hash})",
         "judged": protocol[task.protocol],
         "frames": f"{task.frames} a clip",
-        "answer": f"up to {task.max_new_tokens:,} new tokens",
+        "answer": f"up to {plural(task.max_new_tokens, 'new token')}",
         "source": task.source,
         "cite": task.citation,
     }

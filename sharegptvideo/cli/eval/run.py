@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import and_more, percent, plural, points
+from sharegptvideo._text import and_more, interval, number, percent, plural, points, rounded
 from sharegptvideo.cli._common import (
     JsonOption,
     make_world,
@@ -19,9 +19,13 @@ from sharegptvideo.cli._common import (
 )
 from sharegptvideo.cli._endpoint import asks_endpoints
 from sharegptvideo.cli.eval._shared import (
+    AuthorsOption,
     DataOption,
     JudgeOption,
+    KeyOption,
     LimitOption,
+    LinkOption,
+    NameOption,
     OutOption,
     PanelOption,
     PromptOption,
@@ -32,8 +36,9 @@ from sharegptvideo.cli.eval._shared import (
     UrlOption,
     figures_table,
     judge_name,
+    named_model,
 )
-from sharegptvideo.reports.estimates import format_estimate, format_interval
+from sharegptvideo.reports.estimates import format_estimate
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
@@ -80,6 +85,10 @@ def run(
             "--max-new-tokens", min=1, help="Where an answer is cut; default: the task's."
         ),
     ] = None,
+    prediction_key: KeyOption = None,
+    model_name: NameOption = None,
+    authors: AuthorsOption = None,
+    link: LinkOption = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -92,6 +101,7 @@ def run(
     --judge answer-match --data-dir release --media media --out runs/checkpoint[/bold]
     """
     from sharegptvideo.eval import run_evaluation
+    from sharegptvideo.models.predictions import PredictionsInfo
 
     with progress_bar() as progress:
         make_world(_builtin_source(task, data_dir), progress)
@@ -112,6 +122,7 @@ def run(
             devices=None if devices is None else devices.split(","),
             max_new_tokens=max_new_tokens,
             endpoint=endpoint,
+            info=PredictionsInfo(prediction_key, model_name, authors, link),
             progress=progress,
         )
     _show_results(results, out, _split_names(task), as_json=json)
@@ -138,21 +149,10 @@ def judge(
     split: SplitOption = None,
     limit: LimitOption = None,
     base_url: UrlOption = None,
-    prediction_key: Annotated[
-        str | None,
-        typer.Option(
-            "--prediction-key",
-            help="What a row calls the answer, as output or reply.text; default: prediction, pred,"
-            " response or model_prediction.",
-        ),
-    ] = None,
-    model_name: Annotated[
-        str | None, typer.Option("--model-name", help="The model that gave the answers.")
-    ] = None,
-    authors: Annotated[str | None, typer.Option("--authors", help="Whose model it is.")] = None,
-    link: Annotated[
-        str | None, typer.Option("--link", help="Where the model is described.")
-    ] = None,
+    prediction_key: KeyOption = None,
+    model_name: NameOption = None,
+    authors: AuthorsOption = None,
+    link: LinkOption = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -224,15 +224,15 @@ def _show_results(
         for name, task in chosen.items():
             table.add_row(
                 name,
-                str(task["n"]),
-                str(task["n_failed"]),
+                number(task["n"]),
+                number(task["n_failed"]),
                 points(task["coverage"]),
                 format_estimate(task["accuracy"], share=True),
-                format_interval(task["accuracy"]["ci95"]),
+                interval(task["accuracy"]["ci95"]),
                 format_estimate(task["score"], share=False),
-                str(task["clusters"]),
+                number(task["clusters"]),
             )
-        print_table(table, f"{results['model']}, judged by {results['judge']}")
+        print_table(table, f"{named_model(results)}, judged by {results['judge']}")
         note(f"run folder: {out}")
     if all(task["n_failed"] == task["n"] for task in chosen.values()):
         note("error: every question failed; the causes are in predictions.jsonl")
@@ -262,14 +262,15 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(
             f"{name}: the panel agrees on {percent(shared)} of the answers"
-            + ("" if kappa is None else f" (Fleiss' kappa {kappa:.2f})")
+            + ("" if kappa is None else f" (Fleiss' kappa {rounded(kappa)})")
         )
     kinds = task.get("by_question_type") or {}
     if kinds:
         shares = (
-            f"{kind} {points(one['accuracy']['value'])} ({one['n']})" for kind, one in kinds.items()
+            f"{kind} {points(one['accuracy']['value'])} ({number(one['n'])})"
+            for kind, one in kinds.items()
         )
         note(f"{name}: accuracy by question type: {', '.join(shares)}")
     for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
-            note(f"{name}: {count} {what}: {cause}")
+            note(f"{name}: {number(count)} {what}: {cause}")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sharegptvideo._concurrency import Progress, available_cores
-from sharegptvideo._io import FULL_DISK, KeyedLog, os_error_line, write_json
+from sharegptvideo._io import FULL_DISK, KeyedLog, os_error_line, sync_folder, write_json
 from sharegptvideo._runs import folder_lock
 from sharegptvideo._text import byte_size
 from sharegptvideo.data.download.fetch import RemoteFile, Stop, Stopped, digest_of, fetch
@@ -330,6 +330,7 @@ class _Run:
                 with part.open("rb") as content:
                     os.fsync(content.fileno())
                 part.replace(item.target)
+                sync_folder(item.target.parent)
                 self._note(item)
         return item if item.is_archive else None
 
@@ -392,6 +393,7 @@ class _Run:
         if item.target.exists():  # an earlier revision's, or one with clips missing
             item.target.rename(old)
         unpacked.folder.rename(item.target)
+        sync_folder(item.target.parent)
 
     def _unpack_in_process(self, item: Item, archive: Path, into: Path) -> Unpacked:
         request = {

@@ -246,7 +246,7 @@ def read_marker(folder: Path) -> Marker | None:
     """Return the marker of an unpacked folder; None where there is no sound one."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(marker, dict):
         return None

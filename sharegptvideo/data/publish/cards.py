@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from sharegptvideo._text import byte_size, plural, shortened
+from sharegptvideo._markdown import fenced, markdown_cell
+from sharegptvideo._text import byte_size, number, plural, shortened
 from sharegptvideo.data.publish.facts import UNKNOWN_SOURCE, ConfigFacts
 from sharegptvideo.data.publish.shards import SplitFiles
 from sharegptvideo.data.schema import CLIP
@@ -64,12 +65,13 @@ def card(facts: ConfigFacts) -> str:
 def _example(facts: ConfigFacts) -> str:
     row = json.dumps(_shortened(facts.example), ensure_ascii=False, indent=2)
     split = next(iter(facts.splits))
-    text = f"The first row of `{split}`, long texts cut:\n\n```json\n{row}\n```"
+    text = f"The first row of `{split}`, long texts cut:\n\n{fenced(row, 'json')}"
     if facts.clips is None:
         return text
     return (
         f"A further column, `{CLIP}` (video, may be null), holds the clip itself: "
-        f"{facts.clips.rows_with:,} rows have theirs, {facts.clips.rows_without:,} do not. "
+        f"{plural(facts.clips.rows_with, 'row')} with theirs, "
+        f"{number(facts.clips.rows_without)} without. "
         "Frame folders are in it as Motion-JPEG films of the same frames, two a second.\n\n" + text
     )
 
@@ -86,7 +88,7 @@ def _splits(facts: ConfigFacts) -> str:
     lines = ["| split | rows | media | files | size |", "| --- | --- | --- | --- | --- |"]
     for name, split in facts.splits.items():
         lines.append(
-            f"| {name} | {split.rows:,} | {_media([split])} | {len(split.files)} "
+            f"| {name} | {number(split.rows)} | {_media([split])} | {number(len(split.files))} "
             f"| {byte_size(split.bytes)} |"
         )
     return "\n".join(lines)
@@ -108,13 +110,8 @@ def _rights(facts: ConfigFacts) -> str:
     lines = ["| source | rows | videos | terms of the clips |", "| --- | --- | --- | --- |"]
     for name, (rows, videos) in facts.sources.items():
         terms = _TERMS.get(name, "not known here; ask the publisher of the rows")
-        lines.append(f"| {_cell(name)} | {rows:,} | {videos:,} | {terms} |")
+        lines.append(f"| {markdown_cell(name)} | {number(rows)} | {number(videos)} | {terms} |")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Return a text as one cell of a Markdown table."""
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def front_page(
@@ -126,9 +123,9 @@ def front_page(
     rows = sum(facts.rows for facts in configs)
     with_clips = any(facts.clips is not None for facts in configs)
     return Template(text).substitute(
-        title=title,
-        lead=f"{rows:,} rows in {plural(len(configs), 'config')}, as Parquet: captions, questions "
-        "and preferences about videos and images, in the columns of the Python package "
+        title=markdown_cell(title),
+        lead=f"{plural(rows, 'row')} in {plural(len(configs), 'config')}, as Parquet: captions, "
+        "questions and preferences about videos and images, in the columns of the Python package "
         "`sharegptvideo`.",
         table="\n".join(_line(facts) for facts in configs),
         repo_id=repo_id,
@@ -150,9 +147,9 @@ def _line(facts: ConfigFacts) -> str:
     name = facts.config.name
     splits = facts.splits
     total = byte_size(sum(split.bytes for split in splits.values()))
-    about = _cell(facts.template.title)
+    about = markdown_cell(facts.template.title)
     return (
-        f"| [`{name}`]({name}/README.md) | {about} | {', '.join(splits)} | {facts.rows:,} "
+        f"| [`{name}`]({name}/README.md) | {about} | {', '.join(splits)} | {number(facts.rows)} "
         f"| {_media(splits.values())} | {total} |"
     )
 

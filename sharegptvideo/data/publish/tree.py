@@ -8,7 +8,6 @@ eval.yaml                              where there are test sets
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, read_json, write_text
 from sharegptvideo._shipped import __version__
+from sharegptvideo._staging import STAGE, replacing_files
 from sharegptvideo._text import plural
 from sharegptvideo.data.publish.cards import EVAL_FILE, card, eval_yaml, front_matter, front_page
 from sharegptvideo.data.publish.clips import Clips
@@ -143,7 +143,7 @@ def build_tree(
     media: Path | None = None,
     progress: Progress | None = None,
 ) -> Tree:
-    """Write the tree of a repository to `out`, which is replaced when all of it is there.
+    """Write the tree of a repository to `out`; what is there is replaced in one step at the end.
 
     Args:
         folder: a release, a world, or Parquet; rows are read strictly.
@@ -158,32 +158,24 @@ def build_tree(
     """
     check_replaceable(out)
     templates = [card_template(config, pages.cards) for config in configs]
-    partial = out.parent / f".{out.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     report = ReadReport()
     facts: list[ConfigFacts] = []
-    try:
-        with os_errors(out):
-            for config, template in zip(configs, templates, strict=True):
-                source = open_source(config, folder)
-                clips = None
-                if media is not None and "video" in config.paths:  # images stay outside
-                    clips = Clips(media, report)
-                splits = write_config(
-                    source, config, partial, report=report, clips=clips, progress=progress
-                )
-                if splits:
-                    origin = _origin(folder, source, pages.origin)
-                    facts.append(_facts(config, source, template, splits, origin, clips))
-            if not facts:
-                raise UserError(f"{folder}: no rows to publish")
-            _write_pages(partial, facts, pages)
-            if out.exists():
-                shutil.rmtree(out)
-            partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return Tree(out, [_moved(one, partial, out) for one in facts], report)
+    with os_errors(out), replacing_files(out, obsolete=["**/*"]) as new:
+        for config, template in zip(configs, templates, strict=True):
+            source = open_source(config, folder)
+            clips = None
+            if media is not None and "video" in config.paths:  # images stay outside
+                clips = Clips(media, report)
+            splits = write_config(
+                source, config, new, report=report, clips=clips, progress=progress
+            )
+            if splits:
+                origin = _origin(folder, source, pages.origin)
+                facts.append(_facts(config, source, template, splits, origin, clips))
+        if not facts:
+            raise UserError(f"{folder}: no rows to publish")
+        _write_pages(new, facts, pages)
+    return Tree(out, [_moved(one, new, out) for one in facts], report)
 
 
 def check_replaceable(out: Path) -> None:
@@ -196,13 +188,14 @@ def check_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise UserError(f"{out}: a file; name a folder")
-    for path in sorted(out.rglob("*")):
+    held = [name for name in out.iterdir() if name.name != STAGE]  # left by a killed run
+    for path in sorted(path for top in held for path in (top, *top.rglob("*"))):
         if path.is_file() and not is_ours(path.relative_to(out).as_posix()):
             raise UserError(
                 f"{out}: holds {path.relative_to(out)}, which is no part of a published tree; "
                 "name a new folder"
             )
-    if any(out.iterdir()) and not (out / PAGE).is_file():
+    if held and not (out / PAGE).is_file():
         raise UserError(f"{out}: no published tree, it has no {PAGE}; name a new folder")
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharegptvideo._text import duration, plural
+from sharegptvideo import _text
+from sharegptvideo._text import duration, number, plural, rounded
 from sharegptvideo.eval.statistics import Estimate
 from sharegptvideo.reports.charts import (
     Axis,
@@ -21,7 +22,7 @@ from sharegptvideo.reports.charts import (
     stack_chart,
 )
 from sharegptvideo.reports.demo.comparison import FAULTS, MODELS, PARTS, KindFigures
-from sharegptvideo.reports.demo.words import interval, minus, percent, points
+from sharegptvideo.reports.demo.words import interval, percent, points
 from sharegptvideo.reports.estimates import format_estimate
 from sharegptvideo.reports.parts import Figure
 
@@ -112,7 +113,7 @@ def difference_chart(summary: Mapping[str, Any]) -> Figure:
         Axis(
             "DPO − SFT, points (right of 0: DPO is better)",
             ticks,
-            lambda value: minus(f"{100 * value:+.0f}") if value else "0",
+            lambda value: rounded(100 * value, 0, sign=True) if value else "0",
         ),
         says="Difference DPO minus SFT in points: " + "; ".join(said),
         left=52.0,
@@ -144,7 +145,7 @@ def fault_chart(taught: Mapping[str, Any], rates: Mapping[str, Mapping[str, Esti
         marks = []
         if taught.get(name) is not None:
             value = float(taught[name])
-            marks.append(Mark(COLOURS["taught"], "taught", value, None, f"{100 * value:.1f}"))
+            marks.append(Mark(COLOURS["taught"], "taught", value, None, _text.points(value)))
         marks += [_mark(model, rates[model][name]) for model in MODELS]
         groups.append(Group(FAULT_NAMES[name], marks))
     chart = row_chart(
@@ -219,7 +220,7 @@ def score_chart(report: Mapping[str, Any]) -> Figure:
         (
             str(score),
             float(counted.get(score, 0)),
-            f"{counted.get(score, 0):,} ({percent(counted.get(score, 0) / total, 0)})",
+            f"{number(counted.get(score, 0))} ({percent(counted.get(score, 0) / total, 0)})",
             "green" if score >= threshold else "grey",
         )
         for score in range(1, 6)
@@ -231,7 +232,7 @@ def score_chart(report: Mapping[str, Any]) -> Figure:
         x_axis="the judge’s score (5 is best)",
         y_axis="candidate answers",
     )
-    note = f"Green: good enough to be chosen ({threshold:g} or more). Grey: may be rejected."
+    note = f"Green: good enough to be chosen ({number(threshold)} or more). Grey: may be rejected."
     return Figure(chart, "The judge’s scores of all candidates", note)
 
 
@@ -254,7 +255,7 @@ def time_chart(seconds: Mapping[str, float]) -> Figure:
 
 
 def _hundredths(value: float) -> str:
-    return f"{100 * value:.0f}"
+    return rounded(100 * value, 0)
 
 
 def _read_out(groups: Sequence[Group]) -> str:
@@ -289,8 +290,8 @@ def _curves(
     level: tuple[float, str] | None = None,
 ) -> Figure:
     said = "; ".join(
-        f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g} "
-        f"at step {line.points[-1][0]:g}"
+        f"{line.name} from {number(line.points[0][1])} to {number(line.points[-1][1])} "
+        f"at step {number(line.points[-1][0])}"
         for line in curves
         if line.points
     )

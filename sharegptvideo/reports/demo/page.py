@@ -9,7 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo import _text
 from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo._text import byte_size, number, p_value, plural, rounded
 from sharegptvideo.eval.statistics import Estimate
 from sharegptvideo.media import MediaFolder
 from sharegptvideo.reports.demo import charts, words
@@ -37,7 +39,7 @@ from sharegptvideo.reports.demo.examples import (
     lost_examples,
     read_example,
 )
-from sharegptvideo.reports.demo.words import interval, p_value, percent, points
+from sharegptvideo.reports.demo.words import interval, percent, points
 from sharegptvideo.reports.parts import (
     Card,
     Cell,
@@ -178,7 +180,7 @@ def _outcome_table(cases: Sequence[Case]) -> Table:
 def _agreement_table(summary: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = [
         [title, row["n"], Value(row["share"], percent(row["share"])),
-         None if row["kappa"] is None else Value(row["kappa"], f"{row['kappa']:.3f}"),
+         None if row["kappa"] is None else Value(row["kappa"], rounded(row["kappa"])),
          row["too_kind"], row["too_strict"]]
         for title, row in (
             ("Test, both models", summary["judge_agreement_test"]),
@@ -190,8 +192,11 @@ def _agreement_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _accuracy(figures: Mapping[str, Any]) -> Value:
-    note = f"± {100 * figures['se']:.1f}" if figures["se"] is not None else ""
-    return Value(figures["accuracy"], f"{100 * figures['accuracy']:.1f}", note)
+    return Value(figures["accuracy"], _text.points(figures["accuracy"]), _error(figures["se"]))
+
+
+def _error(se: float | None) -> str:
+    return f"± {_text.points(se)}" if se else ""
 
 
 def _seen(summary: Mapping[str, Any]) -> Section:
@@ -212,7 +217,7 @@ def _seen_by_kind(figures: Mapping[str, Any], title: str) -> Table:
     rows: list[list[Cell]] = []
     for kind, row in figures["kinds"].items():
         clean, chance = row["sft_clean"], row["chance"]
-        note = f"± {100 * clean['se']:.1f}" if clean["se"] else ""
+        note = _error(clean["se"])
         above = clean["value"] - chance
         rows.append(
             [kind, row["n"], _share(chance), Value(clean["value"], percent(clean["value"]), note),
@@ -255,7 +260,7 @@ def _lost_by_kind(figures: Mapping[str, Any], title: str) -> Table:
     ]  # fmt: skip
     rows += [
         ["all", figures["n_questions"], "", "", "", gained["n"],
-         Value(lost["n"], f"{lost['n']:,}", strong=True)],
+         Value(lost["n"], number(lost["n"]), strong=True)],
         ["of all", "", "", "", "", _share(gained["share"]), _share(lost["share"], strong=True)],
         ["contradictions", "", "", _share(contra["sft"]), _share(contra["dpo"]), "", ""],
     ]  # fmt: skip
@@ -320,9 +325,7 @@ def _kind_table(title: str, kinds: Sequence[KindFigures]) -> Table:
 
 
 def _estimate(figure: Estimate) -> Value:
-    return Value(
-        figure.value, percent(figure.value), f"± {100 * figure.se:.1f}" if figure.se else ""
-    )
+    return Value(figure.value, percent(figure.value), _error(figure.se))
 
 
 def _clips(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) -> Section:
@@ -362,10 +365,10 @@ def _pairs(folder: Path, summary: Mapping[str, Any]) -> Section:
             [f"No pair: {cause.replace('_', ' ')}", count]
             for cause, count in pairs["without_pair"].items()
         ),
-        ["Pairs", Value(pairs["n_pairs"], f"{pairs['n_pairs']:,}", strong=True)],
+        ["Pairs", Value(pairs["n_pairs"], number(pairs["n_pairs"]), strong=True)],
     ]
     if pairs["mean_chosen"] is not None and pairs["mean_rejected"] is not None:
-        means = f"{pairs['mean_chosen']:.2f} and {pairs['mean_rejected']:.2f}"
+        means = f"{rounded(pairs['mean_chosen'])} and {rounded(pairs['mean_rejected'])}"
         rows.append(["Mean score, chosen and rejected", Value(None, means)])
     body: list[Part] = [Grid([charts.score_chart(pairs), Table(("", ""), rows, "Pairs")])]
     draw = random.Random(f"example/{int(summary['seed'])}").randrange(1 << 30)
@@ -397,10 +400,12 @@ def _running(folder: Path, summary: Mapping[str, Any]) -> Section:
         ["Positions a clip takes", model["video_tokens"]],
     ]
     for stage, row in summary["training"].items():
-        size = f"{row['rows']:,} rows, {row['steps']:,} steps"
+        size = f"{plural(row['rows'], 'row')}, {plural(row['steps'], 'step')}"
         facts.append([_STAGES.get(stage, stage), Value(None, size)])
     if summary.get("peak_memory_mib"):
-        facts.append(["Largest process", Value(None, f"{summary['peak_memory_mib']:,} MiB")])
+        facts.append(
+            ["Largest process", Value(None, byte_size(summary["peak_memory_mib"] * 2**20))]
+        )
     facts.append(["Seed", summary["seed"]])
     sizes = [Table(("Part", "clips", "questions"), clips, "Sizes"), Table(("", ""), facts)]
     links = Markup("").join(

@@ -14,8 +14,6 @@ __all__ = [
     "headline",
     "interval",
     "losses",
-    "minus",
-    "p_value",
     "percent",
     "points",
     "results_in_words",
@@ -33,11 +31,6 @@ WHAT_DOES_IT = (
 )
 
 
-def minus(words: str) -> str:
-    """Write hyphens that are minus signs as such."""
-    return words.replace("-", "−")
-
-
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as per cent with its sign, the two kept on one line."""
     return _text.percent(value, digits, space="\N{NO-BREAK SPACE}")
@@ -45,19 +38,12 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def points(value: float | None) -> str:
     """Return a difference of shares in percentage points, always with its sign."""
-    return minus(_text.points(value, sign=True))
+    return _text.points(value, sign=True)
 
 
 def interval(ends: tuple[float, float] | list[float] | None) -> str:
     """Return an interval of a difference in percentage points."""
-    return "undefined" if ends is None else f"{points(ends[0])} to {points(ends[1])}"
-
-
-def p_value(value: float | None) -> str:
-    """Return a p-value with two digits, or below which bound it lies."""
-    if value is None:
-        return "–"
-    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+    return "undefined" if ends is None else _text.interval(ends, sign=True)
 
 
 def verdict(figures: Figures) -> Literal["above", "below", "unclear"]:
@@ -71,7 +57,7 @@ def verdict(figures: Figures) -> Literal["above", "below", "unclear"]:
 def headline(summary: Figures) -> str:
     """Put the result on the unseen test clips in one line."""
     test = summary["test"]
-    size = f"{abs(100 * test['delta']):.1f} points"
+    size = f"{_text.points(abs(test['delta']))} points"
     return {
         "above": f"DPO answers {size} more of the questions right than SFT",
         "below": f"DPO answers {size} fewer of the questions right than SFT",
@@ -107,7 +93,7 @@ def _accuracies(figures: Figures) -> str:
     return (
         f"{percent(sft)} right and DPO {percent(dpo)}, a difference of {points(figures['delta'])} "
         f"points (95\u00a0% interval {interval(figures['delta_ci95'])}, p\u00a0"
-        f"{_equals(p_value(figures['p_value']))})"
+        f"{_equals(_text.p_value(figures['p_value']))})"
     )
 
 
@@ -120,8 +106,9 @@ def what_was_done(summary: Figures) -> str:
     world, pairs = summary["world"], summary["pairs_report"]
     return (
         f"What was done: {sum(world['clips'].values()):,} short clips were rendered, each with an"
-        f" exact caption. A LLaVA-Hound model of {summary['model']['parameters'] / 1e6:.1f}\u00a0M"
-        " parameters, random at the start, was pre-trained on captions and fine-tuned (SFT) on"
+        f" exact caption. A LLaVA-Hound model of"
+        f" {_text.magnitude(summary['model']['parameters'], 2)} parameters,"
+        " random at the start, was pre-trained on captions and fine-tuned (SFT) on"
         f" {world['questions']['train']:,} question–answer pairs. It then answered"
         f" {pairs['n_items']:,} other questions several times each; a judge that reads captions"
         f" only, never a frame, scored these {pairs['n_answers']:,} answers from 1 to 5;"

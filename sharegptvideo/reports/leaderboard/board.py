@@ -45,8 +45,9 @@ def collect_runs(runs: Sequence[Path]) -> Board:
 
     Returns:
         `groups`: per judge `judge` (its description, with `answered_by`), `columns` [{id, task,
-        version, protocol, n}], n being the largest there, and `rows` [{model, kind, weights_hash,
-        run, cells {column id: figures of results.json, `partial`, `ranked`}, mean}], best first.
+        version, protocol, n}], n being the largest there, and `rows` [{model, kind, authors, link,
+        weights_hash, run, cells {column id: figures of results.json, `partial`, `ranked`}, mean}],
+        best first.
         A cell is `partial` where run.json says so (`part`, in words) or it has fewer questions
         than the column's `n`, and `ranked` where it is not and its coverage is at least 99 %.
         `mean` is {value, se} over all columns, where there are several and all cells are ranked.

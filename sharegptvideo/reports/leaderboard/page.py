@@ -8,8 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sharegptvideo._io import write_json, write_text
-from sharegptvideo._text import percent, plural, points
+from sharegptvideo._io import os_errors, write_json, write_text
+from sharegptvideo._staging import replacing_files
+from sharegptvideo._text import interval, percent, plural, points, rounded
 from sharegptvideo.reports.estimates import format_paper
 from sharegptvideo.reports.leaderboard.board import Board, collect_published, collect_runs
 from sharegptvideo.reports.leaderboard.tables import (
@@ -34,22 +35,23 @@ _HELP = """<ul>
 
 
 def write_leaderboard(runs: Sequence[Path], out: Path, *, published: bool = False) -> Board:
-    """Write `out/index.html` and leaderboard.{json,csv,md,tex}; returns what is in the JSON.
+    """Write `out/index.html` and leaderboard.{json,csv,md,tex}, all or none; returns the JSON's.
 
     With `published` the paper's table comes after the runs, in tables of its own.
 
     Raises:
-        UserError: see `collect_runs`; nothing is written then.
+        UserError: see `collect_runs`; `out` cannot be written. Nothing is written then.
     """
     board = collect_runs(runs)
     if published:
         board["published"] = collect_published()
     page = render_page(board)
-    write_json(out / "leaderboard.json", board)
-    write_text(out / "leaderboard.csv", board_csv(board))
-    write_text(out / "leaderboard.md", board_markdown(board))
-    write_text(out / "leaderboard.tex", board_latex(board))
-    write_text(out / "index.html", page)
+    with os_errors(out, "free some space or give another --out"), replacing_files(out) as new:
+        write_json(new / "leaderboard.json", board)
+        write_text(new / "leaderboard.csv", board_csv(board))
+        write_text(new / "leaderboard.md", board_markdown(board))
+        write_text(new / "leaderboard.tex", board_latex(board))
+        write_text(new / "index.html", page)
     return board
 
 
@@ -98,7 +100,7 @@ def _published(published: Mapping[str, Any]) -> list[Section]:
 
 
 def _published_row(row: Mapping[str, Any]) -> list[Cell]:
-    cells: list[Cell] = [Name(row["model"]), Value(row["mean"], f"{100 * row['mean']:.2f}")]
+    cells: list[Cell] = [Name(row["model"]), Value(row["mean"], rounded(100 * row["mean"]))]
     return cells + [Value(cell["accuracy"], published_cell(cell)) for cell in row["cells"].values()]
 
 
@@ -109,15 +111,17 @@ def _group(group: Mapping[str, Any], *, paper: bool) -> Section:
     heads = [Name("Model"), *([Name("Mean", f"of {len(columns)} tasks")] if with_mean else [])]
     heads += [
         Name(
-            column["id"], f"{column['n']:,} questions · {column['protocol']} · v{column['version']}"
+            column["id"],
+            f"{plural(column['n'], 'question')} · {column['protocol']} · v{column['version']}",
         )
         for column in columns
     ]
     rows: list[list[Cell]] = []
     for row in group["rows"]:
         weights = row["weights_hash"]
-        about = [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
-        cells: list[Cell] = [Name(str(row["model"]), " · ".join(about))]
+        about = [f"by {row['authors']}"] if row["authors"] else []
+        about += [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
+        cells: list[Cell] = [Name(str(row["model"]), " · ".join(about), row["link"])]
         if with_mean:
             cells.append(_mean(row["mean"], best.get("mean")))
         cells += [
@@ -159,8 +163,8 @@ def _score(
         return Score(None, note="not run")
     accuracy, score = cell["accuracy"], cell["score"]["value"]
     value, ends = accuracy["value"], accuracy["ci95"]
-    figures = [f"{points(ends[0])} to {points(ends[1])}"] if ends else []
-    figures += [f"score {score:.2f}"] if score is not None else []
+    figures = [interval(ends)] if ends else []
+    figures += [f"score {rounded(score)}"] if score is not None else []
     lines = [" · ".join(figures)] if figures else []
     if paper and cell["paper_accuracy"] is not None:
         lines.append(f"by the paper's counting {format_paper(cell)}")
@@ -176,9 +180,8 @@ def _score(
         fewer = f"fewer questions: {cell['n']:,} of {column['n']:,}"
         tags.append(Tag("warn", cell["part"] or fewer))
     if cell["n_unscored"]:
-        low, high = cell["accuracy_bounds"]
         text = (
-            f"{cell['n_unscored']:,} unscored: {points(low)} to {points(high)},"
+            f"{cell['n_unscored']:,} unscored: {interval(cell['accuracy_bounds'])},"
             f" coverage {percent(cell['coverage'])}"
         )
         tags.append(Tag("warn", text))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from sharegptvideo._markdown import markdown_cell, markdown_link
+from sharegptvideo._text import interval, number, rounded
 from sharegptvideo.reports.estimates import (
     csv_table,
     format_estimate,
-    format_interval,
     format_paper,
-    markdown_cell,
     tex_escape,
     tex_estimate,
     tex_interval,
+    tex_link,
     tex_table,
 )
 
@@ -74,6 +75,8 @@ def board_csv(board: Mapping[str, Any]) -> str:
                     {
                         "judge": judge_line(group["judge"]),
                         "model": row["model"],
+                        "authors": row["authors"],
+                        "link": row["link"],
                         "run": row["run"],
                         "task": columns[name]["task"],
                         "task_version": columns[name]["version"],
@@ -124,15 +127,15 @@ def board_markdown(board: Mapping[str, Any]) -> str:
     parts = []
     for group in board["groups"]:
         columns = group["columns"]
-        heads = [f"{column['id']} ({column['n']:,})" for column in columns]
+        heads = [f"{markdown_cell(column['id'])} ({number(column['n'])})" for column in columns]
         lines = [
             ["model", *heads, *(["mean"] if len(columns) > 1 else [])],
             ["---", *["---:"] * (len(columns) + (len(columns) > 1))],
         ]
         for row in group["rows"]:
             cells = [_cell(row, column["id"], latex=False) for column in columns]
-            lines.append([row["model"], *cells, *_mean(group, row, latex=False)])
-        table = "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
+            lines.append([_markdown_name(row), *cells, *_mean(group, row, latex=False)])
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         parts.append(f"## Judge: {markdown_cell(judge_line(group['judge']))}\n\n{table}\n")
     for judge, heads, rows in _published_tables(board):
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
@@ -145,14 +148,26 @@ def board_markdown(board: Mapping[str, Any]) -> str:
     )
 
 
+def _markdown_name(row: Mapping[str, Any]) -> str:
+    by = f", {markdown_cell(row['authors'])}" if row["authors"] else ""
+    return markdown_link(row["model"], row["link"]) + by
+
+
+def _tex_name(row: Mapping[str, Any]) -> str:
+    by = f", {tex_escape(row['authors'])}" if row["authors"] else ""
+    return tex_link(row["model"], row["link"]) + by
+
+
 def board_latex(board: Mapping[str, Any]) -> str:
     """Write a `table` in the style of booktabs for every judge, who is named in its caption."""
-    parts = ["% needs \\usepackage{booktabs}\n"]
+    links = any(row["link"] for group in board["groups"] for row in group["rows"])
+    packages = "{booktabs,hyperref}" if links else "{booktabs}"
+    parts = [f"% needs \\usepackage{packages}\n"]
     for group in board["groups"]:
         columns = group["columns"]
         rows = [
             [
-                tex_escape(row["model"]),
+                _tex_name(row),
                 *(_cell(row, column["id"], latex=True) for column in columns),
                 *_mean(group, row, latex=True),
             ]
@@ -188,7 +203,7 @@ def _published_tables(
             [
                 row["model"],
                 *(published_cell(cell) for cell in row["cells"].values()),
-                f"{100 * row['mean']:.2f}",
+                rounded(100 * row["mean"]),
             ]
             for row in group["rows"]
         ]
@@ -216,4 +231,4 @@ def _text(estimate: Mapping[str, Any], *, latex: bool) -> str:
     ends = estimate.get("ci95")
     if estimate["se"] is not None or ends is None:
         return text
-    return f"{text} ({(tex_interval if latex else format_interval)(ends)})"
+    return f"{text} ({(tex_interval if latex else interval)(ends)})"

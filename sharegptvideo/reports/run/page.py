@@ -10,16 +10,29 @@ from typing import Any
 from markupsafe import Markup
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import os_errors, write_json, write_text
-from sharegptvideo._text import plural, points
+from sharegptvideo._io import making, os_errors, write_json, write_text
+from sharegptvideo._staging import replacing_files
+from sharegptvideo._text import interval, plural, points
 from sharegptvideo.errors import UserError
-from sharegptvideo.reports.estimates import format_estimate, format_interval, format_paper
-from sharegptvideo.reports.parts import Cell, Details, Page, Part, Section, Table, Tag, Value
+from sharegptvideo.reports.estimates import format_estimate, format_paper
+from sharegptvideo.reports.parts import (
+    Cell,
+    Details,
+    Page,
+    Part,
+    Section,
+    Table,
+    Tag,
+    Value,
+    link,
+)
 from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.reports.run.samples import (
+    PIECES,
     Against,
     Sprite,
     Wanted,
+    remove_others,
     write_samples,
     write_sprites,
 )
@@ -55,7 +68,7 @@ def write_report(
     samples: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write a finished run's figures and samples to the folder `out`.
+    """Write a finished run's figures and samples to the folder `out`: all files, or none.
 
     Files: `report.json`, `report.csv`, `report.md`, `report.tex`; with `samples` the page
     `index.html`, which opens without a server, with what it loads in `samples/` and `frames/`;
@@ -95,25 +108,31 @@ def write_report(
         )
     report = report_json(first) | {"notes": _remarks(first, shown)}
     files = ["report.json", "report.csv", "report.md", "report.tex"]
-    with os_errors(folder, "free some space or give another --out"):
-        if samples:
+    with os_errors(folder, "free some space or give another --out"), making(folder):
+        sprites: dict[tuple[str, str], Sprite] = {}
+        if samples:  # not with the rest: pictures have names of their own, and take long
             sprites = write_sprites(_wanted(first, shown), folder, progress=progress)
             report["notes"] += _clip_notes(sprites, shown)
-            write_samples(shown, sprites, folder, against=second, progress=progress)
-            _write_page(first, shown, folder, second)
-            files.append("index.html")
-        if second is not None:
-            report["against"] = _agreement(first, second)
-        if hub is not None:
-            report["notes"] += [f"{t}: not in {hub.file}: {why}" for t, why in hub.left_out.items()]
-            if hub.text:
-                write_text(folder / hub.file, hub.text)
-                files.append(hub.file)
-        report["files"] = files
-        write_text(folder / "report.csv", csv_text([first]))
-        write_text(folder / "report.md", markdown_text(first))
-        write_text(folder / "report.tex", latex_text(first))
-        write_json(folder / "report.json", report)
+        with replacing_files(folder, obsolete=[PIECES] if samples else []) as new:
+            if samples:
+                write_samples(shown, sprites, new, against=second, progress=progress)
+                _write_page(first, shown, new, second)
+                files.append("index.html")
+            if second is not None:
+                report["against"] = _agreement(first, second)
+            if hub is not None:
+                left = hub.left_out.items()
+                report["notes"] += [f"{task}: not in {hub.file}: {why}" for task, why in left]
+                if hub.text:
+                    write_text(new / hub.file, hub.text)
+                    files.append(hub.file)
+            report["files"] = files
+            write_text(new / "report.csv", csv_text([first]))
+            write_text(new / "report.md", markdown_text(first))
+            write_text(new / "report.tex", latex_text(first))
+            write_json(new / "report.json", report)
+        if samples:
+            remove_others(folder, sprites.values())
     return report
 
 
@@ -228,8 +247,8 @@ def _figures(run: Run) -> list[Part]:
             [task, figures["n"], figures["clusters"], figures["n_failed"], figures["n_unscored"],
              _number(points(figures["coverage"])),
              _number(format_estimate(figures["accuracy"], share=True)),
-             _number(format_interval(figures["accuracy"]["ci95"])),
-             _number(format_interval(figures["accuracy_bounds"])),
+             _number(interval(figures["accuracy"]["ci95"])),
+             _number(interval(figures["accuracy_bounds"])),
              _number(format_estimate(figures["score"], share=False)),
              _number(format_paper(figures))]
         )  # fmt: skip
@@ -239,6 +258,9 @@ def _figures(run: Run) -> list[Part]:
     )  # fmt: skip
     judges = tasks_by_judge(run)
     parts: list[Part] = [Table(columns, rows), *_by_type(run)]
+    if run.authors or run.link:
+        by = f" by {run.authors}" if run.authors else ""
+        parts.append(Markup("<p>Model: {}{}</p>").format(link(run.model, run.link), by))
     for judge, tasks in judges.items():
         of = f" of {', '.join(tasks)}" if len(judges) > 1 else ""
         parts.append(f"Judge{of}: {judge}.")
@@ -269,7 +291,7 @@ def _by_type(run: Run) -> list[Part]:
     rows: list[list[Cell]] = [
         [task, kind, figures["n"], figures["clusters"], figures["n_unscored"],
          _number(format_estimate(figures["accuracy"], share=True)),
-         _number(format_interval(figures["accuracy"]["ci95"]))]
+         _number(interval(figures["accuracy"]["ci95"]))]
         for task, of_task in run.results["tasks"].items()
         for kind, figures in (of_task.get("by_question_type") or {}).items()
     ]  # fmt: skip

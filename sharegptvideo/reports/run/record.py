@@ -66,6 +66,18 @@ class Run:
         model = self.about["model"]
         return str(model.get("name") or model["spec"])
 
+    @property
+    def authors(self) -> str | None:
+        """Whose model it is, where somebody said so."""
+        authors: str | None = self.about["model"].get("authors")
+        return authors
+
+    @property
+    def link(self) -> str | None:
+        """Where the model is described, likewise."""
+        link: str | None = self.about["model"].get("link")
+        return link
+
     def part(self, task: str) -> str:
         """Say which part of a task was asked, "" where all of it was."""
         return asked_part(self.about, task, self.results["tasks"][task]["n"])

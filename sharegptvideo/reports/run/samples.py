@@ -18,15 +18,27 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress, ordered_map
-from sharegptvideo._io import dumps, os_error_words, write_text
+from sharegptvideo._io import dumps, os_error_words, replacing_bytes, write_text
 from sharegptvideo.reports.run.record import Run, Sample, outcome
 
-__all__ = ["CHUNK", "Against", "Sprite", "Wanted", "write_samples", "write_sprites"]
+__all__ = [
+    "CHUNK",
+    "PIECES",
+    "Against",
+    "Sprite",
+    "Wanted",
+    "remove_others",
+    "write_samples",
+    "write_sprites",
+]
 
 CHUNK = 400
 """Samples in one file: about 200 kB."""
 
 _SAMPLES = "samples"
+PIECES = f"{_SAMPLES}/{'[0-9]' * 5}.js"
+"""What `write_samples` writes besides its index, as a pattern."""
+
 _ABSENT = "-"
 _RIGHT_IN = {
     (True, True): "both",
@@ -133,7 +145,7 @@ def write_samples(
     against: Against | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write OUT/samples/*.js; files of an earlier, longer report are removed.
+    """Write OUT/samples/*.js.
 
     Args:
         samples: by task, in the order of the page.
@@ -150,9 +162,6 @@ def write_samples(
         write_text(folder / f"{number:05}.js", f"report.take({number}, {dumps(held)});\n")
         if progress:
             progress(min((number + 1) * CHUNK, len(every)), len(every), "samples written")
-    for path in folder.glob("[0-9]" * 5 + ".js"):
-        if int(path.stem) >= len(pieces):
-            path.unlink()
     index: Row = {
         "chunk": CHUNK,
         "tasks": [[task, len(group)] for task, group in samples.items()],
@@ -252,8 +261,7 @@ def write_sprites(
     """Write OUT/frames/*.jpg, one for each clip, and give their sizes by the keys of `wanted`.
 
     Pictures of an earlier, perhaps interrupted report that are of the same files are kept.
-    A clip that cannot be read gives a sprite with its cause. Pictures in that folder that belong to
-    no clip of these are removed.
+    A clip that cannot be read gives a sprite with its cause.
 
     Raises:
         OSError: the disk is full, or `out` may not be written.
@@ -274,7 +282,6 @@ def write_sprites(
             drawn[clip] = sprite
             if progress:
                 progress(done, len(clips), "clips shown")
-    _remove_others(folder, {sprite.file for sprite in drawn.values()})
     return {key: _compared(drawn[each.clip, each.n], each) for key, each in wanted.items()}
 
 
@@ -320,12 +327,11 @@ def _draw(clip: str, n: int, file: Path) -> None:
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     row = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
            for frame in frames]  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    Image.fromarray(np.concatenate(row, axis=1)).save(
-        temporary, format="JPEG", quality=_QUALITY, optimize=True, comment=json.dumps(indices)
-    )
-    temporary.replace(file)
+    picture = Image.fromarray(np.concatenate(row, axis=1))
+    with replacing_bytes(file) as out:
+        picture.save(
+            out, format="JPEG", quality=_QUALITY, optimize=True, comment=json.dumps(indices)
+        )
 
 
 def _read_sprite(file: Path) -> Sprite:
@@ -338,8 +344,9 @@ def _read_sprite(file: Path) -> Sprite:
     return Sprite(f"{_FRAMES}/{file.name}", n, width // n, height, tuple(indices))
 
 
-def _remove_others(folder: Path, files: set[str]) -> None:
-    kept = {Path(file).name for file in files}
-    for path in folder.glob("?" * 20 + ".*"):
+def remove_others(out: Path, sprites: Iterable[Sprite]) -> None:
+    """Remove pictures of earlier reports, of clips that are not among these."""
+    kept = {Path(sprite.file).name for sprite in sprites}
+    for path in (out / _FRAMES).glob("?" * 20 + ".*"):
         if path.suffix in (".jpg", ".tmp") and path.name not in kept:
             path.unlink()

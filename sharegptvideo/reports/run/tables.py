@@ -8,15 +8,17 @@ from typing import Any
 
 import yaml
 
-from sharegptvideo._text import percent, points
+from sharegptvideo._markdown import markdown_cell, markdown_code, markdown_link
+from sharegptvideo._text import interval, number, percent, plural, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.reports.estimates import (
     csv_table,
-    markdown_cell,
+    format_estimate,
     markdown_table,
     tex_escape,
     tex_estimate,
     tex_interval,
+    tex_link,
     tex_table,
 )
 from sharegptvideo.reports.run.record import MIN_COVERAGE, Run
@@ -84,7 +86,7 @@ def mixed_models(run: Run) -> list[str]:
     """List the judges as which several models answered: their figures mix the verdicts."""
     return [
         f"{task}: several models answered as {judge}: "
-        + ", ".join(f"{name} ({n:,})" for name, n in models.most_common())
+        + ", ".join(f"{name} ({number(n)})" for name, n in models.most_common())
         for task, judges in run.answered_by.items()
         for judge, models in judges.items()
         if len(models) > 1
@@ -121,6 +123,8 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "run": run.name,
         "model": run.model,
+        "authors": run.authors,
+        "link": run.link,
         "weights_hash": run.about["model"].get("weights_hash"),
         "task": task,
         "part": run.part(task) or None,
@@ -160,14 +164,17 @@ def csv_text(runs: Sequence[Run]) -> str:
 
 def markdown_text(run: Run) -> str:
     """Return the table of `markdown_table`, and below it who judged."""
-    results = run.results | {"model": run.model}
+    by = f" by {markdown_cell(run.authors)}" if run.authors else ""
+    model = markdown_link(run.model, run.link) + by
     lines = [
-        f"- {', '.join(f'`{_plain(task)}`' for task in tasks)}: {_plain(judge)}"
+        f"- {', '.join(map(markdown_code, tasks))}: {markdown_cell(judge)}"
         for judge, tasks in tasks_by_judge(run).items()
     ]
-    lines += [f"- Note: {_plain(line)}" for line in parts_asked(run) + mixed_models(run)]
+    lines += [f"- Note: {markdown_cell(line)}" for line in parts_asked(run) + mixed_models(run)]
     return (
-        markdown_table(results)
+        f"Model {model}, judged by {markdown_cell(run.results['judge'])}.\n\n"
+        + markdown_table(run.results)
+        + _types_table(run)
         + "\n± is one standard error and the interval covers 95 %, both by video. A question"
         " without an answer counts as wrong. Bounds: every unscored answer wrong, every one"
         " right. The paper's counting (accuracy / score, failed answers left out, replies read as"
@@ -177,8 +184,18 @@ def markdown_text(run: Run) -> str:
     )
 
 
-def _plain(text: str) -> str:
-    return markdown_cell(text.replace("`", "'"))
+def _types_table(run: Run) -> str:
+    rows = [
+        (markdown_cell(task), markdown_cell(kind), number(one["n"]), number(one["n_unscored"]),
+         format_estimate(one["accuracy"], share=True), interval(one["accuracy"]["ci95"]))
+        for task, figures in run.results["tasks"].items()
+        for kind, one in (figures.get("by_question_type") or {}).items()
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    heads = ("task", "question type", "questions", "unscored", "accuracy %", "95 % interval")
+    lines = [heads, ("---", "---", *["---:"] * 4), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex_text(run: Run) -> str:
@@ -186,8 +203,8 @@ def latex_text(run: Run) -> str:
     rows = [
         (
             tex_escape(task),
-            f"{figures['n']:,}",
-            f"{figures['clusters']:,}",
+            number(figures["n"]),
+            number(figures["clusters"]),
             points(figures["coverage"]),
             tex_estimate(figures["accuracy"], share=True),
             tex_interval(figures["accuracy"]["ci95"]),
@@ -200,13 +217,16 @@ def latex_text(run: Run) -> str:
         tex_escape(judge) + (f" ({tex_escape(', '.join(tasks))})" if len(judges) > 1 else "")
         for judge, tasks in judges.items()
     )
+    by = f" by {tex_escape(run.authors)}" if run.authors else ""
+    model = tex_link(run.model, run.link) + by
     titles = ("Task", "Questions", "Videos", r"Coverage \%", r"Accuracy \%", r"95\,\% interval",
               "Score")  # fmt: skip
     caption = (
-        f"{tex_escape(run.model)}. Judge: {judged_by}. $\\pm$ is one standard error, clustered by"
+        f"{model}. Judge: {judged_by}. $\\pm$ is one standard error, clustered by"
         " video,\nas is the interval; questions without an answer count as wrong."
     ) + "".join(f" {tex_escape(line)}." for line in parts_asked(run))
-    return "% needs \\usepackage{booktabs}\n" + tex_table(titles, rows, caption)
+    packages = "{booktabs,hyperref}" if run.link else "{booktabs}"
+    return f"% needs \\usepackage{packages}\n" + tex_table(titles, rows, caption)
 
 
 def hub_results(run: Run, dataset_id: str) -> HubResults:
@@ -263,9 +283,9 @@ def _hub_notes(run: Run, task: str, figures: dict[str, Any]) -> str:
     ends = figures["accuracy"]["ci95"]
     parts = ["accuracy in %"]
     if ends:
-        parts.append(f"95 % interval {points(ends[0])} to {points(ends[1])} by video")
+        parts.append(f"95 % interval {interval(ends)} by video")
     parts += [
-        f"{figures['n']} questions on {figures['clusters']} videos",
+        f"{plural(figures['n'], 'question')} on {plural(figures['clusters'], 'video')}",
         f"coverage {percent(figures['coverage'])}",
         f"task version {run.about['tasks'][task]['version']}",
         f"judge {judge_text(run, task)}",

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import broadcast_object_list, send_to_device
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import cache_folder, follow_umask, os_errors
-from sharegptvideo._text import byte_size
+from sharegptvideo._io import cache_folder, os_errors, replacing_bytes
+from sharegptvideo._text import byte_size, rounded
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import video_token_count
 from sharegptvideo.models.prompts import image_token_count
@@ -159,7 +159,7 @@ def worth(
         return None
     words = {"video": "clips", "image": "images"}
     what = " and ".join(f"{count:,} {words[kind]}" for kind, count in counts.items() if count)
-    often = f"each of {what} is seen {seen:.1f} times"
+    often = f"each of {what} is seen {rounded(seen, 1)} times"
     total = sum(count * sizes[kind] for kind, count in counts.items())
     room = f"{byte_size(total)} in {_folder(recipe)}"
     if recipe.features.enabled:
@@ -370,15 +370,9 @@ class FeatureStore:
             UserError: the disk is full, or the folder may not be written.
         """
         name = f"{uuid.uuid4().hex}.safetensors"
-        with os_errors(self.folder, _FIX):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f".{name}.tmp"
-            try:
-                save_file(features, temporary)
-                follow_umask([temporary])
-                temporary.replace(self.folder / name)
-            finally:
-                temporary.unlink(missing_ok=True)
+        content = save(features)
+        with os_errors(self.folder, _FIX), replacing_bytes(self.folder / name) as file:
+            file.write(content)
         self._file_of.update(dict.fromkeys(features, name))
 
 

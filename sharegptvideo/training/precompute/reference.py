@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch.utils.data import DataLoader
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import KeyedLog, cache_folder, os_errors, parse_row
+from sharegptvideo._io import KeyedLog, cache_folder, os_errors, parse_row, replacing_bytes
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.precompute.fingerprints import (
     clip_fingerprint,
@@ -199,15 +199,8 @@ def _write_whole(path: Path, pairs: dict[str, Pair]) -> None:
     values = torch.tensor(list(pairs.values()), dtype=torch.float32)
     tensors = {"keys": keys, "log_probabilities": values}
     content = save(tensors, {"sha256": _checksum(keys, values)})
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing_bytes(path) as file:
+        file.write(content)
 
 
 def _read_whole(path: Path) -> dict[str, Pair]:

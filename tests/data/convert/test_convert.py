@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -116,12 +117,13 @@ def test_a_split_is_replaced_only_when_asked(msvd: Path, tmp_path: Path) -> None
     assert [row["id"] for row in read_rows("msvd_qa_official", to, "validation")] == ["2"]
 
 
-def test_same_files_same_bytes(msvd: Path, tmp_path: Path) -> None:
+def test_same_files_same_bytes(msvd: Path, tmp_path: Path, synced: list[Path]) -> None:
     for name in ("a", "b"):
         convert("msvd-qa", [msvd], tmp_path / name)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     for path in (tmp_path / "a").rglob("*.parquet"):
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+    assert {tmp_path / name / "msvd_qa_official" for name in ("a", "b")} <= set(synced)
 
 
 def test_captions_join_rows_that_have_none(msvd: Path, tmp_path: Path) -> None:
@@ -284,4 +286,25 @@ def test_stopped_while_it_is_put_in_place(
     with pytest.raises(UserError, match="has msvd_qa_official"):  # other files are other work
         convert("msvd-qa", [write(tmp_path / "train_qa.json", qa(7, 1))], out)
     assert len(convert("msvd-qa", [msvd], out).splits) == 3
+    assert not list(out.glob(".*"))
+
+
+def test_stopped_while_it_tidies_up(
+    msvd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is done then: the same command says so, and sweeps what is left of it."""
+    out, rmdir = tmp_path / "out", os.rmdir
+
+    def stopped(name: Any, *, dir_fd: int | None = None) -> None:
+        if Path(name).name.startswith(".converting"):
+            raise KeyboardInterrupt
+        rmdir(name, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            convert("msvd-qa", [msvd], out)
+    assert len(list(out.glob(".*"))) == 1
+    with pytest.raises(UserError, match="has msvd_qa_official"):  # all is in its place
+        convert("msvd-qa", [msvd], out)
     assert not list(out.glob(".*"))

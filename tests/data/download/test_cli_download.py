@@ -66,10 +66,14 @@ def _invoke(*arguments: str | Path) -> Any:
 
 
 @pytest.mark.usefixtures("release_hub")
-def test_plan_figures_and_a_second_time(tmp_path: Path, contents: Files) -> None:
+def test_plan_figures_and_a_second_time(
+    tmp_path: Path, contents: Files, synced: list[Path]
+) -> None:
     done = _invoke("qa", "--to", tmp_path, "--media", "--yes", "--json")
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout)
+    # The names of rows and of clips' folders are on the disk before the journal has them.
+    assert {tmp_path / "video_instruction/train/qa", tmp_path / "train_300k"} <= set(synced)
     files = contents[TRAIN_REPO]
     size = sum(len(files[name]) for name in files if "/qa/" in name and name.endswith("l"))
     size += sum(len(files[f"train_300k/chunk_{n}.tar.gz"]) for n in (0, 1))

@@ -177,7 +177,7 @@ def test_disk_full(tmp_path: Path) -> None:
 
 
 def test_old_shards_go_only_when_the_new_ones_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]
 ) -> None:
     write_split([caption(1)], CAPTIONS, "train", tmp_path)
     (old,) = (tmp_path / "captions").iterdir()
@@ -191,3 +191,4 @@ def test_old_shards_go_only_when_the_new_ones_are_there(
     monkeypatch.setattr(Path, "replace", seen)
     write_split([caption(2)], CAPTIONS, "train", tmp_path)
     assert old.read_bytes() != before
+    assert synced == [tmp_path / "captions"] * 2  # the new names outlive a power cut
