@@ -77,9 +77,9 @@ bench: setup
 	done
 
 # A full stack (CUDA builds of torch and torchvision, lmms-eval): about 7 GB, works on a CPU too.
-$(PEERS)/.installed: pyproject.toml | setup
+$(PEERS)/.installed: pyproject.toml constraints-peers.txt | setup
 	$(BIN)/python -m venv --clear $(PEERS)
-	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -e '.[train,eval,lmms-eval]' \
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -c constraints-peers.txt -e '.[train,eval,lmms-eval]' \
 	    torchvision num2words pytest pytest-timeout hypothesis
 	@touch $@
 

@@ -46,6 +46,7 @@ __all__ = [
     "parse_row",
     "parse_yaml",
     "read_json",
+    "read_json_object",
     "read_jsonl",
     "read_text",
     "replacing",
@@ -463,6 +464,18 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON ({_beyond(error)})") from error
 
 
+def read_json_object(path: Path) -> Row:
+    """Read a JSON file that holds one object; see `read_json`.
+
+    Raises:
+        UserError: also where it holds a list, a text or a number.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a JSON {type(content).__name__}, not an object")
+    return content
+
+
 def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     """Yield `(line number from 1, row)` for each line that is not blank; gzip is unpacked.
 
@@ -712,9 +725,9 @@ class KeyedLog:
         self._check = check
         self.key = (key,) if isinstance(key, str) else key
         self.rows: dict[str, Row] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ended = self._read()
-        self._file = path.open("ab", buffering=0)
+        with making(path.parent):
+            ended = self._read()
+            self._file = path.open("ab", buffering=0)
         if ended != os.fstat(self._file.fileno()).st_size:
             self._file.truncate(ended)
         if ended and not self._ends_line:

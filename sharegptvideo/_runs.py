@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from sharegptvideo._io import KeyedLog, RowCheck, dumps, os_errors, read_json, write_json
+from sharegptvideo._io import KeyedLog, RowCheck, dumps, making, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
-__all__ = ["RunDir", "RunKind", "differences", "folder_lock"]
+__all__ = ["RunDir", "RunKind", "check_place", "differences", "folder_lock"]
 
 _LOCK = ".lock"
 _MOST_CHANGES = 6
@@ -64,8 +64,7 @@ class RunKind:
                     f"{self.prefix}{file}: not the settings of a {self.name}; {self.fix}"
                 )
             return dict(contents)
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{self.prefix}{path}: {path} is a file; {self.fix}")
+        check_place(path, self.fix, self.prefix)
         others = path.glob(self.foreign) if self.foreign and path.is_dir() else ()
         if any(other.name != _LOCK or not self.locked for other in others):
             raise UserError(f"{self.prefix}{path}: not empty and not a {self.name}; {self.fix}")
@@ -84,6 +83,20 @@ class RunKind:
         raise UserError(
             f"{self.prefix}{path}: holds {self.other}: {shown}. To go on, {self.fix_mix}"
         )
+
+
+def check_place(path: Path, fix: str = "give another --out", prefix: str = "") -> None:
+    """Make sure that a folder can be at `path`, there or yet to be made: no file is in its way.
+
+    Raises:
+        UserError: one is; says which.
+    """
+    there = path.expanduser().absolute()
+    while not (there.exists() or there.is_symlink()):
+        there = there.parent
+    if not there.is_dir():
+        shown = path if there == path.expanduser().absolute() else there
+        raise UserError(f"{prefix}{path}: {shown} is a file; {fix}")
 
 
 class RunDir:
@@ -118,7 +131,7 @@ class RunDir:
             there = self._checked(here)  # before anything is made: a refused folder stays as it is
             if self.kind.locked:
                 with os_errors(path, f"free some space or {self.kind.fix}", action="made"):
-                    path.mkdir(parents=True, exist_ok=True)
+                    opened.enter_context(making(path))
                 busy = f"{path}: another process is writing to this run; wait for it"
                 opened.enter_context(folder_lock(path / _LOCK, busy))
                 there = self._checked(here)  # another process may have begun and ended meanwhile
@@ -241,12 +254,14 @@ def _dumped(value: Any) -> str:
 def folder_lock(file: Path, busy: str) -> Iterator[None]:
     """Hold the lock `file`; the system releases it when the process dies.
 
+    A lock file that was made for a block that fails is removed with it.
+
     Raises:
         UserError: another process holds it; `busy` is the message.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(file, blocking=False)
+    lock, fresh = FileLock(file, blocking=False), not file.exists()
     with os_errors(file.parent, "use a folder on a file system that has locks"):
         try:
             lock.acquire()
@@ -254,5 +269,9 @@ def folder_lock(file: Path, busy: str) -> Iterator[None]:
             raise UserError(busy, exit_code=1) from error
     try:
         yield
+    except BaseException:
+        if fresh:
+            file.unlink(missing_ok=True)
+        raise
     finally:
         lock.release()

@@ -22,6 +22,9 @@ from sharegptvideo.errors import UserError
 
 GROUPS = {"model", "data", "build", "eval", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}
+ROOT = Path(__file__).parents[1]
+CANDIDATES = ["build", "candidates", "--out", "x", "--input"]
+TRAIN = ["train", "run", "demo/sft", "data.source=synthetic", "data.media=null"]
 EVAL = ["--task", "synthetic_qa", "--data-dir", "{here}", "--judge", "exact", "--out", "run"]
 
 
@@ -306,13 +309,63 @@ def test_doctor_sees_a_package_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> 
         return "1.0" if name == "pyarrow" else version(name)
 
     monkeypatch.setattr("importlib.metadata.version", without)
+    monkeypatch.chdir(ROOT)
     result = run("doctor", "--json")
     assert result.exit_code == 1
     found = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
     assert "trl not installed" in found["extra train"]["found"]
-    assert found["extra train"]["mend"] == "pip install 'sharegptvideo[train]'"
+    assert found["extra train"]["mend"] == "pip install -e '.[train]'"  # from the checkout
     assert "pyarrow 1.0, not >=20" in found["packages"]["found"]
     assert not found["packages"]["ok"]
+
+
+ODDS = {
+    "torchvision 0.28.0": ("torch==2.13.1", "torch 2.13.0+cpu", "torchvision torch==2.13.0"),
+    "transformers 5.99": ("huggingface_hub<3", "huggingface_hub 4.0", "'huggingface_hub<3'"),
+    "trl 1.16.0": ("datasets>=6", "datasets 5.2.0", "'datasets>=6'"),
+    "lmms_eval 0.7.3": ("", "filelock 4.2.0", "'filelock<4'"),
+}
+
+
+@pytest.mark.parametrize(("package", "rest"), ODDS.items())
+def test_doctor_says_what_does_not_go_together(
+    package: str, rest: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed, there, fix = rest
+    for distribution, requirement in ((package, needed), (there, "")):
+        name, version = distribution.split()
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        lines = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}"]
+        lines += [f"Requires-Dist: {requirement}"] * bool(requirement)
+        (folder / "METADATA").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = run("doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert not found["versions"]["ok"]
+    own, (name, version) = package.replace("_", "-"), there.split()
+    assert f"{own} needs {needed or 'filelock<4'}, not {version}" in found["versions"]["found"]
+    assert fix in found["versions"]["mend"]
+
+
+@pytest.mark.parametrize("module", ["torch", "trl", "peft", "openai", "scipy", "transformers"])
+def test_a_missing_extra_is_one_line(module: str, tmp_path: Path) -> None:
+    """Where it is imported, be it in the middle of a command: with the line that installs it."""
+    code = (
+        "import sys\n"
+        f"sys.modules[{module!r}] = None\n"
+        "from sharegptvideo.cli import app\n"
+        "@app.command('doctor')\n"
+        f"def _(): import {module}\n"
+        "app()\n"
+    )
+    command = [sys.executable, "-c", code, "doctor"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: this needs {module}, which is not installed: pip install -e '")
+    assert line.endswith("]'")
+    assert "dev" not in line.rpartition("[")[2]
 
 
 def test_short_help_and_flags_without_a_type() -> None:
@@ -356,18 +409,48 @@ def test_a_task_is_shown_as_people_read_it() -> None:
         (["eval", "run", "--model", "hf:{here}", *EVAL], "config.json is not in it"),
         (["eval", "run", "--model", "{here}", *EVAL], "write hf:"),
         (["eval", "run", "--model", "hf:x", *EVAL, "--media", "no"], "no: no such folder"),
+        (["eval", "run", "--model", "hf:{here}/list", *EVAL], "a JSON list, not an object"),
+        (["eval", "run", "--model", "hf:{here}/adapters", *EVAL], "adapters of b, not a model"),
+        (["eval", "run", "--model", "hf:{here}/authors", *EVAL], "convert it first"),
+        (["eval", "run", "--model", "hf:x", *EVAL, "--out", "{here}/file"], "file is a file"),
+        (["eval", "run", "--model", "hf:x", *EVAL, "--out", "{here}/file/x"], "file is a file"),
+        ([*CANDIDATES, "synthetic", "--model", "/no/where"], "model /no/where: no checkpoint"),
+        ([*CANDIDATES, "synthetic", "--model", "{here}/adapters"], "adapters of b, not a model"),
+        ([*CANDIDATES, "nope", "--model", "x"], "nope: no such folder"),
+        ([*TRAIN, "model={here}/adapters"], "adapters of b, not a model"),
+        ([*TRAIN, "model={here}/authors"], "convert it first"),
+        ([*TRAIN, "model={here}"], "config.json is not in it"),
+        ([*TRAIN, "model=some/one", "output={here}/file"], "file is a file"),
+        ([*TRAIN, "model=some/one", "push_to_hub.repo=nobody"], "OWNER/NAME is needed"),
+        ([*TRAIN, "model=some/one", "eval.tasks=[nope]", "eval.every=1"], "unknown task 'nope'"),
+        (["train", "validate", "nope.yaml"], "nope.yaml: cannot be read"),
+        (["model", "info", "{here}/adapters"], "adapters of b, not a model"),
+        (["model", "info", "/no/where"], "model /no/where: no checkpoint"),
+        (["model", "convert", "/no/where", "--to", "x"], "model /no/where: no checkpoint"),
+        (["model", "convert", "{here}/list", "--to", "x"], "a JSON list, not an object"),
+        (["demo", "--out", "{here}/file"], "file is a file"),
+        (["demo", "--scale", "big"], "unknown scale 'big'"),
     ],
 )
 def test_wrong_paths_are_found_without_torch(
-    words: list[str], message: str, tmp_path: Path
+    words: list[str], message: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    here = tmp_path_factory.mktemp("given")
+    (here / "file").touch()
+    for name, file, text in (
+        ("list", "config.json", "[]"),
+        ("adapters", "adapter_config.json", '{"base_model_name_or_path": "b"}'),
+        ("authors", "config.json", '{"model_type": "llava_llama", "mm_video_tower": "t"}'),
+    ):
+        (here / name).mkdir()
+        (here / name / file).write_text(text)
     code = (
         "import sys\n"
         "from sharegptvideo.cli import app\n"
         "try: app()\n"
         "finally: print('torch' in sys.modules, 'transformers' in sys.modules)\n"
     )
-    words = [word.format(here=tmp_path) for word in words]
+    words = [word.format(here=here) for word in words]
     command = [sys.executable, "-c", code, *words]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 2, result.stderr

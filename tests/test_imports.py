@@ -18,6 +18,7 @@ GROUND = frozenset(
     for name in (
         "_concurrency",
         "_imports",
+        "_install",
         "_io",
         "_network",
         "_runs",

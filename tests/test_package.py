@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import sharegptvideo
 from sharegptvideo._shipped import shipped
@@ -104,17 +106,17 @@ def test_code_lies_where_it_is_imported_from() -> None:
 def test_pins_cover_what_is_asked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["train"], *extras["eval"], *extras["dev"]]
-    pinned = {
-        line.split("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line
-    }
-    names = {
-        requirement.split("[")[0].split(">")[0].strip().lower().replace("_", "-")
-        for requirement in asked
-    }
-    assert names - {"sharegptvideo"} <= pinned
+    common = [*project["dependencies"], *extras["train"], *extras["eval"]]
+    for file, asked in (
+        ("constraints.txt", [*common, *extras["dev"]]),
+        ("constraints-peers.txt", [*common, *extras["lmms-eval"], "torchvision", "pytest"]),
+    ):
+        lines = [line for line in (ROOT / file).read_text().splitlines() if line[:1] != "#"]
+        pinned = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines}
+        for requirement in map(Requirement, asked):
+            if requirement.name != "sharegptvideo":
+                version = pinned[canonicalize_name(requirement.name)]
+                assert requirement.specifier.contains(version), f"{file}: {requirement}"
 
 
 LISTING = """

@@ -12,6 +12,7 @@ from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog
+from sharegptvideo._runs import check_place
 from sharegptvideo.build.stage import Row, begin
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
@@ -110,6 +111,7 @@ def sample_candidates(
             raise UserError(f"{name} must be at least 1, got {value}")
     if temperature <= 0:
         raise UserError(f"temperature must be above 0, got {temperature}")
+    check_place(out)
     params = SamplingParams(k, temperature, top_p, max_new_tokens, seed)
     questions = _questions(rows)
     endpoint = endpoint or EndpointOptions()

@@ -78,6 +78,8 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
     items = latest_rows(file)
     if not items:
         raise UserError(f"{file}: no scored items; run `sharegptvideo build rewards` first")
+    for item in items.values():
+        _check(file, item)
     report = PairsReport(seed=seed, threshold=threshold, n_items=len(items))
     pairs: list[Row] = []
     without: list[Row] = []
@@ -100,6 +102,26 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
         write_jsonl(new / "items_without_pair.jsonl", without)
         write_json(new / "preferences.json", report.as_dict())
     return report
+
+
+_COLUMNS = ("video", "source", "question", "answer", "caption", "answers")
+
+
+def _check(file: Path, item: Row) -> None:
+    """Raise an error for an item that `build rewards` does not write."""
+    where = f"{file}: item {item['id']}"
+    absent = [name for name in _COLUMNS if name not in item]
+    if absent:
+        raise UserError(
+            f"{where}: no {', '.join(absent)}; make it with `sharegptvideo build rewards`"
+        )
+    for answer in item["answers"]:
+        score, copies = answer.get("score"), answer.get("copies")
+        if not isinstance(answer.get("text"), str) or type(copies) is not int or copies < 1:
+            raise UserError(f"{where}: an answer without its text or its copies, at least 1")
+        is_number = type(score) in (int, float) and math.isfinite(score)
+        if score is not None and not is_number:
+            raise UserError(f"{where}: score must be a number or null, got {score!r:.40}")
 
 
 def pair_of(item: Row, *, seed: int, threshold: float = 3.0) -> Row | str:

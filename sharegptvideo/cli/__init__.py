@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from sharegptvideo import __version__
+from sharegptvideo._install import extras_with, install_line
 from sharegptvideo._io import FULL_DISK, os_error_line
 from sharegptvideo._text import visible
 from sharegptvideo.cli import build, data, demo, doctor, leaderboard, model, train
@@ -47,6 +48,13 @@ class _Group(TyperGroup):
         except KeyboardInterrupt as error:
             _last_words(_INTERRUPTED)
             raise typer.Exit(_exit_code(130)) from error
+        except ModuleNotFoundError as error:
+            extras = extras_with((error.name or "").partition(".")[0])
+            if not extras:
+                raise
+            fix = install_line(*filter(None, extras))
+            note(f"error: this needs {error.name}, which is not installed: {fix}")
+            raise typer.Exit(1) from error
         except OSError as error:
             line = _os_error_line(error)
             if line is None:

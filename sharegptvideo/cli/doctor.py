@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 import typer
 
 from sharegptvideo._concurrency import SMALL_MODEL, given_cores, limit_torch_threads
+from sharegptvideo._install import install_line
 from sharegptvideo._io import cache_folder, os_error_words
 from sharegptvideo._text import byte_size, plural, visible
 from sharegptvideo.cli._common import JsonOption, echo, print_json
@@ -128,14 +130,61 @@ def _packages() -> Iterator[Finding]:
         not missing,
         True,
         ", ".join(core + missing),
-        "pip install --upgrade sharegptvideo",
+        install_line(),
     )
     for extra, use in _EXTRAS.items():
         present, missing = _requirements(extra)
         state = f"to {use}: {', '.join(missing or present)}"
-        yield Finding(
-            f"extra {extra}", not missing, False, state, f"pip install 'sharegptvideo[{extra}]'"
-        )
+        yield Finding(f"extra {extra}", not missing, False, state, install_line(extra))
+    yield _together()
+
+
+# Those whose versions are often at odds, by their own word in their metadata.
+_AT_ODDS = (
+    "accelerate", "datasets", "lmms-eval", "peft", "torchvision", "transformers", "trl",
+)  # fmt: skip
+
+
+def _together() -> Finding:
+    """Report installed packages that by their own metadata do not go together."""
+    from packaging.requirements import Requirement
+
+    at_odds: list[str] = []
+    fixes: list[str] = []
+    for package in _AT_ODDS:
+        try:
+            own = importlib.metadata.version(package)
+            requirements = importlib.metadata.requires(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if package == "lmms-eval":
+            requirements = [*requirements, "filelock<4"]  # it imports a module that 4 has no more
+        for requirement in map(Requirement, requirements):
+            if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            try:
+                version = importlib.metadata.version(requirement.name)
+            except importlib.metadata.PackageNotFoundError:
+                continue  # `pip` would have brought it: not at odds, but removed
+            if requirement.specifier.contains(version, prereleases=True):
+                continue
+            name = requirement.name
+            at_odds.append(f"{package} {own} needs {name}{requirement.specifier}, not {version}")
+            # torchvision follows torch, which may be a build for this machine's GPU.
+            kept = f"{name}=={version.partition('+')[0]}"
+            fixes.append(
+                f"{package} {kept}"
+                if package == "torchvision"
+                else f"{name}{requirement.specifier}"
+            )
+    words = " ".join(shlex.quote(word) for fix in fixes for word in fix.split())
+    return Finding(
+        "versions",
+        not at_odds,
+        False,
+        "; ".join(at_odds) or "those installed go together",
+        f"pip install --upgrade {words}",
+    )
 
 
 def _requirements(extra: str) -> tuple[list[str], list[str]]:

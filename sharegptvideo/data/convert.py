@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import os_errors, read_json, sync_folder, write_json
+from sharegptvideo._io import making, os_errors, read_json, sync_folder, write_json
 from sharegptvideo.data.publish.shards import SplitFiles, write_split
 from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import OnError, ReadReport, Row, on_error_of
@@ -109,7 +108,6 @@ def convert(
     if not begun:
         shutil.rmtree(stage, ignore_errors=True)
     _check_free(folder, target, jobs, overwrite=overwrite or begun)
-    fresh = not folder.exists()
     done = Converted(target.name)
     reader = _Reader(
         original,
@@ -121,27 +119,25 @@ def convert(
         progress,
         done,
     )
-    try:
-        written = {
-            name: write_split(reader.rows(name, paths), target, name, stage)
-            for name, paths in jobs.items()
-        }
-        for name in [name for name, part in written.items() if not part.rows]:
-            raise UserError(f"{jobs[name][0]}: no row to write for {name}")
-        write_json(stage / _WHOLE, work)  # from here on, the same command after a kill goes on
-        for name, part in written.items():
-            done.splits[name] = _publish(part, target, name, folder)
-            if name in original.questions:
-                done.complete[name] = part.rows == original.questions[name]
-    finally:
-        there = [name for name in jobs if any((folder / target.name).glob(f"{name}-*.parquet"))]
-        # Stopped while it is put in place: the same command goes on from what is kept here.
-        if len(done.splits) == len(jobs) or not there or not (stage / _WHOLE).is_file():
-            shutil.rmtree(stage / target.name, ignore_errors=True)
-            shutil.rmtree(stage, ignore_errors=True)  # last the note that the work goes on
-        if fresh and not done.splits:
-            with contextlib.suppress(OSError):  # not made yet, or someone else's by now
-                folder.rmdir()
+    with os_errors(folder), making(folder):
+        try:
+            written = {
+                name: write_split(reader.rows(name, paths), target, name, stage)
+                for name, paths in jobs.items()
+            }
+            for name in [name for name, part in written.items() if not part.rows]:
+                raise UserError(f"{jobs[name][0]}: no row to write for {name}")
+            write_json(stage / _WHOLE, work)  # from here on, the same command after a kill goes on
+            for name, part in written.items():
+                done.splits[name] = _publish(part, target, name, folder)
+                if name in original.questions:
+                    done.complete[name] = part.rows == original.questions[name]
+        finally:
+            there = [name for name in jobs if any((folder / target.name).glob(f"{name}-*.parquet"))]
+            # Stopped while it is put in place: the same command goes on from what is kept here.
+            if len(done.splits) == len(jobs) or not there or not (stage / _WHOLE).is_file():
+                shutil.rmtree(stage / target.name, ignore_errors=True)
+                shutil.rmtree(stage, ignore_errors=True)  # last the note that the work goes on
     return done
 
 

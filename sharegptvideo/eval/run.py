@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._runs import check_place
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answer import answer_questions, estimate_answers
@@ -92,6 +93,7 @@ def run_evaluation(
     Raises:
         UserError: a name, file, folder or endpoint that the user has to fix.
     """
+    check_place(Path(out))
     source = _Source.checked(data_dir, media, task_path, limit, draw)
     if batch_size < 1 or (max_new_tokens is not None and max_new_tokens < 1):
         raise UserError("batch size and max new tokens must be at least 1")

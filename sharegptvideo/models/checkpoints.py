@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo._io import read_json, sha256_file
+from sharegptvideo._io import read_json_object, sha256_file
 from sharegptvideo._network import check_hub_variables
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
@@ -24,6 +24,9 @@ __all__ = [
     "AUTHORS",
     "IMAGE_ONLY",
     "adapter_base",
+    "add_no_end",
+    "check_layout",
+    "check_tokens",
     "checkpoint_folder",
     "load_model",
     "load_tokenizer",
@@ -101,11 +104,14 @@ def checkpoint_folder(path: str | Path, files: tuple[str, ...] = _ALL) -> Path:
 
 
 def adapter_base(folder: Path) -> str | None:
-    """Return the name of the model that adapters in `folder` belong to; None without adapters."""
+    """Return the name of the model that adapters in `folder` belong to; None without adapters.
+
+    It is empty where they name none.
+    """
     file = folder / ADAPTER_CONFIG
     if not file.is_file():
         return None
-    return str(read_json(file).get("base_model_name_or_path"))
+    return str(read_json_object(file).get("base_model_name_or_path") or "")
 
 
 @contextlib.contextmanager
@@ -134,24 +140,7 @@ def model_type(path: str) -> str:
     Raises:
         UserError: nothing there, or a config that transformers cannot use.
     """
-    folder = checkpoint_folder(path, _CONFIG)
-    if not (folder / "config.json").is_file():
-        base = adapter_base(folder)
-        if base is not None:
-            raise UserError(
-                f"model {path}: adapters of {base}, not a model; make one with "
-                f"sharegptvideo.training.merge_adapters({str(path)!r}, OUTPUT), or train with "
-                "lora.merge=true"
-            )
-        raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
-    layout = read_json(folder / "config.json")
-    if layout.get("model_type") in AUTHORS and any(name.startswith("mm_") for name in layout):
-        if not layout.get("mm_video_tower"):
-            raise UserError(f"model {path}: {IMAGE_ONLY}")
-        raise UserError(
-            f"model {path}: is in the authors' layout; convert it first: "
-            f"sharegptvideo model convert {path} --to DIR"
-        )
+    folder = check_layout(path)
     from transformers import AutoConfig  # after what needs no seconds to be found wrong
 
     try:
@@ -160,6 +149,36 @@ def model_type(path: str) -> str:
         raise UserError(
             f"model {path}: its config.json cannot be used ({loading_cause(error)})"
         ) from error
+
+
+def check_layout(path: str) -> Path:
+    """Return the folder of a checkpoint that is a whole model of transformers; needs no torch.
+
+    Args:
+        path: a folder, or a Hub id.
+
+    Raises:
+        UserError: nothing there, adapters alone, or the authors' layout.
+    """
+    folder = checkpoint_folder(path, _CONFIG)
+    if not (folder / "config.json").is_file():
+        base = adapter_base(folder)
+        if base is not None:
+            raise UserError(
+                f"model {path}: adapters of {base or 'a base not named'}, not a model; make one "
+                f"with sharegptvideo.training.merge_adapters({str(path)!r}, OUTPUT), or train with "
+                "lora.merge=true"
+            )
+        raise UserError(f"model {path}: no checkpoint there; config.json is not in it")
+    layout = read_json_object(folder / "config.json")
+    if layout.get("model_type") in AUTHORS and any(name.startswith("mm_") for name in layout):
+        if not layout.get("mm_video_tower"):
+            raise UserError(f"model {path}: {IMAGE_ONLY}")
+        raise UserError(
+            f"model {path}: is in the authors' layout; convert it first: "
+            f"sharegptvideo model convert {path} --to DIR"
+        )
+    return folder
 
 
 def loading_cause(error: Exception) -> str:
@@ -291,7 +310,56 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         raise UserError(f"model {path}: no tokenizer ({loading_cause(error)})") from error
     if "<video>" not in tokenizer.get_vocab():
         raise UserError(f"model {path}: its tokenizer has no <video> token")
+    add_no_end(tokenizer)
     return tokenizer
+
+
+def add_no_end(tokenizer: Any) -> None:
+    """Let a tokenizer put nothing after what it encodes, where it was saved to put an end token.
+
+    Such are those of many trainings. A prompt that ends with the end token gets no answer to the
+    question in it. What the tokenizer puts before a text stays.
+    """
+    end, mark = tokenizer.eos_token_id, tokenizer.bos_token
+    ids = tokenizer("a")["input_ids"]
+    if end is None or ids[-1] != end:
+        return
+    begins = mark is not None and ids[0] == tokenizer.bos_token_id
+    tokenizer.add_eos_token = False  # of tokenizers that are Python alone, and for those saved anew
+    if not tokenizer.is_fast:
+        return
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=[mark, "$A"] if begins else ["$A"],
+        special_tokens=[(mark, tokenizer.bos_token_id)] if begins else [],
+    )
+
+
+def check_tokens(path: str | Path, tokenizer: Any, rows: int) -> None:
+    """Make sure that a model has embeddings for its tokenizer's tokens.
+
+    A pad token may lack one, as where it was added to the tokenizer alone.
+
+    Args:
+        path: of the checkpoint, for the message.
+        tokenizer: of transformers.
+        rows: of the embeddings.
+
+    Raises:
+        UserError: the tokenizer is of another model.
+    """
+    outside = sorted(
+        (number, token)
+        for token, number in tokenizer.get_vocab().items()
+        if number >= rows and number != tokenizer.pad_token_id
+    )
+    if outside:
+        raise UserError(
+            f"model {path}: {plural(len(outside), 'token')} of its tokenizer, the first of them "
+            f"{outside[0][1]!r}, without an embedding (it has {rows:,}); take the tokenizer that "
+            "was saved with these weights"
+        )
 
 
 def weights_hash(path: str | Path) -> str:

@@ -21,12 +21,16 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from sharegptvideo._concurrency import Progress
+from sharegptvideo._install import install_line
 from sharegptvideo._io import (
     cache_folder,
     dumps,
     follow_umask,
+    full_disk_errors,
+    making,
     os_errors,
     read_json,
+    read_json_object,
     sha256_text,
     sync_folder,
     write_json,
@@ -311,8 +315,9 @@ def _new_folder(to: Path) -> Iterator[Path]:
     """Give a folder to fill, which becomes `to` once it is whole."""
     partial = to.parent / f".{to.name}.unfinished"
     shutil.rmtree(partial, ignore_errors=True)
-    with os_errors(to, hint="free some space, or pass another --to"):
-        partial.mkdir(parents=True)
+    hint = "free some space, or pass another --to"
+    with os_errors(to, hint), full_disk_errors(to, hint), making(to.parent):
+        partial.mkdir()
         try:
             yield partial
             follow_umask(partial.glob("*.safetensors"))
@@ -327,7 +332,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
 def _authors_config(folder: Path, source: str | Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{source}: no config.json in it; a whole checkpoint is needed")
-    config: dict[str, Any] = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     kind = config.get("model_type")
     if kind == "llava_hound":
         raise UserError(f"{source}: is a llava_hound checkpoint already; use it as it is")
@@ -350,7 +355,7 @@ def _authors_config(folder: Path, source: str | Path) -> dict[str, Any]:
 def _language_config(folder: Path, source: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise UserError(f"language {source}: no config.json in it; a whole checkpoint is needed")
-    config: dict[str, Any] = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     if config.get("model_type") != "llama":
         raise UserError(
             f"language {source}: model_type {config.get('model_type')!r} is no Llama by itself; "
@@ -362,7 +367,7 @@ def _language_config(folder: Path, source: str) -> dict[str, Any]:
 def _vision_config(folder: Path, name: str, source: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{name} {source}: no config.json in it, so its sizes are not known")
-    content: dict[str, Any] = read_json(folder / "config.json")
+    content = read_json_object(folder / "config.json")
     vision = content.get("vision_config")
     if not isinstance(vision, dict):
         raise UserError(
@@ -388,7 +393,7 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     """Return the files of weights: those of an index, or the single file."""
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            content = read_json(folder / index)
+            content = read_json_object(folder / index)
             if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
                 raise UserError(f"{source}: {index} has no weight_map; download it again")
             listed = sorted(set(content["weight_map"].values()))
@@ -469,11 +474,12 @@ def _tokenizer(folder: Path, source: str | Path) -> Any:
         for package in ("sentencepiece", "google.protobuf"):
             importlib.import_module(package)
     except ImportError as error:
-        needed = "sentencepiece and protobuf: pip install sentencepiece protobuf"
-        raise UserError(f"reading a {_TOKENIZER} needs {needed}") from error
+        raise UserError(
+            f"reading a {_TOKENIZER} needs sentencepiece and protobuf: {install_line('eval')}"
+        ) from error
     slow: Any = LlamaTokenizer
     settings = folder / "tokenizer_config.json"
-    legacy = not settings.is_file() or read_json(settings).get("legacy") is not False
+    legacy = not settings.is_file() or read_json_object(settings).get("legacy") is not False
     try:
         with quiet_transformers():
             read = slow.from_pretrained(folder, trust_remote_code=False)
@@ -607,7 +613,7 @@ def _known_sizes(raw: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, A
 def _repository_tower(name: str, kind: str, source: str | Path) -> dict[str, Any]:
     try:
         folder = checkpoint_folder(name, ("config.json",))
-        content = read_json(folder / "config.json")
+        content = read_json_object(folder / "config.json")
     except UserError as error:
         raise UserError(
             f"{source}: the sizes of its {kind} tower are in the repository {name}, which cannot "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import read_json
+from sharegptvideo._io import read_json_object
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.checkpoints import (
     AUTHORS,
@@ -54,7 +54,7 @@ def model_info(path: str) -> ModelInfo:
     """
     folder = checkpoint_folder(path, ("config.json",))
     if (folder / "config.json").is_file():
-        kind = read_json(folder / "config.json").get("model_type")
+        kind = read_json_object(folder / "config.json").get("model_type")
         if kind in AUTHORS:
             return _unconverted(folder, str(kind), path)
     kind = model_type(path)
@@ -92,7 +92,7 @@ def _frames(config: Any) -> int:
 
 
 def _unconverted(folder: Path, kind: str, path: str) -> ModelInfo:
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     if not config.get("mm_video_tower"):
         raise UserError(f"model {path}: {IMAGE_ONLY}")
     return ModelInfo(

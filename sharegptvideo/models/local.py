@@ -93,6 +93,11 @@ class LocalModel(Model):
         """The tokens that end an answer."""
         stop = self.model.generation_config.eos_token_id
         stop = self.tokenizer.eos_token_id if stop is None else stop
+        if stop is None:
+            raise UserError(
+                f"model {self._path}: nothing ends its answers; name eos_token_id in its "
+                "generation_config.json"
+            )
         return stop if isinstance(stop, list) else [stop]
 
     def in_training(self, name: str, *, batch_size: int) -> Self:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from sharegptvideo._io import read_json
+from sharegptvideo._io import read_json_object
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.checkpoints import checkpoint_folder
 
@@ -102,13 +102,13 @@ class VideoPixels:
         folder = checkpoint_folder(path)
         nested, *flat = _FILES
         if (folder / nested).is_file():
-            config = read_json(folder / nested)
+            config = read_json_object(folder / nested)
             for part in (f"{kind}_processor", "video_processor"):
                 if part in config:
                     return cls.from_config(config[part])
         for name in flat if kind == "video" else reversed(flat):
             if (folder / name).is_file():
-                return cls.from_config(read_json(folder / name))
+                return cls.from_config(read_json_object(folder / name))
         raise UserError(f"{path}: no processor config ({', '.join(_FILES)}); is it a whole model?")
 
     def __call__(self, frames: Frames) -> torch.Tensor:

@@ -24,6 +24,8 @@ from sharegptvideo.media.facts import read_facts
 from sharegptvideo.media.folder import FOLDER_FPS
 from sharegptvideo.models.base import Answer, Request, SamplingParams
 from sharegptvideo.models.checkpoints import (
+    add_no_end,
+    check_tokens,
     checkpoint_folder,
     loading_cause,
     model_type,
@@ -31,7 +33,7 @@ from sharegptvideo.models.checkpoints import (
 )
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import cache_bytes, fitting_rows, free_bytes, in_parts
-from sharegptvideo.models.prompts import begin_once
+from sharegptvideo.models.prompts import begin_once, template_errors
 from sharegptvideo.models.sampling import choose, clip_key, uniforms
 from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
@@ -98,6 +100,7 @@ def load_processor(path: str) -> Any:
         ) from error
     if getattr(processor, "video_processor", None) is None:
         raise UserError(f"model {path}: its processor takes no videos")
+    add_no_end(processor.tokenizer)
     template = processor.chat_template or getattr(processor.tokenizer, "chat_template", None)
     if not template and kind != "smolvlm":  # whose processor has one for videos
         raise UserError(f"model {path}: no chat template in it; it cannot be asked questions")
@@ -114,11 +117,12 @@ def render_question(processor: Any, question: str) -> str:
     if marks:
         raise UserError(f"a question may not hold the model's own mark {marks[0]!r}: {question!r}")
     content = [{"type": "video"}, {"type": "text", "text": question}]
-    return str(
-        processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    with template_errors():
+        return str(
+            processor.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
         )
-    )
 
 
 def reserved_marks(processor: Any) -> set[str]:
@@ -205,6 +209,7 @@ class ProcessorModel(LocalModel):
         self.processor = load_processor(folder)
         self.tokenizer = self.processor.tokenizer
         self._config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        check_tokens(path, self.tokenizer, self._config.get_text_config().vocab_size)
         rules = None
         if (self._folder / "generation_config.json").is_file():
             rules = GenerationConfig.from_pretrained(folder)

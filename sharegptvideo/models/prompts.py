@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo.errors import UserError
@@ -16,10 +17,12 @@ __all__ = [
     "VICUNA_V1",
     "Kind",
     "begin_once",
+    "check_template",
     "conversation",
     "encode",
     "expand_video",
     "image_token_count",
+    "template_errors",
     "template_with_system",
     "video_token_count",
 ]
@@ -115,6 +118,42 @@ def encode(
     return ids, assistant_mask
 
 
+def check_template(
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    video_token: int,
+    ends: Collection[int] | None = None,
+) -> None:
+    """Make sure that a checkpoint's chat template has one place for a clip, and closes answers.
+
+    Args:
+        path: of the checkpoint, for the message.
+        tokenizer: with the template.
+        video_token: the id that stands for a clip in the model's config.
+        ends: ids that end an answer, one of which is to close it; None: not checked.
+
+    Raises:
+        UserError: it is not so.
+    """
+    ids, said = encode(tokenizer, conversation("?", "A."))
+    if tokenizer.convert_tokens_to_ids("<video>") != video_token:
+        raise UserError(
+            f"model {path}: its config has {video_token} for a clip, its tokenizer another number "
+            "for <video>; take the tokenizer that was saved with these weights"
+        )
+    advice = "take the template of the model's makers"
+    if ids.count(video_token) != 1:
+        raise UserError(f"model {path}: its chat template has no place for a clip; {advice}")
+    if ends is not None and not any(
+        one and token in ends for token, one in zip(ids, said, strict=True)
+    ):
+        raise UserError(
+            f"model {path}: its chat template closes no answer with an end token, so a training "
+            f"would teach the model never to stop; {advice}, and name eos_token in its "
+            "tokenizer_config.json"
+        )
+
+
 def expand_video(
     ids: list[int], assistant_mask: list[bool], video_token: int, count: int
 ) -> tuple[list[int], list[bool]]:
@@ -172,15 +211,34 @@ def _with_clip(messages: Sequence[Message], about: Kind) -> list[Message]:
 def _ids(
     tokenizer: PreTrainedTokenizerBase, turns: list[Message], *, generation: bool
 ) -> list[int]:
-    text = str(
-        tokenizer.apply_chat_template(
-            turns,
-            chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
-            tokenize=False,
-            add_generation_prompt=generation,
+    with template_errors():
+        text = str(
+            tokenizer.apply_chat_template(
+                turns,
+                chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
+                tokenize=False,
+                add_generation_prompt=generation,
+            )
         )
-    )
     return list(tokenizer(text, **begin_once(tokenizer, text))["input_ids"])
+
+
+@contextlib.contextmanager
+def template_errors() -> Iterator[None]:
+    """Turn what a checkpoint's chat template raises into one line.
+
+    Raises:
+        UserError: it cannot be used, or refuses a conversation.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        yield
+    except (TemplateError, TypeError, KeyError, IndexError) as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"the model's chat template cannot be used ({cause}); take that of the model's makers"
+        ) from error
 
 
 def begin_once(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, bool]:
@@ -189,7 +247,7 @@ def begin_once(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, bool]
     Some chat templates write the mark themselves, and most tokenizers add it to what they encode.
     """
     mark = str(tokenizer.bos_token or "")
-    return {"add_special_tokens": False} if mark and text.startswith(mark) else {}
+    return {"add_special_tokens": False} if mark and text.lstrip().startswith(mark) else {}
 
 
 def _shared(left: list[int], right: list[int]) -> int:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from sharegptvideo._io import follow_umask, write_json
 from sharegptvideo.errors import unknown_name
 from sharegptvideo.models.checkpoints import quiet_transformers
-from sharegptvideo.models.pixels import CLIP_MEAN, CLIP_STD, authors_processor
 from sharegptvideo.models.prompts import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -97,6 +96,8 @@ def build_tiny(
     import torch
     import transformers
     from transformers import VideoLlavaForConditionalGeneration
+
+    from sharegptvideo.models.pixels import authors_processor
 
     sizes = _look_up(size)
     new_tokenizer: Any = transformers.PreTrainedTokenizerFast  # its constructor is untyped
@@ -255,6 +256,8 @@ def _processor_config(sizes: ModelSize) -> dict[str, Any]:
 
     Written by hand because building that processor needs torchvision; `tests/peers` loads it.
     """
+    from sharegptvideo.models.pixels import CLIP_MEAN, CLIP_STD
+
     common: dict[str, Any] = {
         "crop_size": {"height": sizes.image, "width": sizes.image},
         "do_center_crop": True,

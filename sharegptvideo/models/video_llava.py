@@ -17,7 +17,7 @@ from transformers import AutoConfig
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Request, SamplingParams
-from sharegptvideo.models.checkpoints import load_tokenizer
+from sharegptvideo.models.checkpoints import check_tokens, load_tokenizer
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import (
     cache_bytes,
@@ -27,7 +27,13 @@ from sharegptvideo.models.memory import (
     in_parts,
 )
 from sharegptvideo.models.pixels import VideoPixels
-from sharegptvideo.models.prompts import conversation, encode, expand_video, video_token_count
+from sharegptvideo.models.prompts import (
+    check_template,
+    conversation,
+    encode,
+    expand_video,
+    video_token_count,
+)
 from sharegptvideo.models.sampling import choose, clip_key, uniforms
 from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
@@ -87,6 +93,8 @@ class VideoLlavaModel(LocalModel):
         if config.model_type == "llava_hound" and config.video_config.add_time_attn:
             self.most_frames = config.video_config.num_frames
         self.tokenizer = load_tokenizer(folder)
+        check_tokens(path, self.tokenizer, config.get_text_config().vocab_size)
+        check_template(path, self.tokenizer, config.video_token_id)
         self.pixels = VideoPixels.from_pretrained(folder)
 
     def _render(self, prompt: str) -> str:

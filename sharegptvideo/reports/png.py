@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -55,8 +56,10 @@ def write_png(path: Path, figures: Sequence[Figure], title: str = "") -> None:
         x = _MARGIN + number * (WIDTH + _GAP)
         for element, y in pieces:
             brush.draw(element, x, top + y)
+    picture = io.BytesIO()  # Pillow takes no notice of what a full disk cuts off
+    canvas.reduce(_OVER).save(picture, "PNG")
     with os_errors(path, "free some space or give another --out"), replacing_bytes(path) as file:
-        canvas.reduce(_OVER).save(file, "PNG")
+        file.write(picture.getvalue())
 
 
 def _elements(figure: Figure) -> tuple[list[tuple[ElementTree.Element, float]], float]:

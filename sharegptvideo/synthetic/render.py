@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -156,7 +157,9 @@ def write_png(picture: NDArray[np.uint8], path: Path) -> None:
 
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
     try:
-        Image.fromarray(picture).save(temporary)
+        content = io.BytesIO()  # Pillow takes no notice of what a full disk cuts off
+        Image.fromarray(picture).save(content, "PNG")
+        temporary.write_bytes(content.getvalue())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

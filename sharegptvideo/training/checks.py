@@ -10,9 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharegptvideo._install import extras_with, install_line
 from sharegptvideo._io import FULL_DISK, full_disk_errors, os_error_words
 from sharegptvideo._text import byte_size
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.tasks import load_task
+from sharegptvideo.models.checkpoints import check_layout
 from sharegptvideo.training.recipes import maker_of
 
 if TYPE_CHECKING:
@@ -81,11 +84,13 @@ def lacking_packages(recipe: Recipe) -> list[str]:
         wanted.append(("bitsandbytes", "optimizer adamw_8bit", "optimisation.optimizer=adamw"))
     if recipe.lora:
         wanted.append(("peft", "lora", "lora=null"))
-    return [
-        f"{use} needs {package}: pip install {package}, or set {without}"
-        for package, use, without in wanted
-        if find_spec(package) is None
-    ]
+    lacking = []
+    for package, use, without in wanted:
+        if find_spec(package) is None:
+            extras = extras_with(package)
+            line = install_line(*extras) if extras else f"pip install {package}"
+            lacking.append(f"{use} needs {package}: {line}, or set {without}")
+    return lacking
 
 
 def not_made_yet(model: str, command: str) -> str:
@@ -140,7 +145,9 @@ def check_paths(recipe: Recipe) -> None:
     """Make sure that what an unfinished recipe names on this disk is there; needs no torch.
 
     Raises:
-        UserError: the model, the rows or the media are not where the recipe says, in one line.
+        UserError: the model, the rows or the media are not where the recipe says, in one line; the
+            model is none that can be trained on, a task is not known, the output cannot be
+            written to, or the Hub not be pushed to.
     """
     if (Path(recipe.output) / "run.json").is_file():
         return  # begun: its own checks say what it still needs
@@ -161,6 +168,14 @@ def check_paths(recipe: Recipe) -> None:
     ]
     if problems:
         raise UserError("; ".join(problems))
+    if Path(start).is_dir():
+        check_layout(start)
+    if recipe.eval is not None:
+        own = recipe.eval.task_path
+        for task in recipe.eval.tasks:
+            load_task(task, None if own is None else Path(own))
+    check_output(Path(recipe.output))
+    check_push(recipe.push_to_hub)
 
 
 def check_push(hub: Hub | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo._concurrency import available_cores, ordered_map
-from sharegptvideo._io import dumps
+from sharegptvideo._io import dumps, making
 from sharegptvideo._text import and_more
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError, read_image
@@ -129,8 +129,8 @@ class ExampleWriter:
                 self._sink = pa.BufferOutputStream()
             else:
                 self._made = [folder for folder in self._file.parents if not folder.exists()]
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                self._sink = pa.OSFile(str(self._file), "wb")
+                with making(self._file.parent):
+                    self._sink = pa.OSFile(str(self._file), "wb")
             self._writer = pa.ipc.new_stream(self._sink, self._schema)
         self._writer.write_table(pa.Table.from_pylist(self._examples, schema=self._schema))
         self._examples.clear()

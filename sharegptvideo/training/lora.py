@@ -5,6 +5,7 @@ peft puts them in, and TRL knows them: the reference model is the policy without
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 import warnings
@@ -13,12 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sharegptvideo._io import follow_umask, read_json, sync_folder, write_json
+from sharegptvideo._io import follow_umask, os_errors, read_json_object, sync_folder, write_json
+from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.models import load_model, quiet_transformers
-from sharegptvideo.models.checkpoints import ADAPTER_CONFIG, adapter_base, checkpoint_folder
+from sharegptvideo.models import load_model, outline, quiet_transformers
+from sharegptvideo.models.checkpoints import (
+    ADAPTER_CONFIG,
+    adapter_base,
+    checkpoint_folder,
+    loading_cause,
+)
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
+
     from sharegptvideo.training.recipes import Lora
 
 __all__ = [
@@ -68,13 +77,47 @@ def has_adapters(model: Any) -> bool:
 
 
 def load_adapters(folder: str | Path, model: Any) -> None:
-    """Put a checkpoint's adapters into a model that has some of the same shapes."""
-    from peft import set_peft_model_state_dict
+    """Put the adapters in `folder` into a model that has some of the same names and shapes.
+
+    Raises:
+        UserError: they cannot be read, or are not those of the model, one for one. peft leaves out
+            what has no place, and leaves untrained what the file lacks.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    weights = _adapter_weights(Path(folder))
+    places: Any = get_peft_model_state_dict(model)
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    others = {n for n in weights if n in places and shapes[n] != tuple(places[n].shape)}
+    for names, what in (
+        (weights.keys() - places.keys(), "have no place in the model"),
+        (places.keys() - weights.keys(), "are not in the file"),
+        (others, "are of other shapes than the model's"),
+    ):
+        if names:
+            raise UserError(
+                f"adapters {folder}: {len(names)} of {plural(len(weights), 'weight')} {what}, the "
+                f"first of them {min(names)}; they are of another base, or not whole"
+            )
+    set_peft_model_state_dict(model, weights)
+
+
+def _adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    loaded: Any = set_peft_model_state_dict(model, load_file(Path(folder) / ADAPTER_WEIGHTS))
-    if loaded.unexpected_keys:
-        raise UserError(f"checkpoint {folder}: its adapters are of another model")
+    pickled = folder / "adapter_model.bin"  # what peft wrote in its first year
+    try:
+        if (folder / ADAPTER_WEIGHTS).is_file() or not pickled.is_file():
+            return load_file(folder / ADAPTER_WEIGHTS)
+        weights = torch.load(pickled, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"adapters {folder}: the weights cannot be read ({loading_cause(error)})"
+        ) from error
+    if not all(isinstance(value, torch.Tensor) for value in dict(weights).values()):
+        raise UserError(f"adapters {folder}: {pickled.name} holds something else than weights")
+    return dict(weights)
 
 
 def finish_adapters(base: str, folder: Path, *, merge: bool) -> None:
@@ -85,10 +128,13 @@ def finish_adapters(base: str, folder: Path, *, merge: bool) -> None:
     name `base`.
     """
     (folder / "README.md").unlink(missing_ok=True)  # peft's card, a form to fill in
-    config = read_json(folder / ADAPTER_CONFIG)
+    config = read_json_object(folder / ADAPTER_CONFIG)
     # Absolute, else it is another folder for who reads it from elsewhere.
     place = str(Path(base).resolve()) if Path(base).is_dir() else base
-    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": place})
+    kind = type(outline(base, dtype="float32"))  # on the meta device
+    made_for = {"base_model_class": kind.__name__, "parent_library": kind.__module__}
+    config |= {"base_model_name_or_path": place, "auto_mapping": made_for}
+    write_json(folder / ADAPTER_CONFIG, config)
     if merge:
         _write_merged(base, folder, folder)
         (folder / ADAPTER_CONFIG).unlink()
@@ -115,6 +161,11 @@ def merge_adapters(
     base = named if base is None else str(base)
     if output.exists():
         raise UserError(f"output {output}: exists; give another one")
+    if not base:
+        raise UserError(
+            f"adapters {folder}: their {ADAPTER_CONFIG} names no base; give it with "
+            "merge_adapters(..., base=PATH)"
+        )
     try:
         checkpoint_folder(base)
     except UserError as error:
@@ -124,25 +175,61 @@ def merge_adapters(
         ) from error
     part = output.with_name(f".{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for file in folder.iterdir():
-        if file.suffix in {".json", ".jinja", ".txt", ".model"} and file.name not in _OF_ADAPTERS:
-            shutil.copyfile(file, part / file.name)
-    _write_merged(base, folder, part)
-    follow_umask(part.iterdir())
-    part.replace(output)
+    with os_errors(output):
+        part.mkdir(parents=True)
+    try:
+        for file in folder.iterdir():
+            if file.suffix in _SETTINGS and file.name not in _OF_ADAPTERS:
+                shutil.copyfile(file, part / file.name)
+        _write_merged(base, folder, part)
+        follow_umask(part.iterdir())
+        part.replace(output)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     sync_folder(output.parent)
     return output
 
 
+_SETTINGS = {".json", ".jinja", ".txt", ".model"}
 _OF_ADAPTERS = {ADAPTER_CONFIG, "run.json"}  # run.json is about the training, hashes and all
 
 
 def _write_merged(base: str, folder: Path, to: Path) -> None:
-    from peft import PeftModel
+    from peft import get_peft_model
 
+    config = _lora_config(folder)
     with warnings.catch_warnings(), quiet_transformers():
         # peft asks transformers 5.23 for gradient checkpointing by its old name.
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
         model = load_model(base, dtype="auto")
-        PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(to)
+        made_for = (config.auto_mapping or {}).get("base_model_class", type(model).__name__)
+        if made_for != type(model).__name__:
+            raise UserError(
+                f"adapters {folder}: are for a {made_for}, and the base {base} is a "
+                f"{type(model).__name__}"
+            )
+        config.base_model_name_or_path = base  # else peft warns that it is another
+        try:
+            adapted: Any = get_peft_model(model, config)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"adapters {folder}: cannot be put into {base} ({loading_cause(error)})"
+            ) from error
+        load_adapters(folder, adapted)
+        adapted.merge_and_unload().save_pretrained(to)
+
+
+def _lora_config(folder: Path) -> LoraConfig:
+    from peft import LoraConfig
+
+    kind = read_json_object(folder / ADAPTER_CONFIG).get("peft_type")
+    if kind != "LORA":
+        raise UserError(f"adapters {folder}: of kind {kind}; only LORA can be merged here")
+    try:
+        config: LoraConfig = LoraConfig.from_pretrained(str(folder))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"adapters {folder}: their {ADAPTER_CONFIG} cannot be used ({loading_cause(error)})"
+        ) from error
+    return config

@@ -177,6 +177,8 @@ class TrainingDir:
             resumed_from: the step of the checkpoint that this sitting went on from.
             already_done: whether it was finished before.
         """
+        if already_done:  # a kill in the last moment left them
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.state = read_json(self._record)  # one process has written it for all
         log = [row for _, row in read_jsonl(self.log)]
         known = {key: self.state[key] for key in ("steps", "rows", "seconds", "loss", "notes")}

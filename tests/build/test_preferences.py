@@ -197,3 +197,29 @@ def test_unusable_inputs(rewards: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no scored items"):
         make_pairs(tmp_path / "rewards.jsonl", tmp_path / "pairs")
     assert not (tmp_path / "pairs").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [
+        ('"score": 4', '"score": NaN', "item 1: score must be a number or null, got nan"),
+        ('"score": 4', '"score": 1e999', "score must be a number or null, got inf"),
+        ('"score": 4', '"score": true', "score must be a number or null, got True"),
+        ('"score": 4', '"score": "4"', "score must be a number or null, got '4'"),
+        ('"copies": 3', '"copies": 0', "without its text or its copies"),
+        ('"question": ', '"q": ', "item 1: no question"),
+    ],
+)
+def test_rewards_that_were_edited_are_one_line(
+    tmp_path: Path, old: str, new: str, cause: str
+) -> None:
+    file = tmp_path / "rewards.jsonl"
+    write_jsonl(file, [item("1", answer("a ball", 4, copies=3), answer("a cat", 1))])
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        make_pairs(file, tmp_path / "out")
+    assert str(caught.value).startswith(f"{file}: ")
+    assert cause in str(caught.value)
+    assert not (tmp_path / "out").exists()

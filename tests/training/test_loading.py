@@ -76,6 +76,18 @@ def test_workers_end_on_sigterm_of_the_training_alone() -> None:
     assert worker.exitcode == 0
 
 
+def test_workers_end_with_the_training() -> None:
+    """Not when their loader goes, which a stopped training may still hold."""
+    before = multiprocessing.active_children()
+    with worker_faults(DATA):
+        batches = iter(loaded(Deaf()))
+        next(batches)
+        (worker,) = (one for one in multiprocessing.active_children() if one not in before)
+    assert not worker.is_alive()
+    assert worker not in multiprocessing.active_children()
+    del batches
+
+
 def test_no_workers_need_no_arguments() -> None:
     assert loader_arguments(DataSource(name="qa")) == {}
     assert loader_arguments(DataSource(name="qa", workers=3, prefetch=4)) == {

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from sharegptvideo._io import read_json
+from sharegptvideo._io import read_json, write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
-from sharegptvideo.models import Request, SamplingParams, load_model, open_model
+from sharegptvideo.models import Request, SamplingParams, build_tiny, load_model, open_model
+from sharegptvideo.models.info import model_info
 from sharegptvideo.training import (
     DpoRecipe,
     Recipe,
@@ -24,9 +26,10 @@ from sharegptvideo.training import (
     run_recipe,
 )
 from sharegptvideo.training.families import open_family
-from sharegptvideo.training.lora import adapters
+from sharegptvideo.training.lora import ADAPTER_WEIGHTS, adapters
 from sharegptvideo.training.recipes import Lora
 from sharegptvideo.training.trainers import VideoDPOTrainer, quiet_and_quick
+from tests.support.training_fixtures import TEXTS
 
 SMALL = Lora(rank=4, alpha=16)
 FROZEN = {"vision_tower": True, "projector": True}
@@ -241,3 +244,80 @@ def test_adapters_name_their_base_for_readers_elsewhere(
     for part in ("adapter_config.json", str(tmp_path / "base"), "base=PATH"):
         assert part in str(caught.value)
     assert weights(merge_adapters("../adapters", "../again", base="../moved")) == whole
+
+
+@pytest.fixture
+def trained(sft_recipe: SftRecipe, change: Callable[..., Any]) -> Path:
+    """Adapters alone, of one step."""
+    lora = SMALL.model_copy(update={"merge": False})
+    recipe = change(sft_recipe, freeze=FROZEN, optimisation={"max_steps": 1})
+    run_recipe(recipe.model_copy(update={"lora": lora}))
+    return Path(recipe.output)
+
+
+def test_adapters_are_put_in_one_for_one(trained: Path, tmp_path: Path) -> None:
+    """peft leaves out what has no place, and leaves as drawn what a file lacks."""
+    whole = load_file(trained / ADAPTER_WEIGHTS)
+    first = min(whole)
+    renamed = {name.replace("language_model", "text_model"): one for name, one in whole.items()}
+    narrow = {name: one[:, :1].clone() for name, one in whole.items()}
+    for number, (weights_there, line) in enumerate(
+        (
+            ({name: one for name, one in whole.items() if name != first}, "1 of .* not in the fi"),
+            (renamed, "have no place in the model"),
+            (narrow, "of other shapes than the model's"),
+        )
+    ):
+        folder = shutil.copytree(trained, tmp_path / f"broken{number}")
+        save_file(weights_there, folder / ADAPTER_WEIGHTS)
+        with pytest.raises(UserError, match=f"adapters {folder}: .*{line}"):
+            merge_adapters(folder, tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.glob("*whole*")) == []  # nothing half-written
+
+
+def test_adapters_in_a_pickle(trained: Path, tmp_path: Path) -> None:
+    expected = weights(merge_adapters(trained, tmp_path / "right"))
+    torch.save(load_file(trained / ADAPTER_WEIGHTS), trained / "adapter_model.bin")
+    (trained / ADAPTER_WEIGHTS).unlink()
+    assert weights(merge_adapters(trained, tmp_path / "same")) == expected
+    torch.save({"a": Path("code")}, trained / "adapter_model.bin")
+    for _ in range(2):
+        with pytest.raises(UserError, match="weights cannot be read"):
+            merge_adapters(trained, tmp_path / "whole")
+        (trained / "adapter_model.bin").write_bytes(b"PK")
+    (trained / "adapter_model.bin").unlink()
+    with pytest.raises(UserError, match=r"weights cannot be read .No such file"):
+        merge_adapters(trained, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"base_model_name_or_path": None}, "names no base; give it with"),
+        ({"base_model_name_or_path": "models/gone"}, "names the base 'models/gone': .*base=PATH"),
+        ({"peft_type": "PROMPT_TUNING"}, "of kind PROMPT_TUNING; only LORA"),
+        ({"target_modules": ["nowhere"]}, "cannot be put into"),
+        ({"r": 9}, "of other shapes than the model's"),
+    ],
+)
+def test_settings_of_adapters_that_will_not_do(
+    settings: dict[str, Any], line: str, trained: Path, tmp_path: Path
+) -> None:
+    config = trained / "adapter_config.json"
+    write_json(config, read_json(config) | settings)
+    with pytest.raises(UserError, match=line):
+        merge_adapters(trained, tmp_path / "whole")
+    config.write_text("[]")
+    for use in (
+        lambda: merge_adapters(trained, tmp_path / "whole"),
+        lambda: model_info(str(trained)),
+    ):
+        with pytest.raises(UserError, match="a JSON list, not an object"):
+            use()
+
+
+def test_a_base_of_another_architecture_is_refused(trained: Path, tmp_path: Path) -> None:
+    """The names and shapes of the two language models are the same."""
+    hound = build_tiny(TEXTS, tmp_path / "hound", seed=3, size="tiny", architecture="llava_hound")
+    with pytest.raises(UserError, match=r"are for a VideoLlavaFor.* is a LlavaHoundFor"):
+        merge_adapters(trained, tmp_path / "whole", base=hound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -115,6 +116,26 @@ def test_killed_before_anything_was_written(sft_recipe: SftRecipe) -> None:
     folder.mkdir()
     (folder / ".run.json.ab12.tmp").write_text("{")
     assert run_recipe(sft_recipe).steps == 6
+
+
+def test_killed_when_all_was_done(
+    sft_recipe: SftRecipe, change: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is written, the checkpoints are not gone yet: the next time they go."""
+    recipe = change(sft_recipe, save_every=1, optimisation={"max_steps": 1})
+    checkpoints = Path(recipe.output) / "checkpoints"
+
+    def killed(folder: Path, **_: Any) -> None:
+        if folder == checkpoints:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe)
+    assert list(checkpoints.glob("checkpoint-*"))
+    assert run_recipe(recipe).already_done
+    assert not checkpoints.exists()
 
 
 @pytest.mark.slow

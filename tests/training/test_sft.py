@@ -265,4 +265,7 @@ def test_rows_are_filled_with_the_end_token_where_there_is_no_other(
 
 def test_a_tokenizer_that_can_fill_no_row() -> None:
     with pytest.raises(UserError, match="neither a pad token nor an end token"):
-        filler_of(SimpleNamespace(pad_token_id=None, eos_token_id=None))
+        filler_of(SimpleNamespace(pad_token_id=None, eos_token_id=None), 9)
+    # A pad token that was added to the tokenizer alone has no row of the embeddings.
+    assert filler_of(SimpleNamespace(pad_token_id=9, eos_token_id=2), 9) == 2
+    assert filler_of(SimpleNamespace(pad_token_id=8, eos_token_id=2), 9) == 8

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import os_errors, sync_folder
+from sharegptvideo._io import making, os_errors, sync_folder
 from sharegptvideo.data.publish.clips import Clips
 from sharegptvideo.data.schema import CLIP, Config, features
 from sharegptvideo.data.sources import ReadReport, Source
@@ -207,7 +207,8 @@ class SplitWriter:
     def __enter__(self) -> SplitWriter:
         with os_errors(self.folder):
             shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir(parents=True)
+            with making(self.folder):
+                self._partial.mkdir()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ Pages from `file://` may not fetch, but may load scripts: each file hands one JS
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -327,11 +328,12 @@ def _draw(clip: str, n: int, file: Path) -> None:
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     row = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
            for frame in frames]  # fmt: skip
-    picture = Image.fromarray(np.concatenate(row, axis=1))
+    picture = io.BytesIO()  # Pillow takes no notice of what a full disk cuts off
+    Image.fromarray(np.concatenate(row, axis=1)).save(
+        picture, format="JPEG", quality=_QUALITY, optimize=True, comment=json.dumps(indices)
+    )
     with replacing_bytes(file) as out:
-        picture.save(
-            out, format="JPEG", quality=_QUALITY, optimize=True, comment=json.dumps(indices)
-        )
+        out.write(picture.getvalue())
 
 
 def _read_sprite(file: Path) -> Sprite:

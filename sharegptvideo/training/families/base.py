@@ -29,6 +29,7 @@ __all__ = [
     "Family",
     "TowerFamily",
     "VisualKind",
+    "ends_of",
     "filler_of",
 ]
 
@@ -50,21 +51,33 @@ IMAGE_FEATURES = "image_features"
 """What images have then."""
 
 
-def filler_of(tokenizer: Any) -> int:
+def filler_of(tokenizer: Any, rows: int) -> int:
     """Return the token id that fills rows up: the pad token's, or without one the end token's.
 
-    What it fills is masked, as attention and as labels, so which token it is changes nothing.
+    What it fills is masked, as attention and as labels, so which token it is changes nothing. A
+    pad token without an embedding, added to the tokenizer alone, is none.
+
+    Args:
+        tokenizer: of transformers.
+        rows: of the model's embeddings.
 
     Raises:
         UserError: the tokenizer has neither.
     """
     for number in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if number is not None:
+        if number is not None and number < rows:
             return int(number)
     raise UserError(
         "the model's tokenizer has neither a pad token nor an end token; name one in its "
         "tokenizer_config.json"
     )
+
+
+def ends_of(generation: Any, tokenizer: Any) -> set[int]:
+    """Return the ids that end an answer, by a model's generation config and its tokenizer."""
+    ends = getattr(generation, "eos_token_id", None)
+    ends = [ends] if isinstance(ends, int) else list(ends or ())
+    return {*ends, tokenizer.eos_token_id} - {None}
 
 
 # Rows about images are refused before where a reader has no `image_tokens`.

@@ -24,8 +24,15 @@ from sharegptvideo.models import (
     quiet_transformers,
 )
 from sharegptvideo.models.processor import clip_metadata, reserved_marks
-from sharegptvideo.models.prompts import begin_once
-from sharegptvideo.training.families.base import PIXELS, Clip, ClipReader, Family, filler_of
+from sharegptvideo.models.prompts import begin_once, template_errors
+from sharegptvideo.training.families.base import (
+    PIXELS,
+    Clip,
+    ClipReader,
+    Family,
+    ends_of,
+    filler_of,
+)
 
 if TYPE_CHECKING:
     from sharegptvideo.models.prompts import Kind
@@ -54,14 +61,15 @@ class ProcessorReader(ClipReader):
     Args:
         processor: of transformers.
         frames: taken evenly from a clip.
+        pad_id: token id that fills a row up.
     """
 
-    def __init__(self, processor: Any, frames: int) -> None:
+    def __init__(self, processor: Any, frames: int, pad_id: int) -> None:
         self.processor = processor
         self.frames = frames
         self.video_id: int = processor.video_token_id
         tokenizer = processor.tokenizer
-        self.pad_id = filler_of(tokenizer)
+        self.pad_id = pad_id
         self._special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
         self._counts: dict[str, int] = {}
         self._shapes: dict[tuple[int, int], dict[str, Any]] = {}
@@ -207,7 +215,9 @@ class ProcessorFamily(Family):
         dtype = cls.weights_dtype(recipe)
         family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
         family.tokenizer = local.tokenizer
-        family.reader = ProcessorReader(local.processor, recipe.frames)
+        rows = family.model.config.get_text_config().vocab_size
+        pad_id = filler_of(local.tokenizer, rows)
+        family.reader = ProcessorReader(local.processor, recipe.frames, pad_id)
         generation = family.model.generation_config
         family._conversations = _Conversations(recipe.start, local.processor, generation)
         ids, _ = family.encode(conversation("?"))
@@ -295,9 +305,7 @@ class _Conversations:
     def __init__(self, name: str, processor: Any, generation: Any) -> None:
         self._name = name
         self._processor = processor
-        ends = getattr(generation, "eos_token_id", None)
-        ends = [ends] if isinstance(ends, int) else list(ends or ())
-        self._ends = {*ends, processor.tokenizer.eos_token_id}
+        self._ends = ends_of(generation, processor.tokenizer)
 
     def encode(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
         """Return ids, the clip as one token before the first user's text, and the assistant mask.
@@ -348,11 +356,12 @@ class _Conversations:
         )
 
     def _render(self, turns: Sequence[dict[str, Any]], *, generation: bool) -> str:
-        return str(
-            self._processor.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=generation
+        with template_errors():
+            return str(
+                self._processor.apply_chat_template(
+                    list(turns), tokenize=False, add_generation_prompt=generation
+                )
             )
-        )
 
     def _ids(self, text: str, *, begin: bool = False) -> list[int]:
         """Encode a part of a conversation; `begin`: its first, which begins with the mark once."""

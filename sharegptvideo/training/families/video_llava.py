@@ -14,6 +14,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media import read_image, sample_frames
 from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
 from sharegptvideo.models.prompts import (
+    check_template,
     encode,
     expand_video,
     image_token_count,
@@ -28,6 +29,7 @@ from sharegptvideo.training.families.base import (
     ClipReader,
     TowerFamily,
     VisualKind,
+    ends_of,
     filler_of,
 )
 from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
@@ -118,10 +120,12 @@ class VideoLlavaFamily(TowerFamily):
         family = cls(load_model(recipe.start, dtype=dtype, weights=weights))
         config = family.model.config
         family.tokenizer = local.tokenizer
+        ends = ends_of(family.model.generation_config, local.tokenizer)
+        check_template(recipe.start, local.tokenizer, config.video_token_id, ends)
         family.reader = VideoLlavaReader(
             pixels=local.pixels,
             frames=recipe.frames,
-            pad_id=filler_of(local.tokenizer),
+            pad_id=filler_of(local.tokenizer, config.get_text_config().vocab_size),
             video_id=config.video_token_id,
             video_tokens=video_token_count(config, recipe.frames),
             image_id=config.image_token_id,
