@@ -24,7 +24,7 @@ GROUPS = {"model", "data", "build", "eval", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}
 ROOT = Path(__file__).parents[1]
 CANDIDATES = ["build", "candidates", "--out", "x", "--input"]
-TRAIN = ["train", "run", "demo/sft", "data.source=synthetic", "data.media=null"]
+TRAIN = ["train", "run", "demo/sft", "data.data_dir=synthetic", "data.media=null"]
 EVAL = ["--task", "synthetic_qa", "--data-dir", "{here}", "--judge", "exact", "--out", "run"]
 
 
@@ -403,7 +403,7 @@ def test_a_task_is_shown_as_people_read_it() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "run", "demo/dpo", "data.source=nope"], "data.source nope: no such folder"),
+        (["train", "run", "demo/dpo", "data.data_dir=nope"], "data.data_dir nope: no such folder"),
         (["train", "run", "demo/sft", "model=/no/where"], "model /no/where: no checkpoint there"),
         (["train", "run", "demo/sft", "data.media=nope"], "data.media nope: no such folder"),
         (["eval", "run", "--model", "hf:{here}", *EVAL], "config.json is not in it"),

@@ -117,7 +117,7 @@ def test_every_part_of_a_recipe_is_one(text: str, tmp_path: Path) -> None:
     recipe[name] = yaml.safe_load(text)[name]
     recipe.setdefault("output", "runs/x")
     file.write_text(yaml.safe_dump(recipe, sort_keys=False))
-    changes = ["data.source=release", "data.media=release", "output=runs/x"]
+    changes = ["data.data_dir=release", "data.media=release", "output=runs/x"]
     if name == "lora":
         changes.append("freeze.projector=true")  # adapters are the language model's
     assert load_steps(str(file), changes) if name == "steps" else load_recipe(str(file), changes)

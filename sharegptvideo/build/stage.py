@@ -23,24 +23,24 @@ Row = dict[str, Any]
 
 
 def read_questions(
-    source: str | Path,
+    data_dir: str | Path,
     *,
     split: str = "train",
     media: str | Path | None = None,
     limit: int | None = None,
 ) -> list[Row]:
-    """Rows of the config `qa` with `video_path` and, where the source has it, the caption.
+    """Rows of the config `qa` with `video_path` and, where the folder has it, the caption.
 
     Args:
-        source: a folder in the release layout, or "synthetic".
+        data_dir: a folder in the release layout, or "synthetic".
         split: "train", "validation" or "train+validation".
-        media: the folder with the clips; default: the source.
+        media: the folder with the clips; default: `data_dir`.
         limit: take the first rows only.
 
     Raises:
-        UserError: no such source, no questions in it, a broken line.
+        UserError: no such folder, no questions in it, a broken line.
     """
-    root = world_folder() if str(source) == "synthetic" else Path(source)
+    root = world_folder() if str(data_dir) == "synthetic" else Path(data_dir)
     rows = read_rows("qa", root, split, media=root if media is None else media)
     questions = list(itertools.islice(rows, limit))
     if all(row["caption"] for row in questions):

@@ -65,9 +65,9 @@ def ask(question: str) -> bool:
 _bars: list[Any] = []  # those on the screen
 
 
-def make_world(source: str | None, progress: Progress) -> None:
-    """Build the built-in world now if `source` is it; its reader would show no bar."""
-    if source == "synthetic":
+def make_world(data_dir: str | None, progress: Progress) -> None:
+    """Build the built-in world now if `data_dir` is it; its reader would show no bar."""
+    if data_dir == "synthetic":
         from sharegptvideo.data.sources import world_folder
 
         world_folder(progress)

@@ -171,9 +171,9 @@ def run(
     for loaded in recipes:
         check_paths(loaded)  # before anything is made
         with progress_bar() as progress:
-            make_world(loaded.data.source, progress)
+            make_world(loaded.data.data_dir, progress)
             if loaded.eval and any(task.startswith("synthetic") for task in loaded.eval.tasks):
-                make_world(loaded.eval.source or "synthetic", progress)
+                make_world(loaded.eval.data_dir or "synthetic", progress)
             result = run_recipe(loaded, progress=progress, report=note)
         if rank_of_environment() != 0:
             continue  # the first process of a launch speaks for all
@@ -196,7 +196,7 @@ def _dry_run(
     wanted = parse_gpus(gpus) if gpus else None
     with progress_bar() as progress:
         for recipe in recipes:
-            make_world(recipe.data.source, progress)
+            make_world(recipe.data.data_dir, progress)
         outcomes = dry_run_steps(
             recipes, wanted, utilisation=utilisation or UTILISATION, progress=progress
         )

@@ -118,7 +118,7 @@ class MediaPaths:
             }
             lists[medium][broken].append(name)
             unlisted = self._videos.unlisted(name) if path is None and medium == "video" else None
-            if unlisted is not None:
+            if unlisted is not None and unlisted not in report.unlisted_videos:
                 report.unlisted_videos.append(unlisted)
         return None if broken else path
 

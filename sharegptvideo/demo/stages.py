@@ -134,7 +134,7 @@ def _train(demo: Demo, stage: str, model: str, source: Path, display: Display) -
     settings = (
         f"model={demo.model(model)}",
         f"output={demo.model(stage)}",
-        f"data.source={source}",
+        f"data.data_dir={source}",
         f"data.media={demo.world}",
         f"seed={demo.seed}",
     )

@@ -24,7 +24,7 @@ class SampleEvaluation(StrictModel):
     """Answer and score a fixed sample before the first step, every `every` steps and at the end.
 
     `tasks`, `judge` (with `base_url`, its endpoint) and `task_path`, a folder with tasks of one's
-    own, are as in `eval run`; `source` and `media` are its --data-dir and --media. Of each task
+    own, are as in `eval run`; `data_dir` and `media` are its --data-dir and --media. Of each task
     `samples` questions are drawn by `seed`, the same ones every time and in every training.
     """
 
@@ -34,15 +34,15 @@ class SampleEvaluation(StrictModel):
     every: int = Field(ge=1)
     samples: int = Field(default=100, ge=1)
     seed: int = Field(default=0, ge=0)
-    source: str | None = None
+    data_dir: str | None = None
     media: str | None = None
     task_path: str | None = None
     max_new_tokens: int = Field(default=64, ge=1)
     batch_size: int = Field(default=16, ge=1)
 
     @property
-    def _data_dir(self) -> Path | None:
-        return None if self.source in {None, "synthetic"} else Path(str(self.source))
+    def _folder(self) -> Path | None:
+        return None if self.data_dir in {None, "synthetic"} else Path(str(self.data_dir))
 
     def check(self) -> None:
         """Check what would fail every time; the judge's endpoint may still come.
@@ -68,12 +68,12 @@ class SampleEvaluation(StrictModel):
                 prompt_file=task.judge.prompt_file if task.judge else None,
             )
             judge.describe()  # fails where no endpoint is named
-            clips = media_folder(task, self._data_dir, Path(self.media) if self.media else None)
+            clips = media_folder(task, self._folder, Path(self.media) if self.media else None)
             if clips is None:
                 raise UserError(f"eval: task {name}: give the folder of its clips as eval.media")
             if not clips.exists():
                 raise UserError(f"eval: {clips}: no such folder; fix eval.media")
-            questions = load_questions(task, self._data_dir, clips)
+            questions = load_questions(task, self._folder, clips)
             asked = chosen_questions(questions, self.samples, self.seed)
             if all(question.video_path is None for question in asked):
                 raise UserError(f"eval: task {name}: none of its clips is in {clips}")
@@ -99,7 +99,7 @@ class SampleEvaluation(StrictModel):
             self.tasks,
             self.judge,
             out,
-            data_dir=self._data_dir,
+            data_dir=self._folder,
             media=self.media or None,
             task_path=self.task_path or None,
             limit=self.samples,

@@ -173,18 +173,19 @@ def _composed(name: str) -> str:
 
 
 def _files_by_stem(folder: Path) -> dict[str, str]:
-    """Return the visible files of a folder that are neither clips nor pictures, by stem."""
+    """Return a folder's visible files that are neither clips nor pictures, by name and by stem."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
     except OSError:
         return {}
-    return {
-        _composed(name.rpartition(".")[0]): name
+    others = [
+        name
         for name in names
-        if not name.startswith(".") and "." in name
-        if not is_picture(name) and _without_ending(name) == name
-    }
+        if not name.startswith(".") and not is_picture(name) and _without_ending(name) == name
+    ]
+    by_stem = {_composed(name.rpartition(".")[0]): name for name in others if "." in name}
+    return by_stem | {_composed(name): name for name in others}
 
 
 def _stem_parts(stem: str) -> list[str]:

@@ -393,7 +393,7 @@ def _shards(folder: Path, source: str | Path) -> list[Path]:
     """Return the files of weights: those of an index, or the single file."""
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            content = read_json_object(folder / index)
+            content = read_json(folder / index)
             if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
                 raise UserError(f"{source}: {index} has no weight_map; download it again")
             listed = sorted(set(content["weight_map"].values()))

@@ -158,9 +158,9 @@ def check_paths(recipe: Recipe) -> None:
             problems.append(not_made_yet(start, command))
         elif start.startswith((".", "/", "~")) or start.count("/") > 1:
             problems.append(f"model {start}: no checkpoint there; it is no folder")
-    places = [("data.source", recipe.data.source), ("data.media", recipe.data.media)]
+    places = [("data.data_dir", recipe.data.data_dir), ("data.media", recipe.data.media)]
     if recipe.eval is not None:
-        places += [("eval.source", recipe.eval.source), ("eval.media", recipe.eval.media)]
+        places += [("eval.data_dir", recipe.eval.data_dir), ("eval.media", recipe.eval.media)]
     problems += [
         f"{key} {place}: no such folder; fix the path"
         for key, place in places

@@ -93,7 +93,7 @@ def _part_rows(data: DataSource, part: Part, *, media: bool) -> Iterator[Row]:
 
     return read_rows(
         part.name,
-        data_dir=data.source,
+        data_dir=data.data_dir,
         split=data.split,
         media=data.media if media else None,
         files=part.files,

@@ -136,7 +136,7 @@ def write_card(
     adapters = (staged / "adapter_config.json").is_file()
     data = ModelCardData(
         base_model=_hub_base(recipe),
-        datasets=None if recipe.data.source else _repos(recipe),
+        datasets=None if recipe.data.data_dir else _repos(recipe),
         library_name="peft" if adapters else "transformers",
         pipeline_tag="video-text-to-text",
         tags=["video", "sharegptvideo", recipe.stage, *(["lora"] if recipe.lora else [])],
@@ -218,7 +218,9 @@ def _about(recipe: Recipe) -> str:
 
 def _facts(recipe: Recipe, state: Row, steps: int, seconds: float) -> list[tuple[str, str]]:
     o, sitting = recipe.optimisation, state["sittings"][-1]["environment"]
-    source = "the release on the Hub" if recipe.data.source is None else _short(recipe.data.source)
+    source = (
+        "the release on the Hub" if recipe.data.data_dir is None else _short(recipe.data.data_dir)
+    )
     frozen = [part.replace("_", " ") for part, fixed in recipe.freeze if fixed]
     rows = o.per_device_batch_size * o.gradient_accumulation * sitting["processes"]
     spread = "" if sitting["processes"] == 1 else f" on {sitting['processes']} devices"
@@ -299,7 +301,7 @@ def _last(rows: Sequence[Row]) -> list[Row]:
 def _result(recipe: Recipe, row: Row) -> EvalResult:
     from huggingface_hub import EvalResult
 
-    source = recipe.eval.source if recipe.eval else None
+    source = recipe.eval.data_dir if recipe.eval else None
     judged = f"judged by {row['judge']}, coverage {percent(row['coverage'])}"
     public = source is None and not row["task"].startswith("synthetic")
     return EvalResult(
@@ -322,7 +324,7 @@ def _shareable(recipe: Recipe) -> Row:
         if isinstance(settings["model"], dict)
         else _base_name(recipe)
     )
-    places = {"data": ("source", "media"), "eval": ("source", "media", "task_path")}
+    places = {"data": ("data_dir", "media"), "eval": ("data_dir", "media", "task_path")}
     places |= {"features": ("folder",), "dpo": ("reference_cache",)}
     for section, keys in places.items():
         for key in keys:

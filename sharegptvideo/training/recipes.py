@@ -17,6 +17,7 @@ import abc
 import difflib
 import re
 import types
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ __all__ = [
     "recipe_hash",
     "recipe_names",
     "recipe_text",
+    "renamed",
 ]
 
 
@@ -96,7 +98,7 @@ class Part(StrictModel):
 class DataSource(StrictModel):
     """Which rows to train on.
 
-    `name` is a config of `list_datasets()`; `source` and `media` are those of `load_dataset`.
+    `name` is a config of `list_datasets()`; `data_dir` and `media` are those of `load_dataset`.
     `files` takes, of a config of several files in the release, those of that name (`*` and `?`
     stand for any text and letter). `mix` names several configs, in place of `name` and `files`;
     all else here holds for each of them, and `limit` is of each. A row without its clip or image
@@ -110,7 +112,7 @@ class DataSource(StrictModel):
 
     name: str | None = None
     mix: tuple[Part, ...] | None = None
-    source: str | None = None
+    data_dir: str | None = None
     files: str | None = Field(default=None, pattern=_FILES)
     media: str | None = None
     split: str = "train"
@@ -400,7 +402,44 @@ NOT_HASHED = frozenset({"output", "report_to", "push_to_hub"})
 
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe, without where its results go."""
-    return sha256_text(dumps(recipe.model_dump(mode="json", exclude=set(NOT_HASHED))))
+    content = recipe.model_dump(mode="json", exclude=set(NOT_HASHED))
+    for section in _WITH_DATA:
+        if content[section]:
+            # Under the key's old name and place, so that trainings that were begun by it go on.
+            content[section] = {
+                _OLD_KEY if key == _DATA_DIR else key: value
+                for key, value in content[section].items()
+            }
+    return sha256_text(dumps(content))
+
+
+_WITH_DATA, _OLD_KEY, _DATA_DIR = ("data", "eval"), "source", "data_dir"
+
+
+def renamed(where: str, content: dict[str, Any], *, warn: bool = True) -> dict[str, Any]:
+    """Return a recipe's content with `data.source` and `eval.source` under their name of today.
+
+    Raises:
+        UserError: a section has both names.
+    """
+    new = dict(content)
+    for section in _WITH_DATA:
+        keys = content.get(section)
+        if not isinstance(keys, dict) or _OLD_KEY not in keys:
+            continue
+        if _DATA_DIR in keys:
+            raise UserError(
+                f"{where}: {section}.{_OLD_KEY} is the old name of {section}.{_DATA_DIR}; "
+                f"leave {section}.{_OLD_KEY} out"
+            )
+        new[section] = {_DATA_DIR if key == _OLD_KEY else key: v for key, v in keys.items()}
+        if warn:
+            warnings.warn(
+                f"{where}: {section}.{_OLD_KEY} is now {section}.{_DATA_DIR}; read as that",
+                FutureWarning,
+                stacklevel=2,
+            )
+    return new
 
 
 _FOLDER = "training/recipes"
@@ -467,6 +506,7 @@ def load_steps(name_or_file: str, overrides: Sequence[str] = ()) -> list[Recipe]
     content = parse_yaml(where, recipe_text(name_or_file))
     if not isinstance(content, dict):
         raise UserError(f"{where}: a recipe is a mapping of keys to values")
+    content = renamed(where, content)
     for override in overrides:
         _override(content, override)
     if _STEPS not in content:
@@ -487,7 +527,7 @@ def _step_by_step(where: str, base: dict[str, Any], steps: dict[Any, Any]) -> It
             raise UserError(f"{here}: a mapping of the keys that this step changes")
         if "output" in (changes or {}):
             raise UserError(f"{here}: output is {output}/{name}; change output above the steps")
-        content = _merged(base, changes or {})
+        content = _merged(base, renamed(here, changes or {}))
         if isinstance(output, str):
             content["output"] = str(Path(output) / str(name))
         recipe = _checked(here, content)
@@ -527,6 +567,11 @@ def _override(content: dict[str, Any], override: str) -> None:
         )
     value = parse_yaml(f"override {override!r}", text)
     *parents, last = key.split(".")
+    where = f"override {override!r}"
+    if parents:
+        ((last, value),) = renamed(where, {parents[-1]: {last: value}})[parents[-1]].items()
+    else:
+        value = renamed(where, {last: value})[last]
     place: Any = content
     for parent in parents:
         if isinstance(place, list):

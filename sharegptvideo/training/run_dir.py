@@ -42,7 +42,7 @@ from sharegptvideo.training.checks import check_machine, check_output, check_pus
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.mix import check_parts
-from sharegptvideo.training.recipes import NOT_HASHED, Recipe, recipe_hash
+from sharegptvideo.training.recipes import NOT_HASHED, Recipe, recipe_hash, renamed
 
 __all__ = [
     "COMPLETE",
@@ -154,9 +154,12 @@ class TrainingDir:
         file = self.path / "recipe.yaml"
         there = parse_yaml(str(file), file.read_text(encoding="utf-8")) if file.is_file() else None
         here = self.recipe.model_dump(mode="json")
-        changes = differences(there, here, may_change=NOT_HASHED) if isinstance(there, dict) else ()
+        changes: list[str] = []
+        if isinstance(there, dict):
+            there = renamed(str(file), there, warn=False)
+            changes = list(differences(there, here, may_change=NOT_HASHED))
         # A recipe that was edited in the folder may be the one that is asked for.
-        return list(changes) or list(
+        return changes or list(
             differences(self.state.get("recipe_sha256"), self._hash, "recipe_sha256")
         )
 

@@ -142,12 +142,12 @@ def _name(data: DataSource) -> str:
 
 def _parquet(data: DataSource) -> ParquetSource:
     config = config_of(_name(data))
-    root = None if data.source is None else Path(data.source).expanduser()
+    root = None if data.data_dir is None else Path(data.data_dir).expanduser()
     if root is None or not ParquetSource.holds(root, config):
         raise UserError(
-            f"data.stream needs Parquet, and data.source {data.source} has no "
+            f"data.stream needs Parquet, and data.data_dir {data.data_dir} has no "
             f"{data.name}/*.parquet; make it with `sharegptvideo data publish SOURCE --dry-run "
-            f"FOLDER` and give data.source=FOLDER, or set data.stream=false"
+            f"FOLDER` and give data.data_dir=FOLDER, or set data.stream=false"
         )
     if data.files is not None:
         raise UserError(f"data.files {data.files!r} takes files of the release, not Parquet")

@@ -62,7 +62,7 @@ def _changed(
         if number > 1:
             _make_pairs(world, model, pairs, seed + 100 * number)
         trained = out / f"model-{number}"
-        places = (f"model={model}", f"output={trained}", f"data.source={pairs}")
+        places = (f"model={model}", f"output={trained}", f"data.data_dir={pairs}")
         recipe = load_recipe("demo/dpo", [*places, f"data.media={world}", f"seed={seed}", *change])
         assert isinstance(recipe, DpoRecipe)
         run_dpo(recipe)

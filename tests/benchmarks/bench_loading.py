@@ -68,7 +68,7 @@ def main() -> None:
     clips = sorted(str(path) for kind in ("videos", "gifs") for path in (SHARED / kind).iterdir())
     with tempfile.TemporaryDirectory() as folder:
         model = build_tiny(["what is it"] * 3, Path(folder) / "model", seed=0, size="tiny")
-        settings = [f"model={model}", f"frames={asked.frames}", "data.source=synthetic"]
+        settings = [f"model={model}", f"frames={asked.frames}", "data.data_dir=synthetic"]
         family = open_family(load_recipe("demo/sft", settings))
     assert isinstance(family.reader, VideoLlavaReader)
     reader = replace(family.reader, pixels=VideoPixels())  # the real model's 224 pixels

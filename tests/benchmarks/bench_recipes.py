@@ -134,7 +134,7 @@ def overrides_of(name: str, options: Any, model: Path, data: Path) -> list[str]:
         f"output={options.work / 'out' / name / optimizer / model.name}",
         "data.mix=null",
         f"data.name={shipped.data.parts[-1].name}",
-        f"data.source={data}",
+        f"data.data_dir={data}",
         f"data.media={data}",
         "optimisation.epochs=null",
         f"optimisation.max_steps={options.steps + 1}",

@@ -61,7 +61,7 @@ def overrides_of(way: str, folder: Path, epochs: int) -> list[str]:
     return [
         f"model={folder / 'model'}",
         f"output={folder / ('out-' + way)}",
-        f"data.source={folder / 'data'}",
+        f"data.data_dir={folder / 'data'}",
         f"data.media={folder / 'data'}",
         "data.split=train+validation",
         f"optimisation.epochs={epochs}",

@@ -83,7 +83,7 @@ def run(folder: Path, stream: bool, limit: int | None) -> None:
     recipe = load_recipe(
         "demo/pretrain",
         [
-            *(f"model={folder / 'model'}", f"data.source={folder / 'parquet'}", "frames=4"),
+            *(f"model={folder / 'model'}", f"data.data_dir={folder / 'parquet'}", "frames=4"),
             *("data.name=captions", "data.split=train", f"data.media={folder / 'media'}"),
             *("optimisation.max_length=512", f"data.stream={str(stream).lower()}"),
             f"data.limit={limit or 'null'}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from sharegptvideo import read_rows
 from sharegptvideo.data.sources import SplitRule
+from sharegptvideo.data.sources.splits import stem_of
 from sharegptvideo.errors import UserError
 
 Row = Callable[..., dict[str, Any]]
@@ -91,3 +94,31 @@ def test_a_source_with_its_own_list_decides(release: Path, write: Write, qa_row:
     listed.write_text("[1]")
     with pytest.raises(UserError, match=r"splits\.json: expected"):
         list(read_rows("qa", release))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("test/webvid/a.b.mp4", "a.b"),  # as it was for these endings
+        ("clip.JPEG", "clip"),
+        ("v_1QIUV7WYKXg-Scene-001", "v_1QIUV7WYKXg-Scene-001"),
+        ("1.5 m", "1.5 m"),
+        ("dir\\clip.MTS", "clip"),  # those of every clip that is found
+        ("clip.m2ts", "clip"),
+        ("clip.webp", "clip"),
+        ("cafe\u0301.mp4", "caf\xe9"),  # an accent after its letter, and as one sign
+        ("notes.txt", "notes.txt"),
+    ],
+)
+def test_stems(name: str, stem: str) -> None:
+    assert stem_of(name) == stem
+
+
+def test_the_side_of_a_clip_is_that_of_its_stem() -> None:
+    """Whatever its ending and the Unicode form of its name; computed beside the package."""
+    for number in range(300):
+        stem = f"caf\xe9_{number}"
+        digest = hashlib.sha256(f"sharegptvideo/validation/{stem}".encode()).digest()
+        side = "validation" if int.from_bytes(digest[:8], "big") * 100 < 2**64 else "train"
+        names = [stem, f"x/{stem}.m2ts", unicodedata.normalize("NFD", stem) + ".OGV"]
+        assert {SplitRule().split_of(name) for name in names} == {side}

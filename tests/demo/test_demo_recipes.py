@@ -25,7 +25,7 @@ DEMO = Demo(Path("demo-out"), scale_named("small"), seed=0)
 def test_their_folders_are_the_demos(stage: str, model: str, source: Path) -> None:
     recipe = load_recipe(f"demo/{stage}")
     assert Path(recipe.model) == DEMO.model(model)
-    assert (recipe.data.source, recipe.data.media) == (str(source), str(DEMO.world))
+    assert (recipe.data.data_dir, recipe.data.media) == (str(source), str(DEMO.world))
     assert DEMO.folder not in Path(recipe.output).parents
     assert recipe.save_every % recipe.log_every == 0, "a kill would move the logged steps"
 

@@ -255,9 +255,13 @@ def encoded(path: Path, muxer: str, codec: str) -> Path:
 
 
 def test_a_file_of_an_unknown_ending_is_named(tmp_path: Path) -> None:
-    find = tree(tmp_path, "test/msvd/clip.xyz", "test/msvd/.clip2.xyz", "other.mp4", "x/y.txt")
+    find = tree(
+        tmp_path, "test/msvd/clip.xyz", "test/msvd/.clip2.xyz", "other.mp4", "x/y.txt", "x/bare"
+    )
     assert find.resolve("test/msvd/clip") is None
     assert find.unlisted("test/msvd/clip") == "test/msvd/clip.xyz"
+    assert find.unlisted("test/msvd/clip.xyz") == "test/msvd/clip.xyz"  # as a row may name it
     assert find.unlisted("set/x/y") == "x/y.txt"
+    assert find.unlisted("x/bare") == "x/bare"
     for absent in ("test/msvd/clip2", "other", "clip", "gone/clip"):
         assert find.unlisted(absent) is None

@@ -38,7 +38,7 @@ def test_the_same_weights_with_evaluations_and_without(kind: str, tmp_path: Path
         ],
     )
     common = [
-        f"model={model}", f"data.source={release}", f"data.media={release}",
+        f"model={model}", f"data.data_dir={release}", f"data.media={release}",
         "data.split=train+validation", "frames=4", "optimisation.epochs=null",
         "optimisation.max_steps=4", "optimisation.per_device_batch_size=2",
         "optimisation.learning_rate=0.01", "log_every=1",

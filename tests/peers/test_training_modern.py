@@ -66,7 +66,7 @@ def overrides(release: Path, checkpoint: Path, output: Path, steps: int = 6) -> 
     return [
         f"model={checkpoint}",
         f"output={output}",
-        f"data.source={release}",
+        f"data.data_dir={release}",
         f"data.media={release}",
         "data.split=train+validation",
         f"frames={FRAMES}",

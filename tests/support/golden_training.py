@@ -16,7 +16,7 @@ _RECIPE = """
 stage: {stage}
 model: {model}
 output: {output}
-data: {{name: {name}, source: {source}, media: {source}, split: train+validation}}
+data: {{name: {name}, data_dir: {source}, media: {source}, split: train+validation}}
 frames: 4
 freeze: {{vision_tower: {freezes}, projector: {freezes}}}
 optimisation:

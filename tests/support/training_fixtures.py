@@ -213,7 +213,7 @@ def common(release: Path, model: Path, output: Path, steps: int = 6) -> list[str
     return [
         f"model={model}",
         f"output={output}",
-        f"data.source={release}",
+        f"data.data_dir={release}",
         f"data.media={release}",
         "optimisation.epochs=null",
         f"optimisation.max_steps={steps}",
@@ -278,7 +278,7 @@ def mixed(sft_recipe: SftRecipe, both: Path, tmp_path: Path) -> Callable[..., Sf
         content["data"] |= {
             "name": None,
             "mix": MIXED_PARTS,
-            "source": str(both),
+            "data_dir": str(both),
             "media": str(both),
         }
         content["freeze"] = {"vision_tower": True}

@@ -148,7 +148,7 @@ def test_names_are_text_in_a_card(
 ) -> None:
     """A model's, a task's, a judge's and the folder's: none ends a cell, a code, or the block."""
     odd = "a|b `c` <i>x</i> [y](z)"
-    recipe = change(sft_recipe, data={"source": None}).model_copy(update={"model": odd})
+    recipe = change(sft_recipe, data={"data_dir": None}).model_copy(update={"model": odd})
     run = TrainingDir(sft_recipe)
     run.recipe = recipe
     run.state = {
@@ -175,7 +175,7 @@ def test_evaluations_in_a_card(
     sft_recipe: SftRecipe, change: Callable[..., Any], tmp_path: Path
 ) -> None:
     """By hand: two tasks, one of them evaluated twice, one failed evaluation."""
-    recipe = change(sft_recipe, data={"source": None}).model_copy(
+    recipe = change(sft_recipe, data={"data_dir": None}).model_copy(
         update={"model": "owner/base", "push_to_hub": Hub(repo=REPO)}
     )
     run = TrainingDir(sft_recipe)

@@ -81,7 +81,7 @@ def test_a_pair_with_equal_sides(
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     rows[1]["rejected"] = f" {rows[1]['chosen']}\n"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = change(dpo_recipe, data={"source": str(source)}, optimisation={"max_steps": 1})
+    recipe = change(dpo_recipe, data={"data_dir": str(source)}, optimisation={"max_steps": 1})
     with pytest.raises(UserError, match="1 pairs whose chosen and rejected answers are equal"):
         run_dpo(recipe)
     reported: list[str] = []

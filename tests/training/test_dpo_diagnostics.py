@@ -170,7 +170,7 @@ def many_pairs(
         settings = {"max_steps": 30, "per_device_batch_size": 8, "warmup_ratio": 0.1}
         return change(  # type: ignore[no-any-return]
             dpo_recipe,
-            data={"source": str(root), "media": str(release)},
+            data={"data_dir": str(root), "media": str(release)},
             optimisation=settings | optimisation,
             freeze={"vision_tower": True, "projector": False},
         )

@@ -202,9 +202,9 @@ def test_what_changes_the_features_computes_them_again(
         other = change(other, frames=3)
     elif changed == "clip":
         copy = tmp_path / "release"
-        shutil.copytree(str(recipe.data.source), copy)  # keeps the times of the files
+        shutil.copytree(str(recipe.data.data_dir), copy)  # keeps the times of the files
         (copy / "videos" / "clip_red.mp4").touch()
-        other = change(other, data={"source": str(copy), "media": str(copy)})
+        other = change(other, data={"data_dir": str(copy), "media": str(copy)})
     else:
         # A training in which the tower learns makes another tower.
         assert not sft_recipe.freeze.vision_tower

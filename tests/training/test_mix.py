@@ -104,7 +104,7 @@ def test_published_counts_of_a_mix_before_its_download(tmp_path: Path) -> None:
     parts = "[{name: captions}, {name: sft, files: image_instruction_600k.jsonl, weight: 0.5}]"
     recipe = load_recipe(
         "llava_hound/pretrain",
-        [f"data.source={tmp_path / 'not there'}", "data.name=null", f"data.mix={parts}"],
+        [f"data.data_dir={tmp_path / 'not there'}", "data.name=null", f"data.mix={parts}"],
     )
     found = dry_run(recipe)
     assert found.data is not None

@@ -293,7 +293,7 @@ def test_images_that_cannot_be_read_are_listed(
     images = root / "allava_laion" / "images"
     (images / "red.png").write_bytes((both / "allava_laion/images/red.png").read_bytes()[:60])
     (images / "blue.png").unlink()
-    recipe = mixed(hound, data={"source": str(root), "media": str(root)})
+    recipe = mixed(hound, data={"data_dir": str(root), "media": str(root)})
     with pytest.raises(UserError, match="6 rows have no clip or readable image") as caught:
         run_recipe(recipe)
     message = str(caught.value)
@@ -301,7 +301,9 @@ def test_images_that_cannot_be_read_are_listed(
     assert "red_0" in message
     assert "cannot be read" in message
     assert not Path(recipe.output).exists()
-    skipping = mixed(hound, data={"source": str(root), "media": str(root), "missing_media": "skip"})
+    skipping = mixed(
+        hound, data={"data_dir": str(root), "media": str(root), "missing_media": "skip"}
+    )
     result = run_recipe(skipping)
     assert result.rows == 21 - 6
     assert any("6 rows without a clip or readable image left out" in note for note in result.notes)

@@ -82,7 +82,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", STEPS)
 def test_the_steps_are_the_papers(name: str, tables: Path) -> None:
     """Rows a 64th, a batch a 64th: the steps are those of all rows in batches of 128."""
-    changes = [f"data.source={tables}", f"data.media={tables}"]
+    changes = [f"data.data_dir={tables}", f"data.media={tables}"]
     gpus = parse_gpus("1xA100-80" if name.endswith("lora") else "8xA100-80")
     if "dpo" not in name:
         changes.append("optimisation.per_device_batch_size=1")
@@ -112,7 +112,7 @@ def test_from_the_parts_to_preferences(paper_release: Path, tmp_path: Path) -> N
     """Tiny parts are assembled, and trained on clips and images, a step of each stage."""
     write_parts(tmp_path / "parts")
     common = [
-        f"data.source={paper_release}",
+        f"data.data_dir={paper_release}",
         f"data.media={paper_release}",
         "data.workers=0",
         "frames=4",
@@ -143,11 +143,11 @@ def test_from_the_parts_to_preferences(paper_release: Path, tmp_path: Path) -> N
         assert model.pixels.bilinear
 
 
-@pytest.mark.parametrize("missing", ["source", "media"])
+@pytest.mark.parametrize("missing", ["data_dir", "media"])
 def test_data_are_looked_for_before_parts_are_fetched(
     missing: str, paper_release: Path, tmp_path: Path
 ) -> None:
-    folders = {"source": paper_release, "media": paper_release} | {missing: tmp_path / "nowhere"}
+    folders = {"data_dir": paper_release, "media": paper_release} | {missing: tmp_path / "nowhere"}
     recipe = load_recipe(
         "llava_hound/pretrain",
         [

@@ -42,7 +42,7 @@ def rows_of(recipe: Any) -> tuple[list[dict[str, Any]], DataReport]:
 
 def test_files_takes_some_of_a_config(sft_recipe: SftRecipe, change: Change, several: Path) -> None:
     def count(files: str | None) -> int:
-        return len(rows_of(change(sft_recipe, data={"source": str(several), "files": files}))[0])
+        return len(rows_of(change(sft_recipe, data={"data_dir": str(several), "files": files}))[0])
 
     assert count(None) == 12
     assert count("video_caption_300k.jsonl") == 4
@@ -52,7 +52,7 @@ def test_files_takes_some_of_a_config(sft_recipe: SftRecipe, change: Change, sev
 
 
 def test_files_that_are_not_there(sft_recipe: SftRecipe, change: Change, several: Path) -> None:
-    recipe = change(sft_recipe, data={"source": str(several), "files": "captions.jsonl"})
+    recipe = change(sft_recipe, data={"data_dir": str(several), "files": "captions.jsonl"})
     with pytest.raises(UserError) as caught:
         rows_of(recipe)
     assert str(caught.value) == (
@@ -94,7 +94,7 @@ def test_splits_share_no_row(sft_recipe: SftRecipe, change: Change, several: Pat
     (several / "splits.json").write_text('{"validation": ["clip_red"]}')
 
     def ids(split: str) -> set[str]:
-        recipe = change(sft_recipe, data={"source": str(several), "split": split})
+        recipe = change(sft_recipe, data={"data_dir": str(several), "split": split})
         return {row["video_path"] + str(row["ids"]) for row in rows_of(recipe)[0]}
 
     train, validation = ids("train"), ids("validation")
@@ -107,7 +107,7 @@ def test_the_hash_of_the_data_is_of_the_rows_used(
     sft_recipe: SftRecipe, change: Change, several: Path
 ) -> None:
     def digest(**data: Any) -> str:
-        return rows_of(change(sft_recipe, data={"source": str(several), **data}))[1].sha256
+        return rows_of(change(sft_recipe, data={"data_dir": str(several), **data}))[1].sha256
 
     whole = digest()
     assert digest() == whole

@@ -53,7 +53,7 @@ def test_a_shipped_recipe_trains(
     name: str, pointed_at: Callable[..., list[str]], paper_release: Path, tmp_path: Path
 ) -> None:
     """Two steps on the smallest model, everything else as shipped, bf16 and all."""
-    whole = [f"data.source={paper_release}", f"data.media={paper_release}"]
+    whole = [f"data.data_dir={paper_release}", f"data.media={paper_release}"]
     overrides = [
         *pointed_at(tmp_path / "out", steps=2),
         *(whole if name.startswith("llava_hound/") else ()),
@@ -195,11 +195,33 @@ def test_the_hash_is_of_all_but_the_output() -> None:
     assert recipe_hash(recipe) != recipe_hash(load_recipe("demo/sft", ["seed=1"]))
 
 
+def test_the_old_name_of_the_data_folder(tmp_path: Path) -> None:
+    """Read wherever it may stand, each time with a line that names the new key."""
+    file = tmp_path / "old.yaml"
+    file.write_text(STEPS.replace("data_dir: here", "source: here"))
+    with pytest.warns(FutureWarning, match=r"old.yaml: data.source is now data.data_dir"):
+        steps = load_steps(str(file))
+    assert [one.data.data_dir for one in steps] == ["here", "here"]
+    file.write_text(STEPS.replace("files: a.jsonl", "source: there"))
+    with pytest.warns(FutureWarning, match=r"step first: data.source is now data.data_dir"):
+        assert [one.data.data_dir for one in load_steps(str(file))] == ["there", "here"]
+    for override in ("data.source=else", "steps.captions.data.source=else"):
+        with pytest.warns(FutureWarning, match="override .* is now data.data_dir; read as that"):
+            assert load_steps("llava_hound/sft_two_step", [override])[0].data.data_dir == "else"
+    with pytest.warns(FutureWarning, match=r"eval.source is now eval.data_dir"):
+        recipe = load_recipe("demo/sft", ["eval={tasks: [msvd_qa], every: 1, source: there}"])
+    assert recipe.eval is not None
+    assert recipe.eval.data_dir == "there"
+    file.write_text(STEPS.replace("media: here", "source: there"))
+    with pytest.raises(UserError, match=r"old.yaml: data.source is the old name of data.data_dir"):
+        load_steps(str(file))
+
+
 STEPS = """
 stage: sft
 model: start
 output: out
-data: {name: sft, source: here, media: here}
+data: {name: sft, data_dir: here, media: here}
 optimisation: {learning_rate: 1.0e-3, epochs: 1, per_device_batch_size: 2}
 steps:
   first: {data: {files: a.jsonl}, optimisation: {epochs: 2}}

@@ -189,7 +189,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(
 
 def test_the_cache_is_beside_the_data(dpo_recipe: DpoRecipe, trainer_of: Trained) -> None:
     trainer_of(dpo_recipe)
-    assert list(Path(str(dpo_recipe.data.source)).glob(".reference/*.safetensors"))
+    assert list(Path(str(dpo_recipe.data.data_dir)).glob(".reference/*.safetensors"))
 
 
 def test_data_that_cannot_be_written_have_it_elsewhere(
@@ -245,16 +245,16 @@ def test_only_what_changed_is_computed_again(
 ) -> None:
     first = trainer_of(recipe)
     computed.clear()
-    file = next(Path(str(recipe.data.source)).rglob("sft_dpo_17k.jsonl"))
+    file = next(Path(str(recipe.data.data_dir)).rglob("sft_dpo_17k.jsonl"))
     rows = [row for _, row in read_jsonl(file)]
-    copy = tmp_path / "release" / file.relative_to(Path(str(recipe.data.source)))
+    copy = tmp_path / "release" / file.relative_to(Path(str(recipe.data.data_dir)))
     copy.parent.mkdir(parents=True)
     write_jsonl(copy, [*rows[:3], rows[3] | {"rejected": "It is a dog."}])
     again = trainer_of(
         change(
             recipe,
             output=f"{recipe.output}-again",
-            data={"source": str(tmp_path / "release")},
+            data={"data_dir": str(tmp_path / "release")},
             optimisation={"per_device_batch_size": 1},
         )
     )

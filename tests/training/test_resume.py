@@ -13,10 +13,11 @@ import pytest
 import torch
 import yaml
 
-from sharegptvideo._io import read_json
+from sharegptvideo._io import dumps, read_json, sha256_text, write_json
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import build_tiny
 from sharegptvideo.training import DpoRecipe, Recipe, SftRecipe, TrainResult, run_recipe
+from sharegptvideo.training.recipes import NOT_HASHED
 from sharegptvideo.training.run_dir import COMPLETE, TrainingDir
 from tests.support.warm_python import WarmPython
 
@@ -115,6 +116,28 @@ def test_killed_before_anything_was_written(sft_recipe: SftRecipe) -> None:
     folder = Path(sft_recipe.output)
     folder.mkdir()
     (folder / ".run.json.ab12.tmp").write_text("{")
+    assert run_recipe(sft_recipe).steps == 6
+
+
+def test_begun_when_the_data_folder_had_its_old_name(
+    sft_recipe: SftRecipe, change: Callable[..., Any]
+) -> None:
+    """The record of that time: the key in `recipe.yaml` and in the hash is `data.source`."""
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(sft_recipe, progress=interrupt_at(3))
+    folder = Path(sft_recipe.output)
+    text = (folder / "recipe.yaml").read_text().replace("data_dir:", "source:")
+    assert text.count("source:") == 1
+    content = yaml.safe_load(text)
+    content = {key: value for key, value in content.items() if key not in NOT_HASHED}
+    state = read_json(folder / "run.json") | {"recipe_sha256": sha256_text(dumps(content))}
+    write_json(folder / "run.json", state)
+    (folder / "recipe.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"seed"):
+        run_recipe(change(sft_recipe, seed=4))
+    with pytest.raises(UserError) as caught:
+        run_recipe(change(sft_recipe, data={"data_dir": "elsewhere"}))
+    assert "data.data_dir" in str(caught.value)
     assert run_recipe(sft_recipe).steps == 6
 
 

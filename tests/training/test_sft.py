@@ -175,7 +175,7 @@ def holes(
     ]
     folder = tmp_path / "holes" / "video_instruction" / "train" / "sft"
     write_jsonl(folder / "video_240k_caption_15k.jsonl", rows)
-    return change(sft_recipe, data={"source": str(tmp_path / "holes")})  # type: ignore[no-any-return]
+    return change(sft_recipe, data={"data_dir": str(tmp_path / "holes")})  # type: ignore[no-any-return]
 
 
 def test_missing_clips_are_refused_or_listed(holes: SftRecipe, change: Callable[..., Any]) -> None:

@@ -42,7 +42,7 @@ def streamed(
     sft_recipe: SftRecipe, release: Path, tmp_path: Path, change: Callable[..., Any]
 ) -> SftRecipe:
     source = as_parquet("sft", release, tmp_path / "parquet", times=3)
-    data = {"source": str(source), "split": "train", "stream": True}
+    data = {"data_dir": str(source), "split": "train", "stream": True}
     return change(sft_recipe, data=data)  # type: ignore[no-any-return]
 
 
@@ -155,7 +155,7 @@ def test_pairs_are_streamed_too(
     dpo_recipe: DpoRecipe, release: Path, tmp_path: Path, change: Callable[..., Any]
 ) -> None:
     source = as_parquet("preferences", release, tmp_path / "parquet")
-    data = {"source": str(source), "split": "train", "stream": True}
+    data = {"data_dir": str(source), "split": "train", "stream": True}
     recipe = change(dpo_recipe, data=data, optimisation={"max_steps": 3})
     with pytest.raises(UserError, match=r"set dpo\.reference=model, or data\.stream=false"):
         run_recipe(recipe)
@@ -192,7 +192,7 @@ def test_rows_about_clips_alone_are_streamed(
 ) -> None:
     """A mix and a config of images are refused; of conversations, those about clips are taken."""
     root = as_parquet("sft", both, tmp_path / "parquet")
-    here = {"source": str(root), "media": str(both), "stream": True}
+    here = {"data_dir": str(root), "media": str(both), "stream": True}
     with pytest.raises(UserError, match=r"reads one config: give data\.name, or .*stream=false"):
         run_recipe(mixed(hound, data=here))
     images = {**here, "mix": None, "name": "image_captions"}

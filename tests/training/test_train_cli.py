@@ -82,7 +82,7 @@ STEPS = """
 stage: sft
 model: {model}
 output: {output}
-data: {{name: sft, source: {release}, media: {release}, split: train+validation}}
+data: {{name: sft, data_dir: {release}, media: {release}, split: train+validation}}
 frames: 4
 optimisation: {{learning_rate: 1.0e-3, max_steps: 2, per_device_batch_size: 2}}
 steps:

@@ -108,9 +108,15 @@ def download(
             "archives_unpacked": done.archives,
             "entries_unpacked": done.entries,
             "unpacked_bytes": done.unpacked_bytes,
+            "missing": list(plan.missing),
         },
         as_json=as_json,
     )
+    if plan.missing:
+        for text in plan.missing:
+            note(text)
+        note("all else is there; the same command fetches what was missing once it can be had")
+        raise typer.Exit(1)
 
 
 def _confirm(plan: Plan, limits: Limits, yes: bool) -> bool:
@@ -158,6 +164,8 @@ def _show(plan: Plan, limits: Limits) -> None:
 def _remarks(plan: Plan) -> None:
     for text in plan.notes:
         note(f"note: {text}")
+    for text in plan.missing:
+        note(f"cannot be had: {text}")
 
 
 def parse_size(text: str, what: str = "size") -> int:

@@ -57,17 +57,43 @@ def publish(
     ] = None,
     cards: Annotated[
         Path | None,
-        typer.Option(help="Folder with your own NAME.md in place of the card of config NAME."),
+        typer.Option(
+            help="Folder with your own NAME.md as the card of config NAME. Or `package`: the rows "
+            "are the release's, or of the set their config is named after, and the package's "
+            "cards say how those were made. A neutral card if left out."
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--license", help="Licence on neutral cards, as in cc-by-4.0; unknown if left out."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another folder: its test sets too must not be trained on."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHECK",
+            help="Publish what this check finds all the same, and say so on the cards: leak-name, "
+            "equal-sides or reversed-scores (repeatable).",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a folder of data on the Hub: Parquet, cards, and a front page, in one commit.
 
-    The rows are checked first as `data validate` checks them. The repository has one config for
-    each kind of rows, and loads with `datasets.load_dataset(ID, "qa")` without this package. The
-    commit replaces what an earlier version had and leaves other files alone. Stopped in any way,
-    the old version stays; the same command goes on with the files that are missing. The token
-    is HF_TOKEN, or that of `hf auth login`.
+    The rows are checked first, as `data validate DIR` without media checks them: that all can be
+    loaded, that no pair has equal sides or reversed scores, and that no training video is a test
+    video by its name. That reads every row once more, before anything is written or sent. Rows
+    that `data download` did not bring get a neutral card with an unknown licence.
+
+    The repository has one config for each kind of rows, and loads with `datasets.load_dataset(ID,
+    "qa")` without this package. The commit replaces what an earlier version had and leaves other
+    files alone. Stopped in any way, the old version stays; the same command goes on with the files
+    that are missing. The token is HF_TOKEN, or that of `hf auth login`.
 
     Example: sharegptvideo data publish path/to/release --repo-id alice/my-captions --dry-run out
     """
@@ -85,7 +111,10 @@ def publish(
             title=title,
             origin=origin,
             media=embed_media,
-            cards=cards,
+            cards=None if cards is None else str(cards),
+            licence=licence,
+            against=against,
+            allow=allow or (),
             progress=progress,
         )
     for line in done.tree.report.lines():
@@ -120,11 +149,14 @@ def _note_next(repo_id: str, done: Published) -> None:
         if facts.left:
             left = ", ".join(facts.left)
             note(f"{facts.config.name}: columns outside the schema left out: {left}")
-    others = [facts.config.name for facts in done.tree.configs if facts.describes_others]
-    if others:
+    for facts in done.tree.configs:
+        for line in facts.checks:
+            note(f"{facts.config.name}: {line}")
+    neutral = [facts.config.name for facts in done.tree.configs if facts.template.neutral]
+    if neutral:
         note(
-            f"the text of these cards says how the release was made: {', '.join(others)}; "
-            "if your rows were made otherwise, write your own (--cards)"
+            f"neutral cards, which say nothing of how the rows came about: {', '.join(neutral)}; "
+            "write your own (--cards DIR), or --cards package if the rows are the release's"
         )
     if done.uploaded is None:
         note(f"see {done.tree.root}/README.md, then run it without --dry-run")

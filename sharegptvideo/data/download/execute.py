@@ -24,10 +24,11 @@ from typing import IO, Any
 from sharegptvideo._concurrency import Progress, available_cores
 from sharegptvideo._io import FULL_DISK, KeyedLog, os_error_line, sync_folder, write_json
 from sharegptvideo._runs import folder_lock
-from sharegptvideo._text import byte_size
+from sharegptvideo._text import byte_size, few
 from sharegptvideo.data.download.fetch import RemoteFile, Stop, Stopped, digest_of, fetch
 from sharegptvideo.data.download.local import LocalArchive, Packing, find_archives
 from sharegptvideo.data.download.plan import (
+    JOURNAL,
     MARKER,
     Item,
     Plan,
@@ -43,9 +44,10 @@ from sharegptvideo.errors import UserError
 
 __all__ = ["Outcome", "download", "unpack_archives"]
 
-_JOURNAL = "download.jsonl"
 _CONNECTIONS = 4
 _MOST_WORKERS = 8
+# Failures that are named with their causes.
+_NAMED = 5
 # How often progress is shown while nothing ends.
 _SHOW_EVERY_S = 0.2
 
@@ -98,7 +100,8 @@ def download(
         progress: called as `progress(done, total, what)`.
 
     Returns:
-        The plan, as it was before; and what was done, None where `confirm` said no.
+        The plan, as it was before, with the media in `missing` that the Hub did not give and that
+        stopped nothing; and what was done, None where `confirm` said no.
 
     Raises:
         UserError: unknown name or source; the Hub says no or cannot be reached; wrong bytes;
@@ -111,7 +114,7 @@ def download(
         with _disk_errors(root):
             work_folder(root).mkdir(parents=True, exist_ok=True)
             held.enter_context(folder_lock(work_folder(root) / "lock", busy))
-            journal = held.enter_context(KeyedLog(work_folder(root) / _JOURNAL, key="path"))
+            journal = held.enter_context(KeyedLog(work_folder(root) / JOURNAL, key="path"))
             plan = make_plan(
                 name, root, journal, media=media, raw=raw, only=only, revision=revision
             )
@@ -276,7 +279,8 @@ class _Run:
         if failed:
             total = len(self.plan.open)
             others = f" ({len(failed)} of {total} files failed)" if len(failed) > 1 else ""
-            raise UserError(f"{failed[0]}{others}", exit_code=1)
+            causes = "; ".join(few([str(error) for error in failed], _NAMED))
+            raise UserError(f"{causes}{others}", exit_code=1)
         return Outcome(**self.counts)
 
     def halt(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from sharegptvideo._io import KeyedLog
+from sharegptvideo._io import KeyedLog, read_jsonl
 from sharegptvideo.data.download.fetch import RemoteFile, with_retries
 from sharegptvideo.data.download.select import Choice, archive_name, select
 from sharegptvideo.data.download.unpack import safe_parts
@@ -17,6 +17,7 @@ from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO, hub_errors
 from sharegptvideo.errors import UserError
 
 __all__ = [
+    "JOURNAL",
     "MARKER",
     "WORK",
     "Item",
@@ -24,6 +25,7 @@ __all__ = [
     "Plan",
     "State",
     "count_top",
+    "from_release",
     "in_the_way",
     "make_plan",
     "read_marker",
@@ -74,12 +76,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All files of a download, with remarks for the user in `notes`."""
+    """All files of a download, with remarks for the user in `notes`.
+
+    `missing` are the media that the Hub does not give, each with the cause; all else can go on.
+    """
 
     to: Path
     items: tuple[Item, ...]
     commits: dict[str, str]
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def open(self) -> list[Item]:
@@ -95,6 +101,21 @@ class Plan:
     def to_fetch(self) -> int:
         """Bytes that have yet to come."""
         return sum(item.to_fetch for item in self.items)
+
+
+JOURNAL = "download.jsonl"
+
+
+def from_release(root: Path, file: Path) -> bool:
+    """Return whether `file` of a download to `root` is the release's, and unchanged since."""
+    try:
+        rows = {row["path"]: row for _, row in read_jsonl(work_folder(root) / JOURNAL)}
+        row = rows[file.relative_to(root).as_posix()]
+    except (UserError, KeyError, ValueError):
+        return False
+    stat = file.stat()
+    whole = (row.get("size"), row.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
+    return whole and row.get("repo") in (TRAIN_REPO, TEST_REPO)
 
 
 def work_folder(to: Path) -> Path:
@@ -121,17 +142,22 @@ def make_plan(
     choices, notes = select(name, media=media, raw=raw, only=only)
     listing = _Listing(revision)
     items: dict[str, Item] = {}
+    missing: list[str] = []
     for choice in choices:
-        files = [file for file in listing.of(choice.repo) if choice.takes(file.path)]
-        if not files and not choice.is_media:
-            raise UserError(
-                f"{choice.repo}: no {choice.pattern} on the Hub for {choice.what}", exit_code=1
-            )
-        if not files:
-            notes.append(f"{choice.repo} has no {choice.pattern}: no {choice.what}")
+        try:
+            files = [file for file in listing.of(choice.repo) if choice.takes(file.path)]
+            if not files:
+                raise UserError(
+                    f"{choice.repo}: no {choice.pattern} on the Hub for {choice.what}", exit_code=1
+                )
+        except UserError as error:
+            if not choice.is_media:
+                raise
+            missing.append(f"no {choice.what}: {error}")
+            continue
         for file in files:
             items.setdefault(f"{choice.folder}/{file.path}", _item(file, choice, to, journal))
-    return Plan(to, tuple(items.values()), dict(listing.commits), tuple(notes))
+    return Plan(to, tuple(items.values()), dict(listing.commits), tuple(notes), tuple(missing))
 
 
 @dataclass(slots=True)

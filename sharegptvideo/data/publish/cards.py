@@ -54,12 +54,16 @@ _TERMS = {
 
 def card(facts: ConfigFacts) -> str:
     """Return the card of one config, without the block for the Hub that its template opens with."""
-    return facts.template.filled(
+    text = facts.template.filled(
         example=_example(facts),
         splits=_splits(facts),
         origin=facts.origin,
         rights=_rights(facts),
     )
+    if not facts.checks:
+        return text
+    lines = "\n".join(f"- {line}" for line in facts.checks)
+    return f"{text.rstrip()}\n\n## Checks before publishing\n\n{lines}\n"
 
 
 def _example(facts: ConfigFacts) -> str:
@@ -109,7 +113,9 @@ def _rights(facts: ConfigFacts) -> str:
         return "All rows come under what is said above."
     lines = ["| source | rows | videos | terms of the clips |", "| --- | --- | --- | --- |"]
     for name, (rows, videos) in facts.sources.items():
-        terms = _TERMS.get(name, "not known here; ask the publisher of the rows")
+        # Of rows without a description, `source` may be the reader's guess by a clip's name.
+        known = {} if facts.template.neutral and name != "synthetic" else _TERMS
+        terms = known.get(name, "not known here; ask the publisher of the rows")
         lines.append(f"| {markdown_cell(name)} | {number(rows)} | {number(videos)} | {terms} |")
     return "\n".join(lines)
 
@@ -139,8 +145,15 @@ def front_page(
             f"([card]({facts.config.name}/README.md#licence)) |"
             for facts in configs
         ),
+        checks=_checks_section(configs),
         changelog="\n".join(changelog),
     )
+
+
+def _checks_section(configs: Sequence[ConfigFacts]) -> str:
+    """Return the section with what the checks found and what is published all the same."""
+    lines = [f"- `{one.config.name}`: {line}" for one in configs for line in one.checks]
+    return "## Checks before publishing\n\n" + "\n".join(lines) + "\n\n" if lines else ""
 
 
 def _line(facts: ConfigFacts) -> str:
@@ -198,7 +211,8 @@ def front_matter(configs: Sequence[ConfigFacts], *, repo_id: str, title: str) ->
         block["license_name"] = "by-config"
         block["license_link"] = f"https://huggingface.co/datasets/{repo_id}#licences"
     for name in ("language", "task_categories", "tags"):
-        block[name] = _union(head[name] for head in heads)
+        if values := _union(head[name] for head in heads):
+            block[name] = values
     block["size_categories"] = [next((size for most, size in _SIZES if rows < most), _MORE)]
     block["configs"] = [_config(facts, default=number == 0) for number, facts in enumerate(configs)]
     infos = [_info(facts) for facts in configs]

@@ -6,7 +6,9 @@ example row come from the files that were written.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo.data.publish.clips import ClipCount
 from sharegptvideo.data.publish.shards import SplitFiles, columns_of
-from sharegptvideo.data.schema import Config
+from sharegptvideo.data.schema import Config, features
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,12 +50,12 @@ class CardTemplate:
     Attributes:
         head: the block that it opens with: licence, language, task_categories, tags, title.
         body: the text below, with `$name` for each of `PLACES`.
-        own: whether it is the user's, not the package's.
+        neutral: whether it says nothing of how the rows came about, which is not known.
     """
 
     head: dict[str, Any]
     body: str
-    own: bool
+    neutral: bool = False
 
     @property
     def title(self) -> str:
@@ -75,8 +77,17 @@ def templates_folder() -> Path:
     return shipped("datasets_cards")
 
 
-def card_template(config: Config, cards: Path | None) -> CardTemplate:
-    """Return the template of a config: `cards/NAME.md` if it is there, else the package's.
+def card_template(
+    config: Config, cards: Path | None, *, described: bool, licence: str | None = None
+) -> CardTemplate:
+    """Return the template of a config: `cards/NAME.md` if it is there, else one of the package's.
+
+    Args:
+        config: which one.
+        cards: a folder with templates of the user's own.
+        described: whether the package's card of this config speaks of these very rows; any others
+            get a neutral card.
+        licence: the licence that a neutral card names, as the Hub does; unknown if None.
 
     Raises:
         UserError: no such folder, or a template whose block or places are not right.
@@ -84,14 +95,47 @@ def card_template(config: Config, cards: Path | None) -> CardTemplate:
     name = f"{config.name}.md"
     if cards is not None and not cards.is_dir():
         raise UserError(f"{cards}: no such folder; --cards is a folder with {name} and the like")
-    own = cards is not None and (cards / name).is_file()
-    if not own or cards is None:
-        text = (templates_folder() / name).read_text("utf-8")
-        return _parsed(name, text, own=False)
-    return _parsed(str(cards / name), read_text(cards / name), own=True)
+    if cards is not None and (cards / name).is_file():
+        return _parsed(str(cards / name), read_text(cards / name))
+    template = _parsed(name, (templates_folder() / name).read_text("utf-8"))
+    return template if described else _neutral(config, template, licence)
 
 
-def _parsed(where: str, text: str, *, own: bool) -> CardTemplate:
+def _neutral(config: Config, described: CardTemplate, licence: str | None) -> CardTemplate:
+    """Return a card without a word about how the rows came about."""
+    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
+        raise UserError(
+            f"--license {licence!r}: name it as the Hub does, in small letters: cc-by-4.0, other"
+        )
+    head = {
+        "license": licence or "unknown",
+        "task_categories": described.head["task_categories"],  # they go by the columns
+        "language": [],
+        "tags": described.head["tags"],
+        "pretty_name": f"Rows of the kind {config.name}",
+    }
+    text = files("sharegptvideo.data.publish").joinpath("neutral.md").read_text("utf-8")
+    columns = (
+        f"| `{column}` | {_type_of(feature)}"
+        f"{', may be null' if column in config.nullable else ''} |"
+        for column, feature in features(config.name).items()
+    )
+    body = Template(text).substitute(
+        title=head["pretty_name"],
+        name=config.name,
+        columns="\n".join(columns),
+        licence=f"`{licence}`" if licence else "the licence is not known",
+    )
+    return CardTemplate(head, body, neutral=True)
+
+
+def _type_of(feature: Any) -> str:
+    from datasets import Value
+
+    return str(feature.dtype) if isinstance(feature, Value) else "list of {role, content}"
+
+
+def _parsed(where: str, text: str) -> CardTemplate:
     parts = text.removeprefix("\ufeff").replace("\r\n", "\n").split("---\n", 2)
     if len(parts) != 3 or parts[0]:
         raise UserError(f"{where}: opens with no block between two lines of ---")
@@ -110,7 +154,7 @@ def _parsed(where: str, text: str, *, own: bool) -> CardTemplate:
         wrong = f"${unknown[0]}" if unknown else "a $ before no name"
         places = ", ".join(f"${name}" for name in PLACES)
         raise UserError(f"{where}: {wrong} in the text (places: {places}; $$ is a dollar sign)")
-    return CardTemplate(head, parts[2], own)
+    return CardTemplate(head, parts[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +168,10 @@ class ConfigFacts:
         origin: a sentence that says where these rows come from.
         example: the first row of the first split.
         sources: rows and videos by `source`, most rows first; empty without such a column.
-        released: whether the rows were read in the release's layout and seem to be its own;
-            the package's cards describe those.
         left: columns of the source that are not published, since no schema has them.
         clips: how many rows have their clip with them; None where clips were not put in.
+        checks: a line for each check of `data validate` that the rows could fail and be published
+            all the same: what it found.
     """
 
     config: Config
@@ -136,14 +180,9 @@ class ConfigFacts:
     origin: str
     example: dict[str, Any]
     sources: dict[str, tuple[int, int]]
-    released: bool
     left: tuple[str, ...]
     clips: ClipCount | None
-
-    @property
-    def describes_others(self) -> bool:
-        """Whether the card may speak of rows that were made in another way than these."""
-        return not self.released and not self.template.own
+    checks: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -36,9 +36,12 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-__all__ = ["Published", "Uploaded", "publish"]
+__all__ = ["CARDS", "Published", "Uploaded", "publish"]
 
 PathLike = str | os.PathLike[str]
+
+CARDS = "package"
+"""What stands for the package's own cards in place of a folder."""
 
 _FIX = "nothing was published; run the same command again to go on"
 # A commit whose answer is lost may have been made.
@@ -112,6 +115,9 @@ def publish(
     origin: str | None = None,
     media: PathLike | None = None,
     cards: PathLike | None = None,
+    licence: str | None = None,
+    against: PathLike | None = None,
+    allow: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Published:
     """Publish a folder of data as one repository with all its configs.
@@ -127,8 +133,14 @@ def publish(
         title: of the front page; the repository's name if None.
         origin: where the rows come from, as in "from ...", for the cards.
         media: the folder with the clips, to put them into the rows.
-        cards: a folder with card templates of one's own (NAME.md), in place of the package's,
-            which describe the release.
+        cards: a folder with card templates of one's own (NAME.md); or "package" for the package's,
+            which describe the release and the sets that configs are named after. Without it, a
+            card describes rows only where the files show whose they are: got by `data download`
+            and unchanged, or a synthetic world's test sets. All others are neutral.
+        licence: the licence of rows with a neutral card, as the Hub names it; unknown if None.
+        against: a folder with test sets that training videos must not be in, besides those here.
+        allow: checks whose findings are published all the same and written on the cards:
+            "leak-name", "equal-sides", "reversed-scores".
         progress: called with (done, total, what).
 
     Raises:
@@ -145,16 +157,22 @@ def publish(
     with _build_folder(repo_id, dry_run) as out:
         earlier = changelog_entries(remote.page if remote else _text(out / PAGE))
         entries = _entries(earlier, version, changelog)
-        check_rows(source, selected, progress)
+        tests = None if against is None else Path(against).expanduser()
+        checks = check_rows(source, selected, allow=allow, against=tests, progress=progress)
+        described = cards == CARDS
         pages = Pages(
             repo_id,
             title=title or repo_id.split("/")[1],
             changelog=entries,
             origin=origin,
-            cards=None if cards is None else Path(cards).expanduser(),
+            cards=None if cards is None or described else Path(cards).expanduser(),
+            described=described,
+            licence=licence,
         )
         clips = None if media is None else Path(media).expanduser()
-        tree = build_tree(source, out, selected, pages, media=clips, progress=progress)
+        tree = build_tree(
+            source, out, selected, pages, checks=checks, media=clips, progress=progress
+        )
         sizes = [path.stat().st_size for path in tree.files]
         if remote is None:
             return Published(tree, len(sizes), sum(sizes), None)

@@ -8,7 +8,8 @@ eval.yaml                              where there are test sets
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sharegptvideo._io import os_errors, read_json, write_text
 from sharegptvideo._shipped import __version__
 from sharegptvideo._staging import STAGE, replacing_files
 from sharegptvideo._text import plural
+from sharegptvideo.data.download.plan import from_release
 from sharegptvideo.data.publish.cards import EVAL_FILE, card, eval_yaml, front_matter, front_page
 from sharegptvideo.data.publish.clips import Clips
 from sharegptvideo.data.publish.facts import (
@@ -31,10 +33,12 @@ from sharegptvideo.data.schema import CLIP, CONFIGS, Config, config_of
 from sharegptvideo.data.sources import ReadReport, Source, held_configs, open_source
 from sharegptvideo.data.sources.parquet import ParquetSource
 from sharegptvideo.data.sources.release import ReleaseSource
-from sharegptvideo.data.validate import CHECKS, SCHEMA_CHECKS, validate
+from sharegptvideo.data.validate import CHECKS, Report, validate
+from sharegptvideo.data.validate.report import known_checks
 from sharegptvideo.errors import UserError
 
 __all__ = [
+    "ALLOWED",
     "PAGE",
     "Pages",
     "Tree",
@@ -94,25 +98,79 @@ def selected_configs(folder: Path, names: Sequence[str]) -> list[Config]:
     return asked or held
 
 
-def check_rows(folder: Path, configs: Sequence[Config], progress: Progress | None) -> None:
-    """Run those checks of `data validate` that a row must pass to be loaded as it is.
+ALLOWED = ("equal-sides", "reversed-scores", "leak-name")
+"""Checks whose rows can be loaded as they are, so that they can be published all the same."""
+
+
+def check_rows(
+    folder: Path,
+    configs: Sequence[Config],
+    *,
+    allow: Sequence[str] = (),
+    against: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """Run the checks of `data validate` that need no media.
+
+    Args:
+        folder: what is to be published, or a part of it.
+        configs: those to be published; of the others, test sets are compared with.
+        allow: checks of `ALLOWED` whose findings stop nothing.
+        against: a folder with more test sets that training videos must not be in.
+        progress: called with rows now and then.
+
+    Returns:
+        by config, what each of `ALLOWED` found, a line each.
 
     Raises:
-        UserError: there are errors; says how many and the first.
+        UserError: there are errors; says how many and the first. Or a check that cannot be allowed.
     """
-    names = [config.name for config in configs]
-    report = validate(
-        folder, configs=names, ignore=CHECKS.keys() - SCHEMA_CHECKS, progress=progress
-    )
-    wrong = [finding for finding in report.findings if finding.severity == "error"]
-    if wrong:
-        first = wrong[0]
+    for check in sorted(known_checks(allow)):
+        if check not in ALLOWED:
+            raise UserError(f"--allow {check}: only {', '.join(ALLOWED)} can be allowed")
+    names = {config.name for config in configs}
+    tests = [] if against is None else [against]
+    if any(config.is_task and config.name not in names for config in held_configs(folder)):
+        tests.append(folder)  # test sets that are not published count too
+    report = validate(folder, configs=sorted(names), against=tests, progress=progress)
+    errors = Counter({check: report.count(check, "error") for check in CHECKS.keys() - set(allow)})
+    if errors.total():
+        first = next(
+            one for one in report.findings if one.severity == "error" and one.check not in allow
+        )
+        anyway = [f"--allow {check}" for check in ALLOWED if errors[check]]
+        fix = ""
+        if sum(errors[check] for check in ALLOWED) == errors.total():
+            fix = f"; with {' '.join(anyway)} it is, and the cards say so"
         raise UserError(
-            f"{folder}: {plural(report.errors(), 'error')}, first "
+            f"{folder}: {plural(errors.total(), 'error')}, first "
             f"{first.where or first.config}: {first.message} ({first.check}); "
-            f"`sharegptvideo data validate {folder}` lists all; nothing was published",
+            f"`sharegptvideo data validate {folder}` lists all; nothing was published{fix}",
             exit_code=1,
         )
+    return {config.name: tuple(_check_lines(report, config)) for config in configs}
+
+
+def _check_lines(report: Report, config: Config) -> Iterator[str]:
+    for check in ALLOWED:
+        fits = not config.is_task if check == "leak-name" else "rejected" in config.columns
+        if not fits:
+            continue
+        what = f"{CHECKS[check].about}: "
+        counts: Counter[str] = Counter()
+        for (name, of, _), counter in report.counts.items():
+            # A video of several configs is reported once.
+            if name == check and (of == config.name or check == "leak-name"):
+                counts += counter
+        if check in report.skipped:
+            yield f"{what}not looked for, {report.skipped[check].partition(';')[0]}"
+        elif counts["error"]:
+            where = " in all configs" if check == "leak-name" else ""
+            yield f"{what}{counts['error']:,} found{where}, and published all the same"
+        elif counts["warning"]:
+            yield f"{what}none for certain, {counts['warning']:,} in doubt"
+        else:
+            yield f"{what}none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +183,10 @@ class Pages:
         changelog: entries, newest first.
         origin: where the rows come from; worked out from the folder if None.
         cards: a folder with card templates of one's own, in place of the package's.
+        described: the package's own cards speak of these rows: they are the release's, or of the
+            set that their config is named after. Where that is neither said nor shown by
+            the files, a card says nothing of how the rows came about.
+        licence: the licence of rows with such a card, as the Hub names it; unknown if None.
     """
 
     repo_id: str
@@ -132,6 +194,8 @@ class Pages:
     changelog: Sequence[str]
     origin: str | None = None
     cards: Path | None = None
+    described: bool = False
+    licence: str | None = None
 
 
 def build_tree(
@@ -140,6 +204,7 @@ def build_tree(
     configs: Sequence[Config],
     pages: Pages,
     *,
+    checks: Mapping[str, tuple[str, ...]] | None = None,
     media: Path | None = None,
     progress: Progress | None = None,
 ) -> Tree:
@@ -150,6 +215,7 @@ def build_tree(
         out: absent, empty, or a tree of an earlier time (`check_replaceable`).
         configs: what to publish, the default config first.
         pages: what the pages say.
+        checks: by config, what `check_rows` found.
         media: the folder with the clips, to put them into the rows.
         progress: called with rows and files now and then.
 
@@ -157,12 +223,21 @@ def build_tree(
         UserError: a row breaks the schema, no rows at all, or a folder cannot be written.
     """
     check_replaceable(out)
-    templates = [card_template(config, pages.cards) for config in configs]
+    sources = [open_source(config, folder) for config in configs]
+    described = [
+        pages.described or _is_described(config, source, folder)
+        for config, source in zip(configs, sources, strict=True)
+    ]
+    templates = [
+        card_template(config, pages.cards, described=known, licence=pages.licence)
+        for config, known in zip(configs, described, strict=True)
+    ]
+    if pages.licence and not any(template.neutral for template in templates):
+        raise UserError("--license is for neutral cards; those here name the licence themselves")
     report = ReadReport()
     facts: list[ConfigFacts] = []
     with os_errors(out), replacing_files(out, obsolete=["**/*"]) as new:
-        for config, template in zip(configs, templates, strict=True):
-            source = open_source(config, folder)
+        for config, source, template in zip(configs, sources, templates, strict=True):
             clips = None
             if media is not None and "video" in config.paths:  # images stay outside
                 clips = Clips(media, report)
@@ -170,8 +245,9 @@ def build_tree(
                 source, config, new, report=report, clips=clips, progress=progress
             )
             if splits:
-                origin = _origin(folder, source, pages.origin)
-                facts.append(_facts(config, source, template, splits, origin, clips))
+                origin = _origin(folder, source, template, pages.origin)
+                one = _facts(config, source, template, splits, origin, clips)
+                facts.append(replace(one, checks=(checks or {}).get(config.name, ())))
         if not facts:
             raise UserError(f"{folder}: no rows to publish")
         _write_pages(new, facts, pages)
@@ -207,8 +283,6 @@ def _facts(
     origin: str,
     clips: Clips | None,
 ) -> ConfigFacts:
-    # The world's test sets have cards of their own; its other rows borrow the release's.
-    of_release = isinstance(source, ReleaseSource) and source.label is None
     return ConfigFacts(
         config=config,
         template=template,
@@ -216,10 +290,22 @@ def _facts(
         origin=origin,
         example=first_row(config, splits),
         sources=count_sources(config, splits),
-        released=of_release or config.name.startswith("synthetic"),
         left=tuple(name for name in _left(source, config) if clips is None or name != CLIP),
         clips=None if clips is None else clips.count,
     )
+
+
+def _is_described(config: Config, source: Source, folder: Path) -> bool:
+    """Return whether the files show that the package's card of a config speaks of their rows.
+
+    Those of a synthetic world have its record beside them; those of the release are as
+    `data download` got them. A layout and names alone show nothing: anybody's rows may have them.
+    """
+    if not isinstance(source, ReleaseSource):
+        return False
+    if config.name.startswith("synthetic"):
+        return source.label == "synthetic" and (folder / "world.json").exists()
+    return all(from_release(folder, Path(file.name)) for file in source.files(config))
 
 
 def _left(source: Source, config: Config) -> tuple[str, ...]:
@@ -233,13 +319,15 @@ def _left(source: Source, config: Config) -> tuple[str, ...]:
     return tuple(name for name in names if name not in config.columns)
 
 
-def _origin(folder: Path, source: Source, given: str | None) -> str:
+def _origin(folder: Path, source: Source, template: CardTemplate, given: str | None) -> str:
     """Return a sentence for the card that says where the rows of this version come from."""
     by = f"Written by sharegptvideo {__version__}"
     if given is not None:
         return f"{by} from {given.strip().rstrip('.')}."
     if not isinstance(source, ReleaseSource):
         return f"{by} from Parquet files, which carry no record of where their rows come from."
+    if source.label != "synthetic" and template.neutral:
+        return f"{by} from files in the release's layout; where their rows come from is not known."
     if source.label != "synthetic":
         return f"{by} from a copy of the release's files."
     world = folder / "world.json"

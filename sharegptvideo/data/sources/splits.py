@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -15,6 +16,7 @@ from sharegptvideo._io import read_json
 from sharegptvideo.data.schema import Config
 from sharegptvideo.data.sources.base import Source
 from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.media.folder import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = [
     "SPLITS_FILE",
@@ -72,16 +74,17 @@ class SplitRule:
         return "validation" if drawn < VALIDATION_SHARE else "train"
 
 
-_ENDINGS = (".mp4", ".avi", ".webm", ".mkv", ".gif", ".mov", ".m4v", ".jpg", ".jpeg", ".png")
+_SUFFIXES = VIDEO_SUFFIXES.union(PICTURE_SUFFIXES)
 
 
 def stem_of(video: str) -> str:
-    """Return the last part of a video's path, without the file ending of a video or picture."""
-    name = video.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    for ending in _ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
+    """Return the last part of a video's path, without the file ending of a video or picture.
+
+    Accents are composed (NFC), so that both of a name's Unicode forms have one stem.
+    """
+    name = unicodedata.normalize("NFC", video.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1])
+    stem, dot, ending = name.rpartition(".")
+    return stem if f"{dot}{ending}".lower() in _SUFFIXES else name
 
 
 _PART = re.compile(r"([\w.]+)(?:\[(-?\d+)?(%?):(-?\d+)?(%?)\])?(?:\(\w+\))?")

@@ -44,7 +44,7 @@ def validate(
     *,
     configs: Sequence[str] = (),
     media: Sequence[PathLike] = (),
-    against: PathLike | None = None,
+    against: PathLike | Sequence[PathLike] | None = None,
     compare_clips: bool = True,
     ignore: Iterable[str] = (),
     max_chars: int = MAX_CHARS,
@@ -57,8 +57,8 @@ def validate(
         folder: the release layout, or Parquet made by this package.
         configs: those to check; all that the folder has if empty.
         media: folders with the videos and images. Without any, nothing is said about these.
-        against: another folder whose test sets the training videos are compared with, besides
-            those in `folder`; its rows are not checked.
+        against: another folder, or several, whose test sets the training videos are compared
+            with, besides those in `folder`; their rows are not checked.
         compare_clips: whether training and test clips are compared by what they show.
         ignore: names of checks to leave out.
         max_chars: texts longer than this are reported.
@@ -73,7 +73,9 @@ def validate(
     for name in sorted(known_checks(ignore)):
         report.skipped[name] = "left out as asked"
     root = Path(folder).expanduser()
-    for path in [root] if against is None else [root, Path(against).expanduser()]:
+    given = [against] if isinstance(against, str | os.PathLike) else against or ()
+    others = [Path(path).expanduser() for path in given]
+    for path in [root, *others]:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; give one in the release layout or of Parquet")
     validator = _Validator(report, progress or no_progress, workers)
@@ -85,8 +87,8 @@ def validate(
         checks.run({"video": validator.videos, "image": validator.images}, validator.progress)
     if not named:
         _note_unread_files(root, selected, report)
-    if against is not None:
-        validator.take_tests(Path(against).expanduser())
+    for path in others:
+        validator.take_tests(path)
     report.videos = len(validator.videos.names())
     report.images = len(validator.images.names())
     validator.compare_names()

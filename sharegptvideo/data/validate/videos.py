@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,15 +10,12 @@ from typing import Literal
 
 from sharegptvideo._text import plural
 from sharegptvideo.data.sources.rows import SETS
-from sharegptvideo.media.folder import VIDEO_SUFFIXES
+from sharegptvideo.data.sources.splits import stem_of
 
 __all__ = ["Role", "Use", "Videos", "name_key", "role_of"]
 
 Role = Literal["train", "validation", "test"]
 
-_ENDING = re.compile(
-    rf"(?:{'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES)))}|\.jpe?g|\.png)$", re.IGNORECASE
-)
 _SCENE = re.compile(r"[-_]scene[-_]?\d+$")
 # ActivityNet puts "v_" before a YouTube id, MSVD the seconds from and to after it.
 _YOUTUBE = re.compile(r"v_(?P<a>[a-z0-9_-]{11})|(?P<b>[a-z0-9_-]{11})_\d+_\d+")
@@ -40,8 +36,7 @@ def name_key(video: str) -> str:
     >>> name_key("test/actnet/v_AbCdEfGhIjK.mp4"), name_key("v_abcdefghijk-Scene-003")
     ('abcdefghijk', 'abcdefghijk')
     """
-    name = unicodedata.normalize("NFC", video).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    name = _SCENE.sub("", _ENDING.sub("", name).casefold())
+    name = _SCENE.sub("", stem_of(video).casefold())
     match = _YOUTUBE.fullmatch(name)
     return (match["a"] or match["b"]) if match else name
 

@@ -128,8 +128,8 @@ def reference_cache(recipe: DpoRecipe, model_sha256: str, precision: str) -> Ref
 def _folder(recipe: DpoRecipe) -> Path:
     if recipe.dpo.reference_cache:
         return Path(recipe.dpo.reference_cache).expanduser()
-    if recipe.data.source:
-        beside = Path(recipe.data.source).expanduser()
+    if recipe.data.data_dir:
+        beside = Path(recipe.data.data_dir).expanduser()
         if beside.is_dir() and os.access(beside, os.W_OK):
             return beside / ".reference"
     return cache_folder() / "reference"

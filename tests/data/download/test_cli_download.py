@@ -65,6 +65,23 @@ def _invoke(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, ["data", "download", *map(str, arguments)])
 
 
+def test_what_others_no_longer_have_is_listed_at_the_end(
+    image_hub: HubServer, tmp_path: Path
+) -> None:
+    for name in ("FreedomIntelligence/ALLaVA-4V", "Vision-Flan/vision-flan_191-task_1k"):
+        del image_hub.repos["dataset", name]
+    done = _invoke("image_captions", "--to", tmp_path, "--media", "--yes", "--json")
+    assert done.exit_code == 1
+    figures = json.loads(done.stdout)
+    assert (figures["files"], len(figures["missing"])) == (1, 2)
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if line in figures["missing"]] == figures["missing"]
+    assert lines[-1].startswith("all else is there")
+    again = _invoke("image_captions", "--to", tmp_path, "--media", "--yes")
+    assert again.exit_code == 1
+    assert "no images of ALLaVA" in again.stderr
+
+
 @pytest.mark.usefixtures("release_hub")
 def test_plan_figures_and_a_second_time(
     tmp_path: Path, contents: Files, synced: list[Path]
@@ -87,6 +104,7 @@ def test_plan_figures_and_a_second_time(
         "archives_unpacked": 2,
         "entries_unpacked": 8,
         "unpacked_bytes": 120_000,
+        "missing": [],
     }
     lines = [re.sub(" +", " ", line) for line in done.stderr.splitlines()]
     assert lines[0] == "what files size to download"

@@ -107,7 +107,10 @@ def test_media_that_the_hub_lacks_is_reported(
     del contents[TRAIN_REPO]["train_600k/chunk_0.tar.gz"]
     hub_server.add_repo(TRAIN_REPO, contents[TRAIN_REPO])
     plan, _ = download("captions", tmp_path, media=True)
-    assert plan.notes == (f"{TRAIN_REPO} has no train_600k/*.tar.gz: no clips of train_600k",)
+    assert plan.missing == (
+        "no clips of train_600k: "
+        f"{TRAIN_REPO}: no train_600k/*.tar.gz on the Hub for clips of train_600k",
+    )
 
 
 # Images, from repositories of others.
@@ -146,6 +149,23 @@ def test_a_zip_that_writes_outside_stops_only_itself(
     assert not list(tmp_path.rglob("escaped.jpeg"))
     assert not list(tmp_path.rglob("good.jpeg"))
     assert (tmp_path / "to/allava_laion/image_chunks/images_1/2.jpeg").exists()
+
+
+def test_a_repository_of_others_that_is_gone_stops_only_itself(
+    image_hub: HubServer, image_contents: Files, tmp_path: Path
+) -> None:
+    allava = "FreedomIntelligence/ALLaVA-4V"
+    del image_hub.repos["dataset", allava]
+    plan, done = download("image_captions", tmp_path, media=True)
+    assert done is not None
+    assert (done.archives, done.files) == (1, 1)
+    assert _shown(tmp_path).keys() == {IMAGE_ROWS, "image_191-task_1k/images_191task_1k/q.png"}
+    (missing,) = plan.missing
+    assert missing.startswith(f"no images of ALLaVA: {allava}: ")
+    image_hub.add_repo(allava, image_contents[allava])
+    again, done = download("image_captions", tmp_path, media=True)
+    assert done is not None
+    assert (again.missing, done.archives) == ((), 2)
 
 
 def test_a_revision_is_the_releases_own(

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ import pytest
 from sharegptvideo import read_rows
 from sharegptvideo.data import schema
 from sharegptvideo.data.download import download
-from sharegptvideo.data.publish import publish
+from sharegptvideo.data.publish import publish as publish_any
 from sharegptvideo.data.sources import held_configs, open_source
 from sharegptvideo.data.sources.hub import TEST_REPO, TRAIN_REPO
 from tests.support.fresh_python import run_python
 from tests.support.hub_faults import Kind
 from tests.support.hub_server import HubServer
 from tests.support.miniature import ALLAVA, VISION_FLAN
+
+# The small release has a few clips on both sides.
+publish = partial(publish_any, cards="package", allow=["leak-name"])
 
 pytestmark = [
     # Of the client itself, when it uploads.
@@ -125,6 +129,21 @@ def test_release_downloaded_over_a_bad_line_published_and_loaded(
     publish(release, REPO, dry_run=tmp_path / "dry")
     assert parquet(hub_server.files(REPO)) == parquet(on_disk(tmp_path / "dry"))
 
+    def neutral(folder: Path) -> list[bool]:
+        names = ["qa", "preferences"]
+        tree = publish_any(
+            folder, REPO, dry_run=tmp_path / "known", configs=names, allow=["leak-name"]
+        ).tree
+        return [facts.template.neutral for facts in tree.configs]
+
+    # What was downloaded is the release's as long as it is as it came; no layout is enough.
+    assert neutral(copy) == [False, False]
+    assert neutral(copy.rename(tmp_path / "renamed")) == [False, False]
+    with next((tmp_path / "renamed").rglob("sft_dpo*.jsonl")).open("ab") as file:
+        file.write(b"\n")
+    assert neutral(tmp_path / "renamed") == [False, True]
+    assert neutral(release) == [True, True]
+
 
 @pytest.mark.parametrize("kind", ["cut", "drop", "status"])
 def test_streaming_over_a_bad_line(hub_server: HubServer, release: Path, kind: Kind) -> None:
@@ -153,7 +172,7 @@ def test_killed_in_the_upload_and_run_again(
     hub_server.forget()
     stall = hub_server.faults.add("/upload/", "stall", after=1000, skip=2)
     command = [sys.executable, "-m", "sharegptvideo", "data", "publish", str(release)]
-    command += ["--repo-id", REPO, "--tag", "v2"]
+    command += ["--repo-id", REPO, "--tag", "v2", "--cards", "package", "--allow", "leak-name"]
     environment = {**os.environ, **hub_server.environment()}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as run:
         assert stall.struck.wait(60)

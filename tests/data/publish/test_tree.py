@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from datasets.utils.metadata import MetadataConfigs
 
 from sharegptvideo import read_rows
 from sharegptvideo._text import plural
-from sharegptvideo.data.publish import publish
+from sharegptvideo.data.publish import publish as publish_any
 from sharegptvideo.data.publish.cards import changelog_entries, with_entry
 from sharegptvideo.data.schema import features
 from sharegptvideo.data.sources import held_configs
@@ -28,13 +29,22 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.synthetic import Sizes, build_world
 from tests.support.fresh_python import run_python
 
+# The small release has a few clips on both sides.
+publish = partial(publish_any, cards="package", allow=["leak-name"])
+
 pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 
 
 @pytest.fixture(scope="module")
 def tree(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tree") / "out"
-    publish(shared_data / "release", "tester/mine", dry_run=out, changelog="All of it.", tag="v1")
+    publish(
+        shared_data / "release",
+        "tester/mine",
+        dry_run=out,
+        changelog="All of it.",
+        tag="v1",
+    )
     return out
 
 
@@ -278,7 +288,7 @@ def test_own_card(tree: Path, tmp_path: Path) -> None:
     done = publish(
         tree, "tester/mine", dry_run=tmp_path / "out", configs=["captions", "qa"], cards=cards
     )
-    assert [facts.describes_others for facts in done.tree.configs] == [False, True]
+    assert [facts.template.neutral for facts in done.tree.configs] == [False, True]
     text = (tmp_path / "out" / "captions" / "README.md").read_text("utf-8")
     assert text.startswith("# My captions\n\nWritten by me for $0.\n\nThe first row of `train`")
     page = (tmp_path / "out" / "README.md").read_text("utf-8")
@@ -377,14 +387,126 @@ def test_missing_clips_are_reported(tree: Path, tmp_path: Path) -> None:
 def test_synthetic_world(tmp_path: Path) -> None:
     world = tmp_path / "world"
     build_world(world, seed=3, sizes=Sizes(6, 4, 3, 2), workers=1)
-    done = publish(world, "a/b", dry_run=tmp_path / "out", media=world / "videos")
+    done = publish_any(world, "a/b", dry_run=tmp_path / "out", media=world / "videos")
     facts = {one.config.name: one for one in done.tree.configs}
     said = "the synthetic world with seed 3 and sizes train 6, preference 4, test 3, out_of_domain"
     assert said in facts["synthetic_qa"].origin
-    assert facts["captions"].describes_others
-    assert not facts["synthetic_qa"].describes_others
+    assert facts["captions"].template.neutral
+    assert not facts["synthetic_qa"].template.neutral
     assert facts["image_captions"].splits["train"].images == 4
     assert facts.pop("image_captions").clips is None
     for one in facts.values():
         assert one.clips is not None
         assert (one.clips.rows_with, one.clips.rows_without) == (one.rows, 0)
+
+
+CAPTIONS = "video_instruction/train/pretrain/video_caption_pretrain.jsonl"
+PAIRS = "video_instruction/train/dpo/sft_dpo_17k.jsonl"
+TESTS = "video_instruction/test/msvd.qa.jsonl"
+OF_THE_RELEASE = (
+    "SHARE",
+    "ShareGPT",
+    "GPT",
+    "arXiv",
+    "2404",
+    "Zhang",
+    "17k",
+    "900k",
+    "Apache",
+    "apache",
+)
+
+
+def write_rows(root: Path, file: str, *rows: dict[str, Any]) -> Path:
+    path = root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "".join(json.dumps({"id": f"r{n}", **row}) + "\n" for n, row in enumerate(rows))
+    )
+    return root
+
+
+def pair(video: str, chosen: str, rejected: str, *scores: float) -> dict[str, Any]:
+    given = dict(zip(("chosen_score", "rejected_score"), scores, strict=False))
+    return {"video": video, "prompt": "Q?", "chosen": chosen, "rejected": rejected, **given}
+
+
+def pages(out: Path) -> dict[str, str]:
+    return {path.relative_to(out).as_posix(): path.read_text("utf-8") for path in out.rglob("*.md")}
+
+
+def own(root: Path) -> Path:
+    """Rows of one's own in the release's layout, under its file names."""
+    rows = [{"video": f"103{n}", "prompt": "Describe.", "caption": f"It is {n}."} for n in range(3)]
+    write_rows(root, CAPTIONS, *rows)
+    return write_rows(root, PAIRS, pair("v1", "good", "bad", 4, 2), pair("v2", "fine", "worse"))
+
+
+def test_rows_of_ones_own_have_no_word_of_the_release(tmp_path: Path) -> None:
+    """In its layout, its files' names, as Parquet, or its files with a row changed."""
+    publish_any(own(tmp_path / "mine"), "a/b", dry_run=tmp_path / "out")
+    publish_any(tmp_path / "out", "a/b", dry_run=tmp_path / "again")
+    for out in (tmp_path / "out", tmp_path / "again"):
+        texts = pages(out)
+        assert texts.keys() == {"README.md", "captions/README.md", "preferences/README.md"}
+        for name, text in texts.items():
+            assert not [word for word in OF_THE_RELEASE if word in text], name
+        head = block(out / "README.md")
+        assert head["license"] == "unknown"
+        assert "language" not in head
+        assert "the licence is not known" in texts["captions/README.md"]
+        # A number as a clip's name is WebVid's to the reader, but no terms follow from a guess.
+        assert "m-bain" not in texts["captions/README.md"]
+        assert "| `chosen_score` | float64, may be null |" in texts["preferences/README.md"]
+
+
+def test_licence_of_a_neutral_card(tmp_path: Path) -> None:
+    root = own(tmp_path / "mine")
+    publish_any(root, "a/b", dry_run=tmp_path / "out", licence="cc-by-4.0", origin="my films")
+    assert block(tmp_path / "out/README.md")["license"] == "cc-by-4.0"
+    card = pages(tmp_path / "out")["captions/README.md"]
+    assert "Rows: `cc-by-4.0`." in card
+    assert "from my films." in card
+    with pytest.raises(UserError, match="--license 'CC BY': name it as the Hub does"):
+        publish_any(root, "a/b", dry_run=tmp_path / "other", licence="CC BY")
+
+
+@pytest.mark.parametrize(
+    ("rows", "check"),
+    [
+        ([pair("v1", "same", "same")], "equal-sides"),
+        ([pair("v1", "good", "bad", 2, 4)], "reversed-scores"),
+        ([pair("x/cat_walks.MTS", "good", "bad")], "leak-name"),
+    ],
+)
+def test_found_before_anything_is_written(
+    rows: list[dict[str, Any]], check: str, tmp_path: Path
+) -> None:
+    """Also with only one config asked for; allowed, it is counted on both pages."""
+    root = write_rows(tmp_path / "mine", PAIRS, pair("v0", "good", "bad"), *rows)
+    write_rows(root, TESTS, {"video": "test/msvd/cat_walks", "question": "Q?", "answer": "A."})
+    out = tmp_path / "out"
+    with pytest.raises(UserError) as caught:
+        publish_any(root, "a/b", dry_run=out, configs=["preferences"])
+    message = str(caught.value)
+    assert message.startswith(f"{root}: 1 error, first {root / PAIRS}:2: ")
+    assert message.endswith(
+        f"nothing was published; with --allow {check} it is, and the cards say so"
+    )
+    assert not out.exists()
+    publish_any(root, "a/b", dry_run=out, configs=["preferences"], allow=[check])
+    for name in ("README.md", "preferences/README.md"):
+        section = pages(out)[name].split("## Checks before publishing\n")[1].split("\n## ")[0]
+        where = " in all configs" if check == "leak-name" else ""
+        assert section.count(f"1 found{where}, and published all the same") == 1
+        assert section.count(": none\n") == 2
+
+
+def test_leaks_into_test_sets_of_another_folder(tmp_path: Path) -> None:
+    root = write_rows(tmp_path / "mine", PAIRS, pair("cat_walks", "good", "bad"))
+    question = {"video": "test/msvd/cat_walks", "question": "Q?", "answer": "A."}
+    tests = write_rows(tmp_path / "tests", TESTS, question)
+    publish_any(root, "a/b", dry_run=tmp_path / "out")
+    assert "not looked for, there are no test rows" in pages(tmp_path / "out")["README.md"]
+    with pytest.raises(UserError, match=r"1 error, .*leak-name"):
+        publish_any(root, "a/b", dry_run=tmp_path / "other", against=tests)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from typer.testing import CliRunner
 
 from sharegptvideo import read_rows
 from sharegptvideo.cli import app
-from sharegptvideo.data.publish import publish
+from sharegptvideo.data.publish import publish as publish_any
 from sharegptvideo.data.publish.cards import changelog_entries
 from sharegptvideo.data.publish.facts import templates_folder
 from sharegptvideo.errors import UserError
 from tests.support.fresh_python import run_python
 from tests.support.hub_server import HubServer
+
+# The small release has a few clips on both sides.
+publish = partial(publish_any, cards="package", allow=["leak-name"])
 
 pytestmark = pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
 
@@ -224,7 +228,8 @@ def test_broken_rows_reach_no_hub(hub_server: HubServer, tree: Path, tmp_path: P
 
 
 def command(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["data", "publish", *arguments])
+    known = ["--allow", "leak-name", "--cards", "package"]
+    result = CliRunner().invoke(app, ["data", "publish", *known, *arguments])
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -255,7 +260,8 @@ def test_command_on_a_full_disk(tree: Path, tmp_path: Path) -> None:
         "from sharegptvideo.cli import main\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        f"sys.argv[1:] = ['data', 'publish', {str(tree)!r}, '--repo-id', 'a/b', '--dry-run', 'o']\n"
+        f"sys.argv[1:] = ['data', 'publish', {str(tree)!r}, '--repo-id', 'a/b', '--dry-run', 'o', "
+        "'--allow', 'leak-name']\n"
         "main()\n"
     )
     done = subprocess.run(
@@ -274,6 +280,10 @@ def test_command_on_a_full_disk(tree: Path, tmp_path: Path) -> None:
         (["--config", "ssv2_qa"], 2, "nothing of 'ssv2_qa' (it has captions, "),
         (["--changelog", "two\nlines"], 2, "one line that says what is new"),
         (["--cards", "nowhere"], 2, "nowhere: no such folder"),
+        (["--license", "mit"], 2, "--license is for neutral cards; those here name the licence"),
+        (["--allow", "schema"], 2, "--allow schema: only equal-sides, reversed-scores, leak-name"),
+        (["--allow", "leak-nam"], 2, "did you mean leak-name"),
+        (["--against", "nowhere"], 2, "nowhere: no such folder"),
         (["--embed-media", "nowhere"], 2, "nowhere: no such folder"),
     ],
 )
