@@ -51,6 +51,13 @@ def test_streams_may_be_closed(release: Path, streams: str) -> None:
         assert [json.loads(line) for line in (release / "run" / name).read_text().splitlines()]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_output_that_a_full_disk_loses_is_a_failure(release: Path) -> None:
+    ended = shell(f"{COMMAND} eval tasks --json > /dev/full", release)
+    assert ended.returncode == 1
+    assert b"the disk is full" in ended.stderr
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "euc-kr"])
 def test_signs_that_an_encoding_lacks(release: Path, encoding: str) -> None:
     done = shell(f"{COMMAND} {JUDGE} --out run", release, PYTHONIOENCODING=encoding)

@@ -307,7 +307,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 # What programs call the answer, those whose meaning is sure first.
 _KEYS = ("prediction", "model_prediction", "pred", "response")
-_PEEKED = 4096  # bytes to tell a JSON list from lines
+_PEEKED = 4096  # bytes, enough to see whether it is a JSON list
 _IDS = ("id", "idx", "question_id")
 
 
