@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 __all__ = [
     "Interrupted",
@@ -15,6 +16,7 @@ __all__ = [
     "MediaWarning",
     "UserError",
     "field_problems",
+    "problem_words",
     "unknown_name",
 ]
 
@@ -73,6 +75,25 @@ def unknown_name(
     return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
 
 
+_CAUSES = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "model_type": "must be a mapping of keys to values",
+    "tuple_type": "must be a list",
+}
+"""Causes in YAML's words, where pydantic's are Python's, by its names for them."""
+
+
+def problem_words(problem: ErrorDetails) -> str:
+    """Return the cause of one problem that pydantic found."""
+    return _CAUSES.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+
+
 def field_problems(error: ValidationError, whole: str = "") -> list[str]:
     """Return `key.of.field: cause` for each value that pydantic refused.
 
@@ -83,6 +104,6 @@ def field_problems(error: ValidationError, whole: str = "") -> list[str]:
     problems = []
     for problem in error.errors():
         key = ".".join(map(str, problem["loc"])) or whole
-        cause = problem["msg"].removeprefix("Value error, ")
+        cause = problem_words(problem)
         problems.append(f"{key}: {cause}" if key else cause)
     return problems

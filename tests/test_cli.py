@@ -37,7 +37,7 @@ def commands() -> Iterator[tuple[str, ...]]:
     root: Any = typer.main.get_command(cli.app)
     for name, command in root.commands.items():
         if hasattr(command, "commands"):
-            yield from ((name, sub) for sub in command.commands)
+            yield from ((name, sub) for sub, one in command.commands.items() if not one.hidden)
         else:
             yield (name,)
 
@@ -383,6 +383,16 @@ def test_a_validated_recipe_can_be_saved(tmp_path: Path) -> None:
     file.write_text(first.stdout, encoding="utf-8")
     again = run("train", "validate", str(file))
     assert (again.exit_code, again.stdout) == (0, first.stdout)
+
+
+def test_a_switch_of_a_recipe_says_what_it_takes() -> None:
+    result = run("train", "validate", "demo/sft", "optimisation.bf16=maybe")
+    assert result.exit_code == 2
+    assert "optimisation.bf16: must be true or false, not 'maybe'" in result.stderr
+
+
+def test_lists_are_ls_everywhere() -> None:
+    assert run("data", "ls").output == run("data", "list").output
 
 
 def test_two_lengths_of_a_training_name_the_fix() -> None:

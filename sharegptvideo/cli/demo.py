@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import duration, estimate, interval, number, p_value, percent, points
+from sharegptvideo._text import duration, estimate, interval, p_value, percent, plural, points
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def _print_result(out: Path, summary: dict[str, Any]) -> None:
     for name, title in (("test", "test"), ("out_of_domain", "out of domain")):
         for figures, by in ((summary[name], "exact state"), (summary[name]["judged"], "judge")):
             table.add_row(
-                f"{title}, {by}\n  {number(figures['n_videos'])} clips, "
-                f"{number(figures['n_questions'])} questions",
+                f"{title}, {by}\n  {plural(figures['n_videos'], 'clip')}\n"
+                f"  {plural(figures['n_questions'], 'question')}",
                 *(
                     estimate(figures[model]["accuracy"], figures[model]["se"])
                     for model in ("sft", "dpo")
@@ -167,9 +167,12 @@ class _Bars:
         self._bars.console.print(f"    {text}", highlight=False, markup=False)
 
     def ended(self, number: int, step: Step, line: str, seconds: float, *, before: bool) -> None:
+        from rich.markup import escape
+
         self._bars.remove_task(self._task)
         when = "done before" if before else duration(seconds)
         self._bars.console.print(
-            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]\n    {line}",
+            f"[green]✓[/green] [bold]{number}  {step.title}[/bold] [dim]({when})[/dim]\n"
+            f"    {escape(line)}",
             highlight=False,
         )

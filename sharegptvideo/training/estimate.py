@@ -3,7 +3,8 @@
 Sources of the formulas: 2 operations a weight and token forward, twice that backward (Kaplan et
 al. 2020, section 2.1); attention's own, 4 × heads × context; once more forward where activations
 are computed again (Chen et al. 2016). Memory of sharded states: Rajbhandari et al. 2020, figure 1.
-Activations of a layer: `activation_bytes`. GPUs' figures are their makers'.
+Activations of a layer: `activation_bytes`, and of all with some of them computed again:
+`MicroBatch`. GPUs' figures are their makers'.
 """
 
 from __future__ import annotations
@@ -24,16 +25,24 @@ __all__ = [
     "ADAMW_BYTES",
     "GPUS",
     "KEPT_CHECKPOINTS",
+    "SHARDED",
+    "USABLE",
     "UTILISATION",
+    "WHOLE_COPY",
+    "ZERO2",
     "Gpu",
     "Gpus",
     "Memory",
+    "MicroBatch",
     "ModelShape",
     "Workload",
     "activation_bytes",
+    "activation_room",
     "disk_bytes",
+    "layers_to_recompute",
     "local_gpus",
     "memory_of",
+    "micro_batch_of",
     "parse_gpus",
     "projected_hours",
     "shape_of",
@@ -272,6 +281,10 @@ ADAMW_BYTES = {"adamw": 8, "adamw_8bit": 2}
 _OVERHEAD = 1 << 30  # CUDA's context and workspaces; about what an empty process with kernels holds
 
 
+WHOLE_COPY, ZERO2, SHARDED = "a whole copy", "ZeRO-2", "FSDP2 or ZeRO-3"
+"""Ways of spreading a training over GPUs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes on each GPU for one way of spreading a training over GPUs.
@@ -460,7 +473,19 @@ def memory_of(
     recipe: Recipe, shape: ModelShape, data: DatasetStats, devices: int = 1
 ) -> list[Memory]:
     """Return bytes on each of `devices` GPUs, for each way of spreading a training over them."""
-    kept, checkpointed = _activations(recipe, shape, data)
+    batch = micro_batch_of(recipe, data)
+    bf16 = recipe.optimisation.bf16
+    kept = batch.activations(shape, 0, bf16=bf16)
+    checkpointed = batch.activations(shape, shape.layers, bf16=bf16)
+    chosen = checkpointed if recipe.optimisation.gradient_checkpointing else kept
+    return [
+        Memory(way, w, g, a, checkpointed, kept, w + g + a + chosen + _OVERHEAD)
+        for way, w, g, a in _states(recipe, shape, devices)
+    ]
+
+
+def _states(recipe: Recipe, shape: ModelShape, devices: int) -> list[tuple[str, int, int, int]]:
+    """Ways of spreading; bytes a GPU of weights, gradients and optimiser in each."""
     learn = shape.trainable
     own = shape.parameters - shape.adapters
     adamw = ADAMW_BYTES[recipe.optimisation.optimizer]
@@ -470,29 +495,25 @@ def memory_of(
     cast = 2 * learn if bf16 and not shape.adapters else 0
     weights = own * shape.bytes_a_weight * copies + 4 * shape.adapters + cast
     buckets = 4 * learn if devices > 1 else 0  # DistributedDataParallel sends gradients in these
-    ways = [("a whole copy", weights, 4 * learn + buckets, adamw * learn)]
+    ways = [(WHOLE_COPY, weights, 4 * learn + buckets, adamw * learn)]
     if devices > 1:
         size, master = (2, 4) if bf16 else (4, 0)  # DeepSpeed's bf16 keeps a float32 master copy
         ways += [
             (
-                "ZeRO-2",
+                ZERO2,
                 size * own * copies + 4 * shape.adapters,
                 size * learn // devices,
                 (adamw + master) * learn // devices,
             ),
             (
-                "FSDP2 or ZeRO-3",
+                SHARDED,
                 (own * shape.bytes_a_weight * copies + 4 * shape.adapters) // devices
                 + 4 * (own // max(shape.layers, 1)),
                 4 * learn // devices,
                 adamw * learn // devices,
             ),
         ]
-    chosen = checkpointed if recipe.optimisation.gradient_checkpointing else kept
-    return [
-        Memory(way, w, g, a, checkpointed, kept, w + g + a + chosen + _OVERHEAD)
-        for way, w, g, a in ways
-    ]
+    return ways
 
 
 def _second_model(recipe: DpoRecipe) -> bool:
@@ -500,26 +521,99 @@ def _second_model(recipe: DpoRecipe) -> bool:
     return recipe.dpo.reference == "model" and recipe.lora is None
 
 
-def _activations(recipe: Recipe, shape: ModelShape, data: DatasetStats) -> tuple[int, int]:
-    """Bytes of a micro-batch's activations: all kept, and with gradient checkpointing."""
-    o = recipe.optimisation
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Positions that a device computes at once.
+
+    Attributes:
+        tokens: in the language model's layers, a shared clip's once.
+        rows_tokens: of the same rows laid out by themselves, as results go back to for the loss.
+    """
+
+    tokens: float
+    rows_tokens: float
+
+    @classmethod
+    def longest(cls, recipe: Recipe, longest: int, visual: int) -> MicroBatch:
+        """Return one that no batch of a recipe is larger than.
+
+        Args:
+            longest: positions of the longest row; of a pair with the longer of its answers.
+            visual: positions of its clip or image, which the answers of a pair share.
+        """
+        count = recipe.optimisation.per_device_batch_size
+        if recipe.sharing.pack_tokens:
+            return cls(float(count * longest), float(count * longest))
+        sides = 2 if isinstance(recipe, DpoRecipe) else 1
+        rows = float(count * longest * sides)
+        shared = count * (longest * sides - visual * (sides - 1))
+        return cls(float(shared) if recipe.sharing.video else rows, rows)
+
+    def activations(self, shape: ModelShape, recomputed: int, *, bf16: bool) -> int:
+        """Return bytes kept for the backward pass with so many layers computed again in it.
+
+        Such a layer keeps its input alone. They are the first ones: when the backward pass comes
+        to them, what the others kept is freed, so one layer's own takes that place.
+        """
+        mixed = shape.bytes_a_weight == 4
+        residual = 4 if mixed else 2
+        a_layer = activation_bytes(shape, mixed=mixed) * (1 if bf16 else 2)
+        inputs = recomputed * shape.hidden * residual
+        whole = max(shape.layers - recomputed, min(shape.layers, 1)) * a_layer
+        # Results go back to rows of their own for the loss.
+        spread = self.rows_tokens * shape.hidden * residual
+        return int(self.tokens * (inputs + whole) + spread)
+
+
+def micro_batch_of(recipe: Recipe, data: DatasetStats) -> MicroBatch:
+    """Return the mean micro-batch of the longest kind of rows: a batch is of one kind."""
 
     def most(*, shared: bool) -> float:
-        """Tokens a row of the longest kind: a batch is of one kind."""
         sequences = (_sequence(recipe, data.lengths, kind, shared=shared) for kind in data.kinds)
         return max(one.tokens / one.rows for one in sequences)
 
-    tokens = o.per_device_batch_size * most(shared=recipe.sharing.video)
+    count = recipe.optimisation.per_device_batch_size
+    tokens = count * most(shared=recipe.sharing.video)
     if recipe.sharing.pack_tokens:
-        tokens = float(o.per_device_batch_size * recipe.sharing.pack_tokens)
-    mixed = shape.bytes_a_weight == 4
-    residual = 4 if mixed else 2
-    a_layer = activation_bytes(shape, mixed=mixed) * (1 if o.bf16 else 2)
-    # Results go back to rows of their own for the loss.
-    spread = o.per_device_batch_size * most(shared=False) * shape.hidden * residual
-    everything = tokens * shape.layers * a_layer + spread
-    inputs = tokens * shape.layers * shape.hidden * residual + tokens * a_layer + spread
-    return int(everything), int(inputs)
+        tokens = float(count * recipe.sharing.pack_tokens)
+    return MicroBatch(tokens, count * most(shared=False))
+
+
+USABLE = 0.9
+"""Share of a GPU's memory that a plan fills: the rest is fragments, and batches above the mean."""
+
+
+def activation_room(
+    recipe: Recipe,
+    shape: ModelShape,
+    memory: int,
+    *,
+    devices: int = 1,
+    way: str = WHOLE_COPY,
+) -> int:
+    """Return bytes that a GPU of `memory` bytes has left for activations; below 0: too small.
+
+    Args:
+        way: of spreading states over GPUs: `WHOLE_COPY`, `ZERO2` or `SHARDED`.
+    """
+    states = {name: sum(sizes) for name, *sizes in _states(recipe, shape, devices)}
+    return int(USABLE * memory) - states.get(way, states[WHOLE_COPY]) - _OVERHEAD
+
+
+def layers_to_recompute(shape: ModelShape, batch: MicroBatch, room: int, *, bf16: bool) -> int:
+    """Return the fewest of the language model's layers to compute again in the backward pass.
+
+    Args:
+        room: bytes for activations, as `activation_room` returns it.
+        bf16: whether layers compute in bfloat16.
+
+    Returns:
+        0 where all activations fit; all layers where nothing fits. They are to be the first ones.
+    """
+    for layers in range(shape.layers):
+        if batch.activations(shape, layers, bf16=bf16) <= room:
+            return layers
+    return shape.layers
 
 
 def disk_bytes(recipe: Recipe, shape: ModelShape, steps: int) -> int:

@@ -36,7 +36,7 @@ from sharegptvideo._io import dumps, parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.errors import UserError, unknown_name
+from sharegptvideo.errors import UserError, problem_words, unknown_name
 from sharegptvideo.eval import SampleEvaluation
 from sharegptvideo.models.convert import ModelParts, assembled_folder
 
@@ -594,13 +594,6 @@ def _number(entries: list[Any], text: str, override: str) -> int:
     return int(text)
 
 
-_WORDS = {
-    "tuple_type": "must be a list",
-    "model_type": "must be a mapping of keys to values",
-}
-"""Causes in YAML's words, where pydantic's are Python's, by its names for them."""
-
-
 def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
     for problem in error.errors():
         places = [str(part) for part in problem["loc"]]
@@ -612,7 +605,7 @@ def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"{key} is missing"
         else:
-            cause = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+            cause = problem_words(problem)
             value = problem["input"]
             got = "" if isinstance(value, dict | BaseModel) else f", not {_short(value)}"
             yield f"{key}: {cause}{got}" if key else cause

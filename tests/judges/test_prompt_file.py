@@ -167,7 +167,7 @@ def test_other_lines_are_unreadable(tmp_path: Path, reply: str, problem: str) ->
         ("version: 1", "version: 1\nmax_word: 3", "max_word: Extra inputs"),
         ("keys: {correct: pred, score: score}", "keys: {pred: x}", "keys.pred: Extra inputs"),
         ("version: 1\n", "", "version: Field required"),
-        ("version: 1", "version: '1st'", "version: Input should be a valid integer"),
+        ("version: 1", "version: '1st'", "version: must be a whole number"),
         ("{reference}", "{refrence}", "it holds {question}, {refrence}, {answer}"),
         ("Given: {answer}", "Given: {answer} {material}", "user has to hold {material} once"),
         ("Given: {answer}", "Given: {answer} {answer}", "user has to hold {material} once"),

@@ -23,10 +23,17 @@ from sharegptvideo.training import SftRecipe, load_recipe, load_steps, run_recip
 from sharegptvideo.training.dataset_stats import DatasetStats, Lengths
 from sharegptvideo.training.estimate import (
     GPUS,
+    SHARDED,
+    USABLE,
+    WHOLE_COPY,
+    MicroBatch,
     ModelShape,
     activation_bytes,
+    activation_room,
     disk_bytes,
+    layers_to_recompute,
     memory_of,
+    micro_batch_of,
     parse_gpus,
     projected_hours,
     shape_of,
@@ -163,6 +170,76 @@ def test_dpo_with_adapters_fits_a_card_of_24_gib(model: Any) -> None:
     without = load_recipe("llava_hound/dpo_lora", ["optimisation.gradient_checkpointing=false"])
     (more,) = memory_of(without, shape_of(without, VideoLlavaFamily(model)), PAIRS)
     assert more.total > GPUS["4090"].memory
+
+
+def test_activations_of_some_layers_computed_again_by_hand(model: Any) -> None:
+    """LoRA in bf16: 2 bytes a number of width 4,096; 16h + 4q + 4k + 8m a token and layer."""
+    recipe = load_recipe("llava_hound/dpo_lora", ["optimisation.per_device_batch_size=1"])
+    found = shape_of(recipe, VideoLlavaFamily(model))
+    batch = micro_batch_of(recipe, PAIRS)
+    assert (batch.tokens, batch.rows_tokens) == (2096 + 60, 2 * 2126)
+    a_layer, spread = 16 * H + 4 * H + 4 * H + 8 * M, 2 * 2126 * 2 * H
+
+    def bytes_of(layers: int) -> int:
+        return batch.activations(found, layers, bf16=True)
+
+    assert bytes_of(0) == 2156 * 32 * a_layer + spread
+    assert bytes_of(10) == 2156 * (10 * 2 * H + 22 * a_layer) + spread
+    # The last one computed again has its own at hand while the gradient passes it.
+    assert bytes_of(31) == 2156 * (31 * 2 * H + a_layer) + spread
+    assert bytes_of(32) == 2156 * (32 * 2 * H + a_layer) + spread
+    (alone,) = memory_of(recipe, found, PAIRS)
+    assert (alone.kept, alone.checkpointed) == (bytes_of(0), bytes_of(32))
+
+
+def test_layers_to_recompute(model: Any) -> None:
+    """The fewest that fit: none where all fits, all where nothing does."""
+    recipe = load_recipe("llava_hound/dpo_lora", ["optimisation.per_device_batch_size=1"])
+    found = shape_of(recipe, VideoLlavaFamily(model))
+    batch = micro_batch_of(recipe, PAIRS)
+    room = {n: batch.activations(found, n, bf16=True) for n in range(LAYERS + 1)}
+    for wanted in (0, 1, 17, 31):
+        assert layers_to_recompute(found, batch, room[wanted], bf16=True) == wanted
+    assert layers_to_recompute(found, batch, room[17] - 1, bf16=True) == 18
+    assert layers_to_recompute(found, batch, -1, bf16=True) == LAYERS
+
+    def on(name: str, count: float = 1) -> int:
+        left = activation_room(recipe, found, GPUS[name].memory)
+        larger = MicroBatch(count * batch.tokens, count * batch.rows_tokens)
+        return layers_to_recompute(found, larger, left, bf16=True)
+
+    assert on("H200") == 0
+    assert 0 < on("4090") < LAYERS
+    assert on("H100", 8) > on("H200", 8)
+    assert on("T4") == LAYERS
+
+
+def test_room_for_activations_by_hand(model: Any) -> None:
+    """What a GPU has beside states, a tenth of it and CUDA's own GiB left free."""
+    recipe = load_recipe("llava_hound/dpo")
+    found = shape(model, "llava_hound/dpo")
+    memory = GPUS["H200"].memory
+    for number, way in ((0, WHOLE_COPY), (2, SHARDED)):
+        states = memory_of(recipe, found, PAIRS, devices=8)[number]
+        held = states.weights + states.gradients + states.optimizer
+        room = activation_room(recipe, found, memory, devices=8, way=way)
+        assert (states.way, room) == (way, int(USABLE * memory) - held - (1 << 30))
+
+
+def test_no_batch_is_larger_than_the_longest() -> None:
+    """A pair shares its clip; rows by themselves, and packs, are as long as they are."""
+    pairs = load_recipe("llava_hound/dpo", ["optimisation.per_device_batch_size=2"])
+    assert MicroBatch.longest(pairs, 2126, 2056) == MicroBatch(2 * (2056 + 140), 8504)
+    alone = load_recipe(
+        "llava_hound/dpo", ["optimisation.per_device_batch_size=2", "sharing.video=false"]
+    )
+    assert MicroBatch.longest(alone, 2126, 2056) == MicroBatch(8504, 8504)
+    rows = load_recipe("llava_hound/sft", ["optimisation.per_device_batch_size=2"])
+    assert MicroBatch.longest(rows, 2126, 2056) == MicroBatch(4252, 4252)
+    found = micro_batch_of(pairs, PAIRS)
+    most = MicroBatch.longest(pairs, 2126, 2056)
+    assert found.tokens <= most.tokens
+    assert found.rows_tokens <= most.rows_tokens
 
 
 def test_disk_by_hand(model: Any) -> None:

@@ -21,6 +21,7 @@ app = typer.Typer(no_args_is_help=True)
 
 # In the order of the work: find, get, check, publish.
 app.command("list")(listing.list_)
+app.command("ls", hidden=True)(listing.list_)  # as in the other groups
 app.command()(listing.show)
 app.command()(download.download)
 app.command()(unpack.unpack)

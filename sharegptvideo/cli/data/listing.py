@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from sharegptvideo._text import plural
 from sharegptvideo.cli._common import (
     JsonOption,
+    echo,
     make_world,
     note,
     print_json,
@@ -120,12 +122,15 @@ _STEP = 1000
 
 def _print(figures: dict[str, Any], examples: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
-    media = [f"{figures[name]} {name}" for name in ("videos", "images") if figures.get(name)]
+    counts = ((figures.get(noun + "s"), noun) for noun in ("video", "image"))
+    media = " and ".join(plural(count, noun) for count, noun in counts if count)
     console.print(
-        f"[bold]{figures['name']}[/bold] {figures['split']}: "
-        f"{figures['rows']} rows on {' and '.join(media) or 'no media'}"
+        f"[bold]{figures['name']}[/bold] {escape(figures['split'])}: "
+        f"{plural(figures['rows'], 'row')} on {media or 'no media'}",
+        highlight=False,
     )
     for row in examples:
         table = text_table(show_header=False, pad_edge=True, padding=(0, 2, 0, 2))
@@ -135,7 +140,7 @@ def _print(figures: dict[str, Any], examples: list[dict[str, Any]]) -> None:
             table.add_row(column, _shown(row[column]))
         console.print(table, "")
     if not examples:
-        console.print("columns: " + ", ".join(figures["columns"]))
+        echo("columns: " + ", ".join(figures["columns"]))
 
 
 def _shown(value: Any) -> str:
