@@ -98,10 +98,17 @@ def test_paths_need_not_be_utf8(release: Path, name: bytes, environment: dict[st
     assert os.path.exists(os.path.join(os.fsencode(release), name, b"results.json"))  # noqa: PTH110, PTH118
 
 
+HEEDING = (  # also where the tests run under nohup, whose ignored signal is inherited
+    "import signal\n"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_the_work_as_ctrl_c_does(tmp_path: Path, name: str) -> None:
     code = (
-        "import time\n"
+        HEEDING + "import time\n"
         "import sharegptvideo.eval\n"
         "def waits(*_, **__):\n"
         "    print('begun', flush=True)\n"
@@ -130,8 +137,7 @@ def test_a_signal_ends_the_work_as_ctrl_c_does(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_before_the_command_begins(name: str) -> None:
     code = (
-        "import signal\n"
-        "import typer.main\n"
+        HEEDING + "import typer.main\n"
         "from sharegptvideo.cli import main\n"
         f"typer.main.get_command = lambda _: signal.raise_signal(signal.{name})\n"
         "main()\n"
