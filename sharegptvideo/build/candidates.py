@@ -118,7 +118,8 @@ def sample_candidates(
     answerer = _open_model(model, k, batch_size=batch_size, base_url=base_url, endpoint=endpoint)
     shown = _frames(answerer, frames)
     sampling = {"k": k} | {name: value for name, value in asdict(params).items() if name != "n"}
-    with begin(out / "candidates.json", _settings(answerer, shown) | sampling) as run:
+    # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
+    with begin(out / "candidates.json", lambda: _settings(answerer, shown) | sampling) as run:
         log = run.log("candidates")
         draws = None
         if answerer.draws_apart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ def run_evaluation(
         [question for plan in plans for question in plan.all_questions],
     )
     spec = judge if isinstance(judge, str) else judge.name
-    with EvalRunDir(Path(out), _settings(model, plans, spec, source)) as run:
+    # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
+    settings = functools.partial(_settings, model, plans, spec, source)
+    with EvalRunDir(Path(out), settings) as run:
         if model.needs_frames:
             endpoint.approve(_estimate(plans, model, run))
         for plan in plans:

@@ -94,9 +94,10 @@ class LocalModel(Model):
         if self._model is None:
             device = self._place()
             on_cpu = device.type == "cpu"
-            model = load_model(self._path, dtype=self._dtype or ("float32" if on_cpu else "auto"))
+            dtype = self._dtype or ("float32" if on_cpu else "auto")
+            model = load_model(self._path, dtype=dtype, device=device)
             limit_torch_threads(model.num_parameters() if on_cpu else None)
-            self._model = model.to(device).eval()
+            self._model = model.eval()
 
     def _place(self) -> torch.device:
         if self._model is not None:

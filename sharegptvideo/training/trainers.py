@@ -22,7 +22,7 @@ from sharegptvideo.training.lora import has_adapters, load_adapters
 from sharegptvideo.training.mix import visuals_of
 from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
 from sharegptvideo.training.sampling import EpochSampler, row_order
-from sharegptvideo.training.sharing import share_clips
+from sharegptvideo.training.sharing import HeadShape, choose_attention, share_clips
 from sharegptvideo.training.streaming import StreamedRows
 from sharegptvideo.training.workers import (
     CheckedCollator,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipes import Recipe, RowOrder, Sharing
+    from sharegptvideo.training.sharing import Attention
 
 __all__ = [
     "VideoDPOTrainer",
@@ -112,21 +113,36 @@ class _Common:
         if shown is not train_dataset:
             self.train_dataset = train_dataset
 
-    def share(self, family: Family, sharing: Sharing, order: RowOrder = "by_length") -> None:
-        """Let policy and reference take our collators' batches. Call it before training."""
+    def share(
+        self, family: Family, sharing: Sharing, order: RowOrder = "by_length"
+    ) -> tuple[Attention, str | None]:
+        """Let policy and reference take our collators' batches. Call it before training.
+
+        Returns:
+            how shared clips are attended to, and why so where it is not what `auto` stands for.
+
+        Raises:
+            UserError: `sharing.attention` is one that does not work on this device.
+        """
         self.family, self.sharing, self.order = family, sharing, order
+        config = family.model.config
+        dtype = torch.bfloat16 if self.args.bf16 else family.model.dtype
+        way, reason = choose_attention(
+            sharing.attention, HeadShape.of(config), self.accelerator.device, dtype
+        )
         models = [self.model, getattr(self, "ref_model", None)]
         for model in models:
             if model is not None:
                 base = model.get_base_model() if hasattr(model, "get_base_model") else model
                 share_clips(
                     base,
-                    sharing.attention,
+                    way,
                     encode_clips=partial(family.encode_clips, base),
                     positions=partial(family.positions, base),
                 )
                 if self.is_fsdp_enabled:
                     prepare_shards(self.accelerator, base)
+        return way, reason
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Read a checkpoint's weights as its family does; shards of them as they were written."""
