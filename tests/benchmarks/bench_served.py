@@ -8,8 +8,8 @@ of coming and up to `--step-tokens` tokens that are not cached, sleeps in propor
 runs one step at a time. Its prefix cache has blocks of 16 tokens, drops those not used for longest
 beyond `--cache-tokens`, and holds finished steps only: calls in one step share nothing. (A server
 that shares blocks within a step has less to gain.) It reports the tokens it found there. A frame
-is 64 tokens, a word one, a token 0.1 ms; answers take 50 ms more, all at once. A cache that holds a third of the
-clips stands for evaluations of many more clips than a GPU's memory has room for.
+is 64 tokens, a word one, a token 0.1 ms; answers take 50 ms more, all at once. A cache that holds a
+third of the clips stands for evaluations of many more clips than a GPU's memory has room for.
 
 `ahead` is `ServedModel` as `eval run` uses it: a clip's first question goes ahead. `at once` sends
 the questions clip by clip, 32 under way, and does not wait. `lmms-eval` sends them as the openai
