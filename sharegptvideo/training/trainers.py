@@ -234,20 +234,17 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
 
 @contextlib.contextmanager
 def quiet_and_quick() -> Iterator[None]:
-    """Silence advice that is not for our users; on a CPU, score answer positions only.
+    """Silence advice that is not for our users; score answer positions only, on every device.
 
     Without Triton, TRL's fused head scores every position, clip and prompt included, so that
-    devices with a compiler see constant shapes. A CPU has none, and a step takes a third longer.
-    And TRL hashes all weights for a cache of reference log-probabilities that is not used here.
+    devices with a compiler see constant shapes. Nothing here compiles it, and a step on a CPU takes
+    a third longer. And TRL hashes all weights for a cache of reference log-probabilities that is
+    not used here.
     """
     trl_utils: Any = utils
     trl_dpo: Any = dpo_trainer
     old, old_hash = trl_utils._use_triton, trl_dpo.hash_module
-
-    def compact(device: torch.device) -> bool:
-        return device.type == "cpu" or bool(old(device))
-
-    trl_utils._use_triton = compact
+    trl_utils._use_triton = lambda _device: True
     trl_dpo.hash_module = lambda _module: ""
     try:
         with warnings.catch_warnings(), quiet_transformers():
@@ -266,7 +263,7 @@ def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
         stop: as `attach_callbacks` returned it.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM in the training; its checkpoint is written.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP in the training; its checkpoint is written.
     """
     checkpoint = run.last_checkpoint()
     step = checkpoint_step(checkpoint) if checkpoint else None
@@ -274,11 +271,11 @@ def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
         run.report(f"resuming from step {step}")
     with stop.signal.caught():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    try:
-        stop.finish(trainer.state.global_step, trainer.state.max_steps)
-    except Interrupted:
-        # Loader workers end with their loader; at exit torch would give each of them five seconds.
-        trainer.callback_handler.train_dataloader = None
-        trainer.accelerator.free_memory()
-        raise
+        try:
+            stop.finish(trainer.state.global_step, trainer.state.max_steps)
+        except Interrupted:
+            # Loader workers end with their loader; at exit torch would give each five seconds.
+            trainer.callback_handler.train_dataloader = None
+            trainer.accelerator.free_memory()
+            raise
     return step

@@ -350,11 +350,16 @@ def share(trainer: Any, setting: Setting, way: Any) -> None:
 
 
 def on_device(batch: dict[str, Any], setting: Setting) -> dict[str, Any]:
-    """A collator's batch where the model is, clips in its precision."""
+    """A collator's batch where the model is, clips in its precision.
+
+    Clips are new tensors each time: a frozen tower is not run again on the very same ones.
+    """
     found = {}
     for name, value in batch.items():
         if name == "clips":
-            found[name] = {k: v.to(setting.device, setting.dtype) for k, v in value.items()}
+            found[name] = {
+                k: v.to(setting.device, setting.dtype, copy=True) for k, v in value.items()
+            }
         else:
             found[name] = value.to(setting.device)
     return found

@@ -252,10 +252,32 @@ def share_clips_again(model: Any) -> None:
     share_clips(model)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_last_layer_runs_where_a_loss_reads(checkpointing: bool) -> None:
+    """Its queries, their outputs and its MLP; keys and values, and all other layers, everywhere."""
+    _, sharing = decoders("qwen2", "split")
+    rows = rows_of(CLIPS)
+    sharing.train()
+    if checkpointing:
+        sharing.activation_checkpointing_enable()
+    seen: dict[str, set[int]] = {}
+    for name, module in sharing.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(
+                lambda _m, args, _o, name=name: seen.setdefault(name, set()).add(args[0].shape[1])
+            )
+    sharing(**rows.inputs, shared_layout=rows.layout).loss.backward()
+    scored = {len(rows.layout.scored)}
+    for name, counts in seen.items():
+        last = name.startswith("model.layers.2.") and "k_proj" not in name and "v_proj" not in name
+        assert counts == (scored if last else {len(rows.layout)}), name
+
+
 def test_without_a_layout_the_model_is_as_before() -> None:
-    """Padded batches, and generation with a cache."""
+    """Padded batches, and generation with a cache, after a batch with a layout."""
     plain, sharing = decoders("qwen3", "split")
     rows = rows_of(CLIPS)
+    sharing(**rows.inputs, shared_layout=rows.layout)
     assert torch.equal(sharing(**rows.inputs).log_probs, plain(**rows.inputs).log_probs)
     ids = rows.inputs["input_ids"][:1, :40]
     one = plain.generate(ids, max_new_tokens=8, do_sample=False)
