@@ -117,6 +117,26 @@ class ClipReader(abc.ABC):
         """
         return self.read(visual.path) if visual.kind == "video" else self.read_image(visual.path)
 
+    def decode(self, visual: Visual) -> Clip:
+        """Decode to the smallest form from which `finish` makes what `read_visual` gives.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        return self.read_visual(visual)
+
+    def finish(self, kind: VisualKind, decoded: Clip) -> Clip:  # noqa: ARG002 - for those that do
+        """Return what `read_visual` gives of a clip or image, to the bit."""
+        return decoded
+
+    def kept_bytes(self, visual: Visual) -> int:
+        """Return the bytes of what `decode` gives, known before it is decoded."""
+        raise NotImplementedError
+
+    def decoding(self) -> str:
+        """Return a key of all that decides what `decode` makes of a file."""
+        raise NotImplementedError
+
     def read_image(self, path: str) -> Clip:
         """Decode an image.
 
