@@ -28,6 +28,7 @@ __all__ = [
     "TorchThreads",
     "available_cores",
     "given_cores",
+    "in_background",
     "limit_torch_threads",
     "no_progress",
     "ordered_map",
@@ -108,6 +109,23 @@ def _submitted(
         failed: Future[_Out] = Future()
         failed.set_exception(error)
         yield failed
+
+
+def in_background(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+    """Call `function` in a thread of its own, and return its result or error to come.
+
+    The thread does not hold up the end of the process, as those of executors do.
+    """
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="in_background", daemon=True).start()
+    return future
 
 
 @contextmanager

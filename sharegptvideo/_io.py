@@ -15,7 +15,8 @@ import stat
 import time
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
@@ -679,17 +680,37 @@ class KeyedLog:
     `rows` is their values joined by `/`, as `key_of` gives it.
     """
 
-    def __init__(self, path: Path, key: str | tuple[str, ...] = "id") -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: str | tuple[str, ...] = "id",
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Read the rows of `path`, and open it for more.
+
+        Until `may_write` says so, rows are held in memory, and the file is neither made nor
+        changed.
+        """
         self.path = path
         self.key = (key,) if isinstance(key, str) else key
         self.rows: dict[str, Row] = {}
+        self._may_write = may_write
+        self._held: deque[bytes] = deque()
+        self._file: io.FileIO | None = None
         with making(path.parent):
-            ended = self._read()
-            self._file = path.open("ab", buffering=0)
-        if ended != os.fstat(self._file.fileno()).st_size:
-            self._file.truncate(ended)
-        if ended and not self._ends_line:
-            self._file.write(b"\n")
+            self._ended = self._read()
+            if may_write():
+                self._file = self._opened()
+
+    def _opened(self) -> io.FileIO:
+        """Open the file and end it after its last whole line."""
+        file = self.path.open("ab", buffering=0)
+        if self._ended != os.fstat(file.fileno()).st_size:
+            file.truncate(self._ended)
+        if self._ended and not self._ends_line:
+            file.write(b"\n")
+        return file
 
     def key_of(self, row: Row) -> str:
         """Return the key of a row, as `rows` holds it."""
@@ -725,12 +746,21 @@ class KeyedLog:
 
     def append(self, row: Row) -> None:
         """Add one row, which counts as done from here on."""
-        line = (dumps(row) + "\n").encode()
-        with _blamed_on(self.path):
-            written = self._file.write(line)
-        if written != len(line):  # what a disk does that is nearly full
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._held.append((dumps(row) + "\n").encode())
+        if self._may_write():
+            self.write_held()
         self.rows[self.key_of(row)] = row
+
+    def write_held(self) -> None:
+        """Write the rows that were held in memory."""
+        with _blamed_on(self.path):
+            if self._file is None:
+                self._file = self._opened()
+            while self._held:
+                line = self._held.popleft()
+                written = self._file.write(line)
+                if written != len(line):  # what a disk does that is nearly full
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def __contains__(self, key: object) -> bool:
         return key in self.rows
@@ -739,8 +769,10 @@ class KeyedLog:
         return len(self.rows)
 
     def close(self) -> None:
-        """Sync to disk and close."""
-        if not self._file.closed:
+        """Sync to disk and close; rows that may still not be written are dropped."""
+        if self._held and self._may_write():
+            self.write_held()
+        if self._file is not None and not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent import futures
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from sharegptvideo._concurrency import in_background
 from sharegptvideo._io import KeyedLog, dumps, making, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
@@ -108,15 +111,21 @@ class RunDir:
     def __init__(
         self,
         path: Path,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
         kind: RunKind | None = None,
         *,
         may_change: Collection[str] = (),
+        patience_s: float = 0.5,
     ) -> None:
         """Open `path` for results of `settings`, new or to be continued.
 
         Settings named in `may_change`, at any depth, may differ from those in the folder; the
         file then has the new ones.
+
+        Settings that can take long to find out, such as the hash of large weights, are given as a
+        function, which a thread calls. A folder with settings to compare with waits for it. A new
+        one waits for `patience_s` seconds and goes on: its logs hold their rows in memory until
+        the settings are there and written. What ends by an exception before that leaves no row.
 
         Raises:
             UserError: the folder holds results of other settings (names them) or something else,
@@ -126,18 +135,33 @@ class RunDir:
         self.kind = kind or RunKind()
         self.may_change = may_change
         self._logs: list[KeyedLog] = []
-        here: dict[str, Any] = json.loads(dumps(settings))  # as it will be read back
+        self._settings: dict[str, Any] | None = None
+        self._has_ended = False
+        self._here: Future[Mapping[str, Any]] = Future()
+        if callable(settings):
+            self._here = in_background(settings)
+        else:
+            self._here.set_result(settings)
         with contextlib.ExitStack() as opened:
-            there = self._checked(here)  # before anything is made: a refused folder stays as it is
+            self._compared(patience_s)  # before anything is made: a refused folder stays as it is
             if self.kind.locked:
                 with os_errors(path, f"free some space or {self.kind.fix}", action="made"):
                     opened.enter_context(making(path))
                 busy = f"{path}: another process is writing to this run; wait for it"
                 opened.enter_context(folder_lock(path / _LOCK, busy))
-                there = self._checked(here)  # another process may have begun and ended meanwhile
-            self.settings = here if there is None else self.merged(there, here)
-            self._write(None)
+            self._begin(0)  # compares again: another process may have begun and ended meanwhile
             self._opened = opened.pop_all()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings in the folder; waits until they are known.
+
+        Raises:
+            UserError: they cannot be found out, or the folder holds others.
+        """
+        self._begin(None)
+        assert self._settings is not None
+        return self._settings
 
     def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         """Return a phrase for each setting that may not differ and does."""
@@ -150,7 +174,9 @@ class RunDir:
 
     def log(self, name: str, key: str | tuple[str, ...] = "id") -> KeyedLog:
         """Open `NAME.jsonl` in the folder; it is closed with the folder."""
-        log = self._opened.enter_context(KeyedLog(self.path / f"{name}.jsonl", key=key))
+        log = self._opened.enter_context(
+            KeyedLog(self.path / f"{name}.jsonl", key=key, may_write=self._may_write)
+        )
         self._logs.append(log)
         return log
 
@@ -159,20 +185,44 @@ class RunDir:
 
         The logs are closed, and so on the disk, before.
         """
+        self._begin(None)
         for log in self._logs:
             log.close()
         self._write(report)
 
-    def _checked(self, here: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the settings in the folder, None in a new one; refuse those that differ."""
+    def _compared(self, patience_s: float | None) -> dict[str, Any] | None:
+        """Return the settings to keep, or None if they are not known in time; refuse others."""
         contents = self.kind.read(self.path)
-        if contents is None:
+        futures.wait([self._here], patience_s if contents is None else None)
+        if not self._here.done():
             return None
+        here: dict[str, Any] = json.loads(dumps(self._here.result()))  # as it will be read back
+        if contents is None:
+            return here
         there: dict[str, Any] = contents[self.kind.section] if self.kind.section else contents
         changes = self.changes(there, here)
         if changes:
             self.kind.refuse(self.path, changes)
-        return there
+        return self.merged(there, here)
+
+    def _begin(self, patience_s: float | None) -> None:
+        """Write the settings and what the logs hold, if they are known in time and not yet there.
+
+        Args:
+            patience_s: how long to wait for the settings; None: until they are known.
+        """
+        if self._settings is None:
+            self._settings = self._compared(patience_s)
+            if self._settings is not None:
+                self._write(None)
+                for log in self._logs:
+                    log.write_held()
+
+    def _may_write(self) -> bool:
+        """Return whether the settings are in the folder, so that rows may follow."""
+        if self._settings is None and self._here.done() and not self._has_ended:
+            self._begin(0)
+        return self._settings is not None
 
     def _write(self, report: Mapping[str, Any] | None) -> None:
         file, section = self.path / self.kind.file, self.kind.section
@@ -189,7 +239,12 @@ class RunDir:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._opened.close()
+        try:
+            if error is None:
+                self._begin(None)
+        finally:
+            self._has_ended = True
+            self._opened.close()
 
 
 def differences(

@@ -9,7 +9,8 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 # Private names of other projects, for which there is no other way.
 THEIRS = {
-    "_scaled_dot_product_flash_attention",  # torch.ops.aten: only a GPU has it
+    "_scaled_dot_product_efficient_attention",  # torch.ops.aten: only a GPU has it
+    "_scaled_dot_product_flash_attention",  # likewise
     "_use_triton",  # TRL: its way on a GPU
     "torch.nn.attention.flex_attention._validate_device",
 }

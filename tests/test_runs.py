@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -171,3 +175,93 @@ def test_a_demo_of_another_seed_is_refused(tmp_path: Path) -> None:
         f"{tmp_path}: holds a demo with other settings: seed 0 there, 1 here. "
         "To go on, give another --out or remove the folder"
     )
+
+
+class Late:
+    """Settings that come when they are `given`."""
+
+    def __init__(self, settings: dict[str, Any] | Exception = SETTINGS) -> None:
+        self.given = threading.Event()
+        self.settings = settings
+
+    def __call__(self) -> dict[str, Any]:
+        assert self.given.wait(60)
+        if isinstance(self.settings, Exception):
+            raise self.settings
+        return self.settings
+
+
+def test_rows_wait_in_memory_for_settings_that_come_late(tmp_path: Path) -> None:
+    late, out = Late(), tmp_path / "run"
+    with RunDir(out, late, LOCKED, patience_s=0) as run:
+        one, two = run.log("one"), run.log("two")
+        one.append({"id": "1"})
+        assert one.rows == {"1": {"id": "1"}}
+        assert [path.name for path in out.iterdir()] == [".lock"]
+        late.given.set()
+        assert run.settings == SETTINGS
+        # From here on all is on the disk: a kill loses nothing.
+        assert read_json(out / "run.json") == SETTINGS
+        assert (out / "one.jsonl").read_text() == '{"id": "1"}\n'
+        one.append({"id": "2"})
+        two.append({"id": "3"})
+        assert (out / "one.jsonl").read_text() == '{"id": "1"}\n{"id": "2"}\n'
+        assert (out / "two.jsonl").read_text() == '{"id": "3"}\n'
+
+
+def test_the_end_of_the_block_waits_for_late_settings(tmp_path: Path) -> None:
+    late = Late()
+    with RunDir(tmp_path, late, STEP, patience_s=0) as run:
+        run.log("rows").append({"id": "1"})
+        threading.Timer(0.05, late.given.set).start()
+        run.finish({"n": 1})
+    assert read_json(tmp_path / "step.json") == {"settings": SETTINGS, "report": {"n": 1}}
+    assert (tmp_path / "rows.jsonl").read_text() == '{"id": "1"}\n'
+
+
+def _put_a_row(out: Path, late: Late, kind: RunKind, then: Callable[[], None]) -> None:
+    with RunDir(out, late, kind, patience_s=0) as run:
+        run.log("rows").append({"id": "1"})
+        then()
+
+
+def test_without_its_settings_an_interrupted_run_leaves_a_new_folder(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    late, out = Late(), tmp_path / "run"
+    kind = RunKind(locked=True, foreign="*.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        _put_a_row(out, late, kind, interrupt)
+    late.given.set()
+    with RunDir(out, SETTINGS, kind) as again:
+        assert again.log("rows").rows == {}
+
+
+def test_late_settings_that_fail_leave_no_row(tmp_path: Path) -> None:
+    late = Late(UserError("the weights were changed"))
+    with pytest.raises(UserError, match="weights were changed"):
+        _put_a_row(tmp_path, late, RunKind(), late.given.set)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_settings_compares_them_before_any_row(tmp_path: Path) -> None:
+    with RunDir(tmp_path, SETTINGS) as run:
+        run.log("rows").append({"id": "1"})
+    late = Late({**SETTINGS, "frames": 9})
+    threading.Timer(0.05, late.given.set).start()
+    with pytest.raises(UserError, match="frames 8 there, 9 here"):
+        RunDir(tmp_path, late, patience_s=0)
+
+
+def test_ctrl_c_does_not_wait_for_late_settings(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib\n"
+        "from sharegptvideo._runs import RunDir\n"
+        "with RunDir(pathlib.Path(sys.argv[1]), lambda: time.sleep(600), patience_s=0):\n"
+        "    raise KeyboardInterrupt\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == -signal.SIGINT, done.stderr

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -48,6 +49,15 @@ def write_index(folder: Path, number: int) -> None:
     index.close()
 
 
+def keep_digest(folder: Path, number: int) -> None:
+    from sharegptvideo.models.digests import file_digests
+
+    os.environ["SHAREGPTVIDEO_CACHE"] = str(folder)
+    file = folder / f"{number}.safetensors"
+    file.write_bytes(b"weights")
+    file_digests([file], lambda: time.time_ns() + 10**10)
+
+
 def open_fingerprints(folder: Path, number: int) -> None:  # noqa: ARG001 - as the others
     from sharegptvideo.data.validate.fingerprint import FingerprintCache
 
@@ -72,7 +82,12 @@ def use(
 
 @pytest.mark.parametrize(
     ("action", "table", "rounds"),
-    [(keep_reply, "replies", 60), (write_index, "clips", 20), (open_fingerprints, None, 20)],
+    [
+        (keep_reply, "replies", 60),
+        (write_index, "clips", 20),
+        (open_fingerprints, None, 20),
+        (keep_digest, "digests", 20),
+    ],
 )
 def test_many_processes_make_one_file_at_once(
     tmp_path: Path, action: Callable[[Path, int], None], table: str | None, rounds: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from sharegptvideo.build.stage import Row, begin
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams, open_model
+from sharegptvideo.models.base import FRAME_BYTES
 from sharegptvideo.models.batches import Clip, answer_batches, decode_clips
 from sharegptvideo.models.registry import KINDS
 
@@ -62,7 +62,7 @@ def sample_candidates(
     temperature: float = 1.0,
     top_p: float = 0.95,
     max_new_tokens: int = 256,
-    batch_size: int = 96,
+    batch_size: int | None = None,
     seed: int = 0,
     frames: int | None = None,
     base_url: str | None = None,
@@ -93,7 +93,7 @@ def sample_candidates(
         temperature: of the draw, above 0.
         top_p: the share of probability that is drawn from, above 0, at most 1.
         max_new_tokens: where an answer is cut.
-        batch_size: answers decoded at once; a question's answers stay together.
+        batch_size: answers decoded at once, a question's together; default: 96, on a GPU 256.
         seed: of the draw.
         frames: how many frames of a clip a model is given that was made for no number of them;
             default: 8.
@@ -107,7 +107,7 @@ def sample_candidates(
             that cannot be used, with what was answered before kept.
     """
     for name, value in (("k", k), ("batch_size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")
     if temperature <= 0:
         raise UserError(f"temperature must be above 0, got {temperature}")
@@ -118,7 +118,8 @@ def sample_candidates(
     answerer = _open_model(model, k, batch_size=batch_size, base_url=base_url, endpoint=endpoint)
     shown = _frames(answerer, frames)
     sampling = {"k": k} | {name: value for name, value in asdict(params).items() if name != "n"}
-    with begin(out / "candidates.json", _settings(answerer, shown) | sampling) as run:
+    # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
+    with begin(out / "candidates.json", lambda: _settings(answerer, shown) | sampling) as run:
         log = run.log("candidates")
         draws = None
         if answerer.draws_apart:
@@ -128,7 +129,7 @@ def sample_candidates(
             endpoint.approve(_estimate(waiting, answerer, shown, params, draws))
             answerer.check([_question(row) for row in waiting], map(_question, questions))
         # A multiple of what is under way at once, so that the last answers hold up few.
-        step = max(1, max(batch_size, 4 * answerer.width) // k)
+        step = max(1, max(batch_size or 96, 4 * answerer.width) // k)
         done = len(questions) - len(waiting)
         for made in _sample(waiting, answerer, shown, params, step, draws):
             for row in made:
@@ -145,7 +146,12 @@ def sample_candidates(
 
 
 def _open_model(
-    spec: str | Path, k: int, *, batch_size: int, base_url: str | None, endpoint: EndpointOptions
+    spec: str | Path,
+    k: int,
+    *,
+    batch_size: int | None,
+    base_url: str | None,
+    endpoint: EndpointOptions,
 ) -> Model:
     """Return the model, if it can give `k` answers a question; without a kind it is `hf:`."""
     kind = str(spec).partition(":")[0]
@@ -276,9 +282,27 @@ def _sample(
 
     clips = decode_clips(map(_question, rows), frames if model.needs_frames else None)
     with contextlib.closing(clips):
-        asked = ((question, clip) for clip in clips for question in clip.questions)
-        while batch := list(itertools.islice(asked, step)):
+        for batch in _steps(clips, step):
             yield made(batch)
+
+
+def _steps(clips: Iterable[Clip], step: int) -> Iterator[list[tuple[Question, Clip]]]:
+    """Yield `step` questions after the other, fewer where their clips' frames take much memory."""
+    batch: list[tuple[Question, Clip]] = []
+    held = 0
+    for clip in clips:
+        size = 0 if clip.frames is None else clip.frames.nbytes
+        if batch and held + size > FRAME_BYTES:
+            yield batch
+            batch, held = [], 0
+        held += size
+        for question in clip.questions:
+            batch.append((question, clip))
+            if len(batch) == step:
+                yield batch
+                batch, held = [], size
+    if batch:
+        yield batch
 
 
 class _Draws:

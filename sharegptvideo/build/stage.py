@@ -6,7 +6,7 @@ A step's settings and its report are kept beside its rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,10 @@ def latest_rows(path: Path) -> dict[str, Row]:
     return rows
 
 
-def begin(notes: Path, settings: Row) -> RunDir:
+def begin(notes: Path, settings: Row | Callable[[], Row]) -> RunDir:
     """Write a step's settings beside its results, or check that they are the ones there.
+
+    See `RunDir` for settings that take long to find out.
 
     The step counts as finished once the folder's `finish` has written its report.
 

@@ -50,7 +50,10 @@ def candidates(
     temperature: Annotated[float, typer.Option(help="Temperature of the draw.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Share of probability drawn from.")] = 0.95,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer is cut.")] = 256,
-    batch_size: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 96,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Answers decoded at once; default: 96, on a GPU 256."),
+    ] = None,
     seed: SeedOption = 0,
     base_url: Annotated[
         str | None, typer.Option(help="Endpoint of openai:NAME; default: OPENAI_BASE_URL.")

@@ -17,7 +17,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval.score import MISSING_CLIP
 from sharegptvideo.eval.tasks import Task
 from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams
-from sharegptvideo.models.base import short_hash
+from sharegptvideo.models.base import FRAME_BYTES, short_hash
 from sharegptvideo.models.batches import answer_batches, decode_clips
 
 __all__ = ["answer_questions", "estimate_answers"]
@@ -39,7 +39,8 @@ def answer_questions(
     Answers from a file are read again whatever the log holds: the file may have been corrected.
 
     A clip is decoded once for all its questions, and they go to the model together: a batch holds
-    whole clips, with no more than `batch_size` questions between them unless one clip has more.
+    whole clips, with no more than `batch_size` questions between them unless one clip has more;
+    fewer where the clips' frames take much memory, or where several workers would wait for one.
 
     Raises:
         UserError: `log` holds answers to other prompts than these.
@@ -49,6 +50,8 @@ def answer_questions(
     _refuse_other_prompts(task, log, hashes)
     pending = _pending(questions, log) if model.needs_frames else questions
     done = len(questions) - len(pending)
+    if model.workers > 1:  # two batches each at least, so that all are done at about one time
+        batch_size = min(batch_size, max(16, len(pending) // (2 * model.workers)))
 
     def write(answer: Answer) -> None:
         nonlocal done
@@ -63,6 +66,7 @@ def answer_questions(
 
     def batches() -> Generator[list[Request]]:
         batch: list[Request] = []
+        held = 0
         with contextlib.closing(
             decode_clips(pending, frames if model.needs_frames else None)
         ) as clips:
@@ -75,10 +79,13 @@ def answer_questions(
                     for request in requests:
                         write(Answer(request, error=error))
                     continue
-                if batch and len(batch) + len(requests) > batch_size:
+                size = 0 if clip.frames is None else clip.frames.nbytes
+                full = len(batch) + len(requests) > batch_size or held + size > FRAME_BYTES
+                if batch and full:
                     yield batch
-                    batch = []
+                    batch, held = [], 0
                 batch += requests
+                held += size
         if batch:
             yield batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def run_evaluation(
     base_url: str | None = None,
     judge_sees: Literal["frames"] | None = None,
     prompt: str | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     devices: Sequence[str] | None = None,
     max_new_tokens: int | None = None,
     endpoint: EndpointOptions | None = None,
@@ -79,7 +80,8 @@ def run_evaluation(
         judge_sees: "frames": an `openai:` judge sees the clip instead of its caption.
         prompt: what `openai:` judges are asked, instead of the tasks' own protocol:
             "caption-grounded", "official", "frames" (the clip and no reference), or a prompt file.
-        batch_size: questions that the model answers at once; those about one clip stay together.
+        batch_size: questions that the model answers at once, those about one clip together;
+            default: 16, and for a model on a GPU as many as its memory holds.
         devices: for `hf:` models, see `open_model`.
         max_new_tokens: instead of the tasks' own; part of what the run is.
         endpoint: how fast, for how much money and with which cache endpoints are asked.
@@ -95,7 +97,9 @@ def run_evaluation(
     """
     check_place(Path(out))
     source = _Source.checked(data_dir, media, task_path, limit, draw)
-    if batch_size < 1 or (max_new_tokens is not None and max_new_tokens < 1):
+    if (batch_size is not None and batch_size < 1) or (
+        max_new_tokens is not None and max_new_tokens < 1
+    ):
         raise UserError("batch size and max new tokens must be at least 1")
     chosen = [load_task(name, source.task_path).of_split(split) for name in dict.fromkeys(tasks)]
     if not chosen:
@@ -113,14 +117,16 @@ def run_evaluation(
         model = open_model(
             model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
         )
-    batch_size = max(batch_size, model.width)  # no slot waits for the end of a batch
+    batch_size = max(batch_size or 16, model.width)  # nothing waits for the end of a batch
     plans = [_plan(task, model, judges[task.name], source, max_new_tokens) for task in chosen]
     remarks = model.check(
         [question for plan in plans for question in plan.questions],
         [question for plan in plans for question in plan.all_questions],
     )
     spec = judge if isinstance(judge, str) else judge.name
-    with EvalRunDir(Path(out), _settings(model, plans, spec, source)) as run:
+    # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
+    settings = functools.partial(_settings, model, plans, spec, source)
+    with EvalRunDir(Path(out), settings) as run:
         if model.needs_frames:
             endpoint.approve(_estimate(plans, model, run))
         for plan in plans:

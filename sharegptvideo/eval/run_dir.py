@@ -9,7 +9,7 @@ results.json       the figures, written when all is judged
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,12 @@ def _without(there: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
 class EvalRunDir(RunDir):
     """An open run folder; a context manager that lets no second process write into it."""
 
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, run: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+    ) -> None:
         """Open `path` for the run that `run` describes, or go on with it.
+
+        See `RunDir` for a description that takes long.
 
         Raises:
             UserError: the folder holds another run (says what differs), or something else, or

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from sharegptvideo.endpoint import Estimate
 
-__all__ = ["Answer", "Model", "Question", "Request", "SamplingParams", "short_hash"]
+__all__ = ["FRAME_BYTES", "Answer", "Model", "Question", "Request", "SamplingParams", "short_hash"]
+
+FRAME_BYTES = 1 << 30
+"""How much the frames of a batch of requests may take, where more would only wait their turn."""
 
 
 @dataclass(frozen=True, slots=True)

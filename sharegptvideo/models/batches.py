@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sharegptvideo._concurrency import ordered_map
+from sharegptvideo._concurrency import available_cores, ordered_map
 from sharegptvideo.endpoint.messages import failure_of, split_reasoning
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Clip", "answer_batches", "decode_clips"]
+__all__ = ["Clip", "answer_batches", "decode_clips", "decoding_width"]
 
-_DECODERS = 2
-_AHEAD = 4  # clips decoded and waiting; 8 frames of 1080p take 50 MB
+# Frames decoded and waiting, of all clips together: 2 GB at 1080p.
+_FRAMES_AHEAD = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,25 @@ def decode_clips(questions: Iterable[Question], frames: int | None) -> Generator
             return Clip(group, error=str(error))
         return Clip(group, pixels, [int(index) for index in indices])
 
-    yield from ordered_map(decode, groups.values(), workers=_DECODERS, ahead=_AHEAD, name="decode")
+    workers, ahead = decoding_width(frames, available_cores())
+    yield from ordered_map(decode, groups.values(), workers=workers, ahead=ahead, name="decode")
+
+
+def decoding_width(frames: int, cores: int) -> tuple[int, int]:
+    """Return how many threads decode clips, and how many decoded clips may wait.
+
+    Two cores are left to the caller and what feeds the device; two threads there are in any case.
+    Threads, not processes: at most 3 % of a 1080p clip's processor time needs Python's lock
+    (`tests/benchmarks/bench_media.py`), so they keep tens of cores busy and pass frames on
+    without a copy.
+
+    Args:
+        frames: how many of a clip.
+        cores: that there are.
+    """
+    workers = max(2, cores - 2)
+    ahead = max(4, min(workers + 2, _FRAMES_AHEAD // max(1, frames)))
+    return min(workers, ahead), ahead
 
 
 def answer_batches(

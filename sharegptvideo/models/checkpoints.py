@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo._io import read_json_object, sha256_file
+from sharegptvideo._io import read_json_object
 from sharegptvideo._network import check_hub_variables
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
+from sharegptvideo.models.digests import file_digests
 
 if TYPE_CHECKING:
     import torch
@@ -200,8 +201,21 @@ def loading_cause(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else words
 
 
-def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> Any:
+def load_model(
+    path: str,
+    *,
+    dtype: str | torch.dtype,
+    weights: bool = True,
+    device: str | torch.device | None = None,
+) -> Any:
     """Load a video model from a folder or Hub id; without `weights` see `outline`.
+
+    Args:
+        path: a folder, or a Hub id.
+        dtype: of the weights, as they are put in their places; "auto": as saved.
+        weights: False: shapes alone.
+        device: where each weight goes from its file, by several threads; default: the CPU, where
+            weights of the saved type stay parts of the file in memory.
 
     Raises:
         UserError: nothing there, no model that answers about videos, no weights, or not all of
@@ -219,6 +233,7 @@ def load_model(path: str, *, dtype: str | torch.dtype, weights: bool = True) -> 
             model, report = auto.from_pretrained(
                 checkpoint_folder(path),
                 dtype=dtype,
+                device_map=None if device is None else {"": device},
                 trust_remote_code=False,
                 weights_only=True,
                 output_loading_info=True,
@@ -365,16 +380,18 @@ def check_tokens(path: str | Path, tokenizer: Any, rows: int) -> None:
 def weights_hash(path: str | Path) -> str:
     """Hash the names and bytes of a checkpoint's safetensors files with SHA-256.
 
+    Files that have not changed since the last time are not read again (see `file_digests`).
+
     Args:
         path: a folder, or a Hub id.
 
     Raises:
-        UserError: nothing there, or no safetensors files.
+        UserError: nothing there, no safetensors files, or see `file_digests`.
     """
     files = sorted(checkpoint_folder(path).glob("*.safetensors"))
     if not files:
         raise UserError(f"model {path}: no safetensors files to hash")
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\0{sha256_file(file)}\n".encode())
+    for file, sha256 in zip(files, file_digests(files), strict=True):
+        digest.update(f"{file.name}\0{sha256}\n".encode())
     return digest.hexdigest()

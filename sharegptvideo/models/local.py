@@ -15,9 +15,14 @@ from sharegptvideo._concurrency import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Model, Request, SamplingParams
 from sharegptvideo.models.checkpoints import checkpoint_folder, load_model, weights_hash
+from sharegptvideo.models.decoding import Decoder, Limits
 from sharegptvideo.models.memory import is_out_of_memory
 
 __all__ = ["LocalModel"]
+
+_ROWS = 96
+_GPU_ROWS = 256
+_GPU_REQUESTS = 512  # of a batch: more than there are rows, so that few idle at its end
 
 
 class LocalModel(Model):
@@ -28,9 +33,12 @@ class LocalModel(Model):
 
     Attributes:
         tokenizer: of the checkpoint.
-        batch_size: how many answers are decoded at once, if memory has room for them.
+        batch_size: how many answers are decoded at once, if memory has room for them; None: 256
+            on CUDA devices, elsewhere 96.
         memory_limit: bytes that the caches of what is decoded at once may take; None: what is
             free on the device.
+        in_slots: whether answers are decoded in slots of fixed shapes (see `decoding`); None:
+            on CUDA devices.
     """
 
     tokenizer: Any
@@ -42,7 +50,7 @@ class LocalModel(Model):
         model: Any = None,
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
         """Find the files; a Hub id is downloaded. Weights are loaded when they are first used.
 
@@ -51,19 +59,21 @@ class LocalModel(Model):
             model: a transformers model in evaluation mode: asked as it is, nothing is loaded.
             device: as torch names it; default: a CUDA device where there is one, else the CPU.
             dtype: default: float32 on the CPU, else as saved.
-            batch_size: how many answers are decoded at once, if memory has room for them.
+            batch_size: see the attribute.
 
         Raises:
             UserError: no checkpoint there.
         """
         self.spec = f"hf:{path}" if model is None else f"live:{path}"
         self.memory_limit: int | None = None
+        self.in_slots: bool | None = None
         self._name = self._path = str(path)
         self._folder = checkpoint_folder(path)
         self._in_memory = model is not None
         self._model = model
         self._device, self._dtype = device, dtype
         self.batch_size = batch_size
+        self._decoder: Decoder | None = None
 
     @property
     def model(self) -> Any:
@@ -82,11 +92,49 @@ class LocalModel(Model):
             UserError: they cannot be loaded.
         """
         if self._model is None:
-            device = torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            device = self._place()
             on_cpu = device.type == "cpu"
-            model = load_model(self._path, dtype=self._dtype or ("float32" if on_cpu else "auto"))
+            dtype = self._dtype or ("float32" if on_cpu else "auto")
+            model = load_model(self._path, dtype=dtype, device=device)
             limit_torch_threads(model.num_parameters() if on_cpu else None)
-            self._model = model.to(device).eval()
+            self._model = model.eval()
+
+    def _place(self) -> torch.device:
+        if self._model is not None:
+            device: torch.device = self._model.device
+            return device
+        return torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @property
+    def width(self) -> int:  # type: ignore[override]  # a class attribute of the others
+        """How many requests a batch should hold at least."""
+        return _GPU_REQUESTS if self.batch_size is None and self._on_gpu() else 1
+
+    @property
+    def _by_slots(self) -> bool:
+        return self._on_gpu() if self.in_slots is None else self.in_slots
+
+    def _on_gpu(self) -> bool:
+        return self._place().type == "cuda"
+
+    @property
+    def decoder(self) -> Decoder:
+        """What decodes its answers.
+
+        Raises:
+            UserError: the weights cannot be loaded.
+        """
+        if self._decoder is None or self._decoder.in_slots != self._by_slots:
+            place = self.model.device, self.model.dtype
+            self._decoder = Decoder(
+                self._logits, self._language(), self._stop, place, in_slots=self._by_slots
+            )
+        return self._decoder
+
+    def limits(self) -> Limits:
+        """Return how much is decoded at once."""
+        rows = _GPU_ROWS if self._on_gpu() else _ROWS
+        return Limits(self.batch_size or rows, self.memory_limit)
 
     @functools.cached_property
     def _stop(self) -> list[int]:
@@ -105,6 +153,8 @@ class LocalModel(Model):
         other = copy.copy(self)
         other.spec, other._name, other._in_memory = f"live:{name}", name, True
         other.batch_size = batch_size
+        # Memory is a training's own, and its weights may move: nothing of fixed addresses.
+        other.in_slots, other._decoder = False, None
         return other
 
     def describe(self) -> dict[str, Any]:
@@ -129,7 +179,7 @@ class LocalModel(Model):
             return prompt  # `generate` gives the cause
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
-        """Answer clip by clip; a prompt that does not fit fails alone.
+        """Answer in the order of the requests; a prompt that does not fit fails alone.
 
         What is drawn depends on `params`, the frames and the prompt, not on the other requests.
 
@@ -137,10 +187,17 @@ class LocalModel(Model):
             UserError: the weights cannot be loaded, or the device's memory is too small for a
                 single request.
         """
+        # As a decorator: it is not on while the caller has an answer.
+        answering = torch.inference_mode()(self._answers)
+        early: dict[int, Answer] = {}
+        place = 0
         try:
             self.load()
-            with torch.inference_mode():
-                answers = self._answers(requests, params)
+            for position, answer in answering(requests, params):
+                early[position] = answer
+                while place in early:
+                    yield early.pop(place)
+                    place += 1
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -149,11 +206,20 @@ class LocalModel(Model):
                 " free some, or take a larger device or a smaller model, and run again to go on",
                 exit_code=1,
             ) from error
-        yield from answers
 
     @abc.abstractmethod
     def _render(self, prompt: str) -> str: ...
 
     @abc.abstractmethod
-    def _answers(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
-        """Answer all requests, in their order."""
+    def _answers(
+        self, requests: Sequence[Request], params: SamplingParams
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer all requests, in any order, each with its number."""
+
+    @abc.abstractmethod
+    def _logits(self, **inputs: Any) -> torch.Tensor:
+        """Run the language model; see `Decoder`."""
+
+    @abc.abstractmethod
+    def _language(self) -> Any:
+        """Return the language model's config."""

@@ -62,7 +62,7 @@ class ParallelModel(Model):
     """A local model in a process for each device; `generate` may be called from several threads."""
 
     def __init__(
-        self, local: LocalModel, name: str, *, devices: Sequence[str], batch_size: int
+        self, local: LocalModel, name: str, *, devices: Sequence[str], batch_size: int | None
     ) -> None:
         """Prepare the processes, which start with the first `generate`.
 
@@ -70,11 +70,11 @@ class ParallelModel(Model):
             local: the model on one device, which stays without weights.
             name: folder or Hub id.
             devices: one for each process.
-            batch_size: how many answers each decodes at once.
+            batch_size: how many answers each decodes at once; see `LocalModel`.
         """
         self._local = local
         self.spec, self.frames = local.spec, local.frames
-        self.workers = len(devices)
+        self.workers, self.width = len(devices), local.width
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for device in devices:
             self._free.put(_Worker(type(local), name, device, batch_size, self.workers))
@@ -110,7 +110,12 @@ class _Worker:
     """
 
     def __init__(
-        self, local: type[LocalModel], name: str, device: str, batch_size: int, processes: int
+        self,
+        local: type[LocalModel],
+        name: str,
+        device: str,
+        batch_size: int | None,
+        processes: int,
     ) -> None:
         self._local, self._name, self._device = local, name, device
         self._batch_size, self._processes = batch_size, processes

@@ -2,8 +2,9 @@
 
 A clip's part of the prompt is the same for all questions about it: the vision tower and the
 language model run over it once, and the questions are then decoded together after that cache
-(`shared_prefix`) by transformers' own `generate`. Where an architecture is not known to allow this
-(`shares_prefix`), every answer is a plain `generate`.
+(`decoding`; where the checkpoint has rules of its own for choosing tokens, such as a repetition
+penalty, by transformers' `generate` on the same cache). Where an architecture is not known to allow
+this (`shares_prefix`), every answer is a plain `generate`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sharegptvideo.models.checkpoints import (
     model_type,
     quiet_transformers,
 )
+from sharegptvideo.models.decoding import Prompt
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import cache_bytes, fitting_rows, free_bytes, in_parts
 from sharegptvideo.models.prompts import begin_once, template_errors
@@ -63,6 +65,26 @@ SHARING = frozenset(
 """Model types whose answers on a shared cache `tests/peers` compares with plain `generate`."""
 
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+# Of a generation config: tokens, lengths and sampling, which requests decide, and what it says of
+# itself. Anything else may change which token is chosen.
+_NO_RULES = frozenset(
+    {
+        "_from_model_config",
+        "bos_token_id",
+        "cache_implementation",
+        "do_sample",
+        "eos_token_id",
+        "max_length",
+        "max_new_tokens",
+        "pad_token_id",
+        "temperature",
+        "top_k",
+        "top_p",
+        "transformers_version",
+        "use_cache",
+    }
+)
+_NEUTRAL = {"num_beams": 1, "repetition_penalty": 1.0}  # rules that change nothing
 _SETTINGS = {".json", ".jinja", ".model", ".txt"}
 
 
@@ -232,40 +254,79 @@ class ProcessorModel(LocalModel):
     def _render(self, prompt: str) -> str:
         return render_question(self.processor, prompt)
 
-    def _answers(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
-        answers: dict[int, Answer] = {}
-        clips: dict[int, list[int]] = {}
+    def _answers(
+        self, requests: Sequence[Request], params: SamplingParams
+    ) -> Iterator[tuple[int, Answer]]:
+        clips: dict[int, dict[int, Request]] = {}
         for position, request in enumerate(requests):
-            clips.setdefault(id(request.frames), []).append(position)
-        for positions in clips.values():
+            clips.setdefault(id(request.frames), {})[position] = request
+        # Slots take many clips; batches hold one, so no other's pixels wait in memory.
+        together = [[*clips.values()]] if self._by_slots else [[clip] for clip in clips.values()]
+        for part in together:
             prompts: list[_Prompt] = []
-            for position, prompt in self._prompts({at: requests[at] for at in positions}):
-                if isinstance(prompt, _Prompt):
-                    prompts.append(prompt)
-                else:
-                    answers[position] = Answer(requests[position], error=prompt)
+            for clip in part:
+                for position, prompt in self._prompts(clip):
+                    if isinstance(prompt, _Prompt):
+                        prompts.append(prompt)
+                    else:
+                        yield position, Answer(requests[position], error=prompt)
             for prompt, ids in self._token_ids(prompts, params):
                 texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-                answers[prompt.number] = Answer(
-                    requests[prompt.number], tuple(str(text).strip() for text in texts)
-                )
-        return [answers[position] for position in range(len(requests))]
+                answer = Answer(requests[prompt.number], tuple(str(text).strip() for text in texts))
+                yield prompt.number, answer
 
     def _token_ids(
         self, prompts: Iterable[_Prompt], params: SamplingParams
     ) -> Iterator[tuple[_Prompt, list[list[int]]]]:
-        """Answer prompts about one clip; the closing token, where it came, is an answer's last.
+        """Answer prompts; the closing token, where it came, is an answer's last.
 
         The model's generation config holds, a repetition penalty in it included, but for what
-        `params` says.
+        `params` says: where it has a rule beyond sampling, `generate` of transformers decodes.
         """
-        with quiet_transformers():
-            for group in self._groups(prompts):
+        groups = self._groups(prompts)
+        if self.shares and not _has_rules(self.model.generation_config):
+            sharing = [group for group in groups if group[0].clip_end]
+            groups = [group for group in groups if not group[0].clip_end]
+            yield from self._decoded(sharing, params)
+        for group in groups:
+            with quiet_transformers():
                 if self.shares and group[0].clip_end:
                     answers = self._on_one_cache(group, params)
                 else:
                     answers = [self._plain(prompt, params) for prompt in group]
-                yield from zip(group, answers, strict=True)
+            yield from zip(group, answers, strict=True)
+
+    def _decoded(
+        self, groups: Sequence[Sequence[_Prompt]], params: SamplingParams
+    ) -> Iterator[tuple[_Prompt, list[list[int]]]]:
+        """Answer groups of prompts that share what comes up to their clip's end."""
+        back: list[_Prompt] = []
+        prompts: list[Prompt] = []
+        for number, group in enumerate(groups):
+            end = group[0].clip_end
+            for prompt in group:
+                ids, positions = prompt.ids[end:], prompt.positions[..., end:]
+                room = params.max_new_tokens
+                prompts.append(
+                    Prompt(len(back), number, end, ids, positions, prompt.seed_text, room)
+                )
+                back.append(prompt)
+
+        def read(clips: Sequence[Prompt]) -> Any:
+            caches = [self._read_clip(groups[prompt.clip][0]) for prompt in clips]
+            (cache,) = caches  # batches hold one clip, and slots read one after the other
+            return cache
+
+        for answered, answers in self.decoder.answers(prompts, read, params, self.limits()):
+            yield back[answered.number], answers
+
+    def _logits(self, **inputs: Any) -> torch.Tensor:
+        output = self.model(use_cache=True, logits_to_keep=1, **inputs)
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _language(self) -> Any:
+        return self.model.config.get_text_config()
 
     def _prompts(self, requests: Mapping[int, Request]) -> Iterator[tuple[int, _Prompt | str]]:
         """Prepare requests about one clip; yields what is wrong with one that cannot be put."""
@@ -336,9 +397,10 @@ class ProcessorModel(LocalModel):
 
     def _groups(self, prompts: Iterable[_Prompt]) -> list[list[_Prompt]]:
         """Group prompts that are equal up to the clip's end, which mostly are all of them."""
-        groups: dict[tuple[int, ...], list[_Prompt]] = {}
+        groups: dict[tuple[str, tuple[int, ...]], list[_Prompt]] = {}
         for prompt in prompts:
-            group = groups.setdefault(tuple(prompt.ids[: prompt.clip_end]), [])
+            clip = prompt.seed_text.partition("\n")[0]
+            group = groups.setdefault((clip, tuple(prompt.ids[: prompt.clip_end])), [])
             if group and self.shares and prompt.clip_end:
                 prompt.inputs.clear()  # the first one's pixels are enough
             group.append(prompt)
@@ -355,22 +417,26 @@ class ProcessorModel(LocalModel):
             answers.append(self._until_stop(output[0, len(prompt.ids) :].tolist()))
         return answers if drawn is not None else answers * params.n
 
+    def _read_clip(self, prompt: _Prompt) -> Any:
+        """Fill a cache with what comes up to the clip's end."""
+        end = prompt.clip_end
+        first = {
+            name: self._placed(name, value[:, :end] if name in _PER_TOKEN else value)
+            for name, value in prompt.inputs.items()
+        }
+        first["position_ids"] = prompt.positions[..., :end].to(self.model.device)
+        return self.model(**first, use_cache=True, logits_to_keep=1).past_key_values
+
     def _on_one_cache(
         self, group: Sequence[_Prompt], params: SamplingParams
     ) -> list[list[list[int]]]:
-        end = group[0].clip_end
-        first = {
-            name: self._placed(name, value[:, :end] if name in _PER_TOKEN else value)
-            for name, value in group[0].inputs.items()
-        }
-        first["position_ids"] = group[0].positions[..., :end].to(self.model.device)
-        cache = self.model(**first, use_cache=True, logits_to_keep=1).past_key_values
+        end, cache = group[0].clip_end, self._read_clip(group[0])
         # By length, so that little is padded; a row's answer does not depend on its company.
         order = sorted(range(len(group)), key=lambda at: len(group[at].ids))
         longest = len(group[order[-1]].ids) - end + params.max_new_tokens
         free = self.memory_limit or free_bytes(self.model.device)
         fitting = fitting_rows(cache_bytes(cache, longest) * params.n, free)
-        most = max(1, self.batch_size // params.n)
+        most = max(1, self.limits().rows // params.n)
         answers = in_parts(
             [group[at] for at in order],
             lambda part: self._decode(part, cache, end, params),
@@ -445,6 +511,12 @@ class _Draw(LogitsProcessor):
         numbers = self._drawn[input_ids.shape[1] - self._start]
         chosen = choose(scores, self._params, numbers)
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen.unsqueeze(-1), 0.0)
+
+
+def _has_rules(generation: Any) -> bool:
+    """Whether a generation config has a rule for choosing tokens beside those of sampling."""
+    said = generation.to_diff_dict()
+    return any(_NEUTRAL.get(name) != said[name] for name in set(said) - _NO_RULES)
 
 
 def _metadata(request: Request) -> Any:

@@ -25,7 +25,7 @@ class _Options:
     base_url: str | None
     endpoint: EndpointOptions | None
     devices: Sequence[str] | None
-    batch_size: int
+    batch_size: int | None
 
 
 def open_model(
@@ -34,7 +34,7 @@ def open_model(
     base_url: str | None = None,
     options: EndpointOptions | None = None,
     devices: Sequence[str] | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
 ) -> Model:
     """Open the model that `spec` (`KIND:NAME`) names; no weights are loaded yet.
 
@@ -51,7 +51,7 @@ def open_model(
         options: how fast, for how much money and with which cache it is asked.
         devices: for `hf:` models, torch devices to share the work between, as `cuda:0`, or
             `all` for every CUDA device; default: one, CUDA where there is it.
-        batch_size: how many answers an `hf:` model decodes at once.
+        batch_size: how many answers an `hf:` model decodes at once; see `LocalModel`.
 
     Raises:
         UserError: unknown kind (with the nearest ones), or the kind's own cause.

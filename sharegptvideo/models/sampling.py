@@ -52,7 +52,9 @@ def choose(
         return logits.argmax(dim=-1)
     # float64: float32 cumulative sums over a vocabulary end away from 1.
     scaled = logits.double() / params.temperature
-    probabilities, order = scaled.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    # In the order of the logits, which is that of the probabilities: fewer bytes are sorted.
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    probabilities = scaled.softmax(dim=-1).gather(-1, order)
     total = probabilities.cumsum(dim=-1)
     # Nucleus: keep a token while the mass before it is under top_p (the first always stays).
     kept = torch.where(total - probabilities < params.top_p, probabilities, 0.0)

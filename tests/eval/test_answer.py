@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import sharegptvideo.media
+from sharegptvideo._concurrency import available_cores
 from sharegptvideo._io import KeyedLog
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answer import answer_questions
 from sharegptvideo.eval.tasks import load_task
 from sharegptvideo.media import MediaError, SampledFrames
 from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams
+from sharegptvideo.models.batches import decoding_width
 
 
 class Decoder:
@@ -117,8 +119,27 @@ def test_an_error_of_the_model_leaves_no_decoder_behind(decoder: Decoder, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         ask(Broken(decoder, 29), tmp_path, [1] * 30, batch_size=1)
-    assert len(decoder.asked) <= 8  # the first and a few ahead, not all
+    _, ahead = decoding_width(8, available_cores())
+    assert len(decoder.asked) <= min(ahead + 4, 29)  # the first and a few ahead, not all
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+@pytest.mark.parametrize(
+    ("frames", "cores", "width"),
+    [
+        (8, 1, (2, 4)),
+        (8, 2, (2, 4)),
+        (8, 4, (2, 4)),
+        (8, 16, (14, 16)),
+        (8, 256, (40, 40)),  # 40 × 8 frames of 1080p are 2 GB
+        (64, 16, (5, 5)),
+        (1000, 16, (4, 4)),
+    ],
+)
+def test_as_many_decoders_as_cores_and_memory_allow(
+    frames: int, cores: int, width: tuple[int, int]
+) -> None:
+    assert decoding_width(frames, cores) == width
 
 
 class Crew(Model):

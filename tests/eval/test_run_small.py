@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.judges import Judge, JudgeItem, Verdict
+from sharegptvideo.models import Answer, Model, Request, SamplingParams
 from sharegptvideo.models.base import short_hash
 
 
@@ -382,3 +384,29 @@ def test_a_mended_prediction_is_judged_again_alone(small_release: Any, tmp_path:
         assert figures["missing_predictions"] == ["c_1"]
         answers["b_0"] = "green"
     assert [item.id for item in judges[1].seen] == ["b_0"]
+
+
+class Unhurried(Model):
+    """A model whose weights are known by their hash only once it has answered."""
+
+    spec = "test:unhurried"
+    frames = 2
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def describe(self) -> dict[str, Any]:
+        if not self.asked.wait(20):
+            raise UserError("its answers wait for its hash")
+        return {"kind": "test", "weights_hash": "ab" * 32}
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:  # noqa: ARG002
+        self.asked.set()
+        yield from (Answer(request, ("red",)) for request in requests)
+
+
+def test_answers_begin_while_the_weights_are_hashed(small_release: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run_evaluation(Unhurried(), ["msvd_qa"], "exact", out, data_dir=small_release.folder)
+    assert json.loads((out / "run.json").read_text())["model"]["weights_hash"] == "ab" * 32
+    assert len(rows_of(out / "predictions.jsonl")) == len(rows_of(out / "judgements.jsonl")) == 6

@@ -97,6 +97,18 @@ def test_known_leftovers_are_none(changed: Any, checkpoint: Path) -> None:
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_weights_go_to_the_device_from_their_files(checkpoint: Path, dtype: str) -> None:
+    path = str(checkpoint)
+    before = load_model(path, dtype=dtype).state_dict()
+    after = load_model(path, dtype=dtype, device="cpu").state_dict()
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        assert weight.dtype == after[name].dtype
+        assert torch.equal(weight, after[name]), name
+    assert all(p.is_meta for p in load_model(path, dtype=dtype, device="meta").parameters())
+
+
 @pytest.mark.parametrize(
     ("config", "line"),
     [

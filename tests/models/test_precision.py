@@ -16,7 +16,6 @@ import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch.nn.attention import bias as torch_bias
-from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
@@ -28,6 +27,7 @@ from sharegptvideo.models.shared_prefix import (
 )
 from sharegptvideo.training.sharing import Attention, attention, share_clips
 from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
+from tests.support.pretended_gpu import GPU, SaysCuda, efficient_kernel, flash_kernel
 from tests.support.shared_decoders import FIELDS, Rows, plain_decoder, rows_of
 
 CLIPS = [(50, (7, 9)), (40, (5,)), (33, (2, 8, 4))]
@@ -42,44 +42,6 @@ WAYS = [
     ),
 ]
 HALF = torch.bfloat16
-CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
-
-
-class SaysCuda(TorchFunctionMode):
-    """Tensors of the CPU that say that they are on a GPU; what is made there is made here."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func == torch.Tensor.device.__get__:  # type: ignore[attr-defined]  # a descriptor
-            return GPU
-        here = {name: self._here(value) for name, value in (kwargs or {}).items()}
-        return func(*map(self._here, args), **here)
-
-    def _here(self, value: Any) -> Any:
-        named = isinstance(value, torch.device | str)
-        return CPU if named and value in (GPU, str(GPU)) else value
-
-
-def flash_kernel(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    dropout: float,
-    is_causal: bool,
-    return_debug_mask: bool,
-    scale: float,
-) -> tuple[torch.Tensor]:
-    """What CUDA's kernel computes: causal at the lower right, for fewer key heads than queries."""
-    assert {x.dtype for x in (query, key, value)} == {HALF}
-    assert is_causal
-    assert not dropout
-    assert not return_debug_mask
-    size = query.shape[2], key.shape[2]
-    mask = torch.ones(size, dtype=torch.bool).tril(size[1] - size[0])
-    scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(2, 3)
-    weights = (scores.float() * scale).masked_fill(~mask, -torch.inf).softmax(-1).to(HALF)
-    return (weights @ value.repeat_interleave(query.shape[1] // value.shape[1], 1),)
 
 
 def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +55,10 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch.ops.aten, "_scaled_dot_product_flash_attention", flash_kernel, raising=False
     )
+    monkeypatch.setattr(
+        torch.ops.aten, "_scaled_dot_product_efficient_attention", efficient_kernel, raising=False
+    )
+    monkeypatch.setattr(shared_prefix, "CHOSEN", {})  # anew: with the kernels that are here now
     mapping = AttentionInterface._global_mapping
     # For a GPU that is none there is nothing to compile; the call is the same.
     eager = as_attention(partial(attention.flex, backend="eager"))

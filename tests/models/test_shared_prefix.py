@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +16,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from sharegptvideo.models import shared_prefix
 from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
+from tests.support.pretended_gpu import SaysCuda, efficient_kernel, flash_kernel
 
 LAYERS, HEADS, SIZE = 2, 4, 8
 
@@ -188,3 +191,102 @@ def test_what_cannot_be_shared_is_refused() -> None:
     window.layers[1] = DynamicSlidingWindowLayer(sliding_window=4)
     with pytest.raises(ValueError, match="DynamicSlidingWindowLayer cannot be shared"):
         SharedPrefixCache(window, [0])
+
+
+FLASH, EFFICIENT = (
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+)
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """The kernels of a GPU; returns how often each is called."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, kernel: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return kernel(*args, **kwargs)
+
+        return call
+
+    for name, kernel in ((FLASH, flash_kernel), (EFFICIENT, efficient_kernel)):
+        monkeypatch.setattr(torch.ops.aten, name, counted(name, kernel), raising=False)
+    monkeypatch.setattr(shared_prefix, "CHOSEN", {})
+    return calls
+
+
+def one_call(dtype: torch.dtype, share: int = 1, own: int = 3, size: int = SIZE) -> torch.Tensor:
+    """A step of five rows after three prefixes, the first row's first token hidden."""
+    prefixes = DynamicCache()
+    shape = (3, HEADS // share, 7, size)
+    prefixes.update(noise(*shape, seed=1, dtype=dtype), noise(*shape, seed=2, dtype=dtype), 0)
+    cache = SharedPrefixCache(prefixes, [0, 0, 1, 2, 2])
+    query = noise(5, HEADS, 1, size, seed=3, dtype=dtype)
+    keys, values = (noise(5, HEADS // share, own, size, seed=s, dtype=dtype) for s in (4, 5))
+    mask = torch.ones(5, 1, 1, own, dtype=torch.bool)
+    mask[0, ..., 0] = False
+    return attend(cache, query, keys, values, mask, 0.3)
+
+
+@pytest.mark.parametrize("share", [1, 2])
+@pytest.mark.parametrize("own", [3, 8, 41])  # a mask's rows have to begin at multiples of 8
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_gpus_kernels_give_the_same(
+    kernels: Counter[str], dtype: torch.dtype, own: int, share: int
+) -> None:
+    """Flash where nothing is masked, in half precision alone; the other kernel for the rest."""
+    expected = one_call(dtype, share, own)
+    assert not kernels
+    with SaysCuda(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = one_call(dtype, share, own)
+    assert torch.allclose(found, expected, atol=2e-2 if dtype == torch.bfloat16 else 1e-5)
+    assert set(kernels) == ({FLASH, EFFICIENT} if dtype == torch.bfloat16 else {EFFICIENT})
+    before = kernels.total()
+    with SaysCuda():
+        one_call(dtype, share, own)
+    # Three runs of prefixes and the rows; what was checked once is not checked again.
+    assert before == 4 + 2
+    assert kernels.total() - before == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause"),
+    [
+        (lambda out: (out[0], out[1] + 0.5, *out[2:]), "its results are wrong"),
+        (lambda out: (out[0] * torch.nan, *out[1:]), "its results are wrong"),
+        (RuntimeError("no kernel image is available. Build one."), "no kernel image is available"),
+    ],
+)
+def test_a_kernel_that_is_wrong_is_not_used_and_one_line_says_so(
+    kernels: Counter[str], monkeypatch: pytest.MonkeyPatch, changed: Any, cause: str
+) -> None:
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(changed, RuntimeError):
+            raise changed
+        return changed(efficient_kernel(*args, **kwargs))
+
+    monkeypatch.setattr(torch.ops.aten, EFFICIENT, wrong)
+    expected = one_call(torch.float32)
+    with SaysCuda(), pytest.warns(UserWarning, match="by plain products") as said:
+        found = one_call(torch.float32)
+    assert {str(one.message).partition("(")[2] for one in said} == {
+        f"memory-efficient attention: {cause})"
+    }
+    assert torch.allclose(found, expected, atol=1e-5)
+    with SaysCuda(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(one_call(torch.float32), found)
+    assert not kernels
+
+
+def test_sizes_that_no_kernel_takes_go_by_products(kernels: Counter[str]) -> None:
+    """Heads of 12 numbers, and float64: no kernel is asked, and nothing has to be said."""
+    for dtype, size in ((torch.float32, 12), (torch.float64, SIZE)):
+        expected = one_call(dtype, size=size)
+        with SaysCuda(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert torch.allclose(one_call(dtype, size=size), expected, atol=1e-5)
+    assert not kernels

@@ -70,8 +70,13 @@ def run(
     limit: LimitOption = None,
     base_url: UrlOption = None,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Questions answered at once.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            "--batch-size",
+            min=1,
+            help="Questions answered at once; default: 16, on a GPU as many as fit.",
+        ),
+    ] = None,
     devices: Annotated[
         str | None,
         typer.Option(
