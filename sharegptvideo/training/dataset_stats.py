@@ -314,8 +314,6 @@ def _note(names: list[str], row: Row) -> None:
 
 def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: DatasetStats) -> None:
     """Mean lengths of the sample, and how many rows of all are cut."""
-    from sharegptvideo.training.precompute.clips import mean_kept
-
     measured = [_lengths(recipe, family, row) for row in sample]
     visuals = [_visual_tokens(family, row, stats) for row in sample]
     count = len(sample)
@@ -328,7 +326,7 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
     if family and recipe.data.keep_clips != "none":
         named = [one for one in map(visual_of, sample) if one]
         of = {kind: [one for one in named if one.kind == kind] for kind in ("video", "image")}
-        stats.kept = Positions(*(mean_kept(family.reader, of[kind]) for kind in ("video", "image")))
+        stats.kept = Positions(*(family.reader.mean_kept(of[kind]) for kind in ("video", "image")))
     limit = recipe.optimisation.length_limit
     cut = sum(
         one.prompt + max(one.answers) + visual > limit.positions(round(visual))

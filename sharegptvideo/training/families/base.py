@@ -29,6 +29,7 @@ __all__ = [
     "Family",
     "TowerFamily",
     "VisualKind",
+    "a_sample",
     "ends_of",
     "filler_of",
 ]
@@ -78,6 +79,11 @@ def ends_of(generation: Any, tokenizer: Any) -> set[int]:
     ends = getattr(generation, "eos_token_id", None)
     ends = [ends] if isinstance(ends, int) else list(ends or ())
     return {*ends, tokenizer.eos_token_id} - {None}
+
+
+def a_sample(visuals: Sequence[Visual], most: int = 200) -> list[Visual]:
+    """Return up to `most` of them, evenly."""
+    return list(visuals[:: -(-len(visuals) // most) or 1])
 
 
 # Rows about images are refused before where a reader has no `image_tokens`.
@@ -132,6 +138,11 @@ class ClipReader(abc.ABC):
     def kept_bytes(self, visual: Visual) -> int:
         """Return the bytes of what `decode` gives, known before it is decoded."""
         raise NotImplementedError
+
+    def mean_kept(self, visuals: Sequence[Visual]) -> float:
+        """Return mean `kept_bytes` of some clips or images, from a sample of them; 0 of none."""
+        sizes = [self.kept_bytes(one) for one in a_sample(visuals)]
+        return sum(sizes) / max(len(sizes), 1)
 
     def decoding(self) -> str:
         """Return a key of all that decides what `decode` makes of a file."""

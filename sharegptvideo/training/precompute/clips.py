@@ -28,11 +28,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sharegptvideo._io import cache_folder, os_errors
-from sharegptvideo._text import byte_size
+from sharegptvideo._text import byte_size, percent
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.memory import free_bytes
 from sharegptvideo.training.checks import nearest_folder
-from sharegptvideo.training.families.base import Clip, ClipReader, VisualKind
+from sharegptvideo.training.families.base import Clip, ClipReader, VisualKind, a_sample
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.mix import Visual, visual_of, visuals_of
 from sharegptvideo.training.precompute.fingerprints import clip_fingerprint, digest
@@ -50,14 +50,13 @@ __all__ = [
     "KeptReader",
     "kept_problem",
     "kept_size",
-    "mean_kept",
 ]
 
 KEPT_CLIPS_VERSION = 1
 """Raised when a clip is decoded to other bytes than before: what was kept is then not used."""
 
 _SHARED_MEMORY = Path("/dev/shm")
-_SAMPLE = 200  # clips whose sizes are looked up where they differ
+_FEW = 200  # streamed rows whose clips are looked at
 _HOUR = 3600.0  # a file takes milliseconds to write
 
 
@@ -106,19 +105,16 @@ class ClipStore:
                 temporary.unlink(missing_ok=True)
                 raise
 
-    def sweep(self) -> tuple[int, int]:
-        """Return how many clips and bytes are there; remove what killed processes left."""
-        clips = size = 0
+    def __contains__(self, key: str) -> bool:
+        return self._file(key).is_file()
+
+    def sweep(self) -> None:
+        """Remove what killed processes left an hour ago and more."""
         for folder, _, names in os.walk(self.folder):
-            for name in names:
-                path = Path(folder, name)
+            for path in (Path(folder, name) for name in names if name.endswith(".tmp")):
                 with contextlib.suppress(OSError):
-                    facts = path.stat()
-                    if name.endswith(".clip"):
-                        clips, size = clips + 1, size + facts.st_size
-                    elif name.endswith(".tmp") and time.time() - facts.st_mtime > _HOUR:
+                    if time.time() - path.stat().st_mtime > _HOUR:
                         path.unlink()
-        return clips, size
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.clip"
@@ -151,8 +147,7 @@ class KeptReader(ClipReader):
         return self._kept(Visual("image", path))
 
     def _kept(self, visual: Visual) -> Clip:
-        path = os.path.abspath(visual.path)  # noqa: PTH100 - links stay what they are
-        key = digest(visual.kind, path, clip_fingerprint(visual.path))
+        key = _key(visual)
         decoded = self.store.read(key)
         if decoded is None:
             decoded = self.reader.decode(visual)
@@ -182,11 +177,9 @@ class KeptReader(ClipReader):
         return self.reader.blank(kind)
 
 
-def mean_kept(reader: ClipReader, visuals: Sequence[Visual]) -> float:
-    """Return mean bytes that clips or images of one kind are kept in, from a sample of them."""
-    sample = visuals[:: max(len(visuals) // _SAMPLE, 1)]
-    sizes = [reader.kept_bytes(one) for one in sample]
-    return sum(sizes) / max(len(sizes), 1)
+def _key(visual: Visual) -> str:
+    path = os.path.abspath(visual.path)  # noqa: PTH100 - links stay what they are
+    return digest(visual.kind, path, clip_fingerprint(visual.path))
 
 
 def kept_size(counts: dict[VisualKind, tuple[int, float]]) -> str:
@@ -201,15 +194,15 @@ def kept_size(counts: dict[VisualKind, tuple[int, float]]) -> str:
 
 
 def kept_problem(
-    data: DataSource, counts: dict[VisualKind, tuple[int, float]], there: int = 0
+    data: DataSource, counts: dict[VisualKind, tuple[int, float]], there: float = 0.0
 ) -> str | None:
     """Return a line where clips do not fit, or cannot be kept on this machine.
 
     Args:
         counts: clips and images, and mean bytes of one.
-        there: bytes of them that are kept already.
+        there: share of them that is kept already.
     """
-    need = sum(count * size for count, size in counts.values()) - there
+    need = (1 - there) * sum(count * size for count, size in counts.values())
     if data.keep_clips == "memory":
         if not _SHARED_MEMORY.is_dir():
             return (
@@ -271,31 +264,32 @@ class ClipKeeper(contextlib.ExitStack):
             folder = _disk_folder() / key
         store = ClipStore(folder, f"free some space or set data.keep_clips=none (it is {how})")
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of each machine
-            counts = _counts(reader, rows)
-            there, size = store.sweep()
-            problem = kept_problem(self._data, counts, size)
+            store.sweep()
+            counts, sample = _counts(reader, rows)
+            there = sum(_key(one) in store for one in sample) / max(len(sample), 1)
+            problem = kept_problem(self._data, counts, there)
             if problem:
                 raise UserError(problem, exit_code=1)
             if processes().is_first:
-                already = f"; {there:,} are there already" if there else ""
+                about = "" if len(sample) == sum(n for n, _ in counts.values()) else "about "
+                already = f"; {about}{percent(there, 0)} of them are there already" if there else ""
                 self._note(f"decoded clips are kept in {folder}: {kept_size(counts)}{already}")
         return KeptReader(reader, store)
 
 
 def _counts(
     reader: ClipReader, rows: Dataset | StreamedRows
-) -> dict[VisualKind, tuple[int, float]]:
-    """Clips and images of rows, and the mean bytes of one."""
+) -> tuple[dict[VisualKind, tuple[int, float]], list[Visual]]:
+    """Clips and images of rows, and the mean bytes of one; and a sample of them."""
     if isinstance(rows, StreamedRows):
-        few = {visual_of(rows[number]) for number in range(min(len(rows), _SAMPLE))}
-        count = len(np.unique(rows.plan.clips))
-        return {"video": (count, mean_kept(reader, [one for one in few if one]))}
-    found = {one for one in visuals_of(rows) if one}
-    kinds: dict[VisualKind, list[Visual]] = {
-        "video": sorted(one for one in found if one.kind == "video"),
-        "image": sorted(one for one in found if one.kind == "image"),
-    }
-    return {kind: (len(own), mean_kept(reader, own)) for kind, own in kinds.items()}
+        few = {visual_of(rows[number]) for number in range(min(len(rows), _FEW))}
+        sample = sorted(one for one in few if one)
+        return {"video": (len(np.unique(rows.plan.clips)), reader.mean_kept(sample))}, sample
+    found = sorted({one for one in visuals_of(rows) if one})
+    kinds: tuple[VisualKind, ...] = ("video", "image")
+    own = {kind: [one for one in found if one.kind == kind] for kind in kinds}
+    counts = {kind: (len(some), reader.mean_kept(some)) for kind, some in own.items()}
+    return counts, a_sample(found)
 
 
 @contextlib.contextmanager
