@@ -1,4 +1,4 @@
-# make setup | demo | test | check | bench | test-peers
+# make setup | demo | test | check | bench | bench-gpu | test-peers
 #
 # PYTHON=python3.12  the interpreter for .venv (default: the first of 3.11 or newer on the PATH)
 # WORKERS=4          processes for the tests (default 2)
@@ -15,6 +15,7 @@ PEERS := .venv-peers
 WORKERS ?= 3
 DEMO_OUT ?= demo-out
 DEMO_ARGS ?=
+BUDGET ?= 600
 
 # Tests share the cores between processes; torch would take all of them in each. One process more
 # than two cores: tests of servers and of other processes wait for a quarter of their time.
@@ -24,7 +25,7 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 LINTED := sharegptvideo tests
 
-.PHONY: help setup demo test check lint types bench test-peers clean
+.PHONY: help setup demo test check lint types bench bench-gpu test-peers clean
 
 help:
 	@echo "make setup       .venv with everything the tests need, pinned"
@@ -32,6 +33,7 @@ help:
 	@echo "make test        lint, types, all tests"
 	@echo "make check       lint, types, fast tests"
 	@echo "make bench       the measurements in tests/benchmarks"
+	@echo "make bench-gpu   all figures of a GPU within BUDGET (600) seconds, no network needed"
 	@echo "make test-peers  comparisons with other projects (.venv-peers, several GB)"
 
 # Done once, and again when pyproject.toml or a pin changes.
@@ -75,6 +77,10 @@ bench: setup
 	@for file in tests/benchmarks/bench_*.py; do \
 	    echo "== $$file"; $(BIN)/python "$$file"; \
 	done
+
+# Needs no setup: any environment with the packages and a CUDA build of torch (PYTHON=...).
+bench-gpu:
+	@tests/benchmarks/gpu_run.sh --budget $(BUDGET)
 
 # A full stack (CUDA builds of torch and torchvision, lmms-eval): about 7 GB, works on a CPU too.
 $(PEERS)/.installed: pyproject.toml constraints-peers.txt | setup

@@ -87,6 +87,7 @@ class ChatServer:
 
     `answer(body)` returns the reply's text, or (status, headers, body text), or None to cut the
     connection. `models` is what it lists (None: 404). `requests` keeps each body that came.
+    It takes no videos, and says so, as OpenAI's does; with `takes_video` they come to `answer` too.
     """
 
     url: str = ""
@@ -94,6 +95,7 @@ class ChatServer:
         lambda _body: "ok"
     )
     models: list[str] | None = None
+    takes_video: bool = False
     requests: list[dict[str, Any]] = field(default_factory=list)
     most_at_once: int = 0
     _now: int = 0
@@ -107,6 +109,10 @@ class ChatServer:
                 "data": [{"id": n, "object": "model"} for n in names or ()],
             }
             _send(handler, 404 if names is None else 200, {}, json.dumps(listing))
+            return
+        if not self.takes_video and has_video(body):
+            message = "Invalid value: 'video_url'. Supported values are: 'text', 'image_url'."
+            _send(handler, 400, {}, json.dumps({"error": {"message": message}}))
             return
         with self._lock:
             self.requests.append(body)
@@ -124,6 +130,13 @@ class ChatServer:
             _send(handler, *found)
         else:
             _send(handler, 200, {}, json.dumps(_completion(body["model"], found)))
+
+
+def has_video(body: dict[str, Any]) -> bool:
+    """Return whether a message holds a part with a video."""
+    contents = [message["content"] for message in body["messages"]]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(part["type"] == "video_url" for part in parts)
 
 
 def _completion(model: str, text: str) -> dict[str, Any]:

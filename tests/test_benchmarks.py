@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import runpy
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +17,9 @@ import pytest
 from sharegptvideo._io import sha256_file
 from tests.support.child_runs import run_child, run_ways
 from tests.support.training_shapes import distinct_clips, open_setting, recompute_layers
+from tests.support.warm_python import WarmPython
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
 def _script(folder: Path, text: str) -> str:
@@ -99,7 +105,7 @@ def test_the_gpu_benchmark_says_what_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a GPU it ends at once, naming the rehearsal."""
-    script = Path(__file__).parent / "benchmarks" / "bench_gpu.py"
+    script = BENCHMARKS / "bench_gpu.py"
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", [str(script)])
     monkeypatch.syspath_prepend(str(script.parent))
@@ -107,3 +113,175 @@ def test_the_gpu_benchmark_says_what_it_needs(
         runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 0
     assert "--device cpu --shape tiny" in capsys.readouterr().out
+
+
+PARTS = {  # of the rehearsal: entries that are measured
+    "dpo": {"ours", "trl", "trl_precomputed", "log-probabilities"},
+    "sft": {"ours", "trl"},
+    "candidates": {"ours", "theirs", "greedy answers"},
+    "evaluation": {
+        "checkpoint", "whole run, first", "whole run, second", "identity", "loading",
+        "generating, ours", "generating, theirs", "greedy answers",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rehearsal(warm_python: WarmPython) -> list[dict[str, Any]]:
+    """The lines of the GPU benchmark's parts on a tiny model."""
+    few = ["--rounds", "1", "--many", "2", "--clips", "2", "--each", "5", "--tokens", "3"]
+    code = (
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import gpu_parts; gpu_parts.main()"
+    )
+    found = []
+    running = [
+        (part, warm_python.start("-c", code, part, "--device", "cpu", "--shape", "tiny", *few))
+        for part in PARTS
+    ]
+    for part, command in running:
+        out, err = command.communicate()
+        assert command.wait() == 0, err
+        lines = [line for line in out.splitlines() if line.startswith("{")]
+        found += [{"part": part, **json.loads(line)} for line in lines]
+    return found
+
+
+def test_the_gpu_benchmark_can_be_rehearsed(rehearsal: list[dict[str, Any]]) -> None:
+    assert [line for line in rehearsal if "failed" in line] == []
+    for part, entries in PARTS.items():
+        lines = [line for line in rehearsal if line["part"] == part]
+        assert {line["entry"] for line in lines} - {"lmms-eval"} == entries
+    steps = [line for line in rehearsal if "tokens_a_step" in line]
+    assert len(steps) == 10 + 6
+    for line in steps:
+        assert min(line["seconds_a_step"], line["teraflops_a_step"], line["launches"]) > 0
+        assert (len(line.get("top_ten", [])) == 10) is (line["entry"] == "ours")
+    sharing = {(line["part"], line["entry"]): line["tokens_a_step"] for line in reversed(steps)}
+    assert sharing["dpo", "ours"] < sharing["dpo", "trl"] == sharing["dpo", "trl_precomputed"]
+
+
+def test_the_gpu_benchmark_judges_answers_by_float32(rehearsal: list[dict[str, Any]]) -> None:
+    """In float32 on a CPU both ways give the same answers, each token the model's own choice."""
+    judged = [line for line in rehearsal if line["entry"] == "greedy answers"]
+    assert [line["answers"] for line in judged] == [3, 8]
+    for line in judged:
+        assert line["equal"] == line["answers"] < 2 * line["different"]
+        assert line["by_float32"]["ours"]["gap_nats"] == 0
+        assert line["by_float32"]["ours"]["log_probability"] < -1
+    (errors,) = [line for line in rehearsal if line["entry"] == "log-probabilities"]
+    assert errors["spread_nats"] > 1
+    assert any(errors[key] for key in errors if key.endswith("_within_twice"))
+
+
+def test_other_tokens_than_the_likeliest_cost(
+    rehearsal: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("gpu_parts")
+    options = type("Options", (), {"shape": "tiny", "device": "cpu", "layers": None})
+    local = module.ids_as_text(module.bench_candidates.open_model(tmp_path / "model", options))
+    clip = np.zeros((8, 20, 20, 3), dtype=np.uint8)
+    (found,) = [line for line in rehearsal if line["part"] == "evaluation"][-1:]
+    assert found["by_float32"]["ours"]["tokens_not_its_choice"] == 0
+    wrong = module.judged(local.model, local, [("what", clip)], ["11 12 13"])
+    assert wrong["tokens_not_its_choice"] == 3
+    assert wrong["gap_nats"] > 1
+
+
+def test_tables_of_the_gpu_benchmark(
+    rehearsal: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [json.dumps(line) for line in rehearsal]
+    cut = json.dumps({"part": "features", "failed": "cut after 60 s"})
+    path = tmp_path / "lines.jsonl"
+    path.write_text("\n".join([*lines, cut, '{"part": "half']))
+    module = _bench_gpu(monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--table", str(path)])
+    assert module.main() == 0
+    table = capsys.readouterr().out
+    assert "- not measured: features: cut after 60 s" in table
+    ours = module.pick(rehearsal, "dpo", "ours", pairs=4, checkpointing=True)
+    trl = module.pick(rehearsal, "dpo", "trl", pairs=4, checkpointing=True)
+    (row,) = [line for line in table.splitlines() if "DPO, 4 pairs, recomputed" in line]
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[5] == f"{trl['seconds_a_step'] / ours['seconds_a_step']:.2f}"
+    assert cells[9] == f"{ours['launches']:,} / {trl['launches']:,}"
+
+
+def _bench_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("bench_gpu")
+
+
+def test_a_part_that_is_cut_keeps_its_lines_and_the_next_ones_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "import time\nfor n in range(2): print('{\"n\": %d}' % n, flush=True)\ntime.sleep(600)"
+    module = _bench_gpu(monkeypatch)
+    part = module.Part("one", (_script(tmp_path, text),))
+    module.run(part, 5.0)
+    module.run(part, 4.9)
+    module.run(module.Part("two", (), lacks="it needs a GPU"), 5.0)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["part"], line.get("n"), line.get("failed")) for line in lines] == [
+        ("one", 0, None),
+        ("one", 1, None),
+        ("one", None, "cut after 5 s"),
+        ("one", None, "left out: 5 s are left of the budget"),
+        ("two", None, "it needs a GPU"),
+    ]
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    """Without what is computed again; torch does not count attention on a CPU."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from tests.support.gpu_figures import operations, profiled
+
+    setting = open_setting("tiny", "cpu", architecture="llava_hound")
+    model, clips, length, scored = setting.model, 2, 40, 7
+    tokens = setting.reader.video_tokens + length
+    ids = torch.full((clips, tokens), 9)
+    ids[:, : setting.reader.video_tokens] = setting.reader.video_id
+    model.train()
+
+    def step() -> None:
+        pixels = torch.zeros(clips, 8, 3, 16, 16)
+        output = model.model(input_ids=ids, pixel_values_videos=pixels, use_cache=False)
+        hidden = output.last_hidden_state.flatten(0, 1)[:scored]
+        model.lm_head(hidden).sum().backward()
+
+    with FlopCounterMode(display=False) as counted:
+        step()
+    needed = operations(model, [(tokens, 0)] * clips, scored, clips)
+    # Nothing is computed for the embeddings, which the first layer's inputs lead to.
+    assert needed["linear"] == pytest.approx(counted.get_total_flops(), rel=0.02)
+    assert needed["attention"] > 0
+    assert profiled(step, torch.device("cpu"))["launches"] > 100
+    three = profiled(lambda: [torch.ones(2).add(1) for _ in range(3)], torch.device("cpu"))
+    assert three["launches"] == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [("-S", "lacks accelerate"), ("-B", "torch sees no CUDA device; --device cpu --shape tiny")],
+)
+def test_the_gpu_script_says_in_a_line_what_is_missing(
+    tmp_path: Path, options: str, says: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {options} "$@"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [BENCHMARKS / "gpu_run.sh"], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert says in line

@@ -12,13 +12,14 @@ from typing import Any
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog
 from sharegptvideo._runs import check_place
-from sharegptvideo.build.stage import Row, begin
+from sharegptvideo.build.stage import Row, begin, recorded
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams, open_model
 from sharegptvideo.models.base import FRAME_BYTES
 from sharegptvideo.models.batches import Clip, answer_batches, decode_clips
 from sharegptvideo.models.registry import KINDS
+from sharegptvideo.models.served import Send
 
 __all__ = ["CandidatesReport", "sample_candidates"]
 
@@ -66,6 +67,7 @@ def sample_candidates(
     seed: int = 0,
     frames: int | None = None,
     base_url: str | None = None,
+    send: Send = "auto",
     endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> CandidatesReport:
@@ -98,6 +100,8 @@ def sample_candidates(
         frames: how many frames of a clip a model is given that was made for no number of them;
             default: 8.
         base_url: where an openai: model is served; default: OPENAI_BASE_URL.
+        send: how it is sent frames, see `open_model`; results that are gone on with keep to what
+            was recorded.
         endpoint: speed, money and cache of its calls.
         progress: called with questions done, questions, "candidates".
 
@@ -115,11 +119,19 @@ def sample_candidates(
     params = SamplingParams(k, temperature, top_p, max_new_tokens, seed)
     questions = _questions(rows)
     endpoint = endpoint or EndpointOptions()
-    answerer = _open_model(model, k, batch_size=batch_size, base_url=base_url, endpoint=endpoint)
+    answerer = _open_model(
+        model, k, batch_size=batch_size, base_url=base_url, send=send, endpoint=endpoint
+    )
     shown = _frames(answerer, frames)
+    every = [_question(row) for row in questions]
+    before = _begun(out, answerer, every)
     sampling = {"k": k} | {name: value for name, value in asdict(params).items() if name != "n"}
     # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
-    with begin(out / "candidates.json", lambda: _settings(answerer, shown) | sampling) as run:
+    with begin(
+        out / "candidates.json",
+        lambda: _settings(answerer, shown, before) | sampling,
+        may_change={"send_reason"},
+    ) as run:
         log = run.log("candidates")
         draws = None
         if answerer.draws_apart:
@@ -127,7 +139,8 @@ def sample_candidates(
         waiting = [row for row in questions if not _is_done(row, log.rows.get(row["id"]))]
         if waiting:
             endpoint.approve(_estimate(waiting, answerer, shown, params, draws))
-            answerer.check([_question(row) for row in waiting], map(_question, questions))
+            if before is not None or not answerer.draws_apart:
+                answerer.check([_question(row) for row in waiting], every)
         # A multiple of what is under way at once, so that the last answers hold up few.
         step = max(1, max(batch_size or 96, 4 * answerer.width) // k)
         done = len(questions) - len(waiting)
@@ -151,6 +164,7 @@ def _open_model(
     *,
     batch_size: int | None,
     base_url: str | None,
+    send: Send,
     endpoint: EndpointOptions,
 ) -> Model:
     """Return the model, if it can give `k` answers a question; without a kind it is `hf:`."""
@@ -161,7 +175,9 @@ def _open_model(
         raise UserError(f"model {spec}: a base URL is for served models (openai:NAME)")
     if kind == "openai" and endpoint.batch_api:
         raise UserError("--batch-api is for verdicts; candidates are asked for one by one")
-    model = open_model(str(spec), base_url=base_url, options=endpoint, batch_size=batch_size)
+    model = open_model(
+        str(spec), base_url=base_url, options=endpoint, batch_size=batch_size, send=send
+    )
     if k > 1 and not model.gives_samples:
         raise UserError(
             f"model {spec}: a file has one answer to a question; take -k 1, or a model that can"
@@ -191,8 +207,21 @@ def _frames(model: Model, frames: int | None) -> int:
     return model.frames or frames or _FRAMES
 
 
-def _settings(model: Model, frames: int) -> Row:
-    """Return what identifies the model in the candidates' settings.
+def _begun(out: Path, model: Model, every: Sequence[Question]) -> Row | None:
+    """Return the settings there, with which the model goes on; None for a new folder.
+
+    How a server takes frames is a part of the settings: it is asked before there are any.
+    """
+    before = recorded(out / "candidates.json")
+    if before is not None:
+        model.go_on(before)
+    elif model.draws_apart:
+        model.check(every, every)
+    return before
+
+
+def _settings(model: Model, frames: int, before: Row | None) -> Row:
+    """Return what identifies the model in the candidates' settings; `before` are those there.
 
     Weights by their hash alone, so that a checkpoint may be moved.
     """
@@ -201,6 +230,8 @@ def _settings(model: Model, frames: int) -> Row:
     if described["kind"] in {"hf", "python"}:
         settings["weights_sha256"] = described["weights_hash"]
     settings |= {key: value for key, value in described.items() if key not in _NOT_IDENTITY}
+    if before is not None and "send" not in before and settings.get("send") == "pictures":
+        del settings["send"]  # as an earlier version wrote them
     return settings | {"frames": frames}
 
 

@@ -6,7 +6,7 @@ A step's settings and its report are kept beside its rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,15 @@ from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.sources import world_folder
 from sharegptvideo.errors import UserError
 
-__all__ = ["Row", "begin", "latest_rows", "read_questions", "stage_file", "with_captions"]
+__all__ = [
+    "Row",
+    "begin",
+    "latest_rows",
+    "read_questions",
+    "recorded",
+    "stage_file",
+    "with_captions",
+]
 
 Row = dict[str, Any]
 
@@ -97,10 +105,22 @@ def latest_rows(path: Path) -> dict[str, Row]:
     return rows
 
 
-def begin(notes: Path, settings: Row | Callable[[], Row]) -> RunDir:
+def recorded(notes: Path) -> Row | None:
+    """Return the settings of the results there, None where a step has not begun.
+
+    Raises:
+        UserError: `notes` is no such file.
+    """
+    contents = replace(_STEP, file=notes.name).read(notes.parent)
+    return None if contents is None else dict(contents["settings"])
+
+
+def begin(
+    notes: Path, settings: Row | Callable[[], Row], *, may_change: Collection[str] = ()
+) -> RunDir:
     """Write a step's settings beside its results, or check that they are the ones there.
 
-    See `RunDir` for settings that take long to find out.
+    Those in `may_change` may differ. See `RunDir` for settings that take long to find out.
 
     The step counts as finished once the folder's `finish` has written its report.
 
@@ -108,7 +128,8 @@ def begin(notes: Path, settings: Row | Callable[[], Row]) -> RunDir:
         UserError: results made with other settings lie there; names those that differ.
     """
     # Several steps share a folder, each with its notes: what else lies there is not foreign.
-    return RunDir(notes.parent, settings, replace(_STEP, file=notes.name))
+    kind = replace(_STEP, file=notes.name)
+    return RunDir(notes.parent, settings, kind, may_change=may_change)
 
 
 _STEP = RunKind(

@@ -9,7 +9,7 @@ import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
 from sharegptvideo.cli._endpoint import asks_endpoints
-from sharegptvideo.cli.eval._shared import JudgeOption, PanelOption, judge_name
+from sharegptvideo.cli.eval._shared import JudgeOption, PanelOption, SendOption, judge_name
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
@@ -64,6 +64,7 @@ def candidates(
             min=1, help="Frames of a clip, where the model was made for no number; default: 8."
         ),
     ] = None,
+    send: SendOption = "auto",
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -91,6 +92,7 @@ def candidates(
             seed=seed,
             frames=frames,
             base_url=base_url,
+            send=send,
             endpoint=endpoint,
             progress=progress,
         )

@@ -213,10 +213,12 @@ def measure(body: Mapping[str, Any]) -> Size:
     messages: Sequence[Mapping[str, Any]] = body["messages"]
     for message in messages:
         content = message.get("content")
-        parts = content if isinstance(content, list) else [{"text": content or ""}]
+        parts: list[Any] = content if isinstance(content, list) else [{"text": content or ""}]
         for part in parts:
             if "text" in part:
                 text += len(str(part["text"]).encode("utf-8", "surrogatepass"))
+            elif part.get("type") == "video_url":  # as many frames as commas in the data
+                pictures += str(part["video_url"]["url"]).count(",")
             else:
                 pictures += 1
     if "response_format" in body:

@@ -243,7 +243,7 @@ def _claims_beside(file: Path) -> _Claims:
     return _CLAIMS[place]
 
 
-# What is kept of a reply, by kind; rows of earlier versions have no reasoning.
+# What is kept of a reply, by kind; rows of earlier versions have fewer.
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "text": str,
     "model": str,
@@ -252,7 +252,10 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "tokens": int,
     "completion_tokens": int,
     "reasoning": (str, type(None)),
+    "prompt_tokens": int,
+    "cached_tokens": (int, type(None)),
 }
+_SINCE = {"completion_tokens": 0, "reasoning": None, "prompt_tokens": 0, "cached_tokens": None}
 
 
 def _reply(row: bytes, left_out: bytes) -> Reply | None:
@@ -263,7 +266,7 @@ def _reply(row: bytes, left_out: bytes) -> Reply | None:
     read, names = _json(row), _texts(left_out)
     if not isinstance(read, dict) or names is None:
         return None
-    values: dict[str, Any] = {"completion_tokens": 0, "reasoning": None} | read
+    values: dict[str, Any] = _SINCE | read
     if not all(isinstance(values.get(name, _json), kind) for name, kind in _KINDS.items()):
         return None
     text, thought = split_reasoning(values["text"])

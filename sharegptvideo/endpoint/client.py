@@ -10,8 +10,9 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.endpoint.budget import Estimate, measure
@@ -118,6 +119,21 @@ class ChatClient:
         ((_, result),) = done
         return result
 
+    def try_out(self, messages: Sequence[Message], extra: Mapping[str, Any]) -> Reply:
+        """Ask for one token, past the cache, to see what the server takes.
+
+        What comes need be no answer: it may be cut off.
+
+        Raises:
+            CallFailedError: the server refused it, or failed to the last attempt.
+            EndpointError: no call can succeed, if the server is to be believed.
+        """
+        body = self._body(messages, None, 0.0, 1) | dict(extra)
+        try:
+            return self._at_once(functools.partial(self._sender.send, body))
+        except NoAnswerError as error:
+            return error.reply
+
     async def close(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
         await self._sender.close()
@@ -150,8 +166,11 @@ class ChatClient:
         max_tokens: int = 512,
         top_p: float | None = None,
         seed: int | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> Reply:
         """Return a completion, from the cache where the same was asked before.
+
+        `extra` are parameters of some servers only, by name.
 
         A sample (at another temperature than 0) is kept by its `seed`; without one it is new each
         time. All parameters but the messages are left out if the server refuses them; the reply's
@@ -163,7 +182,7 @@ class ChatClient:
             EndpointError: no call can succeed, or none has for a long time; the money is spent.
         """
         body = self._body(messages, response_format, temperature, max_tokens)
-        sampling = {"top_p": top_p, "seed": seed}
+        sampling = {"top_p": top_p, "seed": seed, **(extra or {})}
         body |= {name: value for name, value in sampling.items() if value is not None}
         key = self._key(body)
         if self._cache is None or key is None:
@@ -297,34 +316,39 @@ def in_parallel(
     *,
     width: int,
     finish: Callable[[], Awaitable[None]] | None = None,
+    group: Callable[[T], Hashable | None] | None = None,
+    opens: Callable[[R], bool] = lambda _: True,
 ) -> Iterator[tuple[T, R]]:
     """Yield `(item, result)` in the order of completion, with at most `width` calls under way.
 
     The calls run on an event loop in a thread of its own, so this also works where a loop runs
-    already (a notebook). An error of a call is raised here once the results before it are out;
-    then, and where the caller stops early, the calls under way are cancelled; after a `BudgetError`
-    they finish, since they are paid for, and their results come out before it.
-    `finish` is awaited last, whatever happened.
+    already (a notebook); `items` are taken in the caller's thread, as they are needed. An error of
+    a call is raised here once the results before it are out; then, and where the caller stops
+    early, the calls under way are cancelled; after a `BudgetError` they finish, since they are paid
+    for, and their results come out before it. `finish` is awaited last, whatever happened.
+
+    Args:
+        call: one call.
+        items: what to call it with.
+        width: calls under way, those that wait for the first of their group among them.
+        finish: closes what the calls share.
+        group: of each item, what it shares with others, None for nothing. The first item of a
+            group goes ahead; the others begin when it is done.
+        opens: whether a result lets the others begin; else the next one goes ahead of them.
 
     Raises:
         ValueError: `width` is below 1.
     """
     if width < 1:
         raise ValueError(f"width {width}: must be at least 1")
-    done: queue.SimpleQueue[tuple[T, R] | BaseException | None] = queue.SimpleQueue()
-    stop = asyncio.Event()
+    calls = _Calls(call, group or (lambda _: None), opens)
     loop = asyncio.new_event_loop()
-
-    async def call_one(item: T) -> None:
-        done.put((item, await call(item)))
 
     def run() -> None:
         try:
-            loop.run_until_complete(_work(call_one, items, width, stop, finish))
+            loop.run_until_complete(calls.serve(finish))
         except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread
-            done.put(error)
-        else:
-            done.put(None)
+            calls.done.put(error)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
@@ -332,52 +356,115 @@ def in_parallel(
     thread = threading.Thread(target=run, name="in_parallel", daemon=True)
     thread.start()
     try:
-        while (outcome := done.get()) is not None:
-            if isinstance(outcome, BaseException):
-                raise outcome
-            yield outcome
+        yield from _results(calls, loop, iter(items), width)
     finally:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: all is done
-            loop.call_soon_threadsafe(stop.set)
+        with contextlib.suppress(RuntimeError):  # the loop has closed on an error of its own
+            loop.call_soon_threadsafe(calls.stopped.set)
         thread.join()
+    if not calls.done.empty():  # an error of `finish`
+        raise _error(calls.done.get())
 
 
-async def _work(
-    call: Callable[[T], Awaitable[None]],
-    items: Iterable[T],
-    width: int,
-    stop: asyncio.Event,
-    finish: Callable[[], Awaitable[None]] | None,
-) -> None:
-    """Call `call` on all items with `width` workers; `stop` cancels them."""
-    source = iter(items)
-    spent: list[BudgetError] = []
+_END: Any = object()
 
-    async def worker() -> None:
-        for item in source:
-            if spent:
-                return
-            try:
-                await call(item)
-            except BudgetError as error:  # the others are paid for: they finish
-                spent.append(error)
-                return
 
-    tasks = [asyncio.ensure_future(worker()) for _ in range(width)]
-    stopped = asyncio.ensure_future(stop.wait())
-    everything = asyncio.gather(*tasks)
-    try:
-        both: set[asyncio.Future[Any]] = {everything, stopped}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if everything.done():
-            await everything
-            if spent:
-                raise spent[0]
-    finally:
-        for task in (*tasks, stopped):
-            task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)
-        with contextlib.suppress(BaseException):  # raised above if it is news
-            await everything
-        if finish is not None:
-            await finish()
+def _error(outcome: object) -> BaseException:
+    assert isinstance(outcome, BaseException), outcome
+    return outcome
+
+
+def _results(
+    calls: _Calls[T, R], loop: asyncio.AbstractEventLoop, source: Iterator[T], width: int
+) -> Iterator[tuple[T, R]]:
+    """Hand items over as there is room for them, and yield the results; see `in_parallel`."""
+    under_way, more = 0, True
+    spent: BudgetError | None = None
+    while more or under_way:
+        if more and under_way < width:
+            item = next(source, _END)
+            if more := item is not _END:
+                loop.call_soon_threadsafe(calls.take, item)
+                under_way += 1
+            continue
+        outcome, under_way = calls.done.get(), under_way - 1
+        if isinstance(outcome, BudgetError):  # the others are paid for: they finish
+            spent, more = spent or outcome, False
+        elif isinstance(outcome, tuple):
+            yield outcome
+        elif outcome is not None:
+            raise outcome
+    if spent is not None:
+        raise spent
+
+
+class _Calls(Generic[T, R]):
+    """Calls of one event loop. For each item one outcome is put into `done`.
+
+    That is the item with its result, an error, or None where it was not begun for want of money.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[T], Awaitable[R]],
+        group: Callable[[T], Hashable | None],
+        opens: Callable[[R], bool],
+    ) -> None:
+        self._call, self._group, self._opens = call, group, opens
+        self.done: queue.SimpleQueue[tuple[T, R] | BaseException | None] = queue.SimpleQueue()
+        self.stopped = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[Hashable, deque[T]] = {}  # by group whose first is under way
+        self._open: set[Hashable] = set()
+        self._spent = False
+
+    def take(self, item: T) -> None:
+        """Begin with an item, or hold it until the first of its group is done."""
+        key = self._group(item)
+        if self._spent:
+            self.done.put(None)
+        elif key in self._held:
+            self._held[key].append(item)
+        else:
+            leads = key is not None and key not in self._open
+            if leads:
+                self._held[key] = deque()
+            self._begin(item, key if leads else None)
+
+    def _begin(self, item: T, leads: Hashable | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._one(item, leads))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, item: T, leads: Hashable | None) -> None:
+        try:
+            result = await self._call(item)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread
+            self.done.put(error)
+            self._spent |= isinstance(error, BudgetError)
+            for _ in self._held.pop(leads, ()):
+                self.done.put(None)
+        else:
+            self.done.put((item, result))
+            if leads is not None:
+                self._let_go(leads, self._opens(result))
+
+    def _let_go(self, key: Hashable, opened: bool) -> None:
+        """Begin with what waits for the first of a group: all, or the next one alone."""
+        waiting = self._held.pop(key)
+        if opened:
+            self._open.add(key)
+        for item in waiting:
+            self.take(item)
+
+    async def serve(self, finish: Callable[[], Awaitable[None]] | None) -> None:
+        """Run until `stopped` is set; then cancel what is under way, and await `finish`."""
+        try:
+            await self.stopped.wait()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if finish is not None:
+                await finish()

@@ -37,6 +37,7 @@ __all__ = [
     "read_reply",
     "split_reasoning",
     "with_pictures",
+    "with_video",
 ]
 
 Message = Mapping[str, Any]
@@ -66,6 +67,16 @@ def with_pictures(text: str, urls: list[str]) -> list[dict[str, Any]]:
     return [*pictures, {"type": "text", "text": text}]
 
 
+def with_video(text: str, urls: list[str]) -> list[dict[str, Any]]:
+    """Return the content of a message: the frames as one video, then the text.
+
+    The form is vLLM's for frames that were sampled before: the JPEGs in base64, joined by commas.
+    """
+    frames = ",".join(url.partition(",")[2] for url in urls)
+    video = {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{frames}"}}
+    return [video, {"type": "text", "text": text}]
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One completion: the answer, who gave it, and what it took.
@@ -76,6 +87,9 @@ class Reply:
         finish_reason: why it ended, in the server's word.
         tokens: all that were counted.
         completion_tokens: those of the answer, reasoning included.
+        prompt_tokens: those of the prompt, as it was counted; 0 where it was not.
+        cached_tokens: those of the prompt that the server had in its prefix cache; None where it
+            does not say.
         cached: it was paid for earlier and comes from the cache.
         reasoning: what the model thought, in a field of its own or in the text.
         left_out: parameters of the request that the server refused.
@@ -92,6 +106,8 @@ class Reply:
     reasoning: str | None = None
     left_out: tuple[str, ...] = ()
     failure: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
 
 
 class NoAnswerError(CallFailedError):
@@ -179,16 +195,31 @@ def read_reply(completion: Any, model: str) -> Reply:
     answered_by, fingerprint = completion.get("model"), completion.get("system_fingerprint")
     usage = completion.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
+    total, answer = _count(usage.get("total_tokens")), _count(usage.get("completion_tokens"))
     return Reply(
         text=text,
         model=answered_by if isinstance(answered_by, str) and answered_by else model,
         fingerprint=fingerprint if isinstance(fingerprint, str) else None,
         finish_reason=reason,
-        tokens=_count(usage.get("total_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        tokens=total,
+        completion_tokens=answer,
         reasoning=reasoning,
         failure=(failure and _is_empty(text) and _other_content(message)) or failure,
+        prompt_tokens=_count(usage.get("prompt_tokens")) or max(total - answer, 0),
+        cached_tokens=_cached_tokens(usage),
     )
+
+
+def _cached_tokens(usage: Mapping[str, Any]) -> int | None:
+    """Return the tokens from the server's prefix cache, where OpenAI, DeepSeek, Anthropic say."""
+    details = usage.get("prompt_tokens_details")
+    details = details if isinstance(details, Mapping) else {}
+    counts = (
+        details.get("cached_tokens"),
+        usage.get("prompt_cache_hit_tokens"),
+        usage.get("cache_read_input_tokens"),
+    )
+    return next((_count(count) for count in counts if count is not None), None)
 
 
 def _blocked(completion: Mapping[str, Any]) -> dict[str, Any] | None:

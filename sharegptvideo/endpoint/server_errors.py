@@ -70,6 +70,11 @@ class BudgetError(EndpointError):
 class CallFailedError(Exception):
     """One call failed after all attempts; others may succeed."""
 
+    def __init__(self, message: str | None, *, status: int | None = None) -> None:
+        """`status`: the HTTP status of a refusal that another attempt would meet too."""
+        super().__init__(message)
+        self.status = status
+
 
 class NoCompletionError(Exception):
     """What came back is not a chat completion; another try may get one."""
@@ -160,6 +165,8 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, object]) -> str 
         "response_format",
         "top_p",
         "seed",
+        "media_io_kwargs",
+        "mm_processor_kwargs",
     )
     present = [name for name in names if name in sent]
     # "use max_completion_tokens instead of max_tokens": the one that was sent is refused.

@@ -318,11 +318,11 @@ class Sender:
         if permanent_error_hint(error) is not None:
             # What was good a moment ago is refused for what this text says.
             if self._answered and may_be_of_one_text(error):
-                raise CallFailedError(cause) from error
+                raise CallFailedError(cause, status=error.status_code) from error
             self._permanent_error = self.permanent_error(error)
             raise self._permanent_error from error
         if not is_retryable(error):
-            raise CallFailedError(cause) from error
+            raise CallFailedError(cause, status=error.status_code) from error
         return cause, retry_after(error)
 
     def _pause(self, attempt: int, asked: float) -> float:

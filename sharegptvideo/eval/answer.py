@@ -134,6 +134,8 @@ def _row(question: Question, answer: Answer, prompt_hash: str) -> dict[str, Any]
         row["reasoning"] = answer.reasoning[0]
     if any(answer.partial):
         row["partial"] = answer.partial[0]
+    if answer.usage is not None:
+        row["usage"] = dict(answer.usage)
     indices = answer.request.indices
     frame_indices = None if indices is None else list(indices)
     return row | {"frame_indices": frame_indices, "prompt_hash": prompt_hash}

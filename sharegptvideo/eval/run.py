@@ -16,8 +16,8 @@ from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.answer import answer_questions, estimate_answers
 from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
-from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
-from sharegptvideo.eval.score import score_answers
+from sharegptvideo.eval.run_dir import EvalRunDir, package_versions, recorded_model
+from sharegptvideo.eval.score import score_answers, token_usage
 from sharegptvideo.eval.tasks import (
     Task,
     chosen_questions,
@@ -29,6 +29,7 @@ from sharegptvideo.judges import Judge, open_judge
 from sharegptvideo.judges.protocol import named_protocol
 from sharegptvideo.models import Model, Question, open_model
 from sharegptvideo.models.predictions import PredictionsInfo, PredictionsModel
+from sharegptvideo.models.served import Send
 
 __all__ = ["judge_predictions", "run_evaluation"]
 
@@ -53,6 +54,7 @@ def run_evaluation(
     batch_size: int | None = None,
     devices: Sequence[str] | None = None,
     max_new_tokens: int | None = None,
+    send: Send = "auto",
     endpoint: EndpointOptions | None = None,
     info: PredictionsInfo | None = None,
     progress: Progress | None = None,
@@ -84,6 +86,8 @@ def run_evaluation(
             default: 16, and for a model on a GPU as many as its memory holds.
         devices: for `hf:` models, see `open_model`.
         max_new_tokens: instead of the tasks' own; part of what the run is.
+        send: how `openai:` models are sent frames, see `open_model`; a run that is gone on with
+            keeps to what it recorded.
         endpoint: how fast, for how much money and with which cache endpoints are asked.
         info: with `predictions:FILE`, what the file does not say: the key of the answers, and
             whose they are.
@@ -115,8 +119,16 @@ def run_evaluation(
         model = PredictionsModel(model.removeprefix("predictions:"), info)
     if isinstance(model, str):
         model = open_model(
-            model, base_url=base_url, options=endpoint, devices=devices, batch_size=batch_size
+            model,
+            base_url=base_url,
+            options=endpoint,
+            devices=devices,
+            batch_size=batch_size,
+            send=send,
         )
+    recorded = recorded_model(Path(out))
+    if recorded is not None:
+        model.go_on(recorded)
     batch_size = max(batch_size or 16, model.width)  # nothing waits for the end of a batch
     plans = [_plan(task, model, judges[task.name], source, max_new_tokens) for task in chosen]
     remarks = model.check(
@@ -151,6 +163,7 @@ def run_evaluation(
                 plan.task.name: score_answers(
                     plan.questions, run.predictions.rows, run.judgements.rows, plan.judge
                 )
+                | token_usage(plan.questions, run.predictions.rows)
                 | remarks.get(plan.task.name, {})
                 for plan in plans
             }

@@ -19,7 +19,7 @@ from sharegptvideo._runs import RunDir, RunKind, differences
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
 
-__all__ = ["EvalRunDir", "asked_part", "package_versions", "read_run"]
+__all__ = ["EvalRunDir", "asked_part", "package_versions", "read_run", "recorded_model"]
 
 _PACKAGES = (
     "sharegptvideo",
@@ -56,6 +56,17 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return read_json(path / "run.json"), read_json(path / "results.json")
 
 
+def recorded_model(path: Path) -> dict[str, Any] | None:
+    """Return what the run.json in a folder says of the model; None where there is none.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    contents = read_json(path / "run.json") if (path / "run.json").is_file() else None
+    model = contents.get("model") if isinstance(contents, dict) else None
+    return model if isinstance(model, dict) else None
+
+
 def asked_part(run: Mapping[str, Any], task: str, n: int) -> str:
     """Say which part of a task a run asked, "" where it asked all.
 
@@ -74,7 +85,18 @@ def asked_part(run: Mapping[str, Any], task: str, n: int) -> str:
 
 
 # Recorded, but free to change between two sittings of one run.
-_MAY_CHANGE = frozenset({"authors", "base_url", "endpoint", "file_hash", "limit", "link", "spec"})
+_MAY_CHANGE = frozenset(
+    {
+        "authors",
+        "base_url",
+        "endpoint",
+        "file_hash",
+        "limit",
+        "link",
+        "send_reason",
+        "spec",
+    }
+)
 # Not recorded by earlier versions, whose runs may be gone on with.
 _ADDED = frozenset({"task_hash"})
 _MAY_BE_UNKNOWN = ("frames", "max_new_tokens")
@@ -122,7 +144,9 @@ class EvalRunDir(RunDir):
     def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         """Return what differs in the model and in the tasks of both; else in the judge."""
         both = sorted(there["tasks"].keys() & here["tasks"].keys())
-        pairs = [("model", there["model"], here["model"])]
+        # Earlier versions sent frames as pictures, and did not record it.
+        before = {"send": "pictures"} if "send" in here["model"] else {}
+        pairs = [("model", before | there["model"], here["model"])]
         # Earlier versions wrote the task's own where of answers from a file it is not known.
         pairs += [
             (name, _without(there["tasks"][name], here["tasks"][name]), here["tasks"][name])

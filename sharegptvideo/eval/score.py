@@ -19,7 +19,7 @@ from sharegptvideo.eval.statistics import (
 from sharegptvideo.judges import Judge
 from sharegptvideo.models.base import Question
 
-__all__ = ["MISSING_CLIP", "outcome", "score_answers", "score_task"]
+__all__ = ["MISSING_CLIP", "outcome", "score_answers", "score_task", "token_usage"]
 
 # How a failed prediction's `error` begins where its clip was not found; the name follows.
 MISSING_CLIP = "missing clip "
@@ -65,6 +65,35 @@ def score_answers(
         "n_answers_cut": sum(_saw_a_part(row) for row in verdicts.values()),
         **member_agreement(list(verdicts.values())),
     }
+
+
+def token_usage(
+    questions: Sequence[Question], predictions: Mapping[str, Row]
+) -> dict[str, dict[str, Any]]:
+    """Return, as `usage`, the tokens of the answers as the server counted them.
+
+    Returns:
+        `n`, the answers whose tokens were counted, failed ones included, with `prompt_tokens` and
+        `completion_tokens`; `n_cached`, those of them with a report of the prefix cache, with
+        `cached_tokens` and `cached_share` of their prompt tokens, null where there are none.
+        Nothing for a model that no server serves.
+    """
+    rows = [predictions[q.key].get("usage") for q in questions if q.key in predictions]
+    counted = [usage for usage in rows if usage]
+    if not counted:
+        return {}
+    known = [usage for usage in counted if usage["cached_tokens"] is not None]
+    cached = sum(usage["cached_tokens"] for usage in known)
+    prompts = sum(usage["prompt_tokens"] for usage in known)
+    usage = {
+        "n": len(counted),
+        "prompt_tokens": sum(usage["prompt_tokens"] for usage in counted),
+        "completion_tokens": sum(usage["completion_tokens"] for usage in counted),
+        "n_cached": len(known),
+        "cached_tokens": cached if known else None,
+        "cached_share": cached / prompts if prompts else None,
+    }
+    return {"usage": usage}
 
 
 def _saw_a_part(verdict: Row) -> bool:

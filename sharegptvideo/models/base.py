@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,9 @@ class Answer:
         reasoning: what it thought before each text, no part of it; empty where it did not.
         partial: of a failure, what was said in place of each text (cut off, withheld, refused) and
             is no answer; empty where nothing was.
+        usage: `prompt_tokens`, `cached_tokens` (of these, from a server's prefix cache; None where
+            it does not say) and `completion_tokens`, of all texts together as a server counted
+            them when it gave them; None where none did.
     """
 
     request: Request = field(repr=False, compare=False)
@@ -121,6 +124,7 @@ class Answer:
     error: str | None = None
     reasoning: tuple[str | None, ...] = ()
     partial: tuple[str | None, ...] = ()
+    usage: Mapping[str, int | None] | None = None
 
     @property
     def text(self) -> str | None:
@@ -178,6 +182,20 @@ class Model(abc.ABC):
         Raises:
             UserError: nothing more can be answered (an endpoint is gone, memory is too small).
         """
+
+    def stream(
+        self, batches: Iterable[Sequence[Request]], params: SamplingParams
+    ) -> Iterator[Answer]:
+        """Yield an answer for each request of all batches, which are taken as they are needed.
+
+        Raises:
+            UserError: see `generate`.
+        """
+        for batch in batches:
+            yield from self.generate(batch, params)
+
+    def go_on(self, recorded: Mapping[str, Any]) -> None:  # noqa: B027 - most have nothing to do
+        """Take over from what `describe` returned in an earlier sitting what only asking shows."""
 
     def check(
         self,

@@ -98,14 +98,15 @@ def answer_batches(
         UserError: see `Model.generate`.
     """
     if model.workers < 2:
-        for batch in batches:
-            yield from _answers(model, batch, params)
+        yield from _answers(model, batches, params)
         return
     waiting: deque[Future[list[Answer]]] = deque()
     with ThreadPoolExecutor(model.workers, thread_name_prefix="answer") as pool:
         try:
             for batch in batches:
-                waiting.append(pool.submit(lambda each: list(_answers(model, each, params)), batch))
+                waiting.append(
+                    pool.submit(lambda each: list(_answers(model, [each], params)), batch)
+                )
                 if len(waiting) > 2 * model.workers:  # a spare one each: none waits for a clip
                     yield from waiting.popleft().result()
             while waiting:
@@ -120,9 +121,17 @@ def answer_batches(
             raise
 
 
-def _answers(model: Model, batch: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
-    waiting = {id(request): request for request in batch}
-    for answer in model.generate(batch, params):
+def _answers(
+    model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
+) -> Iterator[Answer]:
+    waiting: dict[int, Request] = {}
+
+    def noted() -> Iterator[Sequence[Request]]:
+        for batch in batches:
+            waiting.update((id(request), request) for request in batch)
+            yield batch
+
+    for answer in model.stream(noted(), params):
         waiting.pop(id(answer.request), None)
         yield _without_reasoning(answer)
     for request in waiting.values():

@@ -16,8 +16,9 @@ from sharegptvideo.models.base import Model
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
     from sharegptvideo.models.local import LocalModel
+    from sharegptvideo.models.served import Send
 
-__all__ = ["KINDS", "answering", "local_class", "open_model"]
+__all__ = ["KINDS", "SENDS", "answering", "local_class", "open_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class _Options:
     endpoint: EndpointOptions | None
     devices: Sequence[str] | None
     batch_size: int | None
+    send: Send
 
 
 def open_model(
@@ -35,6 +37,7 @@ def open_model(
     options: EndpointOptions | None = None,
     devices: Sequence[str] | None = None,
     batch_size: int | None = None,
+    send: Send = "auto",
 ) -> Model:
     """Open the model that `spec` (`KIND:NAME`) names; no weights are loaded yet.
 
@@ -52,6 +55,8 @@ def open_model(
         devices: for `hf:` models, torch devices to share the work between, as `cuda:0`, or
             `all` for every CUDA device; default: one, CUDA where there is it.
         batch_size: how many answers an `hf:` model decodes at once; see `LocalModel`.
+        send: how an `openai:` model is sent frames: as one "video", as "pictures", or "auto": as a
+            video where a trial shows that the server takes it.
 
     Raises:
         UserError: unknown kind (with the nearest ones), or the kind's own cause.
@@ -69,7 +74,11 @@ def open_model(
         raise UserError(f"model {spec!r}: nothing after the kind; write {kind}:NAME")
     if devices is not None and kind != "hf":
         raise UserError(f"model {spec}: devices are for hf: models; leave --devices out")
-    return KINDS[kind](name, _Options(base_url, options, devices, batch_size))
+    if send not in SENDS:
+        raise unknown_name("form of frames (--send)", send, SENDS)
+    if send != "auto" and kind != "openai":
+        raise UserError(f"model {spec}: frames are sent to served models only; leave --send out")
+    return KINDS[kind](name, _Options(base_url, options, devices, batch_size, send))
 
 
 def local_class(model_type: str) -> type[LocalModel]:
@@ -147,7 +156,7 @@ def _open_local(name: str, options: _Options) -> Model:
 def _open_served(name: str, options: _Options) -> Model:
     from sharegptvideo.models.served import ServedModel
 
-    return ServedModel(name, base_url=options.base_url, options=options.endpoint)
+    return ServedModel(name, base_url=options.base_url, options=options.endpoint, send=options.send)
 
 
 def _open_predictions(name: str, _: _Options) -> Model:
@@ -169,3 +178,5 @@ KINDS: dict[str, Callable[[str, _Options], Model]] = {
     "python": _open_python,
 }
 """What stands before the colon, and what opens it."""
+
+SENDS: tuple[Send, ...] = ("auto", "video", "pictures")

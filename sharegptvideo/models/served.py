@@ -1,45 +1,68 @@
-"""Answers from a model that an OpenAI-compatible endpoint serves, with images in the prompt."""
+"""Answers from a model that an OpenAI-compatible endpoint serves, with a clip in the prompt."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 from sharegptvideo.endpoint import (
     CallFailedError,
     ChatClient,
+    EndpointError,
     EndpointOptions,
     Estimate,
     NoAnswerError,
     Reply,
     in_parallel,
 )
-from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
+from sharegptvideo.endpoint.messages import (
+    LONGEST_SIDE,
+    QUALITY,
+    frame_urls,
+    with_pictures,
+    with_video,
+)
+from sharegptvideo.media.facts import read_facts
+from sharegptvideo.media.folder import FOLDER_FPS
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
-__all__ = ["ServedModel"]
+__all__ = ["Send", "ServedModel"]
+
+Send = Literal["auto", "video", "pictures"]
+"""How the frames of a clip are sent; "auto": as one video where the server takes it."""
 
 
 class ServedModel(Model):
-    """`openai:NAME`: the frames as JPEG pictures in order, then the prompt.
+    """`openai:NAME`: the frames of a clip as one video or as pictures, then the prompt.
 
     A call for each answer, so that one can be asked for by its number. Sampled answers to a
     question differ in the seed that is sent; by it they are kept in the cache of replies, so that a
     run that is taken up again pays for none twice.
+
+    Of the calls about a clip the first goes ahead, and the others follow when it is answered: they
+    begin with the same tokens, which the server then has in its prefix cache.
     """
 
     draws_apart = True
 
     def __init__(
-        self, name: str, *, base_url: str | None = None, options: EndpointOptions | None = None
+        self,
+        name: str,
+        *,
+        base_url: str | None = None,
+        options: EndpointOptions | None = None,
+        send: Send = "auto",
     ) -> None:
         """Nothing is contacted before `check`."""
         self.spec = f"openai:{name}"
         self._name = name
         self._client = ChatClient(name, base_url=base_url, options=options)
         self.width = self._client.width
+        self._as_video = send == "video"
+        self._reason = None if send == "auto" else "as asked for (--send)"
 
     @property
     def refused(self) -> Collection[str]:  # type: ignore[override]  # known after the first calls
@@ -47,30 +70,40 @@ class ServedModel(Model):
         return sorted(self._client.refused)
 
     def describe(self) -> dict[str, Any]:
-        """Return kind, name, how frames are sent, endpoint.
+        """Return kind, name, endpoint, and, once that is known, how frames are sent and why.
 
         Raises:
             UserError: no endpoint is set.
         """
+        sent = {"send": "video" if self._as_video else "pictures", "send_reason": self._reason}
         return {
             "kind": "openai",
             "name": self._name,
             "temperature": 0,
             "jpeg": {"quality": QUALITY, "longest_side": LONGEST_SIDE},
+            **(sent if self._reason else {}),
             "endpoint": self._client.endpoint.base_url,
         }
+
+    def go_on(self, recorded: Mapping[str, Any]) -> None:
+        """Send frames as the run did before, unless that was asked for otherwise."""
+        if self._reason is None:
+            self._as_video = recorded.get("send") == "video"
+            self._reason = recorded.get("send_reason") or "a run of an earlier version"
 
     def check(
         self,
         questions: Sequence[Question],  # noqa: ARG002 - takes any
         every: Iterable[Question],  # noqa: ARG002
     ) -> dict[str, dict[str, Any]]:
-        """Contact the endpoint.
+        """Contact the endpoint; find out how it takes frames, where that is open.
 
         Raises:
             UserError: none is set, it does not answer, or it does not know the model.
         """
         self._client.check()
+        if self._reason is None:
+            self._as_video, self._reason = _takes_video(self._client)
         return {}
 
     def estimate(self, prompts: Iterable[str], *, frames: int, params: SamplingParams) -> Estimate:
@@ -88,41 +121,171 @@ class ServedModel(Model):
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
         """Ask for all answers, several at a time; yield each request's as they are complete.
 
+        See `stream`.
+        """
+        return self.stream([requests], params)
+
+    def stream(
+        self, batches: Iterable[Sequence[Request]], params: SamplingParams
+    ) -> Iterator[Answer]:
+        """Yield the answers to all batches as they come, with no wait where one ends.
+
         A call that fails, or whose reply is no answer (cut off, withheld, refused, empty), leaves
         its request without answers; what such a reply held is in `reasoning` and `partial`.
 
         Raises:
             UserError: the endpoint cannot be used any more.
         """
-        urls: dict[int, list[str]] = {}  # by array: the questions about a clip share its pictures
-        for request in requests:
-            if request.frames is not None and id(request.frames) not in urls:
-                urls[id(request.frames)] = frame_urls(request.frames)
 
-        async def ask(call: tuple[int, int]) -> Reply | CallFailedError:
-            position, number = call
-            request = requests[position]
-            content: Any = with_pictures(request.prompt, urls.get(id(request.frames), []))
-            message: Mapping[str, Any] = {"role": "user", "content": content}
+        async def ask(call: _Call) -> Reply | CallFailedError:
+            text = {"type": "text", "text": call.request.prompt}
+            message = {"role": "user", "content": [*call.clip.parts, text]}
             try:
                 reply = await self._client.complete(
-                    [message], max_tokens=params.max_new_tokens, **_drawn(params, number)
+                    [message],
+                    max_tokens=params.max_new_tokens,
+                    extra=call.clip.extra,
+                    **_drawn(params, call.number),
                 )
             except CallFailedError as error:
                 return error
             return replace(reply, text=reply.text.strip())
 
-        wanted = [
-            range(params.n) if request.number is None else (request.number,) for request in requests
-        ]
-        calls = [(at, number) for at, numbers in enumerate(wanted) for number in numbers]
         replies: dict[int, dict[int, Reply | CallFailedError]] = {}
-        for (at, number), reply in in_parallel(
-            ask, calls, width=self._client.width, finish=self._client.close
+        for call, reply in in_parallel(
+            ask,
+            self._calls(batches, params),
+            width=self._client.width,
+            finish=self._client.close,
+            group=lambda call: call.clip.number,
+            opens=_was_read,
         ):
-            replies.setdefault(at, {})[number] = reply
-            if len(replies[at]) == len(wanted[at]):
-                yield _answer(requests[at], replies.pop(at))
+            done = replies.setdefault(call.position, {})
+            done[call.number] = reply
+            if len(done) == call.together:
+                yield _answer(call.request, replies.pop(call.position))
+
+    def _calls(
+        self, batches: Iterable[Sequence[Request]], params: SamplingParams
+    ) -> Iterator[_Call]:
+        """Yield the calls; those about a clip share what is sent of it."""
+        frames, clip, position, clips = None, _Clip(), 0, 0
+        for batch in batches:
+            for request in batch:
+                if request.frames is None:
+                    frames, clip = None, _Clip()
+                elif request.frames is not frames:
+                    frames, clips = request.frames, clips + 1
+                    clip = self._clip(request, clips)
+                numbers = range(params.n) if request.number is None else (request.number,)
+                for number in numbers:
+                    yield _Call(request, number, position, len(numbers), clip)
+                position += 1
+
+    def _clip(self, request: Request, number: int) -> _Clip:
+        assert request.frames is not None
+        urls = frame_urls(request.frames)
+        if not self._as_video:
+            return _Clip(number, with_pictures("", urls)[:-1])
+        return _Clip(number, with_video("", urls)[:-1], _video_arguments(request, self._name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """What is sent of a clip: the parts of the message before the question, and parameters."""
+
+    number: int | None = None
+    parts: Sequence[dict[str, Any]] = ()
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One answer that is asked for: its number, its request's position, and calls for that."""
+
+    request: Request
+    number: int
+    position: int
+    together: int
+    clip: _Clip
+
+
+def _was_read(reply: Reply | CallFailedError) -> bool:
+    """Return whether the server has read the clip for this reply, and so may have it cached."""
+    if isinstance(reply, Reply):
+        return not reply.cached
+    return isinstance(reply, NoAnswerError)
+
+
+def _video_arguments(request: Request, name: str) -> dict[str, Any]:
+    """Return where the frames stand in the clip, in the parameters that vLLM has for it.
+
+    Models that write times into the prompt (Qwen3-VL) take them from there. Qwen2-VL and
+    Qwen2.5-VL take frames a second of what is sent, as an argument of their processor.
+    """
+    assert request.frames is not None
+    count = len(request.frames)
+    indices = list(range(count)) if request.indices is None else [int(i) for i in request.indices]
+    fps, total = request.fps, indices[-1] + 1
+    if request.indices is not None and request.question and request.question.video_path:
+        facts = read_facts(Path(request.question.video_path))
+        fps, total = fps or facts.fps, max(total, facts.frames or 0)
+    fps = fps or float(FOLDER_FPS)
+    about = {
+        "num_frames": -1,  # all that are sent, and not the server's default
+        "fps": fps,
+        "frames_indices": indices,
+        "total_num_frames": total,
+        "duration": total / fps,
+        "do_sample_frames": False,
+    }
+    arguments: dict[str, Any] = {"media_io_kwargs": {"video": about}}
+    if any(kind in name.lower() for kind in ("qwen2-vl", "qwen2.5-vl", "qwen2_5-vl", "qwen2_5_vl")):
+        sent = {"fps": count / total * fps, "do_sample_frames": False}
+        arguments["mm_processor_kwargs"] = sent
+    return arguments
+
+
+# A trial has a video of few frames and one of four more. They are noise, so that one frame is
+# 60,000 characters in base64: no number of tokens can be taken for both, frame and text.
+_FEW, _MORE, _SIDE = 2, 6, 224
+_TOKENS_A_FRAME = (1, 4096)
+
+
+def _takes_video(client: ChatClient) -> tuple[bool, str]:
+    """Return whether the server takes frames as one video, and how that was found out.
+
+    Two calls for one token each. A server that refuses the part says so. One that ignores it, or
+    decodes the first frame alone, counts no more tokens for more frames; one that takes it for
+    text counts far too many.
+
+    Raises:
+        UserError: the endpoint cannot be used.
+    """
+    try:
+        few, more = (client.try_out(*_trial(count)) for count in (_FEW, _MORE))
+    except CallFailedError as error:
+        return False, f"the server does not take a video: {error}"
+    except EndpointError as error:
+        # Routers say with a 404 that no model takes videos; one that is gone will say so again.
+        if error.status not in {400, 403, 404, 410}:
+            raise
+        return False, f"the server does not take a video: HTTP {error.status}"
+    tokens = (more.prompt_tokens - few.prompt_tokens) / (_MORE - _FEW)
+    least, most = _TOKENS_A_FRAME
+    counted = f"{few.prompt_tokens} prompt tokens for {_FEW} frames of a video"
+    counted += f" and {more.prompt_tokens} for {_MORE}"
+    return least <= tokens <= most, f"the server counts {counted}"
+
+
+def _trial(count: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return messages with a video of noise, and the parameters that go with it."""
+    import numpy as np
+
+    shape = (_MORE, _SIDE, _SIDE, 3)
+    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)[:count]
+    content = with_video("Hi", frame_urls(frames))
+    return [{"role": "user", "content": content}], _video_arguments(Request("", frames), "")
 
 
 def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) -> Answer:
@@ -142,7 +305,20 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         error=errors[0] if errors else None,
         reasoning=tuple(reasoning) if any(reasoning) else (),
         partial=tuple(partial) if any(partial) else (),
+        usage=_usage([reply for reply in given if isinstance(reply, Reply)]),
     )
+
+
+def _usage(replies: Sequence[Reply]) -> dict[str, int | None] | None:
+    """Return the tokens of replies together, None where the server counts none."""
+    if not any(reply.prompt_tokens for reply in replies):
+        return None
+    cached = [reply.cached_tokens for reply in replies if reply.cached_tokens is not None]
+    return {
+        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "cached_tokens": sum(cached) if len(cached) == len(replies) else None,
+        "completion_tokens": sum(reply.completion_tokens for reply in replies),
+    }
 
 
 def _drawn(params: SamplingParams, number: int) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def run_dpo(
             processing_class=family.tokenizer,
             peft_config=adapters(recipe.lora, family.model),
         )
-        trainer.share(family, recipe.sharing, recipe.data.order)
+        run.attends(*trainer.share(family, run.sharing, recipe.data.order))
         if not recipe.data.stream:
             use_features(trainer, recipe, visuals_of(dataset), run.note, progress)
         if precomputed:

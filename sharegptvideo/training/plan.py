@@ -441,7 +441,16 @@ def _plan_lines(outcome: DryRun, plan: Workload) -> Iterator[tuple[str, str]]:
         f"{plan.tokens_shared:,} a step; {plan.tokens_plain:,} with a clip's once a row "
         f"({rounded(ratio)} times)",
     )
+    if outcome.recipe.sharing.video:
+        yield "attention", _attention_line(outcome)
     yield "compute", f"{plan.flops:.3g} operations; {plan.plain_flops:.3g} row by row"
+
+
+def _attention_line(outcome: DryRun) -> str:
+    way = outcome.recipe.sharing.attention
+    if way != "auto":
+        return way
+    return "flex, or split if that fails on the GPU" if outcome.gpus else "split; flex on a GPU"
 
 
 def _memory_line(outcome: DryRun, way: Memory) -> str:

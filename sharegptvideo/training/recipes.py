@@ -154,13 +154,14 @@ class Sharing(StrictModel):
     """A clip's tokens once for all the answers about it in a batch; `training/INTERNALS.md`.
 
     `video: false` runs every row by itself, as TRL does. `attention` is how a shared clip is
-    attended to: `split` everywhere, `flex` on GPUs with a compiler, `dense` to compare with.
+    attended to: `auto` is `flex` on GPUs, where it runs and is right there, and `split` elsewhere;
+    `dense` is to compare with.
     `pack_tokens` fills each row of a batch with whole clips up to so many tokens (`sft`,
     `pretrain`): `per_device_batch_size` then counts such packs.
     """
 
     video: bool = True
-    attention: Literal["split", "flex", "dense"] = "split"
+    attention: Literal["auto", "split", "flex", "dense"] = "auto"
     pack_tokens: int | None = Field(default=None, ge=1)
 
 
@@ -419,6 +420,8 @@ def recipe_hash(recipe: Recipe) -> str:
                 _OLD_KEY if key == _DATA_DIR else key: value
                 for key, value in content[section].items()
             }
+    if content["sharing"]["attention"] == "auto":
+        content["sharing"]["attention"] = "split"  # likewise: it was the default
     return sha256_text(dumps(content))
 
 

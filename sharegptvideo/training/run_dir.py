@@ -42,7 +42,7 @@ from sharegptvideo.training.checks import check_machine, check_output, check_pus
 from sharegptvideo.training.examples import DataReport
 from sharegptvideo.training.launch import processes
 from sharegptvideo.training.mix import check_parts
-from sharegptvideo.training.recipes import NOT_HASHED, Recipe, recipe_hash, renamed
+from sharegptvideo.training.recipes import NOT_HASHED, Recipe, Sharing, recipe_hash, renamed
 
 __all__ = [
     "COMPLETE",
@@ -208,6 +208,25 @@ class TrainingDir:
         """Report a line now, without keeping it."""
         if self._report:
             self._report(text)
+
+    @property
+    def sharing(self) -> Sharing:
+        """The recipe's, with the attention that the training was begun with in place of `auto`.
+
+        `flex` is tried anew on the device of today.
+        """
+        sharing = self.recipe.sharing
+        kept = self.state.get("attention")
+        if sharing.attention == "auto" and kept not in (None, "flex"):
+            return sharing.model_copy(update={"attention": kept})
+        return sharing
+
+    def attends(self, attention: str, reason: str | None) -> None:
+        """Write down how clips are attended to; report why it is not what `auto` stands for."""
+        if processes().is_first:
+            self.keep(attention=attention)
+            if reason:
+                self.note(reason, step=0)
 
     def rewind(self, step: int) -> None:
         """Drop what was noted in steps after `step`: a resumed training will do them again."""

@@ -22,7 +22,7 @@ from sharegptvideo.training.lora import has_adapters, load_adapters
 from sharegptvideo.training.mix import visuals_of
 from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
 from sharegptvideo.training.sampling import EpochSampler, row_order
-from sharegptvideo.training.sharing import share_clips
+from sharegptvideo.training.sharing import HeadShape, choose_attention, share_clips
 from sharegptvideo.training.streaming import StreamedRows
 from sharegptvideo.training.workers import (
     CheckedCollator,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipes import Recipe, RowOrder, Sharing
+    from sharegptvideo.training.sharing import Attention
 
 __all__ = [
     "VideoDPOTrainer",
@@ -112,21 +113,36 @@ class _Common:
         if shown is not train_dataset:
             self.train_dataset = train_dataset
 
-    def share(self, family: Family, sharing: Sharing, order: RowOrder = "by_length") -> None:
-        """Let policy and reference take our collators' batches. Call it before training."""
+    def share(
+        self, family: Family, sharing: Sharing, order: RowOrder = "by_length"
+    ) -> tuple[Attention, str | None]:
+        """Let policy and reference take our collators' batches. Call it before training.
+
+        Returns:
+            how shared clips are attended to, and why so where it is not what `auto` stands for.
+
+        Raises:
+            UserError: `sharing.attention` is one that does not work on this device.
+        """
         self.family, self.sharing, self.order = family, sharing, order
+        config = family.model.config
+        dtype = torch.bfloat16 if self.args.bf16 else family.model.dtype
+        way, reason = choose_attention(
+            sharing.attention, HeadShape.of(config), self.accelerator.device, dtype
+        )
         models = [self.model, getattr(self, "ref_model", None)]
         for model in models:
             if model is not None:
                 base = model.get_base_model() if hasattr(model, "get_base_model") else model
                 share_clips(
                     base,
-                    sharing.attention,
+                    way,
                     encode_clips=partial(family.encode_clips, base),
                     positions=partial(family.positions, base),
                 )
                 if self.is_fsdp_enabled:
                     prepare_shards(self.accelerator, base)
+        return way, reason
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Read a checkpoint's weights as its family does; shards of them as they were written."""
@@ -218,20 +234,17 @@ class VideoDPOTrainer(_Common, DPOTrainer):  # type: ignore[misc]  # TRL is unty
 
 @contextlib.contextmanager
 def quiet_and_quick() -> Iterator[None]:
-    """Silence advice that is not for our users; on a CPU, score answer positions only.
+    """Silence advice that is not for our users; score answer positions only, on every device.
 
     Without Triton, TRL's fused head scores every position, clip and prompt included, so that
-    devices with a compiler see constant shapes. A CPU has none, and a step takes a third longer.
-    And TRL hashes all weights for a cache of reference log-probabilities that is not used here.
+    devices with a compiler see constant shapes. Nothing here compiles it, and a step on a CPU takes
+    a third longer. And TRL hashes all weights for a cache of reference log-probabilities that is
+    not used here.
     """
     trl_utils: Any = utils
     trl_dpo: Any = dpo_trainer
     old, old_hash = trl_utils._use_triton, trl_dpo.hash_module
-
-    def compact(device: torch.device) -> bool:
-        return device.type == "cpu" or bool(old(device))
-
-    trl_utils._use_triton = compact
+    trl_utils._use_triton = lambda _device: True
     trl_dpo.hash_module = lambda _module: ""
     try:
         with warnings.catch_warnings(), quiet_transformers():

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,34 +62,49 @@ def open_model(folder: Path, options: Any) -> VideoLlavaModel:
     """A random model; its answers never end before their last token."""
     model = open_shape(options.shape, folder, device=options.device, layers=options.layers).eval()
     model.generation_config.eos_token_id = [2**30]  # a token that is never chosen
-    return VideoLlavaModel(str(folder), model=model, batch_size=64)
+    return VideoLlavaModel(str(folder), model=model)
 
 
-def ours(model: VideoLlavaModel, clip: Any, params: SamplingParams) -> list[list[str]]:
+def ours(
+    model: VideoLlavaModel,
+    clip: Any,
+    params: SamplingParams,
+    questions: Sequence[str] = QUESTIONS,
+) -> list[list[str]]:
     """Answers to all questions, the clip read once."""
-    requests = [Request(question, clip) for question in QUESTIONS]
+    requests = [Request(question, clip) for question in questions]
     return [[*answer.texts] for answer in model.generate(requests, params)]
 
 
-def theirs(model: VideoLlavaModel, clip: Any, params: SamplingParams) -> list[list[str]]:
+def plain_inputs(model: VideoLlavaModel, question: str, clip: Any) -> tuple[list[int], Any]:
+    """The ids of a prompt, a place for each token of the clip, and the clip's pixels."""
+    ids, assistant_mask = encode(model.tokenizer, conversation(question))
+    config = model.model.config
+    count = video_token_count(config, FRAMES)
+    ids, _ = expand_video(ids, assistant_mask, config.video_token_id, count)
+    return ids, model.pixels(clip)[None].to(model.model.device, model.model.dtype)
+
+
+def theirs(
+    model: VideoLlavaModel,
+    clip: Any,
+    params: SamplingParams,
+    questions: Sequence[str] = QUESTIONS,
+) -> list[list[str]]:
     """Answers by transformers' `generate`, question by question."""
     answers = []
     settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": params.max_new_tokens}
     if not params.greedy:
         settings |= {"do_sample": True, "num_return_sequences": params.n, "top_k": 0}
         settings |= {"temperature": params.temperature, "top_p": params.top_p}
-    device = model.model.device
-    for question in QUESTIONS:
-        ids, assistant_mask = encode(model.tokenizer, conversation(question))
-        config = model.model.config
-        count = video_token_count(config, FRAMES)
-        ids, _ = expand_video(ids, assistant_mask, config.video_token_id, count)
-        given = torch.tensor([ids], device=device)
+    for question in questions:
+        ids, pixels = plain_inputs(model, question, clip)
+        given = torch.tensor([ids], device=model.model.device)
         generate: Any = model.model.generate
         output = generate(
             input_ids=given,
             attention_mask=torch.ones_like(given),
-            pixel_values_videos=model.pixels(clip)[None].to(device, model.model.dtype),
+            pixel_values_videos=pixels,
             pad_token_id=0,
             **settings,
         )

@@ -126,15 +126,17 @@ def trainer_of(way: str, setting: Setting, rows: list[Any], folder: Path) -> Any
 
 
 class Step:
-    """One way's training step on round `number`'s batch."""
+    """One way's training step on round `number`'s batch; `rate` 0 leaves the weights."""
 
-    def __init__(self, way: str, trainer: Any, batches: list[Any], setting: Setting) -> None:
+    def __init__(
+        self, way: str, trainer: Any, batches: list[Any], setting: Setting, rate: float = 1e-5
+    ) -> None:
         self.way, self.trainer, self.batches, self.setting = way, trainer, batches, setting
         learning = [p for p in trainer.model.parameters() if p.requires_grad]
         if setting.device.type == "cuda":  # AdamW's state for 7B fits no GPU beside the rest
-            self.optimizer: Any = torch.optim.SGD(learning, lr=1e-5)
+            self.optimizer: Any = torch.optim.SGD(learning, lr=rate)
         else:
-            self.optimizer = torch.optim.AdamW(learning, lr=1e-5, fused=True)
+            self.optimizer = torch.optim.AdamW(learning, lr=rate, fused=True)
 
     def batch(self, number: int, clips_of: int | None = None) -> dict[str, Any]:
         """Ours as it is; TRL's with a clip for every row. `clips_of`: with that batch's clips."""

@@ -72,9 +72,11 @@ def questions(clips: int, video: int, folder: Path, media: Path | None) -> list[
 
 
 class Step:
-    """A training step of one side on round `number`'s batch."""
+    """A training step of one side on round `number`'s batch; `rate` 0 leaves the weights."""
 
-    def __init__(self, way: str, options: Any, folder: Path, setting: Setting) -> None:
+    def __init__(
+        self, way: str, options: Any, folder: Path, setting: Setting, rate: float = 1e-5
+    ) -> None:
         from datasets import Dataset
         from trl import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer
@@ -105,9 +107,9 @@ class Step:
             share(self.trainer, setting, options.attention)
         learning = [p for p in self.trainer.model.parameters() if p.requires_grad]
         if setting.device.type == "cuda":  # AdamW's state for 7B fits no GPU beside the rest
-            self.optimizer: Any = torch.optim.SGD(learning, lr=1e-5)
+            self.optimizer: Any = torch.optim.SGD(learning, lr=rate)
         else:
-            self.optimizer = torch.optim.AdamW(learning, lr=1e-5, fused=True)
+            self.optimizer = torch.optim.AdamW(learning, lr=rate, fused=True)
 
     def loss(self, number: int, clips_of: int | None = None) -> torch.Tensor:
         """Of round `number`'s batch, or of that batch with another one's clips."""

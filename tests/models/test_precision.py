@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch.nn.attention import bias as torch_bias
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
@@ -27,12 +28,19 @@ from sharegptvideo.models.shared_prefix import (
 )
 from sharegptvideo.training.sharing import Attention, attention, share_clips
 from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
-from tests.support.pretended_gpu import GPU, SaysCuda, efficient_kernel, flash_kernel
+from tests.support.pretended_gpu import (
+    GPU,
+    SaysCuda,
+    efficient_backward,
+    efficient_kernel,
+    flash_backward,
+    flash_kernel,
+)
 from tests.support.shared_decoders import FIELDS, Rows, plain_decoder, rows_of
 
 CLIPS = [(50, (7, 9)), (40, (5,)), (33, (2, 8, 4))]
 DEVICES = ["cpu", "cuda", "cuda with flash"]
-# Each way, `split` in turns and side by side. Only in turns are there calls that know of flash.
+# Each way, `split` in turns and side by side. Only in turns does it ask for a kernel by name.
 WAYS = [
     *(("split", 0, device) for device in DEVICES),
     *(
@@ -50,14 +58,17 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     flash = "flash" in device
     monkeypatch.setattr(
-        torch_bias, "can_use_flash_attention", lambda given: flash and given.query.dtype == HALF
+        torch.backends.cuda,
+        "can_use_flash_attention",
+        lambda given: flash and given.query.dtype == HALF,
     )
-    monkeypatch.setattr(
-        torch.ops.aten, "_scaled_dot_product_flash_attention", flash_kernel, raising=False
-    )
-    monkeypatch.setattr(
-        torch.ops.aten, "_scaled_dot_product_efficient_attention", efficient_kernel, raising=False
-    )
+    for name, kernel in {
+        "flash_attention": flash_kernel,
+        "flash_attention_backward": flash_backward,
+        "efficient_attention": efficient_kernel,
+        "efficient_attention_backward": efficient_backward,
+    }.items():
+        monkeypatch.setattr(torch.ops.aten, f"_scaled_dot_product_{name}", kernel, raising=False)
     monkeypatch.setattr(shared_prefix, "CHOSEN", {})  # anew: with the kernels that are here now
     mapping = AttentionInterface._global_mapping
     # For a GPU that is none there is nothing to compile; the call is the same.
@@ -190,6 +201,47 @@ def test_every_call_gets_one_dtype(way: Attention, dtypes: str, cast: bool) -> N
         assert other.grad is not None
         assert one.grad.dtype == kind
         assert (one.grad.float() - other.grad).norm() < 0.02 * other.grad.norm()
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), [("flash", HALF), ("efficient", torch.float32)])
+def test_the_kernels_of_a_gpu_take_what_they_are_given(
+    kernel: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch's own description of them on tensors without numbers; forward and backward."""
+    monkeypatch.setattr(
+        torch.backends.cuda, "can_use_flash_attention", lambda _given: kernel == "flash"
+    )
+    layout = rows_of(CLIPS).layout
+    with OpsSeen() as seen:
+        heads = [
+            torch.empty(1, len(layout), count, 64, dtype=dtype, device="meta")
+            .transpose(1, 2)
+            .requires_grad_()
+            for count in (4, 2, 2)
+        ]
+        run = as_attention(partial(attention.split, short=0))
+        found, _ = run(torch.nn.Module(), *heads, None, shared_layout=layout)
+        found.sum().backward()
+        assert found.shape == (1, len(layout), 4, 64)
+        assert all(x.grad is not None and x.grad.shape == x.shape for x in heads)
+    # Three beginnings with their first ends; three later ends, and two beginnings for those.
+    forward = f"aten._scaled_dot_product_{kernel}_attention.default"
+    backward = f"aten._scaled_dot_product_{kernel}_attention_backward.default"
+    assert (seen.counts[forward], seen.counts[backward]) == (8, 8)
+
+
+class OpsSeen(TorchDispatchMode):
+    """Counts the operations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def test_float64_stays_under_autocast() -> None:

@@ -17,7 +17,17 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["CPU", "GPU", "Graph", "SaysCuda", "efficient_kernel", "flash_kernel", "with_graphs"]
+__all__ = [
+    "CPU",
+    "GPU",
+    "Graph",
+    "SaysCuda",
+    "efficient_backward",
+    "efficient_kernel",
+    "flash_backward",
+    "flash_kernel",
+    "with_graphs",
+]
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
@@ -71,11 +81,13 @@ def efficient_kernel(
     bias: torch.Tensor | None,
     compute_log_sumexp: bool,
     *,
+    is_causal: bool = False,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
     """What CUDA's kernel computes; the sums padded to a multiple of 32, with numbers of no use.
 
     A bias is of the queries' dtype, whole in shape, and its rows begin at multiples of 8.
+    Causal is at the upper left.
     """
     assert compute_log_sumexp
     assert query.shape[:2] == key.shape[:2] == value.shape[:2]
@@ -89,10 +101,75 @@ def efficient_kernel(
         assert bias.storage_offset() % 8 == 0
         # In base 2: what is added is multiplied as well, and may not go over the largest number.
         scores = (scores * 1.4427 + bias.float() * 1.4427) / 1.4427
+    if is_causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[2:]).triu(1).bool(), -torch.inf)
     length = -(-query.shape[2] // 32) * 32
     sums = torch.full((*query.shape[:2], length), 7.0)
     sums[..., : query.shape[2]] = scores.logsumexp(-1)
     return (scores.softmax(-1) @ value.float()).to(query.dtype), sums, None, None
+
+
+def flash_backward(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *given: Any,
+    scale: float,
+) -> list[torch.Tensor]:
+    """What CUDA's kernel computes, for fewer key heads than queries as well."""
+    out, sums, *unset, queries, keys, dropout, causal, _, _ = given
+    assert unset == [None, None]  # ends of sequences, where batches have several
+    assert (queries, keys) == (query.shape[2], key.shape[2])
+    assert not dropout
+    assert not causal or queries == keys
+    assert sums.is_contiguous()
+    return _backward(grad, query, key, value, out, sums, causal, scale)
+
+
+def efficient_backward(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *given: Any,
+    scale: float,
+) -> list[torch.Tensor | None]:
+    """What CUDA's kernel computes, from sums that are padded as they came."""
+    bias, out, sums, _, _, dropout, wanted, causal = given
+    assert bias is None
+    assert not dropout
+    assert wanted == [True, True, True, False]
+    assert query.shape[1] == key.shape[1]
+    assert sums.shape[-1] == -(-query.shape[2] // 32) * 32
+    assert sums.is_contiguous()
+    sums = sums[..., : query.shape[2]]
+    return [*_backward(grad, query, key, value, out, sums, causal, scale), None]
+
+
+def _backward(
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    sums: torch.Tensor,
+    causal: bool,
+    scale: float,
+) -> list[torch.Tensor]:
+    """By the derivative of a softmax, whose weights follow from the sums that are given."""
+    times = query.shape[1] // key.shape[1]
+    q, k, v = (x.float() for x in (query, key, value))
+    k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
+    scores = q @ k.transpose(2, 3) * scale
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[2:]).triu(1).bool(), -torch.inf)
+    weights = (scores - sums.unsqueeze(-1)).exp()
+    each = (grad.float() * out.float()).sum(-1, keepdim=True)
+    to_scores = weights * (grad.float() @ v.transpose(2, 3) - each) * scale
+    to_key = (to_scores.transpose(2, 3) @ q).unflatten(1, (-1, times)).sum(2)
+    to_value = (weights.transpose(2, 3) @ grad.float()).unflatten(1, (-1, times)).sum(2)
+    return [x.to(query.dtype) for x in (to_scores @ k, to_key, to_value)]
 
 
 class _Recorder(TorchDispatchMode):

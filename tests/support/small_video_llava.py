@@ -5,13 +5,15 @@ And a folder of MSVD-QA's own questions put to the real clips of the shared data
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import read_json, write_json
 from sharegptvideo.models import ModelSize, build_tiny
+from tests.support.training_shapes import WORDS, distinct_clips
 
-__all__ = ["SIZE", "build_large", "build_small", "write_questions"]
+__all__ = ["SIZE", "build_large", "build_small", "made_questions", "write_questions"]
 
 SIZE = ModelSize(
     frames=8,
@@ -92,5 +94,27 @@ def write_questions(shared: Path, out: Path, each: int) -> list[dict[str, Any]]:
         link = out / "clips" / f"vid{group[0]['video_id']}{clip.suffix}"
         link.symlink_to(clip.resolve())
         rows += group[:each]
+    write_json(out / "msvd_qa_test_qa.json", rows)
+    return rows
+
+
+def made_questions(out: Path, clips: int, each: int) -> list[dict[str, Any]]:
+    """As `write_questions`, but with made clips and questions: where there is no shared data."""
+    draw = random.Random(0)
+    rows: list[dict[str, Any]] = []
+    (out / "clips").mkdir(parents=True)
+    paths = distinct_clips(clips, out / "made", out / "clips")
+    for number, path in enumerate(paths, start=1):
+        (out / "clips" / f"vid{number}.mp4").symlink_to(path)
+        for _ in range(each):
+            question = f"what is {' '.join(draw.choices(WORDS, k=8))}?"
+            rows.append(
+                {
+                    "answer": draw.choice(WORDS),
+                    "id": len(rows),
+                    "question": question,
+                    "video_id": number,
+                }
+            )
     write_json(out / "msvd_qa_test_qa.json", rows)
     return rows

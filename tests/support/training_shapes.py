@@ -350,11 +350,16 @@ def share(trainer: Any, setting: Setting, way: Any) -> None:
 
 
 def on_device(batch: dict[str, Any], setting: Setting) -> dict[str, Any]:
-    """A collator's batch where the model is, clips in its precision."""
+    """A collator's batch where the model is, clips in its precision.
+
+    Clips are new tensors each time: a frozen tower is not run again on the very same ones.
+    """
     found = {}
     for name, value in batch.items():
         if name == "clips":
-            found[name] = {k: v.to(setting.device, setting.dtype) for k, v in value.items()}
+            found[name] = {
+                k: v.to(setting.device, setting.dtype, copy=True) for k, v in value.items()
+            }
         else:
             found[name] = value.to(setting.device)
     return found
@@ -406,10 +411,11 @@ def distinct_clips(count: int, folder: Path, media: Path | None = None) -> list[
 def timed(
     step: Callable[[int], None], rounds: int, device: torch.device
 ) -> dict[str, float | list[float]]:
-    """Seconds of `rounds` calls with the number of the round; round 0 is not counted.
+    """Seconds of `rounds` calls with the number of the round; round 0 stands by itself.
 
-    `seconds_a_step` is the median by the clock, `seconds_range` the least and the most; where
-    other programs share the machine, `processor_seconds`, the median of the processor's, says more.
+    `first_call_seconds` is its time, with what is compiled or captured in it. `seconds_a_step` is
+    the median by the clock, `seconds_range` the least and the most; where other programs share the
+    machine, `processor_seconds`, the median of the processor's, says more.
     """
     spent: list[tuple[float, float]] = []
     for number in range(rounds + 1):
@@ -420,6 +426,7 @@ def timed(
         spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     clock, processor = zip(*spent[1:], strict=True)
     return {
+        "first_call_seconds": round(spent[0][0], 4),
         "seconds_a_step": round(statistics.median(clock), 4),
         "seconds_range": [round(min(clock), 4), round(max(clock), 4)],
         "processor_seconds": round(statistics.median(processor), 4),

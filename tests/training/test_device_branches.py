@@ -123,9 +123,10 @@ def test_the_arguments_of_a_training(sft_recipe: SftRecipe, gpus: SimpleNamespac
 def test_answer_positions_alone_give_what_all_positions_give(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TRL's head scores answers alone on a GPU with Triton, and here on a CPU; else everything."""
+    """TRL's head scores answers alone on a GPU with Triton, and in trainings here everywhere."""
     with quiet_and_quick():
         assert utils._use_triton(torch.device("cpu"))
+        assert utils._use_triton(torch.device("cuda"))
     rows = rows_of([(9, (3, 5)), (6, (2,))])
     found = []
     for compact in (True, False):

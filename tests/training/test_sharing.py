@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,14 +12,32 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AttentionInterface
+from torch._dynamo.testing import CompileCounterWithBackend
+from transformers import AttentionInterface, LlamaConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.recipes import LengthLimit
-from sharegptvideo.training.sharing import Attention, attention, share_clips, shared_layout
-from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
-from tests.support.shared_decoders import DECODERS, FIELDS, decoders, relative, rows_of
+from sharegptvideo.training.sharing import (
+    Attention,
+    Group,
+    HeadShape,
+    SharedLayout,
+    attention,
+    choose_attention,
+    share_clips,
+    shared_layout,
+)
+from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention, attention_fault
+from tests.support.pretended_gpu import CPU, GPU, SaysCuda
+from tests.support.shared_decoders import (
+    DECODERS,
+    FIELDS,
+    decoders,
+    plain_decoder,
+    relative,
+    rows_of,
+)
 
 # Beginnings and the lengths of what follows each: pairs, one alone, several.
 CLIPS = [(50, (7, 9)), (61, (3, 20)), (40, (5,)), (33, (2, 8, 4))]
@@ -57,6 +76,54 @@ def test_the_same_numbers_and_gradients(
             assert relative(two.grad, one.grad) < 1e-5, weight
 
 
+@pytest.mark.parametrize("groups", [CLIPS[:1], [(0, (3, 2)), (4, (2, 3, 1))], [(6, ()), (3, (5,))]])
+def test_attention_in_parts_has_the_gradients_of_one_call(
+    groups: list[tuple[int, tuple[int, ...]]],
+) -> None:
+    """In float64, grouped heads: to 1e-12 of one masked call, and of differences along the way.
+
+    A group may have no beginning, nothing but one, or a single end.
+    """
+    laid, at = [], 0
+    for begin, ends in groups:
+        laid.append(Group(at, begin, ends))
+        at = laid[-1].stop
+    none = torch.zeros(0, dtype=torch.long)
+    layout = SharedLayout((*laid,), 1, at, none, none, none, none)
+    torch.manual_seed(0)
+    heads = [
+        torch.randn(1, count, at, 8, dtype=torch.float64, requires_grad=True) for count in (4, 2, 2)
+    ]
+    ways = (partial(attention.split, short=0), attention.split)  # the second: side by side
+
+    def attended(way: Any, *three: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = as_attention(way)(torch.nn.Module(), *three, None, 0.0, 0.4, layout)[
+            0
+        ]
+        return found
+
+    weights = torch.randn(1, at, 4, 8, dtype=torch.float64)
+    found = []
+    for way in ways:
+        out = attended(way, *heads)
+        found.append([out, *torch.autograd.grad((out * weights).sum(), heads)])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(partial(attended, ways[0]), heads, fast_mode=True)
+
+
+def test_attention_in_parts_copies_no_keys() -> None:
+    """What it keeps for the backward pass: queries, keys, values, output and two sums a query."""
+    layout = rows_of([(600, (20, 30, 10))]).layout
+    heads = [torch.randn(1, count, len(layout), 16, requires_grad=True) for count in (4, 2, 2)]
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        as_attention(attention.split)(torch.nn.Module(), *heads, None, shared_layout=layout)
+    own = {x.untyped_storage().data_ptr() for x in heads}
+    new = [x for x in kept if x.untyped_storage().data_ptr() not in own]
+    assert sum(x.numel() for x in new) == len(layout) * 4 * (16 + 1)
+
+
 def test_flex_attention_sees_what_split_sees() -> None:
     """Forward only: FlexAttention has no gradients on a CPU."""
     plain, sharing = decoders("qwen2", "flex")
@@ -65,6 +132,90 @@ def test_flex_attention_sees_what_split_sees() -> None:
         expected = plain(**rows.inputs)
         found = sharing(**rows.inputs, shared_layout=rows.layout)
     assert relative(found.log_probs, expected.log_probs) < 1e-5
+
+
+SHAPE = HeadShape(heads=4, key_heads=2, size=16)
+
+
+@pytest.fixture
+def flex_with_gradients(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """FlexAttention's operations without its kernel, which has no gradients on a CPU."""
+    torch.compiler.reset()
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    counter = CompileCounterWithBackend("eager")
+    monkeypatch.setattr(attention, "flex", partial(attention.flex, backend=counter))
+    yield counter
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_way_that_is_right_has_no_fault(flex_with_gradients: Any, dtype: torch.dtype) -> None:
+    for way in (partial(attention.split, short=0), attention.split, attention.flex):
+        assert attention_fault(way, SHAPE, CPU, dtype) is None
+    assert flex_with_gradients.frame_count == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_way_that_is_wrong_is_found_out(dtype: torch.dtype) -> None:
+    """In its output, in its gradients alone, or by not running at all."""
+
+    def forgets(heads: Any, layout: SharedLayout) -> torch.Tensor:
+        alone = tuple(Group(g.start, 0, (g.prefix, *g.ends)) for g in layout.groups)
+        return attention.split(heads, dataclasses.replace(layout, groups=alone))
+
+    def doubles(heads: Any, layout: SharedLayout) -> torch.Tensor:
+        twice = 2 * heads.key - heads.key.detach()
+        return attention.split(heads._replace(key=twice), layout)
+
+    def fails(*_: Any) -> torch.Tensor:
+        raise RuntimeError("Cannot find a compiler\nlong text")
+
+    faults = [attention_fault(way, SHAPE, CPU, dtype) for way in (forgets, doubles, fails)]
+    assert str(faults[0]).startswith("gives wrong numbers here (output: ")
+    assert str(faults[1]).startswith("gives wrong numbers here (gradient of keys: ")
+    assert faults[2] == "does not run here (Cannot find a compiler)"
+
+
+def test_auto_is_what_works_on_the_device(
+    flex_with_gradients: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a way that is named is taken, or refused where it does not work."""
+    half = torch.bfloat16
+    assert choose_attention("auto", SHAPE, CPU, half) == ("split", None)
+    assert choose_attention("dense", SHAPE, GPU, half) == ("dense", None)
+    with SaysCuda():
+        assert choose_attention("auto", SHAPE, GPU, half) == ("flex", None)
+        assert choose_attention("flex", SHAPE, GPU, half) == ("flex", None)
+    assert flex_with_gradients.frame_count == 1
+
+    def fails(*_: Any) -> torch.Tensor:
+        raise RuntimeError("no Triton")
+
+    monkeypatch.setattr(attention, "flex", fails)
+    with SaysCuda():
+        line = "attention is split: flex does not run here (no Triton)"
+        assert choose_attention("auto", SHAPE, GPU, half) == ("split", line)
+        with pytest.raises(UserError, match=r"\(no Triton\); set sharing\.attention=split"):
+            choose_attention("flex", SHAPE, GPU, half)
+
+
+def test_the_heads_of_a_model() -> None:
+    config = LlamaConfig(hidden_size=96, num_attention_heads=6, num_key_value_heads=3)
+    assert HeadShape.of(config) == (6, 3, 16)
+    assert HeadShape.of(plain_decoder("qwen3").config) == (4, 2, 16)
+
+
+def test_flex_compiles_once_for_all_lengths(flex_with_gradients: Any) -> None:
+    """Twice with those of one block of 128; as often again without gradients."""
+    run = as_attention(attention.flex)
+    lengths = (300, 129, 512, 777, 128, 60, 100, 1000)
+    for begin in lengths:
+        layout = rows_of([(begin - 10, (4, 6)), *([(40, (9,))] if begin > 600 else [])]).layout
+        heads = [torch.randn(1, n, len(layout), 16, requires_grad=True) for n in (4, 2, 2)]
+        for enabled in (True, False):
+            with torch.set_grad_enabled(enabled):
+                run(torch.nn.Module(), *heads, None, shared_layout=layout)
+    assert flex_with_gradients.frame_count == 4
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -101,14 +252,52 @@ def share_clips_again(model: Any) -> None:
     share_clips(model)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_last_layer_runs_where_a_loss_reads(checkpointing: bool) -> None:
+    """Its queries, their outputs and its MLP; keys and values, and all other layers, everywhere."""
+    _, sharing = decoders("qwen2", "split")
+    rows = rows_of(CLIPS)
+    sharing.train()
+    if checkpointing:
+        sharing.activation_checkpointing_enable()
+    seen: dict[str, set[int]] = {}
+    for name, module in sharing.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(
+                lambda _m, args, _o, name=name: seen.setdefault(name, set()).add(args[0].shape[1])
+            )
+    sharing(**rows.inputs, shared_layout=rows.layout).loss.backward()
+    scored = {len(rows.layout.scored)}
+    for name, counts in seen.items():
+        last = name.startswith("model.layers.2.") and "k_proj" not in name and "v_proj" not in name
+        assert counts == (scored if last else {len(rows.layout)}), name
+
+
 def test_without_a_layout_the_model_is_as_before() -> None:
-    """Padded batches, and generation with a cache."""
+    """Padded batches, and generation with a cache, after a batch with a layout."""
     plain, sharing = decoders("qwen3", "split")
     rows = rows_of(CLIPS)
+    sharing(**rows.inputs, shared_layout=rows.layout)
     assert torch.equal(sharing(**rows.inputs).log_probs, plain(**rows.inputs).log_probs)
     ids = rows.inputs["input_ids"][:1, :40]
     one = plain.generate(ids, max_new_tokens=8, do_sample=False)
     assert torch.equal(sharing.generate(ids, max_new_tokens=8, do_sample=False), one)
+
+
+def test_a_run_keeps_the_attention_it_was_begun_with(
+    sft_recipe: Any, change: Callable[..., Any]
+) -> None:
+    """Where the recipe leaves it open; FlexAttention is tried again, the device may be another."""
+    from sharegptvideo.training.run_dir import TrainingDir
+
+    run = TrainingDir(sft_recipe)
+    assert run.sharing.attention == "auto"
+    for kept, taken in (("split", "split"), ("dense", "dense"), ("flex", "auto")):
+        run.state["attention"] = kept
+        assert run.sharing.attention == taken
+    named = TrainingDir(change(sft_recipe, sharing={"attention": "split"}))
+    named.state["attention"] = "dense"
+    assert named.sharing.attention == "split"
 
 
 def test_a_model_that_sharing_does_not_know_is_refused() -> None:

@@ -124,7 +124,7 @@ def test_a_dry_run_tells_and_trains_nothing(
     assert plain.exit_code == 0, plain.stdout
     first = [line.split()[0] for line in plain.stdout.splitlines() if line[0] != " "]
     assert first == [
-        "recipe", "data", "model", "steps", "tokens", "compute", "memory", "hours",
+        "recipe", "data", "model", "steps", "tokens", "attention", "compute", "memory", "hours",
         "features", "disk", "assumed", "missing",
     ]  # fmt: skip
     found = json.loads(train("run", *words, "--json", "--gpus", "2xL4").stdout)

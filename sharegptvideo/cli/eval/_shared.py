@@ -23,6 +23,7 @@ __all__ = [
     "PanelOption",
     "PromptOption",
     "SeesOption",
+    "SendOption",
     "SplitOption",
     "TaskOption",
     "TaskPathOption",
@@ -50,6 +51,13 @@ PanelOption = Annotated[
         "--panel",
         metavar="J1,J2,J3",
         help="Several judges instead of one: the majority decides, the score is the mean.",
+    ),
+]
+SendOption = Annotated[
+    Literal["auto", "video", "pictures"],
+    typer.Option(
+        "--send",
+        help="Frames for openai:NAME; auto: as one video where the server takes it.",
     ),
 ]
 SeesOption = Annotated[

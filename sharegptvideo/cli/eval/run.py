@@ -30,6 +30,7 @@ from sharegptvideo.cli.eval._shared import (
     PanelOption,
     PromptOption,
     SeesOption,
+    SendOption,
     SplitOption,
     TaskOption,
     TaskPathOption,
@@ -90,6 +91,7 @@ def run(
             "--max-new-tokens", min=1, help="Where an answer is cut; default: the task's."
         ),
     ] = None,
+    send: SendOption = "auto",
     prediction_key: KeyOption = None,
     model_name: NameOption = None,
     authors: AuthorsOption = None,
@@ -126,6 +128,7 @@ def run(
             batch_size=batch_size,
             devices=None if devices is None else devices.split(","),
             max_new_tokens=max_new_tokens,
+            send=send,
             endpoint=endpoint,
             info=PredictionsInfo(prediction_key, model_name, authors, link),
             progress=progress,
@@ -263,6 +266,12 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
     if task.get("n_answers_cut"):
         count = plural(task["n_answers_cut"], "answer")
         note(f"{name}: {count} longer than the judge reads; judged by the beginning")
+    usage = task.get("usage") or {}
+    if usage.get("cached_tokens") is not None:
+        note(
+            f"{name}: {number(usage['prompt_tokens'])} prompt tokens, of those reported on"
+            f" {percent(usage['cached_share'])} from the server's prefix cache"
+        )
     if "panel" in task:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(

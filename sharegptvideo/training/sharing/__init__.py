@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from sharegptvideo.training.sharing.attention import ATTENTIONS, Attention
+from sharegptvideo.training.sharing.attention import (
+    ATTENTIONS,
+    Attention,
+    AttentionChoice,
+    HeadShape,
+    choose_attention,
+)
 from sharegptvideo.training.sharing.forward import share_clips
 from sharegptvideo.training.sharing.layout import Group, SharedLayout, shared_layout
 
-__all__ = ["ATTENTIONS", "Attention", "Group", "SharedLayout", "share_clips", "shared_layout"]
+__all__ = [
+    "ATTENTIONS",
+    "Attention",
+    "AttentionChoice",
+    "Group",
+    "HeadShape",
+    "SharedLayout",
+    "choose_attention",
+    "share_clips",
+    "shared_layout",
+]

@@ -47,6 +47,7 @@ def share_clips(
             whose positions are not places; see `Family.positions`.
     """
     use_attention(model, attention)
+    last = _LastLayer(model)
     inner = model.forward
 
     def forward(
@@ -76,9 +77,12 @@ def share_clips(
                 if position_ids is not None:
                     kwargs["position_ids"] = position_ids
         if shared_layout is None:
+            last.run_whole()
             output = inner(*args, **kwargs)
         else:
-            output = _shared(inner, shared_layout.to(kwargs["input_ids"].device), kwargs)
+            layout = shared_layout.to(kwargs["input_ids"].device)
+            last.run_scored(layout)
+            output = _shared(inner, layout, kwargs)
         for features in idle:
             nothing = (features * 0).sum()
             output.loss = output.loss + nothing
@@ -86,6 +90,50 @@ def share_clips(
         return output
 
     model.forward = types.MethodType(forward, model)
+
+
+class _LastLayer:
+    """Lets a decoder's last layer compute queries, their outputs and its MLP where a loss reads.
+
+    What it gives elsewhere goes nowhere: no layer attends to it, and the head takes scored
+    positions alone. Keys and values stay those of all positions. Parts that serve each position by
+    itself get the scored ones and give zeros for the others.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._layout: SharedLayout | None = None
+        layers = getattr(model.get_decoder(), "layers", None)
+        if not layers:
+            return
+        layer = layers[-1]
+        attention = layer.self_attn
+        parts = [getattr(attention, name, None) for name in ("q_proj", "o_proj")]
+        if hasattr(layer.mlp, "down_proj"):  # a mixture of experts gives more than its output
+            parts.append(layer.mlp)
+        for part in parts:
+            if part is not None:
+                part.register_forward_pre_hook(self._take)
+                part.register_forward_hook(self._put)
+
+    def run_whole(self) -> None:
+        """Compute all positions from now on."""
+        self._layout = None
+
+    def run_scored(self, layout: SharedLayout) -> None:
+        """Compute a layout's scored positions from now on, in the backward pass as well."""
+        self._layout = layout
+
+    def _take(self, _part: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        if self._layout is None:
+            return None
+        return args[0].index_select(1, self._layout.scored), *args[1:]
+
+    def _put(self, _part: Any, _args: Any, output: torch.Tensor) -> torch.Tensor | None:
+        layout = self._layout
+        if layout is None:
+            return None
+        whole = output.new_zeros(output.shape[0], len(layout), output.shape[2])
+        return whole.index_copy(1, layout.scored, output)
 
 
 def _shared(inner: Any, layout: SharedLayout, kwargs: dict[str, Any]) -> Any:
