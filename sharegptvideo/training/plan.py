@@ -27,7 +27,6 @@ from sharegptvideo.training.dataset_stats import (
 )
 from sharegptvideo.training.estimate import (
     UTILISATION,
-    Gpus,
     Memory,
     ModelShape,
     Workload,
@@ -39,6 +38,7 @@ from sharegptvideo.training.estimate import (
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.families.base import VisualKind
+from sharegptvideo.training.gpus import Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Recipe, load_steps, maker_of, recipe_names
 
 if TYPE_CHECKING:

@@ -263,7 +263,7 @@ def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
         stop: as `attach_callbacks` returned it.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM in the training; its checkpoint is written.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP in the training; its checkpoint is written.
     """
     checkpoint = run.last_checkpoint()
     step = checkpoint_step(checkpoint) if checkpoint else None
@@ -271,11 +271,11 @@ def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
         run.report(f"resuming from step {step}")
     with stop.signal.caught():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    try:
-        stop.finish(trainer.state.global_step, trainer.state.max_steps)
-    except Interrupted:
-        # Loader workers end with their loader; at exit torch would give each of them five seconds.
-        trainer.callback_handler.train_dataloader = None
-        trainer.accelerator.free_memory()
-        raise
+        try:
+            stop.finish(trainer.state.global_step, trainer.state.max_steps)
+        except Interrupted:
+            # Loader workers end with their loader; at exit torch would give each five seconds.
+            trainer.callback_handler.train_dataloader = None
+            trainer.accelerator.free_memory()
+            raise
     return step
