@@ -157,6 +157,7 @@ def test_the_gpu_benchmark_can_be_rehearsed(rehearsal: list[dict[str, Any]]) -> 
     assert len(steps) == 10 + 6
     for line in steps:
         assert min(line["seconds_a_step"], line["teraflops_a_step"], line["launches"]) > 0
+        assert line["first_layer_passes_a_step"] == 1 + line["checkpointing"]
         assert (len(line.get("top_ten", [])) == 10) is (line["entry"] == "ours")
     sharing = {(line["part"], line["entry"]): line["tokens_a_step"] for line in reversed(steps)}
     assert sharing["dpo", "ours"] < sharing["dpo", "trl"] == sharing["dpo", "trl_precomputed"]

@@ -210,7 +210,9 @@ def answer_rows(lines: list[Line]) -> Iterator[str]:
         if "failed" in ours or not ours:
             continue
         each = [
-            {"n": one["launches"] / one["answers"], "gib": one["peak_mib"] / 1024} if one else {}
+            {"n": one.get("launches", 0) / one["answers"], "gib": one["peak_mib"] / 1024}
+            if one
+            else {}
             for one in (ours, other)
         ]
         yield (
@@ -302,7 +304,7 @@ def remarks(lines: list[Line]) -> Iterator[str]:
             f"{shown(start, 'second_seconds')} s the second; loading {shown(loading, 'seconds')} s."
         )
     ours = pick(lines, "dpo", "ours", pairs=4, checkpointing=True)
-    if ours:
+    if ours and ours.get("parameters_millions", 0) > 6000:
         from sharegptvideo.training.estimate import projected_hours
 
         hours = projected_hours(PAIRS, EPOCHS, 4 / ours["seconds_a_step"], GPUS)
@@ -333,7 +335,9 @@ def table(lines: list[Line]) -> str:
     where = " and ".join(sorted(devices)) or "no device"
     return "\n".join(
         [
-            f"{where}, shape {about.get('shape')}; {packages}",
+            f"{where}, shape {about.get('shape')}; {packages}. MFU counts no recomputation, of the "
+            "device's peak in bf16; launches are calls that start a kernel or a graph (on a CPU: "
+            "operations of aten); layers are recomputed in the backward pass or kept.",
             "",
             *training_rows(lines),
             "",
@@ -363,6 +367,8 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="of the lines in this file, and nothing else")
     options = parser.parse_args()
     if options.table:
+        if not options.table.is_file():
+            parser.error(f"--table {options.table}: no such file")
         print(table(read_lines(options.table)))
         return 0
     import bench_recipes
