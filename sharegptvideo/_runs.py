@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from sharegptvideo._concurrency import in_background
-from sharegptvideo._io import KeyedLog, dumps, making, os_errors, read_json, write_json
+from sharegptvideo._io import KeyedLog, RowCheck, dumps, making, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
 __all__ = ["RunDir", "RunKind", "check_place", "differences", "folder_lock"]
@@ -159,9 +159,17 @@ class RunDir:
         Raises:
             UserError: they cannot be found out, or the folder holds others.
         """
-        self._begin(None)
+        self.write_settings()
         assert self._settings is not None
         return self._settings
+
+    def write_settings(self) -> None:
+        """Wait for settings that come late, and write them and the rows that the logs hold.
+
+        Raises:
+            UserError: they cannot be found out, or the folder holds others.
+        """
+        self._begin(None)
 
     def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         """Return a phrase for each setting that may not differ and does."""
@@ -172,10 +180,12 @@ class RunDir:
         del there
         return here
 
-    def log(self, name: str, key: str | tuple[str, ...] = "id") -> KeyedLog:
-        """Open `NAME.jsonl` in the folder; it is closed with the folder."""
+    def log(
+        self, name: str, key: str | tuple[str, ...] = "id", check: RowCheck | None = None
+    ) -> KeyedLog:
+        """Open `NAME.jsonl` in the folder, as `KeyedLog`; it is closed with the folder."""
         log = self._opened.enter_context(
-            KeyedLog(self.path / f"{name}.jsonl", key=key, may_write=self._may_write)
+            KeyedLog(self.path / f"{name}.jsonl", key, check, may_write=self._may_write)
         )
         self._logs.append(log)
         return log
@@ -185,7 +195,7 @@ class RunDir:
 
         The logs are closed, and so on the disk, before.
         """
-        self._begin(None)
+        self.write_settings()
         for log in self._logs:
             log.close()
         self._write(report)
@@ -241,7 +251,7 @@ class RunDir:
     ) -> None:
         try:
             if error is None:
-                self._begin(None)
+                self.write_settings()
         finally:
             self._has_ended = True
             self._opened.close()

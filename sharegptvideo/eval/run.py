@@ -157,6 +157,7 @@ def run_evaluation(
             )
         if not model.needs_frames:  # only now it is known what is to be judged
             endpoint.approve(_estimate(plans, model, run))
+        run.write_settings()  # a verdict that is paid for must not be held in memory
         for plan in plans:
             judge_answers(
                 plan.questions, run.predictions.rows, plan.judge, run.judgements, progress=progress

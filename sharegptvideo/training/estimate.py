@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -39,7 +39,9 @@ __all__ = [
     "local_gpus",
     "memory_of",
     "micro_batch_of",
+    "planned",
     "projected_hours",
+    "recomputed_layers",
     "shape_of",
     "steps_of",
     "workload_of",
@@ -206,14 +208,15 @@ WHOLE_COPY, ZERO2, SHARDED = "a whole copy", "ZeRO-2", "FSDP2 or ZeRO-3"
 class Memory:
     """Bytes on each GPU for one way of spreading a training over GPUs.
 
-    `checkpointed` and `kept` are activations with and without gradient checkpointing; `total` is
-    with what the recipe says.
+    `activations` are those of what the recipe says, as `total` has them; `checkpointed` and `kept`
+    with all layers computed again and with none.
     """
 
     way: str
     weights: int
     gradients: int
     optimizer: int
+    activations: int
     checkpointed: int
     kept: int
     total: int
@@ -317,12 +320,13 @@ def workload_of(
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
     all_seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
 
+    again = recomputed_layers(o, shape) / max(shape.layers, 1)
     flops = reference = plain_flops = tokens_shared = tokens_plain = 0.0
     for kind, own, plain in zip(kinds, owns, plains, strict=True):
         share = kind.rows / data.rows
         seen = all_seen * share
         visits = seen / own.rows
-        forward, backward = _language_flops(shape, own, o.gradient_checkpointing)
+        forward, backward = _language_flops(shape, own, again)
         tower = _tower_flops(shape, kind.tokens)
         encoded = kind.visuals if recipe.features.enabled else visits
         flops += visits * (forward + backward)
@@ -334,7 +338,7 @@ def workload_of(
                 flops += seen * forward
 
         # Policy and reference each run both answers by themselves, the clip's pixels with them.
-        forward, backward = _language_flops(shape, plain, o.gradient_checkpointing)
+        forward, backward = _language_flops(shape, plain, again)
         models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
         towers = sides * (models + (2 if shape.tower_learns else 0))
         plain_flops += seen * (forward * models + backward + tower * towers)
@@ -352,8 +356,16 @@ def workload_of(
     )
 
 
-def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> tuple[float, float]:
-    """Operations forward and backward of one sequence through the language model."""
+def recomputed_layers(optimisation: Optimisation, shape: ModelShape) -> int:
+    """Return how many layers a recipe computes again; all for an `auto` that is yet to be set."""
+    wanted = optimisation.gradient_checkpointing
+    if isinstance(wanted, bool) or wanted == "auto":
+        return shape.layers if wanted else 0
+    return min(wanted, shape.layers)
+
+
+def _language_flops(shape: ModelShape, sequence: _Sequence, again: float) -> tuple[float, float]:
+    """Operations forward and backward of one sequence; `again`: the share of layers run twice."""
     linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
     attention = 4.0 * shape.layers * shape.heads * sequence.seen
     head = 2.0 * shape.head * sequence.answers
@@ -364,7 +376,7 @@ def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> 
     backward = weights * (linear + head) + 2.0 * attention
     if shape.adapters:
         backward += 2.0 * shape.adapters * sequence.tokens
-    return forward, backward + (linear + attention if recompute else 0.0)
+    return forward, backward + again * (linear + attention)
 
 
 def _tower_flops(shape: ModelShape, tokens: float) -> float:
@@ -394,9 +406,9 @@ def memory_of(
     bf16 = recipe.optimisation.bf16
     kept = batch.activations(shape, 0, bf16=bf16)
     checkpointed = batch.activations(shape, shape.layers, bf16=bf16)
-    chosen = checkpointed if recipe.optimisation.gradient_checkpointing else kept
+    chosen = batch.activations(shape, recomputed_layers(recipe.optimisation, shape), bf16=bf16)
     return [
-        Memory(way, w, g, a, checkpointed, kept, w + g + a + chosen + _OVERHEAD)
+        Memory(way, w, g, a, chosen, checkpointed, kept, w + g + a + chosen + _OVERHEAD)
         for way, w, g, a in _states(recipe, shape, devices)
     ]
 
@@ -531,6 +543,35 @@ def layers_to_recompute(shape: ModelShape, batch: MicroBatch, room: int, *, bf16
         if batch.activations(shape, layers, bf16=bf16) <= room:
             return layers
     return shape.layers
+
+
+_R = TypeVar("_R", bound=Recipe)
+
+
+def planned(
+    recipe: _R,
+    shape: ModelShape,
+    batch: MicroBatch,
+    memory: int | None,
+    *,
+    devices: int = 1,
+    way: str = WHOLE_COPY,
+) -> _R:
+    """Return a recipe with the number of layers that its `gradient_checkpointing: auto` comes to.
+
+    Args:
+        batch: the largest that is to fit.
+        memory: bytes of a GPU; None: on a CPU, where none is computed again.
+        way: of spreading states over GPUs, as for `activation_room`.
+    """
+    if recipe.optimisation.gradient_checkpointing != "auto":
+        return recipe
+    layers: int | bool = False
+    if memory is not None:
+        room = activation_room(recipe, shape, memory, devices=devices, way=way)
+        layers = layers_to_recompute(shape, batch, room, bf16=recipe.optimisation.bf16) or False
+    changed = recipe.optimisation.model_copy(update={"gradient_checkpointing": layers})
+    return cast("_R", recipe.model_copy(update={"optimisation": changed}))
 
 
 def disk_bytes(recipe: Recipe, shape: ModelShape, steps: int) -> int:

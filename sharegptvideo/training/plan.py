@@ -26,13 +26,18 @@ from sharegptvideo.training.dataset_stats import (
     published_stats,
 )
 from sharegptvideo.training.estimate import (
+    SHARDED,
     UTILISATION,
+    WHOLE_COPY,
     Memory,
     ModelShape,
     Workload,
     disk_bytes,
     local_gpus,
     memory_of,
+    micro_batch_of,
+    planned,
+    recomputed_layers,
     shape_of,
     workload_of,
 )
@@ -164,6 +169,18 @@ def _resources(outcome: DryRun) -> None:
     if shape is None or data is None or not data.rows:
         return
     devices = outcome.gpus.count if outcome.gpus else 1
+    if recipe.optimisation.gradient_checkpointing == "auto":
+        # With all states spread where there are several: the way that leaves the most room.
+        way = SHARDED if devices > 1 else WHOLE_COPY
+        memory = outcome.gpus.gpu.memory if outcome.gpus else None
+        batch = micro_batch_of(recipe, data)
+        recipe = planned(recipe, shape, batch, memory, devices=devices, way=way)
+        layers = recomputed_layers(recipe.optimisation, shape)
+        spread = f" with {way}" if devices > 1 else ""
+        outcome.assumed.append(
+            f"gradient_checkpointing auto: {layers} of {shape.layers} layers{spread} for batches "
+            "of mean length; the run goes by its longest row"
+        )
     outcome.plan = workload_of(recipe, shape, data, devices)
     outcome.memory = memory_of(recipe, shape, data, devices)
     outcome.disk = disk_bytes(recipe, shape, outcome.plan.steps)
@@ -432,11 +449,10 @@ def _attention_line(outcome: DryRun) -> str:
 
 
 def _memory_line(outcome: DryRun, way: Memory) -> str:
-    chosen = outcome.recipe.optimisation.gradient_checkpointing
     parts = (
         f"{_gib(way.weights)} weights + {_gib(way.gradients)} gradients + "
         f"{_gib(way.optimizer)} optimiser + "
-        f"{_gib(way.checkpointed if chosen else way.kept)} activations"
+        f"{_gib(way.activations)} activations"
     )
     fits = ""
     if outcome.gpus:

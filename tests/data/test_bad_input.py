@@ -365,6 +365,15 @@ def test_parquet_columns_of_other_types(tmp_path: Path) -> None:
         assert refusal(tmp_path, "sft") == f"{path}: row 1: {cause}; {FIX}"
 
 
+def test_parquet_column_twice(tmp_path: Path) -> None:
+    path = tmp_path / "captions" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    names = ["id", "video", "source", "prompt", "caption", "caption"]
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 6, names=names), path)
+    line = refusal(tmp_path, "captions")
+    assert line == f"{path}: column 'caption' is there twice (config 'captions')"
+
+
 @pytest.mark.parametrize(
     ("extra", "cause"),
     [
