@@ -16,7 +16,7 @@ import time
 import uuid
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
@@ -31,6 +31,7 @@ __all__ = [
     "NO_RIGHTS",
     "Action",
     "KeyedLog",
+    "RowCheck",
     "cache_folder",
     "dumps",
     "follow_umask",
@@ -61,6 +62,7 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+RowCheck = Callable[[str, Mapping[str, Any]], None]
 
 
 def cache_folder() -> Path:
@@ -414,14 +416,32 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
     return count
 
 
+def _content(path: Path, hint: str = "") -> bytes:
+    """Read a whole file, unpacked where it is gzip data, up to a limit."""
+    with open_lines(path, hint) as file:
+        try:
+            content = file.read(_MAX_CONTENT + 1)
+        except EOFError as error:
+            raise UserError(f"{path}: gzip data cut short; fetch the file again") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{path}: damaged gzip data ({error})") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({os_error_words(error)})") from error
+    if len(content) > _MAX_CONTENT:
+        raise UserError(f"{path}: over {_MAX_CONTENT:,} bytes; too long to be read whole")
+    return content
+
+
+_MAX_CONTENT = 1 << 30  # bytes; lists of a million answers have less
+
+
 def read_text(path: Path, hint: str = "") -> str:
     """Read a text in UTF-8; a byte order mark before it is skipped.
 
     Raises:
         UserError: the file cannot be read, `hint` says what to do then, or is not UTF-8.
     """
-    with os_errors(path, hint, action="read"):
-        content = path.read_bytes()
+    content = _content(path, hint)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -434,8 +454,7 @@ def read_json(path: Path, *, finite: bool = False) -> Any:
     Raises:
         UserError: the file is missing or is not JSON; says which and, if broken, the line.
     """
-    with os_errors(path, action="read"):
-        content = path.read_bytes()
+    content = _content(path)
     try:
         return parse_json(content.decode("utf-8-sig"), finite=finite)
     except UnicodeDecodeError as error:
@@ -471,16 +490,17 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
             yield number, parse_row(path, number, line)
 
 
-def open_lines(path: Path) -> IO[bytes]:
+def open_lines(path: Path, hint: str = "") -> IO[bytes]:
     """Open a file for reading bytes, unpacked where it begins as gzip does, whatever its name.
 
     A `.jsonl.gz` may come unpacked already, since servers send gzip as an encoding that
     clients take off.
 
     Raises:
-        UserError: the file cannot be opened.
+        UserError: the file is a pipe or cannot be opened; `hint` says what to do then.
     """
-    with os_errors(path, action="read"):
+    with os_errors(path, hint, action="read"):
+        _refuse_pipe(path)
         file = path.open("rb")
         if file.peek(2)[:2] != _GZIP:
             return file
@@ -500,16 +520,29 @@ class _Unpacked(gzip.GzipFile):
         self._packed.close()
 
 
-def numbered_lines(path: Path | str, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def _refuse_pipe(path: Path) -> None:
+    """Refuse what may never end or cannot be read twice; a folder has its own error."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: a pipe or a device; write its contents to a file and name that")
+
+
+_MAX_LINE = 64 << 20  # bytes; few bytes of gzip can unpack to a line that fills the memory
+
+
+def numbered_lines(path: Path | str, lines: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Yield `(number from 1, line)` of the lines of a file that are not blank.
 
     Raises:
-        UserError: reading fails on the way, such as at the end of gzip data cut short; says
-            after which line. What is lost there cannot be counted, so it is never skipped.
+        UserError: a line is over 64 MiB, or reading fails on the way, such as at the end of gzip
+            data cut short; says after which line. What is lost there cannot be counted, so it is
+            never skipped.
     """
     number = 0
     try:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(iter(lambda: lines.readline(_MAX_LINE + 1), b""), start=1):
+            if len(line) > _MAX_LINE:
+                raise UserError(f"{path}:{number}: a line of over {_MAX_LINE:,} bytes")
             if line.strip():
                 yield number, line
     except EOFError as error:
@@ -591,6 +624,7 @@ def parse_json(text: str, *, finite: bool = False) -> Any:
 
 
 _MAX_YAML_NODES = 10_000  # with each alias counted as all that it stands for
+_MAX_YAML_CHARACTERS = 1 << 20  # a minute's work for the parser; ours have a few thousand
 _MAX_YAML_NUMBER = 2**63
 
 
@@ -604,6 +638,8 @@ def parse_yaml(where: str, text: str) -> Any:
     """
     import yaml
 
+    if len(text) > _MAX_YAML_CHARACTERS:
+        raise UserError(f"{where}: over {_MAX_YAML_CHARACTERS:,} characters; is it the right file?")
     try:
         loader = yaml.SafeLoader(text)  # refuses signs that no text holds
         node = loader.get_single_node()
@@ -613,6 +649,8 @@ def parse_yaml(where: str, text: str) -> Any:
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+    except (AttributeError, LookupError) as error:  # of yaml's constructors, as for `!!bool maybe`
+        raise UserError(f"{where}: not YAML (a value that its tag does not fit)") from error
     except RecursionError as error:
         raise UserError(f"{where}: not YAML (nested too deeply)") from error
 
@@ -694,13 +732,15 @@ class KeyedLog:
     Opening reads what is there; a line that a crash tore off at the end is cut away. A key
     written twice keeps its last row. Each `append` is one write, flushed to the system, so a
     killed process loses at most the line it was writing. With several key columns, the key in
-    `rows` is their values joined by `/`, as `key_of` gives it.
+    `rows` is their values joined by `/`, as `key_of` gives it. `check` is given the place and the
+    row of each line that is there, and refuses one by a UserError.
     """
 
     def __init__(
         self,
         path: Path,
         key: str | tuple[str, ...] = "id",
+        check: RowCheck | None = None,
         *,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -710,6 +750,7 @@ class KeyedLog:
         changed.
         """
         self.path = path
+        self._check = check
         self.key = (key,) if isinstance(key, str) else key
         self.rows: dict[str, Row] = {}
         self._may_write = may_write
@@ -741,6 +782,7 @@ class KeyedLog:
         ended, self._ends_line = 0, True
         if not self.path.exists():
             return ended
+        _refuse_pipe(self.path)
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
@@ -759,6 +801,8 @@ class KeyedLog:
         absent = next((name for name in self.key if name not in row), None)
         if absent:
             raise UserError(f"{self.path}:{number}: no {absent!r}; is this another kind of file?")
+        if self._check is not None:
+            self._check(f"{self.path}:{number}", row)
         self.rows[self.key_of(row)] = row
 
     def append(self, row: Row) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from sharegptvideo._concurrency import in_background
-from sharegptvideo._io import KeyedLog, dumps, making, os_errors, read_json, write_json
+from sharegptvideo._io import KeyedLog, RowCheck, dumps, making, os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
 
 __all__ = ["RunDir", "RunKind", "check_place", "differences", "folder_lock"]
@@ -180,10 +180,12 @@ class RunDir:
         del there
         return here
 
-    def log(self, name: str, key: str | tuple[str, ...] = "id") -> KeyedLog:
-        """Open `NAME.jsonl` in the folder; it is closed with the folder."""
+    def log(
+        self, name: str, key: str | tuple[str, ...] = "id", check: RowCheck | None = None
+    ) -> KeyedLog:
+        """Open `NAME.jsonl` in the folder, as `KeyedLog`; it is closed with the folder."""
         log = self._opened.enter_context(
-            KeyedLog(self.path / f"{name}.jsonl", key=key, may_write=self._may_write)
+            KeyedLog(self.path / f"{name}.jsonl", key, check, may_write=self._may_write)
         )
         self._logs.append(log)
         return log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import itertools
 import os
 import resource
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -345,3 +347,31 @@ def test_what_was_killed_while_it_wrote_goes_with_the_next_time(tmp_path: Path) 
         writer.kill()
     subprocess.run(words, check=True)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("read", [read_text, read_json, open_lines, KeyedLog])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: a pipe or a device"):
+        read(tmp_path / "pipe")
+
+
+def test_a_line_has_an_end(tmp_path: Path) -> None:
+    """65 MiB in one line, of a file of 66 kB."""
+    file = tmp_path / "rows.jsonl.gz"
+    with gzip.open(file, "wb", compresslevel=1) as packed:
+        for _ in range(65):
+            packed.write(b" " * (1 << 20))
+    with pytest.raises(UserError, match=r"rows\.jsonl\.gz:1: a line of over 67,108,864 bytes"):
+        next(read_jsonl(file))
+
+
+def test_settings_have_a_size() -> None:
+    with pytest.raises(UserError, match="big: over 1,048,576 characters"):
+        parse_yaml("big", "a: " + "x" * (1 << 20))
+
+
+@pytest.mark.parametrize("value", ["!!bool maybe", '!!int ""', '!!float ""', "!!timestamp soon"])
+def test_yaml_whose_tag_does_not_fit(value: str) -> None:
+    with pytest.raises(UserError, match=r"file: not YAML \(a value that its tag does not fit\)"):
+        parse_yaml("file", f"a: {value}")

@@ -51,6 +51,13 @@ def test_streams_may_be_closed(release: Path, streams: str) -> None:
         assert [json.loads(line) for line in (release / "run" / name).read_text().splitlines()]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_output_that_a_full_disk_loses_is_a_failure(release: Path) -> None:
+    ended = shell(f"{COMMAND} eval tasks --json > /dev/full", release)
+    assert ended.returncode == 1
+    assert b"the disk is full" in ended.stderr
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "euc-kr"])
 def test_signs_that_an_encoding_lacks(release: Path, encoding: str) -> None:
     done = shell(f"{COMMAND} {JUDGE} --out run", release, PYTHONIOENCODING=encoding)
@@ -91,10 +98,17 @@ def test_paths_need_not_be_utf8(release: Path, name: bytes, environment: dict[st
     assert os.path.exists(os.path.join(os.fsencode(release), name, b"results.json"))  # noqa: PTH110, PTH118
 
 
+HEEDING = (  # also where the tests run under nohup, whose ignored signal is inherited
+    "import signal\n"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_the_work_as_ctrl_c_does(tmp_path: Path, name: str) -> None:
     code = (
-        "import time\n"
+        HEEDING + "import time\n"
         "import sharegptvideo.eval\n"
         "def waits(*_, **__):\n"
         "    print('begun', flush=True)\n"
@@ -123,8 +137,7 @@ def test_a_signal_ends_the_work_as_ctrl_c_does(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_before_the_command_begins(name: str) -> None:
     code = (
-        "import signal\n"
-        "import typer.main\n"
+        HEEDING + "import typer.main\n"
         "from sharegptvideo.cli import main\n"
         f"typer.main.get_command = lambda _: signal.raise_signal(signal.{name})\n"
         "main()\n"

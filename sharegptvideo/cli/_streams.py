@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -26,7 +27,9 @@ def prepare_streams() -> None:
     for number in (0, 1, 2):
         try:  # of nothing: fails where it is closed, or open for the other direction alone
             os.read(number, 0) if number == 0 else os.write(number, b"")
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EBADF:  # open, and says itself what is wrong when it is used
+                continue
             null = os.open(os.devnull, os.O_RDWR)
             if null != number:
                 os.dup2(null, number)

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import read_run
+from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.statistics import (
     Estimate,
     clustered_mean,
@@ -118,11 +119,11 @@ def _read(path: Path) -> _Verdicts:
 
 def _read_run(path: Path) -> _Verdicts:
     run, _ = read_run(path)
-    predictions = {_key(row): row for _, row in read_jsonl(path / "predictions.jsonl")}
+    predictions = read_rows(path / "predictions.jsonl", check_prediction)
     rows = {
-        _key(row): {"correct": row["correct"], "score": row["score"]}
-        for _, row in read_jsonl(path / "judgements.jsonl")
-        if predictions.get(_key(row), {}).get("status") == "ok"
+        key: {"correct": row["correct"], "score": row["score"]}
+        for key, row in read_rows(path / "judgements.jsonl", check_judgement).items()
+        if predictions.get(key, {}).get("status") == "ok"
     }
     return _Verdicts(str(path), run["judge"], rows, predictions)
 

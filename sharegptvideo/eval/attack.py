@@ -202,6 +202,7 @@ def attack_judge(
         question.key: {
             "id": question.id,
             "task": "attack",
+            "video": case.video,
             "prediction": attacks[name].answer(case),
             "status": "ok",
         }

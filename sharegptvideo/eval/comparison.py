@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.score import outcome
 from sharegptvideo.eval.statistics import (
     bootstrap_interval,
@@ -25,12 +25,12 @@ Outcomes = dict[str, dict[str, tuple[str, float | None]]]
 
 def read_outcomes(run: Path) -> Outcomes:
     """Whether each answer of a run was right: a failed one is wrong, an unscored one None."""
-    verdicts = {(row["task"], row["id"]): row for _, row in read_jsonl(run / "judgements.jsonl")}
+    verdicts = read_rows(run / "judgements.jsonl", check_judgement)
     outcomes: Outcomes = {}
-    for _, row in read_jsonl(run / "predictions.jsonl"):
-        outcomes.setdefault(row["task"], {})[row["id"]] = (
+    for (task, key), row in read_rows(run / "predictions.jsonl", check_prediction).items():
+        outcomes.setdefault(task, {})[key] = (
             row["video"],
-            outcome(row, verdicts.get((row["task"], row["id"])))[0],
+            outcome(row, verdicts.get((task, key)))[0],
         )
     return outcomes
 
@@ -100,9 +100,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
 
 def _by_type(run: Path) -> dict[str, dict[str, list[str]]]:
     """Return by task and question type the ids of a run's questions; those without are left out."""
-    latest = {(row["task"], row["id"]): row for _, row in read_jsonl(run / "predictions.jsonl")}
     types: dict[str, dict[str, list[str]]] = {}
-    for (task, key), row in latest.items():
+    for (task, key), row in read_rows(run / "predictions.jsonl", check_prediction).items():
         if row.get("question_type") is not None:
             types.setdefault(task, {}).setdefault(str(row["question_type"]), []).append(key)
     return types

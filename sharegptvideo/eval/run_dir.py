@@ -18,6 +18,7 @@ from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind, differences
 from sharegptvideo._text import plural
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.run_record import check_judgement, check_prediction, check_run, read_results
 
 __all__ = ["EvalRunDir", "asked_part", "package_versions", "read_run", "recorded_model"]
 
@@ -47,13 +48,16 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the contents of a finished run's run.json and results.json.
 
     Raises:
-        UserError: `path` is no run folder, or its run has not ended.
+        UserError: `path` is no run folder, its run has not ended, or a file holds what no run
+            writes.
     """
     if not (path / "run.json").is_file():
         raise UserError(f"{path}: no run folder (run.json is not in it)")
     if not (path / "results.json").is_file():
         raise UserError(f"{path}: has no results.json yet; run its command again to finish it")
-    return read_json(path / "run.json"), read_json(path / "results.json")
+    run, results = read_json(path / "run.json"), read_results(path / "results.json")
+    check_run(path / "run.json", run)
+    return run, results
 
 
 def recorded_model(path: Path) -> dict[str, Any] | None:
@@ -137,12 +141,13 @@ class EvalRunDir(RunDir):
         super().__init__(path, run, kind, may_change=_MAY_CHANGE)
         with contextlib.ExitStack() as opened:
             opened.push(self)  # a log that cannot be read must not keep the folder locked
-            self.predictions = self.log("predictions", key=("task", "id"))
-            self.judgements = self.log("judgements", key=("task", "id"))
+            self.predictions = self.log("predictions", ("task", "id"), check_prediction)
+            self.judgements = self.log("judgements", ("task", "id"), check_judgement)
             opened.pop_all()
 
     def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         """Return what differs in the model and in the tasks of both; else in the judge."""
+        check_run(self.path / self.kind.file, there, finished=False)
         both = sorted(there["tasks"].keys() & here["tasks"].keys())
         # Earlier versions sent frames as pictures, and did not record it.
         before = {"send": "pictures"} if "send" in here["model"] else {}
@@ -166,7 +171,7 @@ class EvalRunDir(RunDir):
     def write_results(self, tasks: Mapping[str, Any]) -> dict[str, Any]:
         """Write results.json, keeping the tasks of earlier commands, and return its contents."""
         file = self.path / "results.json"
-        earlier = read_json(file)["tasks"] if file.is_file() else {}
+        earlier = read_results(file)["tasks"] if file.is_file() else {}
         results = {
             "model": self.settings["model"]["spec"],
             **_named(self.settings["model"]),

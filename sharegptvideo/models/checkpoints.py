@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharegptvideo._io import read_json_object
+from sharegptvideo._io import read_json, read_json_object
 from sharegptvideo._network import check_hub_variables
-from sharegptvideo._text import plural
+from sharegptvideo._text import plural, shortened
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.digests import file_digests
 
@@ -29,6 +29,7 @@ __all__ = [
     "check_layout",
     "check_tokens",
     "checkpoint_folder",
+    "indexed_files",
     "load_model",
     "load_tokenizer",
     "loading_cause",
@@ -227,11 +228,13 @@ def load_model(
     if not weights:
         return outline(path, dtype=dtype)
     model_type(path)  # raises where there is no checkpoint
+    folder = checkpoint_folder(path)
+    indexed_files(folder, path)  # raises where transformers would read outside of the folder
     auto: Any = AutoModelForImageTextToText  # its loading is untyped
     try:
         with quiet_transformers():
             model, report = auto.from_pretrained(
-                checkpoint_folder(path),
+                folder,
                 dtype=dtype,
                 device_map=None if device is None else {"": device},
                 trust_remote_code=False,
@@ -239,12 +242,40 @@ def load_model(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # `_check_whole` reports them all
             )
-    except (OSError, SafetensorError, pickle.UnpicklingError) as error:
+    # KeyError: an index without the total size
+    except (OSError, SafetensorError, pickle.UnpicklingError, KeyError) as error:
         raise UserError(
             f"model {path}: the weights cannot be read ({loading_cause(error)})"
         ) from error
     _check_whole(path, report, str(model.config.model_type))
     return model
+
+
+def indexed_files(folder: Path, path: str | Path) -> list[str]:
+    """Return the names of the files that an index of weights lists; none without an index.
+
+    Args:
+        folder: the checkpoint's.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        UserError: the index lists no files, or one that is not in its folder.
+    """
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if not (folder / index).is_file():
+            continue
+        content = read_json(folder / index)
+        listed = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(listed, dict):
+            raise UserError(f"{path}: {index} has no weight_map; download it again")
+        for name in listed.values():
+            if not isinstance(name, str) or name != Path(name).name or "\\" in name:
+                raise UserError(
+                    f"{path}: {index} lists {shortened(repr(name), 80)}, which is not the name of"
+                    " a file beside it"
+                )
+        return sorted(set(listed.values()))
+    return []
 
 
 def _check_whole(path: str, report: Mapping[str, Any], architecture: str) -> None:

@@ -38,7 +38,12 @@ from sharegptvideo._io import (
 from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.checkpoints import AUTHORS, IMAGE_ONLY, checkpoint_folder
+from sharegptvideo.models.checkpoints import (
+    AUTHORS,
+    IMAGE_ONLY,
+    checkpoint_folder,
+    indexed_files,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -391,20 +396,16 @@ def _projector_file(source: str) -> Path:
 
 def _shards(folder: Path, source: str | Path) -> list[Path]:
     """Return the files of weights: those of an index, or the single file."""
-    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if (folder / index).is_file():
-            content = read_json(folder / index)
-            if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
-                raise UserError(f"{source}: {index} has no weight_map; download it again")
-            listed = sorted(set(content["weight_map"].values()))
-            missing = [name for name in listed if not (folder / name).is_file()]
-            if missing:
-                raise UserError(
-                    f"{source}: {plural(len(missing), 'shard')} of {len(listed)} "
-                    f"{'is' if len(missing) == 1 else 'are'} missing "
-                    f"({and_more(missing, 3)}); download the checkpoint again"
-                )
-            return [folder / name for name in listed]
+    listed = indexed_files(folder, source)
+    missing = [name for name in listed if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{source}: {plural(len(missing), 'shard')} of {len(listed)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing "
+            f"({and_more(missing, 3)}); download the checkpoint again"
+        )
+    if listed:
+        return [folder / name for name in listed]
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return [folder / name]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import (
-    numbered_lines,
     open_lines,
     read_json,
     read_jsonl,
@@ -168,9 +169,9 @@ class PredictionsModel(Model):
         given = {"name": info.name, "authors": info.authors, "link": info.link}
         named = {key: value for key, value in given.items() if value is not None}
         model = self._run().get("model")
-        if isinstance(model, dict) and "name" in model:
+        if isinstance(model, dict) and isinstance(model.get("name"), str):
             described |= {"name": model["name"], "answered_by": model.get("answered_by", model)}
-            if model.get("weights_hash"):
+            if isinstance(model.get("weights_hash"), str):
                 described["weights_hash"] = model["weights_hash"]
             return described | named
         return described | _model_beside(self._files[0]) | named
@@ -186,7 +187,9 @@ class PredictionsModel(Model):
         tasks = self._run().get("tasks")
         about = tasks.get(task) if isinstance(tasks, dict) else None
         settings = about if isinstance(about, dict) else {}
-        return settings.get("frames"), settings.get("max_new_tokens")
+        counts = (settings.get("frames"), settings.get("max_new_tokens"))
+        known = [count if isinstance(count, int) else None for count in counts]
+        return known[0], known[1]
 
     def _find(self, question: Question) -> _Prediction | None:
         own = self._answers.get((question.task, question.id))
@@ -206,7 +209,11 @@ class PredictionsModel(Model):
         tasks = list(dict.fromkeys(question.task for question in every))
         known = {question.id for question in every}
         if not any(self._find(question) for question in every):
-            example = next((key[1] for key in self._answers), self._files[0].name)
+            task, example = next(iter(self._answers), (None, self._files[0].name))
+            if task is not None and task not in tasks:
+                raise UserError(
+                    f"{self._path}: is of the task {shortened(task, 40)}, not {', '.join(tasks)}"
+                )
             raise UserError(
                 f"{self._path}: none of its {len(self._answers)} ids (such as {example!r}) is a"
                 f" question of {', '.join(tasks)} (such as {every[0].id!r}); is it for another"
@@ -260,12 +267,14 @@ class PredictionsModel(Model):
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line (of a JSON list: place) and row: of JSONL, one JSON list, or CSV with a header."""
-    if file.suffix.lower() in (".csv", ".tsv"):
+    if {".csv", ".tsv"} & {suffix.lower() for suffix in file.suffixes[-2:]}:
         yield from _csv_rows(file)
         return
-    with open_lines(file) as lines:
-        _, first = next(numbered_lines(file, lines), (0, b""))
-    if not first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+    begins = b""
+    # Damaged gzip data: reading the lines says so.
+    with open_lines(file) as lines, contextlib.suppress(EOFError, OSError, zlib.error):
+        begins = lines.read(_PEEKED)
+    if not begins.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         yield from read_jsonl(file)
         return
     rows = read_json(file)
@@ -276,11 +285,16 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     text = read_text(file)
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)  # spreadsheets of some countries write semicolons
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     limit = csv.field_size_limit(len(text) + 1)
     try:
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        names = [name for name in reader.fieldnames if name]
+        if len(set(names)) != len(names):
+            raise UserError(f"{file}:1: two columns of one name; {_keys(dict.fromkeys(names))}")
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{file}:{reader.line_num}: not as many columns as the header has")
@@ -293,13 +307,17 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 # What programs call the answer, those whose meaning is sure first.
 _KEYS = ("prediction", "model_prediction", "pred", "response")
+_PEEKED = 4096  # bytes, enough to see whether it is a JSON list
 _IDS = ("id", "idx", "question_id")
 
 
 def _parse(where: str, row: dict[str, Any], key: str | None) -> tuple[_Key, _Prediction]:
     row_id = read_id(row)
     if row_id is None:
-        raise UserError(f"{where}: no id; a line needs an id and a prediction")
+        raise UserError(
+            f"{where}: no id (a text or a whole number, as {', '.join(_IDS)}) beside the"
+            f" prediction; {_keys(row)}"
+        )
     task = row.get("task")
     place = (None if task is None else str(task), row_id)
     if row.get("status") == "failed":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
-from sharegptvideo._text import number, percent, rounded
+from sharegptvideo._text import number, percent, rounded, visible
 
 __all__ = [
     "SERIES",
@@ -359,13 +359,21 @@ def _levels(
 
 
 def _node(name: str, *children: Markup | str, **attributes: str | float) -> Markup:
-    """Write an element. In attributes' names `_` stands for `-`, and `kind` for `class`."""
+    """Write an element. In attributes' names `_` stands for `-`, and `kind` for `class`.
+
+    Control characters, which XML does not have, are shown escaped.
+    """
     written = Markup("").join(
-        Markup(' {}="{}"').format("class" if key == "kind" else key.replace("_", "-"), value)
+        Markup(' {}="{}"').format("class" if key == "kind" else key.replace("_", "-"), _seen(value))
         for key, value in attributes.items()
     )
-    inside = Markup("").join(escape(child) for child in children)
+    inside = Markup("").join(escape(_seen(child)) for child in children)
     return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inside)
+
+
+def _seen(value: Markup | str | float) -> Markup | str | float:
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return visible(str(value)) if plain else value
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", kind: str = "tick") -> Markup:

@@ -40,7 +40,8 @@ _COLUMNS = (
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows as CSV below the names of the first one's columns.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe before it.
+    A text that a spreadsheet would run as a formula gets an apostrophe before it; what could
+    steer the terminal that shows the file is escaped.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
@@ -55,7 +56,8 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 def _csv_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
+    shown = visible(value)
+    return f"'{shown}" if value.lstrip(" ").startswith(_FORMULA) else shown
 
 
 def format_estimate(figures: Mapping[str, Any], *, share: bool) -> str:

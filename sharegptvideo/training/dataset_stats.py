@@ -12,7 +12,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.media import MediaError
 from sharegptvideo.models.prompts import Kind
 from sharegptvideo.training.examples import messages_of
-from sharegptvideo.training.mix import kind_of, mixed_rows
+from sharegptvideo.training.mix import kind_of, mixed_rows, visual_of
 from sharegptvideo.training.recipes import DpoRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class DatasetStats:
         images: that rows are about; image_rows, text_rows: about an image, about nothing.
         missing, equal: rows without a clip or image, pairs of equal answers; the first names of
             each.
+        kept: bytes that a decoded clip and a decoded image take, on average; 0 where not known.
         cut: rows that lose their end to `max_length`; scaled up where a sample was tokenised.
         video_tokens, image_tokens: mean positions of a clip, positions of an image.
         parts: the same counts for each part of the data.
@@ -110,6 +111,7 @@ class DatasetStats:
     image_rows: int = 0
     text_rows: int = 0
     image_tokens: float = 0.0
+    kept: Positions = Positions(0.0, 0.0)
     missing: int = 0
     missing_names: list[str] = field(default_factory=list)
     equal: int = 0
@@ -321,6 +323,10 @@ def _measure(recipe: Recipe, family: Family | None, sample: list[Row], stats: Da
     ]
     if videos:
         stats.video_tokens = sum(videos) / len(videos)
+    if family and recipe.data.keep_clips != "none":
+        named = [one for one in map(visual_of, sample) if one]
+        of = {kind: [one for one in named if one.kind == kind] for kind in ("video", "image")}
+        stats.kept = Positions(*(family.reader.mean_kept(of[kind]) for kind in ("video", "image")))
     limit = recipe.optimisation.length_limit
     cut = sum(
         one.prompt + max(one.answers) + visual > limit.positions(round(visual))

@@ -42,6 +42,7 @@ def run_dpo(
     from sharegptvideo.training.lora import adapters
     from sharegptvideo.training.mix import visuals_of
     from sharegptvideo.training.outputs import finish_run, pushed, save_model
+    from sharegptvideo.training.precompute.clips import ClipKeeper
     from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.precompute.reference import use_reference
     from sharegptvideo.training.rows import training_rows
@@ -59,7 +60,12 @@ def run_dpo(
         return pushed(run, run.result())
     start = time.monotonic()
 
-    with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
+    with (
+        quiet_and_quick(),
+        full_disk_in_training(run.path),
+        ClipKeeper(recipe.data, run.note) as keeper,
+        worker_faults(recipe.data),
+    ):
         # Model and data
         family = open_family(recipe)
         dataset, data_report = training_rows(recipe, family, run.rows)
@@ -84,7 +90,7 @@ def run_dpo(
                 precompute_ref_log_probs=precomputed,
             ),
             data_collator=PreferenceCollator(
-                ClipCache(family.reader),
+                ClipCache(keeper.reader(family.reader, dataset)),
                 recipe.optimisation.length_limit,
                 share=recipe.sharing.video,
             ),

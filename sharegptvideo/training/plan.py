@@ -42,6 +42,7 @@ from sharegptvideo.training.estimate import (
     workload_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
+from sharegptvideo.training.families.base import VisualKind
 from sharegptvideo.training.gpus import Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Recipe, load_steps, maker_of, recipe_names
 
@@ -71,6 +72,7 @@ class DryRun:
         memory: bytes a GPU, a line each way; `hours` and `plain_hours` on `gpus`, the second with
             every row by itself and the reference model in every step.
         features: what keeping a frozen tower's features on disk takes, and whether it pays.
+        kept_clips: what `data.keep_clips` takes.
         disk, disk_free: bytes that the run writes, and that the output's disk has.
         problems: what would stop the run here, a line each. missing: what it lacks but could go
             without, or what the first run would fetch. assumed: what the figures rest on.
@@ -86,6 +88,7 @@ class DryRun:
     hours: float | None = None
     plain_hours: float | None = None
     features: str | None = None
+    kept_clips: str | None = None
     disk: int | None = None
     disk_free: int = 0
     problems: list[str] = field(default_factory=list)
@@ -141,6 +144,7 @@ def dry_run(
         outcome.assumed += outcome.data.assumed
     if family and outcome.data and outcome.data.rows:
         _features(outcome, family, outcome.data)
+        _kept_clips(outcome, outcome.data)
     _resources(outcome)
     _machine(outcome, here)
     return outcome
@@ -159,6 +163,22 @@ def _features(outcome: DryRun, family: Family, data: DatasetStats) -> None:
             check_features(recipe, config)
         except UserError as error:
             outcome.problems.append(str(error))
+
+
+def _kept_clips(outcome: DryRun, data: DatasetStats) -> None:
+    from sharegptvideo.training.precompute.clips import kept_problem, kept_size
+
+    how = outcome.recipe.data.keep_clips
+    if how == "none" or not (data.kept.video or data.kept.image):
+        return
+    counts: dict[VisualKind, tuple[int, float]] = {
+        "video": (data.clips, data.kept.video),
+        "image": (data.images, data.kept.image),
+    }
+    where = "in shared memory" if how == "memory" else "on disk"
+    outcome.kept_clips = f"decoded once and kept {where}: {kept_size(counts)}"
+    if problem := kept_problem(outcome.recipe.data, counts):
+        outcome.problems.append(problem)
 
 
 def _resources(outcome: DryRun) -> None:
@@ -385,6 +405,8 @@ def _facts(outcome: DryRun) -> Iterator[tuple[str, str]]:
         )
     if outcome.features:
         yield "features", outcome.features
+    if outcome.kept_clips:
+        yield "clips", outcome.kept_clips
     if outcome.disk is not None:
         yield "disk", f"{byte_size(outcome.disk)} at the most, {byte_size(outcome.disk_free)} free"
 

@@ -107,6 +107,8 @@ class DataSource(StrictModel):
     does not. Both keep the rows of a clip together where its tokens are shared (`sft`,
     `pretrain`); `plain` draws row by row.
     `stream` reads rows from Parquet as they are needed instead of preparing all at the start.
+    `keep_clips` keeps decoded clips and images in shared memory or on disk, for all epochs and
+    processes; how much that takes is said first.
     `workers` processes a device decode clips, each `prefetch` batches ahead; 0: in this process.
     """
 
@@ -120,6 +122,7 @@ class DataSource(StrictModel):
     missing_media: Literal["error", "skip"] = "error"
     order: RowOrder = "by_length"
     stream: bool = False
+    keep_clips: Literal["none", "memory", "disk"] = "none"
     workers: int = Field(default=0, ge=0)
     prefetch: int = Field(default=2, ge=1)
 
@@ -320,6 +323,11 @@ class _Recipe(StrictModel, abc.ABC):
             )
         if self.sharing.pack_tokens and not self.sharing.video:
             raise ValueError("sharing.pack_tokens needs sharing.video, which lays the packs out")
+        if self.features.enabled and self.data.keep_clips != "none":
+            raise ValueError(
+                "data.keep_clips: features.enabled reads each clip once and keeps what the tower "
+                "gives for it; set data.keep_clips=none"
+            )
         if self.lora and not self.lora.merge and isinstance(self.model, ModelParts):
             raise ValueError(
                 "lora.merge=false leaves adapters, whose base has to stay where it is; assemble "
@@ -406,7 +414,8 @@ NOT_HASHED = frozenset({"output", "report_to", "push_to_hub"})
 
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe, without where its results go."""
-    content = recipe.model_dump(mode="json", exclude=set(NOT_HASHED))
+    content = recipe.model_dump(mode="json", exclude={*NOT_HASHED})
+    del content["data"]["keep_clips"]  # the same clips either way
     for section in _WITH_DATA:
         if content[section]:
             # Under the key's old name and place, so that trainings that were begun by it go on.

@@ -47,6 +47,7 @@ def run_sft(
     from sharegptvideo.training.mix import visuals_of
     from sharegptvideo.training.outputs import finish_run, pushed, save_model
     from sharegptvideo.training.packing import packed
+    from sharegptvideo.training.precompute.clips import ClipKeeper
     from sharegptvideo.training.precompute.features import use_features
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
@@ -63,7 +64,12 @@ def run_sft(
         return pushed(run, run.result())
     start = time.monotonic()
 
-    with quiet_and_quick(), full_disk_in_training(run.path), worker_faults(recipe.data):
+    with (
+        quiet_and_quick(),
+        full_disk_in_training(run.path),
+        ClipKeeper(recipe.data, run.note) as keeper,
+        worker_faults(recipe.data),
+    ):
         # Model and data
         family = open_family(recipe)
         dataset, data_report = training_rows(recipe, family, run.rows)
@@ -82,7 +88,7 @@ def run_sft(
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
             data_collator=SftCollator(
-                ClipCache(family.reader),
+                ClipCache(keeper.reader(family.reader, dataset)),
                 recipe.optimisation.length_limit,
                 share=recipe.sharing.video,
                 always={one.kind for one in visuals if one} if processes().count > 1 else (),

@@ -25,7 +25,7 @@ from sharegptvideo.endpoint import (
     Reply,
     in_parallel,
 )
-from sharegptvideo.endpoint.messages import split_reasoning
+from sharegptvideo.endpoint.messages import read_reply, split_reasoning
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Request, SamplingParams
 from sharegptvideo.models.served import ServedModel
@@ -497,3 +497,24 @@ def test_the_hub_without_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     wrong = pytest.raises(UserError, match=r"^HF_ENDPOINT=hub\.example: no address")
     with wrong, hub_errors("a/b", None, "fix"):
         pytest.fail("it began")
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt", "cached"),
+    [
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, 9, 4),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}}, 9, 0),
+        ({"prompt_tokens": 9, "prompt_tokens_details": None}, 9, None),
+        ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 4}, 9, 5),
+        ({"prompt_tokens": 9, "cache_read_input_tokens": 6}, 9, 6),
+        ({"total_tokens": 12, "completion_tokens": 3}, 9, None),
+        ({"prompt_tokens": "nine", "prompt_tokens_details": [1]}, 0, None),
+        (None, 0, None),
+    ],
+)
+def test_tokens_of_the_prompt_and_of_the_servers_cache(
+    usage: Any, prompt: int, cached: int | None
+) -> None:
+    choice = {"finish_reason": "stop", "message": {"content": "yes"}}
+    reply = read_reply({"choices": [choice], "usage": usage}, "m")
+    assert (reply.prompt_tokens, reply.cached_tokens) == (prompt, cached)

@@ -29,7 +29,8 @@ def make_run(
 ) -> Path:
     """A finished run folder; the video of question `v_1` is `v`."""
     path.mkdir()
-    write_json(path / "run.json", {"model": {"spec": "m"}, "judge": judge, "tasks": {task: {}}})
+    about = {"version": 1, "protocol": "official", "judge": {"name": judge}}
+    write_json(path / "run.json", {"model": {"spec": "m"}, "judge": judge, "tasks": {task: about}})
     write_json(path / "results.json", {"tasks": {}})
     write_jsonl(
         path / "predictions.jsonl",
@@ -48,7 +49,13 @@ def make_run(
     write_jsonl(
         path / "judgements.jsonl",
         [
-            {"id": key, "task": task, "correct": correct, "score": score}
+            {
+                "id": key,
+                "task": task,
+                "status": "unscored" if correct is None else "scored",
+                "correct": correct,
+                "score": score,
+            }
             for key, (correct, score) in verdicts.items()
         ],
     )
@@ -214,8 +221,8 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     row = result.stdout.splitlines()[1].split()
     assert row[:7] == ["msvd_qa", "20", "20", "50.0", "50.0", "+0.0", "100.0"]
-    assert "-1.000" in result.stdout  # scores turned round: no draw differs, so no interval
-    assert "-1.000 [" not in result.stdout
+    assert "−1.00" in result.stdout  # scores turned round: no draw differs, so no interval
+    assert "−1.00 (" not in result.stdout
     as_json = CliRunner().invoke(app, [*words, "--json"])
     assert json.loads(as_json.stdout) == json.loads((tmp_path / "out/agreement.json").read_text())
     with Image.open(tmp_path / "out" / "agreement.png") as picture:

@@ -174,3 +174,19 @@ def test_of_a_pickle_only_weights_are_loaded(whole: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read \(a pickle that is broken or holds more"):
         load_model(str(whole), dtype="auto")
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../{away}/model.safetensors", "{parent}/{away}/model.safetensors", 5]
+)
+def test_an_index_lists_files_beside_it(changed: Any, tmp_path: Path, name: Any) -> None:
+    """Weights elsewhere on the disk are no part of a checkpoint that came from somewhere."""
+    folder = Path(changed({}))
+    away = tmp_path.with_name(f"{tmp_path.name}-away")
+    away.mkdir()
+    (folder / FILE).rename(away / FILE)
+    name = name.format(away=away.name, parent=away.parent) if isinstance(name, str) else name
+    listed = {"metadata": {}, "weight_map": dict.fromkeys(load_file(away / FILE), name)}
+    (folder / f"{FILE}.index.json").write_text(json.dumps(listed))
+    with pytest.raises(UserError, match=r"index\.json lists .*, which is not the name of a file"):
+        load_model(str(folder), dtype="float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,47 @@ def test_tables_are_read(tmp_path: Path, name: str) -> None:
     lines = [f"question_id{mark}pred", f'q0{mark}"It is grey,\nI think."', f"7{mark}"]
     (tmp_path / name).write_text("\r\n".join(lines) + "\r\n", newline="")
     assert answer_in(tmp_path / name) == ("It is grey,\nI think.", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("semicolons.csv", "id;pred\nq0;It is grey, I think.\n"),
+        ("tabs.csv", "id\tpred\nq0\tIt is grey, I think.\n"),
+        ("blanks.csv", 'id, pred\nq0,"It is grey, I think."\n'),
+        ("packed.csv.gz", 'id,pred\nq0,"It is grey, I think."\n'),
+        ("packed.json.gz", '[{"id": "q0", "pred": "It is grey, I think."}]'),
+    ],
+)
+def test_tables_of_other_marks_and_packed_files_are_read(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    content = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert answer_in(tmp_path / name) == ("It is grey, I think.", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("p.csv", b"id,pred,pred\nq0,a,b\n", "two columns of one name"),
+        ("p.csv", b"index,pred\n0,a\n", "no id .*; it has the keys index, pred"),
+        ("p.jsonl.gz", gzip.compress(b'{"id": "q0"}' * 9)[:-20], "gzip data cut short"),
+    ],
+    ids=["twice", "index", "cut"],
+)
+def test_what_no_answer_can_be_read_from_is_one_line(
+    tmp_path: Path, name: str, content: bytes, cause: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=cause):
+        answer_in(tmp_path / name)
+
+
+def test_answers_to_another_task_name_it(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "p.jsonl", [{"id": "q0", "task": "u", "prediction": "grey"}])
+    with pytest.raises(UserError, match=r"is of the task u, not t$"):
+        PredictionsModel(str(tmp_path / "p.jsonl")).check([QUESTION], [QUESTION])
 
 
 @pytest.mark.parametrize("text", ["id,pred\nq0\n", "id,pred\nq0,a,b\n", 'id,pred\nq0,"a\n'])

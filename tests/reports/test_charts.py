@@ -23,6 +23,7 @@ from sharegptvideo.reports.charts import (
     row_chart,
     stack_chart,
 )
+from sharegptvideo.reports.estimates import csv_table
 from sharegptvideo.reports.parts import Figure, asset
 from sharegptvideo.reports.png import write_png
 
@@ -123,3 +124,14 @@ def test_a_png_shows_what_the_svg_does(tmp_path: Path, chart: str) -> None:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     for colour in ((0x25, 0x63, 0xC9), (0xC9, 0x6A, 0x12)):
         assert (np.abs(pixels - np.array(colour)).sum(axis=2) < 6).sum() > 100
+
+
+def test_control_characters_of_names_are_no_broken_xml() -> None:
+    marks = [Mark("blue", "a\x1b[2Jb", 0.5, None, "\0")]
+    chart = row_chart([Group("c\x07", marks)], Axis("x"), says="d\x1be")
+    texts = list(ElementTree.fromstring(str(chart)).itertext())
+    assert {r"a\x1b[2Jb", r"\x00", r"c\x07"} <= set(texts)
+
+
+def test_csv_steers_no_terminal() -> None:
+    assert csv_table([{"a": "\x1b[2J=1", "b": "\r=2"}]) == "a,b\n\\x1b[2J=1,'\\r=2\n"

@@ -65,7 +65,7 @@ def make_run(
     reported = {"answered_by": answered} if answered else {}
     write_jsonl(
         path / "judgements.jsonl",
-        ({"id": "0", "task": name, "judge": reported} for name in tasks),
+        ({"id": "0", "task": name, "status": "unscored", "judge": reported} for name in tasks),
     )
     return path
 
@@ -353,7 +353,12 @@ def test_a_panel_s_members_are_named_one_by_one(tmp_path: Path) -> None:
     write_jsonl(
         run / "judgements.jsonl",
         (
-            {"id": str(n), "task": "t", "judge": {"answered_by": "a, exact", "members": [member]}}
+            {
+                "id": str(n),
+                "task": "t",
+                "status": "unscored",
+                "judge": {"answered_by": "a, exact", "members": [member]},
+            }
             for n, member in enumerate(reported)
         ),
     )

@@ -121,7 +121,7 @@ class Judging(SampleEvaluation):
 def test_an_evaluation_is_cut_off_and_asked_again(sft_recipe: SftRecipe, change: Change) -> None:
     """Before the first step, after the third and after the last: at once, and lost is nothing."""
     whole = run_recipe(change(sft_recipe, output=f"{sft_recipe.output}-whole"))
-    judging = Judging(tasks=("t",), judge="j", every=3)
+    judging = Judging(tasks=("msvd_qa",), judge="j", every=3)
     recipe = sft_recipe.model_copy(update={"eval": judging})
     for step, known in ((0, []), (3, [0]), (6, [0, 3])):
         with pytest.raises(Interrupted, match=f"stopped at step {step} of 6"):

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import dumps, read_jsonl
+from sharegptvideo._io import dumps
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.published import published_table
 from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_record import check_judgement, read_rows
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
 
 __all__ = ["Board", "collect_published", "collect_runs"]
@@ -142,7 +143,7 @@ def _add_run(path: Path, groups: dict[str, Board]) -> None:
 def _answered_by(path: Path) -> dict[str, list[str]]:
     """By task, the models that in fact gave the verdicts, where the judge names them."""
     models: dict[str, set[str]] = {}
-    latest = {(row["task"], row["id"]): row for _, row in read_jsonl(path / "judgements.jsonl")}
+    latest = read_rows(path / "judgements.jsonl", check_judgement)
     for (task, _), row in latest.items():
         for _, model in answering_models(row):
             models.setdefault(task, set()).add(model)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import item_of
 from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
 from sharegptvideo.models.base import Question
 
@@ -122,13 +122,11 @@ def open_run(path: Path) -> Run:
     for task in results["tasks"]:
         if task not in about["tasks"]:
             raise UserError(f"{path}: results.json has a task {task} that run.json lacks")
-    logs = []
-    for name in ("predictions.jsonl", "judgements.jsonl"):
+    checks = {"predictions.jsonl": check_prediction, "judgements.jsonl": check_judgement}
+    for name in checks:
         if not (path / name).is_file():
             raise UserError(f"{path}: has no {name}; is a part of the folder missing?")
-        # The last line of a key counts.
-        logs.append({(row["task"], row["id"]): row for _, row in read_jsonl(path / name)})
-    predictions, judgements = logs
+    predictions, judgements = (read_rows(path / name, check) for name, check in checks.items())
     answered: dict[str, dict[str, Counter[str]]] = {}
     for (task, _), row in judgements.items():
         for judge, model in answering_models(row):

@@ -29,6 +29,7 @@ __all__ = [
     "Family",
     "TowerFamily",
     "VisualKind",
+    "a_sample",
     "ends_of",
     "filler_of",
 ]
@@ -80,6 +81,11 @@ def ends_of(generation: Any, tokenizer: Any) -> set[int]:
     return {*ends, tokenizer.eos_token_id} - {None}
 
 
+def a_sample(visuals: Sequence[Visual], most: int = 200) -> list[Visual]:
+    """Return up to `most` of them, evenly."""
+    return list(visuals[:: -(-len(visuals) // most) or 1])
+
+
 # Rows about images are refused before where a reader has no `image_tokens`.
 _CLIPS_ONLY = "this architecture is trained on clips only"
 
@@ -116,6 +122,31 @@ class ClipReader(abc.ABC):
             MediaError: the file cannot be read.
         """
         return self.read(visual.path) if visual.kind == "video" else self.read_image(visual.path)
+
+    def decode(self, visual: Visual) -> Clip:
+        """Decode to the smallest form from which `finish` makes what `read_visual` gives.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        return self.read_visual(visual)
+
+    def finish(self, kind: VisualKind, decoded: Clip) -> Clip:  # noqa: ARG002 - for those that do
+        """Return what `read_visual` gives of a clip or image, to the bit."""
+        return decoded
+
+    def kept_bytes(self, visual: Visual) -> int:
+        """Return the bytes of what `decode` gives, known before it is decoded."""
+        raise NotImplementedError
+
+    def mean_kept(self, visuals: Sequence[Visual]) -> float:
+        """Return mean `kept_bytes` of some clips or images, from a sample of them; 0 of none."""
+        sizes = [self.kept_bytes(one) for one in a_sample(visuals)]
+        return sum(sizes) / max(len(sizes), 1)
+
+    def decoding(self) -> str:
+        """Return a key of all that decides what `decode` makes of a file."""
+        raise NotImplementedError
 
     def read_image(self, path: str) -> Clip:
         """Decode an image.

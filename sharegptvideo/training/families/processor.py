@@ -33,9 +33,11 @@ from sharegptvideo.training.families.base import (
     ends_of,
     filler_of,
 )
+from sharegptvideo.training.precompute.fingerprints import digest
 
 if TYPE_CHECKING:
     from sharegptvideo.models.prompts import Kind
+    from sharegptvideo.training.mix import Visual
     from sharegptvideo.training.recipes import Freeze, Recipe
 
 __all__ = ["PARTS", "ProcessorFamily", "ProcessorReader"]
@@ -93,6 +95,20 @@ class ProcessorReader(ClipReader):
             else:
                 self._counts[path] = self.read(path)[_IDS].numel()
         return self._counts[path]
+
+    def kept_bytes(self, visual: Visual) -> int:
+        """Return the bytes of a clip's pixels, by its size; 0 where nothing is known of that."""
+        facts = read_facts(Path(visual.path))
+        if not facts.width or not facts.height:
+            return 0
+        pixels: torch.Tensor = self._shape(facts.width, facts.height)[PIXELS]
+        return pixels.numel()
+
+    def decoding(self) -> str:
+        """Return a key of the processor, of what it writes for a clip, and of the frames."""
+        tokenizer = self.processor.tokenizer
+        vocabulary = digest(type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()))
+        return digest(self.frames, self.processor.video_processor.to_json_string(), vocabulary)
 
     def _length(self, width: int, height: int, indices: Sequence[int], fps: float | None) -> int:
         """Tokens that the processor writes for a clip, times of frames included."""

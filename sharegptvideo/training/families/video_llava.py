@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import read_image, sample_frames
+from sharegptvideo.media.facts import read_facts
 from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
 from sharegptvideo.models.prompts import (
     check_template,
@@ -32,6 +34,7 @@ from sharegptvideo.training.families.base import (
     ends_of,
     filler_of,
 )
+from sharegptvideo.training.mix import Visual
 from sharegptvideo.training.precompute.fingerprints import digest, module_fingerprint
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VideoLlavaFamily", "VideoLlavaReader"]
 
-_FRAMES = "frames"
+_FRAMES, _DECODED = "frames", "decoded"
+_KINDS: tuple[VisualKind, ...] = ("video", "image")
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,58 @@ class VideoLlavaReader(ClipReader):
     image_pixels: VideoPixels | None = None
 
     def read(self, path: str) -> Clip:
-        """Decode `frames`, uint8 frames×3×height×width."""
+        """Decode `frames`, frames×3×height×width: uint8, or float32 where those of 0…255 are."""
         return {_FRAMES: self.pixels.resize_and_crop(sample_frames(path, self.frames).frames)}
 
     def read_image(self, path: str) -> Clip:
-        """Decode to one frame, uint8 1×3×height×width."""
-        pixels = self.image_pixels or self.pixels
+        """Decode to one frame, 1×3×height×width, as `read` does."""
+        pixels = self._pixels("image")
         return {_FRAMES: pixels.resize_and_crop(np.stack([read_image(path)]))}
+
+    def _pixels(self, kind: VisualKind) -> VideoPixels:
+        return (self.image_pixels or self.pixels) if kind == "image" else self.pixels
+
+    def decode(self, visual: Visual) -> Clip:
+        """Decode to `frames`; to `decoded`, uint8 n×H×W×3, where they are float32 and larger.
+
+        LLaVA-Hound's pixels are not rounded after resizing.
+        """
+        pixels = self._pixels(visual.kind)
+        if pixels.antialias:
+            return self.read_visual(visual)
+        if visual.kind == "video":
+            frames = sample_frames(visual.path, self.frames).frames
+        else:
+            frames = np.stack([read_image(visual.path)])
+        if frames.nbytes < self._resized_bytes(visual.kind):
+            return {_DECODED: torch.from_numpy(np.ascontiguousarray(frames))}
+        return {_FRAMES: pixels.resize_and_crop(frames)}
+
+    def finish(self, kind: VisualKind, decoded: Clip) -> Clip:
+        """Resize what is kept as it was decoded."""
+        if _DECODED not in decoded:
+            return decoded
+        return {_FRAMES: self._pixels(kind).resize_and_crop(decoded[_DECODED].numpy())}
+
+    def kept_bytes(self, visual: Visual) -> int:
+        """Return the bytes of what `decode` gives."""
+        resized = self._resized_bytes(visual.kind)
+        if self._pixels(visual.kind).antialias:
+            return resized
+        facts = read_facts(Path(visual.path), is_image=visual.kind == "image")
+        if not facts.width or not facts.height:
+            return resized
+        count = self.frames if visual.kind == "video" else 1
+        return min(count * facts.width * facts.height * 3, resized)
+
+    def _resized_bytes(self, kind: VisualKind) -> int:
+        pixels = self._pixels(kind)
+        count = self.frames if kind == "video" else 1
+        return count * 3 * pixels.crop_height * pixels.crop_width * (1 if pixels.antialias else 4)
+
+    def decoding(self) -> str:
+        """Return a key of frames, sizes and interpolation."""
+        return digest(self.frames, *(asdict(self._pixels(kind)) for kind in _KINDS))
 
     def expand(
         self,
