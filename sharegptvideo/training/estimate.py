@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,9 @@ __all__ = [
     "ADAMW_BYTES",
     "GPUS",
     "KEPT_CHECKPOINTS",
+    "MEASURED_RATES",
     "SHARDED",
     "USABLE",
-    "UTILISATION",
     "WHOLE_COPY",
     "ZERO2",
     "Gpu",
@@ -35,6 +36,7 @@ __all__ = [
     "Memory",
     "MicroBatch",
     "ModelShape",
+    "Rate",
     "Workload",
     "activation_bytes",
     "activation_room",
@@ -45,8 +47,10 @@ __all__ = [
     "micro_batch_of",
     "parse_gpus",
     "projected_hours",
+    "rates_of",
     "shape_of",
     "steps_of",
+    "work_of",
     "workload_of",
 ]
 
@@ -269,8 +273,62 @@ def _tower_sizes(config: Any, frames: int) -> tuple[int, int, float, float]:
     return vision.num_hidden_layers, vision.hidden_size, ratio, float(patches)
 
 
-UTILISATION = 0.4
-"""Assumed share of a GPU's peak that a training of this kind reaches, recomputation counted."""
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The share of a GPU's peak that steps reached when they were measured.
+
+    Attributes:
+        work: `dpo`, `sft` (all stages of supervised training), or `lora` (either with adapters).
+        gpu: its name in `GPUS`; parameters: of the model.
+        recomputes: whether layers were computed again in the backward pass.
+        low, high: of what was measured, once or several times.
+        all_operations: whether recomputation counts as work done, or what a step needs alone.
+        source: what was measured, and by what.
+    """
+
+    work: str
+    gpu: str
+    parameters: float
+    recomputes: bool
+    low: float
+    high: float
+    all_operations: bool
+    source: str
+
+
+_EARLIER = "an earlier commit, bf16, random weights"
+MEASURED_RATES = (
+    Rate("dpo", "H200", 7.4e9, True, 0.27, 0.27, False, f"bench_dpo.py, {_EARLIER}, one pair"),
+    Rate("dpo", "H200", 7.4e9, False, 0.35, 0.35, False, f"bench_dpo.py, {_EARLIER}, one pair"),
+    Rate("sft", "H200", 7.4e9, True, 0.21, 0.21, False, f"bench_sft.py, {_EARLIER}, one clip"),
+    # How it was counted is not recorded; of the two ways, the one that gives more hours.
+    Rate("lora", "H200", 7.4e9, True, 0.15, 0.21, True, f"bench_recipes.py, {_EARLIER}"),
+)
+"""What has been measured. `bench_recipes.py` prints a line for it, `rate`."""
+
+
+def work_of(stage: str, *, lora: bool) -> str:
+    """Return the kind of work, as `Rate` has it, that a recipe's stage is."""
+    return "lora" if lora else "dpo" if stage == "dpo" else "sft"
+
+
+def rates_of(recipe: Recipe, shape: ModelShape, gpu: Gpu) -> tuple[list[Rate], bool]:
+    """Return the measured rates for a training, and whether they are of its GPU and size.
+
+    Those nearest to it: with as many layers computed again where that was measured; of this GPU
+    and within a quarter of this size where there are such, else of others.
+    """
+    work = work_of(recipe.stage, lora=bool(shape.adapters))
+    rates = [rate for rate in MEASURED_RATES if rate.work == work]
+    again = recipe.optimisation.gradient_checkpointing
+    rates = [rate for rate in rates if rate.recomputes is again] or rates
+    own = [
+        rate
+        for rate in rates
+        if rate.gpu == gpu.name and 0.75 < shape.parameters / rate.parameters < 1.25
+    ]
+    return own or rates, bool(own)
+
 
 KEPT_CHECKPOINTS = 2
 """Checkpoints that a run keeps: the last whole one stays while the next is written."""
@@ -306,6 +364,7 @@ class Memory:
 class Workload:
     """Steps and operations of a training.
 
+    `recomputed_flops` are those of `flops` that layers do again in the backward pass.
     `tokens_shared` and `tokens_plain`: language-model tokens a step on all devices, a clip's once
     or for each row; `flops` of the whole training, `reference_flops` of them before its steps.
     """
@@ -318,11 +377,31 @@ class Workload:
     flops: float
     plain_flops: float
     reference_flops: float
+    recomputed_flops: float
+    plain_recomputed_flops: float
 
-    def hours(self, gpus: Gpus, utilisation: float = UTILISATION, *, plain: bool = False) -> float:
-        """Return hours on GPUs; `plain`: every row by itself, the reference model in every step."""
+    def hours(self, gpus: Gpus, utilisation: float, *, plain: bool = False) -> float:
+        """Return hours on GPUs; `plain`: every row by itself, the reference model in every step.
+
+        Args:
+            utilisation: share of their peak, recomputation counted.
+        """
         flops = self.plain_flops if plain else self.flops
         return flops / (gpus.count * gpus.gpu.teraflops * 1e12 * utilisation) / 3600
+
+    def measured_hours(
+        self, gpus: Gpus, rates: Sequence[Rate], *, plain: bool = False
+    ) -> tuple[float, float]:
+        """Return the fewest and the most hours by measured rates; `plain` as in `hours`."""
+        flops = self.plain_flops if plain else self.flops
+        again = self.plain_recomputed_flops if plain else self.recomputed_flops
+        hours = [
+            self.hours(gpus, share, plain=plain)
+            * (1.0 if rate.all_operations else (flops - again) / flops)
+            for rate in rates
+            for share in (rate.low, rate.high)
+        ]
+        return min(hours), max(hours)
 
 
 def projected_hours(rows: float, epochs: float, per_second: float, gpus: int = 8) -> float:
@@ -400,7 +479,7 @@ def workload_of(
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
     all_seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
 
-    flops = reference = plain_flops = tokens_shared = tokens_plain = 0.0
+    flops = reference = plain_flops = tokens_shared = tokens_plain = again = plain_again = 0.0
     for kind, own, plain in zip(kinds, owns, plains, strict=True):
         share = kind.rows / data.rows
         seen = all_seen * share
@@ -409,6 +488,7 @@ def workload_of(
         tower = _tower_flops(shape, kind.tokens)
         encoded = kind.visuals if recipe.features.enabled else visits
         flops += visits * (forward + backward)
+        again += visits * _recomputed_flops(shape, own, o.gradient_checkpointing)
         flops += tower * (3 * visits if shape.tower_learns else encoded)
         if isinstance(recipe, DpoRecipe):
             if recipe.dpo.reference == "precomputed":
@@ -421,6 +501,7 @@ def workload_of(
         models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
         towers = sides * (models + (2 if shape.tower_learns else 0))
         plain_flops += seen * (forward * models + backward + tower * towers)
+        plain_again += seen * _recomputed_flops(shape, plain, o.gradient_checkpointing)
         tokens_shared += a_step * share / own.rows * own.tokens
         tokens_plain += a_step * share / plain.rows * plain.tokens
     return Workload(
@@ -432,6 +513,8 @@ def workload_of(
         flops=flops + reference,
         plain_flops=plain_flops,
         reference_flops=reference,
+        recomputed_flops=again,
+        plain_recomputed_flops=plain_again,
     )
 
 
@@ -447,7 +530,15 @@ def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> 
     backward = weights * (linear + head) + 2.0 * attention
     if shape.adapters:
         backward += 2.0 * shape.adapters * sequence.tokens
-    return forward, backward + (linear + attention if recompute else 0.0)
+    return forward, backward + _recomputed_flops(shape, sequence, recompute)
+
+
+def _recomputed_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> float:
+    """Operations of the layers' second forward pass, in the backward pass."""
+    if not recompute:
+        return 0.0
+    linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
+    return linear + 4.0 * shape.layers * shape.heads * sequence.seen
 
 
 def _tower_flops(shape: ModelShape, tokens: float) -> float:
