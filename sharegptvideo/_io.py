@@ -36,6 +36,7 @@ __all__ = [
     "follow_umask",
     "full_disk_errors",
     "is_full_disk",
+    "kind_of",
     "making",
     "numbered_lines",
     "open_lines",
@@ -427,8 +428,8 @@ def read_text(path: Path, hint: str = "") -> str:
         raise UserError(f"{path}: {_not_utf8(content, error)}") from error
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a mark of byte order before it is skipped.
+def read_json(path: Path, *, finite: bool = False) -> Any:
+    """Read a JSON file; a mark of byte order before it is skipped; `finite` as of `parse_json`.
 
     Raises:
         UserError: the file is missing or is not JSON; says which and, if broken, the line.
@@ -436,7 +437,7 @@ def read_json(path: Path) -> Any:
     with os_errors(path, action="read"):
         content = path.read_bytes()
     try:
-        return parse_json(content.decode("utf-8-sig"))
+        return parse_json(content.decode("utf-8-sig"), finite=finite)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: {_not_utf8(content, error)}") from error
     except json.JSONDecodeError as error:
@@ -454,7 +455,7 @@ def read_json_object(path: Path) -> Row:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a JSON {type(content).__name__}, not an object")
+        raise UserError(f"{path}: {kind_of(content)}, not an object")
     return content
 
 
@@ -524,17 +525,18 @@ def _unreadable(path: Path | str, number: int, cause: str) -> UserError:
     return UserError(f"{path}: {cause} (after line {number})")
 
 
-def parse_row(path: Path | str, number: int, line: bytes) -> Row:
+def parse_row(path: Path | str, number: int, line: bytes, *, finite: bool = False) -> Row:
     """Parse the JSON object on line `number` of `path`; a byte order mark before it is skipped.
 
-    Such a mark may stand before any line, where files were concatenated.
+    Such a mark may stand before any line, where files were concatenated. `finite` as of
+    `parse_json`.
 
     Raises:
         UserError: `FILE:LINE: cause` where the line is not a JSON object in UTF-8.
     """
     try:
         # The end of the line is no part of the row, and would be in the cause of a broken one.
-        row = parse_json(line.rstrip(b"\r\n").decode("utf-8-sig"))
+        row = parse_json(line.rstrip(b"\r\n").decode("utf-8-sig"), finite=finite)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{number}: {_not_utf8(line, error)}") from error
     except (ValueError, RecursionError) as error:
@@ -543,12 +545,20 @@ def parse_row(path: Path | str, number: int, line: bytes) -> Row:
         cause = error.msg if isinstance(error, json.JSONDecodeError) else _beyond(error)
         raise UserError(f"{path}:{number}: not JSON ({cause}); fix or remove the line") from error
     if not isinstance(row, dict):
-        raise UserError(f"{path}:{number}: a JSON {type(row).__name__}, not an object")
+        raise UserError(f"{path}:{number}: {kind_of(row)}, not an object")
     return row
 
 
-class _RepeatedKeyError(ValueError):
-    """A key stands twice in one object; which value is meant cannot be known."""
+def kind_of(value: object) -> str:
+    """Return what a value of JSON is, in words: `null`, `a number`, `an object`."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    kinds = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value), f"a value of the type {type(value).__name__}")
+
+
+class _RefusedError(ValueError):
+    """What Python's reader would take: a key twice in one object, a number that is none."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Row:
@@ -556,21 +566,28 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
     if len(values) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in values if names.count(name) > 1)
-        raise _RepeatedKeyError(f"the key {dumps(twice[:80])} stands twice")
+        raise _RefusedError(f"the key {dumps(twice[:80])} stands twice")
     return values
 
 
+def _no_number(name: str) -> None:
+    raise _RefusedError(f"{name} is no number of JSON; write null")
+
+
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_FINITE_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, finite: bool = False) -> Any:
     """Parse a JSON text; a key that stands twice in an object is an error.
+
+    With `finite` NaN and Infinity are errors too, as JSON has it; many programs write them.
 
     Raises:
         ValueError: it is not JSON.
         RecursionError: it is nested too deeply.
     """
-    return _DECODER.decode(text)
+    return (_FINITE_DECODER if finite else _DECODER).decode(text)
 
 
 _MAX_YAML_NODES = 10_000  # with each alias counted as all that it stands for
@@ -666,7 +683,7 @@ def _not_utf8(content: bytes, error: UnicodeDecodeError) -> str:
 
 def _beyond(error: Exception) -> str:
     """Say why well-formed JSON is refused: Python limits its depth and an integer's digits."""
-    if isinstance(error, _RepeatedKeyError):
+    if isinstance(error, _RefusedError):
         return str(error)
     return "nested too deeply" if isinstance(error, RecursionError) else "an endless number"
 

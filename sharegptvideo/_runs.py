@@ -159,9 +159,17 @@ class RunDir:
         Raises:
             UserError: they cannot be found out, or the folder holds others.
         """
-        self._begin(None)
+        self.write_settings()
         assert self._settings is not None
         return self._settings
+
+    def write_settings(self) -> None:
+        """Wait for settings that come late, and write them and the rows that the logs hold.
+
+        Raises:
+            UserError: they cannot be found out, or the folder holds others.
+        """
+        self._begin(None)
 
     def changes(self, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         """Return a phrase for each setting that may not differ and does."""
@@ -185,7 +193,7 @@ class RunDir:
 
         The logs are closed, and so on the disk, before.
         """
-        self._begin(None)
+        self.write_settings()
         for log in self._logs:
             log.close()
         self._write(report)
@@ -241,7 +249,7 @@ class RunDir:
     ) -> None:
         try:
             if error is None:
-                self._begin(None)
+                self.write_settings()
         finally:
             self._has_ended = True
             self._opened.close()

@@ -419,7 +419,7 @@ def test_a_task_is_shown_as_people_read_it() -> None:
         (["eval", "run", "--model", "hf:{here}", *EVAL], "config.json is not in it"),
         (["eval", "run", "--model", "{here}", *EVAL], "write hf:"),
         (["eval", "run", "--model", "hf:x", *EVAL, "--media", "no"], "no: no such folder"),
-        (["eval", "run", "--model", "hf:{here}/list", *EVAL], "a JSON list, not an object"),
+        (["eval", "run", "--model", "hf:{here}/list", *EVAL], "a list, not an object"),
         (["eval", "run", "--model", "hf:{here}/adapters", *EVAL], "adapters of b, not a model"),
         (["eval", "run", "--model", "hf:{here}/authors", *EVAL], "convert it first"),
         (["eval", "run", "--model", "hf:x", *EVAL, "--out", "{here}/file"], "file is a file"),
@@ -437,8 +437,13 @@ def test_a_task_is_shown_as_people_read_it() -> None:
         (["model", "info", "{here}/adapters"], "adapters of b, not a model"),
         (["model", "info", "/no/where"], "model /no/where: no checkpoint"),
         (["model", "convert", "/no/where", "--to", "x"], "model /no/where: no checkpoint"),
-        (["model", "convert", "{here}/list", "--to", "x"], "a JSON list, not an object"),
+        (["model", "convert", "{here}/list", "--to", "x"], "a list, not an object"),
         (["demo", "--out", "{here}/file"], "file is a file"),
+        (["train", "run", "demo/sft", "--dry-run", "--gpus", "8xH10"], "unknown kind of GPU 'H10'"),
+        (
+            ["eval", "run", "--model", "hf:{here}/model", *EVAL, "--data-dir", "{here}/release"],
+            "no video_instruction/test/synthetic.qa.jsonl for config 'synthetic_qa'",
+        ),
         (["demo", "--scale", "big"], "unknown scale 'big'"),
     ],
 )
@@ -454,6 +459,12 @@ def test_wrong_paths_are_found_without_torch(
     ):
         (here / name).mkdir()
         (here / name / file).write_text(text)
+    row = {"id": "q", "video": "v", "question": "Why?", "answer": "So."}
+    write_jsonl(here / "video_instruction" / "test" / "synthetic.qa.jsonl", [row])
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text('{"model_type": "video_llava"}')
+    (here / "release" / "video_instruction" / "test").mkdir(parents=True)
+    (here / "release" / "video_instruction" / "test" / "tgif.qa.jsonl").touch()
     code = (
         "import sys\n"
         "from sharegptvideo.cli import app\n"

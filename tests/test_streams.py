@@ -134,6 +134,20 @@ def test_a_signal_before_the_command_begins(name: str) -> None:
     assert done.stderr == "interrupted; run the same command again to go on\n"
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_while_options_are_read(name: str) -> None:
+    code = (
+        "import signal\n"
+        "import typer.core\n"
+        "from sharegptvideo.cli import main\n"
+        f"typer.core.TyperGroup.parse_args = lambda *_: signal.raise_signal(signal.{name})\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + getattr(signal, name)
+    assert done.stderr == "interrupted; run the same command again to go on\n"
+
+
 EVIL = "a\x1b[2J\u202e[red]b\x9b"
 
 

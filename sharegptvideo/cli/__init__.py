@@ -35,6 +35,13 @@ class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         return sorted(self.commands, key=_ORDER.index)
 
+    def make_context(self, *words: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*words, **more)
+        except KeyboardInterrupt as error:  # while options are read
+            _last_words(_INTERRUPTED)
+            raise typer.Exit(_exit_code(130)) from error
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -42,8 +49,7 @@ class _Group(TyperGroup):
             note(f"error: {error}")
             raise typer.Exit(error.exit_code) from error
         except Interrupted as error:
-            if os.environ.get("RANK", "0") == "0":  # the first process of a launch reports for all
-                _last_words(str(error))
+            _last_words(str(error))
             raise typer.Exit(_exit_code(error.exit_code)) from error
         except KeyboardInterrupt as error:
             _last_words(_INTERRUPTED)
@@ -73,8 +79,14 @@ def _exit_code(code: int) -> int:
 
 
 def _last_words(text: str) -> None:
-    with contextlib.suppress(OSError):  # a terminal that hung up takes none
-        note(text)
+    if os.environ.get("RANK", "0") == "0":  # the first process of a launch reports for all
+        with contextlib.suppress(OSError):  # a terminal that hung up takes none
+            note(text)
+
+
+def _signals() -> list[int]:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is absent on Windows
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def _end_as_ctrl_c() -> None:
@@ -93,9 +105,8 @@ def _end_as_ctrl_c() -> None:
             raise KeyboardInterrupt  # as of a job in the background
         signal.raise_signal(signal.SIGINT)
 
-    for name in ("SIGTERM", "SIGHUP"):  # the second is absent on Windows
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+    for number in _signals():
+        if number != signal.SIGINT and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, catch)
 
 
@@ -191,3 +202,11 @@ def main() -> None:
     except KeyboardInterrupt:  # before a command began
         _last_words(_INTERRUPTED)
         sys.exit(_exit_code(130))
+    except SystemExit as end:
+        if end.code not in {128 + number for number in _signals()}:
+            raise
+        # All is said: a launcher's copy of the signal ends the process without a traceback.
+        for number in _signals():
+            if callable(signal.getsignal(number)):  # not where it is ignored
+                signal.signal(number, signal.SIG_DFL)
+        raise

@@ -190,10 +190,11 @@ def run(
 def _dry_run(
     recipes: list[Recipe], gpus: str | None, utilisation: float | None, *, as_json: bool
 ) -> None:
-    from sharegptvideo.training.estimate import parse_gpus
+    from sharegptvideo.training.gpus import parse_gpus
+
+    wanted = parse_gpus(gpus) if gpus is not None else None  # before torch, which takes seconds
     from sharegptvideo.training.plan import dry_run_figures, dry_run_lines, dry_run_steps
 
-    wanted = parse_gpus(gpus) if gpus else None
     with progress_bar() as progress:
         for recipe in recipes:
             make_world(recipe.data.data_dir, progress)

@@ -13,6 +13,7 @@ from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import ReadReport, Row, open_source
 from sharegptvideo.data.sources.rows import source_of
 from sharegptvideo.media import ImageFolder, MediaError
+from sharegptvideo.media.folder import broken_link
 from sharegptvideo.media.index import MediaIndex, check_images
 
 __all__ = ["Count", "MediaAvailability", "media_availability"]
@@ -67,6 +68,7 @@ class MediaAvailability:
         ambiguous: which clips or images fit a name, by the name in the rows.
         other_form: files whose names are written in another Unicode form, by the name in the rows.
         unlisted: files that have a missing video's name and no known ending of a video, likewise.
+        broken_links: links that have a missing name and lead nowhere (`PATH -> TARGET`), likewise.
         report: rows skipped or left out while reading.
     """
 
@@ -82,6 +84,7 @@ class MediaAvailability:
     ambiguous: dict[str, str] = field(default_factory=dict)
     other_form: dict[str, str] = field(default_factory=dict)
     unlisted: dict[str, str] = field(default_factory=dict)
+    broken_links: dict[str, str] = field(default_factory=dict)
     report: ReadReport = field(default_factory=ReadReport)
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,6 +101,7 @@ class MediaAvailability:
             "ambiguous_media": self.ambiguous,
             "other_unicode_form": self.other_form,
             "unknown_endings": self.unlisted,
+            "broken_links": self.broken_links,
         }
 
 
@@ -187,6 +191,7 @@ class _States:
             unlisted = self.media.folder.unlisted(video)
             if unlisted is not None:
                 self.availability.unlisted[video] = unlisted
+            self._note_link(video, self.media.folder.broken_link(video))
             return _MISSING
         self._note_form(video, path)
         cause = self.media.errors.get(path)
@@ -208,10 +213,15 @@ class _States:
             return self._ambiguous(image, error)
         if path is None:
             self.availability.missing_images.append(image)
+            self._note_link(image, broken_link(self.folder.root, image))
             return _MISSING
         self._note_form(image, path)
         self.places[image] = path
         return None
+
+    def _note_link(self, name: str, link: str | None) -> None:
+        if link is not None:
+            self.availability.broken_links[name] = link
 
     def _note_form(self, name: str, path: str) -> None:
         written = [part.rpartition(".")[0] or part for part in name.split("/")]

@@ -120,7 +120,17 @@ class MediaPaths:
             unlisted = self._videos.unlisted(name) if path is None and medium == "video" else None
             if unlisted is not None and unlisted not in report.unlisted_videos:
                 report.unlisted_videos.append(unlisted)
+            if path is None:
+                self._note_link(medium, name, report)
         return None if broken else path
+
+    def _note_link(self, medium: str, name: str, report: ReadReport) -> None:
+        from sharegptvideo.media.folder import broken_link
+
+        is_video = medium == "video"
+        link = self._videos.broken_link(name) if is_video else broken_link(self.root, name)
+        if link is not None and link not in report.broken_links:
+            report.broken_links.append(link)
 
     def look_up(
         self, names: Mapping[str, Sequence[str | None]], report: ReadReport

@@ -20,6 +20,7 @@ from sharegptvideo.eval.run_dir import EvalRunDir, package_versions, recorded_mo
 from sharegptvideo.eval.score import score_answers, token_usage
 from sharegptvideo.eval.tasks import (
     Task,
+    check_questions,
     chosen_questions,
     load_questions,
     load_task,
@@ -118,6 +119,8 @@ def run_evaluation(
             )
         model = PredictionsModel(model.removeprefix("predictions:"), info)
     if isinstance(model, str):
+        for task in chosen:  # before what opens a model imports torch, which takes seconds
+            check_questions(task, source.data_dir)
         model = open_model(
             model,
             base_url=base_url,
@@ -154,6 +157,7 @@ def run_evaluation(
             )
         if not model.needs_frames:  # only now it is known what is to be judged
             endpoint.approve(_estimate(plans, model, run))
+        run.write_settings()  # a verdict that is paid for must not be held in memory
         for plan in plans:
             judge_answers(
                 plan.questions, run.predictions.rows, plan.judge, run.judgements, progress=progress

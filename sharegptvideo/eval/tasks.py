@@ -28,6 +28,7 @@ __all__ = [
     "AnnotationFiles",
     "JudgeWording",
     "Task",
+    "check_questions",
     "chosen_questions",
     "list_tasks",
     "load_questions",
@@ -299,16 +300,7 @@ def load_questions(
     Raises:
         UserError: no such data, a broken row (file and line), or a duplicate id.
     """
-    if data_dir is not None and not data_dir.exists():
-        raise UserError(f"{data_dir}: no such data folder; fix --data-dir")
-    files = _annotation_files(task.annotations, data_dir)
-    if files is None and task.annotations is not None and task.annotations.reader == "plain":
-        # The rows of its config would be other questions than those of the task.
-        raise UserError(
-            f"task {task.name}: {' or '.join(task.annotations.questions)} is neither beside the"
-            " task's file nor in --data-dir"
-        )
-    rows = _read_annotations(task, *files) if files else _read_rows(task, data_dir)
+    rows = _rows(task, data_dir)
     if media is not None:
         rows = _with_clips(rows, media)
     questions = [_question(task, row) for row in rows]
@@ -322,6 +314,29 @@ def load_questions(
             f" ({and_more(repeated, 3)}); answers are kept by id, so fix the file"
         )
     return questions
+
+
+def check_questions(task: Task, data_dir: Path | None) -> None:
+    """Check that a folder holds questions of a task, by reading the first one.
+
+    Raises:
+        UserError: no such data, or the first row is broken.
+    """
+    if data_dir is not None:
+        next(iter(_rows(task, data_dir)), None)
+
+
+def _rows(task: Task, data_dir: Path | None) -> Iterator[Row]:
+    if data_dir is not None and not data_dir.exists():
+        raise UserError(f"{data_dir}: no such data folder; fix --data-dir")
+    files = _annotation_files(task.annotations, data_dir)
+    if files is None and task.annotations is not None and task.annotations.reader == "plain":
+        # The rows of its config would be other questions than those of the task.
+        raise UserError(
+            f"task {task.name}: {' or '.join(task.annotations.questions)} is neither beside the"
+            " task's file nor in --data-dir"
+        )
+    return _read_annotations(task, *files) if files else _read_rows(task, data_dir)
 
 
 def chosen_questions(
@@ -397,6 +412,10 @@ def _with_clips(rows: Iterable[Row], media: Path) -> Iterator[Row]:
         unlisted = None if path else folder.unlisted(row["video"])
         if unlisted:
             text = f"{media / unlisted}: an ending that no video is known by; rename the file"
+            warnings.warn(text, MediaWarning, stacklevel=2)
+        link = None if path else folder.broken_link(row["video"])
+        if link:
+            text = f"{media / link}: a link that leads nowhere; fix or remove it"
             warnings.warn(text, MediaWarning, stacklevel=2)
         yield row | {"video_path": str(path) if path else None}
 

@@ -19,9 +19,11 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "ListedClip",
     "MediaFolder",
+    "broken_link",
     "is_picture",
     "list_clips",
     "natural_order",
+    "of_kind",
     "unicode_forms",
 ]
 
@@ -87,7 +89,7 @@ class MediaFolder:
         if not self.root.is_dir():
             raise UserError(f"{root}: no such folder of media")
         self._by_name = None if listed is None else _by_name(listed)
-        self._unlisted: dict[str, dict[str, str]] = {}
+        self._others: dict[str, dict[str, str]] = {}
 
     def resolve(self, stem: str) -> Path | None:
         """Return the file or frame folder that `stem` names, or None.
@@ -126,12 +128,24 @@ class MediaFolder:
 
         Looked for in the folders that the stem names, as a path below the root.
         """
+        path = self._other(stem)
+        return None if path is None or broken_link(self.root, path) else path
+
+    def broken_link(self, stem: str) -> str | None:
+        """Return the link that has the name of an absent clip and leads nowhere: `PATH -> TARGET`.
+
+        Looked for as by `unlisted`.
+        """
+        path = self._other(stem)
+        return None if path is None else broken_link(self.root, path)
+
+    def _other(self, stem: str) -> str | None:
         parts = _stem_parts(stem)
         for dropped in range(len(parts)):
             folder = "/".join(parts[dropped:-1])
-            if folder not in self._unlisted:
-                self._unlisted[folder] = _files_by_stem(self.root / folder)
-            name = self._unlisted[folder].get(_composed(parts[-1]))
+            if folder not in self._others:
+                self._others[folder] = _others_by_stem(self.root / folder)
+            name = self._others[folder].get(_composed(parts[-1]))
             if name is not None:
                 return f"{folder}/{name}" if folder else name
         return None
@@ -172,17 +186,43 @@ def _composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _files_by_stem(folder: Path) -> dict[str, str]:
-    """Return a folder's visible files that are neither clips nor pictures, by name and by stem."""
+def broken_link(root: Path, path: str) -> str | None:
+    """Return `PATH -> TARGET` where `path` below `root` is a link that leads nowhere, else None."""
+    place = f"{root}/{path}"  # a Path raises for some of the names that lead nowhere
+    if not os.path.islink(place) or os.path.exists(place):  # noqa: PTH110, PTH114
+        return None
+    return f"{path} -> {os.readlink(place)}"  # noqa: PTH115
+
+
+def of_kind(ask: Callable[[], bool]) -> bool:
+    """Return what `is_dir` or `is_file` of a folder's entry answers; False for a link in a loop."""
+    try:
+        return ask()
+    except OSError:
+        return False
+
+
+def _others_by_stem(folder: Path) -> dict[str, str]:
+    """Return a folder's visible names that are no clips, by name and by stem.
+
+    Those of files that are neither videos nor pictures, and of links that lead nowhere.
+    """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file())
+            shown = sorted(
+                (entry for entry in entries if not entry.name.startswith(".")),
+                key=lambda entry: entry.name,
+            )
     except OSError:
         return {}
     others = [
-        name
-        for name in names
-        if not name.startswith(".") and not is_picture(name) and _without_ending(name) == name
+        entry.name
+        for entry in shown
+        if (
+            not is_picture(entry.name) and _without_ending(entry.name) == entry.name
+            if of_kind(entry.is_file)
+            else not of_kind(entry.is_dir) and broken_link(folder, entry.name)
+        )
     ]
     by_stem = {_composed(name.rpartition(".")[0]): name for name in others if "." in name}
     return by_stem | {_composed(name): name for name in others}
@@ -277,11 +317,11 @@ def _list(folder: str) -> tuple[list[str], list[str], bool]:
             name = entry.name
             if name.startswith("."):
                 continue
-            if entry.is_dir():
+            if of_kind(entry.is_dir):
                 folders.append(name)
             elif name[name.rfind(".") :].lower() in VIDEO_SUFFIXES:
-                if entry.is_file():
+                if of_kind(entry.is_file):
                     videos.append(name)
             elif not pictures:
-                pictures = is_picture(name) and entry.is_file()
+                pictures = is_picture(name) and of_kind(entry.is_file)
     return sorted(folders), sorted(videos), pictures

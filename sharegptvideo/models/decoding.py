@@ -292,9 +292,13 @@ class Decoder:
                 return
             slots.run(live)
             over = slots.over.tolist()
-            ended = [seat for seat in live if all(over[row] for row in seat.rows)]
-            live = [seat for seat in live if seat not in ended]
-            yield from slots.answers(ended)
+            going: list[_Seat] = []
+            ended: list[_Seat] = []
+            for seat in live:
+                (ended if all(over[row] for row in seat.rows) else going).append(seat)
+            live = going
+            if ended:
+                yield from slots.answers(ended)
 
     def _shape(
         self,

@@ -406,7 +406,9 @@ def _own_mask(
     mask = mask[..., -own:]
     if mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=keys.dtype).masked_fill(~mask, least(keys.dtype))
-    return mask if share == 1 else mask.repeat(1, 1, share, 1)
+    if share == 1:
+        return mask
+    return mask.expand(-1, -1, share, -1) if tokens == 1 else mask.repeat(1, 1, share, 1)
 
 
 def in_one_dtype(

@@ -8,7 +8,8 @@ nearly all of it, runs once for all its questions, and a question once for all i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ from sharegptvideo.models.prompts import (
 from sharegptvideo.models.sampling import clip_key
 
 __all__ = ["VideoLlavaModel"]
+
+_PREPARING = 4  # threads
 
 
 class VideoLlavaModel(LocalModel):
@@ -66,17 +69,31 @@ class VideoLlavaModel(LocalModel):
     def _answers(
         self, requests: Sequence[Request], params: SamplingParams
     ) -> Iterator[tuple[int, Answer]]:
+        if not self._by_slots:
+            yield from self._answers_with(requests, params, _at_once)
+            return
+        # Beside the GPU's work: it reads the first clip while the next ones are prepared.
+        with ThreadPoolExecutor(_PREPARING, thread_name_prefix="pixels") as pool:
+            yield from self._answers_with(requests, params, pool.submit)
+
+    def _answers_with(
+        self, requests: Sequence[Request], params: SamplingParams, submit: Any
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer all requests; `submit` is called as that of a pool of threads."""
         prompts: list[Prompt] = []
         beginnings: dict[bytes, list[int]] = {}  # ids up to the clip's end
         keys: dict[int, bytes] = {}  # by object: requests about a clip share one array
-        pixels: dict[bytes, torch.Tensor] = {}
+        pixels: dict[bytes, Future[torch.Tensor]] = {}
         for position, request in enumerate(requests):
             assert request.frames is not None, "the caller gives frames to models that need them"
             key = keys.get(id(request.frames))
             if key is None:
-                key = keys[id(request.frames)] = clip_key(request.frames)
+                # What is drawn depends on the frames; nothing is in greedy decoding.
+                place = id(request.frames).to_bytes(8, "little")
+                key = place if params.greedy else clip_key(request.frames)
+                keys[id(request.frames)] = key
             if key not in pixels:
-                pixels[key] = self.pixels.resize_and_crop(request.frames)
+                pixels[key] = submit(self.pixels.resize_and_crop, request.frames)
             try:
                 beginning, prompt = self._prompt(position, request, key, params.max_new_tokens)
             except UserError as error:
@@ -86,7 +103,8 @@ class VideoLlavaModel(LocalModel):
             prompts.append(prompt)
 
         def read(clips: Sequence[Prompt]) -> Any:
-            return self._read_clips({p.clip: beginnings[p.clip] for p in clips}, pixels)
+            ids = {prompt.clip: beginnings[prompt.clip] for prompt in clips}
+            return self._read_clips(ids, {clip: pixels[clip].result() for clip in ids})
 
         for prompt, answers in self.decoder.answers(prompts, read, params, self.limits()):
             texts = self.tokenizer.batch_decode(
@@ -138,3 +156,9 @@ class VideoLlavaModel(LocalModel):
 
     def _language(self) -> Any:
         return self.model.config.text_config
+
+
+def _at_once(prepare: Callable[[Any], torch.Tensor], frames: Any) -> Future[torch.Tensor]:
+    done: Future[torch.Tensor] = Future()
+    done.set_result(prepare(frames))
+    return done

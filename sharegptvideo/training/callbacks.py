@@ -55,7 +55,7 @@ def attach_callbacks(trainer: Any, run: TrainingDir, progress: Progress | None) 
     Raises:
         UserError: the recipe's evaluations cannot work.
     """
-    stop = StopAfterStep(StopSignal(run.report))
+    stop = StopAfterStep(StopSignal(run.report, launched=processes().count > 1))
     checkpoint = run.last_checkpoint()
     done = checkpoint_step(checkpoint) if checkpoint else None
     sinks = _reporters(run, done) if processes().is_first else []
@@ -356,7 +356,11 @@ def _report_evaluation(
         )
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(  # the last is absent on Windows
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+_COPY_S = 5.0
+"""Launchers pass a signal on to processes that a terminal or a scheduler has sent it already."""
 
 
 class CutOff(KeyboardInterrupt):
@@ -367,18 +371,26 @@ class StopSignal:
     """The signal that asked a training to stop, if one did.
 
     The first signal is noted, and the training ends after the step it is in. The second
-    one raises `Interrupted` wherever the training is.
+    one raises `Interrupted` wherever the training is. In one of several processes the same signal
+    within seconds is the launcher's copy of the first, and counts as that.
     """
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        report: Callable[[str], None],
+        *,
+        launched: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Keep `report`, which is called with a line when the first signal comes."""
         self.number: int | None = None
-        self._report = report
+        self._report, self._launched, self._now = report, launched, now
+        self._at = 0.0
         self._cuts_off = False
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch Ctrl-C and SIGTERM in the block, and restore their handlers after it.
+        """Catch Ctrl-C, SIGTERM and SIGHUP in the block, and restore their handlers after it.
 
         A signal that the process ignores stays ignored. Only the main thread can catch signals;
         in another one the block runs as it is.
@@ -406,11 +418,13 @@ class StopSignal:
             self._cuts_off = False
 
     def _catch(self, number: int, _: FrameType | None) -> None:
+        if self._launched and number == self.number and self._now() - self._at < _COPY_S:
+            return
         if self.number is not None:
             raise Interrupted(
                 "stopped at once; the same command goes on from the last checkpoint", number
             )
-        self.number = number
+        self.number, self._at = number, self._now()
         # A handler may run in the middle of another write to stderr, which then refuses this one.
         with contextlib.suppress(RuntimeError):
             self._report("stopping after this step, with a checkpoint; a second time stops at once")

@@ -48,6 +48,7 @@ def run_dpo(
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoDPOTrainer,
+        on_this_device,
         quiet_and_quick,
         train,
         trainer_arguments,
@@ -71,6 +72,8 @@ def run_dpo(
         run.start(data_report)
         family.freeze(recipe.freeze)
         check_room(recipe, family, data_report.used)
+        lengths = None if recipe.data.stream else dataset["length"]
+        recipe = on_this_device(recipe, run, family, lengths)
 
         # Trainer
         precomputed = recipe.dpo.reference == "precomputed"

@@ -10,29 +10,25 @@ Activations of a layer: `activation_bytes`, and of all with some of them compute
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
-from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.training.dataset_stats import DatasetStats, KindStats, Lengths
 from sharegptvideo.training.families import Family
+from sharegptvideo.training.gpus import GPUS, Gpu, Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Optimisation, Recipe
 
 __all__ = [
     "ADAMW_BYTES",
-    "GPUS",
     "KEPT_CHECKPOINTS",
     "MEASURED_RATES",
     "SHARDED",
     "USABLE",
     "WHOLE_COPY",
     "ZERO2",
-    "Gpu",
-    "Gpus",
     "Memory",
     "MicroBatch",
     "ModelShape",
@@ -45,92 +41,15 @@ __all__ = [
     "local_gpus",
     "memory_of",
     "micro_batch_of",
-    "parse_gpus",
+    "planned",
     "projected_hours",
     "rates_of",
+    "recomputed_layers",
     "shape_of",
     "steps_of",
     "work_of",
     "workload_of",
 ]
-
-_GIB = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A kind of GPU.
-
-    Attributes:
-        teraflops: peak in bf16 without sparsity, accumulated in float32, 10¹² operations a second.
-        memory: bytes on the device.
-        source: where the figures are published.
-        bf16: whether its tensor cores compute in bf16; else `teraflops` is for float16.
-    """
-
-    name: str
-    teraflops: float
-    memory: int
-    source: str
-    bf16: bool = True
-
-
-def _table(*rows: tuple[str, float, int, str]) -> dict[str, Gpu]:
-    return {
-        name: Gpu(name, flops, size * _GIB, source, bf16=name not in {"V100", "T4"})
-        for name, flops, size, source in rows
-    }
-
-
-GPUS: dict[str, Gpu] = _table(
-    ("A100-40", 312, 40, "NVIDIA A100 data sheet"),
-    ("A100-80", 312, 80, "NVIDIA A100 data sheet"),
-    ("H100", 989, 80, "NVIDIA H100 data sheet, SXM5; half of the figure with sparsity"),
-    ("H100-PCIe", 756, 80, "NVIDIA H100 data sheet, PCIe; half of the figure with sparsity"),
-    ("H200", 989, 140, "NVIDIA H200 data sheet, SXM; half of the figure with sparsity"),
-    ("B200", 2250, 179, "NVIDIA HGX B200 data sheet; half of the figure with sparsity"),
-    ("L40S", 362, 48, "NVIDIA L40S data sheet"),
-    ("L4", 121, 24, "NVIDIA L4 data sheet; half of the figure with sparsity"),
-    ("A10", 125, 24, "NVIDIA A10 data sheet"),
-    ("A6000", 155, 48, "NVIDIA RTX A6000 data sheet; half of the figure with sparsity"),
-    ("3090", 71, 24, "NVIDIA Ampere GA102 white paper, table of GeForce cards"),
-    ("4090", 165, 24, "NVIDIA Ada white paper, table of GeForce cards"),
-    ("5090", 209, 32, "NVIDIA RTX Blackwell white paper, table of GeForce cards"),
-    ("MI300X", 1307, 192, "AMD Instinct MI300X data sheet"),
-    ("V100", 125, 32, "NVIDIA V100 data sheet; float16"),
-    ("T4", 65, 16, "NVIDIA T4 data sheet; float16"),
-)
-"""Kinds of GPUs by the name that `--gpus` takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gpus:
-    """So many GPUs of one kind."""
-
-    count: int
-    gpu: Gpu
-
-    def __str__(self) -> str:
-        return f"{self.count} × {self.gpu.name}"
-
-
-def parse_gpus(text: str) -> Gpus:
-    """Read `8xH100`, `1x4090` or `L4`: how many of which; names without regard to case.
-
-    Raises:
-        UserError: a form or a name that is not known.
-    """
-    match = re.fullmatch(r"(?:(\d{1,5})\s*[x×*]\s*)?([\w-]+)", text.strip())
-    if not match or match[1] == "0":
-        raise UserError(f"--gpus {text!r}: write it as in 8xH100 or 1x4090")
-    wanted = match[2].lower().removeprefix("rtx").strip("-_")
-    for name, gpu in GPUS.items():
-        if name.lower() == wanted or name.lower().replace("-", "") == wanted:
-            return Gpus(int(match[1] or 1), gpu)
-    near = [name for name in GPUS if name.lower().startswith(f"{wanted}-")]
-    if near:
-        raise UserError(f"--gpus {text!r}: which, {' or '.join(near)}?")
-    raise unknown_name("kind of GPU", match[2], GPUS)
 
 
 def local_gpus() -> Gpus | None:
@@ -315,13 +234,14 @@ def work_of(stage: str, *, lora: bool) -> str:
 def rates_of(recipe: Recipe, shape: ModelShape, gpu: Gpu) -> tuple[list[Rate], bool]:
     """Return the measured rates for a training, and whether they are of its GPU and size.
 
-    Those nearest to it: with as many layers computed again where that was measured; of this GPU
+    Those nearest to it: with all or no layers computed again, if so and measured; of this GPU
     and within a quarter of this size where there are such, else of others.
     """
     work = work_of(recipe.stage, lora=bool(shape.adapters))
     rates = [rate for rate in MEASURED_RATES if rate.work == work]
-    again = recipe.optimisation.gradient_checkpointing
-    rates = [rate for rate in rates if rate.recomputes is again] or rates
+    layers = recomputed_layers(recipe.optimisation, shape)
+    if layers in (0, shape.layers):
+        rates = [rate for rate in rates if rate.recomputes is (layers > 0)] or rates
     own = [
         rate
         for rate in rates
@@ -347,14 +267,15 @@ WHOLE_COPY, ZERO2, SHARDED = "a whole copy", "ZeRO-2", "FSDP2 or ZeRO-3"
 class Memory:
     """Bytes on each GPU for one way of spreading a training over GPUs.
 
-    `checkpointed` and `kept` are activations with and without gradient checkpointing; `total` is
-    with what the recipe says.
+    `activations` are those of what the recipe says, as `total` has them; `checkpointed` and `kept`
+    with all layers computed again and with none.
     """
 
     way: str
     weights: int
     gradients: int
     optimizer: int
+    activations: int
     checkpointed: int
     kept: int
     total: int
@@ -479,16 +400,17 @@ def workload_of(
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
     all_seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
 
+    share_again = recomputed_layers(o, shape) / max(shape.layers, 1)
     flops = reference = plain_flops = tokens_shared = tokens_plain = again = plain_again = 0.0
     for kind, own, plain in zip(kinds, owns, plains, strict=True):
         share = kind.rows / data.rows
         seen = all_seen * share
         visits = seen / own.rows
-        forward, backward = _language_flops(shape, own, o.gradient_checkpointing)
+        forward, backward = _language_flops(shape, own, share_again)
         tower = _tower_flops(shape, kind.tokens)
         encoded = kind.visuals if recipe.features.enabled else visits
         flops += visits * (forward + backward)
-        again += visits * _recomputed_flops(shape, own, o.gradient_checkpointing)
+        again += visits * _recomputed_flops(shape, own, share_again)
         flops += tower * (3 * visits if shape.tower_learns else encoded)
         if isinstance(recipe, DpoRecipe):
             if recipe.dpo.reference == "precomputed":
@@ -497,11 +419,11 @@ def workload_of(
                 flops += seen * forward
 
         # Policy and reference each run both answers by themselves, the clip's pixels with them.
-        forward, backward = _language_flops(shape, plain, o.gradient_checkpointing)
+        forward, backward = _language_flops(shape, plain, share_again)
         models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
         towers = sides * (models + (2 if shape.tower_learns else 0))
         plain_flops += seen * (forward * models + backward + tower * towers)
-        plain_again += seen * _recomputed_flops(shape, plain, o.gradient_checkpointing)
+        plain_again += seen * _recomputed_flops(shape, plain, share_again)
         tokens_shared += a_step * share / own.rows * own.tokens
         tokens_plain += a_step * share / plain.rows * plain.tokens
     return Workload(
@@ -518,8 +440,16 @@ def workload_of(
     )
 
 
-def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> tuple[float, float]:
-    """Operations forward and backward of one sequence through the language model."""
+def recomputed_layers(optimisation: Optimisation, shape: ModelShape) -> int:
+    """Return how many layers a recipe computes again; all for an `auto` that is yet to be set."""
+    wanted = optimisation.gradient_checkpointing
+    if isinstance(wanted, bool) or wanted == "auto":
+        return shape.layers if wanted else 0
+    return min(wanted, shape.layers)
+
+
+def _language_flops(shape: ModelShape, sequence: _Sequence, again: float) -> tuple[float, float]:
+    """Operations forward and backward of one sequence; `again`: the share of layers run twice."""
     linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
     attention = 4.0 * shape.layers * shape.heads * sequence.seen
     head = 2.0 * shape.head * sequence.answers
@@ -530,15 +460,13 @@ def _language_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> 
     backward = weights * (linear + head) + 2.0 * attention
     if shape.adapters:
         backward += 2.0 * shape.adapters * sequence.tokens
-    return forward, backward + _recomputed_flops(shape, sequence, recompute)
+    return forward, backward + _recomputed_flops(shape, sequence, again)
 
 
-def _recomputed_flops(shape: ModelShape, sequence: _Sequence, recompute: bool) -> float:
-    """Operations of the layers' second forward pass, in the backward pass."""
-    if not recompute:
-        return 0.0
+def _recomputed_flops(shape: ModelShape, sequence: _Sequence, again: float) -> float:
+    """Operations of the second forward pass of that share of the layers, in the backward pass."""
     linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
-    return linear + 4.0 * shape.layers * shape.heads * sequence.seen
+    return again * (linear + 4.0 * shape.layers * shape.heads * sequence.seen)
 
 
 def _tower_flops(shape: ModelShape, tokens: float) -> float:
@@ -568,9 +496,9 @@ def memory_of(
     bf16 = recipe.optimisation.bf16
     kept = batch.activations(shape, 0, bf16=bf16)
     checkpointed = batch.activations(shape, shape.layers, bf16=bf16)
-    chosen = checkpointed if recipe.optimisation.gradient_checkpointing else kept
+    chosen = batch.activations(shape, recomputed_layers(recipe.optimisation, shape), bf16=bf16)
     return [
-        Memory(way, w, g, a, checkpointed, kept, w + g + a + chosen + _OVERHEAD)
+        Memory(way, w, g, a, chosen, checkpointed, kept, w + g + a + chosen + _OVERHEAD)
         for way, w, g, a in _states(recipe, shape, devices)
     ]
 
@@ -705,6 +633,35 @@ def layers_to_recompute(shape: ModelShape, batch: MicroBatch, room: int, *, bf16
         if batch.activations(shape, layers, bf16=bf16) <= room:
             return layers
     return shape.layers
+
+
+_R = TypeVar("_R", bound=Recipe)
+
+
+def planned(
+    recipe: _R,
+    shape: ModelShape,
+    batch: MicroBatch,
+    memory: int | None,
+    *,
+    devices: int = 1,
+    way: str = WHOLE_COPY,
+) -> _R:
+    """Return a recipe with the number of layers that its `gradient_checkpointing: auto` comes to.
+
+    Args:
+        batch: the largest that is to fit.
+        memory: bytes of a GPU; None: on a CPU, where none is computed again.
+        way: of spreading states over GPUs, as for `activation_room`.
+    """
+    if recipe.optimisation.gradient_checkpointing != "auto":
+        return recipe
+    layers: int | bool = False
+    if memory is not None:
+        room = activation_room(recipe, shape, memory, devices=devices, way=way)
+        layers = layers_to_recompute(shape, batch, room, bf16=recipe.optimisation.bf16) or False
+    changed = recipe.optimisation.model_copy(update={"gradient_checkpointing": layers})
+    return cast("_R", recipe.model_copy(update={"optimisation": changed}))
 
 
 def disk_bytes(recipe: Recipe, shape: ModelShape, steps: int) -> int:

@@ -26,19 +26,25 @@ from sharegptvideo.training.dataset_stats import (
     published_stats,
 )
 from sharegptvideo.training.estimate import (
-    Gpus,
+    SHARDED,
+    WHOLE_COPY,
     Memory,
     ModelShape,
+    Rate,
     Workload,
     disk_bytes,
     local_gpus,
     memory_of,
+    micro_batch_of,
+    planned,
     rates_of,
+    recomputed_layers,
     shape_of,
     workload_of,
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.families.base import VisualKind
+from sharegptvideo.training.gpus import Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Recipe, load_steps, maker_of, recipe_names
 
 if TYPE_CHECKING:
@@ -186,6 +192,18 @@ def _resources(outcome: DryRun) -> None:
     if shape is None or data is None or not data.rows:
         return
     devices = outcome.gpus.count if outcome.gpus else 1
+    if recipe.optimisation.gradient_checkpointing == "auto":
+        # With all states spread where there are several: the way that leaves the most room.
+        way = SHARDED if devices > 1 else WHOLE_COPY
+        memory = outcome.gpus.gpu.memory if outcome.gpus else None
+        batch = micro_batch_of(recipe, data)
+        recipe = planned(recipe, shape, batch, memory, devices=devices, way=way)
+        layers = recomputed_layers(recipe.optimisation, shape)
+        spread = f" with {way}" if devices > 1 else ""
+        outcome.assumed.append(
+            f"gradient_checkpointing auto: {layers} of {shape.layers} layers{spread} for batches "
+            "of mean length; the run goes by its longest row"
+        )
     outcome.plan = workload_of(recipe, shape, data, devices)
     outcome.memory = memory_of(recipe, shape, data, devices)
     outcome.disk = disk_bytes(recipe, shape, outcome.plan.steps)
@@ -196,28 +214,28 @@ def _resources(outcome: DryRun) -> None:
             "another output"
         )
     if outcome.gpus:
-        _hours(outcome, outcome.plan, shape, outcome.gpus)
+        _hours(outcome, outcome.plan, outcome.gpus, rates_of(recipe, shape, outcome.gpus.gpu))
         if not recipe.optimisation.bf16:
             outcome.assumed.append(
                 "hours are for bf16; this recipe computes in float32, far slower"
             )
 
 
-def _hours(outcome: DryRun, plan: Workload, shape: ModelShape, gpus: Gpus) -> None:
+def _hours(outcome: DryRun, plan: Workload, gpus: Gpus, known: tuple[list[Rate], bool]) -> None:
     peak = f"of {gpus.gpu.teraflops:g} TFLOP/s a GPU in bf16 ({gpus.gpu.source})"
     if outcome.utilisation is not None:
         alike, plain = (plan.hours(gpus, outcome.utilisation, plain=way) for way in (False, True))
         outcome.hours, outcome.plain_hours = (alike, alike), (plain, plain)
         outcome.assumed.append(f"{percent(outcome.utilisation, 0)} {peak}, by --utilisation")
         return
-    rates, measured = rates_of(outcome.recipe, shape, gpus.gpu)
+    rates, measured = known
     outcome.hours = plan.measured_hours(gpus, rates)
     outcome.plain_hours = plan.measured_hours(gpus, rates, plain=True)
     low, high = min(rate.low for rate in rates), max(rate.high for rate in rates)
     share = percent(low, 0) if low == high else f"{percent(low, 0)} to {percent(high, 0)}"
     where = " and ".join(dict.fromkeys(f"{rate.gpu} at 7B ({rate.source})" for rate in rates))
-    known = "measured on" if measured else f"not measured on {gpus.gpu.name} at this size: as on"
-    outcome.assumed.append(f"{share} {peak}, {known} {where}; --utilisation changes it")
+    how = "measured on" if measured else f"not measured on {gpus.gpu.name} at this size: as on"
+    outcome.assumed.append(f"{share} {peak}, {how} {where}; --utilisation changes it")
 
 
 def _machine(outcome: DryRun, here: Gpus | None) -> None:
@@ -473,11 +491,10 @@ def _attention_line(outcome: DryRun) -> str:
 
 
 def _memory_line(outcome: DryRun, way: Memory) -> str:
-    chosen = outcome.recipe.optimisation.gradient_checkpointing
     parts = (
         f"{_gib(way.weights)} weights + {_gib(way.gradients)} gradients + "
         f"{_gib(way.optimizer)} optimiser + "
-        f"{_gib(way.checkpointed if chosen else way.kept)} activations"
+        f"{_gib(way.activations)} activations"
     )
     fits = ""
     if outcome.gpus:

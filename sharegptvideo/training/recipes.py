@@ -225,6 +225,9 @@ class Optimisation(StrictModel):
 
     A row has up to `max_length` tokens: `max_length_counts` says whether all positions of its clip
     count (`all`) or the clip as one (`text`).
+    `gradient_checkpointing` computes layers again in the backward pass, to the same results: all
+    (`true`), the language model's first so many (a number), or as many as a GPU's memory asks for
+    (`auto`; none on a CPU).
     `adamw_8bit` keeps the optimiser's state in 8 bits (bitsandbytes, a GPU).
     """
 
@@ -241,7 +244,7 @@ class Optimisation(StrictModel):
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
     max_grad_norm: float = Field(default=1.0, ge=0)
     bf16: bool = False
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] | Annotated[int, Field(ge=1)] = False
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
 
     @model_validator(mode="after")

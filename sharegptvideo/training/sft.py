@@ -52,6 +52,7 @@ def run_sft(
     from sharegptvideo.training.rows import training_rows
     from sharegptvideo.training.trainers import (
         VideoSFTTrainer,
+        on_this_device,
         quiet_and_quick,
         train,
         trainer_arguments,
@@ -75,6 +76,8 @@ def run_sft(
         run.start(data_report)
         family.freeze(recipe.freeze)
         check_room(recipe, family, data_report.used)
+        lengths = None if recipe.data.stream else dataset["length"]
+        recipe = on_this_device(recipe, run, family, lengths)
 
         # Trainer
         visuals = [] if recipe.data.stream else visuals_of(dataset)

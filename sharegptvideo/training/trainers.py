@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from trl.trainer import dpo_trainer, utils
@@ -16,8 +17,17 @@ from trl.trainer.sft_trainer import SFTTrainer
 from sharegptvideo.errors import Interrupted
 from sharegptvideo.models import quiet_transformers
 from sharegptvideo.training.callbacks import PROJECT, StopAfterStep
-from sharegptvideo.training.estimate import KEPT_CHECKPOINTS
-from sharegptvideo.training.launch import prepare_shards
+from sharegptvideo.training.estimate import (
+    KEPT_CHECKPOINTS,
+    SHARDED,
+    WHOLE_COPY,
+    ZERO2,
+    MicroBatch,
+    planned,
+    recomputed_layers,
+    shape_of,
+)
+from sharegptvideo.training.launch import prepare_shards, processes
 from sharegptvideo.training.lora import has_adapters, load_adapters
 from sharegptvideo.training.mix import visuals_of
 from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
@@ -32,7 +42,7 @@ from sharegptvideo.training.workers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from datasets import Dataset
 
@@ -43,10 +53,72 @@ if TYPE_CHECKING:
 __all__ = [
     "VideoDPOTrainer",
     "VideoSFTTrainer",
+    "on_this_device",
     "quiet_and_quick",
+    "recompute_first",
     "train",
     "trainer_arguments",
 ]
+
+
+_R = TypeVar("_R", bound="Recipe")
+
+
+def on_this_device(
+    recipe: _R, run: TrainingDir, family: Family, lengths: Sequence[int] | None
+) -> _R:
+    """Return a recipe with the layers that `gradient_checkpointing: auto` comes to here.
+
+    The model gets to know how many, and the run folder; what `auto` comes to is reported.
+
+    Args:
+        lengths: of the rows, in positions; None where they are yet to be read.
+    """
+    shape, visual = shape_of(recipe, family), family.reader.video_tokens
+    longest = recipe.sharing.pack_tokens or max(
+        lengths or [recipe.optimisation.length_limit.positions(visual)]
+    )
+    gpu = torch.cuda.is_available()
+    changed = planned(
+        recipe,
+        shape,
+        MicroBatch.longest(recipe, longest, visual),
+        torch.cuda.get_device_properties(0).total_memory if gpu else None,
+        devices=processes().count,
+        way=_way(),
+    )
+    layers = recomputed_layers(changed.optimisation, shape)
+    if 0 < layers < shape.layers:
+        recompute_first(family.model, layers)
+    if processes().is_first:
+        run.keep(recomputed_layers=layers)
+        if changed is not recipe:
+            run.report(f"gradient checkpointing: {layers} of {shape.layers} layers")
+    return changed
+
+
+def _way() -> str:
+    """Return how the launcher spreads states over GPUs."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        return SHARDED
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        return SHARDED if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3" else ZERO2
+    return WHOLE_COPY
+
+
+def recompute_first(model: Any, layers: int) -> None:
+    """Let a model's gradient checkpointing be of its language model's first `layers` alone.
+
+    Each time that it is switched on: TRL does so again after each reference pass.
+    """
+    switch_on = model.activation_checkpointing_enable
+
+    def enable(*args: Any, **kwargs: Any) -> None:
+        switch_on(*args, **kwargs)
+        for layer in model.get_decoder().layers[layers:]:
+            layer.gradient_checkpointing = False
+
+    model.activation_checkpointing_enable = enable
 
 
 def trainer_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
@@ -66,8 +138,8 @@ def trainer_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
         "max_grad_norm": o.max_grad_norm,
         "use_cpu": not torch.cuda.is_available(),  # said, or bf16 is refused there
         "bf16": o.bf16,
-        **({"optim": o.optimizer} if o.optimizer != "adamw" else {}),  # else torch's own
-        "gradient_checkpointing": o.gradient_checkpointing,
+        "optim": "adamw_torch_fused" if o.optimizer == "adamw" else o.optimizer,
+        "gradient_checkpointing": o.gradient_checkpointing is not False,
         # Every adapter learns in every step; looking for others costs a walk over the graph.
         "ddp_find_unused_parameters": False if recipe.lora else None,
         "seed": recipe.seed,
@@ -263,7 +335,7 @@ def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
         stop: as `attach_callbacks` returned it.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM in the training; its checkpoint is written.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP in the training; its checkpoint is written.
     """
     checkpoint = run.last_checkpoint()
     step = checkpoint_step(checkpoint) if checkpoint else None
@@ -271,11 +343,11 @@ def train(trainer: Any, run: TrainingDir, stop: StopAfterStep) -> int | None:
         run.report(f"resuming from step {step}")
     with stop.signal.caught():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    try:
-        stop.finish(trainer.state.global_step, trainer.state.max_steps)
-    except Interrupted:
-        # Loader workers end with their loader; at exit torch would give each of them five seconds.
-        trainer.callback_handler.train_dataloader = None
-        trainer.accelerator.free_memory()
-        raise
+        try:
+            stop.finish(trainer.state.global_step, trainer.state.max_steps)
+        except Interrupted:
+            # Loader workers end with their loader; at exit torch would give each five seconds.
+            trainer.callback_handler.train_dataloader = None
+            trainer.accelerator.free_memory()
+            raise
     return step

@@ -37,7 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from sharegptvideo.training import load_recipe
-from sharegptvideo.training.estimate import Rate, parse_gpus, work_of
+from sharegptvideo.training.estimate import Rate, work_of
+from sharegptvideo.training.gpus import parse_gpus
 from sharegptvideo.training.recipes import Recipe
 from tests.support.child_runs import Outcome, Peak, print_line, run_child
 from tests.support.made_release import write_release
@@ -216,7 +217,7 @@ def predicted(name: str, overrides: list[str], device: str) -> dict[str, Any]:
         "problems": found["problems"],
         "work": work_of(found["recipe"]["stage"], lora=bool(found["shape"]["adapters"])),
         "parameters": found["shape"]["parameters"],
-        "recomputes": found["recipe"]["optimisation"]["gradient_checkpointing"],
+        "recomputes": bool(found["recipe"]["optimisation"]["gradient_checkpointing"]),
     }
     if found["hours"] is not None:
         share = of_steps / plan["flops"]

@@ -148,7 +148,7 @@ def test_ids_as_numbers(release: Path, write: Write, qa_row: Row) -> None:
     path = write("train/qa/a.jsonl", *[{**qa_row(1), "id": number} for number in (7, 7, 0, -3)])
     rows = list(read_rows("qa", release))
     assert [row["id"] for row in rows] == ["7", "7#2", "0", "-3"]
-    for value, cause in ((1.5, "'id' is a number"), (True, "'id' is a truth value")):
+    for value, cause in ((1.5, "'id' is a number"), (True, "'id' is true")):
         write("train/qa/a.jsonl", {**qa_row(1), "id": value})
         assert refusal(release) == f"{path}:1: {cause} where a text belongs; {FIX}"
 
@@ -363,3 +363,46 @@ def test_parquet_columns_of_other_types(tmp_path: Path) -> None:
     ):
         pq.write_table(pa.table({**good, name: [value]}), path)
         assert refusal(tmp_path, "sft") == f"{path}: row 1: {cause}; {FIX}"
+
+
+def test_parquet_column_twice(tmp_path: Path) -> None:
+    path = tmp_path / "captions" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    names = ["id", "video", "source", "prompt", "caption", "caption"]
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 6, names=names), path)
+    line = refusal(tmp_path, "captions")
+    assert line == f"{path}: column 'caption' is there twice (config 'captions')"
+
+
+@pytest.mark.parametrize(
+    ("extra", "cause"),
+    [
+        ('"x": NaN', "not JSON (NaN is no number of JSON; write null); fix or remove the line"),
+        ('"x": {"y": [-Infinity]}', "not JSON (-Infinity is no number of JSON; write null)"),
+        ('"x": 1, "x": 2', 'not JSON (the key "x" stands twice); fix or remove the line'),
+        ('"x": ' + "[" * 5000 + "]" * 5000, "not JSON (nested too deeply); fix or remove the line"),
+        ('"x": ' + "7" * 5000, "not JSON (an endless number); fix or remove the line"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", " "])  # the second has all rows read one by one
+def test_fields_that_are_not_read_keep_to_json_too(
+    release: Path, write: Write, qa_row: Row, before: str, extra: str, cause: str
+) -> None:
+    broken = f"{json.dumps(qa_row(2))[:-1]}, {extra}}}"
+    path = write("train/qa/a.jsonl", before + json.dumps(qa_row(1)), broken, qa_row(3))
+    assert refusal(release).startswith(f"{path}:2: {cause}")
+    report = ReadReport()
+    with pytest.warns(DataWarning):
+        rows = list(read_rows("qa", release, on_error="skip", report=report))
+    assert [row["id"] for row in rows] == ["q1", "q3"]
+    (skipped,) = report.skipped
+    assert skipped.startswith(f"{path}:2: {cause}")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [("null", "null"), ("3", "a number"), ("[]", "a list"), ('"x"', "a text"), ("true", "true")],
+)
+def test_a_line_that_is_no_object(release: Path, write: Write, line: str, kind: str) -> None:
+    path = write("train/qa/a.jsonl", line)
+    assert refusal(release) == f"{path}:1: {kind}, not an object"

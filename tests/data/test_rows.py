@@ -66,7 +66,7 @@ def test_tags_leave_the_text(text: str, cleaned: str) -> None:
     ("changes", "cause"),
     [
         ({"id": None}, "no 'id'"),
-        ({"id": True}, "'id' is a truth value"),
+        ({"id": True}, "'id' is true"),
         ({"video": None}, "no 'video'"),
         ({"video": ["a", "b"]}, "'video' is a list"),
         ({"video": "../secret"}, "leads out of its folder"),
@@ -127,7 +127,7 @@ def test_preferences_in_both_forms() -> None:
         ({"chosen": {"from": "human", "value": "x"}}, "'chosen' is from 'human'"),
         ({"rejected": None}, "no 'rejected'"),
         ({"chosen_score": "5"}, "'chosen_score' is a text"),
-        ({"chosen_score": True}, "'chosen_score' is a truth value"),
+        ({"chosen_score": True}, "'chosen_score' is true"),
         ({"rejected_score": float("nan")}, "'rejected_score' is nan"),
         ({"conversations": turns(("human", "Q"), ("gpt", "A"))}, "2 turns where one prompt"),
     ],

@@ -209,3 +209,30 @@ def test_names_of_another_form_and_files_of_another_ending_are_named(
     report = ReadReport()
     load_dataset("qa", data_dir=str(release), split="train", media=str(media), report=report)
     assert report.unlisted_videos == ["odd.xyz"]
+
+
+def test_odd_names_take_one_line_and_links_that_lead_nowhere_are_named(
+    release: Path, write: Write, qa_row: Row, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    (media / "gone.mp4").symlink_to("../away.mp4")
+    (media / "loop.mp4").symlink_to("loop.mp4")
+    (media / "loop.tar.gz").symlink_to("loop.tar.gz")
+    names = ["gone", "loop", "two\nerror  schema  lines", "red\x1b[31m"]
+    write("train/qa/a.jsonl", *map(qa_row, range(4), names))
+    shown = cli("--data-dir", release, "--media", media, "--missing", tmp_path / "list").stdout
+    lines = shown.splitlines()
+    assert "missing  gone  (gone.mp4 -> ../away.mp4: a link that leads nowhere)" in lines
+    assert "missing  loop  (loop.mp4 -> loop.mp4: a link that leads nowhere)" in lines
+    assert r"missing  two\nerror  schema  lines" in lines
+    assert (tmp_path / "list").read_text().splitlines() == [
+        "gone", "loop", r"two\nerror  schema  lines", r"red\x1b[31m",
+    ]  # fmt: skip
+    report = ReadReport()
+    load_dataset("qa", data_dir=str(release), split="train", media=str(media), report=report)
+    assert report.broken_links == ["gone.mp4 -> ../away.mp4", "loop.mp4 -> loop.mp4"]
+    checked = CliRunner().invoke(app, ["data", "validate", str(release), "--media", str(media)])
+    found = [line for line in checked.stdout.splitlines() if "no clip" in line]
+    assert len(found) == 3
+    assert all(line.startswith("error  missing-media  ") for line in found)

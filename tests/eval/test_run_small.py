@@ -406,7 +406,12 @@ class Unhurried(Model):
 
 
 def test_answers_begin_while_the_weights_are_hashed(small_release: Any, tmp_path: Path) -> None:
+    class Paid(StrictJudge):
+        def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
+            assert len(rows_of(out / "predictions.jsonl")) == 6  # on disk before money is spent
+            return super().judge(items)
+
     out = tmp_path / "run"
-    run_evaluation(Unhurried(), ["msvd_qa"], "exact", out, data_dir=small_release.folder)
+    run_evaluation(Unhurried(), ["msvd_qa"], Paid(), out, data_dir=small_release.folder)
     assert json.loads((out / "run.json").read_text())["model"]["weights_hash"] == "ab" * 32
     assert len(rows_of(out / "predictions.jsonl")) == len(rows_of(out / "judgements.jsonl")) == 6

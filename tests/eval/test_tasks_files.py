@@ -102,7 +102,7 @@ def test_msvd_rows(tmp_path: Path) -> None:
         ("{}", "", "a list of questions is needed"),
         ("[", "", r"qa\.json:1: not JSON"),
         ('[{"id": 1, "question": "q"}]', "", "entry 1: no video_id, answer"),
-        ("[3]", "", "entry 1: a JSON int"),
+        ("[3]", "", "entry 1: a number, not an object"),
         (json.dumps(MSVD), "one vid1\n", "entry 1: the mapping has no name for vid2"),
         (json.dumps(MSVD), "one vid1\ntwo vid2 x\n", r"mapping\.txt:2: needs"),
     ],

@@ -265,3 +265,22 @@ def test_a_file_of_an_unknown_ending_is_named(tmp_path: Path) -> None:
     assert find.unlisted("x/bare") == "x/bare"
     for absent in ("test/msvd/clip2", "other", "clip", "gone/clip"):
         assert find.unlisted(absent) is None
+
+
+def test_links_that_lead_nowhere_are_named_and_stop_nothing(tmp_path: Path) -> None:
+    find = tree(tmp_path, "there.mp4")
+    links = {
+        "gone.mp4": "../away.mp4",
+        "loop.mp4": "loop.mp4",
+        "frames": "frames",
+        "a.png": "a.png",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    assert find.resolve("there") == tmp_path / "there.mp4"
+    assert [find.resolve(stem) for stem in ("gone", "loop", "frames")] == [None] * 3
+    assert find.broken_link("gone") == find.broken_link("gone.mp4") == "gone.mp4 -> ../away.mp4"
+    assert find.broken_link("loop") == "loop.mp4 -> loop.mp4"
+    assert find.broken_link("set/frames") == "frames -> frames"
+    assert find.broken_link("there") is None
+    assert find.unlisted("gone") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sharegptvideo.models import (
     video_token_count,
 )
 from sharegptvideo.models.pixels import Frames
+from tests.support.answer_likelihood import compare_answers, log_probability, token_ids
 from tests.support.pretended_gpu import with_graphs
 
 QUESTIONS = ("What colour is the picture?", "Describe the video.", "Red?", "Why? " * 9, "Who?")
@@ -249,3 +251,54 @@ def test_where_slots_are_used(
     cpu.in_slots = True
     assert cpu.decoder.in_slots
     assert not cpu.in_training("a", batch_size=2).decoder.in_slots, "weights move in training"
+
+
+def test_logits_in_half_precision_are_as_near_as_plain_rows(
+    tiny: Path, model: VideoLlavaModel, clips: list[Frames]
+) -> None:
+    """The first step's, of five rows after a clip: within twice the error of rows of their own."""
+    half = VideoLlavaModel(str(tiny), model=copy.deepcopy(model.model).to(torch.bfloat16))
+    half.in_slots = True
+    logits: list[torch.Tensor] = []
+    requests = [Request(question, clips[0]) for question in QUESTIONS]
+    handle = half.model.lm_head.register_forward_hook(lambda _m, _i, out: logits.append(out))
+    try:
+        list(half.generate(requests, SamplingParams(max_new_tokens=1)))
+    finally:
+        handle.remove()
+    found = logits[-1][: len(QUESTIONS)].float()
+    exact, rows = (last_logits(each, clips[0]) for each in (model, half))
+    error = (found - exact).norm()
+    assert 0 < error < 2 * (rows - exact).norm()
+
+
+@torch.inference_mode()
+def last_logits(model: VideoLlavaModel, frames: Frames) -> torch.Tensor:
+    """Of each of QUESTIONS in a plain row of its own."""
+    config = model.model.config
+    count = video_token_count(config, len(frames))
+    pixels = model.pixels(frames)[None].to(model.model.dtype)
+    rows = []
+    for question in QUESTIONS:
+        ids, said = encode(model.tokenizer, conversation(question))
+        ids, _ = expand_video(ids, said, config.video_token_id, count)
+        output = model.model(input_ids=torch.tensor([ids]), pixel_values_videos=pixels)
+        rows.append(output.logits[0, -1].float())
+    return torch.stack(rows)
+
+
+def test_answers_are_compared_by_how_likely_they_are(model: VideoLlavaModel, items: Items) -> None:
+    """Greedy answers against themselves, and against answers whose first token is another."""
+    requests = [Request(question, frames) for frames, question in items[:4]]
+    model.in_slots = True
+    ids = [answer for (answer,) in token_ids(model, requests, SamplingParams(max_new_tokens=5))]
+    same = compare_answers(model, requests, ids, ids)
+    assert (same["equal"], same["difference"], same["as_likely"]) == (4, 0.0, True)
+    worse = [[(answer[0] + 1) % 100, *answer[1:]] for answer in ids]
+    below = compare_answers(model, requests, worse, ids)
+    assert below["equal"] == 0
+    assert not below["as_likely"]
+    assert compare_answers(model, requests, ids, worse)["as_likely"]
+    one = log_probability(model, requests[0], ids[0][:1])
+    logits = last_logits(model, items[0][0])[QUESTIONS.index(items[0][1])]
+    assert one == pytest.approx(float(logits.log_softmax(-1).max()), abs=1e-4)

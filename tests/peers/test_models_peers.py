@@ -15,6 +15,7 @@ from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.models import ProcessorModel, Question, Request, SamplingParams, open_model
 from sharegptvideo.models.pixels import Frames
+from tests.support.pretended_gpu import with_graphs
 from tests.support.tiny_video_models import ARCHITECTURES, build
 
 pytestmark = pytest.mark.peers
@@ -155,6 +156,35 @@ def test_a_draw_depends_on_seed_clip_and_question_alone(
     assert token_ids(model, clips[0], seed=1, **draw) == drawn
     model.shares = True
     assert token_ids(model, clips[0], n=2) == [[ids] * 2 for ids in greedy_ids(model, clips[0])]
+
+
+def test_answers_in_slots_are_those_in_batches(
+    checkpoint: Path, clips: list[Frames], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips of unlike sizes, and so, in some models, of unlike lengths; fewer rows than prompts.
+
+    Steps are captured, as on a GPU: nothing in them waits, and tensors stay where they are.
+    """
+    graphs = with_graphs(monkeypatch)
+    wide = np.concatenate([clips[1], clips[0]], axis=2)
+    asked = [(clips[0], 4), (wide, 2), (clips[1], 3)]
+    requests = [
+        Request(text, frames, INDICES, fps=10.0)
+        for frames, count in asked
+        for text in QUESTIONS[:count]
+    ]
+    model = ProcessorModel(str(checkpoint))
+    for draw in ({}, {"n": 2, "temperature": 1.0, "top_p": 0.9, "seed": 3}):
+        params = SamplingParams(max_new_tokens=STEPS, **draw)  # type: ignore[arg-type]
+        model.in_slots, model.batch_size = False, None
+        expected = [answer.texts for answer in model.generate(requests, params)]
+        assert len({text for texts in expected for text in texts}) > 4
+        model.in_slots = True
+        model.decoder.captured = True
+        for rows in (None, 4):
+            model.batch_size = rows
+            assert [answer.texts for answer in model.generate(requests, params)] == expected
+            assert graphs[-1].replays
 
 
 def test_a_repetition_penalty_of_the_checkpoint_holds(tmp_path: Path, clips: list[Frames]) -> None:

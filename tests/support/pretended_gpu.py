@@ -172,6 +172,10 @@ def _backward(
     return [x.to(query.dtype) for x in (to_scores @ k, to_key, to_value)]
 
 
+_WAIT = {"_local_scalar_dense.default", "equal.default", "nonzero.default"}
+"""What makes the CPU wait for the device, which a capture does not allow."""
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self, calls: list[Any]) -> None:
         super().__init__()
@@ -180,6 +184,8 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if str(func).partition(".")[2] in _WAIT:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
         found = func(*args, **(kwargs or {}))
         self._calls.append((func, args, kwargs or {}, found))
         return found

@@ -114,6 +114,7 @@ def test_the_arguments_of_a_training(sft_recipe: SftRecipe, gpus: SimpleNamespac
         patch.setattr(torch.cuda, "is_available", lambda: False)
         there = trainer_arguments(sft_recipe, run.checkpoints)
     assert gpus.emptied == 0
+    assert here["optim"] == "adamw_torch_fused"
     assert {name for name in here if here[name] != there[name]} == {
         "use_cpu",
         "dataloader_pin_memory",

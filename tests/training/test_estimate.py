@@ -22,7 +22,6 @@ from sharegptvideo.models import outline
 from sharegptvideo.training import SftRecipe, load_recipe, load_steps, run_recipe
 from sharegptvideo.training.dataset_stats import DatasetStats, Lengths
 from sharegptvideo.training.estimate import (
-    GPUS,
     SHARDED,
     USABLE,
     WHOLE_COPY,
@@ -34,7 +33,6 @@ from sharegptvideo.training.estimate import (
     layers_to_recompute,
     memory_of,
     micro_batch_of,
-    parse_gpus,
     projected_hours,
     rates_of,
     shape_of,
@@ -43,6 +41,7 @@ from sharegptvideo.training.estimate import (
 )
 from sharegptvideo.training.families import Family, bare_family, open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaFamily
+from sharegptvideo.training.gpus import GPUS, parse_gpus
 from sharegptvideo.training.plan import (
     clip_positions,
     dry_run,

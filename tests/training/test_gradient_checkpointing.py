@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from sharegptvideo.training import Recipe, run_recipe
+from sharegptvideo.training.estimate import (
+    USABLE,
+    MicroBatch,
+    activation_room,
+    recomputed_layers,
+    shape_of,
+)
+from sharegptvideo.training.families import open_family
+from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.sharing import attention
+from sharegptvideo.training.trainers import on_this_device
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
@@ -19,7 +31,10 @@ def test_the_same_weights_with_and_without(
     change: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """To the bit; and the shared attention of both layers does run again in each of three steps."""
+    """To the bit; and shared attention does run again in each of three steps, in so many layers.
+
+    DPO switches it off and on around each pass of the reference. `auto` is none on a CPU.
+    """
     calls: list[int] = []
     original = attention.split
 
@@ -35,7 +50,8 @@ def test_the_same_weights_with_and_without(
     if stage == "dpo":  # else the first run alone would compute the reference
         recipe = change(recipe, dpo={"reference": "model"})
     counts, weights = [], []
-    for checkpointing in (False, True):
+    ways: tuple[bool | int | str, ...] = (False, True, 1, "auto")
+    for checkpointing in ways:
         calls.clear()
         result = run_recipe(
             change(
@@ -46,5 +62,31 @@ def test_the_same_weights_with_and_without(
         )
         counts.append(len(calls))
         weights.append((result.output / "model.safetensors").read_bytes())
-    assert weights[0] == weights[1]
-    assert counts[1] - counts[0] == 3 * 2
+        kept = json.loads((result.output / "run.json").read_text())["recomputed_layers"]
+        assert kept == [0, 2, 1, 0][len(counts) - 1]
+    assert len(set(weights)) == 1
+    assert [count - counts[0] for count in counts] == [0, 3 * 2, 3 * 1, 0]
+
+
+def test_auto_is_as_many_layers_as_a_gpu_asks_for(
+    request: pytest.FixtureRequest, change: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two: none in much memory, both in little, one in between; the run says how many."""
+    recipe: Recipe = request.getfixturevalue("dpo_recipe")
+    recipe = change(recipe, optimisation={"gradient_checkpointing": "auto"})
+    family = open_family(recipe)
+    shape = shape_of(recipe, family)
+    batch = MicroBatch.longest(recipe, 40, family.reader.video_tokens)
+    lines: list[str] = []
+    run = TrainingDir(recipe, lines.append)
+    need = {n: batch.activations(shape, n, bf16=False) for n in (0, 1, 2)}
+    other = -activation_room(recipe, shape, 0)
+    for layers, room in ((0, need[0]), (1, need[1]), (2, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        size = SimpleNamespace(total_memory=int((room + other) / USABLE) + 9)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _number, size=size: size)
+        planned = on_this_device(recipe, run, family, [30, 40])
+        monkeypatch.undo()
+        assert recomputed_layers(planned.optimisation, shape) == layers
+        assert run.state["recomputed_layers"] == layers
+        assert lines[-1] == f"gradient checkpointing: {layers} of 2 layers"

@@ -26,8 +26,9 @@ from sharegptvideo.models.llava_hound import LlavaHoundConfig
 from sharegptvideo.models.prompts import conversation, encode, expand_video, video_token_count
 from sharegptvideo.training import DpoRecipe, SftRecipe, load_recipe, run_recipe
 from sharegptvideo.training.dataset_stats import DatasetStats, Lengths
-from sharegptvideo.training.estimate import parse_gpus, shape_of, workload_of
+from sharegptvideo.training.estimate import shape_of, workload_of
 from sharegptvideo.training.families import bare_family
+from sharegptvideo.training.gpus import parse_gpus
 from sharegptvideo.training.plan import clip_positions, dry_run
 from sharegptvideo.training.recipes import Lora
 from tests.support.fresh_python import run_python

@@ -312,7 +312,7 @@ def test_settings_of_adapters_that_will_not_do(
         lambda: merge_adapters(trained, tmp_path / "whole"),
         lambda: model_info(str(trained)),
     ):
-        with pytest.raises(UserError, match="a JSON list, not an object"):
+        with pytest.raises(UserError, match="a list, not an object"):
             use()
 
 

@@ -15,7 +15,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models import open_model
 from sharegptvideo.models.prompts import VICUNA_SYSTEM
 from sharegptvideo.training import load_recipe, load_steps, run_recipe
-from sharegptvideo.training.estimate import parse_gpus
+from sharegptvideo.training.gpus import parse_gpus
 from sharegptvideo.training.plan import dry_run_steps
 from tests.support.authors_checkpoint import write_parts
 

@@ -150,6 +150,25 @@ def test_what_is_caught() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_launchers_copy_of_a_signal_is_no_second_one() -> None:
+    """`accelerate launch` passes on what a terminal has sent to the whole group already."""
+    said: list[str] = []
+    clock = [0.0]
+    stop = StopSignal(said.append, launched=True, now=lambda: clock[0])
+    with stop.caught():
+        signal.raise_signal(signal.SIGHUP)
+        clock[0] = 4.0
+        signal.raise_signal(signal.SIGHUP)
+        assert (stop.number, len(said)) == (signal.SIGHUP, 1)
+        with pytest.raises(Interrupted) as caught:
+            signal.raise_signal(signal.SIGTERM)  # another one is a second one
+        assert caught.value.exit_code == 143
+        clock[0] = 6.0
+        with pytest.raises(Interrupted) as caught:
+            signal.raise_signal(signal.SIGHUP)
+        assert caught.value.exit_code == 129
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     stop = StopSignal(print)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

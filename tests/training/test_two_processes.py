@@ -135,10 +135,14 @@ def test_two_processes_are_one(
     assert sorted(f.name for f in folder.iterdir()) == sorted(f.name for f in one.iterdir())
 
 
-def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
-    launch: Callable[..., Command], sft_recipe: Recipe, change: Callable[..., Any]
+@pytest.mark.parametrize("to_all", [False, True])
+def test_a_signal_to_one_of_two_processes_or_all_stops_both_after_the_same_step(
+    to_all: bool, launch: Callable[..., Command], sft_recipe: Recipe, change: Callable[..., Any]
 ) -> None:
-    """The second one gets it; the first one, that writes and speaks, has to learn of it."""
+    """The second one gets it; the first one, that writes and speaks, has to learn of it.
+
+    As of a terminal all get it, the launcher too, which sends it to each of them once more.
+    """
     recipe = change(sft_recipe, save_every=10**6, optimisation={"max_steps": 10**6})
     launcher = launch("cpu_2", recipe)
     log = Path(recipe.output) / "log.jsonl"
@@ -147,8 +151,17 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     assert launcher.poll() is None, launcher.communicate()[1]
     processes = psutil.Process(launcher.pid).children()
     assert len(processes) == 2
-    max(processes, key=lambda process: process.pid).terminate()
+    if to_all:
+        for process in processes:
+            process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)  # the first one is noted
+        launcher.send_signal(signal.SIGHUP)
+    else:
+        max(processes, key=lambda process: process.pid).terminate()
     err = launcher.communicate()[1]
+    assert err.count("stopping after this step") <= 1
+    assert "at once; the same" not in err
+    assert "interrupted" not in err
     assert err.count("the same command goes on from there") == 1
     (checkpoint,) = Path(recipe.output).glob("checkpoints/checkpoint-*")
     step = checkpoint.name.rpartition("-")[2]

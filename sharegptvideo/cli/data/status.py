@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import byte_size, few, percent, plural
+from sharegptvideo._text import byte_size, few, percent, plural, visible
 from sharegptvideo.cli._common import (
     JsonOption,
     echo,
@@ -179,7 +179,8 @@ def _write_missing(path: Path, parts: list[MediaAvailability]) -> None:
 
     names = _absent(parts)
     with os_errors(path):
-        write_text(path, "".join(f"{name}\n" for name in names))
+        # One line a name, whatever is in it.
+        write_text(path, "".join(visible(name, keep="") + "\n" for name in names))
     note(f"{path}: {len(names)} missing videos and images")
 
 
@@ -242,18 +243,22 @@ def _print(index: MediaIndex, parts: list[MediaAvailability]) -> None:
         ],
     )
     unlisted = {name: path for part in parts for name, path in part.unlisted.items()}
-    _print_list("missing", [_missing_line(name, unlisted.get(name)) for name in _absent(parts)])
+    links = {name: link for part in parts for name, link in part.broken_links.items()}
+    _print_list(
+        "missing",
+        [_missing_line(name, unlisted.get(name), links.get(name)) for name in _absent(parts)],
+    )
 
 
-def _missing_line(name: str, unlisted: str | None) -> str:
-    if unlisted is None:
-        return name
-    return f"{name}  ({unlisted} is there, an ending no video is known by; rename it)"
+def _missing_line(name: str, unlisted: str | None, link: str | None) -> str:
+    if unlisted is not None:
+        return f"{name}  ({unlisted} is there, an ending no video is known by; rename it)"
+    return name if link is None else f"{name}  ({link}: a link that leads nowhere)"
 
 
 def _print_list(what: str, lines: list[str]) -> None:
     for line in few(lines, _LISTED, where=_WHERE[what]):
-        echo(f"{what}  {line}")
+        echo(visible(f"{what}  {line}", keep=""))
 
 
 _WHERE = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharegptvideo._text import visible
 from sharegptvideo.cli._common import (
     JsonOption,
     echo,
@@ -117,7 +118,8 @@ def _print(report: Report, *, whole: bool) -> None:
             left += 1
             continue
         place = f"{finding.where}: " if finding.where else ""
-        echo(f"{finding.severity}  {finding.check}  {place}{finding.message}")
+        line = f"{finding.severity}  {finding.check}  {place}{finding.message}"
+        echo(visible(line, keep=""))  # one line each, whatever the names hold
     if left and not whole:
         note(f"{left} more are listed with --out FOLDER or --json")
     for check, reason in report.skipped.items():

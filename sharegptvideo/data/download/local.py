@@ -13,7 +13,7 @@ from sharegptvideo.data.download.plan import MARKER, read_marker
 from sharegptvideo.data.download.select import ARCHIVES, archive_name, top_names
 from sharegptvideo.data.download.unpack import first_file
 from sharegptvideo.errors import UserError
-from sharegptvideo.media.folder import natural_order
+from sharegptvideo.media.folder import natural_order, of_kind
 
 __all__ = ["LocalArchive", "Packing", "find_archives"]
 
@@ -78,8 +78,8 @@ def _walk(root: Path, above: tuple[str, ...], seen: set[tuple[int, int]]) -> Ite
             shown = [entry for entry in entries if entry.name == MARKER or entry.name[0] != "."]
         if any(entry.name == MARKER for entry in shown):
             return  # what came out of an archive
-        folders = [entry.name for entry in shown if entry.is_dir()]
-        files = [entry.name for entry in shown if archive_name(entry.name) and entry.is_file()]
+        folders = [entry.name for entry in shown if of_kind(entry.is_dir)]
+        files = [one.name for one in shown if archive_name(one.name) and of_kind(one.is_file)]
     for name in files:
         if name not in _NO_MEDIA:
             yield "/".join((*above, name))

@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from sharegptvideo.data.publish.tree import (
     Pages,
     Tree,
     build_tree,
+    card_templates,
     check_replaceable,
     check_rows,
     is_ours,
@@ -152,6 +153,17 @@ def publish(
     selected = selected_configs(source, configs)
     if dry_run is not None:
         check_replaceable(Path(dry_run).expanduser())
+    described = cards == CARDS
+    pages = Pages(
+        repo_id,
+        title=title or repo_id.split("/")[1],
+        changelog=(),
+        origin=origin,
+        cards=None if cards is None or described else Path(cards).expanduser(),
+        described=described,
+        licence=licence,
+    )
+    card_templates(source, selected, pages)  # typing mistakes, before rows are read
     remote = None if dry_run is not None else _current(repo_id, private=private, tag=tag)
     version = tag or datetime.now(UTC).strftime("%Y-%m-%d")
     with _build_folder(repo_id, dry_run) as out:
@@ -159,16 +171,7 @@ def publish(
         entries = _entries(earlier, version, changelog)
         tests = None if against is None else Path(against).expanduser()
         checks = check_rows(source, selected, allow=allow, against=tests, progress=progress)
-        described = cards == CARDS
-        pages = Pages(
-            repo_id,
-            title=title or repo_id.split("/")[1],
-            changelog=entries,
-            origin=origin,
-            cards=None if cards is None or described else Path(cards).expanduser(),
-            described=described,
-            licence=licence,
-        )
+        pages = replace(pages, changelog=entries)
         clips = None if media is None else Path(media).expanduser()
         tree = build_tree(
             source, out, selected, pages, checks=checks, media=clips, progress=progress

@@ -43,6 +43,7 @@ __all__ = [
     "Pages",
     "Tree",
     "build_tree",
+    "card_templates",
     "check_replaceable",
     "check_rows",
     "is_ours",
@@ -224,16 +225,7 @@ def build_tree(
     """
     check_replaceable(out)
     sources = [open_source(config, folder) for config in configs]
-    described = [
-        pages.described or _is_described(config, source, folder)
-        for config, source in zip(configs, sources, strict=True)
-    ]
-    templates = [
-        card_template(config, pages.cards, described=known, licence=pages.licence)
-        for config, known in zip(configs, described, strict=True)
-    ]
-    if pages.licence and not any(template.neutral for template in templates):
-        raise UserError("--license is for neutral cards; those here name the licence themselves")
+    templates = card_templates(folder, configs, pages)
     report = ReadReport()
     facts: list[ConfigFacts] = []
     with os_errors(out), replacing_files(out, obsolete=["**/*"]) as new:
@@ -252,6 +244,21 @@ def build_tree(
             raise UserError(f"{folder}: no rows to publish")
         _write_pages(new, facts, pages)
     return Tree(out, [_moved(one, new, out) for one in facts], report)
+
+
+def card_templates(folder: Path, configs: Sequence[Config], pages: Pages) -> list[CardTemplate]:
+    """Return the template of each config's card, without reading a row of `folder`.
+
+    Raises:
+        UserError: cards or a licence that will not do.
+    """
+    templates = []
+    for config in configs:
+        known = pages.described or _is_described(config, open_source(config, folder), folder)
+        templates.append(card_template(config, pages.cards, described=known, licence=pages.licence))
+    if pages.licence and not any(template.neutral for template in templates):
+        raise UserError("--license is for neutral cards; those here name the licence themselves")
+    return templates
 
 
 def check_replaceable(out: Path) -> None:

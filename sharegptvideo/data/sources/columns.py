@@ -174,7 +174,9 @@ def _parsed(config: Config, block: bytes) -> dict[str, pa.Array] | None:
             pa.BufferReader(block),
             read_options=json.ReadOptions(use_threads=False, block_size=len(block) + 1),
             parse_options=json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore"
+                explicit_schema=schema,
+                # A field that is not read may hold what is no JSON: row by row finds out.
+                unexpected_field_behavior="error",
             ),
         )
     except pa.ArrowException:  # another type somewhere, or no JSON: row by row finds out

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from sharegptvideo._io import numbered_lines, open_lines, read_json
+from sharegptvideo._io import kind_of, numbered_lines, open_lines, read_json
 from sharegptvideo.data.sources.base import Row
 from sharegptvideo.data.sources.rows import RowError
 from sharegptvideo.errors import UserError
@@ -53,7 +53,7 @@ def read_list(path: Path, on_bad: OnBad = fail) -> Iterator[Entry]:
     Raises:
         UserError: the file is not JSON in UTF-8 (with the line), or no list.
     """
-    entries = read_json(path)
+    entries = read_json(path, finite=True)
     if not isinstance(entries, list):
         raise UserError(f"{path}: a list of questions is needed, as in the original files")
     for number, entry in enumerate(entries, start=1):
@@ -61,7 +61,7 @@ def read_list(path: Path, on_bad: OnBad = fail) -> Iterator[Entry]:
         if isinstance(entry, dict):
             yield where, entry
         else:
-            on_bad(f"{where}: a JSON {type(entry).__name__}, not an object")
+            on_bad(f"{where}: {kind_of(entry)}, not an object")
 
 
 def read_table(
@@ -157,7 +157,7 @@ def text_of(entry: Mapping[str, Any], *names: str) -> str:
     if value is None:
         raise RowError(f"no {' or '.join(names)}")
     if not isinstance(value, str):
-        raise RowError(f"{names[0]!r} is a {type(value).__name__} where a text belongs")
+        raise RowError(f"{names[0]!r} is {kind_of(value)} where a text belongs")
     return value
 
 

@@ -197,7 +197,10 @@ def _rows_before(file: pq.ParquetFile, group: int) -> int:
 
 
 def _check_columns(path: Path, file: pq.ParquetFile, config: Config) -> None:
-    there = set(file.schema_arrow.names)
+    there = file.schema_arrow.names
+    twice = [name for name in config.columns if there.count(name) > 1]
+    if twice:
+        raise UserError(f"{path}: column {twice[0]!r} is there twice (config {config.name!r})")
     missing = [name for name in config.columns if name not in there]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)} (config {config.name!r})")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import numbered_lines, open_lines, parse_row
+from sharegptvideo._io import numbered_lines, open_lines, parse_json, parse_row
 from sharegptvideo.data.schema import CONFIGS, Config
 from sharegptvideo.data.sources.base import Row
 from sharegptvideo.data.sources.original_rows import rows_of_entries
@@ -129,7 +128,7 @@ def _json_lines(path: Path, on_bad: OnBad) -> Iterator[Entry]:
     with open_lines(path) as file:
         for number, line in numbered_lines(path, file):
             try:
-                row = parse_row(path, number, line)
+                row = parse_row(path, number, line, finite=True)
             except UserError as error:
                 on_bad(str(error))
             else:
@@ -151,9 +150,17 @@ def _matched(
                 f"{where}: no column {theirs!r} for {ours!r}{_nearest(theirs, names)} "
                 f"(columns: {', '.join(names)})"
             )
-    alike = {_plain(name): name for name in reversed(names)}
     wanted = [*config.columns, "conversations"]
-    matches = {name: alike[_plain(name)] for name in wanted if _plain(name) in alike}
+    matches = {}
+    for ours in wanted:
+        alike = [name for name in names if _plain(name) == _plain(ours)]
+        if len(alike) > 1 and ours not in given:
+            raise UserError(
+                f"{where}: {' and '.join(map(repr, alike))} may each be {ours!r}; say which it is "
+                f"with --column {ours}=NAME"
+            )
+        if alike:
+            matches[ours] = alike[0]
     matches.update(given)
     needed = [name for name in config.columns if name not in config.nullable]
     absent = [name for name in needed if name not in matches and name not in ("id", "source")]
@@ -189,7 +196,7 @@ def _value(name: str, value: Any) -> Any:
             raise RowError(f"{name!r} is {value[:40]!r} where a number belongs") from None
     if name in _LISTS:
         try:
-            return json.loads(value)
+            return parse_json(value, finite=True)
         except (ValueError, RecursionError):
             raise RowError(f"{name!r} is no JSON list") from None
     return value

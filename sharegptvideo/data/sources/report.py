@@ -32,6 +32,7 @@ class ReadReport:
         repeated: `FILE:LINE` of each row that an earlier file holds too, word for word.
         missing_videos: videos that `media=` does not have, each once, in order.
         unlisted_videos: files that have the name of a missing video and no known ending of one.
+        broken_links: links that have the name of a missing medium and lead nowhere.
         unreadable_videos: videos that the index of the media lists as unreadable, likewise;
             only looked at with `require_media=True`.
         missing_images, unreadable_images: the same of images.
@@ -42,6 +43,7 @@ class ReadReport:
     repeated: list[str] = field(default_factory=list)
     missing_videos: list[str] = field(default_factory=list)
     unlisted_videos: list[str] = field(default_factory=list)
+    broken_links: list[str] = field(default_factory=list)
     unreadable_videos: list[str] = field(default_factory=list)
     missing_images: list[str] = field(default_factory=list)
     unreadable_images: list[str] = field(default_factory=list)
@@ -68,6 +70,7 @@ class ReadReport:
             (self.without_media, f"left out for want of a readable {media}", "row"),
             (self.missing_videos, self._absent("video_path"), "video"),
             (self.unlisted_videos, "there under an ending no video is known by; rename it", "file"),
+            (self.broken_links, "leading nowhere; fix or remove it", "link"),
             (self.unreadable_videos, broken, "video"),
             (self.missing_images, self._absent("image_path"), "image"),
             (self.unreadable_images, broken, "image"),

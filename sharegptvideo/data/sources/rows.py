@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sharegptvideo._io import kind_of
 from sharegptvideo.data.schema import (
     CaptionRow,
     Config,
@@ -201,7 +202,7 @@ def _id(raw: Mapping[str, Any]) -> str:
 def _text(value: object, name: str, *, empty: bool = False) -> str:
     """Return a text without the tags that stand for the medium."""
     if not isinstance(value, str):
-        raise RowError(f"{name!r} is a {_kind(value)} where a text belongs")
+        raise RowError(f"{name!r} is {kind_of(value)} where a text belongs")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -235,7 +236,7 @@ def _score(raw: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RowError(f"{name!r} is a {_kind(value)} where a number belongs")
+        raise RowError(f"{name!r} is {kind_of(value)} where a number belongs")
     try:
         number = float(value)
     except OverflowError:
@@ -281,7 +282,7 @@ def _conversation(raw: Mapping[str, Any]) -> list[Any]:
 def _turns(messages: object) -> list[Any]:
     """Messages of the schema in the form that the release has turns in."""
     if not isinstance(messages, list):
-        raise RowError(f"'messages' is a {_kind(messages)} where a list belongs")
+        raise RowError(f"'messages' is {kind_of(messages)} where a list belongs")
     return [
         {"from": message.get("role"), "value": message.get("content")}
         if isinstance(message, Mapping)
@@ -295,7 +296,7 @@ def _messages(turns: list[Any], *, open_end: bool = False) -> list[Message]:
     messages: list[Message] = []
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, Mapping):
-            raise RowError(f"turn {number} is a {_kind(turn)}, not an object")
+            raise RowError(f"turn {number} is {kind_of(turn)}, not an object")
         role = _ROLES.get(str(turn.get("from")))
         wanted = "user" if number % 2 else "assistant"
         if role != wanted:
@@ -325,9 +326,3 @@ def _answer(raw: Mapping[str, Any], name: str) -> str:
             raise RowError(f"{name!r} is from {value.get('from')!r}, not from the assistant")
         value = value.get("value")
     return _text(value, name, empty=name == "rejected")
-
-
-def _kind(value: Any) -> str:
-    return {dict: "object", list: "list", bool: "truth value", type(None): "null"}.get(
-        type(value), "text" if isinstance(value, str) else "number"
-    )

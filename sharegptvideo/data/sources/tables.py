@@ -297,7 +297,7 @@ def _row_by_row(
         if not line.strip():
             continue
         try:
-            rows.append(convert(config, parse_row(name, number, line), label))
+            rows.append(convert(config, parse_row(name, number, line, finite=True), label))
         except RowError as error:
             refused.append((number, f"{name}:{number}: {error}"))
         except UserError as error:

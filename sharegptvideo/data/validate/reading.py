@@ -92,7 +92,7 @@ def _block(block: Block) -> Iterator[ReadRow | Problem]:
             yield Problem(_without(str(refused[number]), where), where)
         else:
             split, row = rows[number]
-            raw = parse_row(block.file, number, lines[number - block.first])
+            raw = parse_row(block.file, number, lines[number - block.first], finite=True)
             yield ReadRow(split, block.file, ":", number, raw, row)
 
 

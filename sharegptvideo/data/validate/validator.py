@@ -149,9 +149,13 @@ class Shelves:
             if clip is not None:
                 path, cause = index.root / clip, index.errors.get(clip)
                 return path, ("unreadable-media", f"{path}: {cause}") if cause else None
-        unlisted = (index.folder.unlisted(video) for index in self.indexes)
-        there = next((f" ({path} has no known ending of a video)" for path in unlisted if path), "")
-        return None, ("missing-media", f"no clip for {video}{there}")
+        hint = ""
+        for folder in (index.folder for index in self.indexes):
+            if file := folder.unlisted(video):
+                hint = hint or f" ({file} has no known ending of a video)"
+            elif link := folder.broken_link(video):
+                hint = hint or f" ({link}: a link that leads nowhere)"
+        return None, ("missing-media", f"no clip for {video}{hint}")
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ class ClipStore:
     def add(self, key: str, clip: Clip) -> None:
         """Write a clip, whole or not at all. Two processes may add the same one.
 
-        Nothing is synced: after a crash of the machine the checksum tells.
+        Nothing is synced: after a crash of the machine the checksum shows it.
 
         Raises:
             UserError: no room, or the folder may not be written.
@@ -285,11 +285,11 @@ def _counts(
         few = {visual_of(rows[number]) for number in range(min(len(rows), _FEW))}
         sample = sorted(one for one in few if one)
         return {"video": (len(np.unique(rows.plan.clips)), reader.mean_kept(sample))}, sample
-    found = sorted({one for one in visuals_of(rows) if one})
+    clips = sorted({one for one in visuals_of(rows) if one})
     kinds: tuple[VisualKind, ...] = ("video", "image")
-    own = {kind: [one for one in found if one.kind == kind] for kind in kinds}
+    own = {kind: [one for one in clips if one.kind == kind] for kind in kinds}
     counts = {kind: (len(some), reader.mean_kept(some)) for kind, some in own.items()}
-    return counts, a_sample(found)
+    return counts, a_sample(clips)
 
 
 @contextlib.contextmanager
@@ -297,7 +297,7 @@ def _in_memory(key: str) -> Iterator[Path]:
     """Give a folder in shared memory to all trainings of this user that decode alike.
 
     The last one removes it. What killed ones left is taken over, or removed where clips are
-    decoded otherwise: nobody has its lock any more.
+    decoded otherwise: no process has its lock any more.
     """
     import fcntl
 

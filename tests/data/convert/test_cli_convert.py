@@ -53,7 +53,7 @@ def test_what_the_reader_is_told(cli: Cli, tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "splits.train.rows    1" in ran.stdout
     assert "1 row skipped, breaking the schema" in ran.stderr
-    assert "my.csv:3: 'question' is a null where a text belongs" in ran.stderr
+    assert "my.csv:3: 'question' is null where a text belongs" in ran.stderr
     assert 'load it with load_dataset("qa", "train", data_dir=' in ran.stderr
 
 

@@ -187,7 +187,7 @@ def test_video_chatgpt_forms(tmp_path: Path) -> None:
     [
         ({"Q": "q", "A": "a"}, "entry 1: no video_name or video_id or video"),
         ({"Q1": "q", "A": "a", "video_name": "v"}, "entry 1: no question or Q or q"),
-        ({"Q": {"text": "q"}, "A": "a", "video_name": "v"}, "'question' is a dict where"),
+        ({"Q": {"text": "q"}, "A": "a", "video_name": "v"}, "'question' is an object where"),
     ],
 )
 def test_broken_video_chatgpt_entries(tmp_path: Path, entry: dict[str, Any], message: str) -> None:

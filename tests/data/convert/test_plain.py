@@ -152,3 +152,19 @@ def test_what_the_rows_are_and_which_split_has_to_be_said(tmp_path: Path) -> Non
         convert("plain", [file], tmp_path / "out", config="qa")
     with pytest.raises(UserError, match="give the file itself"):
         convert("plain", [tmp_path], tmp_path / "out", config="qa", split="train")
+
+
+def test_two_columns_for_one_are_not_guessed(tmp_path: Path) -> None:
+    file = write(tmp_path / "my.csv", "id,video,Video,question,answer\n1,v,w,Who?,He.\n")
+    with pytest.raises(UserError, match=r"my\.csv:2: 'video' and 'Video' may each be 'video'; say"):
+        list(read_plain(file, CONFIGS["qa"]))
+    (row,) = read_plain(file, CONFIGS["qa"], {"video": "Video"})
+    assert row["video"] == "w"
+
+
+@pytest.mark.parametrize("name", ["my.json", "my.jsonl"])
+def test_no_number_of_json_in_a_field_that_is_not_read(tmp_path: Path, name: str) -> None:
+    row = '{"id":1,"video":"v","question":"Who?","answer":"He.","x":Infinity}'
+    file = write(tmp_path / name, f"[{row}]" if name == "my.json" else row)
+    with pytest.raises(UserError, match="Infinity is no number of JSON; write null"):
+        list(read_plain(file, CONFIGS["qa"]))

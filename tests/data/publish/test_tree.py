@@ -467,8 +467,19 @@ def test_licence_of_a_neutral_card(tmp_path: Path) -> None:
     card = pages(tmp_path / "out")["captions/README.md"]
     assert "Rows: `cc-by-4.0`." in card
     assert "from my films." in card
-    with pytest.raises(UserError, match="--license 'CC BY': name it as the Hub does"):
-        publish_any(root, "a/b", dry_run=tmp_path / "other", licence="CC BY")
+    read: list[str] = []
+
+    def progress(_done: int, _total: int, what: str) -> None:
+        read.append(what)
+
+    for given, cause in (
+        ({"licence": "CC BY"}, "--license 'CC BY': name it as the Hub does"),
+        ({"cards": "packge"}, "packge: no such folder; --cards is a folder with"),
+        ({"licence": "mit", "cards": "package"}, "--license is for neutral cards"),
+    ):
+        with pytest.raises(UserError, match=cause):
+            publish_any(root, "a/b", dry_run=tmp_path / "other", progress=progress, **given)
+    assert read == []  # before rows are checked
 
 
 @pytest.mark.parametrize(
