@@ -86,8 +86,8 @@ def test_as_many_clips_as_rows(tmp_path: Path) -> None:
     assert len({sha256_file(Path(path)) for path in found[1:]}) == 3
 
 
-@pytest.mark.parametrize("wanted", [False, True])
-def test_logits_spread_and_layers_run_again_where_wanted(wanted: bool) -> None:
+@pytest.mark.parametrize("wanted", [False, True, 1])
+def test_logits_spread_and_layers_run_again_where_wanted(wanted: bool | int) -> None:
     """Two passes by a layer's norm for each call of the layer, and one without checkpointing."""
     import torch
 
@@ -99,6 +99,8 @@ def test_logits_spread_and_layers_run_again_where_wanted(wanted: bool) -> None:
     ids = torch.randint(5, 200, (1, 12))
     setting.model(input_ids=ids, labels=ids).loss.backward()
     assert passes() == 1 + wanted
+    last = setting.model.model.language_model.layers[-1]
+    assert last.gradient_checkpointing is (wanted is True)
 
 
 def test_the_gpu_benchmark_says_what_it_needs(
@@ -163,7 +165,7 @@ def test_the_gpu_benchmark_can_be_rehearsed(rehearsal: list[dict[str, Any]]) -> 
 def test_the_gpu_benchmark_judges_answers_by_float32(rehearsal: list[dict[str, Any]]) -> None:
     """In float32 on a CPU both ways give the same answers, each token the model's own choice."""
     judged = [line for line in rehearsal if line["entry"] == "greedy answers"]
-    assert [line["answers"] for line in judged] == [3, 8]
+    assert [line["answers"] for line in judged] == [3, 6]
     for line in judged:
         assert line["equal"] == line["answers"] < 2 * line["different"]
         assert line["by_float32"]["ours"]["gap_nats"] == 0

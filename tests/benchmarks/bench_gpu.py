@@ -24,6 +24,7 @@ START = time.monotonic()  # imports are part of the budget
 
 import argparse  # noqa: E402 - after the clock
 import json  # noqa: E402
+import os  # noqa: E402
 import platform  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
@@ -33,7 +34,8 @@ from importlib.metadata import PackageNotFoundError, version  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+ROOT = str(Path(__file__).parents[2])
+sys.path.insert(0, ROOT)
 
 from tests.support.child_runs import print_line, run_child  # noqa: E402
 
@@ -229,6 +231,45 @@ def answer_rows(lines: list[Line]) -> Iterator[str]:
             )
 
 
+def switch_rows(lines: list[Line]) -> Iterator[str]:
+    """A row for each of our own switches, at four pairs."""
+    yield "| DPO, 4 pairs | s a step | first call, s | MFU | launches | peak GiB |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    found = [
+        (
+            f"all layers {'again' if again else 'kept'}",
+            pick(lines, "dpo", "ours", pairs=4, checkpointing=again),
+        )
+        for again in (True, False)
+    ]
+    found += [(line.get("entry"), line) for line in lines if line["part"] == "ways"]
+    for name, line in found:
+        if "seconds_a_step" in line:
+            gib = {"gib": line["peak_mib"] / 1024}
+            yield (
+                f"| {name} ({line['attention'].removeprefix('shared_clip_')}) | "
+                f"{shown(line, 'seconds_a_step')} | {shown(line, 'first_call_seconds')} | "
+                f"{shown(line, 'mfu', '{:.0%}')} | {shown(line, 'launches', '{:,}')} | "
+                f"{shown(gib, 'gib', '{:.1f}')} |"
+            )
+
+
+def recipe_rows(lines: list[Line]) -> Iterator[str]:
+    """A row for each recipe: measured, and by what `--dry-run` says."""
+    yield "| recipe | layers | s a step | of the peak | measured by predicted: s, memory |"
+    yield "| --- | --- | --- | --- | --- |"
+    for line in lines:
+        if "recipe" in line and "measured" in line:
+            found = {**line, "s": line["measured"]["seconds_a_step"]}
+            parts = ("seconds_measured_by_predicted", "memory_measured_by_predicted")
+            yield (
+                f"| {line['recipe']}, {line['optimizer']} | {line['layers']} | "
+                f"{shown(found, 's')} | "
+                f"{shown(found, 'utilisation_reached', '{:.0%}')} | "
+                f"{', '.join(shown(found, part) for part in parts)} |"
+            )
+
+
 def remarks(lines: list[Line]) -> Iterator[str]:
     """What stands below the tables: exactness, start, hours, and what is missing."""
     for line in lines:
@@ -270,6 +311,8 @@ def remarks(lines: list[Line]) -> Iterator[str]:
             f"devices, their exchange not counted: {hours:.2g} hours."
         )
     for line in lines:
+        if "remark" in line:
+            yield f"- {line['part']}: {line['remark']}"
         if "failed" in line:
             entry = f", {line['entry']}" if "entry" in line else ""
             yield f"- not measured: {line['part']}{entry}: {line['failed']}"
@@ -295,6 +338,10 @@ def table(lines: list[Line]) -> str:
             *training_rows(lines),
             "",
             *answer_rows(lines),
+            "",
+            *switch_rows(lines),
+            "",
+            *recipe_rows(lines),
             "",
             *remarks(lines),
         ]
@@ -325,6 +372,8 @@ def main() -> int:
     if options.device != "cpu" and not torch.cuda.is_available():
         print("no CUDA device here; --device cpu --shape tiny rehearses all of it")
         return 0
+    # For children and theirs, where the package is not installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     end = START + options.budget - ENDING
     say({"part": "about", "shape": options.shape, "device": options.device,
          "budget": options.budget, "versions": versions()})  # fmt: skip

@@ -121,8 +121,9 @@ def train(name: str, overrides: list[str], steps: int, device: str) -> dict[str,
     with contextlib.suppress(_EnoughError):
         run_recipe(recipe, progress=look.progress)
     figures = look.figures()
-    wanted = 1 + recipe.optimisation.gradient_checkpointing
-    assert figures["layer_passes_a_batch"] == wanted, (figures["layer_passes_a_batch"], wanted)
+    again = recipe.optimisation.gradient_checkpointing
+    if isinstance(again, bool):  # else some layers run again, and some do not
+        assert figures["layer_passes_a_batch"] == 1 + again, (figures, again)
     return figures
 
 

@@ -204,7 +204,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=1, help="clips a step, three rows each")
     parser.add_argument("--batches", type=int, default=2, help="different batches")
     parser.add_argument("--layers", type=int, help="of the shape's language model")
-    parser.add_argument("--attention", choices=["split", "dense", "flex"], default="split")
+    parser.add_argument("--attention", choices=["auto", "split", "dense", "flex"], default="auto")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--media", type=Path, help="a folder of clips; default: the shared data")
     parser.add_argument("--way", choices=WAYS, help="one side, in this process")

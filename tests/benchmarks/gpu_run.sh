@@ -49,10 +49,13 @@ lacking=$(missing "$python")
 if [ -n "$lacking" ] && [ -n "${WHEELS:-}" ]; then
     made=$(mktemp -d)
     trap 'rm -rf "$made"' EXIT
-    "$python" -m venv --system-site-packages "$made/venv"
+    if ! "$python" -m venv --system-site-packages "$made/venv" >"$made/said" 2>&1; then
+        echo "$python makes no virtual environment: $(tail -1 "$made/said")" >&2
+        exit 2
+    fi
     # shellcheck disable=SC2086 # one word a package
     "$made/venv/bin/python" -m pip install -q --disable-pip-version-check --no-index \
-        --find-links "$WHEELS" $lacking
+        --find-links "$WHEELS" $lacking 2>"$made/said" || tail -1 "$made/said" >&2
     python=$made/venv/bin/python
     lacking=$(missing "$python")
 fi
@@ -72,8 +75,8 @@ esac
 
 out=${OUT:-gpu-results}
 mkdir -p "$out"
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false
-export HF_HUB_OFFLINE=1 PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
+export TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1
 "$python" tests/benchmarks/bench_gpu.py "$@" | tee "$out/bench_gpu.jsonl"
 "$python" tests/benchmarks/bench_gpu.py --table "$out/bench_gpu.jsonl" > "$out/table.md"
 echo "$out/bench_gpu.jsonl $out/table.md" >&2

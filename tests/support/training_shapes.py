@@ -35,6 +35,8 @@ from sharegptvideo.models import (
     video_token_count,
 )
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.trainers import recompute_first
+from tests.support.child_runs import print_line
 
 __all__ = [
     "ARCHITECTURES",
@@ -316,16 +318,20 @@ def open_setting(
     )
 
 
-def recompute_layers(model: Any, wanted: bool) -> Callable[[], float]:
-    """Switch gradient checkpointing on where `wanted`; return a count of passes by a layer.
+def recompute_layers(model: Any, wanted: bool | int) -> Callable[[], float]:
+    """Switch gradient checkpointing on where `wanted`; return a count of passes by the first layer.
+
+    A number, which is not True, is of the language model's first layers: the others keep all.
 
     transformers' trainers switch it on in `train()`, which a benchmark of single steps never
     calls. The count since the last call of it says whether layers do run again.
     """
+    if wanted and wanted is not True:
+        recompute_first(model, wanted)
     if wanted:
         model.activation_checkpointing_enable()
     layer = model.model.language_model.layers[0]
-    assert layer.gradient_checkpointing is wanted
+    assert layer.gradient_checkpointing is (wanted > 0)
     outer, inner = [0], [0]
     layer.register_forward_pre_hook(lambda *_: outer.__setitem__(0, outer[0] + 1))
     # A hook of the layer itself stays outside what is computed again.
@@ -340,13 +346,15 @@ def recompute_layers(model: Any, wanted: bool) -> Callable[[], float]:
 
 
 def share(trainer: Any, setting: Setting, way: Any) -> None:
-    """Let a trainer take our collators' batches, as a recipe does."""
+    """Let a trainer take our collators' batches, as a recipe does; print why `auto` gave way."""
     from sharegptvideo.training.families.video_llava import VideoLlavaFamily
     from sharegptvideo.training.recipes import Sharing
 
     family = VideoLlavaFamily(trainer.model)
     family.reader = setting.reader
-    trainer.share(family, Sharing(attention=way))
+    _, reason = trainer.share(family, Sharing(attention=way))
+    if reason:
+        print_line({"remark": reason})
 
 
 def on_device(batch: dict[str, Any], setting: Setting) -> dict[str, Any]:
