@@ -123,13 +123,16 @@ class _LastLayer:
         """Compute a layout's scored positions from now on, in the backward pass as well."""
         self._layout = layout
 
+    def _layout_here(self) -> SharedLayout | None:
+        """Return the layout, but to answers that the model gives between steps of its training."""
+        return None if torch.is_inference_mode_enabled() else self._layout
+
     def _take(self, _part: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-        if self._layout is None:
-            return None
-        return args[0].index_select(1, self._layout.scored), *args[1:]
+        layout = self._layout_here()
+        return None if layout is None else (args[0].index_select(1, layout.scored), *args[1:])
 
     def _put(self, _part: Any, _args: Any, output: torch.Tensor) -> torch.Tensor | None:
-        layout = self._layout
+        layout = self._layout_here()
         if layout is None:
             return None
         whole = output.new_zeros(output.shape[0], len(layout), output.shape[2])
