@@ -141,7 +141,7 @@ def run(
     utilisation: Annotated[
         float | None,
         typer.Option(
-            min=0.01, max=1.0, help="With --dry-run: share of the GPUs' peak reached [0.4]."
+            min=0.01, max=1.0, help="With --dry-run: share of the GPUs' peak reached [as measured]."
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -193,15 +193,12 @@ def _dry_run(
     from sharegptvideo.training.gpus import parse_gpus
 
     wanted = parse_gpus(gpus) if gpus is not None else None  # before torch, which takes seconds
-    from sharegptvideo.training.estimate import UTILISATION
     from sharegptvideo.training.plan import dry_run_figures, dry_run_lines, dry_run_steps
 
     with progress_bar() as progress:
         for recipe in recipes:
             make_world(recipe.data.data_dir, progress)
-        outcomes = dry_run_steps(
-            recipes, wanted, utilisation=utilisation or UTILISATION, progress=progress
-        )
+        outcomes = dry_run_steps(recipes, wanted, utilisation=utilisation, progress=progress)
     if as_json:
         print_json(_of_steps([dry_run_figures(one) for one in outcomes]))
     for number, one in enumerate(() if as_json else outcomes):

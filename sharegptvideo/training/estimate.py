@@ -10,6 +10,7 @@ Activations of a layer: `activation_bytes`, and of all with some of them compute
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -17,20 +18,21 @@ import torch
 
 from sharegptvideo.training.dataset_stats import DatasetStats, KindStats, Lengths
 from sharegptvideo.training.families import Family
-from sharegptvideo.training.gpus import GPUS, Gpus
+from sharegptvideo.training.gpus import GPUS, Gpu, Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Optimisation, Recipe
 
 __all__ = [
     "ADAMW_BYTES",
     "KEPT_CHECKPOINTS",
+    "MEASURED_RATES",
     "SHARDED",
     "USABLE",
-    "UTILISATION",
     "WHOLE_COPY",
     "ZERO2",
     "Memory",
     "MicroBatch",
     "ModelShape",
+    "Rate",
     "Workload",
     "activation_bytes",
     "activation_room",
@@ -41,9 +43,11 @@ __all__ = [
     "micro_batch_of",
     "planned",
     "projected_hours",
+    "rates_of",
     "recomputed_layers",
     "shape_of",
     "steps_of",
+    "work_of",
     "workload_of",
 ]
 
@@ -188,8 +192,63 @@ def _tower_sizes(config: Any, frames: int) -> tuple[int, int, float, float]:
     return vision.num_hidden_layers, vision.hidden_size, ratio, float(patches)
 
 
-UTILISATION = 0.4
-"""Assumed share of a GPU's peak that a training of this kind reaches, recomputation counted."""
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The share of a GPU's peak that steps reached when they were measured.
+
+    Attributes:
+        work: `dpo`, `sft` (all stages of supervised training), or `lora` (either with adapters).
+        gpu: its name in `GPUS`; parameters: of the model.
+        recomputes: whether layers were computed again in the backward pass.
+        low, high: of what was measured, once or several times.
+        all_operations: whether recomputation counts as work done, or what a step needs alone.
+        source: what was measured, and by what.
+    """
+
+    work: str
+    gpu: str
+    parameters: float
+    recomputes: bool
+    low: float
+    high: float
+    all_operations: bool
+    source: str
+
+
+_EARLIER = "an earlier commit, bf16, random weights"
+MEASURED_RATES = (
+    Rate("dpo", "H200", 7.4e9, True, 0.27, 0.27, False, f"bench_dpo.py, {_EARLIER}, one pair"),
+    Rate("dpo", "H200", 7.4e9, False, 0.35, 0.35, False, f"bench_dpo.py, {_EARLIER}, one pair"),
+    Rate("sft", "H200", 7.4e9, True, 0.21, 0.21, False, f"bench_sft.py, {_EARLIER}, one clip"),
+    # How it was counted is not recorded; of the two ways, the one that gives more hours.
+    Rate("lora", "H200", 7.4e9, True, 0.15, 0.21, True, f"bench_recipes.py, {_EARLIER}"),
+)
+"""What has been measured. `bench_recipes.py` prints a line for it, `rate`."""
+
+
+def work_of(stage: str, *, lora: bool) -> str:
+    """Return the kind of work, as `Rate` has it, that a recipe's stage is."""
+    return "lora" if lora else "dpo" if stage == "dpo" else "sft"
+
+
+def rates_of(recipe: Recipe, shape: ModelShape, gpu: Gpu) -> tuple[list[Rate], bool]:
+    """Return the measured rates for a training, and whether they are of its GPU and size.
+
+    Those nearest to it: with all or no layers computed again, if so and measured; of this GPU
+    and within a quarter of this size where there are such, else of others.
+    """
+    work = work_of(recipe.stage, lora=bool(shape.adapters))
+    rates = [rate for rate in MEASURED_RATES if rate.work == work]
+    layers = recomputed_layers(recipe.optimisation, shape)
+    if layers in (0, shape.layers):
+        rates = [rate for rate in rates if rate.recomputes is (layers > 0)] or rates
+    own = [
+        rate
+        for rate in rates
+        if rate.gpu == gpu.name and 0.75 < shape.parameters / rate.parameters < 1.25
+    ]
+    return own or rates, bool(own)
+
 
 KEPT_CHECKPOINTS = 2
 """Checkpoints that a run keeps: the last whole one stays while the next is written."""
@@ -226,6 +285,7 @@ class Memory:
 class Workload:
     """Steps and operations of a training.
 
+    `recomputed_flops` are those of `flops` that layers do again in the backward pass.
     `tokens_shared` and `tokens_plain`: language-model tokens a step on all devices, a clip's once
     or for each row; `flops` of the whole training, `reference_flops` of them before its steps.
     """
@@ -238,11 +298,31 @@ class Workload:
     flops: float
     plain_flops: float
     reference_flops: float
+    recomputed_flops: float
+    plain_recomputed_flops: float
 
-    def hours(self, gpus: Gpus, utilisation: float = UTILISATION, *, plain: bool = False) -> float:
-        """Return hours on GPUs; `plain`: every row by itself, the reference model in every step."""
+    def hours(self, gpus: Gpus, utilisation: float, *, plain: bool = False) -> float:
+        """Return hours on GPUs; `plain`: every row by itself, the reference model in every step.
+
+        Args:
+            utilisation: share of their peak, recomputation counted.
+        """
         flops = self.plain_flops if plain else self.flops
         return flops / (gpus.count * gpus.gpu.teraflops * 1e12 * utilisation) / 3600
+
+    def measured_hours(
+        self, gpus: Gpus, rates: Sequence[Rate], *, plain: bool = False
+    ) -> tuple[float, float]:
+        """Return the fewest and the most hours by measured rates; `plain` as in `hours`."""
+        flops = self.plain_flops if plain else self.flops
+        again = self.plain_recomputed_flops if plain else self.recomputed_flops
+        hours = [
+            self.hours(gpus, share, plain=plain)
+            * (1.0 if rate.all_operations else (flops - again) / flops)
+            for rate in rates
+            for share in (rate.low, rate.high)
+        ]
+        return min(hours), max(hours)
 
 
 def projected_hours(rows: float, epochs: float, per_second: float, gpus: int = 8) -> float:
@@ -320,16 +400,17 @@ def workload_of(
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
     all_seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
 
-    again = recomputed_layers(o, shape) / max(shape.layers, 1)
-    flops = reference = plain_flops = tokens_shared = tokens_plain = 0.0
+    share_again = recomputed_layers(o, shape) / max(shape.layers, 1)
+    flops = reference = plain_flops = tokens_shared = tokens_plain = again = plain_again = 0.0
     for kind, own, plain in zip(kinds, owns, plains, strict=True):
         share = kind.rows / data.rows
         seen = all_seen * share
         visits = seen / own.rows
-        forward, backward = _language_flops(shape, own, again)
+        forward, backward = _language_flops(shape, own, share_again)
         tower = _tower_flops(shape, kind.tokens)
         encoded = kind.visuals if recipe.features.enabled else visits
         flops += visits * (forward + backward)
+        again += visits * _recomputed_flops(shape, own, share_again)
         flops += tower * (3 * visits if shape.tower_learns else encoded)
         if isinstance(recipe, DpoRecipe):
             if recipe.dpo.reference == "precomputed":
@@ -338,10 +419,11 @@ def workload_of(
                 flops += seen * forward
 
         # Policy and reference each run both answers by themselves, the clip's pixels with them.
-        forward, backward = _language_flops(shape, plain, again)
+        forward, backward = _language_flops(shape, plain, share_again)
         models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
         towers = sides * (models + (2 if shape.tower_learns else 0))
         plain_flops += seen * (forward * models + backward + tower * towers)
+        plain_again += seen * _recomputed_flops(shape, plain, share_again)
         tokens_shared += a_step * share / own.rows * own.tokens
         tokens_plain += a_step * share / plain.rows * plain.tokens
     return Workload(
@@ -353,6 +435,8 @@ def workload_of(
         flops=flops + reference,
         plain_flops=plain_flops,
         reference_flops=reference,
+        recomputed_flops=again,
+        plain_recomputed_flops=plain_again,
     )
 
 
@@ -376,7 +460,13 @@ def _language_flops(shape: ModelShape, sequence: _Sequence, again: float) -> tup
     backward = weights * (linear + head) + 2.0 * attention
     if shape.adapters:
         backward += 2.0 * shape.adapters * sequence.tokens
-    return forward, backward + again * (linear + attention)
+    return forward, backward + _recomputed_flops(shape, sequence, again)
+
+
+def _recomputed_flops(shape: ModelShape, sequence: _Sequence, again: float) -> float:
+    """Operations of the second forward pass of that share of the layers, in the backward pass."""
+    linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
+    return again * (linear + 4.0 * shape.layers * shape.heads * sequence.seen)
 
 
 def _tower_flops(shape: ModelShape, tokens: float) -> float:

@@ -27,16 +27,17 @@ from sharegptvideo.training.dataset_stats import (
 )
 from sharegptvideo.training.estimate import (
     SHARDED,
-    UTILISATION,
     WHOLE_COPY,
     Memory,
     ModelShape,
+    Rate,
     Workload,
     disk_bytes,
     local_gpus,
     memory_of,
     micro_batch_of,
     planned,
+    rates_of,
     recomputed_layers,
     shape_of,
     workload_of,
@@ -69,7 +70,8 @@ class DryRun:
 
     Attributes:
         data: None where nothing is known of it; likewise `shape`, `plan`.
-        memory: bytes a GPU, a line each way; `hours` and `plain_hours` on `gpus`, the second with
+        memory: bytes a GPU, a line each way; `hours` and `plain_hours` on `gpus`, the fewest and
+            the most, the second with
             every row by itself and the reference model in every step.
         features: what keeping a frozen tower's features on disk takes, and whether it pays.
         kept_clips: what `data.keep_clips` takes.
@@ -80,13 +82,13 @@ class DryRun:
 
     recipe: Recipe
     gpus: Gpus | None
-    utilisation: float
+    utilisation: float | None
     data: DatasetStats | None = None
     shape: ModelShape | None = None
     plan: Workload | None = None
     memory: list[Memory] = field(default_factory=list)
-    hours: float | None = None
-    plain_hours: float | None = None
+    hours: tuple[float, float] | None = None
+    plain_hours: tuple[float, float] | None = None
     features: str | None = None
     kept_clips: str | None = None
     disk: int | None = None
@@ -100,7 +102,7 @@ def dry_run_steps(
     recipes: Sequence[Recipe],
     gpus: Gpus | None = None,
     *,
-    utilisation: float = UTILISATION,
+    utilisation: float | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[DryRun]:
     """Return `dry_run` of each; a step starts from the model that the one before will have made."""
@@ -118,7 +120,7 @@ def dry_run(
     recipe: Recipe,
     gpus: Gpus | None = None,
     *,
-    utilisation: float = UTILISATION,
+    utilisation: float | None = None,
     made: Mapping[str, str | ModelParts] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> DryRun:
@@ -126,7 +128,8 @@ def dry_run(
 
     Args:
         gpus: to plan for; None for this machine's.
-        utilisation: share of the GPUs' peak that is reached.
+        utilisation: share of the GPUs' peak that is reached, recomputation counted; None takes
+            what was measured.
         made: output → starting model of trainings that will have run by then.
         progress: `progress(done, 0, what)` while rows are read.
     """
@@ -211,16 +214,28 @@ def _resources(outcome: DryRun) -> None:
             "another output"
         )
     if outcome.gpus:
-        outcome.hours = outcome.plan.hours(outcome.gpus, outcome.utilisation)
-        outcome.plain_hours = outcome.plan.hours(outcome.gpus, outcome.utilisation, plain=True)
-        outcome.assumed.append(
-            f"{percent(outcome.utilisation, 0)} of {outcome.gpus.gpu.teraflops:g} TFLOP/s a GPU in "
-            f"bf16 ({outcome.gpus.gpu.source}); --utilisation changes it"
-        )
+        _hours(outcome, outcome.plan, outcome.gpus, rates_of(recipe, shape, outcome.gpus.gpu))
         if not recipe.optimisation.bf16:
             outcome.assumed.append(
                 "hours are for bf16; this recipe computes in float32, far slower"
             )
+
+
+def _hours(outcome: DryRun, plan: Workload, gpus: Gpus, known: tuple[list[Rate], bool]) -> None:
+    peak = f"of {gpus.gpu.teraflops:g} TFLOP/s a GPU in bf16 ({gpus.gpu.source})"
+    if outcome.utilisation is not None:
+        alike, plain = (plan.hours(gpus, outcome.utilisation, plain=way) for way in (False, True))
+        outcome.hours, outcome.plain_hours = (alike, alike), (plain, plain)
+        outcome.assumed.append(f"{percent(outcome.utilisation, 0)} {peak}, by --utilisation")
+        return
+    rates, measured = known
+    outcome.hours = plan.measured_hours(gpus, rates)
+    outcome.plain_hours = plan.measured_hours(gpus, rates, plain=True)
+    low, high = min(rate.low for rate in rates), max(rate.high for rate in rates)
+    share = percent(low, 0) if low == high else f"{percent(low, 0)} to {percent(high, 0)}"
+    where = " and ".join(dict.fromkeys(f"{rate.gpu} at 7B ({rate.source})" for rate in rates))
+    how = "measured on" if measured else f"not measured on {gpus.gpu.name} at this size: as on"
+    outcome.assumed.append(f"{share} {peak}, {how} {where}; --utilisation changes it")
 
 
 def _machine(outcome: DryRun, here: Gpus | None) -> None:
@@ -400,8 +415,8 @@ def _facts(outcome: DryRun) -> Iterator[tuple[str, str]]:
         twice = " and the reference model in every step" if isinstance(recipe, DpoRecipe) else ""
         yield (
             "hours",
-            f"{rough_duration(3600 * outcome.hours)} on {outcome.gpus}; "
-            f"{rough_duration(3600 * outcome.plain_hours)} with every row by itself{twice}",
+            f"{_duration(outcome.hours)} on {outcome.gpus}; "
+            f"{_duration(outcome.plain_hours)} with every row by itself{twice}",
         )
     if outcome.features:
         yield "features", outcome.features
@@ -409,6 +424,11 @@ def _facts(outcome: DryRun) -> Iterator[tuple[str, str]]:
         yield "clips", outcome.kept_clips
     if outcome.disk is not None:
         yield "disk", f"{byte_size(outcome.disk)} at the most, {byte_size(outcome.disk_free)} free"
+
+
+def _duration(hours: tuple[float, float]) -> str:
+    few, many = (rough_duration(3600 * one) for one in hours)
+    return few if few == many else f"{few} to {many}"
 
 
 def _data_lines(data: DatasetStats) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from sharegptvideo.training import load_recipe
+from sharegptvideo.training.estimate import Rate, work_of
+from sharegptvideo.training.gpus import parse_gpus
 from sharegptvideo.training.recipes import Recipe
 from tests.support.child_runs import Outcome, Peak, print_line, run_child
 from tests.support.made_release import write_release
@@ -214,12 +216,15 @@ def predicted(name: str, overrides: list[str], device: str) -> dict[str, Any]:
             for part in ("weights", "gradients", "optimizer", "checkpointed", "kept")
         },
         "problems": found["problems"],
+        "work": work_of(found["recipe"]["stage"], lora=bool(found["shape"]["adapters"])),
+        "parameters": found["shape"]["parameters"],
+        "recomputes": bool(found["recipe"]["optimisation"]["gradient_checkpointing"]),
     }
     if found["hours"] is not None:
         share = of_steps / plan["flops"]
-        seconds = found["hours"] * 3600 * share / plan["steps"]
-        figures["seconds_a_step"] = float(f"{seconds:.4g}")
-        figures["utilisation"] = found["utilisation"]
+        for name, hours in zip(("fewest", "most"), found["hours"], strict=True):
+            seconds = hours * 3600 * share / plan["steps"]
+            figures[f"{name}_seconds_a_step"] = float(f"{seconds:.4g}")
     return figures
 
 
@@ -266,11 +271,23 @@ def against(plan: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         # The prediction's total has the driver's and the kernels' GiB, which torch does not count.
         "memory_measured_by_predicted": round(found["peak_mib"] / (plan["total_mib"] - 1024), 3),
     }
-    if "seconds_a_step" in plan:
-        ratio = found["seconds_a_step"] / plan["seconds_a_step"]
+    if "most_seconds_a_step" in plan:
+        ratio = found["seconds_a_step"] / plan["most_seconds_a_step"]
         figures["seconds_measured_by_predicted"] = round(ratio, 3)
-        figures["utilisation_reached"] = round(plan["utilisation"] / ratio, 3)
-    return figures
+    return figures | rate_of(plan, reached)
+
+
+def rate_of(plan: dict[str, Any], reached: float) -> dict[str, Any]:
+    """The share of the GPUs' peak, and a line for `MEASURED_RATES` of `training/estimate.py`."""
+    gpus = parse_gpus(plan["gpus"].replace(" ", "")) if plan["gpus"] else None
+    if gpus is None:
+        return {}
+    share = round(reached / (gpus.count * gpus.gpu.teraflops), 3)
+    work, name = plan["work"], gpus.gpu.name
+    rate = Rate(
+        work, name, plan["parameters"], plan["recomputes"], share, share, True, "bench_recipes.py"
+    )
+    return {"utilisation_reached": share, "rate": repr(rate)}
 
 
 def no_8bit(device: str) -> str | None:

@@ -144,7 +144,7 @@ def test_utilisation_halves_the_hours(pointed_at: Callable[..., list[str]], tmp_
         "--gpus", "L4",
     ]  # fmt: skip
     hours = [
-        json.loads(train("run", *words, "--utilisation", share).stdout)["hours"]
+        json.loads(train("run", *words, "--utilisation", share).stdout)["hours"][0]
         for share in ("0.2", "0.4")
     ]
     assert hours[0] == pytest.approx(2 * hours[1])
