@@ -49,7 +49,7 @@ def by_line(name: str, contents: list[bytes], on_error: str) -> Outcome:
                 continue
             where = f"f{file}:{number}"
             try:
-                row = convert(config, parse_row(f"f{file}", number, line), None)
+                row = convert(config, parse_row(f"f{file}", number, line, finite=True), None)
             except RowError as error:
                 fix = 'fix the row, or pass on_error="skip" to go on without it'
                 if on_error == "raise":
