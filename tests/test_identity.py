@@ -153,7 +153,7 @@ def test_a_comment_changes_no_identity(tmp_path: Path) -> None:
 
 def _run(judge: dict[str, Any]) -> dict[str, Any]:
     task = {"version": 1, "protocol": "caption-grounded", "judge": judge}
-    return {"model": {"spec": "predictions:x"}, "judge": judge, "tasks": {"t": task}}
+    return {"model": {"spec": "predictions:x"}, "judge": judge["name"], "tasks": {"t": task}}
 
 
 def test_a_run_judged_by_former_rules_is_another_run(tmp_path: Path) -> None:

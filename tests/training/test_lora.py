@@ -138,9 +138,9 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
     old = VideoDPOTrainer.share
 
-    def share(self: Any, *args: Any) -> None:
+    def share(self: Any, *args: Any) -> Any:
         made.append(self)
-        old(self, *args)
+        return old(self, *args)
 
     monkeypatch.setattr(VideoDPOTrainer, "share", share)
     return made
