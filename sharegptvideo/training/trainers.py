@@ -32,7 +32,8 @@ from sharegptvideo.training.lora import has_adapters, load_adapters
 from sharegptvideo.training.mix import visuals_of
 from sharegptvideo.training.run_dir import TrainingDir, checkpoint_step
 from sharegptvideo.training.sampling import EpochSampler, row_order
-from sharegptvideo.training.sharing import HeadShape, choose_attention, share_clips
+from sharegptvideo.training.sharing.attention import HeadShape, choose_attention
+from sharegptvideo.training.sharing.forward import share_clips
 from sharegptvideo.training.streaming import StreamedRows
 from sharegptvideo.training.workers import (
     CheckedCollator,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from sharegptvideo.training.families import Family
     from sharegptvideo.training.recipes import Recipe, RowOrder, Sharing
-    from sharegptvideo.training.sharing import Attention
+    from sharegptvideo.training.sharing.attention import Attention
 
 __all__ = [
     "VideoDPOTrainer",

@@ -26,8 +26,9 @@ from sharegptvideo.models.shared_prefix import (
     attending_to_prefixes,
     in_one_dtype,
 )
-from sharegptvideo.training.sharing import Attention, attention, share_clips
-from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention
+from sharegptvideo.training.sharing import attention
+from sharegptvideo.training.sharing.attention import ATTENTIONS, Attention, as_attention
+from sharegptvideo.training.sharing.forward import share_clips
 from tests.support.pretended_gpu import (
     GPU,
     SaysCuda,

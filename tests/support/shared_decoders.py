@@ -17,7 +17,9 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from sharegptvideo.training.sharing import Attention, SharedLayout, share_clips, shared_layout
+from sharegptvideo.training.sharing.attention import Attention
+from sharegptvideo.training.sharing.forward import share_clips
+from sharegptvideo.training.sharing.layout import SharedLayout, shared_layout
 
 __all__ = ["DECODERS", "FIELDS", "Rows", "decoders", "plain_decoder", "relative", "rows_of"]
 

@@ -18,17 +18,17 @@ from trl.trainer.utils import add_fused_lm_head
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.training.recipes import LengthLimit
-from sharegptvideo.training.sharing import (
+from sharegptvideo.training.sharing import attention
+from sharegptvideo.training.sharing.attention import (
+    ATTENTIONS,
     Attention,
-    Group,
     HeadShape,
-    SharedLayout,
-    attention,
+    as_attention,
+    attention_fault,
     choose_attention,
-    share_clips,
-    shared_layout,
 )
-from sharegptvideo.training.sharing.attention import ATTENTIONS, as_attention, attention_fault
+from sharegptvideo.training.sharing.forward import share_clips
+from sharegptvideo.training.sharing.layout import Group, SharedLayout, shared_layout
 from tests.support.pretended_gpu import CPU, GPU, SaysCuda
 from tests.support.shared_decoders import (
     DECODERS,

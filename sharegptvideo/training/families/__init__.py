@@ -62,9 +62,9 @@ def trained_architectures() -> frozenset[str]:
 
 def _family_class(model_type: str) -> type[Family]:
     """Return the family that stands on the class that answers with this architecture."""
-    from sharegptvideo.models import local_class
+    from sharegptvideo.models import VideoLlavaModel, local_class
     from sharegptvideo.training.families.processor import ProcessorFamily
     from sharegptvideo.training.families.video_llava import VideoLlavaFamily
 
-    families: tuple[type[Family], ...] = (VideoLlavaFamily, ProcessorFamily)
-    return {family.local: family for family in families}[local_class(model_type)]
+    answers = local_class(model_type)
+    return VideoLlavaFamily if issubclass(answers, VideoLlavaModel) else ProcessorFamily

@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.models import LocalModel, load_model
+from sharegptvideo.models import load_model
 from sharegptvideo.training.mix import Visual
 
 if TYPE_CHECKING:
@@ -184,14 +184,13 @@ class ClipReader(abc.ABC):
 class Family(abc.ABC):
     """A model in training with its tokenizer and its reader of clips.
 
-    The other half of a class of `sharegptvideo.models`, which answers with the same architecture.
+    The other half of a class of `sharegptvideo.models`, which answers with the same architecture:
+    tokenizer, processor and pixels come from it.
 
     Attributes:
-        local: that class; tokenizer, processor and pixels come from it.
         model: of transformers.
     """
 
-    local: ClassVar[type[LocalModel]]
     tokenizer: Any
     reader: ClipReader
     _encoded: tuple[weakref.ref[torch.Tensor], Any] | None = None  # the last pixels, and outputs

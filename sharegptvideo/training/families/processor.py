@@ -197,7 +197,6 @@ class ProcessorReader(ClipReader):
 class ProcessorFamily(Family):
     """A video model of transformers whose tower and projector are named in `PARTS`."""
 
-    local = ProcessorModel
     reader: ProcessorReader
     _conversations: _Conversations
 

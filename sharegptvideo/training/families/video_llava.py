@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import read_image, sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.models import VideoLlavaModel, VideoPixels, load_model, video_token_count
+from sharegptvideo.models import VideoPixels, load_model, video_token_count
 from sharegptvideo.models.prompts import (
     check_template,
     encode,
@@ -150,12 +150,13 @@ class VideoLlavaReader(ClipReader):
 class VideoLlavaFamily(TowerFamily):
     """Video-LLaVA, LLaVA-Hound: towers, projector and language model are modules of their own."""
 
-    local = VideoLlavaModel
     reader: VideoLlavaReader
 
     @classmethod
     def open(cls, recipe: Recipe, *, weights: bool = True) -> Self:
         """Load the recipe's model; its clips take as many positions as `recipe.frames` have."""
+        from sharegptvideo.models import VideoLlavaModel  # loader workers do without
+
         local = VideoLlavaModel(recipe.start)
         if recipe.system is not None:
             local.tokenizer.chat_template = template_with_system(recipe.system)
