@@ -1,4 +1,4 @@
-"""Clips decoded a second by n loader workers, against what two GPUs need.
+"""Loader workers: how soon four are there, and the clips they decode against what two GPUs need.
 
     python tests/benchmarks/bench_loading.py [--workers 0 1 2] [--rate 3.1]
 
@@ -6,11 +6,15 @@ The real clips of the shared data, 8 frames at 224 pixels, none of them kept. Wh
 `--rate` clips a second: a 7B model does 6 x 7e9 operations for each of a clip's 2,260 tokens, a
 third more with gradient checkpointing, at 40 % of an H100's 989 TFLOPS in bf16. The step of a GPU
 is a pause here, since it leaves the cores of the machine to the workers.
+
+First, four workers from nothing to their first batch, and from the last one to their end: as a
+training starts them (with the server of workers new, and there already), and by `spawn`.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import tempfile
@@ -26,8 +30,9 @@ from sharegptvideo.training import load_recipe
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.families import open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.launch import start_worker_server
 from sharegptvideo.training.recipes import LengthLimit
-from sharegptvideo.training.workers import CheckedCollator
+from sharegptvideo.training.workers import CheckedCollator, CheckedRows
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 BATCH, BATCHES = 4, 15
@@ -58,6 +63,30 @@ def round_of(loader: DataLoader[Any], pause: float) -> list[float]:
     return seconds
 
 
+def first_and_last(rows: Rows, collate: Any, method: str) -> tuple[float, float]:
+    """Seconds of four workers from nothing to a batch, and from their last batch to their end."""
+    start = time.perf_counter()
+    if method == "forkserver":
+        start_worker_server()
+    loader: DataLoader[Any] = DataLoader(
+        CheckedRows(rows),
+        batch_size=BATCH,
+        collate_fn=CheckedCollator(collate),
+        num_workers=4,
+        persistent_workers=True,
+        multiprocessing_context=method,
+    )
+    batches = iter(loader)
+    next(batches)
+    first = time.perf_counter() - start
+    for _ in batches:
+        pass
+    start = time.perf_counter()
+    del batches, loader
+    gc.collect()
+    return first, time.perf_counter() - start
+
+
 def main() -> None:
     """Decode in rounds with each number of workers and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,7 +94,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3.1, help="clips a second that a GPU needs")
     parser.add_argument("--frames", type=int, default=8)
     asked = parser.parse_args()
-    clips = sorted(str(path) for kind in ("videos", "gifs") for path in (SHARED / kind).iterdir())
+    endings = {".mp4", ".gif"}
+    clips = sorted(str(path) for path in SHARED.rglob("*") if path.suffix in endings)
     with tempfile.TemporaryDirectory() as folder:
         model = build_tiny(["what is it"] * 3, Path(folder) / "model", seed=0, size="tiny")
         settings = [f"model={model}", f"frames={asked.frames}", "data.data_dir=synthetic"]
@@ -76,6 +106,10 @@ def main() -> None:
         [{"role": "user", "content": "what"}, {"role": "assistant", "content": "it is"}]
     )
     rows = Rows(clips, {"ids": ids, "assistant_mask": assistant_mask})
+    collate = SftCollator(ClipCache(reader, limit=1), LengthLimit(4096))
+    for method in ("forkserver", "forkserver", "spawn"):
+        first, end = first_and_last(rows, collate, method)
+        print(f"four workers by {method}: first batch after {first:.2f} s, ended in {end:.2f} s")
     need = 2 * asked.rate
     pause = BATCH / need
     print(
@@ -86,7 +120,7 @@ def main() -> None:
         loader: DataLoader[Any] = DataLoader(
             rows,
             batch_size=BATCH,
-            collate_fn=CheckedCollator(SftCollator(ClipCache(reader, limit=1), LengthLimit(4096))),
+            collate_fn=CheckedCollator(collate),
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             persistent_workers=workers > 0,
