@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import making, os_errors, read_json, sync_folder, write_json
+from sharegptvideo._io import os_errors
+from sharegptvideo._staging import replacing_files
 from sharegptvideo.data.publish.shards import SplitFiles, write_split
 from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import OnError, ReadReport, Row, on_error_of
@@ -39,7 +39,6 @@ __all__ = ["Converted", "convert"]
 PathLike = str | os.PathLike[str]
 
 _STEP = 1000
-_WHOLE = "whole.json"
 
 
 @dataclass(slots=True)
@@ -78,6 +77,8 @@ def convert(
 ) -> Converted:
     """Write original annotations as `to/<config>/<split>-*.parquet`, all splits or none.
 
+    Also after a kill: see `replacing_files`.
+
     Args:
         source: a name of `ORIGINAL_SETS`.
         files: the authors' files of one or more splits, or folders that hold them. For
@@ -100,14 +101,7 @@ def convert(
     target = _config(original, config)
     jobs = _jobs(original, target, [Path(file) for file in files], split)
     folder = Path(to)
-    # Its name is that of the work: a killed run's leftovers go with the next, and no one else's.
-    stage = folder / f".converting-{target.name}-{'-'.join(jobs)}"
-    # Where this very work was written whole, some of it may stand in its place already.
-    work = {name: [str(path.resolve()) for path in paths] for name, paths in jobs.items()}
-    begun = (stage / _WHOLE).is_file() and read_json(stage / _WHOLE) == work
-    if not begun:
-        shutil.rmtree(stage, ignore_errors=True)
-    _check_free(folder, target, jobs, overwrite=overwrite or begun)
+    _check_free(folder, target, jobs, overwrite=overwrite)
     done = Converted(target.name)
     reader = _Reader(
         original,
@@ -119,25 +113,19 @@ def convert(
         progress,
         done,
     )
-    with os_errors(folder), making(folder):
-        try:
-            written = {
-                name: write_split(reader.rows(name, paths), target, name, stage)
-                for name, paths in jobs.items()
-            }
-            for name in [name for name, part in written.items() if not part.rows]:
-                raise UserError(f"{jobs[name][0]}: no row to write for {name}")
-            write_json(stage / _WHOLE, work)  # from here on, the same command after a kill goes on
-            for name, part in written.items():
-                done.splits[name] = _publish(part, target, name, folder)
-                if name in original.questions:
-                    done.complete[name] = part.rows == original.questions[name]
-        finally:
-            there = [name for name in jobs if any((folder / target.name).glob(f"{name}-*.parquet"))]
-            # Stopped while it is put in place: the same command goes on from what is kept here.
-            if len(done.splits) == len(jobs) or not there or not (stage / _WHOLE).is_file():
-                shutil.rmtree(stage / target.name, ignore_errors=True)
-                shutil.rmtree(stage, ignore_errors=True)  # last the note that the work goes on
+    place = folder / target.name
+    obsolete = [f"{name}-*.parquet" for name in jobs]
+    with os_errors(folder), replacing_files(place, obsolete) as stage:
+        for name, paths in jobs.items():
+            part = write_split(reader.rows(name, paths), target, name, stage)
+            if not part.rows:
+                raise UserError(f"{paths[0]}: no row to write for {name}")
+            for path in part.files:
+                path.replace(stage / path.name)
+            done.splits[name] = replace(part, files=tuple(place / p.name for p in part.files))
+            if name in original.questions:
+                done.complete[name] = part.rows == original.questions[name]
+        (stage / target.name).rmdir()
     return done
 
 
@@ -217,18 +205,6 @@ def _names(original: OriginalSet, mapping: PathLike | None) -> dict[str, str] | 
     if not original.clips:
         raise UserError(f"--mapping is for msvd-qa and msrvtt-qa, not for {original.name}")
     return read_msvd_mapping(Path(mapping))
-
-
-def _publish(part: SplitFiles, config: Config, split: str, folder: Path) -> SplitFiles:
-    """Move the shards of a split to their place; then those that were there go."""
-    place = folder / config.name
-    with os_errors(place):
-        place.mkdir(parents=True, exist_ok=True)
-        files = tuple(path.replace(place / path.name) for path in part.files)
-        for old in set(place.glob(f"{split}-*.parquet")) - set(files):
-            old.unlink()
-        sync_folder(place)
-    return replace(part, files=files)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sharegptvideo import load_dataset, read_rows
 from sharegptvideo.data.convert import convert
 from sharegptvideo.data.sources.original_rows import read_msvd
 from sharegptvideo.errors import UserError
+from tests.support.kill_points import contents, kill_points
 
 
 def qa(number: int, video: int, **changes: Any) -> dict[str, Any]:
@@ -236,75 +236,34 @@ def test_the_files_of_tgif_lend_each_other_captions(shared_data: Path, tmp_path:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_killed_while_it_is_put_in_place_the_same_command_goes_on(
-    msvd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+def test_killed_at_any_change_all_splits_are_old_or_new(
+    msvd: Path, tmp_path: Path, overwrite: bool
 ) -> None:
-    """What stands on the disk before each rename is what a kill there would leave."""
-    out, killed = tmp_path / "out", tmp_path / "killed"
+    """And the same command goes on, or says that all of it is there."""
+    before, right, out = (tmp_path / name for name in ("before", "right", "out"))
+    before.mkdir()
     if overwrite:
-        convert("msvd-qa", [msvd / "val_qa.json"], out)
-    replace = Path.replace
-    states = 0
-
-    def counted(self: Path, target: Path) -> Path:
-        nonlocal states
-        if target.parent == out / "msvd_qa_official":
-            shutil.copytree(out, killed / str(states))
-            states += 1
-        return replace(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", counted)
-        convert("msvd-qa", [msvd], out, overwrite=overwrite)
-    assert states == 3
-    for number in range(states):
-        place = killed / str(number)
-        if overwrite:  # what was there is whole until the new one is
-            assert len(list(read_rows("msvd_qa_official", place, "validation"))) == 1
-        convert("msvd-qa", [msvd], place, overwrite=overwrite)
-        assert files(place) == files(out)
-        for split in ("train", "validation", "test"):
-            left, right = (list(read_rows("msvd_qa_official", f, split)) for f in (place, out))
-            assert left == right
+        convert("msvd-qa", [msvd / "val_qa.json"], before)
+    shutil.copytree(before, right)
+    shutil.copytree(before, out)
+    convert("msvd-qa", [msvd], right, overwrite=overwrite)
+    seen = set()
+    for _ in kill_points(lambda: convert("msvd-qa", [msvd], out, overwrite=overwrite)):
+        new = shards(out) == shards(right)
+        assert new or shards(out) == shards(before)
+        seen.add(new)
+        if new and not overwrite:
+            with pytest.raises(UserError, match=r"has msvd_qa_official .* already"):
+                convert("msvd-qa", [msvd], out)
+        else:
+            convert("msvd-qa", [msvd], out, overwrite=overwrite)
+            assert contents(out) == contents(right)
+        shutil.rmtree(out)
+        shutil.copytree(before, out)
+    assert seen == {False, True}
 
 
-def test_stopped_while_it_is_put_in_place(
-    msvd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    replace = Path.replace
-
-    def stopped(self: Path, target: Path) -> Path:
-        if target == out / "msvd_qa_official" / "validation-00000-of-00001.parquet":
-            raise KeyboardInterrupt
-        return replace(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            convert("msvd-qa", [msvd], out)
-    with pytest.raises(UserError, match="has msvd_qa_official"):  # other files are other work
-        convert("msvd-qa", [write(tmp_path / "train_qa.json", qa(7, 1))], out)
-    assert len(convert("msvd-qa", [msvd], out).splits) == 3
-    assert not list(out.glob(".*"))
-
-
-def test_stopped_while_it_tidies_up(
-    msvd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The work is done then: the same command says so, and sweeps what is left of it."""
-    out, rmdir = tmp_path / "out", os.rmdir
-
-    def stopped(name: Any, *, dir_fd: int | None = None) -> None:
-        if Path(name).name.startswith(".converting"):
-            raise KeyboardInterrupt
-        rmdir(name, dir_fd=dir_fd)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rmdir", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            convert("msvd-qa", [msvd], out)
-    assert len(list(out.glob(".*"))) == 1
-    with pytest.raises(UserError, match="has msvd_qa_official"):  # all is in its place
-        convert("msvd-qa", [msvd], out)
-    assert not list(out.glob(".*"))
+def shards(folder: Path) -> dict[str, bytes]:
+    """What readers find of the config, by name."""
+    found = (folder / "msvd_qa_official").glob("*.parquet")
+    return {path.name: path.read_bytes() for path in found}
