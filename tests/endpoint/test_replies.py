@@ -290,8 +290,8 @@ def raw_server(send: Callable[[socket.socket], None]) -> Iterator[str]:
             except OSError:
                 return
             with connection:
-                connection.recv(65536)
                 try:
+                    read_request(connection)
                     send(connection)
                 except OSError:
                     continue
@@ -302,6 +302,17 @@ def raw_server(send: Callable[[socket.socket], None]) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     finally:
         listener.close()
+
+
+def read_request(connection: socket.socket) -> None:
+    """Read all of it: closing a connection with bytes unread resets it."""
+    with connection.makefile("rb") as file:
+        length = 0
+        while (line := file.readline()) not in {b"", b"\r\n"}:
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        file.read(length)
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
