@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._text import magnitude, number, percent, points
+from sharegptvideo._text import interval, magnitude, number, percent, points
 from sharegptvideo.demo.scales import DemoScale
 
 __all__ = ["STEPS", "Demo", "Display", "Findings", "Step"]
@@ -264,12 +264,10 @@ def _labelled(progress: Progress | None, label: str) -> Progress | None:
 
 def _describe_evaluation(findings: Findings) -> str:
     test = findings["test"]
-    low, high = test["delta_ci95"]
     sft, dpo = (percent(test[model]["accuracy"]) for model in ("sft", "dpo"))
     return (
         f"unseen clips: SFT {sft}, DPO {dpo}, difference "
-        f"{points(test['delta'], sign=True)} points "
-        f"[{points(low, sign=True)}, {points(high, sign=True)}]"
+        f"{points(test['delta'], sign=True)} points ({interval(test['delta_ci95'], sign=True)})"
     )
 
 

@@ -27,7 +27,10 @@ _REPORT_EVERY_S = 0.2
 
 def main() -> None:
     """Unpack what stdin asks for, and report on stdout."""
-    request = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line.endswith("\n"):  # the process that asked was killed before it had said all
+        return
+    request = json.loads(line)
     threading.Thread(target=_die_with_the_reader, daemon=True).start()
     last = time.monotonic()
 

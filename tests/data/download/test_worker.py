@@ -44,3 +44,10 @@ def test_no_process_goes_on_unpacking_when_the_download_is_gone(tmp_path: Path) 
     }
     out, _ = worker.communicate(json.dumps(asked) + "\n", timeout=30)  # closes stdin
     assert (worker.returncode, out) == (1, "")
+
+
+@pytest.mark.parametrize("said", ["", '{"archive": "a'])
+def test_nothing_is_said_where_the_download_is_gone_before_it_asked(said: str) -> None:
+    command = [sys.executable, "-m", "sharegptvideo.data.download.worker"]
+    done = subprocess.run(command, input=said, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
