@@ -141,7 +141,7 @@ def making(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
-    except BaseException:  # Ctrl-C too
+    except BaseException:  # Ctrl-C too: no empty folder is left, then it is raised on
         for above in made:
             with contextlib.suppress(OSError):  # not made after all, or someone wrote into it
                 above.rmdir()

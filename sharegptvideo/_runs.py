@@ -332,7 +332,7 @@ def folder_lock(file: Path, busy: str) -> Iterator[None]:
             raise UserError(busy, exit_code=1) from error
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too: no lock file is left, then it is raised on
         if fresh:
             file.unlink(missing_ok=True)
         raise

@@ -114,7 +114,7 @@ def answer_batches(
         except GeneratorExit:
             _cancel(waiting)
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what was answered is given, then it is raised on
             for future in _cancel(waiting):
                 if future.exception() is None:
                     yield from future.result()

@@ -169,6 +169,14 @@ def _write(pipe: IO[bytes], message: object) -> None:
     pipe.flush()
 
 
+def _read(pipe: IO[bytes]) -> Any:
+    """Return the next message; None where the caller is gone, in the middle of one even."""
+    try:
+        return pickle.load(pipe)
+    except (EOFError, pickle.UnpicklingError):  # the second: cut short
+        return None
+
+
 def _serve(device: str, processes: int) -> None:
     """Answer batches from stdin until it ends; what libraries print goes to stderr.
 
@@ -179,13 +187,13 @@ def _serve(device: str, processes: int) -> None:
     os.dup2(2, 1)
     if device == "cpu":
         limit_torch_threads(processes=processes)
-    local, name, batch_size = pickle.load(requests)
+    opened = _read(requests)
+    if opened is None:
+        return
+    local, name, batch_size = opened
     model: LocalModel = local(name, device=device, batch_size=batch_size)
-    while True:
-        try:
-            batch, params = pickle.load(requests)
-        except EOFError:
-            return
+    while (message := _read(requests)) is not None:
+        batch, params = message
         reply: list[_Reply] | UserError
         try:
             reply = [(answer.texts, answer.error) for answer in model.generate(batch, params)]

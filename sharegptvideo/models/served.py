@@ -271,6 +271,8 @@ def _takes_video(client: ChatClient) -> tuple[bool, str]:
         if error.status not in {400, 403, 404, 410}:
             raise
         return False, f"the server does not take a video: HTTP {error.status}"
+    if not more.prompt_tokens:
+        return False, "the server counts no prompt tokens, so whether it takes a video is unknown"
     tokens = (more.prompt_tokens - few.prompt_tokens) / (_MORE - _FEW)
     least, most = _TOKENS_A_FRAME
     counted = f"{few.prompt_tokens} prompt tokens for {_FEW} frames of a video"

@@ -184,7 +184,7 @@ def merge_adapters(
         _write_merged(base, folder, part)
         follow_umask(part.iterdir())
         part.replace(output)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: no part of a model is left, then it is raised on
         shutil.rmtree(part, ignore_errors=True)
         raise
     sync_folder(output.parent)

@@ -47,18 +47,12 @@ MOST_GROWTH_MIB = 16.0
 PROMPT = "Compare the answer with the reference. " * 60  # 2.3 kB, as a caption-grounded prompt
 
 
-class _Server(asyncio.Protocol):
-    """Just enough HTTP: one request at a time on a connection, its length given."""
-
-    slots: asyncio.Semaphore
-    faulty = False
-    draw = random.Random(0)
-    answered: ClassVar[Counter[str]] = Counter()
-    met: ClassVar[Counter[str]] = Counter()
+class Requests(asyncio.Protocol):
+    """Just enough HTTP: one request of JSON at a time on a connection, its length given."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport, self._buffer = transport, b""
+        self.transport, self._buffer = transport, b""
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -68,9 +62,23 @@ class _Server(asyncio.Protocol):
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         if len(body) >= length:
             self._buffer = body[length:]
-            self._task = asyncio.ensure_future(self._serve(json.loads(body[:length])))
+            self._task = asyncio.ensure_future(self.serve(json.loads(body[:length])))
 
-    async def _serve(self, body: dict[str, Any]) -> None:
+    async def serve(self, body: dict[str, Any]) -> None:
+        """Answer a request, on `transport`."""
+        raise NotImplementedError
+
+
+class _Server(Requests):
+    """A judge with a fixed latency, so many slots, and faults at random."""
+
+    slots: asyncio.Semaphore
+    faulty = False
+    draw = random.Random(0)
+    answered: ClassVar[Counter[str]] = Counter()
+    met: ClassVar[Counter[str]] = Counter()
+
+    async def serve(self, body: dict[str, Any]) -> None:
         name = body["messages"][-1]["content"].rpartition("#")[2]
         fault = ""
         if _Server.faulty and _Server.draw.random() < SHARE:
@@ -78,10 +86,10 @@ class _Server(asyncio.Protocol):
             _Server.met[fault] += 1
         async with _Server.slots:
             await asyncio.sleep(STALL_S if fault == "stall" else LATENCY_S)
-            if self._transport.is_closing():
+            if self.transport.is_closing():
                 return
             if fault == "cut":
-                self._transport.abort()
+                self.transport.abort()
             elif fault == "429":
                 later = b"Retry-After: 0.3\r\n" if _Server.draw.random() < 0.5 else b""
                 self._send(b"429 Too Many Requests", b"{}", later)
@@ -94,7 +102,7 @@ class _Server(asyncio.Protocol):
                 self._send(b"200 OK", _completion(name))
 
     def _send(self, status: bytes, body: bytes, headers: bytes = b"") -> None:
-        self._transport.write(
+        self.transport.write(
             b"HTTP/1.1 %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
             % (status, headers, len(body), body)
         )

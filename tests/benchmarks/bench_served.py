@@ -39,6 +39,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from bench_judging import Requests
 
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.endpoint.messages import frame_urls, with_pictures
@@ -121,26 +122,12 @@ class Gpu:
                 done.set_result(cached)
 
 
-class Connected(asyncio.Protocol):
-    """Just enough HTTP: one request at a time on a connection, its length given."""
+class Connected(Requests):
+    """A connection whose requests wait for the pretended GPU."""
 
     gpu: Gpu
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self._buffer = transport, b""
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, blank, body = self._buffer.partition(b"\r\n\r\n")
-        if not blank:
-            return
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(body) >= length:
-            self._buffer = body[length:]
-            self._task = asyncio.ensure_future(self._serve(json.loads(body[:length])))
-
-    async def _serve(self, body: dict[str, Any]) -> None:
+    async def serve(self, body: dict[str, Any]) -> None:
         tokens = tokens_of(body)
         done = asyncio.get_running_loop().create_future()
         self.gpu.waiting.append((tokens, done))
@@ -162,7 +149,7 @@ class Connected(asyncio.Protocol):
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
         )
-        self._transport.write(head.encode() + b"\r\n\r\n" + content)
+        self.transport.write(head.encode() + b"\r\n\r\n" + content)
 
 
 def serve(pipe: Connection, seconds: float, cache_tokens: int, step_tokens: int) -> None:

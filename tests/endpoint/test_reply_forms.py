@@ -184,7 +184,8 @@ def chunked(body: bytes, end: bytes = b"\r\n0\r\n\r\n") -> bytes:
 
 
 def status(line: bytes, *, head: bytes = b"", body: bytes = b"") -> bytes:
-    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    # The server closes after each reply, and says so: the next try is not to come this way.
+    length = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
     return b"HTTP/1.1 " + line + b"\r\n" + head + length + body
 
 

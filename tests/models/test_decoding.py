@@ -23,7 +23,12 @@ from sharegptvideo.models import (
     video_token_count,
 )
 from sharegptvideo.models.pixels import Frames
-from tests.support.answer_likelihood import compare_answers, log_probability, token_ids
+from tests.support.answer_likelihood import (
+    compare_answers,
+    log_probability,
+    plain_ids,
+    token_ids,
+)
 from tests.support.pretended_gpu import with_graphs
 
 QUESTIONS = ("What colour is the picture?", "Describe the video.", "Red?", "Why? " * 9, "Who?")
@@ -64,7 +69,7 @@ def items(clips: list[Frames]) -> Items:
 @pytest.fixture
 def ends(model: VideoLlavaModel, items: Items, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Some words end an answer, so that answers end at different steps."""
-    endless = [plain(model, *item, 20) for item in items[:6]]
+    endless = [plain_ids(model, *item, 20) for item in items[:6]]
     found = sorted({ids[4 + 3 * number] for number, ids in enumerate(endless[:4])})
     monkeypatch.setattr(model.model.generation_config, "eos_token_id", found)
     return found
@@ -73,25 +78,6 @@ def ends(model: VideoLlavaModel, items: Items, monkeypatch: pytest.MonkeyPatch) 
 def anew(model: VideoLlavaModel) -> VideoLlavaModel:
     """The same weights in another model, which has asked nothing yet."""
     return VideoLlavaModel(model.spec.partition(":")[2], model=model.model)
-
-
-def plain(
-    model: VideoLlavaModel, frames: Frames, question: str, steps: int, **settings: Any
-) -> list[int]:
-    """Token ids that transformers' own `generate` answers to this question alone."""
-    config = model.model.config
-    ids, said = encode(model.tokenizer, conversation(question))
-    ids, _ = expand_video(ids, said, config.video_token_id, video_token_count(config, len(frames)))
-    output = model.model.generate(
-        input_ids=torch.tensor([ids]),
-        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        pixel_values_videos=model.pixels(frames)[None],
-        do_sample=False,
-        max_new_tokens=steps,
-        **settings,
-    )
-    found: list[int] = output[0][len(ids) :].tolist()
-    return found
 
 
 def ask(model: VideoLlavaModel, items: Items, slots: bool, rows: int, **draw: Any) -> list[Any]:
@@ -117,7 +103,7 @@ def test_greedy_answers_in_slots_are_those_of_transformers(
     model: VideoLlavaModel, items: Items, ends: list[int]
 ) -> None:
     model = anew(model)
-    ids = [plain(model, *item, 20, eos_token_id=ends, pad_token_id=0) for item in items]
+    ids = [plain_ids(model, *item, 20, eos_token_id=ends, pad_token_id=0) for item in items]
     lengths = {len(each) for each in ids}
     assert len(lengths) >= 3, "the test needs rows that end one after the other"
     answers = [each[:-1] if each[-1] in ends else each for each in ids]

@@ -65,7 +65,7 @@ def test_what_changed_is_read_again(shards: list[Path]) -> None:
     """Of the same size and with its old time, as after a copy that keeps times."""
     file_digests(shards, in_an_hour)
     before = shards[0].stat()
-    time.sleep(0.02)  # more than the file system's tick, in which nothing could be told
+    time.sleep(0.02)  # more than the file system's tick, in which no change is seen
     shards[0].write_bytes(b"abd" * 500_000)
     os.utime(shards[0], ns=(before.st_atime_ns, before.st_mtime_ns))
     assert shards[0].stat().st_mtime_ns == before.st_mtime_ns

@@ -18,10 +18,10 @@ from sharegptvideo.models import (
     build_tiny,
     conversation,
     encode,
-    expand_video,
     video_token_count,
 )
 from sharegptvideo.models.pixels import Frames
+from tests.support.answer_likelihood import plain_ids
 from tests.support.training_fixtures import TEXTS
 
 QUESTIONS = ("What colour is the picture?", "Describe the video.", "Red?")
@@ -86,31 +86,11 @@ def test_a_batch_answers_as_one_by_one(
     assert len({answer for (answer,) in together}) > 3, "the test needs answers that differ"
 
 
-def plain(
-    model: VideoLlavaModel, frames: Frames, question: str, steps: int, **settings: Any
-) -> list[int]:
-    """Token ids that transformers' own `generate` answers to this question alone."""
-    config = model.model.config
-    ids, said = encode(model.tokenizer, conversation(question))
-    count = video_token_count(config, len(frames))
-    ids, _ = expand_video(ids, said, config.video_token_id, count)
-    output = model.model.generate(
-        input_ids=torch.tensor([ids]),
-        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        pixel_values_videos=model.pixels(frames)[None],
-        do_sample=False,
-        max_new_tokens=steps,
-        **settings,
-    )
-    found: list[int] = output[0][len(ids) :].tolist()
-    return found
-
-
 def test_greedy_answers_are_those_of_transformers(
     model: VideoLlavaModel, items: list[tuple[Frames, str]]
 ) -> None:
     for frames, question in items[:4]:
-        expected = text(model, plain(model, frames, question, 12))
+        expected = text(model, plain_ids(model, frames, question, 12))
         assert generate(model, [(frames, question)], max_new_tokens=12) == [[expected]]
 
 
@@ -129,11 +109,11 @@ def test_uneven_clips_in_one_batch_and_answers_that_end_at_different_times(
 ) -> None:
     """Three questions, one and two, not in the order of the clips; some words end an answer."""
     asked = [items[position] for position in (6, 0, 3, 1, 7, 2)]
-    endless = [plain(model, *item, 20) for item in asked]
+    endless = [plain_ids(model, *item, 20) for item in asked]
     ends = sorted({ids[4 + 3 * number] for number, ids in enumerate(endless)})
     expected = []
     for item in asked:
-        ids = plain(model, *item, 20, eos_token_id=ends, pad_token_id=0)
+        ids = plain_ids(model, *item, 20, eos_token_id=ends, pad_token_id=0)
         expected.append(ids[:-1] if ids[-1] in ends else ids)
     lengths = {len(ids) for ids in expected}
     assert len(lengths) >= 3, "the test needs rows that drop out one after the other"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -74,7 +77,7 @@ def answered(model: Any, batch: list[Request]) -> list[Answer]:
     return list(model.generate(batch, SamplingParams(max_new_tokens=6)))
 
 
-def test_each_device_gets_work_and_a_dead_one_is_told(checkpoint: Path) -> None:
+def test_each_device_gets_work_and_a_dead_one_is_reported(checkpoint: Path) -> None:
     model = open_model(f"hf:{checkpoint}", devices=["cpu", "cpu"])
     assert isinstance(model, ParallelModel)
     batches = [requests(video, 3) for video in range(4)]
@@ -118,7 +121,7 @@ def test_broken_weights_end_the_run_and_fail_no_question(checkpoint: Path, tmp_p
         answered(model, requests(0, 2))
 
 
-def test_a_device_too_small_for_one_question_is_told(
+def test_a_device_too_small_for_one_question_is_reported(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -146,3 +149,10 @@ def test_devices_are_checked_before_anything_is_started(checkpoint: Path) -> Non
             open_model(f"hf:{checkpoint}", devices=devices)
     with pytest.raises(UserError, match="leave --devices out"):
         open_model("openai:x", devices=["cpu"])
+
+
+@pytest.mark.parametrize("said", [b"", pickle.dumps((dict, "name", 1))[:-3]])
+def test_a_process_whose_caller_is_gone_before_it_had_said_all_ends_quietly(said: bytes) -> None:
+    command = [sys.executable, "-m", "sharegptvideo.models.parallel", "cpu", "1"]
+    done = subprocess.run(command, input=said, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

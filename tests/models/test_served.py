@@ -150,7 +150,7 @@ def no_counts(_: dict[str, Any]) -> Reply:
         (lambda _: refusal(404, "No endpoints found that support video input"), "HTTP 404"),
         (lambda _: counted("ok", 9), "counts 9 prompt tokens for 2 frames of a video and 9 for 6"),
         (lambda _: counted("ok", 70), "70 for 6"),  # the first frame alone
-        (no_counts, "counts 0 prompt tokens"),
+        (no_counts, "counts no prompt tokens"),
         # The part as text: some characters a token.
         (lambda body: counted("ok", len(str(parts_of(body)[0])) // 4), "prompt tokens for 2"),
     ],

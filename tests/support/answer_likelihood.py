@@ -22,8 +22,9 @@ from sharegptvideo.models import (
     expand_video,
     video_token_count,
 )
+from sharegptvideo.models.pixels import Frames
 
-__all__ = ["compare_answers", "log_probability", "plain_answer", "token_ids"]
+__all__ = ["compare_answers", "log_probability", "plain_answer", "plain_ids", "token_ids"]
 
 
 def token_ids(
@@ -46,29 +47,39 @@ def _ids_as_texts(model: VideoLlavaModel) -> Iterator[None]:
         del tokenizer.batch_decode
 
 
-def _inputs(model: VideoLlavaModel, request: Request) -> dict[str, Any]:
+def _inputs(model: VideoLlavaModel, frames: Frames, question: str) -> dict[str, Any]:
     config, device = model.model.config, model.model.device
-    assert request.frames is not None
-    ids, mask = encode(model.tokenizer, conversation(request.prompt))
-    count = video_token_count(config, len(request.frames))
+    ids, mask = encode(model.tokenizer, conversation(question))
+    count = video_token_count(config, len(frames))
     ids, _ = expand_video(ids, mask, config.video_token_id, count)
-    pixels = model.pixels(request.frames)[None].to(device, model.model.dtype)
+    pixels = model.pixels(frames)[None].to(device, model.model.dtype)
     return {"input_ids": torch.tensor([ids], device=device), "pixel_values_videos": pixels}
 
 
-@torch.inference_mode()
-def plain_answer(model: VideoLlavaModel, request: Request, tokens: int) -> list[int]:
-    """Token ids of the greedy answer by transformers' `generate`, a row of its own."""
-    inputs = _inputs(model, request)
-    length = inputs["input_ids"].shape[1]
+def plain_ids(
+    model: VideoLlavaModel, frames: Frames, question: str, steps: int, **settings: Any
+) -> list[int]:
+    """Token ids of the greedy answer by transformers' own `generate`, a row of its own.
+
+    The closing token, where it came, is the last; `settings` are those of `generate`.
+    """
+    inputs = _inputs(model, frames, question)
     output = model.model.generate(
         **inputs,
         attention_mask=torch.ones_like(inputs["input_ids"]),
         do_sample=False,
-        max_new_tokens=tokens,
-        pad_token_id=0,
+        max_new_tokens=steps,
+        **settings,
     )
-    ids: list[int] = output[0, length:].tolist()
+    ids: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
+    return ids
+
+
+@torch.inference_mode()
+def plain_answer(model: VideoLlavaModel, request: Request, tokens: int) -> list[int]:
+    """Token ids of `plain_ids` without the closing token."""
+    assert request.frames is not None
+    ids = plain_ids(model, request.frames, request.prompt, tokens, pad_token_id=0)
     stop = model.model.generation_config.eos_token_id
     ends = set(stop) if isinstance(stop, list) else {stop}
     return ids[:-1] if ids[-1] in ends else ids
@@ -79,7 +90,8 @@ def log_probability(model: VideoLlavaModel, request: Request, answer: Sequence[i
     """Sum of the log-probabilities of an answer's tokens after its prompt, in one plain row."""
     if not answer:
         return 0.0
-    inputs = _inputs(model, request)
+    assert request.frames is not None
+    inputs = _inputs(model, request.frames, request.prompt)
     length = inputs["input_ids"].shape[1]
     new = torch.tensor([list(answer)], device=model.model.device)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], new], dim=1)

@@ -67,8 +67,8 @@ def _die_with_the_reader() -> None:
 def _report(line: dict[str, Any]) -> None:
     try:
         print(json.dumps(line), flush=True)
-    except BrokenPipeError:  # the reader is gone; see above
-        os._exit(1)
+    except BrokenPipeError:  # the reader is gone
+        os._exit(1)  # as above: a process of its own
 
 
 if __name__ == "__main__":

@@ -88,6 +88,8 @@ def a_sample(visuals: Sequence[Visual], most: int = 200) -> list[Visual]:
 
 # Rows about images are refused before where a reader has no `image_tokens`.
 _CLIPS_ONLY = "this architecture is trained on clips only"
+# `data.keep_clips` is refused before beside kept features.
+_KEPT_ALREADY = "what this reader gives is kept already"
 
 
 class ClipReader(abc.ABC):
@@ -137,7 +139,7 @@ class ClipReader(abc.ABC):
 
     def kept_bytes(self, visual: Visual) -> int:
         """Return the bytes of what `decode` gives, known before it is decoded."""
-        raise NotImplementedError
+        raise NotImplementedError(_KEPT_ALREADY)
 
     def mean_kept(self, visuals: Sequence[Visual]) -> float:
         """Return mean `kept_bytes` of some clips or images, from a sample of them; 0 of none."""
@@ -146,7 +148,7 @@ class ClipReader(abc.ABC):
 
     def decoding(self) -> str:
         """Return a key of all that decides what `decode` makes of a file."""
-        raise NotImplementedError
+        raise NotImplementedError(_KEPT_ALREADY)
 
     def read_image(self, path: str) -> Clip:
         """Decode an image.

@@ -101,7 +101,7 @@ class ClipStore:
             try:
                 temporary.write_bytes(content)
                 temporary.replace(path)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: no part of a file is left, then it is raised on
                 temporary.unlink(missing_ok=True)
                 raise
 
