@@ -8,11 +8,12 @@ may be the empty string).
 from __future__ import annotations
 
 import functools
+import os
 import types
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
 
-from sharegptvideo.errors import unknown_name
+from sharegptvideo.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -274,9 +275,14 @@ def config_of(name: str) -> Config:
     """Return a config by name.
 
     Raises:
-        UserError: there is none; names the nearest.
+        UserError: there is none; names the nearest, or says where a folder belongs.
     """
     if name not in CONFIGS:
+        if os.path.isdir(name):  # noqa: PTH112  # never raises, whatever the name
+            raise UserError(
+                f"{name}: is a folder, not the name of a dataset; give it as --data-dir "
+                "(data_dir= in Python)"
+            )
         raise unknown_name("dataset", name, CONFIGS, also=_by_file(str(name)))
     return CONFIGS[name]
 

@@ -167,6 +167,7 @@ def test_broken_rows_are_listed_when_asked(
         ((), "name the datasets to look at (see `data list`), or pass --data-dir"),
         (("qa",), "--media is needed: the folder with the videos"),
         (("qas", "--media", "."), "unknown dataset 'qas'; did you mean qa?"),
+        ((".", "--media", "."), ".: is a folder, not the name of a dataset; give it as --data-dir"),
         (("--data-dir", "no/where"), "no/where: no such folder"),
         (("--data-dir", "{rows}", "--media", "no/where"), "no/where: no such folder of media"),
         (("qa", "--data-dir", "{media}"), "{media}: no video_instruction/train/qa/*.jsonl"),
@@ -185,8 +186,8 @@ def test_mistakes_are_one_line(
     assert shown.exit_code in {1, 2}
     (line,) = [line for line in shown.stderr.splitlines() if not line[-1].isdigit()]
     assert line.startswith("error: " + message.format(**names))
-    told_before_the_work = "--missing" not in words
-    assert (media / "media_index.sqlite").exists() != told_before_the_work
+    before_the_work = "--missing" not in words
+    assert (media / "media_index.sqlite").exists() != before_the_work
     assert shown.stdout == ""
 
 
