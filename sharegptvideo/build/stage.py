@@ -19,6 +19,7 @@ from sharegptvideo.errors import UserError
 
 __all__ = [
     "Row",
+    "RowsInOrder",
     "begin",
     "latest_rows",
     "read_questions",
@@ -28,6 +29,27 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+
+
+class RowsInOrder:
+    """Rows that are made in any order, given out in the order in which they were expected."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row | None] = {}
+
+    def expect(self, key: str) -> None:
+        """Say that the row of this key comes after those expected before."""
+        self._rows[key] = None
+
+    def put(self, key: str, row: Row) -> None:
+        """Take a row that was expected."""
+        self._rows[key] = row
+
+    def ready(self) -> Iterator[Row]:
+        """Yield, once, each row before which none is missing."""
+        while self._rows and (row := self._rows[key := next(iter(self._rows))]) is not None:
+            del self._rows[key]
+            yield row
 
 
 def read_questions(

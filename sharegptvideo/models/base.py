@@ -109,6 +109,7 @@ class Answer:
     """What a model returned for one request: its `n` texts, or the cause of its failure.
 
     Attributes:
+        request: the one that was given, with its frames or without.
         texts: the answers, in the order of their numbers; empty for a failure.
         error: why there are none.
         reasoning: what it thought before each text, no part of it; empty where it did not.

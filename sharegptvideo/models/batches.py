@@ -90,9 +90,9 @@ def answer_batches(
 ) -> Generator[Answer]:
     """Yield an answer for each request of all batches, as `Model.generate` gives them.
 
-    A model with several workers answers as many batches at a time; their answers come in the order
-    of the batches all the same. An error or Ctrl-C is raised once the answers that the workers
-    are giving are out.
+    Each request has a question, and a number where several are calls for one. A model with several
+    workers answers as many batches at a time; their answers come in the order of the batches all
+    the same. An error or Ctrl-C is raised once the answers that the workers are giving are out.
 
     Raises:
         UserError: see `Model.generate`.
@@ -124,15 +124,19 @@ def answer_batches(
 def _answers(
     model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
 ) -> Iterator[Answer]:
-    waiting: dict[int, Request] = {}
+    # Without frames, which a model may be done with long before the answer comes.
+    waiting: dict[tuple[int, int | None], Request] = {}
+
+    def key(request: Request) -> tuple[int, int | None]:
+        return id(request.question), request.number
 
     def noted() -> Iterator[Sequence[Request]]:
         for batch in batches:
-            waiting.update((id(request), request) for request in batch)
+            waiting.update((key(request), replace(request, frames=None)) for request in batch)
             yield batch
 
     for answer in model.stream(noted(), params):
-        waiting.pop(id(answer.request), None)
+        waiting.pop(key(answer.request), None)
         yield _without_reasoning(answer)
     for request in waiting.values():
         yield Answer(request, error="the model gave no answer")

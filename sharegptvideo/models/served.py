@@ -168,7 +168,10 @@ class ServedModel(Model):
     def _calls(
         self, batches: Iterable[Sequence[Request]], params: SamplingParams
     ) -> Iterator[_Call]:
-        """Yield the calls; those about a clip share what is sent of it."""
+        """Yield the calls; those about a clip share what is sent of it.
+
+        Their requests are without frames: many calls wait at once, and what is sent is smaller.
+        """
         frames, clip, position, clips = None, _Clip(), 0, 0
         for batch in batches:
             for request in batch:
@@ -177,9 +180,10 @@ class ServedModel(Model):
                 elif request.frames is not frames:
                     frames, clips = request.frames, clips + 1
                     clip = self._clip(request, clips)
+                bare = replace(request, frames=None)
                 numbers = range(params.n) if request.number is None else (request.number,)
                 for number in numbers:
-                    yield _Call(request, number, position, len(numbers), clip)
+                    yield _Call(bare, number, position, len(numbers), clip)
                 position += 1
 
     def _clip(self, request: Request, number: int) -> _Clip:
