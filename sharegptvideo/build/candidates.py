@@ -12,7 +12,7 @@ from typing import Any
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog
 from sharegptvideo._runs import check_place
-from sharegptvideo.build.stage import Row, RowsInOrder, begin, recorded
+from sharegptvideo.build.stage import Row, begin, recorded
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams, open_model
@@ -288,7 +288,7 @@ def _sample(
     a served one question after the other, as it has room for them. `draws` keeps its answers.
     """
     columns = {row["id"]: {name: row[name] for name in _COLUMNS} for row in rows}
-    made = RowsInOrder()
+    made = _RowsInOrder()
     needed = frames if model.needs_frames else None
 
     def put(answer: Answer) -> None:
@@ -316,6 +316,27 @@ def _sample(
                     put(whole)
                     yield from made.ready()
         yield from made.ready()
+
+
+class _RowsInOrder:
+    """Rows that are made in any order, given out in the order in which they were expected."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row | None] = {}
+
+    def expect(self, key: str) -> None:
+        """Say that the row of this key comes after those expected before."""
+        self._rows[key] = None
+
+    def put(self, key: str, row: Row) -> None:
+        """Take a row that was expected."""
+        self._rows[key] = row
+
+    def ready(self) -> Iterator[Row]:
+        """Yield, once, each row before which none is missing."""
+        while self._rows and (row := self._rows[key := next(iter(self._rows))]) is not None:
+            del self._rows[key]
+            yield row
 
 
 def _batches(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Clip", "answer_batches", "decode_clips", "decoding_width"]
+__all__ = ["Clip", "answer_batch", "answer_batches", "decode_clips", "decoding_width"]
 
 # Frames decoded and waiting, of all clips together: 2 GB at 1080p.
 _FRAMES_AHEAD = 320
@@ -90,9 +90,9 @@ def answer_batches(
 ) -> Generator[Answer]:
     """Yield an answer for each request of all batches, as `Model.generate` gives them.
 
-    Each request has a question, and a number where several are calls for one. A model with several
-    workers answers as many batches at a time; their answers come in the order of the batches all
-    the same. An error or Ctrl-C is raised once the answers that the workers are giving are out.
+    Requests for one question have numbers. A model with several workers answers as many batches at
+    a time; their answers come in the order of the batches all the same. An error or Ctrl-C is
+    raised once the answers that the workers are giving are out.
 
     Raises:
         UserError: see `Model.generate`.
@@ -121,25 +121,37 @@ def answer_batches(
             raise
 
 
+def answer_batch(model: Model, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
+    """Return an answer for each request of one batch, in their order.
+
+    Raises:
+        UserError: see `Model.generate`.
+    """
+    places = {_key(request): place for place, request in enumerate(requests)}
+    answers = _answers(model, [requests], params)
+    return sorted(answers, key=lambda answer: places[_key(answer.request)])
+
+
 def _answers(
     model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
 ) -> Iterator[Answer]:
-    # Without frames, which a model may be done with long before the answer comes.
     waiting: dict[tuple[int, int | None], Request] = {}
-
-    def key(request: Request) -> tuple[int, int | None]:
-        return id(request.question), request.number
 
     def noted() -> Iterator[Sequence[Request]]:
         for batch in batches:
-            waiting.update((key(request), replace(request, frames=None)) for request in batch)
+            waiting.update((_key(request), request.bare) for request in batch)
             yield batch
 
     for answer in model.stream(noted(), params):
-        waiting.pop(key(answer.request), None)
+        waiting.pop(_key(answer.request), None)
         yield _without_reasoning(answer)
     for request in waiting.values():
         yield Answer(request, error="the model gave no answer")
+
+
+def _key(request: Request) -> tuple[int, int | None]:
+    """Return what a request and its `bare` one have in common."""
+    return id(request.question or request), request.number
 
 
 def _without_reasoning(answer: Answer) -> Answer:

@@ -9,7 +9,6 @@ import pytest
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.build import read_questions, with_captions
-from sharegptvideo.build.stage import RowsInOrder
 from sharegptvideo.data.sources import DataWarning
 from sharegptvideo.errors import UserError
 
@@ -85,17 +84,3 @@ def test_synthetic_questions_all_have_captions_and_clips() -> None:
     rows = read_questions("synthetic", split="train")
     assert len(rows) > 50
     assert all(row["caption"] and Path(row["video_path"]).is_file() for row in rows)
-
-
-def test_rows_come_in_the_order_in_which_they_were_expected() -> None:
-    rows = RowsInOrder()
-    rows.expect("a")
-    rows.expect("b")
-    rows.put("b", {"id": "b"})
-    assert list(rows.ready()) == []
-    rows.put("a", {"id": "a"})
-    rows.expect("c")
-    assert [row["id"] for row in rows.ready()] == ["a", "b"]
-    assert list(rows.ready()) == []
-    rows.put("c", {"id": "c"})
-    assert [row["id"] for row in rows.ready()] == ["c"]
