@@ -743,16 +743,19 @@ class KeyedLog:
         check: RowCheck | None = None,
         *,
         may_write: Callable[[], bool] = lambda: True,
+        keep: Callable[[Row], Any] = lambda row: row,
     ) -> None:
         """Read the rows of `path`, and open it for more.
 
         Until `may_write` says so, rows are held in memory, and the file is neither made nor
-        changed.
+        changed. `rows` holds what `keep` returns of each row: all of it, or, of files that are
+        larger than memory, what is needed.
         """
         self.path = path
         self._check = check
         self.key = (key,) if isinstance(key, str) else key
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, Any] = {}
+        self._keep = keep
         self._may_write = may_write
         self._held: deque[bytes] = deque()
         self._file: io.FileIO | None = None
@@ -803,14 +806,14 @@ class KeyedLog:
             raise UserError(f"{self.path}:{number}: no {absent!r}; is this another kind of file?")
         if self._check is not None:
             self._check(f"{self.path}:{number}", row)
-        self.rows[self.key_of(row)] = row
+        self.rows[self.key_of(row)] = self._keep(row)
 
     def append(self, row: Row) -> None:
         """Add one row, which counts as done from here on."""
         self._held.append((dumps(row) + "\n").encode())
         if self._may_write():
             self.write_held()
-        self.rows[self.key_of(row)] = row
+        self.rows[self.key_of(row)] = self._keep(row)
 
     def write_held(self) -> None:
         """Write the rows that were held in memory."""

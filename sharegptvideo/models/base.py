@@ -58,6 +58,8 @@ class Request:
             it, else that of the release's folders of frames.
         number: which of the answers is asked for, from 0, of a model that `draws_apart`; None:
             all of them.
+        schema: a JSON schema that the answer must follow, for servers that take one; the prompt
+            asks for it in words too.
     """
 
     prompt: str
@@ -66,6 +68,7 @@ class Request:
     question: Question | None = None
     fps: float | None = None
     number: int | None = None
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,9 @@ class Answer:
         usage: `prompt_tokens`, `cached_tokens` (of these, from a server's prefix cache; None where
             it does not say) and `completion_tokens`, of all texts together as a server counted
             them when it gave them; None where none did.
+        answered_by: the model that a server says answered; None where none did.
+        attempts: calls of a server that it took, those that failed included; 0 without a server.
+        dollars: what these cost, in US dollars, when they were made; None where no price is known.
     """
 
     request: Request = field(repr=False, compare=False)
@@ -125,6 +131,9 @@ class Answer:
     reasoning: tuple[str | None, ...] = ()
     partial: tuple[str | None, ...] = ()
     usage: Mapping[str, int | None] | None = None
+    answered_by: str | None = None
+    attempts: int = 0
+    dollars: float | None = None
 
     @property
     def text(self) -> str | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Clip", "answer_batches", "decode_clips", "decoding_width"]
+__all__ = ["Clip", "answer_batch", "answer_batches", "decode_clips", "decoding_width"]
 
 # Frames decoded and waiting, of all clips together: 2 GB at 1080p.
 _FRAMES_AHEAD = 320
@@ -119,6 +119,17 @@ def answer_batches(
                 if future.exception() is None:
                     yield from future.result()
             raise
+
+
+def answer_batch(model: Model, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
+    """Return an answer for each request of one batch, in their order.
+
+    Raises:
+        UserError: see `Model.generate`.
+    """
+    places = {id(request): place for place, request in enumerate(requests)}
+    answers = _answers(model, [requests], params)
+    return sorted(answers, key=lambda answer: places[id(answer.request)])
 
 
 def _answers(

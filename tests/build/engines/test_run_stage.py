@@ -1,0 +1,156 @@
+"""A stage over rows: their order, what is done already, batches that do not depend on time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharegptvideo._io import read_jsonl
+from sharegptvideo.build.engines import run_stage
+from sharegptvideo.build.engines.local import run_units
+from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, provenance
+from sharegptvideo.errors import UserError
+from sharegptvideo.models import Answer, Model, Request, SamplingParams
+from sharegptvideo.models.asking import Asker, Turn, open_asker
+
+GREEDY = SamplingParams()
+
+
+class Shouting(Model):
+    """Answers in capitals; keeps what it was asked together."""
+
+    spec = "python:shouting"
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "python", "name": self.spec}
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        params: SamplingParams,  # noqa: ARG002 - a model's signature
+    ) -> Iterator[Answer]:
+        self.batches.append([request.prompt for request in requests])
+        for request in requests:
+            yield Answer(request, (request.prompt.upper(),))
+
+
+@dataclass(frozen=True)
+class Echo(Stage):
+    """Asks about each row's text after a random while; twice where the text is long."""
+
+    model: Shouting = field(default_factory=Shouting)
+    step: int = 4
+    name = "echo"
+    version = 1
+
+    def open(self, context: Context) -> OpenStage:
+        return OpenEcho(self, context)
+
+
+class OpenEcho(OpenStage):
+    def __init__(self, settings: Echo, context: Context) -> None:
+        self.settings, self.context = settings, context
+        self.asker: Asker = open_asker(settings.model, step=settings.step)
+        self.step, self.width = self.asker.step, self.asker.width
+
+    async def __call__(self, rows: Sequence[Row], turn: Turn) -> list[Row]:
+        (row,) = rows
+        await asyncio.sleep(random.uniform(0, 0.01))
+        answers = await turn.ask([Request(row["text"])], GREEDY)
+        if len(row["text"]) > 6:
+            answers += await turn.ask([Request(row["text"][6:])], GREEDY)
+        error = None if row["text"] != "bad" else "a bad text"
+        made = provenance(
+            self.settings,
+            row,
+            model=self.asker.model.spec,
+            prompt=(1, "0" * 16),
+            params=GREEDY,
+            answers=answers,
+            context=self.context,
+        )
+        return [
+            {
+                "id": row["id"],
+                "texts": [each.text for each in answers],
+                "error": error,
+                "made": made,
+            }
+        ]
+
+    def turns(self, count: int) -> Sequence[Turn]:
+        return self.asker.turns(count)
+
+    def describe(self) -> Row:
+        return {"model": self.asker.model.spec}
+
+    async def close(self) -> None:
+        await self.asker.close()
+
+
+def rows_of(*texts: str) -> list[Row]:
+    return [{"id": f"r{number}", "text": text} for number, text in enumerate(texts)]
+
+
+def texts(out: Path) -> dict[str, list[str]]:
+    return {row["id"]: row["texts"] for _, row in read_jsonl(out / "echo.jsonl")}
+
+
+def test_rows_come_in_order_and_a_second_run_asks_for_what_is_new_or_failed(tmp_path: Path) -> None:
+    rows = rows_of("one", "bad", "three", "four")
+    report = run_stage(Echo(), rows, tmp_path)
+    assert (report.n_rows, report.n_made, report.failures) == (4, 3, {"a bad text": 1})
+    assert [row["id"] for _, row in read_jsonl(tmp_path / "echo.jsonl")] == ["r0", "r1", "r2", "r3"]
+
+    stage = Echo()
+    rows[1]["text"], rows[3]["text"] = "good", "other"
+    report = run_stage(stage, [*rows, {"id": "r4", "text": "five"}], tmp_path)
+    assert list(itertools.chain(*stage.model.batches)) == ["good", "other", "five"]
+    assert texts(tmp_path) == {
+        "r0": ["ONE"], "r1": ["GOOD"], "r2": ["THREE"], "r3": ["OTHER"], "r4": ["FIVE"]
+    }  # fmt: skip
+    assert (report.n_rows, report.n_made, report.n_failed) == (5, 5, 0)
+    before = (tmp_path / "echo.jsonl").read_bytes()
+    run_stage(Echo(), [*rows, {"id": "r4", "text": "five"}], tmp_path)
+    assert (tmp_path / "echo.jsonl").read_bytes() == before
+
+
+def test_what_is_asked_together_depends_on_the_order_of_units_only() -> None:
+    rows = rows_of(*(f"t{number}" + "x" * (6 * (number % 3 == 0)) for number in range(10)))
+
+    def batches(seed: int) -> list[list[str]]:
+        random.seed(seed)
+        stage = Echo()
+        made = [row["id"] for [row] in run_units(stage.open(Context()), ([row] for row in rows))]
+        assert made == [row["id"] for row in rows]
+        return sorted(stage.model.batches)
+
+    expected = [
+        ["t0xxxxxx", "t1", "t2", "t3xxxxxx"], ["xx", "xx"],
+        ["t4", "t5", "t6xxxxxx", "t7"], ["xx"],
+        ["t8", "t9xxxxxx"], ["xx"],
+    ]  # fmt: skip
+    assert batches(1) == batches(2) == batches(3) == sorted(expected)
+
+
+def test_ids_are_checked_before_anything_is_asked(tmp_path: Path) -> None:
+    stage = Echo()
+    with pytest.raises(UserError, match="row 2: duplicate id 'r0'"):
+        run_stage(stage, [*rows_of("one"), *rows_of("two")], tmp_path)
+    with pytest.raises(UserError, match="row 1: no id"):
+        run_stage(stage, [{"text": "one"}], tmp_path)
+    with pytest.raises(UserError, match="no rows"):
+        run_stage(stage, [], tmp_path)
+    with pytest.raises(UserError, match="unknown engine 'loca'"):
+        run_stage(stage, rows_of("one"), tmp_path, engine="loca")
+    assert stage.model.batches == []
