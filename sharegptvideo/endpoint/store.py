@@ -81,9 +81,9 @@ class ReplyStore:
         with self._lock:
             places = self._lines.find(int(key[:_PREFIX], 16))
         for number, start in places:
-            found = _parsed(self._line(self._files[number], start))
-            if found is not None and found[0] == key:
-                return replace(found[1], cached=True)
+            pair = _parsed(self._line(self._files[number], start))
+            if pair is not None and pair[0] == key:
+                return replace(pair[1], cached=True)
         return None
 
     def _line(self, file: Path, start: int) -> bytes:
@@ -190,9 +190,9 @@ class ReplyStore:
             for path, _ in _files(self.folder):
                 with path.open("rb") as lines:
                     for line in lines:
-                        found = _parsed(line)
-                        if found is not None:
-                            yield found
+                        pair = _parsed(line)
+                        if pair is not None:
+                            yield pair
 
     def _own_file(self) -> _OwnFile:
         """Return the file of this process, opened where it is not: a fork gets another one."""
@@ -268,7 +268,7 @@ class _OwnFile:
 # Digits of a key that the index holds; the line itself holds all.
 _PREFIX = 16
 _OFFSET_BITS = 40
-# Lines that are found without the sorted arrays, before they are merged into these.
+# Lines that are looked up without the sorted arrays, before they are merged into these.
 _MOST_RECENT = 1 << 16
 
 
