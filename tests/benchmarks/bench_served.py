@@ -36,15 +36,18 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_judging import Requests
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.endpoint.messages import frame_urls, with_pictures
 from sharegptvideo.models import Request, SamplingParams
 from sharegptvideo.models.served import ServedModel
+from tests.support.json_requests import JsonRequests
 
 BLOCK, FRAME_TOKENS, TEMPLATE = 16, 64, 24
 ANSWER_S, UNDER_WAY = 0.05, 32
@@ -122,12 +125,12 @@ class Gpu:
                 done.set_result(cached)
 
 
-class Connected(Requests):
+class Connected(JsonRequests):
     """A connection whose requests wait for the pretended GPU."""
 
     gpu: Gpu
 
-    async def serve(self, body: dict[str, Any]) -> None:
+    async def serve(self, _path: str, body: dict[str, Any]) -> None:
         tokens = tokens_of(body)
         done = asyncio.get_running_loop().create_future()
         self.gpu.waiting.append((tokens, done))
@@ -145,11 +148,7 @@ class Connected(Requests):
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
             "usage": usage | {"prompt_tokens_details": {"cached_tokens": cached}},
         }
-        content = json.dumps(reply).encode()
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-        )
-        self.transport.write(head.encode() + b"\r\n\r\n" + content)
+        self.send(b"200 OK", json.dumps(reply).encode())
 
 
 def serve(pipe: Connection, seconds: float, cache_tokens: int, step_tokens: int) -> None:
