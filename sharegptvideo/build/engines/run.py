@@ -14,7 +14,16 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog, dumps, os_errors, read_jsonl
 from sharegptvideo._runs import check_place
 from sharegptvideo.build.engines.local import run_units
-from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, begin, input_hash, recorded
+from sharegptvideo.build.stage import (
+    Context,
+    EngineOptions,
+    OpenStage,
+    Row,
+    Stage,
+    begin,
+    input_hash,
+    recorded,
+)
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError, unknown_name
 
@@ -71,7 +80,7 @@ def run_stage(
     rows: Iterable[Row],
     out: Path,
     *,
-    engine: str = "local",
+    engine: str | EngineOptions = "local",
     endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> StageReport:
@@ -88,7 +97,7 @@ def run_stage(
         stage: the settings of what is to be done.
         rows: with ids; read several times, so no iterator. Memory holds their ids alone.
         out: the folder to write.
-        engine: of `ENGINES`.
+        engine: what runs it, by name alone where that says it all.
         endpoint: speed, money and cache of its calls.
         progress: called with rows done, rows, the stage's name.
 
@@ -96,8 +105,10 @@ def run_stage(
         UserError: no rows, an id that comes twice, results of other settings in `out`; whatever
             ends the work, with what was made before kept.
     """
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
+    if isinstance(engine, str):
+        engine = EngineOptions(engine)
+    if engine.name not in ENGINES:
+        raise unknown_name("engine", engine.name, ENGINES)
     check_place(out)
     context = Context(endpoint or EndpointOptions(), engine)
     opened = stage.open(context)
@@ -106,7 +117,7 @@ def run_stage(
     if before is not None:
         opened.go_on(before)
     opened.check(rows)
-    sitting = _Sitting(stage.name, engine)
+    sitting = _Sitting(stage.name, engine.name)
     with begin(notes, opened.describe, may_change={"send_reason"}) as run:
         log = run.log(stage.name, keep=_input_of)
         count, waiting = _counted(rows, log)
@@ -130,7 +141,7 @@ def run_stage(
             if sitting.rows < waiting:
                 context.endpoint.approve(sitting.estimate(waiting - sitting.rows))
                 with contextlib.closing(
-                    ENGINES[engine](stage, opened, context, units, waiting - sitting.rows)
+                    ENGINES[engine.name](stage, opened, context, units, waiting - sitting.rows)
                 ) as made:
                     keep(made)
         finally:
