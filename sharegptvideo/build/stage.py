@@ -25,6 +25,7 @@ from sharegptvideo.models.batches import Clip, read_clip
 
 __all__ = [
     "Context",
+    "EngineOptions",
     "LatestRows",
     "OpenStage",
     "Row",
@@ -43,16 +44,42 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What runs a stage over rows.
+
+    Attributes:
+        name: of `ENGINES`.
+        ray_address: of the cluster that `ray` joins; None: one on this machine.
+        actors: processes at work under `ray`; None: as many as it has room for.
+    """
+
+    name: str = "local"
+    ray_address: str | None = None
+    actors: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the options go together.
+
+        Raises:
+            UserError: they do not.
+        """
+        if self.name != "ray" and (self.ray_address is not None or self.actors is not None):
+            raise UserError("--ray-address and --actors are for --engine ray")
+        if self.actors is not None and self.actors < 1:
+            raise UserError(f"actors must be at least 1, got {self.actors}")
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Where a stage is opened.
 
     Attributes:
         endpoint: speed, money, store and cache of its calls.
-        engine: the name of the engine that runs it.
+        engine: what runs it.
     """
 
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
-    engine: str = "local"
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 class Stage(abc.ABC):
@@ -222,7 +249,7 @@ def provenance(
         },
         "dollars": sum(dollars) if dollars else None,
         "attempts": sum(answer.attempts for answer in answers),
-        "engine": context.engine,
+        "engine": context.engine.name,
         "package_version": __version__,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
@@ -72,6 +72,11 @@ class Request:
     schema: Mapping[str, Any] | None = None
     sent: object | None = None
 
+    @property
+    def bare(self) -> Request:
+        """A copy without frames, known by its question; the same one where it has none."""
+        return self if self.question is None else replace(self, frames=None)
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -114,6 +119,7 @@ class Answer:
     """What a model returned for one request: its `n` texts, or the cause of its failure.
 
     Attributes:
+        request: the one that was given, or the `bare` one.
         texts: the answers, in the order of their numbers; empty for a failure.
         error: why there are none.
         reasoning: what it thought before each text, no part of it; empty where it did not.

@@ -104,9 +104,9 @@ def answer_batches(
 ) -> Generator[Answer]:
     """Yield an answer for each request of all batches, as `Model.generate` gives them.
 
-    A model with several workers answers as many batches at a time; their answers come in the order
-    of the batches all the same. An error or Ctrl-C is raised once the answers that the workers
-    are giving are out.
+    Requests for one question have numbers. A model with several workers answers as many batches at
+    a time; their answers come in the order of the batches all the same. An error or Ctrl-C is
+    raised once the answers that the workers are giving are out.
 
     Raises:
         UserError: see `Model.generate`.
@@ -141,26 +141,31 @@ def answer_batch(model: Model, requests: Sequence[Request], params: SamplingPara
     Raises:
         UserError: see `Model.generate`.
     """
-    places = {id(request): place for place, request in enumerate(requests)}
+    places = {_key(request): place for place, request in enumerate(requests)}
     answers = _answers(model, [requests], params)
-    return sorted(answers, key=lambda answer: places[id(answer.request)])
+    return sorted(answers, key=lambda answer: places[_key(answer.request)])
 
 
 def _answers(
     model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
 ) -> Iterator[Answer]:
-    waiting: dict[int, Request] = {}
+    waiting: dict[tuple[int, int | None], Request] = {}
 
     def noted() -> Iterator[Sequence[Request]]:
         for batch in batches:
-            waiting.update((id(request), request) for request in batch)
+            waiting.update((_key(request), request.bare) for request in batch)
             yield batch
 
     for answer in model.stream(noted(), params):
-        waiting.pop(id(answer.request), None)
+        waiting.pop(_key(answer.request), None)
         yield _without_reasoning(answer)
     for request in waiting.values():
         yield Answer(request, error="the model gave no answer")
+
+
+def _key(request: Request) -> tuple[int, int | None]:
+    """Return what a request and its `bare` one have in common."""
+    return id(request.question or request), request.number
 
 
 def _without_reasoning(answer: Answer) -> Answer:

@@ -207,7 +207,10 @@ class ServedModel(Model):
     def _calls(
         self, batches: Iterable[Sequence[Request]], params: SamplingParams
     ) -> Iterator[_Call]:
-        """Yield the calls; those about a clip share what is sent of it."""
+        """Yield the calls; those about a clip share what is sent of it.
+
+        They hold no frames where they need not: many wait at once, and what is sent is smaller.
+        """
         frames, clip, position = None, _Clip(), 0
         for batch in batches:
             for request in batch:
@@ -219,7 +222,7 @@ class ServedModel(Model):
                     frames, clip = request.frames, self._clip(request)
                 numbers = range(params.n) if request.number is None else (request.number,)
                 for number in numbers:
-                    yield _Call(request, number, position, len(numbers), clip)
+                    yield _Call(request.bare, number, position, len(numbers), clip)
                 position += 1
 
     def packed(self, request: Request) -> Request:

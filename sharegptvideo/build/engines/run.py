@@ -16,6 +16,7 @@ from sharegptvideo._runs import check_place
 from sharegptvideo.build.engines.local import run_units
 from sharegptvideo.build.stage import (
     Context,
+    EngineOptions,
     LatestRows,
     OpenStage,
     Row,
@@ -81,7 +82,7 @@ def run_stage(
     rows: Iterable[Row],
     out: Path,
     *,
-    engine: str = "local",
+    engine: str | EngineOptions = "local",
     endpoint: EndpointOptions | None = None,
     progress: Progress | None = None,
 ) -> StageReport:
@@ -98,7 +99,7 @@ def run_stage(
         stage: the settings of what is to be done.
         rows: with ids; read several times, so no iterator. Memory holds their ids alone.
         out: the folder to write.
-        engine: of `ENGINES`.
+        engine: what runs it, by name alone where that says it all.
         endpoint: speed, money and cache of its calls.
         progress: called with rows done, rows, the stage's name.
 
@@ -106,8 +107,10 @@ def run_stage(
         UserError: no rows, an id that comes twice, results of other settings in `out`; whatever
             ends the work, with what was made before kept.
     """
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
+    if isinstance(engine, str):
+        engine = EngineOptions(engine)
+    if engine.name not in ENGINES:
+        raise unknown_name("engine", engine.name, ENGINES)
     check_place(out)
     context = Context(endpoint or EndpointOptions(), engine)
     opened = stage.open(context)
@@ -117,7 +120,7 @@ def run_stage(
         opened.go_on(before)
     else:
         opened.check(rows)
-    sitting = _Sitting(stage.name, engine)
+    sitting = _Sitting(stage.name, engine.name)
     with begin(notes, opened.describe, may_change={"send_reason"}) as run:
         log = run.log(stage.name, keep=stage.input_of)
         count, waiting = _counted(stage, rows, log)
@@ -145,7 +148,7 @@ def run_stage(
             if sitting.rows < waiting:
                 context.endpoint.approve(sitting.estimate(waiting - sitting.rows))
                 with contextlib.closing(
-                    ENGINES[engine](stage, opened, context, units, waiting - sitting.rows)
+                    ENGINES[engine.name](stage, opened, context, units, waiting - sitting.rows)
                 ) as made:
                     keep(made)
         finally:
