@@ -745,13 +745,13 @@ class KeyedLog:
         check: RowCheck | None = None,
         *,
         may_write: Callable[[], bool] = lambda: True,
-        keep: Callable[[Row], Any] = lambda row: row,
+        keep: Callable[[Row], Any] | None = lambda row: row,
     ) -> None:
         """Read the rows of `path`, and open it for more.
 
         Until `may_write` says so, rows are held in memory, and the file is neither made nor
-        changed. `rows` holds what `keep` returns of each row: all of it, or, of files that are
-        larger than memory, what is needed.
+        changed. `rows` holds what `keep` returns of each row: all of it, or what is needed. With
+        `keep=None` it stays empty, for files whose keys alone would fill the memory.
         """
         self.path = path
         self._check = check
@@ -808,14 +808,18 @@ class KeyedLog:
             raise UserError(f"{self.path}:{number}: no {absent!r}; is this another kind of file?")
         if self._check is not None:
             self._check(f"{self.path}:{number}", row)
-        self.rows[self.key_of(row)] = self._keep(row)
+        self._remember(row)
+
+    def _remember(self, row: Row) -> None:
+        if self._keep is not None:
+            self.rows[self.key_of(row)] = self._keep(row)
 
     def append(self, row: Row) -> None:
         """Add one row, which counts as done from here on."""
         self._held.append((dumps(row) + "\n").encode())
         if self._may_write():
             self.write_held()
-        self.rows[self.key_of(row)] = self._keep(row)
+        self._remember(row)
 
     def write_held(self) -> None:
         """Write the rows that were held in memory."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sharegptvideo._io import LatestRows, dumps, read_json_object, read_jsonl
 from sharegptvideo.build.engines.run import SITTINGS
@@ -194,6 +193,8 @@ def _count(figures: StageFigures, rows: Iterable[Row]) -> None:
     figures.n_failed = failures.total()
     for model, names in answered.items():
         models[model].answered_by = [name for name, _ in names.most_common()]
+    if figures.ahead is not None:
+        figures.ahead = max(0, figures.ahead - figures.n_rows + figures.n_failed)
     figures.models = list(models.values())
     figures.provenance = {key: dict(values.most_common()) for key, values in provenance.items()}
 
@@ -213,5 +214,8 @@ def _read_sittings(figures: StageFigures, file: Path) -> None:
     if not file.is_file():
         return
     own = [line for _, line in read_jsonl(file) if line["stage"] == figures.stage]
-    figures.sittings = len(own)
-    figures.seconds = round(sum(line["seconds"] for line in own), 3)
+    begun = [line for line in own if "seconds" not in line]
+    figures.sittings = len(begun)
+    figures.seconds = round(sum(line.get("seconds", 0.0) for line in own), 3)
+    if begun and not figures.is_finished:
+        figures.ahead = begun[-1]["total"]  # until the rows are counted
