@@ -227,7 +227,7 @@ class _Done:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._ids, self._inputs = array("q"), array("q")  # hashes, line by line
-        self._found_ids, self._found_inputs = array("q"), array("q")  # sorted, of the last lines
+        self._known_ids, self._known_inputs = array("q"), array("q")  # sorted, of the last lines
 
     def take(self, row: Row) -> None:
         """Count the next line of the log."""
@@ -237,18 +237,18 @@ class _Done:
 
     def end_reading(self) -> None:
         """Find the last lines; lines that are taken from here on are not looked up."""
-        self._found_ids, places = self._last()
-        self._found_inputs = array("q", (self._inputs[place] for place in places))
+        self._known_ids, places = self._last()
+        self._known_inputs = array("q", (self._inputs[place] for place in places))
 
     def others(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows that are to be done."""
         return (row for row in rows if not self._holds(row))
 
     def _holds(self, row: Row) -> bool:
-        place = _find(self._found_ids, hash(row["id"]))
+        place = _find(self._known_ids, hash(row["id"]))
         if place is None:
             return False
-        return self._found_inputs[place] == hash(self._stage.hash_of(row))
+        return self._known_inputs[place] == hash(self._stage.hash_of(row))
 
     def order_of(self, rows: Iterable[Row]) -> Sequence[int] | None:
         """Return the log's lines in the order of the rows, then others; None if it has that order.
@@ -273,9 +273,9 @@ class _Done:
         import numpy as np
 
         ids = np.frombuffer(self._ids, dtype=np.int64)
-        found, places = np.unique(ids[::-1], return_index=True)
+        values, places = np.unique(ids[::-1], return_index=True)
         last = len(ids) - 1 - places
-        return array("q", found.tobytes()), array("q", last.astype(np.int64).tobytes())
+        return array("q", values.tobytes()), array("q", last.astype(np.int64).tobytes())
 
 
 def _find(numbers: array[int], number: int) -> int | None:
