@@ -17,12 +17,13 @@ from sharegptvideo.errors import UserError
 Row = dict[str, Any]
 
 
-def made(
-    model: str, answered_by: str | None, tokens: tuple[int, int | None, int], dollars: float | None
-) -> Row:
+Tokens = tuple[int, int | None, int]
+
+
+def made(model: str, answered_by: list[str], tokens: Tokens, dollars: float | None) -> Row:
     return {
         "model": model,
-        "answered_by": [answered_by] if answered_by else [],
+        "answered_by": answered_by,
         "prompt_version": 1,
         "prompt_hash": "ab",
         "sampling": {"temperature": 0.0, "seed": None},
@@ -51,13 +52,12 @@ def out(tmp_path: Path) -> Path:
         log.write('{"id": "4", "err')  # a process is at work
     begun: Row = {"stage": "captions", "engine": "local", "total": 9}
     write_jsonl(tmp_path / "sittings.jsonl", [begun, begun | {"rows": 2, "seconds": 3.0}, begun])
-    gates = {
-        "rows": 3,
-        "flagged": 1,
-        "by_gate": {"refusal": 1, "short": 0},
-        "skipped": {"leak-name": "no test set"},
-    }
-    write_json(tmp_path / "captions_gates.json", gates)
+    gates = {"by_gate": {"refusal": 1, "short": 0}, "skipped": {"leak-name": "no test set"}}
+    write_json(tmp_path / "captions_gates.json", {"rows": 3, "flagged": 1} | gates)
+    with ReplyStore(tmp_path / "replies") as store:
+        reply = Reply("a", "a-2026", None, "stop", tokens=110, dollars=0.5)
+        store.put("a" * 64, reply)
+        store.put("b" * 64, replace(reply, cached=True))
     return tmp_path
 
 
@@ -75,13 +75,10 @@ def test_each_row_counts_once_with_its_last_line(out: Path) -> None:
 
 def test_what_is_ahead_follows_from_what_was_made(out: Path) -> None:
     (figures,) = read_report(out).stages
-    # Of 9 rows 2 are made; 7 are left, and 3 took 122 tokens. A killed sitting took nobody knows how long.
-    assert figures.ahead == {
-        "rows": 7,
-        "tokens": 122 * 7 / 3,
-        "dollars": 0.5 * 7 / 3,
-        "seconds": None,
-    }
+    # Of 9 rows 2 are made; 7 are left, and 3 took 122 tokens. How long a killed sitting took is
+    # not known.
+    expected = {"rows": 7, "tokens": 122 * 7 / 3, "dollars": 0.5 * 7 / 3, "seconds": None}
+    assert figures.ahead == expected
     write_json(out / "captions.json", {"settings": {}, "report": {"n_rows": 3}})
     (figures,) = read_report(out).stages
     assert figures.ahead is None
