@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.build.report import read_report
 from sharegptvideo.cli import app
+from sharegptvideo.endpoint import ReplyStore
+from sharegptvideo.endpoint.messages import Reply
 from sharegptvideo.errors import UserError
 
 Row = dict[str, Any]
