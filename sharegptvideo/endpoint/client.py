@@ -31,8 +31,6 @@ R = TypeVar("R")
 _HELLO: tuple[Message, ...] = ({"role": "user", "content": "Hi"},)
 # After so many calls in a row that failed to the last attempt, the server counts as gone.
 _MOST_FAILURES = 12
-# Seconds of a typical answer, before one has come.
-_TYPICAL_SECONDS = 2.0
 
 
 class ChatClient:
@@ -308,11 +306,7 @@ class ChatClient:
                 cost += price.of(prompt, answer, batch=options.batch_api)
         if self._cache is not None:
             self._cache.close()
-        seconds = max(
-            asked * _TYPICAL_SECONDS / options.concurrency,
-            asked * 60 / options.rpm if options.rpm else 0.0,
-            tokens * 60 / options.tpm if options.tpm else 0.0,
-        )
+        seconds = options.seconds_of(asked, tokens)
         return Estimate(asked, cached, tokens, cost, seconds, price.date if price else None)
 
     def prefetch(

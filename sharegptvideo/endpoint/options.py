@@ -29,6 +29,8 @@ __all__ = [
 _OPENAI = "https://api.openai.com/v1"
 # Local servers want no key, but the protocol wants the header.
 _NO_KEY = "none"
+# Seconds of a typical answer, before one has come.
+_TYPICAL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,14 @@ class EndpointOptions:
         if isinstance(self.cache, Path):
             return self.cache
         return default_cache_file() if self.cache else None
+
+    def seconds_of(self, requests: int, tokens: float) -> float:
+        """Return how long so many requests take by the limits, before any has been answered."""
+        return max(
+            requests * _TYPICAL_SECONDS / self.concurrency,
+            requests * 60 / self.rpm if self.rpm else 0.0,
+            tokens * 60 / self.tpm if self.tpm else 0.0,
+        )
 
     def approve(self, estimate: Estimate) -> None:
         """Report an estimate, and ask for confirmation where it may cost more than is left.

@@ -1,0 +1,728 @@
+"""All stages of building in one file: their settings, what they will take, one budget for all.
+
+Each stage starts from what the one before it wrote into the same folder, and is what its own
+command does. A stage that is finished is not begun again, as long as its settings and its inputs
+are the same; so a loop that was stopped in any way goes on where it was.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import (
+    dumps,
+    os_errors,
+    parse_yaml,
+    read_json_object,
+    read_text,
+    sha256_file,
+    sha256_text,
+    write_json,
+)
+from sharegptvideo._strict import StrictModel, key_problems
+from sharegptvideo._text import plural
+from sharegptvideo.build.captions import FRAMES, CaptionStage, caption_wording
+from sharegptvideo.build.candidates import sample_candidates
+from sharegptvideo.build.clips import Clips, clips_in_folder, with_titles
+from sharegptvideo.build.engines import run_stage
+from sharegptvideo.build.finish import finish_stage
+from sharegptvideo.build.model_stage import ModelChoice
+from sharegptvideo.build.outputs import DATASET_FILE
+from sharegptvideo.build.preferences import make_pairs
+from sharegptvideo.build.qa import Captions, QaStage, qa_wording, read_captions
+from sharegptvideo.build.report import STAGES, StageFigures, read_report, stage_figures
+from sharegptvideo.build.rewards import score_candidates
+from sharegptvideo.build.stage import EngineOptions, Row, Stage, read_questions
+from sharegptvideo.endpoint import EndpointOptions, Estimate, find_endpoint
+from sharegptvideo.endpoint.budget import Size, find_price
+from sharegptvideo.errors import UserError
+from sharegptvideo.judges import JudgeItem, open_judge
+from sharegptvideo.models import SamplingParams
+from sharegptvideo.models.served import Send
+
+__all__ = [
+    "LOOP_FILE",
+    "CandidatesStep",
+    "CaptionsStep",
+    "Loop",
+    "PlannedStage",
+    "PreferencesStep",
+    "QaStep",
+    "RewardsStep",
+    "StageOutcome",
+    "load_loop",
+    "plan_loop",
+    "run_loop",
+    "train_command",
+]
+
+LOOP_FILE = "loop.json"
+"""The file in the output folder that says which stages ended, with what settings and inputs."""
+
+# Bytes of the release's texts on average: its files' sizes by their rows, less what is not text.
+_CAPTION, _QUESTION, _ANSWER = 700, 70, 100
+_BYTES_PER_TOKEN = 4
+_JSON_AROUND = 60  # bytes of keys, kind and difficulty around a question and its answer
+_ANSWER_FRAMES = 8
+
+
+class _ModelStep(StrictModel):
+    """What stages have that ask a model: those of `build captions`, `qa` and `candidates`."""
+
+    model: str
+    base_url: str | None = None
+    max_new_tokens: int = Field(default=1024, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+
+    def choice(self, loop: Loop, temperature: float, send: Send = "auto") -> ModelChoice:
+        """Return the model as a stage takes it."""
+        params = SamplingParams(
+            temperature=temperature, max_new_tokens=self.max_new_tokens, seed=loop.seed
+        )
+        served = self.model.startswith("openai:")
+        url = self.base_url or (loop.base_url if served else None)
+        return ModelChoice(self.model, params, url, send, self.batch_size)
+
+
+class CaptionsStep(_ModelStep):
+    """A caption of each clip; see `build captions --help`."""
+
+    frames: int | None = Field(default=None, ge=1)
+    titles: str | None = None
+    prompt: str | None = None
+    temperature: float = Field(default=0.0, ge=0)
+    send: Send = "auto"
+
+    def stage(self, loop: Loop) -> CaptionStage:
+        """Return the stage."""
+        wording = caption_wording(None if self.prompt is None else Path(self.prompt))
+        return CaptionStage(self.choice(loop, self.temperature, self.send), self.frames, wording)
+
+
+class QaStep(_ModelStep):
+    """Questions and answers made of each caption; see `build qa --help`."""
+
+    n: int = Field(default=3, ge=1)
+    kinds: tuple[str, ...] = ()
+    difficulty: str | None = None
+    prompt: str | None = None
+    temperature: float = Field(default=0.0, ge=0)
+
+    def stage(self, loop: Loop) -> QaStage:
+        """Return the stage."""
+        wording = qa_wording(None if self.prompt is None else Path(self.prompt))
+        choice = self.choice(loop, self.temperature)
+        return QaStage(choice, self.n, self.kinds, self.difficulty, wording)
+
+
+class CandidatesStep(_ModelStep):
+    """Several answers to each question; see `build candidates --help`."""
+
+    k: int = Field(default=6, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, ge=1)
+    frames: int | None = Field(default=None, ge=1)
+    send: Send = "auto"
+
+
+class RewardsStep(StrictModel):
+    """A score of each answer; see `build rewards --help`."""
+
+    judge: str = "answer-match"
+    base_url: str | None = None
+
+
+class PreferencesStep(StrictModel):
+    """Pairs of a better and a worse answer; see `build preferences --help`."""
+
+    threshold: float = 3.0
+
+
+class Loop(StrictModel):
+    """A file of `build run`: stages with their settings, and what they share.
+
+    `out` is the folder to write. `videos` holds the clips. Where `captions` are not made here,
+    `input` is a folder with what the first stage starts from: captions in the release's layout for
+    `qa`, questions for `candidates`, else the folder of the stage before; `split` and `limit` take
+    some of its rows (`limit` some of the videos, where captions are made). `keep_all` keeps rows
+    that a quality gate flags, marked. `engine`, `ray_address` and `actors` say what runs the
+    stages; the rest how servers are asked, for all stages together: `max_cost` in US dollars.
+    """
+
+    out: str
+    videos: str | None = None
+    input: str | None = None
+    split: str = "train"
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    keep_all: bool = False
+    captions: CaptionsStep | None = None
+    qa: QaStep | None = None
+    candidates: CandidatesStep | None = None
+    rewards: RewardsStep | None = None
+    preferences: PreferencesStep | None = None
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    actors: int | None = Field(default=None, ge=1)
+    base_url: str | None = None
+    concurrency: int = Field(default=32, ge=1)
+    rpm: float | None = Field(default=None, gt=0)
+    tpm: float | None = Field(default=None, gt=0)
+    max_cost: float | None = Field(default=None, ge=0)
+    prices: str | None = None
+    cache: bool = True
+
+    @model_validator(mode="after")
+    def _in_a_row(self) -> Self:
+        names = list(self.steps)
+        if not names:
+            raise ValueError(f"no stage; give some of {', '.join(STAGES)}")
+        first, last = STAGES.index(names[0]), STAGES.index(names[-1])
+        if missing := [name for name in STAGES[first:last] if name not in names]:
+            raise ValueError(
+                f"{', '.join(missing)} between {names[0]} and {names[-1]}: a stage starts from the "
+                "one before; give its settings too"
+            )
+        if names[0] == "captions" and self.videos is None:
+            raise ValueError("videos is missing: the folder with the clips")
+        if names[0] == "captions" and self.input is not None:
+            raise ValueError("input is for loops that do not begin with captions; leave it out")
+        if names[0] != "captions" and self.input is None:
+            raise ValueError(f"input is missing: the folder that {names[0]} starts from")
+        if self.engine != "ray" and (self.ray_address or self.actors):
+            raise ValueError("ray_address and actors are for engine: ray")
+        return self
+
+    @property
+    def steps(self) -> dict[str, StrictModel]:
+        """The stages that there are, in their order."""
+        steps = {
+            "captions": self.captions,
+            "qa": self.qa,
+            "candidates": self.candidates,
+            "rewards": self.rewards,
+            "preferences": self.preferences,
+        }
+        return {name: step for name, step in steps.items() if step is not None}
+
+    @property
+    def folder(self) -> Path:
+        """The folder to write."""
+        return Path(self.out).expanduser()
+
+    def before(self, name: str) -> Path:
+        """Return the folder with what a stage starts from."""
+        is_first = name == next(iter(self.steps))
+        return Path(self.input).expanduser() if is_first and self.input else self.folder
+
+    def limit_of(self, name: str) -> int | None:
+        """Return how many rows a stage takes at the most: all but for the first one."""
+        return self.limit if name == next(iter(self.steps)) else None
+
+
+def load_loop(file: Path) -> Loop:
+    """Read a loop's file and check all of it.
+
+    Raises:
+        UserError: not YAML, or one message with every unknown key (and its nearest names), bad
+            value and missing field.
+    """
+    content = parse_yaml(str(file), read_text(file, "name a file with a loop; see --help"))
+    return checked_loop(str(file), content)
+
+
+def checked_loop(where: str, content: object) -> Loop:
+    """Return a loop of what a file or a command says; `where` begins each error."""
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: a loop is a mapping of keys to values")
+    try:
+        return Loop.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{where}: {'; '.join(key_problems(error, Loop))}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """What a stage will take.
+
+    Attributes:
+        stage: its name.
+        inputs: rows that it will be given, at the most.
+        left: of these, how many are to be made still.
+        estimate: of what is left; None where nothing is asked of a server.
+        basis: what the estimate rests on, in words.
+    """
+
+    stage: str
+    inputs: int
+    left: int
+    estimate: Estimate | None
+    basis: str
+
+    def as_dict(self) -> Row:
+        """Return the plan as plain JSON values."""
+        known = self.estimate
+        return {
+            "stage": self.stage,
+            "inputs": self.inputs,
+            "left": self.left,
+            "calls": known.requests if known else 0,
+            "tokens": round(known.tokens) if known else 0,
+            "dollars": known.cost if known else 0.0,
+            "hours": round(known.seconds / 3600, 3) if known else None,
+            "basis": self.basis,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What became of a stage: rows made of inputs; `before` if an earlier run had done it."""
+
+    stage: str
+    inputs: int
+    made: int
+    failed: int
+    before: bool = False
+
+    def as_dict(self) -> Row:
+        """Return the outcome as plain JSON values."""
+        return {"inputs": self.inputs, "made": self.made, "failed": self.failed}
+
+
+def run_loop(
+    loop: Loop,
+    *,
+    confirm: Callable[[str], bool] | None = None,
+    report: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    retry: bool = False,
+) -> list[StageOutcome]:
+    """Run the stages of a loop that are not finished; resumable, and nothing is paid for twice.
+
+    Writes what the stages write, all into `loop.folder`, and `loop.json`.
+
+    Args:
+        loop: the stages.
+        confirm: asked before a stage that may cross `max_cost`; see `EndpointOptions`.
+        report: called with lines for the user.
+        progress: called with rows done, rows, the stage and its number.
+        retry: begin finished stages again whose rows failed in part, to try these once more.
+
+    Raises:
+        UserError: a mistake in the settings, results of other settings in the folder, a stage that
+            makes nothing; whatever ends a stage, with what was made before kept.
+    """
+    run = _Run(loop, _endpoint(loop, confirm, report), report or _silent, progress)
+    run.check()
+    outcomes = []
+    for number, name in enumerate(loop.steps, start=1):
+        outcome = run.stage(name, f"{number}/{len(loop.steps)} {name}", retry=retry)
+        outcomes.append(outcome)
+        if not outcome.made:
+            raise UserError(
+                f"{name}: nothing was made of {plural(outcome.inputs, 'input')}; "
+                f"`sharegptvideo build report {loop.out}` says why",
+                exit_code=1,
+            )
+    return outcomes
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _endpoint(
+    loop: Loop,
+    confirm: Callable[[str], bool] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> EndpointOptions:
+    """Return the options that all stages share; what earlier sittings spent counts."""
+    options = EndpointOptions(
+        concurrency=loop.concurrency,
+        rpm=loop.rpm,
+        tpm=loop.tpm,
+        max_cost=loop.max_cost,
+        prices=None if loop.prices is None else Path(loop.prices),
+        cache=loop.cache,
+        confirm=confirm,
+        report=report,
+    )
+    if loop.max_cost is not None and any((loop.folder / f"{name}.json").is_file() for name in STAGES):
+        options.budget.spent = read_report(loop.folder).replies["dollars"] or 0.0
+    return options
+
+
+@dataclass(slots=True)
+class _Run:
+    """A loop at work."""
+
+    loop: Loop
+    endpoint: EndpointOptions
+    say: Callable[[str], None]
+    progress: Progress | None
+
+    def check(self) -> None:
+        """Open what the stages need, so that mistakes show before the first one is begun."""
+        for name in self.loop.steps:
+            _checked(self.loop, name)
+
+    def stage(self, name: str, title: str, *, retry: bool) -> StageOutcome:
+        """Run one stage, unless it is finished with the same settings and inputs."""
+        identity = _identity(self.loop, name)
+        file = self.loop.folder / LOOP_FILE
+        ended = read_json_object(file) if file.is_file() else {}
+        before = ended.get(name)
+        if before is not None and before["identity"] == identity and _is_finished(self.loop, name):
+            outcome = StageOutcome(name, **before["outcome"], before=True)
+            if not (retry and outcome.failed):
+                self.say(f"{title}: finished before")
+                return outcome
+        outcome = _STAGES[name](self, title)
+        ended[name] = {"identity": identity, "outcome": outcome.as_dict()}
+        with os_errors(file, "free some space"):
+            write_json(file, ended)
+        return outcome
+
+    def shown(self, title: str) -> Progress | None:
+        """Return the progress of a stage, under its title."""
+        progress = self.progress
+        if progress is None:
+            return None
+        return lambda done, total, _: progress(done, total, title)
+
+    @property
+    def engine(self) -> EngineOptions:
+        """What runs the stages."""
+        return EngineOptions(self.loop.engine, self.loop.ray_address, self.loop.actors)
+
+
+def _is_finished(loop: Loop, name: str) -> bool:
+    """Return whether the results of a stage are there, whole."""
+    notes = loop.folder / f"{name}.json"
+    return notes.is_file() and stage_is_finished(notes)
+
+
+def stage_is_finished(notes: Path) -> bool:
+    """Return whether a stage's file says that it came to its end."""
+    contents = read_json_object(notes)
+    return "settings" not in contents or contents.get("report") is not None
+
+
+def _identity(loop: Loop, name: str) -> str:
+    """Return what stands for a stage's settings and inputs."""
+    step = loop.steps[name].model_dump(mode="json")
+    shared = {"seed": loop.seed, "keep_all": loop.keep_all, "limit": loop.limit_of(name)}
+    return sha256_text(dumps([step, shared, loop.base_url, _inputs_of(loop, name)]))
+
+
+def _inputs_of(loop: Loop, name: str) -> Any:
+    """Return what changes when a stage's inputs do."""
+    folder = loop.before(name)
+    if name == "captions":
+        return [(row["id"], *_stat(Path(row["video_path"]))) for row in _clips(loop)]
+    if name in ("rewards", "preferences"):
+        log = {"rewards": "candidates.jsonl", "preferences": "rewards.jsonl"}[name]
+        return sha256_file(folder / log) if (folder / log).is_file() else None
+    config = {"qa": "captions", "candidates": "qa"}[name]
+    record = folder / DATASET_FILE
+    written = read_json_object(record).get(config) if record.is_file() else None
+    return [loop.split, written["files"] if written else _fingerprint(folder, config)]
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    with os_errors(path, action="read"):
+        stat = path.stat()
+    return stat.st_size, int(stat.st_mtime)
+
+
+def _fingerprint(folder: Path, config: str) -> list[str]:
+    from sharegptvideo.data.schema import config_of
+    from sharegptvideo.data.sources import open_source
+
+    return open_source(config_of(config), folder).fingerprint(config_of(config))
+
+
+def _clips(loop: Loop) -> Clips:
+    """Return the clips to be captioned."""
+    assert loop.videos is not None and loop.captions is not None
+    clips = clips_in_folder(Path(loop.videos), loop.limit)
+    if loop.captions.titles is not None:
+        clips, _ = with_titles(clips, Path(loop.captions.titles))
+    return clips
+
+
+def _captions_of(loop: Loop) -> Captions:
+    return read_captions(loop.before("qa"), split=loop.split, limit=loop.limit_of("qa"))
+
+
+def _questions_of(loop: Loop) -> list[Row]:
+    folder = loop.before("candidates")
+    return read_questions(
+        folder,
+        split=loop.split,
+        media=Path(loop.videos) if loop.videos else folder,
+        limit=loop.limit_of("candidates"),
+    )
+
+
+def _checked(loop: Loop, name: str) -> None:
+    """Find the mistakes in a stage's settings that show without its inputs."""
+    if name == "captions" and loop.captions:
+        loop.captions.stage(loop)
+        _clips(loop)
+    elif name == "qa" and loop.qa:
+        loop.qa.stage(loop)
+    elif name == "rewards" and loop.rewards:
+        _judge(loop, EndpointOptions(concurrency=loop.concurrency))
+
+
+def _judge(loop: Loop, endpoint: EndpointOptions) -> Any:
+    assert loop.rewards is not None
+    return open_judge(
+        loop.rewards.judge, base_url=loop.rewards.base_url or loop.base_url, options=endpoint
+    )
+
+
+def _make(run: _Run, title: str, stage: Stage, rows: Any) -> StageOutcome:
+    """Run a stage of rows with provenance, and make its dataset."""
+    loop = run.loop
+    done = run_stage(
+        stage,
+        rows,
+        loop.folder,
+        engine=run.engine,
+        endpoint=run.endpoint,
+        progress=run.shown(title),
+    )
+    _say_failures(run, title, done.failures, done.n_rows)
+    made = finish_stage(stage, loop.folder, keep_all=loop.keep_all)
+    if made.n_flagged:
+        verb = "kept" if loop.keep_all else "left out"
+        run.say(f"{title}: {plural(made.n_flagged, 'row')} flagged by quality gates, {verb}")
+    return StageOutcome(stage.name, done.n_rows, made.n_rows, done.n_failed)
+
+
+def _say_failures(run: _Run, title: str, failures: Mapping[str, int] | None, rows: int) -> None:
+    for cause, count in (failures or {}).items():
+        run.say(f"{title}: failed: {cause} ({count:,} of {rows:,})")
+
+
+def _make_captions(run: _Run, title: str) -> StageOutcome:
+    assert run.loop.captions is not None
+    return _make(run, title, run.loop.captions.stage(run.loop), _clips(run.loop))
+
+
+def _make_qa(run: _Run, title: str) -> StageOutcome:
+    assert run.loop.qa is not None
+    return _make(run, title, run.loop.qa.stage(run.loop), _captions_of(run.loop))
+
+
+def _make_candidates(run: _Run, title: str) -> StageOutcome:
+    loop, step = run.loop, run.loop.candidates
+    assert step is not None
+    choice = step.choice(loop, step.temperature, step.send)
+    done = sample_candidates(
+        _questions_of(loop),
+        step.model,
+        loop.folder,
+        k=step.k,
+        temperature=step.temperature,
+        top_p=step.top_p,
+        max_new_tokens=step.max_new_tokens,
+        batch_size=step.batch_size,
+        seed=loop.seed,
+        frames=step.frames,
+        base_url=choice.base_url,
+        send=step.send,
+        engine=run.engine,
+        endpoint=run.endpoint,
+        progress=run.shown(title),
+    )
+    _say_failures(run, title, done.failures, done.n_questions)
+    return StageOutcome("candidates", done.n_questions, done.n_candidates, done.n_failed)
+
+
+def _make_rewards(run: _Run, title: str) -> StageOutcome:
+    done = score_candidates(
+        run.loop.before("rewards"),
+        _judge(run.loop, run.endpoint),
+        run.loop.folder,
+        endpoint=run.endpoint,
+        progress=run.shown(title),
+    )
+    _say_failures(run, title, done.reasons, done.n_distinct)
+    return StageOutcome("rewards", done.n_items, done.n_scored, done.n_failed)
+
+
+def _make_preferences(run: _Run, title: str) -> StageOutcome:
+    loop = run.loop
+    assert loop.preferences is not None
+    done = make_pairs(
+        loop.before("preferences"),
+        loop.folder,
+        seed=loop.seed,
+        threshold=loop.preferences.threshold,
+    )
+    without = {cause: count for cause, count in done.without_pair.items() if count}
+    if without:
+        causes = ", ".join(f"{cause} {count:,}" for cause, count in without.items())
+        run.say(f"{title}: without a pair: {causes}")
+    return StageOutcome("preferences", done.n_items, done.n_pairs, done.n_items - done.n_pairs)
+
+
+_STAGES: dict[str, Callable[[_Run, str], StageOutcome]] = {
+    "captions": _make_captions,
+    "qa": _make_qa,
+    "candidates": _make_candidates,
+    "rewards": _make_rewards,
+    "preferences": _make_preferences,
+}
+
+
+def train_command(loop: Loop) -> str:
+    """Return the command that trains on what a loop made: DPO on its pairs, else SFT, else captions."""
+    recipe, config = "llava_hound/pretrain", "captions"
+    if loop.qa:
+        recipe, config = "llava_hound/sft", "qa"
+    if loop.preferences:
+        recipe, config = "llava_hound/dpo", "preferences"
+    words = ["sharegptvideo", "train", "run", recipe, f"data.data_dir={loop.out}"]
+    if config != "preferences":
+        words += [f"data.name={config}", "data.mix=null", "data.files=null"]
+    words += ["data.split=train"]
+    if loop.videos:
+        words.append(f"data.media={loop.videos}")
+    if loop.candidates and loop.candidates.model.startswith("hf:") and loop.preferences:
+        words.append(f"model={loop.candidates.model.removeprefix('hf:')}")
+    return shlex.join([*words, f"output={Path(loop.out) / 'model'}"])
+
+
+def plan_loop(loop: Loop) -> list[PlannedStage]:
+    """Return what each stage will take; nothing is asked.
+
+    The first stage's inputs are counted. Those of a stage whose inputs are not made yet are as many
+    as there can be, and their texts of the release's average length. Where a stage has rows
+    already, its tokens and dollars are those of these rows.
+
+    Raises:
+        UserError: a mistake in the settings, no inputs, no endpoint for a served model.
+    """
+    endpoint = _endpoint(loop)
+    plans: list[PlannedStage] = []
+    for name in loop.steps:
+        _checked(loop, name)
+        plans.append(_planned(loop, name, plans[-1] if plans else None, endpoint))
+    return plans
+
+
+def _planned(
+    loop: Loop, name: str, before: PlannedStage | None, endpoint: EndpointOptions
+) -> PlannedStage:
+    made = _inputs_there(loop, name)
+    inputs, basis = made, "texts of typical length"
+    if inputs is None:
+        assert before is not None
+        per = loop.qa.n if name == "candidates" and loop.qa else 1
+        inputs, basis = before.inputs * per, "texts of typical length, inputs at the most"
+    if made is not None and _is_finished(loop, name):
+        return PlannedStage(name, inputs, 0, Estimate(), "finished")
+    notes = loop.folder / f"{name}.json"
+    figures = stage_figures(loop.folder, name) if notes.is_file() else None
+    done = figures.n_rows - figures.n_failed if figures else 0
+    left = max(0, inputs - done)
+    if figures is not None and done and figures.tokens("prompt"):
+        rows = f"the {plural(figures.n_rows, 'row')} made so far"
+        return PlannedStage(name, inputs, left, _measured(figures, left, endpoint), rows)
+    return PlannedStage(name, inputs, left, _typical(loop, name, left, endpoint), basis)
+
+
+def _measured(figures: StageFigures, left: int, endpoint: EndpointOptions) -> Estimate:
+    share = left / figures.n_rows
+    calls = round(sum(model.attempts for model in figures.models) * share)
+    tokens = (figures.tokens("prompt") + figures.tokens("completion")) * share
+    cost = None if figures.dollars is None else figures.dollars * share
+    return Estimate(calls, 0, tokens, cost, endpoint.seconds_of(calls, tokens))
+
+
+def _inputs_there(loop: Loop, name: str) -> int | None:
+    """Return how many inputs a stage has; None where the stage before has not made them all."""
+    names = list(loop.steps)
+    is_first = name == names[0]
+    if not is_first and not _is_finished(loop, names[names.index(name) - 1]):
+        return None
+    if name == "captions":
+        return len(_clips(loop))
+    if name == "qa":
+        return sum(1 for _ in _captions_of(loop))
+    if name == "candidates":
+        return len(_questions_of(loop))
+    log = {"rewards": "candidates", "preferences": "rewards"}[name]
+    return stage_figures(loop.before(name), log).n_rows
+
+
+def _typical(loop: Loop, name: str, left: int, endpoint: EndpointOptions) -> Estimate | None:
+    """Return what so many inputs take, by the length of what is asked; None: no server is asked."""
+    if name == "captions" and loop.captions:
+        step = loop.captions
+        asked = step.stage(loop).wording.render()
+        size = Size(len(asked.encode()), 1, step.frames or FRAMES, step.max_new_tokens)
+        return _calls(loop, step, size, _CAPTION, left, endpoint)
+    if name == "qa" and loop.qa:
+        qa = loop.qa.stage(loop)
+        asked = qa.render("x" * _CAPTION) + str(qa.schema)
+        size = Size(len(asked.encode()), 1, 0, loop.qa.max_new_tokens)
+        answer = loop.qa.n * (_QUESTION + _ANSWER + _JSON_AROUND)
+        return _calls(loop, loop.qa, size, answer, left, endpoint)
+    if name == "candidates" and loop.candidates:
+        candidates = loop.candidates
+        size = Size(_QUESTION, 1, candidates.frames or _ANSWER_FRAMES, candidates.max_new_tokens)
+        return _calls(loop, candidates, size, _ANSWER, left * candidates.k, endpoint)
+    if name == "rewards":
+        answers = left * (loop.candidates.k if loop.candidates else 1)
+        texts = ("x" * _QUESTION, "x" * _ANSWER, "x" * _ANSWER, "x" * _CAPTION)
+        item = JudgeItem("x", "preferences", "x", *texts)
+        one = _judge(loop, replace(endpoint, cache=False)).estimate([item])
+        return _times(one, answers, endpoint) if one.requests else None
+    return None
+
+
+def _calls(
+    loop: Loop,
+    step: _ModelStep,
+    size: Size,
+    answer: int,
+    calls: int,
+    endpoint: EndpointOptions,
+) -> Estimate | None:
+    """Return what calls of a size take whose answers have so many bytes."""
+    kind, _, model = step.model.partition(":")
+    if kind != "openai":
+        return None
+    url = find_endpoint(step.base_url or loop.base_url).base_url
+    price = find_price(url, model, endpoint.prices)
+    prompt, _ = size.typical(price.image_tokens if price else 0)
+    said = min(answer / _BYTES_PER_TOKEN, size.allowed)
+    cost = price.of(prompt, said) if price else None
+    one = Estimate(1, 0, prompt + said, cost, 0.0, price.date if price else None)
+    return _times(one, calls, endpoint)
+
+
+def _times(one: Estimate, calls: int, endpoint: EndpointOptions) -> Estimate:
+    calls *= one.requests
+    tokens = one.tokens * calls / one.requests
+    return Estimate(
+        calls,
+        0,
+        tokens,
+        None if one.cost is None else one.cost * calls / one.requests,
+        endpoint.seconds_of(calls, tokens),
+        one.priced,
+    )
