@@ -58,6 +58,8 @@ class Request:
             it, else that of the release's folders of frames.
         number: which of the answers is asked for, from 0, of a model that `draws_apart`; None:
             all of them.
+        pictures: the frames as JPEG data URLs, in place of `frames`, for a model that
+            `sends_pictures`: frames of many clips that wait take gigabytes.
         schema: a JSON schema that the answer must follow, for servers that take one; the prompt
             asks for it in words too.
     """
@@ -68,6 +70,7 @@ class Request:
     question: Question | None = None
     fps: float | None = None
     number: int | None = None
+    pictures: Sequence[str] | None = None
     schema: Mapping[str, Any] | None = None
 
 
@@ -163,6 +166,9 @@ class Model(abc.ABC):
 
     draws_apart: bool = False
     """Whether each of several answers is a call of its own, which costs and can fail alone."""
+
+    sends_pictures: bool = False
+    """Whether it takes `Request.pictures` as well as frames."""
 
     workers: int = 1
     """In how many threads at once `generate` may be called."""

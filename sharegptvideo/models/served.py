@@ -49,6 +49,7 @@ class ServedModel(Model):
     """
 
     draws_apart = True
+    sends_pictures = True
 
     def __init__(
         self,
@@ -206,25 +207,32 @@ class ServedModel(Model):
         self, batches: Iterable[Sequence[Request]], params: SamplingParams
     ) -> Iterator[_Call]:
         """Yield the calls; those about a clip share what is sent of it."""
-        frames, clip, position, clips = None, _Clip(), 0, 0
+        shown, clip, position, clips = None, _Clip(), 0, 0
         for batch in batches:
             for request in batch:
-                if request.frames is None:
-                    frames, clip = None, _Clip()
-                elif request.frames is not frames:
-                    frames, clips = request.frames, clips + 1
+                seen = request.frames if request.pictures is None else request.pictures
+                if seen is None:
+                    clip = _Clip()
+                elif seen is not shown:
+                    clips += 1
                     clip = self._clip(request, clips)
+                shown = seen
                 numbers = range(params.n) if request.number is None else (request.number,)
                 for number in numbers:
                     yield _Call(request, number, position, len(numbers), clip)
                 position += 1
 
     def _clip(self, request: Request, number: int) -> _Clip:
-        assert request.frames is not None
-        urls = frame_urls(request.frames)
+        if request.pictures is not None:
+            urls = [*request.pictures]
+        else:
+            assert request.frames is not None, "the caller gives frames, pictures, or neither"
+            urls = frame_urls(request.frames)
         if not self._as_video:
             return _Clip(number, with_pictures("", urls)[:-1])
-        return _Clip(number, with_video("", urls)[:-1], _video_arguments(request, self._name))
+        return _Clip(
+            number, with_video("", urls)[:-1], _video_arguments(request, len(urls), self._name)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,14 +275,12 @@ def _was_read(reply: Reply | CallFailedError) -> bool:
     return isinstance(reply, NoAnswerError)
 
 
-def _video_arguments(request: Request, name: str) -> dict[str, Any]:
+def _video_arguments(request: Request, count: int, name: str) -> dict[str, Any]:
     """Return where the frames stand in the clip, in the parameters that vLLM has for it.
 
     Models that write times into the prompt (Qwen3-VL) take them from there. Qwen2-VL and
     Qwen2.5-VL take frames a second of what is sent, as an argument of their processor.
     """
-    assert request.frames is not None
-    count = len(request.frames)
     indices = list(range(count)) if request.indices is None else [int(i) for i in request.indices]
     fps, total = request.fps, indices[-1] + 1
     if request.indices is not None and request.question and request.question.video_path:
@@ -337,7 +343,7 @@ def _trial(count: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     shape = (_MORE, _SIDE, _SIDE, 3)
     frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)[:count]
     content = with_video("Hi", frame_urls(frames))
-    return [{"role": "user", "content": content}], _video_arguments(Request("", frames), "")
+    return [{"role": "user", "content": content}], _video_arguments(Request(""), count, "")
 
 
 def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) -> Answer:
