@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import field_validator
 
-from sharegptvideo._concurrency import available_cores
 from sharegptvideo._wording import Wording, braced, fill, places, read_wording, shipped_wording
 from sharegptvideo.build.model_stage import ModelChoice, OpenModelStage, beside
 from sharegptvideo.build.stage import Context, OpenStage, Row, Stage
-from sharegptvideo.errors import MediaError, UserError
+from sharegptvideo.errors import UserError
 from sharegptvideo.judges.protocol import quoted
-from sharegptvideo.models import Answer, Question, Request, SamplingParams
+from sharegptvideo.models import Answer, Model, Question, Request
 from sharegptvideo.models.asking import Turn
-from sharegptvideo.models.base import FRAME_BYTES, short_hash
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from sharegptvideo.models.base import short_hash
 
 __all__ = ["FRAMES", "CaptionStage", "CaptionWording", "caption_wording"]
 
 FRAMES = 10
 """Frames of a clip, where neither the model nor the user says how many; as in the paper."""
 
-_STEP = 16  # clips that a model on this machine is asked about together: their frames are held
 _ABOUT = ("title", "tags")
 
 
@@ -136,57 +126,27 @@ class _OpenCaptions(OpenModelStage):
             settings.model,
             context,
             prompt=(wording.version, wording.hash),
-            step=_STEP,
         )
         self._wording = wording
-        self._frames = _frames(self.model.spec, self.model.frames, settings.frames)
-        self._threads: ThreadPoolExecutor | None = None
-        self._room, self._steps = _Room(), itertools.count()
+        self.frames = _frames(self.model, settings.frames)
 
     def describe(self) -> Row:
-        return super().describe() | {"frames": self._frames}
-
-    def turns(self, count: int) -> Sequence[Turn]:
-        step = next(self._steps)
-        return [_CaptionTurn(turn, self._room, step) for turn in super().turns(count)]
+        return super().describe() | {"frames": self.frames}
 
     async def __call__(self, rows: Sequence[Row], turn: Turn) -> list[Row]:
-        (row,) = rows
-        assert isinstance(turn, _CaptionTurn)
-        request = await self._request(row, turn)
-        if isinstance(request, str):
-            return [self._made(row, [], request)]
-        answers = await turn.ask([request], self.params)
-        return [self._made(row, answers, _cause(answers[0]), request.indices)]
-
-    async def _request(self, row: Row, turn: _CaptionTurn) -> Request | str:
-        """Return what to ask about a clip, or why it cannot be shown."""
-        path = row["video_path"]
-        if path is None:
-            return f"no media found for {row['video']}"
+        (row,), clip = rows, turn.clip
+        assert clip is not None
+        if clip.missing:
+            return [self._made(row, [], f"no media found for {row['video']}")]
+        if clip.error is not None:
+            return [self._made(row, [], clip.error)]
         prompt = self._wording.render(row.get("title"), row.get("tags") or ())
-        about = Question(row["id"], "captions", row["video"], prompt, "", video_path=path)
-        await turn.wait_for_room()
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
-        loop = asyncio.get_running_loop()
-        try:
-            request = await loop.run_in_executor(self._threads, self._shown, path, about)
-        except MediaError as error:
-            return str(error)
-        turn.hold(request.frames)
-        return request
-
-    def _shown(self, path: str, about: Question) -> Request:
-        """Decode a clip. Of one that is sent, only the pictures are kept: they are far smaller."""
-        from sharegptvideo.endpoint.messages import frame_urls
-        from sharegptvideo.media import sample_frames
-
-        frames, indices = sample_frames(path, self._frames)
-        request = Request(about.question, indices=[int(each) for each in indices], question=about)
-        if self.model.sends_pictures:
-            return replace(request, pictures=tuple(frame_urls(frames)))
-        return replace(request, frames=frames)
+        about = Question(
+            row["id"], "captions", row["video"], prompt, "", video_path=row["video_path"]
+        )
+        request = Request(prompt, clip.frames, clip.indices, about, sent=clip.sent)
+        answers = await turn.ask([request], self.params)
+        return [self._made(row, answers, _cause(answers[0]), clip.indices)]
 
     def _made(
         self,
@@ -202,21 +162,15 @@ class _OpenCaptions(OpenModelStage):
         made |= beside(answers)
         return made | {"error": error, "made": self.made(row, answers, frame_indices=indices)}
 
-    async def close(self) -> None:
-        await super().close()
-        if self._threads is not None:
-            threads, self._threads = self._threads, None
-            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
 
-
-def _frames(spec: str, made_for: int | None, asked: int | None) -> int:
+def _frames(model: Model, asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise UserError(f"frames must be at least 1, got {asked}")
-    if asked is not None and made_for is not None and asked != made_for:
+    if asked is not None and model.frames is not None:
         raise UserError(
-            f"model {spec}: was made for {made_for} frames of a clip; leave --frames out"
+            f"model {model.spec}: was made for {model.frames} frames of a clip; leave --frames out"
         )
-    return made_for or asked or FRAMES
+    return model.frames or asked or FRAMES
 
 
 def _cause(answer: Answer) -> str | None:
@@ -229,66 +183,3 @@ def _cause(answer: Answer) -> str | None:
     if "<video>" in text or "<image>" in text:
         return "the caption holds a mark of clips in prompts (<video> or <image>)"
     return failure_of(text, None)
-
-
-class _Room:
-    """Bounds what the frames of clips that wait for their turn take together.
-
-    The clips of the first step that has not ended are decoded in any case: nothing is freed before
-    they all are.
-    """
-
-    def __init__(self, limit: int = FRAME_BYTES) -> None:
-        self._limit = limit
-        self._open = Counter[int]()  # units that have begun and not ended, by step
-        self._held = 0
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def begin(self, step: int) -> None:
-        self._open[step] += 1
-
-    async def wait(self, step: int) -> None:
-        while self._held >= self._limit and step > min(self._open):
-            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
-            await waiting
-
-    def hold(self, size: int) -> None:
-        self._held += size
-
-    def end(self, step: int, held: int) -> None:
-        self._held -= held
-        self._open[step] -= 1
-        if not self._open[step]:
-            del self._open[step]
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if not each.done():  # cancelled
-                each.set_result(None)
-
-
-class _CaptionTurn(Turn):
-    """A turn that knows its step, and what the frames of its clip take."""
-
-    def __init__(self, turn: Turn, room: _Room, step: int) -> None:
-        self._turn, self._room, self._step = turn, room, step
-        self._held = 0
-        self._begun = False
-
-    async def wait_for_room(self) -> None:
-        """Begin; returns once there is room for the frames of one more clip."""
-        self._room.begin(self._step)
-        self._begun = True
-        await self._room.wait(self._step)
-
-    def hold(self, frames: NDArray[np.uint8] | None) -> None:
-        self._held = 0 if frames is None else frames.nbytes
-        self._room.hold(self._held)
-
-    async def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
-        return await self._turn.ask(requests, params)
-
-    def done(self) -> None:
-        if self._begun:
-            self._room.end(self._step, self._held)
-        self._turn.done()

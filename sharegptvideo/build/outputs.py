@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from sharegptvideo._io import dumps, os_errors, read_json_object, read_jsonl, replacing, write_json
+from sharegptvideo._io import dumps, os_errors, read_json_object, replacing, write_json
 from sharegptvideo._staging import replacing_files
-from sharegptvideo.build.stage import Row, Stage
+from sharegptvideo.build.stage import LatestRows, Row, Stage
 from sharegptvideo.data.publish.shards import SplitWriter
 from sharegptvideo.data.schema import Config, config_of, features
 from sharegptvideo.data.sources import SPLITS_FILE, SplitRule
@@ -67,7 +67,7 @@ class DatasetReport:
 
 def dataset_rows(stage: Stage, out: Path) -> Iterator[Row]:
     """Yield the dataset's rows in the log of a stage that has come to its end."""
-    for _, row in read_jsonl(out / f"{stage.name}.jsonl"):
+    for row in LatestRows(out / f"{stage.name}.jsonl"):
         yield from stage.export(row)
 
 

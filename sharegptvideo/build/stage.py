@@ -20,11 +20,13 @@ from sharegptvideo.data.sources import world_folder
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.asking import Turn
-from sharegptvideo.models.base import Answer, SamplingParams, short_hash
+from sharegptvideo.models.base import Answer, Model, SamplingParams, short_hash
+from sharegptvideo.models.batches import Clip, read_clip
 
 __all__ = [
     "Context",
     "EngineOptions",
+    "LatestRows",
     "OpenStage",
     "Row",
     "Stage",
@@ -104,6 +106,15 @@ class Stage(abc.ABC):
         for row in rows:
             yield [row]
 
+    def hash_of(self, row: Row) -> str:
+        """Return what stands for an input; another one is made again."""
+        return input_hash(row)
+
+    def input_of(self, row: Row) -> str | None:
+        """Return the hash of what a row of the log was made of; None if it is to be made again."""
+        made: str = row["made"]["input"]
+        return made if row["error"] is None else None
+
     def export(self, row: Row) -> Sequence[Row]:
         """Return the dataset's rows in one row of the log, none for a failed one."""
         return () if row["error"] is not None else ({k: v for k, v in row.items() if k != "error"},)
@@ -115,16 +126,20 @@ class OpenStage(abc.ABC):
     Attributes:
         settings: what it was opened from.
         width: units to have under way at once.
-        step: units that are begun together, see `Asker`.
+        step: rows that are begun together, in whole units, see `Asker`.
+        frames: how many of a unit's clip its turn has; None: none, no clip is opened.
+        model: what these are shown to.
     """
 
     settings: Stage
     width: int = 1
     step: int = 1
+    frames: int | None = None
+    model: Model | None = None
 
     @abc.abstractmethod
     async def __call__(self, rows: Sequence[Row], turn: Turn) -> list[Row]:
-        """Return a row of the log for each row of a unit.
+        """Return a row of the log for each row of a unit, whose clip is `turn.clip`.
 
         Each has the `id` of the row that it is made of, `error` (null, or why nothing was made),
         and `made` (see `provenance`). It depends on the row, the settings and the model only.
@@ -147,6 +162,8 @@ class OpenStage(abc.ABC):
     def check(self, rows: Iterable[Row]) -> None:  # noqa: B027 - for stages that can know better
         """Find out, before anything is written, whether the rows can be worked on.
 
+        Not called where results are there and no row is left to be made.
+
         Raises:
             UserError: they cannot.
         """
@@ -157,6 +174,22 @@ class OpenStage(abc.ABC):
     def estimate(self, rows: Iterable[Row]) -> Estimate:  # noqa: ARG002 - for those that cost
         """Return what the rows will take, from the length of what is asked; asks nothing."""
         return Estimate()
+
+    def prepare(self, rows: Iterable[Row]) -> None:  # noqa: B027 - most have nothing to do
+        """Do, before the first row, what is done once for all that are to be made.
+
+        Raises:
+            UserError: nothing can be made.
+        """
+
+    def read(self, rows: Sequence[Row]) -> Clip:
+        """Return the clip of a unit; called ahead, in several threads, where `frames` is set."""
+        assert self.frames is not None
+        return read_clip(rows[0].get("video_path"), self.frames, self.model)
+
+    def figures(self, rows: Iterable[Row]) -> Row:  # noqa: ARG002 - for those that have some
+        """Return what the report says of the log's rows beside what all stages count."""
+        return {}
 
     async def close(self) -> None:  # noqa: B027 - most have nothing to do
         """Free what belongs to the running event loop."""
@@ -202,7 +235,7 @@ def provenance(
         "stage": stage.name,
         "version": stage.version,
         "parents": [row["id"]],
-        "input": input_hash(row),
+        "input": stage.hash_of(row),
         "model": model,
         "answered_by": sorted({each.answered_by for each in answers if each.answered_by}),
         "prompt_version": prompt[0],
@@ -280,6 +313,34 @@ def stage_file(path: Path, name: str) -> Path:
             "again, with the options it had"
         )
     return file
+
+
+class LatestRows:
+    """The rows of a keyed log, of each `id` its last line, in the order of these.
+
+    Read anew by each iteration: memory holds the ids alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Find the last lines.
+
+        Raises:
+            UserError: a line is broken or has no `id`; says where.
+        """
+        self._path = path
+        self._last: dict[str, int] = {}
+        for number, row in read_jsonl(path):
+            if "id" not in row:
+                raise UserError(f"{path}:{number}: no 'id'; is this another kind of file?")
+            self._last[str(row["id"])] = number
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (
+            row for number, row in read_jsonl(self._path) if self._last[str(row["id"])] == number
+        )
 
 
 def latest_rows(path: Path) -> dict[str, Row]:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from sharegptvideo._text import dollars
 from sharegptvideo.endpoint.budget import Budget, Estimate
 from sharegptvideo.endpoint.cache import default_cache_file
+from sharegptvideo.endpoint.store import ReplyStore
 from sharegptvideo.errors import UserError
 
 __all__ = [
@@ -124,6 +125,8 @@ class EndpointOptions:
         max_cost: US dollars that all clients with these options may spend together.
         prices: a table that is read before the built-in one; see prices.yaml.
         cache: the file that keeps answers; True: the usual one; False: none.
+        store: where all replies go that have a key, before their caller has them; read before the
+            cache.
         batch_api: verdicts through the Batch API: cheaper, within a day.
         max_reply_bytes: size of a reply, unpacked, from which on it is given up.
         confirm: asked, with the estimate as a line, before a run that may cross `max_cost`;
@@ -139,6 +142,7 @@ class EndpointOptions:
     max_cost: float | None = None
     prices: Path | None = None
     cache: bool | Path = True
+    store: ReplyStore | None = field(default=None, compare=False, repr=False)
     batch_api: bool = False
     max_reply_bytes: int = 16 << 20
     confirm: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -160,16 +160,18 @@ class Sender:
             EndpointError: no call can succeed.
         """
         size = measure(body)
-        left_out: dict[str, bool] = {}
+        call = _Call()
 
         async def once() -> Reply:
             self.open()
             async with self._concurrency.slot():
                 if self._permanent_error is not None:  # found while this call stood in line
                     raise self._permanent_error
-                return await self._once(body, size, left_out)
+                return await self._once(body, size, call)
 
         reply = await self.retry(once)
+        cost = None if self.price is None else call.dollars
+        reply = replace(reply, attempts=call.attempts, dollars=cost)
         if reply.failure is not None:
             raise NoAnswerError(reply)
         return reply
@@ -202,15 +204,11 @@ class Sender:
                 await self.options.clock.sleep(self._pause(attempt, wait))
         raise CallFailedError(f"{cause} ({self._attempts} attempts)")
 
-    async def _once(self, body: Mapping[str, Any], size: Size, left_out: dict[str, bool]) -> Reply:
-        """Try once, with a slot held: wait for its turn, reserve its cost, send it.
-
-        `left_out` are parameters that were refused for this text, with whether the server said
-        that it does not take them at all.
-        """
+    async def _once(self, body: Mapping[str, Any], size: Size, call: _Call) -> Reply:
+        """Try once, with a slot held: wait for its turn, reserve its cost, send it."""
         import openai
 
-        sent = self.as_sent(body, left_out)
+        sent = self.as_sent(body, call.left_out)
         price, budget = self.price, self.options.budget
         images = price.image_tokens if price else 0
         prompt, answer = size.typical(images)
@@ -222,9 +220,10 @@ class Sender:
         # What breaks off on the way may have been computed, and so be billed: counted as asked.
         tokens, cost, counted = prompt, price.of(prompt, 0) if price else 0.0, 0
         start, overload = time.monotonic(), False
+        call.attempts += 1
         try:
             reply = replace(await self._post(sent), left_out=_missing(body, sent))
-            self._learn(sent, left_out)
+            self._learn(sent, call.left_out)
             if reply.tokens:
                 tokens = reply.tokens
                 answer = reply.completion_tokens
@@ -239,7 +238,7 @@ class Sender:
             name = refused_parameter(error, sent)
             if name is None:
                 raise
-            left_out[name] = is_unsupported(error)
+            call.left_out[name] = is_unsupported(error)
             raise _RefusedError from error
         except openai.APIConnectionError as error:
             overload = is_timeout(error)
@@ -248,6 +247,7 @@ class Sender:
             raise
         finally:
             budget.commit(reserved, cost, round(tokens) if counted else 0, requests=counted)
+            call.dollars += cost
             self._rate_limiter.correct(guess, tokens)
             self._concurrency.record(time.monotonic() - start, refused=overload)
 
@@ -363,6 +363,22 @@ class Sender:
         if proxy_of(self.endpoint.base_url):
             fix = "fix that variable, or name the server's host in NO_PROXY"
         return EndpointError(f"{self.endpoint.base_url}: {self.connection_cause(error)}; {fix}")
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is known of a call after the requests that were sent for it.
+
+    Attributes:
+        left_out: parameters that were refused for its text, with whether the server said that it
+            does not take them at all.
+        attempts: requests that were sent.
+        dollars: US dollars that they cost, or may have cost.
+    """
+
+    left_out: dict[str, bool] = field(default_factory=dict)
+    attempts: int = 0
+    dollars: float = 0.0
 
 
 class _RefusedError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
@@ -58,10 +58,9 @@ class Request:
             it, else that of the release's folders of frames.
         number: which of the answers is asked for, from 0, of a model that `draws_apart`; None:
             all of them.
-        pictures: the frames as JPEG data URLs, in place of `frames`, for a model that
-            `sends_pictures`: frames of many clips that wait take gigabytes.
         schema: a JSON schema that the answer must follow, for servers that take one; the prompt
             asks for it in words too.
+        sent: what a served model sends of the frames, see `Model.packed`; then it needs no frames.
     """
 
     prompt: str
@@ -70,8 +69,13 @@ class Request:
     question: Question | None = None
     fps: float | None = None
     number: int | None = None
-    pictures: Sequence[str] | None = None
     schema: Mapping[str, Any] | None = None
+    sent: object | None = None
+
+    @property
+    def bare(self) -> Request:
+        """A copy without frames, known by its question; the same one where it has none."""
+        return self if self.question is None else replace(self, frames=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class Answer:
     """What a model returned for one request: its `n` texts, or the cause of its failure.
 
     Attributes:
+        request: the one that was given, or the `bare` one.
         texts: the answers, in the order of their numbers; empty for a failure.
         error: why there are none.
         reasoning: what it thought before each text, no part of it; empty where it did not.
@@ -166,9 +171,6 @@ class Model(abc.ABC):
 
     draws_apart: bool = False
     """Whether each of several answers is a call of its own, which costs and can fail alone."""
-
-    sends_pictures: bool = False
-    """Whether it takes `Request.pictures` as well as frames."""
 
     workers: int = 1
     """In how many threads at once `generate` may be called."""
@@ -243,6 +245,10 @@ class Model(abc.ABC):
             These; or what is known of answers that are there already, None for what is not.
         """
         return frames, max_new_tokens
+
+    def packed(self, request: Request) -> Request:
+        """Return a request as it is best kept until it is asked: with frames, or with `sent`."""
+        return request
 
     def render(self, prompt: str) -> str:
         """Return the text that the model receives for a prompt, marks of turns included."""

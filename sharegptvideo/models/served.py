@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +50,6 @@ class ServedModel(Model):
     """
 
     draws_apart = True
-    sends_pictures = True
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class ServedModel(Model):
         self.width = self._client.width
         self._as_video = send == "video"
         self._reason = None if send == "auto" else "as asked for (--send)"
+        self._clips = itertools.count(1)
 
     @property
     def refused(self) -> Collection[str]:  # type: ignore[override]  # known after the first calls
@@ -206,33 +207,36 @@ class ServedModel(Model):
     def _calls(
         self, batches: Iterable[Sequence[Request]], params: SamplingParams
     ) -> Iterator[_Call]:
-        """Yield the calls; those about a clip share what is sent of it."""
-        shown, clip, position, clips = None, _Clip(), 0, 0
+        """Yield the calls; those about a clip share what is sent of it.
+
+        They hold no frames where they need not: many wait at once, and what is sent is smaller.
+        """
+        frames, clip, position = None, _Clip(), 0
         for batch in batches:
             for request in batch:
-                seen = request.frames if request.pictures is None else request.pictures
-                if seen is None:
-                    clip = _Clip()
-                elif seen is not shown:
-                    clips += 1
-                    clip = self._clip(request, clips)
-                shown = seen
+                if isinstance(request.sent, _Clip):
+                    frames, clip = None, request.sent
+                elif request.frames is None:
+                    frames, clip = None, _Clip()
+                elif request.frames is not frames:
+                    frames, clip = request.frames, self._clip(request)
                 numbers = range(params.n) if request.number is None else (request.number,)
                 for number in numbers:
-                    yield _Call(request, number, position, len(numbers), clip)
+                    yield _Call(request.bare, number, position, len(numbers), clip)
                 position += 1
 
-    def _clip(self, request: Request, number: int) -> _Clip:
-        if request.pictures is not None:
-            urls = [*request.pictures]
-        else:
-            assert request.frames is not None, "the caller gives frames, pictures, or neither"
-            urls = frame_urls(request.frames)
+    def packed(self, request: Request) -> Request:
+        """Return a request with what is sent of its frames, in their place; safe for threads."""
+        if request.frames is None:
+            return request
+        return replace(request, frames=None, sent=self._clip(request))
+
+    def _clip(self, request: Request) -> _Clip:
+        assert request.frames is not None
+        urls, number = frame_urls(request.frames), next(self._clips)
         if not self._as_video:
             return _Clip(number, with_pictures("", urls)[:-1])
-        return _Clip(
-            number, with_video("", urls)[:-1], _video_arguments(request, len(urls), self._name)
-        )
+        return _Clip(number, with_video("", urls)[:-1], _video_arguments(request, self._name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +279,14 @@ def _was_read(reply: Reply | CallFailedError) -> bool:
     return isinstance(reply, NoAnswerError)
 
 
-def _video_arguments(request: Request, count: int, name: str) -> dict[str, Any]:
+def _video_arguments(request: Request, name: str) -> dict[str, Any]:
     """Return where the frames stand in the clip, in the parameters that vLLM has for it.
 
     Models that write times into the prompt (Qwen3-VL) take them from there. Qwen2-VL and
     Qwen2.5-VL take frames a second of what is sent, as an argument of their processor.
     """
+    assert request.frames is not None
+    count = len(request.frames)
     indices = list(range(count)) if request.indices is None else [int(i) for i in request.indices]
     fps, total = request.fps, indices[-1] + 1
     if request.indices is not None and request.question and request.question.video_path:
@@ -343,7 +349,7 @@ def _trial(count: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     shape = (_MORE, _SIDE, _SIDE, 3)
     frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)[:count]
     content = with_video("Hi", frame_urls(frames))
-    return [{"role": "user", "content": content}], _video_arguments(Request(""), count, "")
+    return [{"role": "user", "content": content}], _video_arguments(Request("", frames), "")
 
 
 def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) -> Answer:

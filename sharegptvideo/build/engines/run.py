@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import KeyedLog, dumps, os_errors, read_jsonl
+from sharegptvideo._io import KeyedLog, dumps, os_errors
 from sharegptvideo._runs import check_place
 from sharegptvideo.build.engines.local import run_units
 from sharegptvideo.build.stage import (
     Context,
     EngineOptions,
+    LatestRows,
     OpenStage,
     Row,
     Stage,
     begin,
-    input_hash,
     recorded,
 )
 from sharegptvideo.endpoint import EndpointOptions, Estimate
@@ -58,7 +58,8 @@ class StageReport:
     """What a stage holds when it ends, all sittings together; tokens and dollars as rows say.
 
     `failures` counts the rows without a result by cause; `tokens` are those of prompts, of these
-    from a prefix cache, and of answers; `dollars` is None where no price is known.
+    from a prefix cache, and of answers; `dollars` is None where no price is known; `figures` are
+    the stage's own, see `OpenStage.figures`.
     """
 
     stage: str
@@ -69,10 +70,11 @@ class StageReport:
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TOKENS, 0))
     dollars: float | None = None
     attempts: int = 0
+    figures: Row = field(default_factory=dict)
 
     def as_dict(self) -> Row:
-        """Return the report as plain JSON values."""
-        return asdict(self)
+        """Return the report as plain JSON values, the stage's own figures first."""
+        return self.figures | {k: v for k, v in asdict(self).items() if k != "figures"}
 
 
 def run_stage(
@@ -116,12 +118,17 @@ def run_stage(
     before = recorded(notes)
     if before is not None:
         opened.go_on(before)
-    opened.check(rows)
+    else:
+        opened.check(rows)
     sitting = _Sitting(stage.name, engine.name)
     with begin(notes, opened.describe, may_change={"send_reason"}) as run:
-        log = run.log(stage.name, keep=_input_of)
-        count, waiting = _counted(rows, log)
-        context.endpoint.approve(opened.estimate(_waiting(rows, log)))
+        log = run.log(stage.name, keep=stage.input_of)
+        count, waiting = _counted(stage, rows, log)
+        if waiting:
+            if before is not None:
+                opened.check(rows)
+            context.endpoint.approve(opened.estimate(_waiting(stage, rows, log)))
+            opened.prepare(_waiting(stage, rows, log))
         done = count - waiting
 
         def keep(made: Iterable[list[Row]]) -> None:
@@ -134,7 +141,7 @@ def run_stage(
                 if progress:
                     progress(done, count, stage.name)
 
-        units = stage.units(_waiting(rows, log))
+        units = stage.units(_waiting(stage, rows, log))
         try:
             with contextlib.closing(run_units(opened, itertools.islice(units, SAMPLE))) as made:
                 keep(made)
@@ -148,6 +155,7 @@ def run_stage(
             sitting.write(out / SITTINGS)
         log.close()
         report = _report(stage, log.path)
+        report.figures = opened.figures(LatestRows(log.path))
         run.finish(report.as_dict())
     return report
 
@@ -200,12 +208,7 @@ class _Sitting:
             lines.write(dumps(line) + "\n")
 
 
-def _input_of(row: Row) -> str | None:
-    """Return what a line of the log was made of; None for one that is to be made again."""
-    return row["made"]["input"] if row["error"] is None else None
-
-
-def _counted(rows: Iterable[Row], log: KeyedLog) -> tuple[int, int]:
+def _counted(stage: Stage, rows: Iterable[Row], log: KeyedLog) -> tuple[int, int]:
     """Return how many rows there are, and how many are to be done."""
     count = waiting = 0
     seen: set[int] = set()  # of hashes: ids of a million rows take ten times the memory
@@ -215,30 +218,29 @@ def _counted(rows: Iterable[Row], log: KeyedLog) -> tuple[int, int]:
         if (number := hash(row["id"])) in seen:
             raise UserError(f"row {count}: duplicate id {row['id']!r}")
         seen.add(number)
-        waiting += log.rows.get(row["id"]) != input_hash(row)
+        waiting += log.rows.get(row["id"]) != stage.hash_of(row)
     if not count:
         raise UserError("no rows; is this the right folder, and the right split?")
     return count, waiting
 
 
-def _waiting(rows: Iterable[Row], log: KeyedLog) -> Iterator[Row]:
+def _waiting(stage: Stage, rows: Iterable[Row], log: KeyedLog) -> Iterator[Row]:
     """Yield the rows that are to be done; each is looked up when it is asked for."""
-    return (row for row in rows if log.rows.get(row["id"]) != input_hash(row))
+    return (row for row in rows if log.rows.get(row["id"]) != stage.hash_of(row))
 
 
 def _report(stage: Stage, log: Path) -> StageReport:
     """Count what the log holds, the last line of each id."""
-    last = {row["id"]: number for number, row in read_jsonl(log)}
     report, failures = StageReport(stage.name), Counter[str]()
-    for number, row in read_jsonl(log):
-        if last[row["id"]] != number:
-            continue
-        made = row["made"]
+    for row in LatestRows(log):
         report.n_rows += 1
         if row["error"] is None:
             report.n_made += len(stage.export(row))
         else:
             failures[row["error"]] += 1
+        made = row.get("made")
+        if made is None:  # of an earlier version
+            continue
         report.attempts += made["attempts"]
         for name in _TOKENS:
             report.tokens[name] += made["tokens"][name] or 0
