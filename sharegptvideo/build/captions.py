@@ -137,9 +137,10 @@ class _OpenCaptions(OpenModelStage):
         (row,), clip = rows, turn.clip
         assert clip is not None
         if clip.missing:
-            return [self._made(row, [], f"no media found for {row['video']}")]
+            return [self._made(row, [], "no such clip among the media")]
         if clip.error is not None:
-            return [self._made(row, [], clip.error)]
+            # Without the path, so that causes can be counted: the row names the clip.
+            return [self._made(row, [], clip.error.removeprefix(f"{row['video_path']}: "))]
         prompt = self._wording.render(row.get("title"), row.get("tags") or ())
         about = Question(
             row["id"], "captions", row["video"], prompt, "", video_path=row["video_path"]

@@ -40,9 +40,7 @@ class Clips:
 
     def __iter__(self) -> Iterator[Row]:
         for name, video, path in self.videos:
-            yield {"id": name, "video": video, "video_path": path} | dict(
-                self.about.get(video, {})
-            )
+            yield {"id": name, "video": video, "video_path": path} | dict(self.about.get(video, {}))
 
 
 def clips_in_folder(folder: Path, limit: int | None = None) -> Clips:

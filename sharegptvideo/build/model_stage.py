@@ -97,6 +97,8 @@ class OpenModelStage(OpenStage):
         prompt: version and hash of what it is asked.
     """
 
+    model: Model
+
     def __init__(
         self,
         settings: Stage,

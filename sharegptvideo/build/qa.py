@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +14,15 @@ from sharegptvideo._text import plural
 from sharegptvideo._wording import Wording, braced, fill, places, read_wording, shipped_wording
 from sharegptvideo.build.model_stage import ModelChoice, OpenModelStage, beside
 from sharegptvideo.build.questions import question_problems
-from sharegptvideo.build.stage import Context, OpenStage, Row, Stage
+from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, stage_file
+from sharegptvideo.data.load import read_rows
+from sharegptvideo.data.sources import world_folder
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judges.protocol import UnreadableError, quoted, read_object
 from sharegptvideo.models import Answer, Request
 from sharegptvideo.models.asking import Turn
 
-__all__ = ["QaStage", "QaWording", "qa_wording"]
+__all__ = ["Captions", "QaStage", "QaWording", "qa_wording", "read_captions"]
 
 _PLACES = {
     "user": {"n", "material", "kinds", "difficulties"},
@@ -72,6 +75,46 @@ def qa_wording(file: Path | None = None) -> QaWording:
     if file is not None:
         return read_wording(QaWording, file)
     return shipped_wording(QaWording, "datasets_cards/prompts/qa.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """Rows of config `captions`, read anew by each iteration: a million are no list in memory.
+
+    Attributes:
+        data_dir: a folder in the release layout or of Parquet.
+        split: of its rows.
+        limit: the first rows only.
+    """
+
+    data_dir: Path
+    split: str = "train"
+    limit: int | None = None
+
+    def __iter__(self) -> Iterator[Row]:
+        return itertools.islice(read_rows("captions", self.data_dir, self.split), self.limit)
+
+
+def read_captions(
+    source: str | Path, *, split: str = "train", limit: int | None = None
+) -> Captions:
+    """Return the captions that questions are made of.
+
+    Args:
+        source: the folder of `build captions`, another in the release layout, or "synthetic".
+        split: "train", "validation" or "train+validation".
+        limit: take the first rows only.
+
+    Raises:
+        UserError: no such folder, no captions in it, captions that are not finished.
+    """
+    root = world_folder() if str(source) == "synthetic" else Path(source).expanduser()
+    if (root / "captions.jsonl").is_file():
+        stage_file(root, "captions.jsonl")
+    rows = Captions(root, split, limit)
+    if next(iter(rows), None) is None:
+        raise UserError(f"{source}: no captions in it")
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
