@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-
 if TYPE_CHECKING:
     from sharegptvideo.build.stage import EngineOptions
 

@@ -211,6 +211,8 @@ def _end(
         note(f"each is in {log}, and tried again by the same command")
     if report.n_made:
         figures["dataset"] = finish_stage(stage, out, keep_all=keep_all).as_dict()
+    if not as_json:
+        del figures["failures"]  # those are the notes
     print_figures(figures, as_json=as_json)
     if not report.n_made:
         note(f"error: nothing was made; see {log}")
