@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, provenance
 from sharegptvideo.endpoint import EndpointOptions
-from sharegptvideo.errors import UserError
+from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import Answer, Model, SamplingParams, open_model
 from sharegptvideo.models.asking import Turn, open_asker
 from sharegptvideo.models.registry import KINDS
@@ -40,14 +41,16 @@ class ModelChoice:
     send: Send = "auto"
     batch_size: int | None = None
 
-    def open(self, endpoint: EndpointOptions) -> Model:
-        """Open the model; see `open_model`.
+    def open(self, endpoint: EndpointOptions, *, sees: bool = True) -> Model:
+        """Open the model; see `open_model`. `sees`: it will be asked about clips.
 
         Raises:
             UserError: there is no such model, or it cannot be asked what was never asked before.
         """
         kind, spec = self.spec.partition(":")[0], self.spec
         if kind not in KINDS:
+            if ":" in spec and not Path(spec).exists():
+                raise unknown_name("kind of model", kind, KINDS)
             kind, spec = "hf", f"hf:{spec}"
         if kind == "predictions":
             raise UserError(
@@ -62,7 +65,8 @@ class ModelChoice:
             base_url=self.base_url,
             options=endpoint,
             batch_size=self.batch_size,
-            send=self.send,
+            # Else a server that is asked about texts alone is tried out with videos.
+            send=self.send if sees or kind != "openai" else "pictures",
         )
 
 
@@ -107,10 +111,11 @@ class OpenModelStage(OpenStage):
         *,
         prompt: tuple[int, str],
         step: int = 32,
+        sees: bool = True,
     ) -> None:
         """Open the model; `step` units together are a batch of one on this machine."""
         self.settings, self.params, self.prompt = settings, choice.params, prompt
-        self.model = choice.open(context.endpoint)
+        self.model = choice.open(context.endpoint, sees=sees)
         self._context = context
         self._asker = open_asker(self.model, step=step)
         self.step, self.width = self._asker.step, self._asker.width

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -268,12 +269,19 @@ class _OpenQa(OpenModelStage):
     def __init__(self, settings: QaStage, context: Context) -> None:
         wording = settings.wording
         prompt = (wording.version, wording.hash)
-        super().__init__(settings, settings.model, context, prompt=prompt)
+        super().__init__(settings, settings.model, context, prompt=prompt, sees=False)
         self._stage = settings
 
     def describe(self) -> Row:
         chosen = {"kinds": [*self._stage.kinds], "difficulty": self._stage.difficulty}
-        return super().describe() | {"n": self._stage.n} | chosen
+        described = super().describe() | {"n": self._stage.n} | chosen
+        unseen = ("send", "send_reason", "jpeg")  # no pictures are sent
+        return {name: value for name, value in described.items() if name not in unseen}
+
+    def figures(self, rows: Iterable[Row]) -> Row:
+        """Return how many questions were dropped, by the rule that they broke."""
+        dropped = Counter(each["gate"] for row in rows for each in row["dropped"])
+        return {"dropped": dict(sorted(dropped.items()))}
 
     async def __call__(self, rows: Sequence[Row], turn: Turn) -> list[Row]:
         (row,) = rows

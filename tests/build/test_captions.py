@@ -96,14 +96,14 @@ def test_frames_and_prompt_are_part_of_the_settings(
     made = lines_of(tmp_path / "out")["a"]
     assert made["caption"] == expected(clips / "a.mp4", 3)
     result = build(tmp_path / "out", *options, "--frames", "4")
-    assert (result.exit_code, "frames 3, now 4" in result.stderr) == (2, True), result.stderr
+    assert (result.exit_code, "frames 3 there, 4 here" in result.stderr) == (2, True), result.stderr
     own = tmp_path / "own.yaml"
-    own.write_text("version: 7\nuser: Describe it.\nprompts: [What is it?]\n")
+    own.write_text("version: 7\nuser: Describe it.\nprompts: [Look at it.]\n")
     result = build(tmp_path / "out", *options, "--frames", "3", "--prompt", str(own))
     assert (result.exit_code, "prompt_version" in result.stderr) == (2, True), result.stderr
     assert build(tmp_path / "own", *options, "--prompt", str(own)).exit_code == 0
     row = lines_of(tmp_path / "own")["a"]
-    assert (row["prompt"], row["made"]["prompt_version"]) == ("What is it?", 7)
+    assert (row["prompt"], row["made"]["prompt_version"]) == ("Look at it.", 7)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_titles_with_a_mistake(
     clips: Path, tmp_path: Path, name: str, text: str, problem: str
 ) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match="(?s).*") as error:
+    with pytest.raises(UserError) as error:
         with_titles(clips_in_folder(clips), tmp_path / name)
     assert problem in str(error.value)
 
@@ -257,7 +257,10 @@ def test_a_function_gets_the_frames_of_the_real_clips(
     [
         (["--model", "openai:m"], "give --videos (a folder) or --input"),
         (["--model", "predictions:x", "--videos", "."], "a file of answers answers nothing new"),
-        (["--model", "opnai:m", "--videos", "."], "hf:opnai:m"),
+        (
+            ["--model", "opnai:m", "--videos", "."],
+            "unknown kind of model 'opnai'; did you mean openai?",
+        ),
         (["--model", "openai:m", "--videos", ".", "--media", "."], "--media goes with --input"),
         (["--model", "openai:m", "--videos", ".", "--actors", "2"], "are for --engine ray"),
         (["--model", "python:a:b", "--videos", ".", "--base-url", "http://x"], "served models"),

@@ -123,7 +123,7 @@ def test_questions_with_a_fault_are_dropped_with_their_cause(
     bad = [
         GOOD | {"question": "What colour is the elephant's trunk?", "answer": "It is green."},
         GOOD | {"question": "At first, what does the red dog do?"},
-        GOOD | {"question": "Is the hat that the girl wears blue?", "answer": "A blue hat."},
+        GOOD | {"question": "What does the girl with the blue hat wear?", "answer": "A blue hat."},
     ]
     chat_server.answer, chat_server.models = lambda _: reply(GOOD, *bad), ["m"]
     options = ("--input", str(root), "--model", "openai:m", "--base-url", chat_server.url)
@@ -240,7 +240,7 @@ def test_a_model_that_only_babbles_is_given_up_after_the_sample(
     options = ("--input", str(root), "--model", "openai:vlm", "--base-url", vlm_server.url)
     result = build(tmp_path / "out", *options)
     assert result.exit_code == 1
-    assert "all of the first 20 failed" in result.stderr
+    assert "for all of the first 20 failed" in result.stderr
     assert "it is not one JSON object" in result.stderr
     assert vlm_server.report().paid.total() == 40  # two a caption
     assert not (tmp_path / "out" / "qa").exists()

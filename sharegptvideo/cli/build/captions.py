@@ -209,6 +209,9 @@ def _end(
         note(f"failed: {cause} ({count} of {report.n_rows} {what})")
     if report.failures:
         note(f"each is in {log}, and tried again by the same command")
+    dropped = report.figures.get("dropped", {})
+    for gate, count in dropped.items():
+        note(f"dropped: {gate} ({count} of {report.n_made + sum(dropped.values())} questions)")
     if report.n_made:
         figures["dataset"] = finish_stage(stage, out, keep_all=keep_all).as_dict()
     if not as_json:
