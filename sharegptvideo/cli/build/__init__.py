@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharegptvideo.cli.build import captions, pairs
+from sharegptvideo.cli.build import captions, loops, pairs
 
 __all__ = ["app"]
 
@@ -16,5 +16,6 @@ for command in (
     pairs.candidates,
     pairs.rewards,
     pairs.preferences,
+    loops.report,
 ):
     app.command()(command)
