@@ -159,10 +159,10 @@ def with_titles(clips: Clips, file: Path) -> tuple[Clips, list[str]]:
         names = [video, _without_ending(video)]
         if path is not None:
             names.append(video + Path(path).suffix)
-        found = next((name for name in names if name in given), None)
-        if found is not None:
-            left.discard(found)
-            about[video] = about.get(video, {}) | given[found]
+        match = next((name for name in names if name in given), None)
+        if match is not None:
+            left.discard(match)
+            about[video] = about.get(video, {}) | given[match]
     return Clips(clips.videos, about), sorted(left)
 
 

@@ -206,13 +206,13 @@ class QaStage(Stage):
         Raises:
             UnreadableError: it is not what the schema says.
         """
-        found = read_object(reply, "json", ("questions",))
-        if set(found) != {"questions"} or not isinstance(found["questions"], list):
+        contents = read_object(reply, "json", ("questions",))
+        if set(contents) != {"questions"} or not isinstance(contents["questions"], list):
             raise UnreadableError('it is not {"questions": [...]}')
-        if len(found["questions"]) != self.n:
-            count = plural(len(found["questions"]), "question")
+        if len(contents["questions"]) != self.n:
+            count = plural(len(contents["questions"]), "question")
             raise UnreadableError(f"it has {count}, and not {self.n}")
-        return [self._question(number, item) for number, item in enumerate(found["questions"])]
+        return [self._question(number, item) for number, item in enumerate(contents["questions"])]
 
     def _question(self, number: int, item: Any) -> Row:
         where = f"question {number + 1}"
