@@ -141,7 +141,7 @@ listed = {
     "eval/lmms_eval_tasks/*": {file.stem: file.read_text() for file in folder().iterdir()},
     "training/recipes/*/*": {name: recipe_text(name) for name in recipe_names()},
     "training/accelerate/*": {name: config_path(name).read_text() for name in config_names()},
-    "datasets_cards/*.md": {file.stem: file.read_text() for file in templates_folder().glob("*.md")},
+    "datasets_cards/*.md": {f.stem: f.read_text() for f in templates_folder().glob("*.md")},
     "datasets_cards/prompts/*": {w.hash: w.version for w in (caption_wording(), qa_wording())},
 }
 print(json.dumps([sharegptvideo.__file__, listed]))
