@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from sharegptvideo._concurrency import Progress
@@ -25,11 +26,13 @@ from sharegptvideo._io import (
     sha256_file,
     sha256_text,
     write_json,
+    write_text,
 )
+from sharegptvideo._runs import differences
 from sharegptvideo._strict import StrictModel, key_problems
-from sharegptvideo._text import plural
-from sharegptvideo.build.captions import FRAMES, CaptionStage, caption_wording
+from sharegptvideo._text import and_more, plural
 from sharegptvideo.build.candidates import sample_candidates
+from sharegptvideo.build.captions import FRAMES, CaptionStage, caption_wording
 from sharegptvideo.build.clips import Clips, clips_in_folder, with_titles
 from sharegptvideo.build.engines import run_stage
 from sharegptvideo.build.finish import finish_stage
@@ -39,7 +42,7 @@ from sharegptvideo.build.preferences import make_pairs
 from sharegptvideo.build.qa import Captions, QaStage, qa_wording, read_captions
 from sharegptvideo.build.report import STAGES, StageFigures, read_report, stage_figures
 from sharegptvideo.build.rewards import score_candidates
-from sharegptvideo.build.stage import EngineOptions, Row, Stage, read_questions
+from sharegptvideo.build.stage import Context, EngineOptions, Row, Stage, read_questions
 from sharegptvideo.endpoint import EndpointOptions, Estimate, find_endpoint
 from sharegptvideo.endpoint.budget import Size, find_price
 from sharegptvideo.errors import UserError
@@ -57,10 +60,12 @@ __all__ = [
     "QaStep",
     "RewardsStep",
     "StageOutcome",
+    "common_loop",
     "load_loop",
     "plan_loop",
     "run_loop",
     "train_command",
+    "write_loop",
 ]
 
 LOOP_FILE = "loop.json"
@@ -249,6 +254,57 @@ def checked_loop(where: str, content: object) -> Loop:
         raise UserError(f"{where}: {'; '.join(key_problems(error, Loop))}") from error
 
 
+def common_loop(
+    videos: Path,
+    out: Path,
+    *,
+    captioner: str,
+    judge: str,
+    questioner: str | None = None,
+    answerer: str | None = None,
+    base_url: str | None = None,
+) -> Loop:
+    """Return a loop of all stages over one's own videos; the captioner stands in for who is None.
+
+    Raises:
+        UserError: a mistake in one of them.
+    """
+    content = {
+        "videos": str(videos),
+        "out": str(out),
+        "base_url": base_url,
+        "captions": {"model": captioner},
+        "qa": {"model": questioner or captioner},
+        "candidates": {"model": answerer or captioner},
+        "rewards": {"judge": judge},
+        "preferences": {},
+    }
+    return checked_loop("loop", content)
+
+
+def write_loop(loop: Loop) -> Path:
+    """Write a loop's file into its folder, `loop.yaml`; one with the same settings stays.
+
+    Raises:
+        UserError: one with other settings is there.
+    """
+    file = loop.folder / "loop.yaml"
+    if file.is_file():
+        there = load_loop(file).model_dump(mode="json")
+        changes = list(differences(there, loop.model_dump(mode="json")))
+        if changes:
+            raise UserError(
+                f"{file}: has other settings: {and_more(changes)}; run it with `sharegptvideo "
+                f"build run {file}`, or give another --to"
+            )
+        return file
+    content = loop.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    with os_errors(file, "give another --to"):
+        write_text(file, f"# sharegptvideo build run {shlex.quote(str(file))}\n{text}")
+    return file
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
     """What a stage will take.
@@ -355,7 +411,9 @@ def _endpoint(
         confirm=confirm,
         report=report,
     )
-    if loop.max_cost is not None and any((loop.folder / f"{name}.json").is_file() for name in STAGES):
+    if loop.max_cost is not None and any(
+        (loop.folder / f"{name}.json").is_file() for name in STAGES
+    ):
         options.budget.spent = read_report(loop.folder).replies["dollars"] or 0.0
     return options
 
@@ -452,7 +510,8 @@ def _fingerprint(folder: Path, config: str) -> list[str]:
 
 def _clips(loop: Loop) -> Clips:
     """Return the clips to be captioned."""
-    assert loop.videos is not None and loop.captions is not None
+    assert loop.videos is not None
+    assert loop.captions is not None
     clips = clips_in_folder(Path(loop.videos), loop.limit)
     if loop.captions.titles is not None:
         clips, _ = with_titles(clips, Path(loop.captions.titles))
@@ -474,14 +533,18 @@ def _questions_of(loop: Loop) -> list[Row]:
 
 
 def _checked(loop: Loop, name: str) -> None:
-    """Find the mistakes in a stage's settings that show without its inputs."""
+    """Find the mistakes in a stage's settings that show without its inputs; ask nothing."""
+    context = Context(EndpointOptions())
     if name == "captions" and loop.captions:
-        loop.captions.stage(loop)
+        loop.captions.stage(loop).open(context)
         _clips(loop)
     elif name == "qa" and loop.qa:
-        loop.qa.stage(loop)
+        loop.qa.stage(loop).open(context)
+    elif name == "candidates" and loop.candidates:
+        step = loop.candidates
+        step.choice(loop, step.temperature, step.send).open(context.endpoint)
     elif name == "rewards" and loop.rewards:
-        _judge(loop, EndpointOptions(concurrency=loop.concurrency))
+        _judge(loop, context.endpoint)
 
 
 def _judge(loop: Loop, endpoint: EndpointOptions) -> Any:
@@ -588,7 +651,7 @@ _STAGES: dict[str, Callable[[_Run, str], StageOutcome]] = {
 
 
 def train_command(loop: Loop) -> str:
-    """Return the command that trains on what a loop made: DPO on its pairs, else SFT, else captions."""
+    """Return the command that trains on what a loop made last: pairs, answers or captions."""
     recipe, config = "llava_hound/pretrain", "captions"
     if loop.qa:
         recipe, config = "llava_hound/sft", "qa"
@@ -686,12 +749,20 @@ def _typical(loop: Loop, name: str, left: int, endpoint: EndpointOptions) -> Est
         size = Size(_QUESTION, 1, candidates.frames or _ANSWER_FRAMES, candidates.max_new_tokens)
         return _calls(loop, candidates, size, _ANSWER, left * candidates.k, endpoint)
     if name == "rewards":
-        answers = left * (loop.candidates.k if loop.candidates else 1)
+        answers = round(left * _answers_each(loop))
         texts = ("x" * _QUESTION, "x" * _ANSWER, "x" * _ANSWER, "x" * _CAPTION)
         item = JudgeItem("x", "preferences", "x", *texts)
         one = _judge(loop, replace(endpoint, cache=False)).estimate([item])
         return _times(one, answers, endpoint) if one.requests else None
     return None
+
+
+def _answers_each(loop: Loop) -> float:
+    """Return how many answers a question has that are to be scored."""
+    if loop.candidates:
+        return loop.candidates.k
+    report = stage_figures(loop.before("rewards"), "candidates").report or {}
+    return float(report.get("n_candidates", 1)) / max(1, int(report.get("n_questions", 1)))
 
 
 def _calls(

@@ -13,7 +13,7 @@ import typer
 
 from sharegptvideo.cli._common import ask, note
 
-__all__ = ["asks_endpoints"]
+__all__ = ["MaxCostOption", "YesOption", "asks_endpoints", "confirmation"]
 
 _option = partial(typer.Option, rich_help_panel="Endpoints")
 
@@ -22,7 +22,7 @@ _Concurrency = Annotated[
 ]
 _Rpm = Annotated[float | None, _option("--rpm", help="Requests a minute, for each model.")]
 _Tpm = Annotated[float | None, _option("--tpm", help="Tokens a minute, for each model.")]
-_MaxCost = Annotated[
+MaxCostOption = Annotated[
     float | None,
     _option(
         "--max-cost",
@@ -33,7 +33,7 @@ _MaxCost = Annotated[
 _Prices = Annotated[
     Path | None, _option("--prices", help="Price table (YAML) before the built-in one.")
 ]
-_Yes = Annotated[bool, _option("--yes", help="Do not ask: go on until --max-cost is reached.")]
+YesOption = Annotated[bool, _option("--yes", help="Do not ask: go on until --max-cost is reached.")]
 _NoCache = Annotated[
     bool, _option("--no-cache", help="Ask anew what was asked before, and keep no answers.")
 ]
@@ -67,9 +67,9 @@ def _endpoint_options(
     concurrency: _Concurrency = 32,
     rpm: _Rpm = None,
     tpm: _Tpm = None,
-    max_cost: _MaxCost = None,
+    max_cost: MaxCostOption = None,
     prices: _Prices = None,
-    yes: _Yes = False,
+    yes: YesOption = False,
     no_cache: _NoCache = False,
     batch_api: _BatchApi = False,
 ) -> Any:
@@ -80,11 +80,6 @@ def _endpoint_options(
     """
     from sharegptvideo.endpoint import EndpointOptions
 
-    confirm: Callable[[str], bool] | None = None
-    if yes:
-        confirm = _agreed
-    elif sys.stdin.isatty() and sys.stderr.isatty():
-        confirm = _ask
     return EndpointOptions(
         concurrency=concurrency,
         rpm=rpm,
@@ -93,9 +88,16 @@ def _endpoint_options(
         prices=prices,
         cache=not no_cache,
         batch_api=batch_api,
-        confirm=confirm,
+        confirm=confirmation(yes=yes),
         report=note,
     )
+
+
+def confirmation(*, yes: bool) -> Callable[[str], bool] | None:
+    """Return what is asked before much is spent: nobody, the user at a terminal, or None."""
+    if yes:
+        return _agreed
+    return _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
 
 
 def _agreed(_: str) -> bool:

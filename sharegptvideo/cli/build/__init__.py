@@ -17,5 +17,7 @@ for command in (
     pairs.rewards,
     pairs.preferences,
     loops.report,
+    loops.run,
+    loops.loop,
 ):
     app.command()(command)
