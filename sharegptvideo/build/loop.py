@@ -605,7 +605,6 @@ def _make_candidates(run: _Run, title: str) -> StageOutcome:
         frames=step.frames,
         base_url=choice.base_url,
         send=step.send,
-        engine=run.engine,
         endpoint=run.endpoint,
         progress=run.shown(title),
     )

@@ -70,9 +70,10 @@ def test_questions_follow_from_the_caption(vlm_server: VlmServer) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "qa", "schema": QUESTIONS}}
     scenes = [Scene(code_of([name])) for name in "ab"]
     texts = [f"Ask about this: {scene.caption()}" for scene in scenes]
-    for scene, text in zip(scenes, ask(vlm_server, texts, response_format=form), strict=True):
+    answers = ask(vlm_server, texts, response_format=form)
+    for scene, asked, text in zip(scenes, texts, answers, strict=True):
         said = json.loads(text)
-        assert said == fill(QUESTIONS, scene)
+        assert said == fill(QUESTIONS, scene, asked)
         pairs = [(each["question"], each["answer"]) for each in said["questions"]]
         assert pairs == scene.questions()[:3]
         assert {each["kind"] for each in said["questions"]} <= {"order", "place"}

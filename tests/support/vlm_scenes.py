@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,42 +79,46 @@ def scene_in(text: str) -> Scene:
     return Scene(codes[-1] if codes else code_of([text]))
 
 
-def fill(schema: dict[str, Any], scene: Scene) -> Any:
-    """Return a value of a JSON schema; questions and answers in it are the scene's."""
-    return _filled(schema, schema, "", iter(scene.questions()), scene)
+def fill(schema: dict[str, Any], scene: Scene, asked: str = "") -> Any:
+    """Return a value of a JSON schema; questions and answers in it are the scene's.
+
+    Numbers and choices follow from scene and what was asked.
+    """
+    return _Filler(schema, scene, asked).filled(schema, "")
 
 
-def _filled(
-    schema: dict[str, Any],
-    root: dict[str, Any],
-    name: str,
-    pairs: Iterator[tuple[str, str]],
-    scene: Scene,
-) -> Any:
-    if "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
-    draw = random.Random(f"{scene.code} {name}")
-    if "enum" in schema:
-        return draw.choice(schema["enum"])
-    if "const" in schema:
-        return schema["const"]
-    kind = schema.get("type", "string")
-    if isinstance(kind, list):
-        kind = kind[0]
-    if kind == "object":
-        properties = schema["properties"]
-        pair = {}
-        if {"question", "answer"} <= properties.keys():
-            pair = dict(zip(("question", "answer"), next(pairs, ("", "")), strict=True))
-        return {
-            key: pair[key] if key in pair else _filled(value, root, key, pairs, scene)
-            for key, value in properties.items()
-        }
-    if kind == "array":
-        count = schema.get("minItems") or schema.get("maxItems") or 3
-        return [_filled(schema["items"], root, f"{name}{n}", pairs, scene) for n in range(count)]
-    if kind in {"integer", "number"}:
-        return draw.randint(schema.get("minimum", 1), schema.get("maximum", 5))
-    if kind == "boolean":
-        return draw.random() < 0.5
-    return scene.caption() if name == "caption" else f"As the sign {scene.code} has it."
+class _Filler:
+    def __init__(self, root: dict[str, Any], scene: Scene, asked: str) -> None:
+        self._root, self._scene, self._asked = root, scene, asked
+        self._pairs = iter(scene.questions())
+
+    def filled(self, schema: dict[str, Any], name: str) -> Any:
+        if "$ref" in schema:
+            schema = self._root["$defs"][schema["$ref"].rpartition("/")[2]]
+        draw = random.Random(f"{self._scene.code} {name} {self._asked}")
+        if "enum" in schema:
+            return draw.choice(schema["enum"])
+        if "const" in schema:
+            return schema["const"]
+        kind = schema.get("type", "string")
+        if isinstance(kind, list):
+            kind = kind[0]
+        if kind == "object":
+            properties = schema["properties"]
+            pair = {}
+            if {"question", "answer"} <= properties.keys():
+                pair = dict(zip(("question", "answer"), next(self._pairs, ("", "")), strict=True))
+            return {
+                key: pair[key] if key in pair else self.filled(value, key)
+                for key, value in properties.items()
+            }
+        if kind == "array":
+            count = schema.get("minItems") or schema.get("maxItems") or 3
+            return [self.filled(schema["items"], f"{name}{n}") for n in range(count)]
+        if kind in {"integer", "number"}:
+            return draw.randint(schema.get("minimum", 1), schema.get("maximum", 5))
+        if kind == "boolean":
+            return draw.random() < 0.5
+        if name == "caption":
+            return self._scene.caption()
+        return f"As the sign {self._scene.code} has it."

@@ -131,7 +131,7 @@ def answer_to(body: dict[str, Any]) -> str:
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     scene = Scene(code_of(pictures)) if pictures else scene_in(text)
     if schema is not None:
-        return json.dumps(fill(schema, scene))
+        return json.dumps(fill(schema, scene, text))
     lower = text.lower()
     if pictures and ("caption" in lower or "describe" in lower):
         return scene.caption()
