@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -32,21 +32,21 @@ from sharegptvideo._runs import differences
 from sharegptvideo._strict import StrictModel, key_problems
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.build.candidates import sample_candidates
-from sharegptvideo.build.captions import FRAMES, CaptionStage, caption_wording
+from sharegptvideo.build.captions import CaptionStage, caption_wording
 from sharegptvideo.build.clips import Clips, clips_in_folder, with_titles
 from sharegptvideo.build.engines import run_stage
-from sharegptvideo.build.finish import finish_stage
+from sharegptvideo.build.finish import FinishOptions, finish_stage
+from sharegptvideo.build.gates import GateSettings
 from sharegptvideo.build.model_stage import ModelChoice
 from sharegptvideo.build.outputs import DATASET_FILE
 from sharegptvideo.build.preferences import make_pairs
 from sharegptvideo.build.qa import Captions, QaStage, qa_wording, read_captions
-from sharegptvideo.build.report import STAGES, StageFigures, read_report, stage_figures
+from sharegptvideo.build.report import STAGES, read_report
 from sharegptvideo.build.rewards import score_candidates
 from sharegptvideo.build.stage import Context, EngineOptions, Row, Stage, read_questions
-from sharegptvideo.endpoint import EndpointOptions, Estimate, find_endpoint
-from sharegptvideo.endpoint.budget import Size, find_price
+from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import JudgeItem, open_judge
+from sharegptvideo.judges import Judge, open_judge
 from sharegptvideo.models import SamplingParams
 from sharegptvideo.models.served import Send
 
@@ -55,14 +55,21 @@ __all__ = [
     "CandidatesStep",
     "CaptionsStep",
     "Loop",
-    "PlannedStage",
+    "ModelStep",
     "PreferencesStep",
     "QaStep",
     "RewardsStep",
     "StageOutcome",
+    "captions_of",
+    "check_step",
+    "checked_loop",
+    "clips_of",
     "common_loop",
+    "endpoint_of",
+    "is_finished",
+    "judge_of",
     "load_loop",
-    "plan_loop",
+    "questions_of",
     "run_loop",
     "train_command",
     "write_loop",
@@ -71,14 +78,8 @@ __all__ = [
 LOOP_FILE = "loop.json"
 """The file in the output folder that says which stages ended, with what settings and inputs."""
 
-# Bytes of the release's texts on average: its files' sizes by their rows, less what is not text.
-_CAPTION, _QUESTION, _ANSWER = 700, 70, 100
-_BYTES_PER_TOKEN = 4
-_JSON_AROUND = 60  # bytes of keys, kind and difficulty around a question and its answer
-_ANSWER_FRAMES = 8
 
-
-class _ModelStep(StrictModel):
+class ModelStep(StrictModel):
     """What stages have that ask a model: those of `build captions`, `qa` and `candidates`."""
 
     model: str
@@ -96,7 +97,7 @@ class _ModelStep(StrictModel):
         return ModelChoice(self.model, params, url, send, self.batch_size)
 
 
-class CaptionsStep(_ModelStep):
+class CaptionsStep(ModelStep):
     """A caption of each clip; see `build captions --help`."""
 
     frames: int | None = Field(default=None, ge=1)
@@ -111,7 +112,7 @@ class CaptionsStep(_ModelStep):
         return CaptionStage(self.choice(loop, self.temperature, self.send), self.frames, wording)
 
 
-class QaStep(_ModelStep):
+class QaStep(ModelStep):
     """Questions and answers made of each caption; see `build qa --help`."""
 
     n: int = Field(default=3, ge=1)
@@ -127,7 +128,7 @@ class QaStep(_ModelStep):
         return QaStage(choice, self.n, self.kinds, self.difficulty, wording)
 
 
-class CandidatesStep(_ModelStep):
+class CandidatesStep(ModelStep):
     """Several answers to each question; see `build candidates --help`."""
 
     k: int = Field(default=6, ge=1)
@@ -157,9 +158,11 @@ class Loop(StrictModel):
     `out` is the folder to write. `videos` holds the clips. Where `captions` are not made here,
     `input` is a folder with what the first stage starts from: captions in the release's layout for
     `qa`, questions for `candidates`, else the folder of the stage before; `split` and `limit` take
-    some of its rows (`limit` some of the videos, where captions are made). `keep_all` keeps rows
-    that a quality gate flags, marked. `engine`, `ray_address` and `actors` say what runs the
-    stages; the rest how servers are asked, for all stages together: `max_cost` in US dollars.
+    some of its rows (`limit` some of the videos, where captions are made). `no_gate` names quality
+    gates that are not applied, `against` folders with test sets that nothing may leak from;
+    `keep_all` keeps rows that a gate flags, marked. `engine`, `ray_address` and `actors` say what
+    runs the stages; the rest how servers are asked, for all stages together: `max_cost` in US
+    dollars.
     """
 
     out: str
@@ -168,6 +171,8 @@ class Loop(StrictModel):
     split: str = "train"
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+    no_gate: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
     keep_all: bool = False
     captions: CaptionsStep | None = None
     qa: QaStep | None = None
@@ -222,6 +227,16 @@ class Loop(StrictModel):
     def folder(self) -> Path:
         """The folder to write."""
         return Path(self.out).expanduser()
+
+    @property
+    def finish(self) -> FinishOptions:
+        """What is left out of the datasets."""
+        return FinishOptions(
+            GateSettings(without=self.no_gate),
+            [Path(folder) for folder in self.against],
+            [Path(self.videos)] if self.videos else [],
+            self.keep_all,
+        )
 
     def before(self, name: str) -> Path:
         """Return the folder with what a stage starts from."""
@@ -306,39 +321,6 @@ def write_loop(loop: Loop) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedStage:
-    """What a stage will take.
-
-    Attributes:
-        stage: its name.
-        inputs: rows that it will be given, at the most.
-        left: of these, how many are to be made still.
-        estimate: of what is left; None where nothing is asked of a server.
-        basis: what the estimate rests on, in words.
-    """
-
-    stage: str
-    inputs: int
-    left: int
-    estimate: Estimate | None
-    basis: str
-
-    def as_dict(self) -> Row:
-        """Return the plan as plain JSON values."""
-        known = self.estimate
-        return {
-            "stage": self.stage,
-            "inputs": self.inputs,
-            "left": self.left,
-            "calls": known.requests if known else 0,
-            "tokens": round(known.tokens) if known else 0,
-            "dollars": known.cost if known else 0.0,
-            "hours": round(known.seconds / 3600, 3) if known else None,
-            "basis": self.basis,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class StageOutcome:
     """What became of a stage: rows made of inputs; `before` if an earlier run had done it."""
 
@@ -376,7 +358,7 @@ def run_loop(
         UserError: a mistake in the settings, results of other settings in the folder, a stage that
             makes nothing; whatever ends a stage, with what was made before kept.
     """
-    run = _Run(loop, _endpoint(loop, confirm, report), report or _silent, progress)
+    run = _Run(loop, endpoint_of(loop, confirm, report), report or _silent, progress)
     run.check()
     outcomes = []
     for number, name in enumerate(loop.steps, start=1):
@@ -395,7 +377,7 @@ def _silent(_: str) -> None:
     """Say nothing."""
 
 
-def _endpoint(
+def endpoint_of(
     loop: Loop,
     confirm: Callable[[str], bool] | None = None,
     report: Callable[[str], None] | None = None,
@@ -430,7 +412,7 @@ class _Run:
     def check(self) -> None:
         """Open what the stages need, so that mistakes show before the first one is begun."""
         for name in self.loop.steps:
-            _checked(self.loop, name)
+            check_step(self.loop, name)
 
     def stage(self, name: str, title: str, *, retry: bool) -> StageOutcome:
         """Run one stage, unless it is finished with the same settings and inputs."""
@@ -438,7 +420,7 @@ class _Run:
         file = self.loop.folder / LOOP_FILE
         ended = read_json_object(file) if file.is_file() else {}
         before = ended.get(name)
-        if before is not None and before["identity"] == identity and _is_finished(self.loop, name):
+        if before is not None and before["identity"] == identity and is_finished(self.loop, name):
             outcome = StageOutcome(name, **before["outcome"], before=True)
             if not (retry and outcome.failed):
                 self.say(f"{title}: finished before")
@@ -449,12 +431,14 @@ class _Run:
             write_json(file, ended)
         return outcome
 
-    def shown(self, title: str) -> Progress | None:
-        """Return the progress of a stage, under its title."""
+    def shown(self, title: str, *, parts: bool = False) -> Progress | None:
+        """Return the progress of a stage, under its title; with `parts`, each with its name."""
         progress = self.progress
         if progress is None:
             return None
-        return lambda done, total, _: progress(done, total, title)
+        return lambda done, total, what: progress(
+            done, total, f"{title}: {what}" if parts else title
+        )
 
     @property
     def engine(self) -> EngineOptions:
@@ -462,13 +446,13 @@ class _Run:
         return EngineOptions(self.loop.engine, self.loop.ray_address, self.loop.actors)
 
 
-def _is_finished(loop: Loop, name: str) -> bool:
+def is_finished(loop: Loop, name: str) -> bool:
     """Return whether the results of a stage are there, whole."""
     notes = loop.folder / f"{name}.json"
-    return notes.is_file() and stage_is_finished(notes)
+    return notes.is_file() and stageis_finished(notes)
 
 
-def stage_is_finished(notes: Path) -> bool:
+def stageis_finished(notes: Path) -> bool:
     """Return whether a stage's file says that it came to its end."""
     contents = read_json_object(notes)
     return "settings" not in contents or contents.get("report") is not None
@@ -477,15 +461,16 @@ def stage_is_finished(notes: Path) -> bool:
 def _identity(loop: Loop, name: str) -> str:
     """Return what stands for a stage's settings and inputs."""
     step = loop.steps[name].model_dump(mode="json")
-    shared = {"seed": loop.seed, "keep_all": loop.keep_all, "limit": loop.limit_of(name)}
-    return sha256_text(dumps([step, shared, loop.base_url, _inputs_of(loop, name)]))
+    keys = {"seed", "keep_all", "no_gate", "against", "base_url"}
+    shared = loop.model_dump(mode="json", include=keys) | {"limit": loop.limit_of(name)}
+    return sha256_text(dumps([step, shared, _inputs_of(loop, name)]))
 
 
 def _inputs_of(loop: Loop, name: str) -> Any:
     """Return what changes when a stage's inputs do."""
     folder = loop.before(name)
     if name == "captions":
-        return [(row["id"], *_stat(Path(row["video_path"]))) for row in _clips(loop)]
+        return [(row["id"], *_stat(Path(row["video_path"]))) for row in clips_of(loop)]
     if name in ("rewards", "preferences"):
         log = {"rewards": "candidates.jsonl", "preferences": "rewards.jsonl"}[name]
         return sha256_file(folder / log) if (folder / log).is_file() else None
@@ -508,7 +493,7 @@ def _fingerprint(folder: Path, config: str) -> list[str]:
     return open_source(config_of(config), folder).fingerprint(config_of(config))
 
 
-def _clips(loop: Loop) -> Clips:
+def clips_of(loop: Loop) -> Clips:
     """Return the clips to be captioned."""
     assert loop.videos is not None
     assert loop.captions is not None
@@ -518,11 +503,13 @@ def _clips(loop: Loop) -> Clips:
     return clips
 
 
-def _captions_of(loop: Loop) -> Captions:
+def captions_of(loop: Loop) -> Captions:
+    """Return the captions that questions are made of."""
     return read_captions(loop.before("qa"), split=loop.split, limit=loop.limit_of("qa"))
 
 
-def _questions_of(loop: Loop) -> list[Row]:
+def questions_of(loop: Loop) -> list[Row]:
+    """Return the questions that are answered, with the paths of their clips."""
     folder = loop.before("candidates")
     return read_questions(
         folder,
@@ -532,22 +519,25 @@ def _questions_of(loop: Loop) -> list[Row]:
     )
 
 
-def _checked(loop: Loop, name: str) -> None:
+def check_step(loop: Loop, name: str) -> None:
     """Find the mistakes in a stage's settings that show without its inputs; ask nothing."""
     context = Context(EndpointOptions())
+    if name in ("captions", "qa"):
+        loop.finish.gates.gates("captions")
     if name == "captions" and loop.captions:
         loop.captions.stage(loop).open(context)
-        _clips(loop)
+        clips_of(loop)
     elif name == "qa" and loop.qa:
         loop.qa.stage(loop).open(context)
     elif name == "candidates" and loop.candidates:
         step = loop.candidates
         step.choice(loop, step.temperature, step.send).open(context.endpoint)
     elif name == "rewards" and loop.rewards:
-        _judge(loop, context.endpoint)
+        judge_of(loop, context.endpoint)
 
 
-def _judge(loop: Loop, endpoint: EndpointOptions) -> Any:
+def judge_of(loop: Loop, endpoint: EndpointOptions) -> Judge:
+    """Open the judge that scores the answers."""
     assert loop.rewards is not None
     return open_judge(
         loop.rewards.judge, base_url=loop.rewards.base_url or loop.base_url, options=endpoint
@@ -566,11 +556,17 @@ def _make(run: _Run, title: str, stage: Stage, rows: Any) -> StageOutcome:
         progress=run.shown(title),
     )
     _say_failures(run, title, done.failures, done.n_rows)
-    made = finish_stage(stage, loop.folder, keep_all=loop.keep_all)
-    if made.n_flagged:
-        verb = "kept" if loop.keep_all else "left out"
-        run.say(f"{title}: {plural(made.n_flagged, 'row')} flagged by quality gates, {verb}")
-    return StageOutcome(stage.name, done.n_rows, made.n_rows, done.n_failed)
+    for cause, count in done.figures.get("dropped", {}).items():
+        run.say(f"{title}: dropped: {cause} ({count:,})")
+    if not done.n_made:
+        return StageOutcome(stage.name, done.n_rows, 0, done.n_failed)
+    gates, made = finish_stage(stage, loop.folder, loop.finish, run.shown(title, parts=True))
+    run.say(f"{title}: {gates.sentence()}{', kept' if made.n_flagged and loop.keep_all else ''}")
+    for reason in dict.fromkeys(gates.skipped.values()):
+        names = (gate for gate, why in gates.skipped.items() if why == reason)
+        run.say(f"{title}: not checked: {', '.join(names)} ({reason})")
+    passing = made.n_rows - (made.n_flagged if loop.keep_all else 0)
+    return StageOutcome(stage.name, done.n_rows, passing, done.n_failed)
 
 
 def _say_failures(run: _Run, title: str, failures: Mapping[str, int] | None, rows: int) -> None:
@@ -580,12 +576,12 @@ def _say_failures(run: _Run, title: str, failures: Mapping[str, int] | None, row
 
 def _make_captions(run: _Run, title: str) -> StageOutcome:
     assert run.loop.captions is not None
-    return _make(run, title, run.loop.captions.stage(run.loop), _clips(run.loop))
+    return _make(run, title, run.loop.captions.stage(run.loop), clips_of(run.loop))
 
 
 def _make_qa(run: _Run, title: str) -> StageOutcome:
     assert run.loop.qa is not None
-    return _make(run, title, run.loop.qa.stage(run.loop), _captions_of(run.loop))
+    return _make(run, title, run.loop.qa.stage(run.loop), captions_of(run.loop))
 
 
 def _make_candidates(run: _Run, title: str) -> StageOutcome:
@@ -593,7 +589,7 @@ def _make_candidates(run: _Run, title: str) -> StageOutcome:
     assert step is not None
     choice = step.choice(loop, step.temperature, step.send)
     done = sample_candidates(
-        _questions_of(loop),
+        questions_of(loop),
         step.model,
         loop.folder,
         k=step.k,
@@ -615,7 +611,7 @@ def _make_candidates(run: _Run, title: str) -> StageOutcome:
 def _make_rewards(run: _Run, title: str) -> StageOutcome:
     done = score_candidates(
         run.loop.before("rewards"),
-        _judge(run.loop, run.endpoint),
+        judge_of(run.loop, run.endpoint),
         run.loop.folder,
         endpoint=run.endpoint,
         progress=run.shown(title),
@@ -665,134 +661,3 @@ def train_command(loop: Loop) -> str:
     if loop.candidates and loop.candidates.model.startswith("hf:") and loop.preferences:
         words.append(f"model={loop.candidates.model.removeprefix('hf:')}")
     return shlex.join([*words, f"output={Path(loop.out) / 'model'}"])
-
-
-def plan_loop(loop: Loop) -> list[PlannedStage]:
-    """Return what each stage will take; nothing is asked.
-
-    The first stage's inputs are counted. Those of a stage whose inputs are not made yet are as many
-    as there can be, and their texts of the release's average length. Where a stage has rows
-    already, its tokens and dollars are those of these rows.
-
-    Raises:
-        UserError: a mistake in the settings, no inputs, no endpoint for a served model.
-    """
-    endpoint = _endpoint(loop)
-    plans: list[PlannedStage] = []
-    for name in loop.steps:
-        _checked(loop, name)
-        plans.append(_planned(loop, name, plans[-1] if plans else None, endpoint))
-    return plans
-
-
-def _planned(
-    loop: Loop, name: str, before: PlannedStage | None, endpoint: EndpointOptions
-) -> PlannedStage:
-    made = _inputs_there(loop, name)
-    inputs, basis = made, "texts of typical length"
-    if inputs is None:
-        assert before is not None
-        per = loop.qa.n if name == "candidates" and loop.qa else 1
-        inputs, basis = before.inputs * per, "texts of typical length, inputs at the most"
-    if made is not None and _is_finished(loop, name):
-        return PlannedStage(name, inputs, 0, Estimate(), "finished")
-    notes = loop.folder / f"{name}.json"
-    figures = stage_figures(loop.folder, name) if notes.is_file() else None
-    done = figures.n_rows - figures.n_failed if figures else 0
-    left = max(0, inputs - done)
-    if figures is not None and done and figures.tokens("prompt"):
-        rows = f"the {plural(figures.n_rows, 'row')} made so far"
-        return PlannedStage(name, inputs, left, _measured(figures, left, endpoint), rows)
-    return PlannedStage(name, inputs, left, _typical(loop, name, left, endpoint), basis)
-
-
-def _measured(figures: StageFigures, left: int, endpoint: EndpointOptions) -> Estimate:
-    share = left / figures.n_rows
-    calls = round(sum(model.attempts for model in figures.models) * share)
-    tokens = (figures.tokens("prompt") + figures.tokens("completion")) * share
-    cost = None if figures.dollars is None else figures.dollars * share
-    return Estimate(calls, 0, tokens, cost, endpoint.seconds_of(calls, tokens))
-
-
-def _inputs_there(loop: Loop, name: str) -> int | None:
-    """Return how many inputs a stage has; None where the stage before has not made them all."""
-    names = list(loop.steps)
-    is_first = name == names[0]
-    if not is_first and not _is_finished(loop, names[names.index(name) - 1]):
-        return None
-    if name == "captions":
-        return len(_clips(loop))
-    if name == "qa":
-        return sum(1 for _ in _captions_of(loop))
-    if name == "candidates":
-        return len(_questions_of(loop))
-    log = {"rewards": "candidates", "preferences": "rewards"}[name]
-    return stage_figures(loop.before(name), log).n_rows
-
-
-def _typical(loop: Loop, name: str, left: int, endpoint: EndpointOptions) -> Estimate | None:
-    """Return what so many inputs take, by the length of what is asked; None: no server is asked."""
-    if name == "captions" and loop.captions:
-        step = loop.captions
-        asked = step.stage(loop).wording.render()
-        size = Size(len(asked.encode()), 1, step.frames or FRAMES, step.max_new_tokens)
-        return _calls(loop, step, size, _CAPTION, left, endpoint)
-    if name == "qa" and loop.qa:
-        qa = loop.qa.stage(loop)
-        asked = qa.render("x" * _CAPTION) + str(qa.schema)
-        size = Size(len(asked.encode()), 1, 0, loop.qa.max_new_tokens)
-        answer = loop.qa.n * (_QUESTION + _ANSWER + _JSON_AROUND)
-        return _calls(loop, loop.qa, size, answer, left, endpoint)
-    if name == "candidates" and loop.candidates:
-        candidates = loop.candidates
-        size = Size(_QUESTION, 1, candidates.frames or _ANSWER_FRAMES, candidates.max_new_tokens)
-        return _calls(loop, candidates, size, _ANSWER, left * candidates.k, endpoint)
-    if name == "rewards":
-        answers = round(left * _answers_each(loop))
-        texts = ("x" * _QUESTION, "x" * _ANSWER, "x" * _ANSWER, "x" * _CAPTION)
-        item = JudgeItem("x", "preferences", "x", *texts)
-        one = _judge(loop, replace(endpoint, cache=False)).estimate([item])
-        return _times(one, answers, endpoint) if one.requests else None
-    return None
-
-
-def _answers_each(loop: Loop) -> float:
-    """Return how many answers a question has that are to be scored."""
-    if loop.candidates:
-        return loop.candidates.k
-    report = stage_figures(loop.before("rewards"), "candidates").report or {}
-    return float(report.get("n_candidates", 1)) / max(1, int(report.get("n_questions", 1)))
-
-
-def _calls(
-    loop: Loop,
-    step: _ModelStep,
-    size: Size,
-    answer: int,
-    calls: int,
-    endpoint: EndpointOptions,
-) -> Estimate | None:
-    """Return what calls of a size take whose answers have so many bytes."""
-    kind, _, model = step.model.partition(":")
-    if kind != "openai":
-        return None
-    url = find_endpoint(step.base_url or loop.base_url).base_url
-    price = find_price(url, model, endpoint.prices)
-    prompt, _ = size.typical(price.image_tokens if price else 0)
-    said = min(answer / _BYTES_PER_TOKEN, size.allowed)
-    cost = price.of(prompt, said) if price else None
-    one = Estimate(1, 0, prompt + said, cost, 0.0, price.date if price else None)
-    return _times(one, calls, endpoint)
-
-
-def _times(one: Estimate, calls: int, endpoint: EndpointOptions) -> Estimate:
-    calls *= one.requests
-    tokens = one.tokens * calls / one.requests
-    return Estimate(
-        calls,
-        0,
-        tokens,
-        None if one.cost is None else one.cost * calls / one.requests,
-        endpoint.seconds_of(calls, tokens),
-        one.priced,
-    )

@@ -191,7 +191,8 @@ def _limited(loop: Loop, max_cost: float | None) -> Loop:
 
 
 def _run(loop: Loop, *, dry_run: bool, yes: bool, retry: bool, as_json: bool) -> None:
-    from sharegptvideo.build.loop import plan_loop, run_loop, train_command
+    from sharegptvideo.build.loop import run_loop, train_command
+    from sharegptvideo.build.plan import plan_loop
 
     if dry_run:
         plans = [plan.as_dict() for plan in plan_loop(loop)]
