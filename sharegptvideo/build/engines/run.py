@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
@@ -24,7 +24,7 @@ from sharegptvideo.build.stage import (
     begin,
     recorded,
 )
-from sharegptvideo.endpoint import EndpointOptions, Estimate
+from sharegptvideo.endpoint import EndpointOptions, Estimate, ReplyStore
 from sharegptvideo.errors import UserError, unknown_name
 
 __all__ = ["ENGINES", "SAMPLE", "Engine", "StageReport", "run_stage"]
@@ -112,18 +112,26 @@ def run_stage(
     if engine.name not in ENGINES:
         raise unknown_name("engine", engine.name, ENGINES)
     check_place(out)
-    context = Context(endpoint or EndpointOptions(), engine)
-    opened = stage.open(context)
+    endpoint = endpoint or EndpointOptions()
+    with endpoint.store or ReplyStore(out / REPLIES) as store:
+        context = Context(replace(endpoint, store=store), engine)
+        return _run(stage, rows, out, context, progress)
+
+
+def _run(
+    stage: Stage, rows: Iterable[Row], out: Path, context: Context, progress: Progress | None
+) -> StageReport:
+    opened, count = stage.open(context), _counted(rows)
     notes = out / f"{stage.name}.json"
     before = recorded(notes)
     if before is not None:
         opened.go_on(before)
     else:
         opened.check(rows)
-    sitting = _Sitting(stage.name, engine.name)
+    sitting = _Sitting(stage.name, context.engine.name)
     with begin(notes, opened.describe, may_change={"send_reason"}) as run:
         log = run.log(stage.name, keep=stage.input_of)
-        count, waiting = _counted(stage, rows, log)
+        waiting = sum(1 for _ in _waiting(stage, rows, log))
         if waiting:
             if before is not None:
                 opened.check(rows)
@@ -138,18 +146,17 @@ def run_stage(
                     log.append(row)
                     sitting.count(row)
                     done += 1
-                if progress:
-                    progress(done, count, stage.name)
+                    if progress:
+                        progress(done, count, stage.name)
 
         units = stage.units(_waiting(stage, rows, log))
+        run_rest = ENGINES[context.engine.name]
         try:
             with contextlib.closing(run_units(opened, itertools.islice(units, SAMPLE))) as made:
                 keep(made)
-            if sitting.rows < waiting:
-                context.endpoint.approve(sitting.estimate(waiting - sitting.rows))
-                with contextlib.closing(
-                    ENGINES[engine.name](stage, opened, context, units, waiting - sitting.rows)
-                ) as made:
+            if left := waiting - sitting.rows:
+                context.endpoint.approve(sitting.estimate(left))
+                with contextlib.closing(run_rest(stage, opened, context, units, left)) as made:
                     keep(made)
         finally:
             sitting.write(out / SITTINGS)
@@ -159,6 +166,9 @@ def run_stage(
         run.finish(report.as_dict())
     return report
 
+
+REPLIES = "replies"
+"""The folder of `ReplyStore` with all that servers answered."""
 
 SITTINGS = "sittings.jsonl"
 """The file with a line for each time that a stage was at work: rows, seconds, dollars."""
@@ -208,9 +218,9 @@ class _Sitting:
             lines.write(dumps(line) + "\n")
 
 
-def _counted(stage: Stage, rows: Iterable[Row], log: KeyedLog) -> tuple[int, int]:
-    """Return how many rows there are, and how many are to be done."""
-    count = waiting = 0
+def _counted(rows: Iterable[Row]) -> int:
+    """Return how many rows there are, all with ids of their own."""
+    count = 0
     seen: set[int] = set()  # of hashes: ids of a million rows take ten times the memory
     for count, row in enumerate(rows, start=1):
         if not row.get("id"):
@@ -218,10 +228,9 @@ def _counted(stage: Stage, rows: Iterable[Row], log: KeyedLog) -> tuple[int, int
         if (number := hash(row["id"])) in seen:
             raise UserError(f"row {count}: duplicate id {row['id']!r}")
         seen.add(number)
-        waiting += log.rows.get(row["id"]) != stage.hash_of(row)
     if not count:
         raise UserError("no rows; is this the right folder, and the right split?")
-    return count, waiting
+    return count
 
 
 def _waiting(stage: Stage, rows: Iterable[Row], log: KeyedLog) -> Iterator[Row]:
