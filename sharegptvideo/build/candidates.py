@@ -278,17 +278,18 @@ def _frames(model: Model, frames: int | None) -> int:
 
 
 def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Return the questions, with nothing else of their rows."""
-    questions: list[Row] = []
+    """Return the questions by video, the videos in the order in which they first come."""
+    groups: dict[str, list[Row]] = {}
     for number, row in enumerate(rows, start=1):
         absent = [name for name in _NEEDED if not row.get(name)]
         if absent:
             raise UserError(f"row {number} ({row.get('id')}): no {', '.join(absent)}")
         question = {name: row.get(name) for name in (*_COLUMNS, "video_path")}
-        questions.append(question | {"video": str(row["video"])})
-    if not questions:
+        video = str(row["video"])
+        groups.setdefault(video, []).append(question | {"video": video})
+    if not groups:
         raise UserError("no questions to answer; is this the right split?")
-    return questions
+    return [question for group in groups.values() for question in group]
 
 
 def _question(row: Row) -> Question:

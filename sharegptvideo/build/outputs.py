@@ -11,9 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from sharegptvideo._io import dumps, os_errors, read_json_object, replacing, write_json
+from sharegptvideo._io import (
+    LatestRows,
+    dumps,
+    os_errors,
+    read_json_object,
+    replacing,
+    write_json,
+)
 from sharegptvideo._staging import replacing_files
-from sharegptvideo.build.stage import LatestRows, Row, Stage
+from sharegptvideo.build.stage import Row, Stage
 from sharegptvideo.data.publish.shards import SplitWriter
 from sharegptvideo.data.schema import Config, config_of, features
 from sharegptvideo.data.sources import SPLITS_FILE, SplitRule

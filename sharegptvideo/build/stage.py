@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sharegptvideo import __version__
-from sharegptvideo._io import dumps, read_jsonl
+from sharegptvideo._io import LatestRows, dumps, read_jsonl
 from sharegptvideo._runs import RunDir, RunKind
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.sources import world_folder
@@ -313,34 +313,6 @@ def stage_file(path: Path, name: str) -> Path:
             "again, with the options it had"
         )
     return file
-
-
-class LatestRows:
-    """The rows of a keyed log, of each `id` its last line, in the order of these.
-
-    Read anew by each iteration: memory holds the ids alone.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Find the last lines.
-
-        Raises:
-            UserError: a line is broken or has no `id`; says where.
-        """
-        self._path = path
-        self._last: dict[str, int] = {}
-        for number, row in read_jsonl(path):
-            if "id" not in row:
-                raise UserError(f"{path}:{number}: no 'id'; is this another kind of file?")
-            self._last[str(row["id"])] = number
-
-    def __len__(self) -> int:
-        return len(self._last)
-
-    def __iter__(self) -> Iterator[Row]:
-        return (
-            row for number, row in read_jsonl(self._path) if self._last[str(row["id"])] == number
-        )
 
 
 def latest_rows(path: Path) -> dict[str, Row]:

@@ -180,7 +180,7 @@ def test_answers_that_say_that_they_are_unknown(text: str) -> None:
         ("Kobieta w czerwonym kapeluszu idzie na plac i macha do psa.", "Polish"),
         ("Bir adam ve bir kadın parkta yürüyor.", "Turkish"),
         ("Seorang pria dengan topi merah berjalan di jalan itu.", "Indonesian"),
-        ("一个男人走过街道。", "Cjk script"),
+        ("一个男人走过街道。", "Chinese script"),
         ("Мужчина идёт по улице.", "Cyrillic script"),
         ("رجل يمشي في الشارع", "Arabic script"),
         (

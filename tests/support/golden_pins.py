@@ -7,6 +7,7 @@ from importlib import import_module
 
 from tests.support.golden import Pin
 from tests.support.golden_answers import answer_match, exact, exact_state
+from tests.support.golden_gates import gates
 from tests.support.golden_lexicon import lexicon
 from tests.support.golden_rows import pictures, tables, world
 from tests.support.golden_training import training
@@ -48,6 +49,13 @@ PINS = (
         "sharegptvideo/synthetic/exact.py",
         _constant("sharegptvideo.synthetic.exact", _RULES),
         exact_state,
+    ),
+    Pin(
+        "gates",
+        "GATES_VERSION",
+        "sharegptvideo/build/gates.py",
+        _constant("sharegptvideo.build.gates", "GATES_VERSION"),
+        gates,
     ),
     Pin(
         "lexicon",

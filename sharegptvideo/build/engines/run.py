@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import KeyedLog, dumps, os_errors
+from sharegptvideo._io import LatestRows, dumps, os_errors, replacing_bytes
 from sharegptvideo._runs import check_place
 from sharegptvideo.build.engines.local import run_units
 from sharegptvideo.build.stage import (
     Context,
     EngineOptions,
-    LatestRows,
     OpenStage,
     Row,
     Stage,
@@ -88,8 +89,9 @@ def run_stage(
 ) -> StageReport:
     """Make what a stage makes of each row; resumable, and nothing is paid for twice.
 
-    Writes `out/NAME.jsonl`, one line a row in their order (a later line of an id replaces an
-    earlier one), and its settings, then its report, in `out/NAME.json`. A row is done where a line
+    Writes `out/NAME.jsonl`, and its settings, then its report, in `out/NAME.json`. The log has a
+    line for each row as it is made, a later one of an id in place of an earlier one; at the end
+    one for each row, in their order, however often it was begun. A row is done where the last line
     of its id was made of the same input and holds no error.
 
     `SAMPLE` units go first. What the rest will take is estimated from them, and approved as
@@ -97,7 +99,7 @@ def run_stage(
 
     Args:
         stage: the settings of what is to be done.
-        rows: with ids; read several times, so no iterator. Memory holds their ids alone.
+        rows: with ids; read several times, so no iterator. Memory holds 40 bytes of each.
         out: the folder to write.
         engine: what runs it, by name alone where that says it all.
         endpoint: speed, money and cache of its calls.
@@ -128,39 +130,38 @@ def _run(
         opened.go_on(before)
     else:
         opened.check(rows)
-    sitting = _Sitting(stage.name, context.engine.name)
     with begin(notes, opened.describe, may_change={"send_reason"}) as run:
-        log = run.log(stage.name, keep=stage.input_of)
-        waiting = sum(1 for _ in _waiting(stage, rows, log))
+        done = _Done(stage)
+        log = run.log(stage.name, check=lambda _, row: done.take(dict(row)), keep=None)
+        done.end_reading()
+        waiting = sum(1 for _ in done.others(rows))
         if waiting:
             if before is not None:
                 opened.check(rows)
-            context.endpoint.approve(opened.estimate(_waiting(stage, rows, log)))
-            opened.prepare(_waiting(stage, rows, log))
-        done = count - waiting
+            context.endpoint.approve(opened.estimate(done.others(rows)))
+            opened.prepare(done.others(rows))
+        sitting = _Sitting(stage.name, context.engine.name, count)
 
         def keep(made: Iterable[list[Row]]) -> None:
-            nonlocal done
             for lines in made:
                 for row in lines:
                     log.append(row)
+                    done.take(row)
                     sitting.count(row)
-                    done += 1
                     if progress:
-                        progress(done, count, stage.name)
+                        progress(count - waiting + sitting.rows, count, stage.name)
 
-        units = stage.units(_waiting(stage, rows, log))
+        units = stage.units(done.others(rows))
         run_rest = ENGINES[context.engine.name]
-        try:
+        with sitting.at_work(out / SITTINGS, waiting):
             with contextlib.closing(run_units(opened, itertools.islice(units, SAMPLE))) as made:
                 keep(made)
             if left := waiting - sitting.rows:
                 context.endpoint.approve(sitting.estimate(left))
                 with contextlib.closing(run_rest(stage, opened, context, units, left)) as made:
                     keep(made)
-        finally:
-            sitting.write(out / SITTINGS)
         log.close()
+        _put_in_order(log.path, done.order_of(rows))
         report = _report(stage, log.path)
         report.figures = opened.figures(LatestRows(log.path))
         run.finish(report.as_dict())
@@ -171,7 +172,10 @@ REPLIES = "replies"
 """The folder of `ReplyStore` with all that servers answered."""
 
 SITTINGS = "sittings.jsonl"
-"""The file with a line for each time that a stage was at work: rows, seconds, dollars."""
+"""The file with two lines for each time that a stage was at work: rows to be made, what was done.
+
+The second one, with `seconds`, is absent where the process was killed.
+"""
 
 
 @dataclass(slots=True)
@@ -180,6 +184,7 @@ class _Sitting:
 
     stage: str
     engine: str
+    total: int
     rows: int = 0
     failed: int = 0
     attempts: int = 0
@@ -208,34 +213,121 @@ class _Sitting:
             seconds=(time.monotonic() - self.begun) * more,
         )
 
-    def write(self, file: Path) -> None:
-        """Add a line to the file, where anything was done."""
-        if not self.rows:
+    @contextlib.contextmanager
+    def at_work(self, file: Path, waiting: int) -> Iterator[None]:
+        """Add two lines to the file: how many rows the stage has in all, and what the block did."""
+        if not waiting:
+            yield
             return
-        line = {name: getattr(self, name) for name in self.__slots__ if name != "begun"}
-        line |= {"seconds": round(time.monotonic() - self.begun, 3)}
+        self._add(file, {"stage": self.stage, "engine": self.engine, "total": self.total})
+        try:
+            yield
+        finally:
+            line = {name: getattr(self, name) for name in self.__slots__ if name != "begun"}
+            self._add(file, line | {"seconds": round(time.monotonic() - self.begun, 3)})
+
+    def _add(self, file: Path, line: Row) -> None:
         with os_errors(file, "free some space"), file.open("a", encoding="utf-8") as lines:
             lines.write(dumps(line) + "\n")
 
 
+class _Done:
+    """What the lines of a log were made of: 16 bytes a line, however long its ids are."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._ids, self._inputs = array("q"), array("q")  # hashes, line by line
+        self._known_ids, self._known_inputs = array("q"), array("q")  # sorted, of the last lines
+
+    def take(self, row: Row) -> None:
+        """Count the next line of the log."""
+        made_of = self._stage.input_of(row)
+        self._ids.append(hash(row["id"]))
+        self._inputs.append(0 if made_of is None else hash(made_of))
+
+    def end_reading(self) -> None:
+        """Find the last lines; lines that are taken from here on are not looked up."""
+        self._known_ids, places = self._last()
+        self._known_inputs = array("q", (self._inputs[place] for place in places))
+
+    def others(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows that are to be done."""
+        return (row for row in rows if not self._holds(row))
+
+    def _holds(self, row: Row) -> bool:
+        place = _find(self._known_ids, hash(row["id"]))
+        if place is None:
+            return False
+        return self._known_inputs[place] == hash(self._stage.hash_of(row))
+
+    def order_of(self, rows: Iterable[Row]) -> Sequence[int] | None:
+        """Return the log's lines in the order of the rows, then others; None if it has that order.
+
+        Of each id the last line.
+        """
+        ids, places = self._last()
+        wanted, used = array("q"), bytearray(len(ids))
+        for row in rows:
+            place = _find(ids, hash(row["id"]))
+            if place is not None:
+                wanted.append(places[place])
+                used[place] = 1
+        others = (places[place] for place, is_used in enumerate(used) if not is_used)
+        wanted.extend(sorted(others))
+        if len(wanted) == len(self._ids) and all(map(int.__eq__, wanted, itertools.count())):
+            return None
+        return wanted
+
+    def _last(self) -> tuple[array[int], array[int]]:
+        """Return the ids' hashes, sorted, and the number of the last line of each."""
+        import numpy as np
+
+        ids = np.frombuffer(self._ids, dtype=np.int64)
+        values, places = np.unique(ids[::-1], return_index=True)
+        last = len(ids) - 1 - places
+        return array("q", values.tobytes()), array("q", last.astype(np.int64).tobytes())
+
+
+def _find(numbers: array[int], number: int) -> int | None:
+    """Return the place of a number among sorted ones."""
+    place = bisect_left(numbers, number)
+    return place if place < len(numbers) and numbers[place] == number else None
+
+
+def _put_in_order(log: Path, order: Sequence[int] | None) -> None:
+    """Write the lines of a log anew: those whose numbers `order` holds, in its order."""
+    if order is None:
+        return
+    with os_errors(log, "free some space"), log.open("rb") as lines, replacing_bytes(log) as new:
+        starts = array("q")
+        place = 0
+        for line in lines:
+            if line.strip():
+                starts.append(place)
+            place += len(line)
+        for number in order:
+            lines.seek(starts[number])
+            new.write(lines.readline())
+
+
 def _counted(rows: Iterable[Row]) -> int:
     """Return how many rows there are, all with ids of their own."""
-    count = 0
-    seen: set[int] = set()  # of hashes: ids of a million rows take ten times the memory
-    for count, row in enumerate(rows, start=1):
+    import numpy as np
+
+    ids = array("q")
+    for row in rows:
         if not row.get("id"):
-            raise UserError(f"row {count}: no id")
-        if (number := hash(row["id"])) in seen:
-            raise UserError(f"row {count}: duplicate id {row['id']!r}")
-        seen.add(number)
-    if not count:
+            raise UserError(f"row {len(ids) + 1}: no id")
+        ids.append(hash(row["id"]))
+    if not ids:
         raise UserError("no rows; is this the right folder, and the right split?")
-    return count
-
-
-def _waiting(stage: Stage, rows: Iterable[Row], log: KeyedLog) -> Iterator[Row]:
-    """Yield the rows that are to be done; each is looked up when it is asked for."""
-    return (row for row in rows if log.rows.get(row["id"]) != stage.hash_of(row))
+    if len(np.unique(np.frombuffer(ids, dtype=np.int64))) < len(ids):
+        seen: set[str] = set()
+        for number, row in enumerate(rows, start=1):
+            if row["id"] in seen:
+                raise UserError(f"row {number}: duplicate id {row['id']!r}")
+            seen.add(row["id"])
+    return len(ids)
 
 
 def _report(stage: Stage, log: Path) -> StageReport:

@@ -206,3 +206,27 @@ def test_a_clip_is_read_once_and_frames_that_take_much_memory_make_steps_smaller
         ["r4/27", "r5/3", "r6/3", "r7/3"],
         ["r8/3"],
     ]
+
+
+def test_a_log_ends_in_the_order_of_the_rows_however_often_it_was_begun(tmp_path: Path) -> None:
+    rows = rows_of("one", "two", "three", "four", "five")
+    run_stage(Echo(), rows, tmp_path / "unbroken")
+    broken = tmp_path / "broken"
+    run_stage(Echo(), [rows[3], rows[1] | {"text": "bad"}], broken)
+    run_stage(Echo(), [rows[1], {"id": "gone", "text": "x"}], broken)
+    run_stage(Echo(), rows, broken)
+    lines = (broken / "echo.jsonl").read_bytes().splitlines(keepends=True)
+    assert b"".join(lines[:-1]) == (tmp_path / "unbroken" / "echo.jsonl").read_bytes()
+    assert texts(broken)["gone"] == ["X"]  # of rows that are gone, the results stay
+
+
+def test_a_torn_line_is_made_again_and_leaves_no_trace(tmp_path: Path) -> None:
+    rows = rows_of("one", "two", "three")
+    run_stage(Echo(), rows, tmp_path)
+    log = tmp_path / "echo.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole[: whole.index(b"\n") + 40])
+    stage = Echo()
+    run_stage(stage, rows, tmp_path)
+    assert stage.model.batches == [["two", "three"]]
+    assert log.read_bytes() == whole
