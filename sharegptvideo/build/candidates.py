@@ -101,7 +101,7 @@ class _OpenCandidates(OpenModelStage):
 
     def __init__(self, settings: Candidates, context: Context) -> None:
         super().__init__(settings, settings.model, context, prompt=None)
-        model = self.asked
+        model = self.model
         if settings.k > 1 and not model.gives_samples:
             raise UserError(
                 f"model {model.spec}: a file has one answer to a question; take -k 1, or a model"
@@ -118,7 +118,7 @@ class _OpenCandidates(OpenModelStage):
         clip = turn.clip or Clip()
         error = f"no media found for {rows[0]['video']}" if clip.missing else clip.error
         if error is not None:
-            return [self._row(row, Answer(Request(""), error=error)) for row in rows]
+            return [self._row(row, Answer(Request(""), error=error), asked=False) for row in rows]
         requests = [
             Request(row["question"], clip.frames, clip.indices, _question(row), sent=clip.sent)
             for row in rows
@@ -126,7 +126,7 @@ class _OpenCandidates(OpenModelStage):
         answers = await turn.ask(requests, self.params)
         return [self._row(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
-    def _row(self, row: Row, answer: Answer) -> Row:
+    def _row(self, row: Row, answer: Answer, *, asked: bool = True) -> Row:
         indices = list(answer.request.indices or ())
         made: Row = {name: row[name] for name in _COLUMNS} | {
             "frame_indices": indices,
@@ -137,7 +137,7 @@ class _OpenCandidates(OpenModelStage):
             made["reasoning"] = list(answer.reasoning)
         if any(answer.partial):
             made["partial"] = list(answer.partial)
-        return made | {"made": self.made(row, [answer], frame_indices=indices)}
+        return made | {"made": self.made(row, [answer] * asked, frame_indices=indices)}
 
     def go_on(self, recorded: Mapping[str, Any]) -> None:
         self._before = recorded
@@ -145,7 +145,7 @@ class _OpenCandidates(OpenModelStage):
 
     def describe(self) -> Row:
         """Return the model, the frames of a clip and the sampling, as earlier versions did."""
-        settings = model_settings(self.asked)
+        settings = model_settings(self.model)
         before = self._before
         if before is not None and "send" not in before and settings.get("send") == "pictures":
             del settings["send"]  # as an earlier version wrote them
@@ -154,12 +154,12 @@ class _OpenCandidates(OpenModelStage):
 
     def check(self, rows: Iterable[Row]) -> None:
         # Answers that lie in a file are looked for there.
-        every = [] if self.asked.needs_frames else [_question(row) for row in rows]
-        self.asked.check(every, every)
+        every = [] if self.model.needs_frames else [_question(row) for row in rows]
+        self.model.check(every, every)
 
     def estimate(self, rows: Iterable[Row]) -> Estimate:
         prompts = (row["question"] for row in rows)
-        return self.asked.estimate(prompts, frames=self._shown, params=self.params)
+        return self.model.estimate(prompts, frames=self._shown, params=self.params)
 
     def figures(self, rows: Iterable[Row]) -> Row:
         n_questions = n_candidates = 0
@@ -172,7 +172,7 @@ class _OpenCandidates(OpenModelStage):
             "n_questions": n_questions,
             "n_videos": len(videos),
             "n_candidates": n_candidates,
-            "refused": [*self.asked.refused] or None,
+            "refused": [*self.model.refused] or None,
         }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, provenance
 from sharegptvideo.endpoint import EndpointOptions
-from sharegptvideo.errors import UserError
+from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import Answer, Model, SamplingParams, open_model
 from sharegptvideo.models.asking import Turn, open_asker
 from sharegptvideo.models.registry import KINDS
@@ -40,14 +41,23 @@ class ModelChoice:
     send: Send = "auto"
     batch_size: int | None = None
 
-    def open(self, endpoint: EndpointOptions, *, takes_files: bool = False) -> Model:
-        """Open the model, which may be a file of answers if `takes_files`; see `open_model`.
+    def open(
+        self, endpoint: EndpointOptions, *, sees: bool = True, takes_files: bool = False
+    ) -> Model:
+        """Open the model; see `open_model`.
+
+        Args:
+            endpoint: speed, money and cache of its calls.
+            sees: it will be asked about clips.
+            takes_files: it may be a file of answers.
 
         Raises:
             UserError: there is no such model, or it cannot be asked what was never asked before.
         """
         kind, spec = self.spec.partition(":")[0], self.spec
         if kind not in KINDS:
+            if ":" in spec and not Path(spec).exists():
+                raise unknown_name("kind of model", kind, KINDS)
             kind, spec = "hf", f"hf:{spec}"
         if kind == "predictions" and not takes_files:
             raise UserError(
@@ -62,7 +72,8 @@ class ModelChoice:
             base_url=self.base_url,
             options=endpoint,
             batch_size=self.batch_size,
-            send=self.send,
+            # Else a server that is asked about texts alone is tried out with videos.
+            send=self.send if sees or kind != "openai" else "pictures",
         )
 
 
@@ -92,11 +103,13 @@ class OpenModelStage(OpenStage):
     """A stage at work that asks one model.
 
     Attributes:
-        asked: the model.
+        model: that is asked.
         params: how it answers.
         prompt: version and hash of what it is asked; None: the rows' own questions.
+        takes_files: whether the model may be a file of answers.
     """
 
+    model: Model
     takes_files: ClassVar[bool] = False
 
     def __init__(
@@ -106,16 +119,18 @@ class OpenModelStage(OpenStage):
         context: Context,
         *,
         prompt: tuple[int, str] | None,
+        step: int = 32,
+        sees: bool = True,
     ) -> None:
-        """Open the model."""
+        """Open the model; `step` units together are a batch of one on this machine."""
         self.settings, self.params, self.prompt = settings, choice.params, prompt
-        self.model = self.asked = choice.open(context.endpoint, takes_files=self.takes_files)
+        self.model = choice.open(context.endpoint, sees=sees, takes_files=self.takes_files)
         self._context = context
-        self.ask_in_steps()
+        self.ask_in_steps(step)
 
-    def ask_in_steps(self, step: int = 32) -> None:
+    def ask_in_steps(self, step: int) -> None:
         """Ask a model on this machine about `step` rows together."""
-        self._asker = open_asker(self.asked, step=step)
+        self._asker = open_asker(self.model, step=step)
         self.step, self.width = self._asker.step, self._asker.width
 
     def turns(self, count: int) -> Sequence[Turn]:
@@ -128,18 +143,18 @@ class OpenModelStage(OpenStage):
         version, digest = self.prompt or (None, None)
         return (
             {"stage_version": self.settings.version}
-            | model_settings(self.asked)
+            | model_settings(self.model)
             | {"prompt_version": version, "prompt_hash": digest}
             | sampling
         )
 
     def go_on(self, recorded: Mapping[str, Any]) -> None:
         """See `Model.go_on`."""
-        self.asked.go_on(recorded)
+        self.model.go_on(recorded)
 
     def check(self, rows: Iterable[Row]) -> None:  # noqa: ARG002 - a model takes any
         """Contact a server; see `Model.check`."""
-        self.asked.check([], [])
+        self.model.check([], [])
 
     async def close(self) -> None:
         """Close the connections of the running event loop."""
@@ -156,7 +171,7 @@ class OpenModelStage(OpenStage):
         return provenance(
             self.settings,
             row,
-            model=self.asked.spec,
+            model=self.model.spec,
             prompt=self.prompt,
             params=self.params,
             answers=answers,

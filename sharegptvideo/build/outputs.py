@@ -191,7 +191,7 @@ def _checked(config: Config, number: int, raw: Row) -> Row:
         row = check(config, raw)
     except RowError as error:
         raise UserError(f"{config.name}: row {number} ({raw.get('id')!r}): {error}") from error
-    if unknown := raw["made"].keys() - _MADE.keys():
+    if unknown := raw["made"].keys() - _MADE.keys() - _MADE_OF.get(config.name, {}).keys():
         # Parquet has one set of keys for all rows: what is not in it would be lost.
         raise UserError(f"{config.name}: row {number}: unknown 'made' {', '.join(sorted(unknown))}")
     return row | {"made": raw["made"]}
@@ -274,12 +274,16 @@ _MADE: dict[str, Any] = {
     "frame_indices": [_NUMBER],
     "tokens": {"prompt": _NUMBER, "cached": _NUMBER, "completion": _NUMBER},
     "dollars": _REAL,
+    "requests": _NUMBER,
     "attempts": _NUMBER,
     "engine": _TEXT,
     "package_version": _TEXT,
     "flags": [_TEXT],
 }
 """Types of `made`: the keys of `provenance`, and `flags`."""
+
+_MADE_OF: dict[str, dict[str, Any]] = {"qa": {"kind": _TEXT, "difficulty": _TEXT}}
+"""Those that the rows of a config have beside them."""
 
 
 def _with_made(config: Config) -> Features:
@@ -293,4 +297,5 @@ def _with_made(config: Config) -> Features:
             return {name: feature(one) for name, one in kind.items()}
         return Value(kind)
 
-    return Features(features(config.name) | {"made": feature(_MADE)})
+    made = feature(_MADE | _MADE_OF.get(config.name, {}))
+    return Features(features(config.name) | {"made": made})

@@ -224,7 +224,7 @@ def provenance(
         model: that was asked.
         prompt: version and hash; None where the row itself is what was asked.
         params: of sampling.
-        answers: all that were asked for, repairs and failures included.
+        answers: all that were asked for, repairs and failures included; none where nothing was.
         context: of the stage.
         frame_indices: of the clip's frames that were sent.
     """
@@ -248,6 +248,7 @@ def provenance(
             "completion": sum(usage["completion_tokens"] or 0 for usage in usages),
         },
         "dollars": sum(dollars) if dollars else None,
+        "requests": len(answers),
         "attempts": sum(answer.attempts for answer in answers),
         "engine": context.engine.name,
         "package_version": __version__,

@@ -7,7 +7,7 @@ import itertools
 import time
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import LatestRows, dumps, os_errors, replacing_bytes
 from sharegptvideo._runs import check_place
+from sharegptvideo._text import plural
 from sharegptvideo.build.engines.local import run_units
 from sharegptvideo.build.stage import (
     Context,
@@ -95,7 +96,8 @@ def run_stage(
     of its id was made of the same input and holds no error.
 
     `SAMPLE` units go first. What the rest will take is estimated from them, and approved as
-    `EndpointOptions.approve` says.
+    `EndpointOptions.approve` says. Where all that the model was asked about failed, it is given up:
+    nothing more is paid.
 
     Args:
         stage: the settings of what is to be done.
@@ -142,7 +144,7 @@ def _run(
             opened.prepare(done.others(rows))
         sitting = _Sitting(stage.name, context.engine.name, count)
 
-        def keep(made: Iterable[list[Row]]) -> None:
+        def keep(made: Iterable[list[Row]]) -> Iterator[Row]:
             for lines in made:
                 for row in lines:
                     log.append(row)
@@ -150,22 +152,42 @@ def _run(
                     sitting.count(row)
                     if progress:
                         progress(count - waiting + sitting.rows, count, stage.name)
+                    yield row
 
         units = stage.units(done.others(rows))
         run_rest = ENGINES[context.engine.name]
         with sitting.at_work(out / SITTINGS, waiting):
             with contextlib.closing(run_units(opened, itertools.islice(units, SAMPLE))) as made:
-                keep(made)
+                sample = list(keep(made))
             if left := waiting - sitting.rows:
+                _refuse_failed(sample)
                 context.endpoint.approve(sitting.estimate(left))
                 with contextlib.closing(run_rest(stage, opened, context, units, left)) as made:
-                    keep(made)
+                    deque(keep(made), maxlen=0)
         log.close()
         _put_in_order(log.path, done.order_of(rows))
         report = _report(stage, log.path)
         report.figures = opened.figures(LatestRows(log.path))
         run.finish(report.as_dict())
     return report
+
+
+def _refuse_failed(sample: Iterable[Row]) -> None:
+    """Give up a model that answered nothing of a sample, clips that were not asked about aside.
+
+    Raises:
+        UserError: it did not.
+    """
+    asked = [row for row in sample if row["made"]["requests"]]
+    if len(asked) < SAMPLE // 2 or any(row["error"] is None for row in asked):
+        return
+    causes = Counter(row["error"] for row in asked).most_common()
+    others = f", and {plural(len(causes) - 1, 'other cause')}" if len(causes) > 1 else ""
+    raise UserError(
+        f"nothing more is asked, for all of the first {len(asked)} failed: {causes[0][0]}"
+        f" ({causes[0][1]}){others}; take another model or prompt, and another --out",
+        exit_code=1,
+    )
 
 
 REPLIES = "replies"
