@@ -2,8 +2,8 @@
 
 `check_rows` reads captions or questions once, and names each row that fails a gate, with a short
 reason. Rows are judged by themselves first, then compared with the test sets, and what is left
-with one another: of two that say nearly the same the earlier one stays. Nothing is dropped here;
-`passed` leaves flagged rows out, or marks them.
+with one another: of two that say nearly the same the earlier one stays. Nothing is dropped here:
+`write_dataset` leaves flagged rows out, or marks them.
 
 The rules are about English. What they rest on: `sharegptvideo.build.texts` (refusals, languages),
 `sharegptvideo.build.questions`, `sharegptvideo.data.stats` (near-duplicates, the lexicon's words
@@ -64,7 +64,6 @@ __all__ = [
     "GateSettings",
     "Kind",
     "check_rows",
-    "passed",
     "write_gates",
 ]
 
@@ -243,6 +242,11 @@ class GateReport:
         failed = Counter(gate for row in self.flagged for gate in row.gates)
         return {name: failed[name] for name in self.gates if name not in self.skipped}
 
+    @property
+    def flags(self) -> dict[str, list[str]]:
+        """The gates that each flagged row failed, by its id: what `write_dataset` takes."""
+        return {row.id: row.gates for row in self.flagged}
+
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON values, without the rows."""
         return {
@@ -271,18 +275,6 @@ class GateReport:
             f"gates: {plural(len(self.flagged), 'row')} of {self.rows:,} flagged ({share}): "
             + ", ".join(f"{name} {count:,}" for name, count in failed)
         )
-
-
-def passed(
-    rows: Iterable[Mapping[str, Any]], report: GateReport, *, keep_all: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows that no gate flagged; with `keep_all` all, each with `flags`: gates' names."""
-    flags = {row.id: row.gates for row in report.flagged}
-    for row in rows:
-        if keep_all:
-            yield {**row, "flags": flags.get(str(row["id"]), [])}
-        elif str(row["id"]) not in flags:
-            yield dict(row)
 
 
 def write_gates(out: Path, stage: str, report: GateReport) -> None:
