@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, provenance
 from sharegptvideo.endpoint import EndpointOptions
@@ -41,8 +41,15 @@ class ModelChoice:
     send: Send = "auto"
     batch_size: int | None = None
 
-    def open(self, endpoint: EndpointOptions, *, sees: bool = True) -> Model:
-        """Open the model; see `open_model`. `sees`: it will be asked about clips.
+    def open(
+        self, endpoint: EndpointOptions, *, sees: bool = True, takes_files: bool = False
+    ) -> Model:
+        """Open the model; see `open_model`.
+
+        Args:
+            endpoint: speed, money and cache of its calls.
+            sees: it will be asked about clips.
+            takes_files: it may be a file of answers.
 
         Raises:
             UserError: there is no such model, or it cannot be asked what was never asked before.
@@ -52,7 +59,7 @@ class ModelChoice:
             if ":" in spec and not Path(spec).exists():
                 raise unknown_name("kind of model", kind, KINDS)
             kind, spec = "hf", f"hf:{spec}"
-        if kind == "predictions":
+        if kind == "predictions" and not takes_files:
             raise UserError(
                 f"model {spec}: a file of answers answers nothing new; take openai:, hf: or python:"
             )
@@ -98,10 +105,12 @@ class OpenModelStage(OpenStage):
     Attributes:
         model: that is asked.
         params: how it answers.
-        prompt: version and hash of what it is asked.
+        prompt: version and hash of what it is asked; None: the rows' own questions.
+        takes_files: whether the model may be a file of answers.
     """
 
     model: Model
+    takes_files: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -109,14 +118,18 @@ class OpenModelStage(OpenStage):
         choice: ModelChoice,
         context: Context,
         *,
-        prompt: tuple[int, str],
+        prompt: tuple[int, str] | None,
         step: int = 32,
         sees: bool = True,
     ) -> None:
         """Open the model; `step` units together are a batch of one on this machine."""
         self.settings, self.params, self.prompt = settings, choice.params, prompt
-        self.model = choice.open(context.endpoint, sees=sees)
+        self.model = choice.open(context.endpoint, sees=sees, takes_files=self.takes_files)
         self._context = context
+        self.ask_in_steps(step)
+
+    def ask_in_steps(self, step: int) -> None:
+        """Ask a model on this machine about `step` rows together."""
         self._asker = open_asker(self.model, step=step)
         self.step, self.width = self._asker.step, self._asker.width
 
@@ -127,7 +140,7 @@ class OpenModelStage(OpenStage):
     def describe(self) -> Row:
         """Return the model, how it answers, version and hash of the prompt, the stage's version."""
         sampling = {name: each for name, each in asdict(self.params).items() if name != "n"}
-        version, digest = self.prompt
+        version, digest = self.prompt or (None, None)
         return (
             {"stage_version": self.settings.version}
             | model_settings(self.model)

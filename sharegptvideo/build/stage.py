@@ -208,7 +208,7 @@ def provenance(
     row: Row,
     *,
     model: str,
-    prompt: tuple[int, str],
+    prompt: tuple[int, str] | None,
     params: SamplingParams | None,
     answers: Sequence[Answer],
     context: Context,
@@ -222,7 +222,7 @@ def provenance(
         stage: that made it.
         row: that it was made of.
         model: that was asked.
-        prompt: version and hash.
+        prompt: version and hash; None where the row itself is what was asked.
         params: of sampling.
         answers: all that were asked for, repairs and failures included; none where nothing was.
         context: of the stage.
@@ -238,8 +238,8 @@ def provenance(
         "input": stage.hash_of(row),
         "model": model,
         "answered_by": sorted({each.answered_by for each in answers if each.answered_by}),
-        "prompt_version": prompt[0],
-        "prompt_hash": prompt[1],
+        "prompt_version": prompt and prompt[0],
+        "prompt_hash": prompt and prompt[1],
         "sampling": params and {name: getattr(params, name) for name in _SAMPLING},
         "frame_indices": None if frame_indices is None else [int(each) for each in frame_indices],
         "tokens": {
