@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sharegptvideo._text import plural
 from sharegptvideo.build.captions import FRAMES
-from sharegptvideo.build.loop import (
+from sharegptvideo.build.loop_file import (
     Loop,
     ModelStep,
     captions_of,

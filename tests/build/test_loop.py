@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from sharegptvideo import load_dataset
 from sharegptvideo._io import read_json, read_jsonl
-from sharegptvideo.build.loop import Loop, load_loop, run_loop
+from sharegptvideo.build.loop import run_loop
+from sharegptvideo.build.loop_file import Loop, load_loop
 from sharegptvideo.build.plan import plan_loop
 from sharegptvideo.build.report import STAGES
 from sharegptvideo.cli import app
@@ -38,9 +39,9 @@ def videos(tmp_path: Path) -> Path:
     return root
 
 
-def loop_file(folder: Path, videos: Path, server: VlmServer, **changes: Any) -> Path:
+def loop_file(folder: Path, clips: Path, server: VlmServer, **changes: Any) -> Path:
     """A file with all stages, each asking the server; `changes` replace or (None) remove keys."""
-    content: dict[str, Any] = {"out": str(folder / "out"), "videos": str(videos)}
+    content: dict[str, Any] = {"out": str(folder / "out"), "videos": str(clips)}
     content |= {name: {"model": "openai:vlm", **keys} for name, keys in COMMON.items()}
     content |= {"rewards": {"judge": "openai:vlm"}, "preferences": {}}
     content |= {"base_url": server.url, "cache": False} | changes
@@ -75,8 +76,9 @@ def test_real_clips_become_pairs_that_a_training_takes(
     dry = ["frames=4", f"model={model}", f"output={tmp_path / 'dpo'}", "--dry-run", "--json"]
     result = CliRunner().invoke(app, [*words[1:], *dry])
     assert result.exit_code == 0, result.output
-    (plan,) = [json.loads(result.stdout)] if result.stdout.startswith("{") else []
-    assert plan["rows"] == len(pairs)
+    plan = json.loads(result.stdout)
+    assert (plan["data"]["rows"], plan["data"]["clips"]) == (len(pairs), 3)
+    assert plan["problems"] == []
 
 
 def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         "unknown key captions.modle (did you mean",
         "captions.model is missing",
         "qa.n: Input should be greater than or equal to 1, not 0",
-        "unknown key max_costs (did you mean max_cost?)",
+        "unknown key max_costs (did you mean max_cost",
     ):
         assert part in str(caught.value)
     result = command("run", file)
@@ -179,12 +181,11 @@ def test_a_loop_goes_on_where_it_was_and_begins_again_what_has_changed(
     outcomes = run_loop(load_loop(file))
     assert [outcome.inputs for outcome in outcomes] == [5, 5, 15, 15, 15]
     assert vlm_server.report().paid.total() == paid + 1 + 1 + 12 + 12
-    assert vlm_server.report().repeats == 0
+    # Of candidates the first two calls ask how the server takes clips, as those of captions did.
+    assert vlm_server.report().repeats == 2
 
     changed = loop_file(tmp_path, videos, vlm_server, candidates={"model": "openai:vlm", "k": 2})
-    with pytest.raises(
-        UserError, match="candidates.json|holds results of other settings: k 4 there"
-    ):
+    with pytest.raises(UserError, match="holds results of other settings: k 4 there, 2 here"):
         run_loop(load_loop(changed))
 
 
@@ -203,7 +204,7 @@ def test_a_stage_that_makes_nothing_ends_the_loop(
 def test_rows_that_failed_are_tried_again_when_asked_to(
     videos: Path, vlm_server: VlmServer, tmp_path: Path
 ) -> None:
-    only = {name: None for name in STAGES[1:]}
+    only = dict.fromkeys(STAGES[1:])
     file = loop_file(tmp_path, videos, vlm_server, **only)
     (videos / "broken.mp4").write_text("no video")
     assert run_loop(load_loop(file))[0].failed == 1
@@ -217,7 +218,8 @@ def test_the_common_case_is_written_down_and_kept(
     videos: Path, vlm_server: VlmServer, tmp_path: Path
 ) -> None:
     out = tmp_path / "mine"
-    words = ("loop", "--videos", videos, "--to", out, "--judge", "exact", "--base-url", vlm_server.url)  # fmt: skip
+    words = ("loop", "--videos", videos, "--to", out, "--judge", "exact")
+    words += ("--base-url", vlm_server.url)
     result = command(*words, "--captioner", "openai:vlm", "--dry-run")
     assert result.exit_code == 0, result.output
     assert not out.exists()

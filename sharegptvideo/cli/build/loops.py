@@ -22,7 +22,7 @@ from sharegptvideo.cli._common import (
 from sharegptvideo.cli._endpoint import MaxCostOption, YesOption, confirmation
 
 if TYPE_CHECKING:
-    from sharegptvideo.build.loop import Loop
+    from sharegptvideo.build.loop_file import Loop
     from sharegptvideo.build.report import BuildReport, StageFigures
 
 __all__ = ["loop", "report", "run"]
@@ -128,7 +128,7 @@ def run(
 
     Example: [bold]sharegptvideo build run loop.yaml --dry-run[/bold]
     """
-    from sharegptvideo.build.loop import load_loop
+    from sharegptvideo.build.loop_file import load_loop
 
     loop = load_loop(file)
     _run(_limited(loop, max_cost), dry_run=dry_run, yes=yes, retry=retry, as_json=json)
@@ -170,7 +170,7 @@ def loop(
     Example: [bold]sharegptvideo build loop --videos clips --to mine --captioner openai:NAME
     --judge openai:NAME --answerer hf:MODEL --dry-run[/bold]
     """
-    from sharegptvideo.build.loop import common_loop, write_loop
+    from sharegptvideo.build.loop_file import common_loop, write_loop
 
     made = common_loop(
         videos,
