@@ -16,6 +16,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import LatestRows, dumps, os_errors, replacing_bytes
 from sharegptvideo._runs import check_place
 from sharegptvideo.build.engines.local import run_units
+from sharegptvideo.build.engines.ray import check_ray, left_rows, run_on_ray
 from sharegptvideo.build.stage import (
     Context,
     EngineOptions,
@@ -33,8 +34,8 @@ __all__ = ["ENGINES", "SAMPLE", "Engine", "StageReport", "run_stage"]
 SAMPLE = 20
 """Units that are done first, and what the others will take is estimated from."""
 
-Engine = Callable[[Stage, OpenStage, Context, Iterable[Sequence[Row]], int], Generator[list[Row]]]
-"""`engine(stage, open stage, context, units, number of units)`: yields the rows of each unit."""
+Engine = Callable[[Stage, OpenStage, Context, Iterable[Sequence[Row]], Path], Generator[list[Row]]]
+"""`engine(stage, open stage, context, units, folder)`: yields the rows of each unit."""
 
 
 def _local(
@@ -42,12 +43,12 @@ def _local(
     opened: OpenStage,
     context: Context,  # noqa: ARG001
     units: Iterable[Sequence[Row]],
-    count: int,  # noqa: ARG001
+    out: Path,  # noqa: ARG001
 ) -> Generator[list[Row]]:
     return run_units(opened, units)
 
 
-ENGINES: dict[str, Engine] = {"local": _local}
+ENGINES: dict[str, Engine] = {"local": _local, "ray": run_on_ray}
 """By the name that `--engine` takes."""
 
 
@@ -109,10 +110,7 @@ def run_stage(
         UserError: no rows, an id that comes twice, results of other settings in `out`; whatever
             ends the work, with what was made before kept.
     """
-    if isinstance(engine, str):
-        engine = EngineOptions(engine)
-    if engine.name not in ENGINES:
-        raise unknown_name("engine", engine.name, ENGINES)
+    engine = _known(engine)
     check_place(out)
     context = Context(endpoint or EndpointOptions(), engine)
     opened = stage.open(context)
@@ -125,6 +123,10 @@ def run_stage(
     with begin(notes, opened.describe, may_change={"send_reason"}) as run:
         done = _Done(stage)
         log = run.log(stage.name, check=lambda _, row: done.take(dict(row)), keep=None)
+        for row in left_rows(out, stage.name):
+            run.write_settings()  # until then, the log holds rows in memory
+            log.append(row)
+            done.take(row)
         done.end_reading()
         count, waiting = _counted(rows, done)
         if waiting:
@@ -144,14 +146,16 @@ def run_stage(
                     progress(count - waiting + sitting.rows, count, stage.name)
 
         units = stage.units(done.others(rows))
+        # A cluster may have what a model needs, and this machine not; such a model costs nothing.
+        here = 0 if engine.name == "ray" and opened.step > 1 else SAMPLE
         with sitting.at_work(out / SITTINGS, waiting):
-            with contextlib.closing(run_units(opened, itertools.islice(units, SAMPLE))) as made:
+            with contextlib.closing(run_units(opened, itertools.islice(units, here))) as made:
                 keep(made)
             if sitting.rows < waiting:
                 context.endpoint.approve(sitting.estimate(waiting - sitting.rows))
-                with contextlib.closing(
-                    ENGINES[engine.name](stage, opened, context, units, waiting - sitting.rows)
-                ) as made:
+                run.write_settings()  # the workers of a cluster go by them
+                run_engine = ENGINES[engine.name]
+                with contextlib.closing(run_engine(stage, opened, context, units, out)) as made:
                     keep(made)
         log.close()
         _put_in_order(log.path, done.order_of(rows))
@@ -159,6 +163,17 @@ def run_stage(
         report.figures = opened.figures(LatestRows(log.path))
         run.finish(report.as_dict())
     return report
+
+
+def _known(engine: str | EngineOptions) -> EngineOptions:
+    """Return the options of an engine that can run here."""
+    if isinstance(engine, str):
+        engine = EngineOptions(engine)
+    if engine.name not in ENGINES:
+        raise unknown_name("engine", engine.name, ENGINES)
+    if engine.name == "ray":
+        check_ray(engine)
+    return engine
 
 
 SITTINGS = "sittings.jsonl"
