@@ -54,23 +54,28 @@ class StageFigures:
     """What the log of a stage holds, all sittings together.
 
     `n_rows` inputs have a line, `n_failed` of them without a result, by cause in `failures`.
+    `dropped` counts what was made and not kept, by cause.
     `provenance` counts rows by the values of prompt, sampling, frames, engine and package version.
-    `report` is what the stage itself says at its end, None before. `ahead` is how many inputs are
-    to be made still, None where that is not known; `seconds` is that of sittings that came to an
-    end of their own, of `sittings` in all.
+    `report` is what the stage itself says at its end, None before; `gates` what its gates say.
+    `seconds` is the time of sittings, less that of `n_killed` ones (killed, or
+    at work now), which is not known. `total`
+    is how many inputs there are, None where that is not known.
     """
 
     stage: str
     n_rows: int = 0
     n_failed: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
     models: list[ModelFigures] = field(default_factory=list)
     provenance: dict[str, dict[str, int]] = field(default_factory=dict)
     settings: Row | None = None
     report: Row | None = None
+    gates: Row | None = None
     seconds: float = 0.0
-    sittings: int = 0
-    ahead: int | None = None
+    n_sittings: int = 0
+    n_killed: int = 0
+    total: int | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -86,23 +91,46 @@ class StageFigures:
         """Return the tokens of all models: "prompt", "cached" or "completion"."""
         return sum(model.tokens[name] for model in self.models)
 
+    @property
+    def ahead(self) -> Row | None:
+        """What is still to be made, if it is as what was made; None where nothing is, or unknown.
+
+        Rows, tokens, and dollars and seconds where they are known.
+        """
+        if self.is_finished or self.total is None:
+            return None
+        rows = max(0, self.total - self.n_rows + self.n_failed)
+        share = rows / self.n_rows if self.n_rows else None
+        known = {
+            "tokens": self.tokens("prompt") + self.tokens("completion"),
+            "dollars": self.dollars,
+            "seconds": None if self.n_killed else self.seconds,
+        }
+        more = {
+            name: None if each is None or share is None else each * share
+            for name, each in known.items()
+        }
+        return {"rows": rows} | more
+
     def as_dict(self) -> Row:
         """Return the figures as plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"is_finished": self.is_finished, "ahead": self.ahead}
 
 
 @dataclass(slots=True)
 class BuildReport:
     """The figures of all stages of a folder.
 
-    `dataset` is what was written of each config, see `DatasetReport`; `replies` are kept in the
-    folder's store, paid for or taken from the user's cache.
+    `dataset` is what was written of each config, see `DatasetReport`; `replies` is what the
+    folder's store has: their `count`, how many were `paid` for (the others came from the user's
+    cache), `tokens` and `dollars` of these. Failed replies are not in it; and the figures of stages
+    hold the last try of a row alone, so that either can be the larger one.
     """
 
     out: str
     stages: list[StageFigures]
     dataset: Row
-    replies: int
+    replies: Row
 
     @property
     def totals(self) -> Row:
@@ -146,8 +174,20 @@ def read_report(out: Path) -> BuildReport:
         str(out),
         [stage_figures(out, name) for name in there],
         read_json_object(dataset) if dataset.is_file() else {},
-        len(ReplyStore(out / "replies")),
+        _replies(ReplyStore(out / "replies")),
     )
+
+
+def _replies(store: ReplyStore) -> Row:
+    count = paid = tokens = 0
+    cost: float | None = None
+    for _, reply in store:
+        count += 1
+        if not reply.cached:
+            paid += 1
+            tokens += reply.tokens
+            cost = cost if reply.dollars is None else (cost or 0.0) + reply.dollars
+    return {"count": count, "paid": paid, "tokens": tokens, "dollars": cost}
 
 
 def _has(out: Path, name: str) -> bool:
@@ -166,6 +206,8 @@ def stage_figures(out: Path, name: str) -> StageFigures:
         figures.settings, figures.report = notes["settings"], notes.get("report")
     else:  # of a step that is done at once
         figures.report = notes
+    gates = out / f"{name}_gates.json"
+    figures.gates = read_json_object(gates) if gates.is_file() else None
     _read_sittings(figures, out / SITTINGS)
     log = out / f"{name}.jsonl"
     if log.is_file():
@@ -174,13 +216,14 @@ def stage_figures(out: Path, name: str) -> StageFigures:
 
 
 def _count(figures: StageFigures, rows: Iterable[Row]) -> None:
-    failures, provenance = Counter[str](), dict[str, Counter[str]]()
+    failures, dropped, provenance = Counter[str](), Counter[str](), dict[str, Counter[str]]()
     models: dict[str | None, ModelFigures] = {}
     answered: dict[str | None, Counter[str]] = {}
     for row in rows:
         figures.n_rows += 1
         if row["error"] is not None:
             failures[row["error"]] += 1
+        dropped.update(each["gate"] for each in row.get("dropped") or ())
         made = row.get("made")
         if made is None:  # of an earlier version
             continue
@@ -190,18 +233,17 @@ def _count(figures: StageFigures, rows: Iterable[Row]) -> None:
         for key, value in _shared(made):
             provenance.setdefault(key, Counter())[value] += 1
     figures.failures = dict(failures.most_common())
-    figures.n_failed = failures.total()
+    figures.n_failed, figures.dropped = failures.total(), dict(dropped.most_common())
     for model, names in answered.items():
         models[model].answered_by = [name for name, _ in names.most_common()]
-    if figures.ahead is not None:
-        figures.ahead = max(0, figures.ahead - figures.n_rows + figures.n_failed)
     figures.models = list(models.values())
     figures.provenance = {key: dict(values.most_common()) for key, values in provenance.items()}
 
 
 def _shared(made: Row) -> Iterator[tuple[str, str]]:
     """Yield what many rows have alike, by name."""
-    yield "prompt", f"version {made['prompt_version']}, hash {made['prompt_hash']}"
+    if made["prompt_hash"] is not None:
+        yield "prompt", f"version {made['prompt_version']}, hash {made['prompt_hash']}"
     if made["sampling"]:
         yield "sampling", dumps({k: v for k, v in made["sampling"].items() if v is not None})
     if made["frame_indices"] is not None:
@@ -215,7 +257,7 @@ def _read_sittings(figures: StageFigures, file: Path) -> None:
         return
     own = [line for _, line in read_jsonl(file) if line["stage"] == figures.stage]
     begun = [line for line in own if "seconds" not in line]
-    figures.sittings = len(begun)
+    figures.n_sittings = len(begun)
+    figures.n_killed = 2 * len(begun) - len(own)  # the one at work now counts, too
     figures.seconds = round(sum(line.get("seconds", 0.0) for line in own), 3)
-    if begun and not figures.is_finished:
-        figures.ahead = begun[-1]["total"]  # until the rows are counted
+    figures.total = begun[-1]["total"] if begun else None
