@@ -21,6 +21,7 @@ import os
 import pickle
 import queue
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -318,6 +319,8 @@ class _RayProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # what its Ray has left
 
     def __enter__(self) -> _RayProcess:
         return self

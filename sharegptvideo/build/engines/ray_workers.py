@@ -14,6 +14,7 @@ import os
 import pickle
 import queue
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -49,6 +50,7 @@ _PATIENCE_S = 30.0  # for an answer from the cluster
 _LOOK_S = 0.5
 _OBJECT_STORE = 256 << 20  # bytes of memory that Ray holds blocks in: they are texts
 _LANES = 8  # at most
+_MOST_PER_CPU = 8  # actors: each is a process, with room for hundreds of calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +127,17 @@ def room_for(
     else:
         workers = max(1, int(cores) - 1)
     workers = max(1, min(workers, blocks)) if engine.actors is None else workers
+    if workers > _MOST_PER_CPU * cores:
+        raise UserError(
+            f"--actors {workers}: {plural_cpus(cores)} cannot run so many processes; give --actors"
+            f" {int(_MOST_PER_CPU * cores)} or fewer"
+        )
     if per_gpu and workers > gpus:
         raise UserError(
             f"--actors {workers}: each takes a GPU, and the Ray cluster has {gpus}; give --actors"
             f" {gpus}"
         )
-    share = min(1.0, int(100 * room / workers) / 100)
+    share = min(1.0, int(10_000 * room / workers) / 10_000)
     cpus = share if engine.actor_cpus is None else engine.actor_cpus
     most = max(node.get("CPU", 0.0) for node in nodes)
     if workers * cpus > room or cpus > most:
@@ -178,7 +185,7 @@ def _end_with_caller(temp: str) -> None:
     """Wait until the caller is gone or asks for the end, which closes stdin; then end at once."""
     sys.stdin.buffer.read()
     shutil.rmtree(temp, ignore_errors=True)
-    os._exit(0)
+    os.killpg(0, signal.SIGKILL)  # this process too, and all of a Ray that it started
 
 
 def _first_line(error: BaseException) -> str:

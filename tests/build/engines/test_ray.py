@@ -19,7 +19,7 @@ from sharegptvideo._io import read_jsonl
 from sharegptvideo.build.engines import run_stage
 from sharegptvideo.build.engines.ray_workers import Room, room_for
 from sharegptvideo.build.stage import EngineOptions, Row
-from sharegptvideo.endpoint import EndpointOptions
+from sharegptvideo.endpoint import EndpointOptions, ReplyStore
 from sharegptvideo.errors import UserError
 from tests.support.asking_stage import AskEach
 from tests.support.vlm_scenes import scene_in
@@ -35,7 +35,8 @@ def rows_of(count: int) -> list[Row]:
 
 
 def run(server: VlmServer, out: Path, count: int, engine: EngineOptions, **limits: Any) -> Any:
-    options = EndpointOptions(concurrency=AT_ONCE, cache=False, **limits)
+    store = ReplyStore(out / "replies")
+    options = EndpointOptions(concurrency=AT_ONCE, cache=False, store=store, **limits)
     stage = AskEach(server.url)
     return run_stage(stage, rows_of(count), out, engine=engine, endpoint=options)
 
@@ -54,7 +55,9 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            )
         except OSError:
             continue
     waiting = [pid]
@@ -123,7 +126,7 @@ def options(actors: int | None = None, cpus: float | None = None) -> EngineOptio
         (options(), [(2, 0)], False, Room(1, 1.0, 0)),
         # One core: three quarters for the actor, one for what reads and writes.
         (options(), [(1, 0)], False, Room(1, 0.75, 0)),
-        (options(4), [(2, 0)], False, Room(4, 0.43, 0)),
+        (options(4), [(2, 0)], False, Room(4, 0.4375, 0)),
         (options(2, 0.5), [(2, 0)], False, Room(2, 0.5, 0)),
         # A model of its own: one for each GPU, else one for each machine.
         (options(), [(4, 0), (8, 4)], True, Room(4, 1.0, 1)),
@@ -144,7 +147,11 @@ def test_no_more_actors_than_blocks() -> None:
 @pytest.mark.parametrize(
     ("engine", "nodes", "says"),
     [
-        (options(2, 1), [2.0], r"2 actors of 1 CPU would .*: give --actors 1 or --actor-cpus 0\.87"),
+        (
+            options(2, 1),
+            [2.0],
+            r"2 actors of 1 CPU would .*: give --actors 1 or --actor-cpus 0\.875",
+        ),
         (options(1, 2), [2.0], r"1 actor of 2 CPUs would take all 2 CPUs.*: give --actor-cpus 1$"),
         (options(1, 3), [2.0, 2.0], r"1 actor of 3 CPUs .*: give --actor-cpus 1$"),
     ],
@@ -156,20 +163,26 @@ def test_actors_that_would_leave_no_core_are_refused(
         room_for(engine, [{"CPU": cpus} for cpus in nodes], batched=False, blocks=9)
 
 
+def test_more_processes_than_cores_can_run_are_refused() -> None:
+    with pytest.raises(UserError, match=r"--actors 17: 2 CPUs cannot .*; give --actors 16 or"):
+        room_for(options(17), [{"CPU": 2.0}], batched=False, blocks=99)
+
+
 def test_more_actors_than_gpus_are_refused() -> None:
-    with pytest.raises(UserError, match="--actors 3: each takes a GPU, and .* has 2; give --actors 2"):
+    with pytest.raises(UserError, match=r"--actors 3: .* a GPU, .* has 2; give --actors 2"):
         room_for(options(3), [{"CPU": 8.0, "GPU": 2.0}], batched=True, blocks=9)
 
 
 def test_too_few_cores_are_known_before_anything_is_asked(
     vlm_server: VlmServer, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="1000 actors of 1 CPU would take all"):
-        run(vlm_server, tmp_path / "out", 30, options(1000, 1))
+    with pytest.raises(UserError, match=r"10 actors of 2 CPUs would take all"):
+        run(vlm_server, tmp_path / "out", 30, options(10, 2))
     assert not (tmp_path / "out").exists()
     assert not vlm_server.report().asked
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(vlm_server: VlmServer, tmp_path: Path) -> None:
     """Its block is made again, with the replies that it had: what was under way is asked again."""
     vlm_server.change(latency_s=0.1)
@@ -202,7 +215,7 @@ import sys
 from pathlib import Path
 from tests.build.engines.test_ray import ON_RAY, run
 from tests.support.vlm_server import VlmServer, VlmSettings
-run(VlmServer(sys.argv[1], VlmSettings()), Path(sys.argv[2]), 200, ON_RAY)
+run(VlmServer(sys.argv[1], VlmSettings()), Path(sys.argv[2]), 500, ON_RAY)
 """
 PRICES = """
 date: 2026-11-01
@@ -210,6 +223,7 @@ hosts: {"127.0.0.1": {vlm: {prompt: 0.0, completion: 1000.0}}}
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_gone_on_with_until_the_money_is_spent(
     vlm_server: VlmServer, tmp_path: Path
 ) -> None:
@@ -218,26 +232,29 @@ def test_a_killed_run_is_gone_on_with_until_the_money_is_spent(
     command = [sys.executable, "-c", DRIVER, vlm_server.url, str(out)]
     with subprocess.Popen(command, cwd=ROOT) as driver:
         until(lambda: len(vlm_server.report().paid) >= 20 + 32)
-        started = [pid for pid, _ in descendants(driver.pid)]
+        started = dict(descendants(driver.pid))
         driver.kill()
     # Nothing of its Ray goes on asking.
     until(lambda: not [pid for pid in started if Path(f"/proc/{pid}/exe").exists()])
     until(lambda: not vlm_server.report().at_once)
+    assert any("ray::MapWorker" in line for line in started.values())
     paid = vlm_server.report().paid.total()
-    assert 52 <= paid < 200
+    assert 52 <= paid < 400
 
-    # An answer has ten words, at a tenth of a cent each; 60 can be paid for beyond the first ones.
+    # An answer has ten words at a tenth of a cent each: 60 can be paid for before the last one,
+    # of which it is only known that it may have 64.
     (tmp_path / "prices.yaml").write_text(PRICES)
-    limits = {"prices": tmp_path / "prices.yaml", "max_cost": 0.01 * 60 + 0.064}
+    limits = {"prices": tmp_path / "prices.yaml", "max_cost": 0.6 + 0.064}
     with pytest.raises(UserError, match=r"^stopped before --max-cost .* spent"):
-        run(vlm_server, out, 200, ON_RAY, **limits)
+        run(vlm_server, out, 500, ON_RAY, **limits)
     seen = vlm_server.report()
-    assert 0 < seen.paid.total() - paid <= 60 + AT_ONCE
+    assert 0 < seen.paid.total() - paid <= 60
     assert seen.repeats <= AT_ONCE
     done = made_in(out)
-    assert len(done) == len(set(done)) > 20
+    assert len(done) == len(set(done)) >= 20
 
-    report = run(vlm_server, out, 200, EngineOptions())
-    assert (report.n_made, report.n_failed) == (200, 0)
-    assert made_in(out) == expected(200)
+    vlm_server.change(latency_s=0)
+    report = run(vlm_server, out, 500, EngineOptions())
+    assert (report.n_made, report.n_failed) == (500, 0)
+    assert made_in(out) == expected(500)
     assert vlm_server.report().repeats <= AT_ONCE
