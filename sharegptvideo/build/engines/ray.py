@@ -211,7 +211,7 @@ def _finished_table(path: Path) -> pa.Table | None:
 
 
 def _job(stage: Stage, opened: OpenStage, context: Context, folder: Path, count: int) -> Job:
-    """Collect what the process with Ray is told; keys stay in the environment."""
+    """Return the work of the process with Ray; keys stay in the environment."""
     options = context.endpoint
     apart = ("confirm", "report", "budget", "clock", "limits")
     plain = {

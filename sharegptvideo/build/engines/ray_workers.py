@@ -47,7 +47,7 @@ _SHARED = "shared"
 _ENVIRONMENT = ("OPENAI_", "SHAREGPTVIDEO_", "HF_", "SSL_CERT_")
 _MOST_STARTS = 12  # of workers beyond their number, without a finished block in between
 _PATIENCE_S = 30.0  # for an answer from the cluster
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _OBJECT_STORE = 256 << 20  # bytes of memory that Ray holds blocks in: they are texts
 _LANES = 8  # at most
 _MOST_PER_CPU = 8  # actors: each is a process, with room for hundreds of calls
@@ -72,7 +72,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the process with Ray is told.
+    """The work of the process with Ray.
 
     Attributes:
         engine: where Ray runs, and how many workers.
@@ -296,7 +296,7 @@ def _watch(shared: Any, room: Room, report: Any, done: threading.Event) -> None:
 
     begun = finished = 0
     while True:
-        ending = done.wait(_LOOK_S)
+        ending = done.wait(_POLL_S)
         try:
             state = ray.get(shared.state.remote(), timeout=_PATIENCE_S)
         except Exception:  # noqa: BLE001 - in whatever way the cluster went away
@@ -389,9 +389,9 @@ class _Worker:
         self._shared = ray.get_actor(_SHARED, namespace)
         self._actor = ray.get_runtime_context().get_actor_id()
         process = f"{socket.gethostname()}-{os.getpid()}"
-        told: Any = ray.get(self._shared.start.remote(self._actor, process))
-        opening: Opening = told[0]
-        os.environ.update(told[1])
+        given: Any = ray.get(self._shared.start.remote(self._actor, process))
+        opening: Opening = given[0]
+        os.environ.update(given[1])
         sys.path += [each for each in opening.path if each not in sys.path]
         stage, options = pickle.loads(opening.stage)
         limits = functools.partial(RemoteLimits, self._call)

@@ -7,14 +7,15 @@ import itertools
 import time
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import LatestRows, dumps, os_errors, replacing_bytes
 from sharegptvideo._runs import check_place
+from sharegptvideo._text import plural
 from sharegptvideo.build.engines.local import run_units
 from sharegptvideo.build.engines.ray import check_ray, left_rows, run_on_ray
 from sharegptvideo.build.stage import (
@@ -26,7 +27,7 @@ from sharegptvideo.build.stage import (
     begin,
     recorded,
 )
-from sharegptvideo.endpoint import EndpointOptions, Estimate
+from sharegptvideo.endpoint import EndpointOptions, Estimate, ReplyStore
 from sharegptvideo.errors import UserError, unknown_name
 
 __all__ = ["ENGINES", "SAMPLE", "Engine", "StageReport", "run_stage"]
@@ -96,7 +97,8 @@ def run_stage(
     of its id was made of the same input and holds no error.
 
     `SAMPLE` units go first. What the rest will take is estimated from them, and approved as
-    `EndpointOptions.approve` says.
+    `EndpointOptions.approve` says. Where all that the model was asked about failed, it is given up:
+    nothing more is paid.
 
     Args:
         stage: the settings of what is to be done.
@@ -112,8 +114,16 @@ def run_stage(
     """
     engine = _known(engine)
     check_place(out)
-    context = Context(endpoint or EndpointOptions(), engine)
-    opened = stage.open(context)
+    endpoint = endpoint or EndpointOptions()
+    with endpoint.store or ReplyStore(out / REPLIES) as store:
+        context = Context(replace(endpoint, store=store), engine)
+        return _run(stage, rows, out, context, progress)
+
+
+def _run(
+    stage: Stage, rows: Iterable[Row], out: Path, context: Context, progress: Progress | None
+) -> StageReport:
+    opened, count = stage.open(context), _counted(rows)
     notes = out / f"{stage.name}.json"
     before = recorded(notes)
     if before is not None:
@@ -128,35 +138,37 @@ def run_stage(
             log.append(row)
             done.take(row)
         done.end_reading()
-        count, waiting = _counted(rows, done)
+        waiting = sum(1 for _ in done.others(rows))
         if waiting:
             if before is not None:
                 opened.check(rows)
             context.endpoint.approve(opened.estimate(done.others(rows)))
             opened.prepare(done.others(rows))
-        sitting = _Sitting(stage.name, engine.name, count)
+        sitting = _Sitting(stage.name, context.engine.name, count)
 
-        def keep(made: Iterable[list[Row]]) -> None:
+        def keep(made: Iterable[list[Row]]) -> Iterator[Row]:
             for lines in made:
                 for row in lines:
                     log.append(row)
                     done.take(row)
                     sitting.count(row)
-                if progress:
-                    progress(count - waiting + sitting.rows, count, stage.name)
+                    if progress:
+                        progress(count - waiting + sitting.rows, count, stage.name)
+                    yield row
 
         units = stage.units(done.others(rows))
+        run_rest = ENGINES[context.engine.name]
         # A cluster may have what a model needs, and this machine not; such a model costs nothing.
-        here = 0 if engine.name == "ray" and opened.step > 1 else SAMPLE
+        here = 0 if context.engine.name == "ray" and opened.step > 1 else SAMPLE
         with sitting.at_work(out / SITTINGS, waiting):
             with contextlib.closing(run_units(opened, itertools.islice(units, here))) as made:
-                keep(made)
-            if sitting.rows < waiting:
-                context.endpoint.approve(sitting.estimate(waiting - sitting.rows))
+                sample = list(keep(made))
+            if left := waiting - sitting.rows:
+                _refuse_failed(sample)
+                context.endpoint.approve(sitting.estimate(left))
                 run.write_settings()  # the workers of a cluster go by them
-                run_engine = ENGINES[engine.name]
-                with contextlib.closing(run_engine(stage, opened, context, units, out)) as made:
-                    keep(made)
+                with contextlib.closing(run_rest(stage, opened, context, units, out)) as made:
+                    deque(keep(made), maxlen=0)
         log.close()
         _put_in_order(log.path, done.order_of(rows))
         report = _report(stage, log.path)
@@ -175,6 +187,27 @@ def _known(engine: str | EngineOptions) -> EngineOptions:
         check_ray(engine)
     return engine
 
+
+def _refuse_failed(sample: Iterable[Row]) -> None:
+    """Give up a model that answered nothing of a sample, clips that were not asked about aside.
+
+    Raises:
+        UserError: it did not.
+    """
+    asked = [row for row in sample if row["made"]["requests"]]
+    if len(asked) < SAMPLE // 2 or any(row["error"] is None for row in asked):
+        return
+    causes = Counter(row["error"] for row in asked).most_common()
+    others = f", and {plural(len(causes) - 1, 'other cause')}" if len(causes) > 1 else ""
+    raise UserError(
+        f"nothing more is asked, for all of the first {len(asked)} failed: {causes[0][0]}"
+        f" ({causes[0][1]}){others}; take another model or prompt, and another --out",
+        exit_code=1,
+    )
+
+
+REPLIES = "replies"
+"""The folder of `ReplyStore` with all that servers answered."""
 
 SITTINGS = "sittings.jsonl"
 """The file with two lines for each time that a stage was at work: rows to be made, what was done.
@@ -315,20 +348,15 @@ def _put_in_order(log: Path, order: Sequence[int] | None) -> None:
             new.write(lines.readline())
 
 
-def _counted(rows: Iterable[Row], done: _Done) -> tuple[int, int]:
-    """Return how many rows there are, and how many are to be done."""
+def _counted(rows: Iterable[Row]) -> int:
+    """Return how many rows there are, all with ids of their own."""
     import numpy as np
 
     ids = array("q")
-
-    def checked() -> Iterator[Row]:
-        for row in rows:
-            if not row.get("id"):
-                raise UserError(f"row {len(ids) + 1}: no id")
-            ids.append(hash(row["id"]))
-            yield row
-
-    waiting = sum(1 for _ in done.others(checked()))
+    for row in rows:
+        if not row.get("id"):
+            raise UserError(f"row {len(ids) + 1}: no id")
+        ids.append(hash(row["id"]))
     if not ids:
         raise UserError("no rows; is this the right folder, and the right split?")
     if len(np.unique(np.frombuffer(ids, dtype=np.int64))) < len(ids):
@@ -337,7 +365,7 @@ def _counted(rows: Iterable[Row], done: _Done) -> tuple[int, int]:
             if row["id"] in seen:
                 raise UserError(f"row {number}: duplicate id {row['id']!r}")
             seen.add(row["id"])
-    return len(ids), waiting
+    return len(ids)
 
 
 def _report(stage: Stage, log: Path) -> StageReport:

@@ -19,7 +19,7 @@ from sharegptvideo._io import read_jsonl
 from sharegptvideo.build.engines import run_stage
 from sharegptvideo.build.engines.ray_workers import Room, room_for
 from sharegptvideo.build.stage import EngineOptions, Row
-from sharegptvideo.endpoint import EndpointOptions, ReplyStore
+from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
 from tests.support.asking_stage import AskEach
 from tests.support.vlm_scenes import scene_in
@@ -35,8 +35,7 @@ def rows_of(count: int) -> list[Row]:
 
 
 def run(server: VlmServer, out: Path, count: int, engine: EngineOptions, **limits: Any) -> Any:
-    store = ReplyStore(out / "replies")
-    options = EndpointOptions(concurrency=AT_ONCE, cache=False, store=store, **limits)
+    options = EndpointOptions(concurrency=AT_ONCE, cache=False, **limits)
     stage = AskEach(server.url)
     return run_stage(stage, rows_of(count), out, engine=engine, endpoint=options)
 
