@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -297,9 +298,7 @@ def test_leaks_by_name_and_by_text(tmp_path: Path) -> None:
     }
     assert report.doubts[0] == 1
     assert "several sets use" in report.doubts[1][0]
-    assert report.skipped == {
-        "leak-sight": "no media folder was given, so no test clip can be seen"
-    }
+    assert "no test clip that can be read" in report.skipped["leak-sight"]
 
 
 def test_questions_of_a_test_set_leak_by_text(shared_data: Path) -> None:
@@ -322,51 +321,41 @@ def test_a_folder_without_test_rows_is_refused(tmp_path: Path) -> None:
 
 def test_a_copy_of_a_test_clip_leaks_by_what_it_shows(shared_data: Path, tmp_path: Path) -> None:
     """Coded again, smaller, under another name; twice, and beside a clip that is no copy."""
+    videos = shared_data / "videos"
     media = tmp_path / "media"
     media.mkdir()
-    copy_clip(
-        shared_data / "videos" / "baby_reading.mp4",
-        media / "holiday.mp4",
-        Change(size=(224, 224), crf=35),
-    )
+    copy_clip(videos / "baby_reading.mp4", media / "holiday.mp4", Change(size=(224, 224), crf=35))
     (media / "broken.mp4").write_bytes(b"no clip")
-    tests = tmp_path / "tests" / "video_instruction" / "test" / "webvid.qa.jsonl"
-    tests.parent.mkdir(parents=True)
+    tests = tmp_path / "tests"
+    file = tests / "video_instruction" / "test" / "webvid.qa.jsonl"
+    file.parent.mkdir(parents=True)
     source = shared_data / "release" / "video_instruction" / "test" / "webvid.qa.jsonl"
     lines = source.read_text("utf-8").splitlines()
-    tests.write_text("".join(f"{line}\n" for line in lines if "baby_reading" in line))
-    rows = captions(
-        [
-            GOOD,
-            GOOD.replace("dog", "horse").replace("grass", "snow"),
-            "A man walks to a door, opens it and leaves.",
-        ]
-    )
-    rows += [
-        dict(rows[0], id="row 3", caption="A baby turns the pages of a thick book with both hands.")
-    ]
+    file.write_text("".join(f"{line}\n" for line in lines if "baby_reading" in line))
+    rows = captions([GOOD, "A horse gallops through snow.", "A man walks to a door and opens it."])
+    rows.append(dict(rows[0], id="row 3", caption="A baby turns the pages of a thick old book."))
     rows[0]["video"] = rows[3]["video"] = "holiday"
-    rows[1] |= {
-        "video": "other",
-        "video_path": str(shared_data / "videos" / "baby_living_room.mp4"),
-    }
+    rows[1] |= {"video": "other", "video_path": str(videos / "baby_living_room.mp4")}
     rows[2]["video"] = "absent"
-    folders = [media, shared_data / "videos"]
-    report = check_rows("captions", rows, settings=ONE, against=[tests.parents[2]], media=folders)
+    on = GateSettings(only=("leak-sight",), workers=1)
+    blind = check_rows("captions", rows, settings=on, against=[tests], media=[media])
+    assert "no test clip that can be read" in blind.skipped["leak-sight"]
+    shutil.copy(videos / "baby_reading.mp4", tests)  # the test set's clip, in its own folder
+    report = check_rows("captions", rows, settings=on, against=[tests], media=[media])
     assert report.flags == {"row 0": ["leak-sight"], "row 3": ["leak-sight"]}
     assert (
         report.flagged[0]
         .causes[0]
-        .reason.startswith(
-            f"looks like test/webvid/baby_reading of webvid_qa in {tests.parents[2]}: "
-        )
+        .reason.startswith(f"looks like test/webvid/baby_reading of webvid_qa in {tests}: ")
     )
     clips = report.facts["clips"]
     assert (clips["test_clips"], clips["compared"], clips["without_clip"]) == (1, 2, 1)
-    again = check_rows("captions", rows, settings=ONE, against=[tests.parents[2]], media=folders)
+    again = check_rows("captions", rows, settings=on, against=[tests], media=[media])
     assert again.flagged == report.flagged
-    # The copy may be too new to be kept; the older clips are not decoded again.
-    assert again.facts["clips"]["fingerprints_kept"] >= 2
+    # Clips written just now may be too new to be kept; the older one is not decoded again.
+    assert again.facts["clips"]["fingerprints_kept"] >= 1
+    gone = check_rows("captions", [rows[2]], settings=on, against=[tests])
+    assert gone.skipped["leak-sight"] == "no clip of the rows is in the media folders"
 
 
 def test_every_gate_has_a_line_about_it() -> None:
