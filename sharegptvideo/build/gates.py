@@ -2,8 +2,8 @@
 
 `check_rows` reads captions or questions once, and names each row that fails a gate, with a short
 reason. Rows are judged by themselves first, then compared with the test sets, and what is left
-with one another: of two that say nearly the same the earlier one stays. Nothing is dropped here;
-`passed` leaves flagged rows out, or marks them.
+with one another: of two that say nearly the same the earlier one stays. Nothing is dropped here:
+`write_dataset` leaves flagged rows out, or marks them.
 
 The rules are about English. What they rest on: `sharegptvideo.build.texts` (refusals, languages),
 `sharegptvideo.build.questions`, `sharegptvideo.data.stats` (near-duplicates, the lexicon's words
@@ -50,6 +50,7 @@ from sharegptvideo.data.validate.videos import NameIndex, Use, Videos, set_of
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judges.rules.lexicon import words
 from sharegptvideo.judges.rules.text import stem
+from sharegptvideo.media import MediaError, MediaFolder
 from sharegptvideo.media.index import index_media
 
 __all__ = [
@@ -64,7 +65,6 @@ __all__ = [
     "GateSettings",
     "Kind",
     "check_rows",
-    "passed",
     "write_gates",
 ]
 
@@ -243,6 +243,11 @@ class GateReport:
         failed = Counter(gate for row in self.flagged for gate in row.gates)
         return {name: failed[name] for name in self.gates if name not in self.skipped}
 
+    @property
+    def flags(self) -> dict[str, list[str]]:
+        """The gates that each flagged row failed, by its id: what `write_dataset` takes."""
+        return {row.id: row.gates for row in self.flagged}
+
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON values, without the rows."""
         return {
@@ -271,18 +276,6 @@ class GateReport:
             f"gates: {plural(len(self.flagged), 'row')} of {self.rows:,} flagged ({share}): "
             + ", ".join(f"{name} {count:,}" for name, count in failed)
         )
-
-
-def passed(
-    rows: Iterable[Mapping[str, Any]], report: GateReport, *, keep_all: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows that no gate flagged; with `keep_all` all, each with `flags`: gates' names."""
-    flags = {row.id: row.gates for row in report.flagged}
-    for row in rows:
-        if keep_all:
-            yield {**row, "flags": flags.get(str(row["id"]), [])}
-        elif str(row["id"]) not in flags:
-            yield dict(row)
 
 
 def write_gates(out: Path, stage: str, report: GateReport) -> None:
@@ -317,8 +310,9 @@ def check_rows(
         settings: the gates and their marks.
         against: folders with test sets, in the release layout or of Parquet: rows about their
             clips, or with their texts, leak. Without any, those gates are skipped, and say so.
-        media: folders with the clips of the rows and of the test sets. Fingerprints are kept in
-            the cache folder, so that a run that was stopped goes on where it was.
+        media: folders with the clips of rows without `video_path`, and of test sets whose clips do
+            not lie in their own folder. Fingerprints are kept in the cache folder, so that a run
+            that was stopped goes on where it was.
         progress: called with (done, total, what).
 
     Raises:
@@ -341,7 +335,7 @@ def check_rows(
         if {*_LEAKS} & {*gates}:
             checker.take_tests(against)
         checker.read(rows)
-        checker.compare_clips(media)
+        checker.compare_clips(media, against)
         checker.compare_rows()
         report.flagged = list(checker.flagged())
     return report
@@ -499,6 +493,15 @@ class _Tests:
         return tests
 
 
+def _resolved(folders: Iterable[MediaFolder], video: str) -> Path | None:
+    """Return the clip of a video in the first folder that has one and no two that fit."""
+    for folder in folders:
+        with contextlib.suppress(MediaError):
+            if path := folder.resolve(video):
+                return path
+    return None
+
+
 @dataclass(slots=True)
 class _Checker:
     """One pass over the rows, then what only shows in all of them.
@@ -605,28 +608,35 @@ class _Checker:
                 where = self.tests.places[nearest[place]]
                 self._add(batch.first + place, Cause("leak-text", f"nearly the text of {where}"))
 
-    def compare_clips(self, media: Sequence[Path]) -> None:
-        """Flag rows whose clip shows what a test clip shows; every clip is looked at once."""
+    def compare_clips(self, media: Sequence[Path], against: Sequence[Path]) -> None:
+        """Flag rows whose clip shows what a test clip shows; each clip is decoded once."""
         gate = "leak-sight"
         if gate not in self.report.gates or gate in self.report.skipped:
             return
         workers = self.settings.workers
-        folders = [index_media(root, workers=workers, progress=self.progress) for root in media]
-        shelves = Shelves(folders)
-        if not media:
-            self.report.skipped[gate] = "no media folder was given, so no test clip can be seen"
-            return
+        shelves = Shelves(
+            [index_media(root, workers=workers, progress=self.progress) for root in media]
+        )
+        # Not indexed, since that would open all training clips which lie there too.
+        folders = [MediaFolder(root) for root in against]
         with FingerprintCache(workers) as cache:
-            uses = ((use, shelves.find(use.video)) for use in self.tests.videos.of("test"))
-            clips = ((use, path) for use, path in uses if path is not None)
+            clips = (
+                (use, path)
+                for use in self.tests.videos.of("test")
+                if (path := shelves.find(use.video) or _resolved(folders, use.video)) is not None
+            )
             with contextlib.closing(fingerprints_of(cache, clips)) as taken:
-                tests = [(use, fingerprint) for use, _, fingerprint in taken]
+                tests = [(use, one) for use, _, one in taken if one.readable]
             if not tests:
-                self.report.skipped[gate] = "no test clip is in the media folders"
+                self.report.skipped[gate] = (
+                    "no test clip that can be read is in the media folders or beside the test sets"
+                )
                 return
             leaks = self._leaking(tests, cache, shelves)
             if cache.problem:
                 self.report.facts["cache"] = cache.problem
+        if not self.report.facts["clips"]["compared"]:
+            self.report.skipped[gate] = "no clip of the rows is in the media folders"
         for number, _, video, _ in self._named() if leaks else ():
             if video in leaks:
                 self._add(number, Cause(gate, leaks[video]))

@@ -260,10 +260,11 @@ class _Call:
 
 
 async def _all_of(calls: Iterable[Awaitable[Any]]) -> None:
-    """Await all; then raise the first error, if there is one."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
+    """Await all; then raise the first error, if there is one. What fails alone is a result."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        task.result()
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -363,6 +364,7 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         outcome.reply if isinstance(outcome, NoAnswerError) else outcome for outcome in outcomes
     ]
     reasoning = [reply.reasoning if isinstance(reply, Reply) else None for reply in given]
+    dollars = [outcome.dollars for outcome in given if outcome.dollars is not None]
     return Answer(
         request,
         () if errors else tuple(reply.text for reply in given if isinstance(reply, Reply)),
@@ -371,6 +373,8 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         partial=tuple(partial) if any(partial) else (),
         usage=_usage([reply for reply in given if isinstance(reply, Reply)]),
         answered_by=next((reply.model for reply in given if isinstance(reply, Reply)), None),
+        attempts=sum(outcome.attempts for outcome in given),
+        dollars=sum(dollars) if dollars else None,
     )
 
 
