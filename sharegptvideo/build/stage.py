@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,11 +52,13 @@ class EngineOptions:
         name: of `ENGINES`.
         ray_address: of the cluster that `ray` joins; None: one on this machine.
         actors: processes at work under `ray`; None: as many as it has room for.
+        actor_cpus: CPUs that each of these is given; None: one, or less where there are fewer.
     """
 
     name: str = "local"
     ray_address: str | None = None
     actors: int | None = None
+    actor_cpus: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the options go together.
@@ -63,10 +66,13 @@ class EngineOptions:
         Raises:
             UserError: they do not.
         """
-        if self.name != "ray" and (self.ray_address is not None or self.actors is not None):
-            raise UserError("--ray-address and --actors are for --engine ray")
+        options = (self.ray_address, self.actors, self.actor_cpus)
+        if self.name != "ray" and options != (None, None, None):
+            raise UserError("--ray-address, --actors and --actor-cpus are for --engine ray")
         if self.actors is not None and self.actors < 1:
             raise UserError(f"actors must be at least 1, got {self.actors}")
+        if self.actor_cpus is not None and not 0 < self.actor_cpus < math.inf:
+            raise UserError(f"actor-cpus must be above 0, got {self.actor_cpus}")
 
 
 @dataclass(frozen=True, slots=True)
