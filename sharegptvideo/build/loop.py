@@ -214,8 +214,9 @@ def _make_candidates(run: _Run, title: str) -> StageOutcome:
 def _make_rewards(run: _Run, title: str) -> StageOutcome:
     done = score_candidates(
         run.loop.before("rewards"),
-        judge_of(run.loop, run.endpoint),
+        judge_of(run.loop),
         run.loop.folder,
+        engine=run.engine,
         endpoint=run.endpoint,
         progress=run.shown(title),
     )

@@ -34,7 +34,7 @@ from sharegptvideo.build.report import STAGES, read_report
 from sharegptvideo.build.stage import Context, Row, read_questions
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import Judge, open_judge
+from sharegptvideo.judges import JudgeChoice
 from sharegptvideo.models import SamplingParams
 from sharegptvideo.models.served import Send
 
@@ -412,12 +412,10 @@ def check_step(loop: Loop, name: str) -> None:
         step = loop.candidates
         step.choice(loop, step.temperature, step.send).open(context.endpoint)
     elif name == "rewards" and loop.rewards:
-        judge_of(loop, context.endpoint)
+        judge_of(loop).open(context.endpoint)
 
 
-def judge_of(loop: Loop, endpoint: EndpointOptions) -> Judge:
-    """Open the judge that scores the answers."""
+def judge_of(loop: Loop) -> JudgeChoice:
+    """Return the judge that scores the answers."""
     assert loop.rewards is not None
-    return open_judge(
-        loop.rewards.judge, base_url=loop.rewards.base_url or loop.base_url, options=endpoint
-    )
+    return JudgeChoice(loop.rewards.judge, loop.rewards.base_url or loop.base_url)

@@ -149,7 +149,7 @@ def _typical(loop: Loop, name: str, left: int, endpoint: EndpointOptions) -> Est
         answers = round(left * _answers_each(loop))
         texts = ("x" * _QUESTION, "x" * _ANSWER, "x" * _ANSWER, "x" * _CAPTION)
         item = JudgeItem("x", "preferences", "x", *texts)
-        one = judge_of(loop, replace(endpoint, cache=False)).estimate([item])
+        one = judge_of(loop).open(replace(endpoint, cache=False)).estimate([item])
         return _times(one, answers, endpoint) if one.requests else None
     return None
 
