@@ -94,7 +94,7 @@ def _endpoint_options(
 
 
 def confirmation(*, yes: bool) -> Callable[[str], bool] | None:
-    """Return what is asked before much is spent: nobody, the user at a terminal, or None."""
+    """Return what agrees before much is spent: --yes, the user at a terminal; None without."""
     if yes:
         return _agreed
     return _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
