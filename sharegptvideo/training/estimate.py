@@ -223,7 +223,7 @@ MEASURED_RATES = (
     # How it was counted is not recorded; of the two ways, the one that gives more hours.
     Rate("lora", "H200", 7.4e9, True, 0.15, 0.21, True, f"bench_recipes.py, {_EARLIER}"),
 )
-"""What has been measured. `bench_recipes.py` prints a line for it, `rate`."""
+"""What has been measured. `bench_gpu.py` and `bench_recipes.py` print rows for it, as `rate`."""
 
 
 def work_of(stage: str, *, lora: bool) -> str:

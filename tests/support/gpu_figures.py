@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["mfu", "operations", "profiled", "step_spans"]
+from sharegptvideo.training.estimate import Rate, local_gpus
+
+__all__ = ["mfu", "operations", "profiled", "rate_row", "step_spans"]
 
 _TOP = 10
 _LAUNCHES = ("LaunchKernel", "GraphLaunch")  # cudaLaunchKernel, cuLaunchKernelEx, cudaGraphLaunch
@@ -144,11 +146,18 @@ def _weights(module: Any) -> int:
 
 def mfu(needed: dict[str, float], seconds: float) -> dict[str, Any]:
     """Operations a second, and their share of the GPU's peak in bf16 where that is known."""
-    from sharegptvideo.training.estimate import local_gpus
-
     total = sum(needed.values())
     gpus = local_gpus()
     return {
         "teraflops_a_step": float(f"{total / 1e12:.5g}"),
+        "gpu": None if gpus is None else gpus.gpu.name,
         "mfu": None if gpus is None else round(total / seconds / gpus.gpu.teraflops / 1e12, 4),
     }
+
+
+def rate_row(rate: Rate) -> str:
+    """A rate as a row of `MEASURED_RATES`, to be pasted there."""
+    return (
+        f'Rate("{rate.work}", "{rate.gpu}", {rate.parameters / 1e9:.2g}e9, {rate.recomputes}, '
+        f'{rate.low:.2g}, {rate.high:.2g}, {rate.all_operations}, "{rate.source}"),'
+    )
