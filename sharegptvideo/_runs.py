@@ -185,7 +185,7 @@ class RunDir:
         name: str,
         key: str | tuple[str, ...] = "id",
         check: RowCheck | None = None,
-        keep: Callable[[dict[str, Any]], Any] = lambda row: row,
+        keep: Callable[[dict[str, Any]], Any] | None = lambda row: row,
     ) -> KeyedLog:
         """Open `NAME.jsonl` in the folder, as `KeyedLog`; it is closed with the folder."""
         file = self.path / f"{name}.jsonl"

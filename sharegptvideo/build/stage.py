@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import abc
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from sharegptvideo import __version__
-from sharegptvideo._io import dumps, read_jsonl
+from sharegptvideo._io import LatestRows, dumps, read_jsonl
 from sharegptvideo._runs import RunDir, RunKind
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.sources import world_folder
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.asking import Turn
-from sharegptvideo.models.base import Answer, SamplingParams, short_hash
+from sharegptvideo.models.asking import SilentTurn, Turn
+from sharegptvideo.models.base import Answer, Model, SamplingParams, short_hash
+from sharegptvideo.models.batches import Clip, read_clip
 
 __all__ = [
     "Context",
     "EngineOptions",
+    "LatestRows",
     "OpenStage",
     "Row",
     "Stage",
@@ -49,11 +52,13 @@ class EngineOptions:
         name: of `ENGINES`.
         ray_address: of the cluster that `ray` joins; None: one on this machine.
         actors: processes at work under `ray`; None: as many as it has room for.
+        actor_cpus: CPUs that each of these is given; None: one, or less where there are fewer.
     """
 
     name: str = "local"
     ray_address: str | None = None
     actors: int | None = None
+    actor_cpus: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the options go together.
@@ -61,10 +66,13 @@ class EngineOptions:
         Raises:
             UserError: they do not.
         """
-        if self.name != "ray" and (self.ray_address is not None or self.actors is not None):
-            raise UserError("--ray-address and --actors are for --engine ray")
+        options = (self.ray_address, self.actors, self.actor_cpus)
+        if self.name != "ray" and options != (None, None, None):
+            raise UserError("--ray-address, --actors and --actor-cpus are for --engine ray")
         if self.actors is not None and self.actors < 1:
             raise UserError(f"actors must be at least 1, got {self.actors}")
+        if self.actor_cpus is not None and not 0 < self.actor_cpus < math.inf:
+            raise UserError(f"actor-cpus must be above 0, got {self.actor_cpus}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,15 @@ class Stage(abc.ABC):
         for row in rows:
             yield [row]
 
+    def hash_of(self, row: Row) -> str:
+        """Return what stands for an input; another one is made again."""
+        return input_hash(row)
+
+    def input_of(self, row: Row) -> str | None:
+        """Return the hash of what a row of the log was made of; None if it is to be made again."""
+        made: str = row["made"]["input"]
+        return made if row["error"] is None else None
+
     def export(self, row: Row) -> Sequence[Row]:
         """Return the dataset's rows in one row of the log, none for a failed one."""
         return () if row["error"] is not None else ({k: v for k, v in row.items() if k != "error"},)
@@ -115,16 +132,20 @@ class OpenStage(abc.ABC):
     Attributes:
         settings: what it was opened from.
         width: units to have under way at once.
-        step: units that are begun together, see `Asker`.
+        step: rows that are begun together, in whole units, see `Asker`.
+        frames: how many of a unit's clip its turn has; None: none, no clip is opened.
+        model: what these are shown to.
     """
 
     settings: Stage
     width: int = 1
     step: int = 1
+    frames: int | None = None
+    model: Model | None = None
 
     @abc.abstractmethod
     async def __call__(self, rows: Sequence[Row], turn: Turn) -> list[Row]:
-        """Return a row of the log for each row of a unit.
+        """Return a row of the log for each row of a unit, whose clip is `turn.clip`.
 
         Each has the `id` of the row that it is made of, `error` (null, or why nothing was made),
         and `made` (see `provenance`). It depends on the row, the settings and the model only.
@@ -133,9 +154,9 @@ class OpenStage(abc.ABC):
             UserError: nothing more can be made (a server is gone, the money is spent).
         """
 
-    @abc.abstractmethod
     def turns(self, count: int) -> Sequence[Turn]:
-        """Return what the next `count` units ask with, see `Asker.turns`."""
+        """Return what the next `count` units ask with, see `Asker.turns`; here no model."""
+        return [SilentTurn() for _ in range(count)]
 
     @abc.abstractmethod
     def describe(self) -> Row:
@@ -147,6 +168,8 @@ class OpenStage(abc.ABC):
     def check(self, rows: Iterable[Row]) -> None:  # noqa: B027 - for stages that can know better
         """Find out, before anything is written, whether the rows can be worked on.
 
+        Not called where results are there and no row is left to be made.
+
         Raises:
             UserError: they cannot.
         """
@@ -157,6 +180,22 @@ class OpenStage(abc.ABC):
     def estimate(self, rows: Iterable[Row]) -> Estimate:  # noqa: ARG002 - for those that cost
         """Return what the rows will take, from the length of what is asked; asks nothing."""
         return Estimate()
+
+    def prepare(self, rows: Iterable[Row]) -> None:  # noqa: B027 - most have nothing to do
+        """Do, before the first row, what is done once for all that are to be made.
+
+        Raises:
+            UserError: nothing can be made.
+        """
+
+    def read(self, rows: Sequence[Row]) -> Clip:
+        """Return the clip of a unit; called ahead, in several threads, where `frames` is set."""
+        assert self.frames is not None
+        return read_clip(rows[0].get("video_path"), self.frames, self.model)
+
+    def figures(self, rows: Iterable[Row]) -> Row:  # noqa: ARG002 - for those that have some
+        """Return what the report says of the log's rows beside what all stages count."""
+        return {}
 
     async def close(self) -> None:  # noqa: B027 - most have nothing to do
         """Free what belongs to the running event loop."""
@@ -175,7 +214,7 @@ def provenance(
     row: Row,
     *,
     model: str,
-    prompt: tuple[int, str],
+    prompt: tuple[int, str] | None,
     params: SamplingParams | None,
     answers: Sequence[Answer],
     context: Context,
@@ -189,9 +228,9 @@ def provenance(
         stage: that made it.
         row: that it was made of.
         model: that was asked.
-        prompt: version and hash.
+        prompt: version and hash; None where the row itself is what was asked.
         params: of sampling.
-        answers: all that were asked for, repairs and failures included.
+        answers: all that were asked for, repairs and failures included; none where nothing was.
         context: of the stage.
         frame_indices: of the clip's frames that were sent.
     """
@@ -202,11 +241,11 @@ def provenance(
         "stage": stage.name,
         "version": stage.version,
         "parents": [row["id"]],
-        "input": input_hash(row),
+        "input": stage.hash_of(row),
         "model": model,
         "answered_by": sorted({each.answered_by for each in answers if each.answered_by}),
-        "prompt_version": prompt[0],
-        "prompt_hash": prompt[1],
+        "prompt_version": prompt and prompt[0],
+        "prompt_hash": prompt and prompt[1],
         "sampling": params and {name: getattr(params, name) for name in _SAMPLING},
         "frame_indices": None if frame_indices is None else [int(each) for each in frame_indices],
         "tokens": {
@@ -215,6 +254,7 @@ def provenance(
             "completion": sum(usage["completion_tokens"] or 0 for usage in usages),
         },
         "dollars": sum(dollars) if dollars else None,
+        "requests": len(answers),
         "attempts": sum(answer.attempts for answer in answers),
         "engine": context.engine.name,
         "package_version": __version__,

@@ -9,14 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sharegptvideo.models.base import Answer, Model, Request, SamplingParams
-from sharegptvideo.models.batches import answer_batch
+from sharegptvideo.models.batches import Clip, answer_batch
 from sharegptvideo.models.served import ServedModel
 
-__all__ = ["Asker", "Turn", "open_asker"]
+__all__ = ["Asker", "SilentTurn", "Turn", "open_asker"]
 
 
 class Turn(abc.ABC):
-    """How one unit of work asks; used in one event loop, and ended by `done`."""
+    """How one unit of work asks; used in one event loop, and ended by `done`.
+
+    Attributes:
+        clip: what the unit asks about; None where it opens no clip.
+    """
+
+    clip: Clip | None = None
 
     @abc.abstractmethod
     async def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
@@ -30,12 +36,20 @@ class Turn(abc.ABC):
         """End the turn: the unit asks no more."""
 
 
+class SilentTurn(Turn):
+    """The turn of a unit that asks no model."""
+
+    async def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
+        """Refuse: there is no model."""
+        raise NotImplementedError
+
+
 class Asker(abc.ABC):
     """Gives turns to ask a model.
 
     Attributes:
         model: what is asked.
-        step: units of work that are begun together.
+        step: rows that are begun together, in whole units of work.
         width: units of work to have under way, so that the model is never idle.
     """
 
@@ -52,7 +66,7 @@ class Asker(abc.ABC):
 
 
 def open_asker(model: Model, *, step: int = 32) -> Asker:
-    """Return an asker of any model; `step` units together are a batch of a model on this machine.
+    """Return an asker of any model; on this machine units of `step` rows together are a batch.
 
     What a model on this machine is asked together depends on the units and their order only, never
     on how long a unit takes to prepare, so that the same work gives the same answers to the bit.

@@ -60,6 +60,7 @@ class Request:
             all of them.
         schema: a JSON schema that the answer must follow, for servers that take one; the prompt
             asks for it in words too.
+        sent: what a served model sends of the frames, see `Model.packed`; then it needs no frames.
     """
 
     prompt: str
@@ -69,6 +70,7 @@ class Request:
     fps: float | None = None
     number: int | None = None
     schema: Mapping[str, Any] | None = None
+    sent: object | None = None
 
     @property
     def bare(self) -> Request:
@@ -243,6 +245,10 @@ class Model(abc.ABC):
             These; or what is known of answers that are there already, None for what is not.
         """
         return frames, max_new_tokens
+
+    def packed(self, request: Request) -> Request:
+        """Return a request as it is best kept until it is asked: with frames, or with `sent`."""
+        return request
 
     def render(self, prompt: str) -> str:
         """Return the text that the model receives for a prompt, marks of turns included."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ class ServedModel(Model):
         self.width = self._client.width
         self._as_video = send == "video"
         self._reason = None if send == "auto" else "as asked for (--send)"
+        self._clips = itertools.count(1)
 
     @property
     def refused(self) -> Collection[str]:  # type: ignore[override]  # known after the first calls
@@ -209,22 +211,29 @@ class ServedModel(Model):
 
         They hold no frames where they need not: many wait at once, and what is sent is smaller.
         """
-        frames, clip, position, clips = None, _Clip(), 0, 0
+        frames, clip, position = None, _Clip(), 0
         for batch in batches:
             for request in batch:
-                if request.frames is None:
+                if isinstance(request.sent, _Clip):
+                    frames, clip = None, request.sent
+                elif request.frames is None:
                     frames, clip = None, _Clip()
                 elif request.frames is not frames:
-                    frames, clips = request.frames, clips + 1
-                    clip = self._clip(request, clips)
+                    frames, clip = request.frames, self._clip(request)
                 numbers = range(params.n) if request.number is None else (request.number,)
                 for number in numbers:
                     yield _Call(request.bare, number, position, len(numbers), clip)
                 position += 1
 
-    def _clip(self, request: Request, number: int) -> _Clip:
+    def packed(self, request: Request) -> Request:
+        """Return a request with what is sent of its frames, in their place; safe for threads."""
+        if request.frames is None:
+            return request
+        return replace(request, frames=None, sent=self._clip(request))
+
+    def _clip(self, request: Request) -> _Clip:
         assert request.frames is not None
-        urls = frame_urls(request.frames)
+        urls, number = frame_urls(request.frames), next(self._clips)
         if not self._as_video:
             return _Clip(number, with_pictures("", urls)[:-1])
         return _Clip(number, with_video("", urls)[:-1], _video_arguments(request, self._name))
@@ -251,10 +260,11 @@ class _Call:
 
 
 async def _all_of(calls: Iterable[Awaitable[Any]]) -> None:
-    """Await all; then raise the first error, if there is one."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
+    """Await all; then raise the first error, if there is one. What fails alone is a result."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        task.result()
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,6 +364,7 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         outcome.reply if isinstance(outcome, NoAnswerError) else outcome for outcome in outcomes
     ]
     reasoning = [reply.reasoning if isinstance(reply, Reply) else None for reply in given]
+    dollars = [outcome.dollars for outcome in given if outcome.dollars is not None]
     return Answer(
         request,
         () if errors else tuple(reply.text for reply in given if isinstance(reply, Reply)),
@@ -362,6 +373,8 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         partial=tuple(partial) if any(partial) else (),
         usage=_usage([reply for reply in given if isinstance(reply, Reply)]),
         answered_by=next((reply.model for reply in given if isinstance(reply, Reply)), None),
+        attempts=sum(outcome.attempts for outcome in given),
+        dollars=sum(dollars) if dollars else None,
     )
 
 

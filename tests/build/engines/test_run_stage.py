@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sharegptvideo._io import read_jsonl
@@ -19,6 +20,7 @@ from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, provenance
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Answer, Model, Request, SamplingParams
 from sharegptvideo.models.asking import Asker, Turn, open_asker
+from sharegptvideo.models.batches import Clip
 
 GREEDY = SamplingParams()
 
@@ -154,3 +156,77 @@ def test_ids_are_checked_before_anything_is_asked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown engine 'loca'"):
         run_stage(stage, rows_of("one"), tmp_path, engine="loca")
     assert stage.model.batches == []
+
+
+class OpenShow(OpenEcho):
+    """Asks about each row's text with its clip: a frame of the size that the path says."""
+
+    frames = 1
+
+    def __init__(self, settings: Echo, context: Context) -> None:
+        super().__init__(settings, context)
+        self.seen: list[str] = []
+
+    def read(self, rows: Sequence[Row]) -> Clip:
+        path = rows[0]["video_path"]
+        self.seen.append(path)
+        if path is None:
+            return Clip(missing=True)
+        return Clip(frames=np.zeros((1, 1, int(path.split("/")[1]), 3), np.uint8), indices=[0])
+
+    async def __call__(self, rows: Sequence[Row], turn: Turn) -> list[Row]:
+        clip = turn.clip
+        assert clip is not None
+        if clip.frames is None:
+            return [{"id": row["id"], "text": None} for row in rows]
+        asked = [Request(f"{row['id']}/{clip.frames.nbytes}", clip.frames) for row in rows]
+        answers = await turn.ask(asked, GREEDY)
+        return [
+            {"id": row["id"], "text": each.text} for row, each in zip(rows, answers, strict=True)
+        ]
+
+
+def test_a_clip_is_read_once_and_frames_that_take_much_memory_make_steps_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sharegptvideo.build.engines.local.FRAME_BYTES", 30)
+    stage = Echo(step=5)
+    opened = OpenShow(stage, Context())
+    paths = ["a/2", "a/2", "b/3", None, "c/9", "d/1", "d/1", "d/1", "e/1"]
+    rows = [{"id": f"r{n}", "video_path": path} for n, path in enumerate(paths)]
+    units = [rows[:2], rows[2:3], rows[3:4], rows[4:5], rows[5:7], rows[7:8], rows[8:]]
+    made = [row for unit in run_units(opened, units) for row in unit]
+    assert [row["text"] for row in made] == [
+        "R0/6", "R1/6", "R2/9", None, "R4/27", "R5/3", "R6/3", "R7/3", "R8/3"
+    ]  # fmt: skip
+    assert sorted(map(str, opened.seen)) == ["None", "a/2", "b/3", "c/9", "d/1", "e/1"]
+    # 5 rows at most but for the last unit's, and 30 bytes: c and d together, as d is read once.
+    assert stage.model.batches == [
+        ["r0/6", "r1/6", "r2/9"],
+        ["r4/27", "r5/3", "r6/3", "r7/3"],
+        ["r8/3"],
+    ]
+
+
+def test_a_log_ends_in_the_order_of_the_rows_however_often_it_was_begun(tmp_path: Path) -> None:
+    rows = rows_of("one", "two", "three", "four", "five")
+    run_stage(Echo(), rows, tmp_path / "unbroken")
+    broken = tmp_path / "broken"
+    run_stage(Echo(), [rows[3], rows[1] | {"text": "bad"}], broken)
+    run_stage(Echo(), [rows[1], {"id": "gone", "text": "x"}], broken)
+    run_stage(Echo(), rows, broken)
+    lines = (broken / "echo.jsonl").read_bytes().splitlines(keepends=True)
+    assert b"".join(lines[:-1]) == (tmp_path / "unbroken" / "echo.jsonl").read_bytes()
+    assert texts(broken)["gone"] == ["X"]  # of rows that are gone, the results stay
+
+
+def test_a_torn_line_is_made_again_and_leaves_no_trace(tmp_path: Path) -> None:
+    rows = rows_of("one", "two", "three")
+    run_stage(Echo(), rows, tmp_path)
+    log = tmp_path / "echo.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole[: whole.index(b"\n") + 40])
+    stage = Echo()
+    run_stage(stage, rows, tmp_path)
+    assert stage.model.batches == [["two", "three"]]
+    assert log.read_bytes() == whole
