@@ -46,6 +46,7 @@ def loop_file(folder: Path, clips: Path, server: VlmServer, **changes: Any) -> P
     content |= {"rewards": {"judge": "openai:vlm"}, "preferences": {}}
     content |= {"base_url": server.url, "cache": False} | changes
     file = folder / "loop.yaml"
+    folder.mkdir(exist_ok=True)
     file.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
     return file
 
