@@ -86,7 +86,7 @@ RayAddressOption = Annotated[
     typer.Option(
         "--ray-address",
         metavar="ADDRESS",
-        help="Cluster that --engine ray joins, as auto or ray://HOST:10001; default: a new one"
+        help="Cluster that --engine ray joins, as auto or HOST:6379; default: a new one"
         " on this machine.",
         rich_help_panel=_ENGINE,
     ),
