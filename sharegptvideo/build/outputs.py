@@ -282,7 +282,10 @@ _MADE: dict[str, Any] = {
 }
 """Types of `made`: the keys of `provenance`, and `flags`."""
 
-_MADE_OF: dict[str, dict[str, Any]] = {"qa": {"kind": _TEXT, "difficulty": _TEXT}}
+_MADE_OF: dict[str, dict[str, Any]] = {
+    "qa": {"kind": _TEXT, "difficulty": _TEXT},
+    "preferences": {"threshold": _REAL},
+}
 """Those that the rows of a config have beside them."""
 
 
