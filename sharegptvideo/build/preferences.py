@@ -102,9 +102,9 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
         os_errors(out, "free some space or give another --out"),
         replacing_files(out, obsolete=["preferences/*.parquet", str(PAIRS_FILE)]) as new,
     ):
+        write_json(new / "preferences.json", report.as_dict())  # which the dataset's record has
         write_rows("preferences", pairs, out, new, flags={})
         write_jsonl(new / "items_without_pair.jsonl", without)
-        write_json(new / "preferences.json", report.as_dict())
     return report
 
 
