@@ -20,7 +20,7 @@ from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.sources import world_folder
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.asking import Turn
+from sharegptvideo.models.asking import SilentTurn, Turn
 from sharegptvideo.models.base import Answer, Model, SamplingParams, short_hash
 from sharegptvideo.models.batches import Clip, read_clip
 
@@ -154,9 +154,9 @@ class OpenStage(abc.ABC):
             UserError: nothing more can be made (a server is gone, the money is spent).
         """
 
-    @abc.abstractmethod
     def turns(self, count: int) -> Sequence[Turn]:
-        """Return what the next `count` units ask with, see `Asker.turns`."""
+        """Return what the next `count` units ask with, see `Asker.turns`; here no model."""
+        return [SilentTurn() for _ in range(count)]
 
     @abc.abstractmethod
     def describe(self) -> Row:
