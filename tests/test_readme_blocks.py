@@ -1,4 +1,4 @@
-"""Blocks of the guides to training, publishing and clusters: they run, or are at least complete commands.
+"""Blocks of the guides to training, publishing and clusters: they run, or are whole commands.
 
 What needs eight GPUs, the Hub or hours is parsed by the command line itself and, where it is a
 recipe, validated with its changes; the rest is run as it stands.
