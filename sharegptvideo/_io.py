@@ -15,6 +15,7 @@ import stat
 import time
 import uuid
 import zlib
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "NO_RIGHTS",
     "Action",
     "KeyedLog",
+    "LatestRows",
     "RowCheck",
     "cache_folder",
     "dumps",
@@ -743,16 +745,19 @@ class KeyedLog:
         check: RowCheck | None = None,
         *,
         may_write: Callable[[], bool] = lambda: True,
+        keep: Callable[[Row], Any] | None = lambda row: row,
     ) -> None:
         """Read the rows of `path`, and open it for more.
 
         Until `may_write` says so, rows are held in memory, and the file is neither made nor
-        changed.
+        changed. `rows` holds what `keep` returns of each row: all of it, or what is needed. With
+        `keep=None` it stays empty, for files whose keys alone would fill the memory.
         """
         self.path = path
         self._check = check
         self.key = (key,) if isinstance(key, str) else key
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, Any] = {}
+        self._keep = keep
         self._may_write = may_write
         self._held: deque[bytes] = deque()
         self._file: io.FileIO | None = None
@@ -803,14 +808,18 @@ class KeyedLog:
             raise UserError(f"{self.path}:{number}: no {absent!r}; is this another kind of file?")
         if self._check is not None:
             self._check(f"{self.path}:{number}", row)
-        self.rows[self.key_of(row)] = row
+        self._remember(row)
+
+    def _remember(self, row: Row) -> None:
+        if self._keep is not None:
+            self.rows[self.key_of(row)] = self._keep(row)
 
     def append(self, row: Row) -> None:
         """Add one row, which counts as done from here on."""
         self._held.append((dumps(row) + "\n").encode())
         if self._may_write():
             self.write_held()
-        self.rows[self.key_of(row)] = row
+        self._remember(row)
 
     def write_held(self) -> None:
         """Write the rows that were held in memory."""
@@ -847,6 +856,54 @@ class KeyedLog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class LatestRows:
+    """The rows of a `KeyedLog`'s file by `id`: of each its last line, in the order of these lines.
+
+    Each iteration reads the file, which may be larger than memory: that holds nine bytes a line.
+    A line that is torn off at the end, or still being written, is left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Find the last line of each `id`.
+
+        Raises:
+            UserError: a line is broken or has no `id`; says where.
+        """
+        import numpy as np
+
+        self.path = path
+        ids = array("q")
+        for number, line in self._lines():
+            row = parse_row(path, number, line)
+            if "id" not in row:
+                raise UserError(f"{path}:{number}: no 'id'; is this another kind of file?")
+            ids.append(hash(str(row["id"])))
+        hashes = np.frombuffer(ids, dtype=np.int64)[::-1]
+        _, places = np.unique(hashes, return_index=True)
+        self._is_latest = bytearray(len(ids))
+        for place in places:
+            self._is_latest[len(ids) - 1 - place] = 1
+        self._count = len(places)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        with open_lines(self.path) as file:
+            for number, line in numbered_lines(self.path, file):
+                if not line.endswith(b"\n") and _is_torn(line):
+                    try:
+                        parse_row(self.path, number, line)
+                    except UserError:
+                        return
+                yield number, line
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Row]:
+        for (number, line), is_latest in zip(self._lines(), self._is_latest, strict=False):
+            if is_latest:
+                yield parse_row(self.path, number, line)
 
 
 def _is_torn(line: bytes) -> bool:

@@ -181,11 +181,16 @@ class RunDir:
         return here
 
     def log(
-        self, name: str, key: str | tuple[str, ...] = "id", check: RowCheck | None = None
+        self,
+        name: str,
+        key: str | tuple[str, ...] = "id",
+        check: RowCheck | None = None,
+        keep: Callable[[dict[str, Any]], Any] | None = lambda row: row,
     ) -> KeyedLog:
         """Open `NAME.jsonl` in the folder, as `KeyedLog`; it is closed with the folder."""
+        file = self.path / f"{name}.jsonl"
         log = self._opened.enter_context(
-            KeyedLog(self.path / f"{name}.jsonl", key, check, may_write=self._may_write)
+            KeyedLog(file, key, check, may_write=self._may_write, keep=keep)
         )
         self._logs.append(log)
         return log

@@ -23,7 +23,9 @@ from tests.support.hub_server import HubServer
 pytest_plugins = [
     "tests.support.demo_fixtures",
     "tests.support.eval_fixtures",
+    "tests.support.smollm",
     "tests.support.training_fixtures",
+    "tests.support.vlm_server",
 ]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all processes that

@@ -253,6 +253,8 @@ def test_doctor_finds_this_environment_fit() -> None:
     assert report["ok"]
     assert found["video"]["found"] == "4 of 4 frames of a clip written here"
     assert found["extra train"]["ok"]
+    assert found["extra ray"]["ok"]
+    assert "ray 2." in found["extra ray"]["found"]
     assert found["cache"]["ok"]
     assert found["endpoint"]["mend"] is None or "OPENAI_BASE_URL" in found["endpoint"]["mend"]
 
@@ -323,6 +325,7 @@ ODDS = {
     "torchvision 0.28.0": ("torch==2.13.1", "torch 2.13.0+cpu", "torchvision torch==2.13.0"),
     "transformers 5.99": ("huggingface_hub<3", "huggingface_hub 4.0", "'huggingface_hub<3'"),
     "trl 1.16.0": ("datasets>=6", "datasets 5.2.0", "'datasets>=6'"),
+    "ray 2.60.0": ("protobuf<7", "protobuf 7.36.2", "'protobuf<7'"),
     "lmms_eval 0.7.3": ("", "filelock 4.2.0", "'filelock<4'"),
 }
 
@@ -348,7 +351,9 @@ def test_doctor_says_what_does_not_go_together(
     assert fix in found["versions"]["mend"]
 
 
-@pytest.mark.parametrize("module", ["torch", "trl", "peft", "openai", "scipy", "transformers"])
+@pytest.mark.parametrize(
+    "module", ["torch", "trl", "peft", "openai", "ray", "scipy", "transformers"]
+)
 def test_a_missing_extra_is_one_line(module: str, tmp_path: Path) -> None:
     """Where it is imported, be it in the middle of a command: with the line that installs it."""
     code = (

@@ -60,5 +60,6 @@ def test_what_brings_a_module() -> None:
     assert extras_with("openai") == ["eval"]
     assert extras_with("google") == ["eval", "train"]  # protobuf's
     assert extras_with("bitsandbytes") == ["optimizer-8bit"]
+    assert extras_with("ray") == ["ray"]
     assert extras_with("numpy") == [""]
     assert extras_with("ours_alone") == []

@@ -20,6 +20,7 @@ import pytest
 from sharegptvideo._io import (
     FULL_DISK,
     KeyedLog,
+    LatestRows,
     full_disk_errors,
     is_full_disk,
     open_lines,
@@ -375,3 +376,18 @@ def test_settings_have_a_size() -> None:
 def test_yaml_whose_tag_does_not_fit(value: str) -> None:
     with pytest.raises(UserError, match=r"file: not YAML \(a value that its tag does not fit\)"):
         parse_yaml("file", f"a: {value}")
+
+
+def test_the_latest_rows_of_a_log_are_those_of_the_last_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = ['{"id": "a", "n": 1}', '{"id": "b", "n": 2}', "", '{"id": "a", "n": 3}']
+    path.write_text("\n".join([*lines, '{"id": "b", "n"']))  # torn off: b's first line stands
+    rows = LatestRows(path)
+    assert len(rows) == 2
+    assert list(rows) == list(rows) == [{"id": "b", "n": 2}, {"id": "a", "n": 3}]
+    path.write_text('{"id": "a"}\n{"name": "b"}\n')
+    with pytest.raises(UserError, match=r"log.jsonl:2: no 'id'"):
+        LatestRows(path)
+    path.write_text('{"id": "a"\n{"id": "b"}\n')
+    with pytest.raises(UserError, match=r"log.jsonl:1: not JSON"):
+        LatestRows(path)

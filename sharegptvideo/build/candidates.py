@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams, open_model
 from sharegptvideo.models.base import FRAME_BYTES
-from sharegptvideo.models.batches import Clip, answer_batches, decode_clips
+from sharegptvideo.models.batches import answer_batches, decode_clips
 from sharegptvideo.models.registry import KINDS
 from sharegptvideo.models.served import Send
 
@@ -141,15 +141,15 @@ def sample_candidates(
             endpoint.approve(_estimate(waiting, answerer, shown, params, draws))
             if before is not None or not answerer.draws_apart:
                 answerer.check([_question(row) for row in waiting], every)
-        # A multiple of what is under way at once, so that the last answers hold up few.
-        step = max(1, max(batch_size or 96, 4 * answerer.width) // k)
+        # Of a GPU a multiple of its slots, so that the last answers of a batch hold up few.
+        size = max(1, max(batch_size or 96, 4 * answerer.width) // k)
         done = len(questions) - len(waiting)
-        for made in _sample(waiting, answerer, shown, params, step, draws):
+        with contextlib.closing(_sample(waiting, answerer, shown, params, size, draws)) as made:
             for row in made:
                 log.append(row)
                 done += 1
-            if progress:
-                progress(done, len(questions), "candidates")
+                if progress:
+                    progress(done, len(questions), "candidates")
         report = _report([log.rows[row["id"]] for row in questions])
         report.refused = [*answerer.refused] or None
         run.finish(report.as_dict())
@@ -279,59 +279,83 @@ def _sample(
     model: Model,
     frames: int,
     params: SamplingParams,
-    step: int,
+    size: int,
     draws: _Draws | None,
-) -> Iterator[Iterator[Row]]:
-    """Yield the rows of `step` questions after the other, failed ones included, as they are done.
+) -> Generator[Row]:
+    """Yield the rows with their candidates, failed ones included, in the order given.
 
-    Clips are decoded once and ahead. `draws` keeps the answers that are calls of their own.
+    Clips are decoded once and ahead. A model on this machine is given batches of `size` questions;
+    a served one question after the other, as it has room for them. `draws` keeps its answers.
     """
-    by_id = {row["id"]: {name: row[name] for name in _COLUMNS} for row in rows}
+    columns = {row["id"]: {name: row[name] for name in _COLUMNS} for row in rows}
+    made = _RowsInOrder()
+    needed = frames if model.needs_frames else None
 
-    def made(batch: Sequence[tuple[Question, Clip]]) -> Iterator[Row]:
-        requests = []
-        for question, clip in batch:
-            error = f"no media found for {question.video}" if clip.missing else clip.error
-            if error is None:
-                requests.append(Request(question.question, clip.frames, clip.indices, question))
-            else:
-                yield by_id[question.id] | _result(None, error=error)
-        if draws is None:
-            answers: Iterator[Answer] = answer_batches(model, [requests], params)
-        else:
-            answers = draws.draw(requests, model, params)
-        for answer in _in_order(requests, answers):
-            assert answer.request.question is not None
-            row = by_id[answer.request.question.id] | _result(
-                answer.request.indices, answer.texts, answer.error
-            )
-            if any(answer.reasoning):
-                row["reasoning"] = list(answer.reasoning)
-            if any(answer.partial):
-                row["partial"] = list(answer.partial)
+    def put(answer: Answer) -> None:
+        question = answer.request.question
+        assert question is not None, "every request here has one"
+        made.put(question.id, columns[question.id] | _result(answer))
+
+    def requests() -> Iterator[Request]:
+        for clip in clips:
+            error = f"no media found for {clip.questions[0].video}" if clip.missing else clip.error
+            for question in clip.questions:
+                made.expect(question.id)
+                request = Request(question.question, clip.frames, clip.indices, question)
+                if error is None:
+                    yield request
+                else:
+                    put(Answer(request, error=error))
+
+    with contextlib.closing(decode_clips(map(_question, rows), needed)) as clips:
+        batches = _batches(requests(), size) if draws is None else draws.calls(requests(), put)
+        with contextlib.closing(answer_batches(model, batches, params)) as answers:
+            for answer in answers:
+                whole = answer if draws is None else draws.keep(answer)
+                if whole is not None:
+                    put(whole)
+                    yield from made.ready()
+        yield from made.ready()
+
+
+class _RowsInOrder:
+    """Rows that are made in any order, given out in the order in which they were expected."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row | None] = {}
+
+    def expect(self, key: str) -> None:
+        """Say that the row of this key comes after those expected before."""
+        self._rows[key] = None
+
+    def put(self, key: str, row: Row) -> None:
+        """Take a row that was expected."""
+        self._rows[key] = row
+
+    def ready(self) -> Iterator[Row]:
+        """Yield, once, each row before which none is missing."""
+        while self._rows and (row := self._rows[key := next(iter(self._rows))]) is not None:
+            del self._rows[key]
             yield row
 
-    clips = decode_clips(map(_question, rows), frames if model.needs_frames else None)
-    with contextlib.closing(clips):
-        for batch in _steps(clips, step):
-            yield made(batch)
 
-
-def _steps(clips: Iterable[Clip], step: int) -> Iterator[list[tuple[Question, Clip]]]:
-    """Yield `step` questions after the other, fewer where their clips' frames take much memory."""
-    batch: list[tuple[Question, Clip]] = []
+def _batches(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
+    """Yield `size` requests after the other, fewer where their clips' frames take much memory."""
+    batch: list[Request] = []
     held = 0
-    for clip in clips:
-        size = 0 if clip.frames is None else clip.frames.nbytes
-        if batch and held + size > FRAME_BYTES:
+    for request in requests:
+        frames = request.frames
+        if batch and frames is not None and frames is not batch[-1].frames:
+            held += frames.nbytes
+        if batch and held > FRAME_BYTES:
             yield batch
-            batch, held = [], 0
-        held += size
-        for question in clip.questions:
-            batch.append((question, clip))
-            if len(batch) == step:
-                yield batch
-                batch, held = [], size
+            batch = []
+        if not batch:
+            held = 0 if frames is None else frames.nbytes
+        batch.append(request)
+        if len(batch) == size:
+            yield batch
+            batch = []
     if batch:
         yield batch
 
@@ -342,6 +366,7 @@ class _Draws:
     def __init__(self, log: KeyedLog, k: int) -> None:
         self.log = log
         self._k = k
+        self._left: dict[str, int] = {}  # by the question's id: calls not answered
 
     def missing(self, question: str, of: str) -> list[int]:
         """Return the numbers of the answers that `question`, of the id `of`, still lacks."""
@@ -351,35 +376,44 @@ class _Draws:
         row = self.log.rows.get(key)
         return row is not None and row["error"] is None and row == row | asked
 
-    def draw(
-        self, requests: Sequence[Request], model: Model, params: SamplingParams
-    ) -> Iterator[Answer]:
-        """Yield each request with all its answers, or why some failed, once all are there."""
-        parts: list[Request] = []
-        open_parts: Counter[str] = Counter()
-        by_id: dict[str, Request] = {}
+    def calls(
+        self, requests: Iterable[Request], put: Callable[[Answer], None]
+    ) -> Iterator[list[Request]]:
+        """Yield a call for each answer that a request lacks; `put` those that lack none."""
         for request in requests:
             asked = self._asked(request)
-            by_id[asked["id"]] = request
-            wanted = [
+            calls = [
                 replace(request, number=number)
                 for number in range(self._k)
                 if not self._is_kept(f"{asked['id']}/{number}", asked)
             ]
-            parts += wanted
-            open_parts[asked["id"]] = len(wanted)
-            if not wanted:
-                yield self._whole(request)
-        for part in answer_batches(model, [parts], params) if parts else ():
-            asked = self._asked(part.request)
-            row = {"number": part.request.number, "text": part.text, "error": part.error}
-            row |= {
-                name: next(iter(getattr(part, name)), None) for name in ("reasoning", "partial")
-            }
-            self.log.append(asked | row)
-            open_parts[asked["id"]] -= 1
-            if not open_parts[asked["id"]]:
-                yield self._whole(by_id[asked["id"]])
+            self._left[asked["id"]] = len(calls)
+            if calls:
+                yield calls
+            else:
+                put(self._whole(request))
+
+    def keep(self, answer: Answer) -> Answer | None:
+        """Keep the answer to a call; return all of its request's if it was the last one open."""
+        asked = self._asked(answer.request)
+        row = {"number": answer.request.number, "text": answer.text, "error": answer.error}
+        row |= {name: next(iter(getattr(answer, name)), None) for name in ("reasoning", "partial")}
+        self.log.append(asked | row)
+        self._left[asked["id"]] -= 1
+        return None if self._left[asked["id"]] else self._whole(answer.request)
+
+    def _whole(self, request: Request) -> Answer:
+        """Return all answers to a request, or why some failed, from the log."""
+        key = self._asked(request)["id"]
+        rows = [self.log.rows[f"{key}/{number}"] for number in range(self._k)]
+        error = next((row["error"] for row in rows if row["error"] is not None), None)
+        return Answer(
+            request,
+            () if error else tuple(row["text"] for row in rows),
+            error=error,
+            reasoning=tuple(row["reasoning"] for row in rows),
+            partial=tuple(row["partial"] for row in rows),
+        )
 
     def _asked(self, request: Request) -> Row:
         question = request.question
@@ -392,39 +426,18 @@ class _Draws:
             "frame_indices": indices,
         }
 
-    def _whole(self, request: Request) -> Answer:
-        """Return all answers to a request, from the log."""
-        key = self._asked(request)["id"]
-        rows = [self.log.rows[f"{key}/{number}"] for number in range(self._k)]
-        error = next((row["error"] for row in rows if row["error"] is not None), None)
-        return Answer(
-            request,
-            () if error else tuple(row["text"] for row in rows),
-            error=error,
-            reasoning=tuple(row["reasoning"] for row in rows),
-            partial=tuple(row["partial"] for row in rows),
-        )
 
-
-def _result(
-    indices: Sequence[int] | None, texts: Sequence[str] = (), error: str | None = None
-) -> Row:
-    return {"frame_indices": list(indices or ()), "candidates": list(texts), "error": error}
-
-
-def _in_order(requests: Sequence[Request], answers: Iterable[Answer]) -> Iterator[Answer]:
-    """Put the answers of a served model, which come in any order, in that of their requests."""
-    waiting: dict[int, Answer | None] = {id(request): None for request in requests}
-    try:
-        for answer in answers:
-            waiting[id(answer.request)] = answer
-            while waiting and (first := next(iter(waiting.values()))) is not None:
-                del waiting[id(first.request)]
-                yield first
-    except UserError:
-        # Paid for: those after the first one that lacks an answer.
-        yield from (answer for answer in waiting.values() if answer is not None)
-        raise
+def _result(answer: Answer) -> Row:
+    row: Row = {
+        "frame_indices": list(answer.request.indices or ()),
+        "candidates": list(answer.texts),
+        "error": answer.error,
+    }
+    if any(answer.reasoning):
+        row["reasoning"] = list(answer.reasoning)
+    if any(answer.partial):
+        row["partial"] = list(answer.partial)
+    return row
 
 
 def _report(rows: list[Row]) -> CandidatesReport:

@@ -28,6 +28,7 @@ _DISK_NEEDED = 2_000_000_000  # the demo's output and what it decodes, with room
 _EXTRAS = {
     "train": "train models",
     "eval": "run models, judge through endpoints",
+    "ray": "build with --engine ray",
     "lmms-eval": "run the tasks under lmms-eval",
 }
 
@@ -141,7 +142,7 @@ def _packages() -> Iterator[Finding]:
 
 # Those whose versions are often at odds, by their own word in their metadata.
 _AT_ODDS = (
-    "accelerate", "datasets", "lmms-eval", "peft", "torchvision", "transformers", "trl",
+    "accelerate", "datasets", "lmms-eval", "peft", "ray", "torchvision", "transformers", "trl",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from sharegptvideo.endpoint.client import ChatClient, in_parallel
 from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, find_endpoint
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
+from sharegptvideo.endpoint.store import ReplyStore
 
 __all__ = [
     "BudgetError",
@@ -22,6 +23,7 @@ __all__ = [
     "Message",
     "NoAnswerError",
     "Reply",
+    "ReplyStore",
     "find_endpoint",
     "in_parallel",
 ]

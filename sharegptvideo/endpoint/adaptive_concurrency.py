@@ -71,14 +71,14 @@ class AdaptiveConcurrency:
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold one of the slots, after waiting for it: first come, first served."""
-        await self._enter()
+        await self.enter()
         try:
             yield
         finally:
-            self.active -= 1
-            self._admit()
+            self.leave()
 
-    async def _enter(self) -> None:
+    async def enter(self) -> None:
+        """Wait for a slot and take it; `leave` gives it back."""
         if self.active < self.limit and not self._waiting:
             self.active += 1
             return
@@ -93,6 +93,11 @@ class AdaptiveConcurrency:
             else:
                 self._waiting.remove(ticket)
             raise
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self.active -= 1
+        self._admit()
 
     def _admit(self) -> None:
         while self._waiting and self.active < self.limit:

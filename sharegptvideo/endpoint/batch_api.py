@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.endpoint.budget import measure
@@ -293,16 +293,18 @@ class BatchApi:
             ):
                 spent.failed += 1
                 continue
+            spent.tokens += reply.tokens
+            if price is not None:
+                prompt = reply.tokens - reply.completion_tokens
+                cost = price.of(prompt, reply.completion_tokens, batch=True)
+                reply = replace(reply, dollars=cost)
+                spent.cost += cost
             if reply.failure is None:
                 known.discard(row["custom_id"])
                 self._cache.put(row["custom_id"], reply, self._sender.refused)
                 spent.requests += 1
             else:  # paid for, and no answer
                 spent.failed += 1
-            spent.tokens += reply.tokens
-            if price is not None:
-                prompt = reply.tokens - reply.completion_tokens
-                spent.cost += price.of(prompt, reply.completion_tokens, batch=True)
 
     def _report(self, line: str) -> None:
         if self._sender.options.report and line != self._last_line:

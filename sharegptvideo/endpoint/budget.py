@@ -83,10 +83,13 @@ class Budget:
                 self._waiting.append(turn)
             await turn
 
-    def commit(self, reserved: float, cost: float, tokens: int = 0, *, requests: int = 1) -> None:
-        """Replace what was set aside for a call by what it cost."""
+    def commit(
+        self, reserved: float | None, cost: float, tokens: int = 0, *, requests: int = 1
+    ) -> None:
+        """Replace what was set aside for a call, None for nothing, by what it cost."""
         with self._lock:
-            self._reserved.remove(reserved)
+            if reserved is not None:
+                self._reserved.remove(reserved)
             self.spent += cost
             self.tokens += tokens
             self.requests += requests

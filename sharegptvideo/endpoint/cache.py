@@ -34,7 +34,15 @@ from sharegptvideo._sqlite import Layout, OtherFileError, open_sqlite
 from sharegptvideo.endpoint.messages import Reply, failure_of, split_reasoning
 from sharegptvideo.errors import UserError
 
-__all__ = ["Batch", "ReplyCache", "default_cache_file", "request_key"]
+__all__ = [
+    "Batch",
+    "ReplyCache",
+    "claim",
+    "default_cache_file",
+    "reply_of",
+    "request_key",
+    "row_of",
+]
 
 _REPLIES = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -92,25 +100,7 @@ class ReplyCache:
                 .execute(f"SELECT {columns} FROM replies WHERE key = ?", [bytes.fromhex(key)])
                 .fetchone()
             )
-        return None if row is None else _reply(*row)
-
-    @contextlib.asynccontextmanager
-    async def claim(self, key: str) -> AsyncIterator[None]:
-        """Wait until no one else asks this request, in any process, and hold it meanwhile.
-
-        The claims of a process that dies end with it. After ten minutes the wait is over: the
-        other process is stopped.
-        """
-        claims = _claims_beside(self.file)
-        end, pause = time.monotonic() + _LONGEST_CLAIM_S, 0.01
-        while not (held := claims.take(key)) and time.monotonic() < end:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 0.5)
-        try:
-            yield
-        finally:
-            if held:
-                claims.give_up(key)
+        return None if row is None else reply_of(_json(row[0]), _json(row[1]))
 
     def put(self, key: str, reply: Reply, left_out: Iterable[str]) -> None:
         """Keep an answer, from here on beyond the process's end; and what its request left out.
@@ -119,10 +109,9 @@ class ReplyCache:
         """
         if self._full:
             return
-        row = {name: getattr(reply, name) for name in _KINDS}
         values = (
             bytes.fromhex(key),
-            json.dumps(row),
+            json.dumps(row_of(reply)),
             json.dumps(sorted(left_out)),
             int(time.time()),
         )
@@ -139,7 +128,7 @@ class ReplyCache:
                 "SELECT name, id, CAST(keys AS BLOB) FROM batches WHERE endpoint = ? ORDER BY name",
                 [endpoint],
             )
-            read = [(name, batch_id, _texts(keys)) for name, batch_id, keys in rows]
+            read = [(name, batch_id, _texts(_json(keys))) for name, batch_id, keys in rows]
         return [Batch(name, batch_id, keys) for name, batch_id, keys in read if keys is not None]
 
     def keep_batch(self, endpoint: str, batch: Batch) -> None:
@@ -188,6 +177,31 @@ class ReplyCache:
 
 
 _LONGEST_CLAIM_S = 600.0
+
+
+@contextlib.asynccontextmanager
+async def claim(file: Path, key: str) -> AsyncIterator[bool]:
+    """Wait until no one else asks this request, in any process, and hold it meanwhile.
+
+    The claims of a process that dies end with it. After ten minutes the wait is over: the
+    other process is stopped. Gives whether it had to wait.
+
+    Args:
+        file: where the answers are kept; the claims of all processes lie beside it.
+        key: the request's.
+    """
+    claims = _claims_beside(file)
+    end, pause = time.monotonic() + _LONGEST_CLAIM_S, 0.01
+    waited = False
+    while not (held := claims.take(key)) and time.monotonic() < end:
+        waited = True
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.5)
+    try:
+        yield waited
+    finally:
+        if held:
+            claims.give_up(key)
 
 
 class _Claims:
@@ -254,19 +268,33 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "reasoning": (str, type(None)),
     "prompt_tokens": int,
     "cached_tokens": (int, type(None)),
+    "attempts": int,
+    "dollars": (int, float, type(None)),
 }
-_SINCE = {"completion_tokens": 0, "reasoning": None, "prompt_tokens": 0, "cached_tokens": None}
+_SINCE = {
+    "completion_tokens": 0,
+    "reasoning": None,
+    "prompt_tokens": 0,
+    "cached_tokens": None,
+    "attempts": 1,
+    "dollars": None,
+}
 
 
-def _reply(row: bytes, left_out: bytes) -> Reply | None:
-    """Return the answer in a row; None where there is none that can be read.
+def row_of(reply: Reply) -> dict[str, Any]:
+    """Return what is kept of a reply, as JSON values by name; `left_out` is kept apart."""
+    return {name: getattr(reply, name) for name in _KINDS}
+
+
+def reply_of(row: Any, left_out: Any) -> Reply | None:
+    """Return the reply in a row, both as parsed JSON; None where there is no answer in it.
 
     Earlier versions kept replies that are no answers, and reasoning within them.
     """
-    read, names = _json(row), _texts(left_out)
-    if not isinstance(read, dict) or names is None:
+    names = _texts(left_out)
+    if not isinstance(row, dict) or names is None:
         return None
-    values: dict[str, Any] = _SINCE | read
+    values: dict[str, Any] = _SINCE | row
     if not all(isinstance(values.get(name, _json), kind) for name, kind in _KINDS.items()):
         return None
     text, thought = split_reasoning(values["text"])
@@ -277,9 +305,8 @@ def _reply(row: bytes, left_out: bytes) -> Reply | None:
     return Reply(**kept, cached=True, left_out=tuple(names))
 
 
-def _texts(content: bytes | None) -> list[str] | None:
-    """Return a list of texts from JSON; None where it is something else."""
-    values = _json(content)
+def _texts(values: Any) -> list[str] | None:
+    """Return a list of texts; None where it is something else."""
     is_list = isinstance(values, list) and all(isinstance(each, str) for each in values)
     return values if is_list else None
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from sharegptvideo.endpoint.batch_api import BatchApi
 from sharegptvideo.endpoint.budget import Estimate, measure
-from sharegptvideo.endpoint.cache import ReplyCache, request_key
+from sharegptvideo.endpoint.cache import ReplyCache, claim, request_key
 from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, hide_key
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
@@ -74,6 +74,7 @@ class ChatClient:
         self._left_out: set[str] = set()
         file = self.options.cache_file
         self._cache = ReplyCache(file) if file else None
+        self._store = self.options.store
         self._failures = 0
 
     @property
@@ -168,7 +169,7 @@ class ChatClient:
         seed: int | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """Return a completion, from the cache where the same was asked before.
+        """Return a completion, from the store or the cache where the same was asked before.
 
         `extra` are parameters of some servers only, by name.
 
@@ -180,30 +181,58 @@ class ChatClient:
             CallFailedError: this call failed, after all attempts where they could help; a
                 NoAnswerError where the model gave no answer that can be used.
             EndpointError: no call can succeed, or none has for a long time; the money is spent.
+            UserError: the store cannot keep what would be paid for.
         """
         body = self._body(messages, response_format, temperature, max_tokens)
         sampling = {"top_p": top_p, "seed": seed, **(extra or {})}
         body |= {name: value for name, value in sampling.items() if value is not None}
         key = self._key(body)
-        if self._cache is None or key is None:
+        if key is None:
             return await self._ask(body)
-        reply = self._kept(self._cache, key)
+        reply = self._kept(key)
         if reply is None:
-            async with self._cache.claim(key):
-                reply = self._kept(self._cache, key)  # another process may have asked meanwhile
+            async with self._claim(key) as waited:
+                if waited and self._store is not None:
+                    self._store.refresh()
+                reply = self._kept(key)  # another process may have asked meanwhile
                 if reply is None:
+                    if self._store is not None:
+                        self._store.check()
                     reply = await self._ask(body)
-                    self._cache.put(key, reply, reply.left_out)
+                    self._keep(key, reply)
         return reply
 
-    def _kept(self, cache: ReplyCache, key: str) -> Reply | None:
-        """Return the answer to a request from the cache; None if it is not there."""
-        cached = cache.get(key)
-        if cached is None:
+    def _claim(self, key: str) -> contextlib.AbstractAsyncContextManager[bool]:
+        """Hold a request until it is answered: in the store, or in what all work shares."""
+        if self._cache is not None:
+            return claim(self._cache.file, key)
+        assert self._store is not None
+        return claim(self._store.folder / "replies", key)
+
+    def _keep(self, key: str, reply: Reply) -> None:
+        if self._store is not None:
+            self._store.put(key, reply)
+        if self._cache is not None and not reply.cached:
+            self._cache.put(key, reply, reply.left_out)
+
+    def _known(self, key: str) -> tuple[Reply | None, bool]:
+        """Return the answer that the store or the cache has, and whether the store has it."""
+        reply = None if self._store is None else self._store.get(key)
+        if reply is not None or self._cache is None:
+            return reply, True
+        return self._cache.get(key), False
+
+    def _kept(self, key: str) -> Reply | None:
+        """Return the answer to a request from the store or the cache; None if it is in neither."""
+        reply, is_stored = self._known(key)
+        if reply is None:
             return None
-        self._left_out.update(cached.left_out)
+        reply = self._sender.without_key(reply)
+        if not is_stored:
+            self._keep(key, reply)
+        self._left_out.update(reply.left_out)
         self.options.budget.count_cached()
-        return self._sender.without_key(cached)
+        return reply
 
     async def _ask(self, body: Mapping[str, Any]) -> Reply:
         """Ask the server; see `complete`."""
@@ -243,8 +272,10 @@ class ChatClient:
         return body
 
     def _key(self, body: Mapping[str, Any]) -> str | None:
-        """Return the key of a request in the cache; None for samples, which are new each time."""
-        if self._cache is None or (body["temperature"] != 0 and "seed" not in body):
+        """Return the key of a request; None where it is kept nowhere, as samples without a seed."""
+        if self._cache is None and self._store is None:
+            return None
+        if body["temperature"] != 0 and "seed" not in body:
             return None
         return request_key(self.endpoint.base_url, body)
 
@@ -266,7 +297,7 @@ class ChatClient:
         for messages in requests:
             body = self._body(messages, response_format, 0.0, max_tokens)
             key = self._key(body)
-            if self._cache is not None and key is not None and self._cache.get(key) is not None:
+            if key is not None and self._known(key)[0] is not None:
                 cached += 1
                 continue
             size = measure(body)
@@ -305,7 +336,9 @@ class ChatClient:
         bodies = {}
         for messages in requests:
             body = self._body(messages, response_format, 0.0, max_tokens)
-            bodies[request_key(self.endpoint.base_url, body)] = body
+            key = request_key(self.endpoint.base_url, body)
+            if self._store is None or self._store.get(key) is None:
+                bodies[key] = body
         batches = BatchApi(self._sender, self._cache)
         self._at_once(functools.partial(batches.answer, bodies))
 

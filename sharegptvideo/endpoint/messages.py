@@ -94,6 +94,9 @@ class Reply:
         reasoning: what the model thought, in a field of its own or in the text.
         left_out: parameters of the request that the server refused.
         failure: why this is no answer, and what to change; None where it is one.
+        attempts: requests that were sent for it; 1 where an earlier version kept it.
+        dollars: US dollars that it cost when it was asked, with those of attempts that broke off;
+            None where there is no price.
     """
 
     text: str
@@ -108,6 +111,8 @@ class Reply:
     failure: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int | None = None
+    attempts: int = 1
+    dollars: float | None = None
 
 
 class NoAnswerError(CallFailedError):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +12,8 @@ from urllib.parse import urlsplit
 from sharegptvideo._text import dollars
 from sharegptvideo.endpoint.budget import Budget, Estimate
 from sharegptvideo.endpoint.cache import default_cache_file
+from sharegptvideo.endpoint.limits import Clock, LimitRules, Limits
+from sharegptvideo.endpoint.store import ReplyStore
 from sharegptvideo.errors import UserError
 
 __all__ = [
@@ -101,19 +101,6 @@ def without_key(text: str, endpoint: Endpoint) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """What waits before new attempts go by.
-
-    Attributes:
-        now: seconds since some moment.
-        sleep: wait so many seconds.
-    """
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
-@dataclass(frozen=True, slots=True)
 class EndpointOptions:
     """Limits, cache and budget that all clients opened with it share.
 
@@ -124,6 +111,8 @@ class EndpointOptions:
         max_cost: US dollars that all clients with these options may spend together.
         prices: a table that is read before the built-in one; see prices.yaml.
         cache: the file that keeps answers; True: the usual one; False: none.
+        store: where all replies go that have a key, before their caller has them; read before the
+            cache.
         batch_api: verdicts through the Batch API: cheaper, within a day.
         max_reply_bytes: size of a reply, unpacked, from which on it is given up.
         confirm: asked, with the estimate as a line, before a run that may cross `max_cost`;
@@ -131,6 +120,9 @@ class EndpointOptions:
         report: called with lines for the user: the estimate, the state of a batch.
         budget: what they have spent so far.
         clock: what waits before new attempts go by.
+        limits: gives what all calls of a model share, by the model's name and address, where other
+            processes share it too; money is then counted there and not in `budget`. None: this
+            process alone keeps to the numbers above.
     """
 
     concurrency: int = 32
@@ -139,12 +131,14 @@ class EndpointOptions:
     max_cost: float | None = None
     prices: Path | None = None
     cache: bool | Path = True
+    store: ReplyStore | None = field(default=None, compare=False, repr=False)
     batch_api: bool = False
     max_reply_bytes: int = 16 << 20
     confirm: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
     report: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
     clock: Clock = field(default_factory=Clock, compare=False, repr=False)
+    limits: Callable[[str], Limits] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -161,6 +155,13 @@ class EndpointOptions:
             raise UserError(f"max-cost {self.max_cost}: must be a number of at least 0")
         if self.batch_api and not self.cache:
             raise UserError("the Batch API keeps track in the cache; remove --no-cache")
+        if self.batch_api and self.limits is not None:
+            raise UserError("the Batch API is for one process; leave --batch-api out")
+
+    @property
+    def rules(self) -> LimitRules:
+        """Return the numbers that `SharedLimits` keeps to."""
+        return LimitRules(self.concurrency, self.rpm, self.tpm, self.max_cost)
 
     @property
     def cache_file(self) -> Path | None:

@@ -15,13 +15,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from sharegptvideo._network import check_network_variables, is_this_machine, proxy_of
-from sharegptvideo.endpoint.adaptive_concurrency import AdaptiveConcurrency
 from sharegptvideo.endpoint.budget import Price, Size, find_price, measure
+from sharegptvideo.endpoint.limits import Limits, LocalLimits, Need, Outcome
 from sharegptvideo.endpoint.messages import NoAnswerError, Reply, parse_reply, read_reply
 from sharegptvideo.endpoint.options import (
     Endpoint,
@@ -31,7 +31,6 @@ from sharegptvideo.endpoint.options import (
     is_key,
     without_key,
 )
-from sharegptvideo.endpoint.rate_limit import RateLimiter
 from sharegptvideo.endpoint.server_errors import (
     LONGEST_WAIT,
     CallFailedError,
@@ -59,8 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["Sender"]
 
 T = TypeVar("T")
-# Weight of the newest answer in the moving average of their tokens.
-_NEWEST = 0.05
 # A parameter that so many texts were refused for, and none was answered with, is left out for all.
 _MOST_DOUBTS = 3
 
@@ -88,13 +85,10 @@ class Sender:
         self._client: AsyncOpenAI | None = None
         self._endpoint: Endpoint | None = None
         self._price: Price | None = None
-        self._concurrency = AdaptiveConcurrency(options.concurrency)
-        self._rate_limiter = RateLimiter(options.rpm, options.tpm)
-        self._not_before = 0.0
+        self._limits: Limits | None = None
         self._answered = False
         self._taken: set[str] = set()
         self._doubts: Counter[str] = Counter()
-        self._typical_answer: float | None = None
         self._permanent_error: EndpointError | None = None
 
     @property
@@ -108,6 +102,17 @@ class Sender:
         if self._endpoint is not None:
             return self._price
         return find_price(self.endpoint.base_url, self.model, self.options.prices)
+
+    @property
+    def limits(self) -> Limits:
+        """What all calls of this model share, the same from the first call on."""
+        if self._limits is None:
+            options = self.options
+            if options.limits is None:
+                self._limits = LocalLimits(options.rules, options.budget, clock=options.clock)
+            else:
+                self._limits = options.limits(f"{self.model} at {self.endpoint.base_url}")
+        return self._limits
 
     def require_price(self) -> None:
         """Check that a limit of money can be kept.
@@ -147,6 +152,8 @@ class Sender:
     async def close(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
         self._permanent_error = self._endpoint = None
+        if self._limits is not None:
+            await self._limits.close()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -160,16 +167,15 @@ class Sender:
             EndpointError: no call can succeed.
         """
         size = measure(body)
-        left_out: dict[str, bool] = {}
+        call = _Call()
 
         async def once() -> Reply:
             self.open()
-            async with self._concurrency.slot():
-                if self._permanent_error is not None:  # found while this call stood in line
-                    raise self._permanent_error
-                return await self._once(body, size, left_out)
+            return await self._once(body, size, call)
 
         reply = await self.retry(once)
+        cost = None if self.price is None else call.dollars
+        reply = replace(reply, attempts=call.attempts, dollars=cost)
         if reply.failure is not None:
             raise NoAnswerError(reply)
         return reply
@@ -202,44 +208,41 @@ class Sender:
                 await self.options.clock.sleep(self._pause(attempt, wait))
         raise CallFailedError(f"{cause} ({self._attempts} attempts)")
 
-    async def _once(self, body: Mapping[str, Any], size: Size, left_out: dict[str, bool]) -> Reply:
-        """Try once, with a slot held: wait for its turn, reserve its cost, send it.
-
-        `left_out` are parameters that were refused for this text, with whether the server said
-        that it does not take them at all.
-        """
+    async def _once(self, body: Mapping[str, Any], size: Size, call: _Call) -> Reply:
+        """Try once: wait for a lease, send it."""
         import openai
 
-        sent = self.as_sent(body, left_out)
-        price, budget = self.price, self.options.budget
+        price = self.price
         images = price.image_tokens if price else 0
-        prompt, answer = size.typical(images)
-        guess = prompt + (answer if self._typical_answer is None else self._typical_answer)
-        await self._wait_turn()
-        await self._rate_limiter.acquire(guess)
-        reserved = price.of(*size.most(images)) if price else 0.0
-        await budget.reserve(reserved, self.options.max_cost)
+        prompt, typical = size.typical(images)
+        most = price.of(*size.most(images)) if price else 0.0
+        lease = await self.limits.begin(Need(prompt, typical, most))
+        if self._permanent_error is not None:  # found while this call stood in line
+            self.limits.withdraw(lease)
+            raise self._permanent_error
         # What breaks off on the way may have been computed, and so be billed: counted as asked.
-        tokens, cost, counted = prompt, price.of(prompt, 0) if price else 0.0, 0
+        tokens, cost = prompt, price.of(prompt, 0) if price else 0.0
+        answer: float | None = None
         start, overload = time.monotonic(), False
+        sent = self.as_sent(body, call.left_out)
+        call.attempts += 1
         try:
             reply = replace(await self._post(sent), left_out=_missing(body, sent))
-            self._learn(sent, left_out)
+            self._learn(sent, call.left_out)
             if reply.tokens:
                 tokens = reply.tokens
                 answer = reply.completion_tokens
             else:  # the server does not count: as many as such texts mostly have
                 answer = len(reply.text.encode("utf-8", "surrogatepass")) / 4
                 tokens = prompt + answer
-            cost, counted = price.of(tokens - answer, answer) if price else 0.0, 1
-            self._update_typical(answer)
+            cost = price.of(tokens - answer, answer) if price else 0.0
             return reply
         except openai.APIStatusError as error:
             tokens, cost, overload = 0, 0.0, is_overload(error)
             name = refused_parameter(error, sent)
             if name is None:
                 raise
-            left_out[name] = is_unsupported(error)
+            call.left_out[name] = is_unsupported(error)
             raise _RefusedError from error
         except openai.APIConnectionError as error:
             overload = is_timeout(error)
@@ -247,13 +250,9 @@ class Sender:
                 tokens, cost = 0, 0.0
             raise
         finally:
-            budget.commit(reserved, cost, round(tokens) if counted else 0, requests=counted)
-            self._rate_limiter.correct(guess, tokens)
-            self._concurrency.record(time.monotonic() - start, refused=overload)
-
-    def _update_typical(self, answer: float) -> None:
-        before = self._typical_answer or answer
-        self._typical_answer = answer + (1 - _NEWEST) * (before - answer)
+            call.dollars += cost
+            seconds = time.monotonic() - start
+            self.limits.end(lease, Outcome(tokens, answer, cost, seconds, overload))
 
     def _learn(self, sent: Mapping[str, Any], left_out: Mapping[str, bool]) -> None:
         """Note which parameters an answer came with, and which it only came without.
@@ -328,13 +327,9 @@ class Sender:
     def _pause(self, attempt: int, asked: float) -> float:
         """Return the seconds to wait; a server's Retry-After holds back all other calls too."""
         if asked:
-            self._not_before = max(self._not_before, self.options.clock.now() + asked)
+            self.limits.hold_back(asked)
         own = self.first_wait * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
         return float(min(max(own, asked), LONGEST_WAIT))
-
-    async def _wait_turn(self) -> None:
-        while (left := self._not_before - self.options.clock.now()) > 0:
-            await self.options.clock.sleep(min(left, LONGEST_WAIT))
 
     def server_message(self, error: APIStatusError) -> str:
         """Return what the server said on one line, without the key, which some servers repeat."""
@@ -363,6 +358,22 @@ class Sender:
         if proxy_of(self.endpoint.base_url):
             fix = "fix that variable, or name the server's host in NO_PROXY"
         return EndpointError(f"{self.endpoint.base_url}: {self.connection_cause(error)}; {fix}")
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is known of a call after the requests that were sent for it.
+
+    Attributes:
+        left_out: parameters that were refused for its text, with whether the server said that it
+            does not take them at all.
+        attempts: requests that were sent.
+        dollars: US dollars that they cost, or may have cost.
+    """
+
+    left_out: dict[str, bool] = field(default_factory=dict)
+    attempts: int = 0
+    dollars: float = 0.0
 
 
 class _RefusedError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError
@@ -58,6 +58,9 @@ class Request:
             it, else that of the release's folders of frames.
         number: which of the answers is asked for, from 0, of a model that `draws_apart`; None:
             all of them.
+        schema: a JSON schema that the answer must follow, for servers that take one; the prompt
+            asks for it in words too.
+        sent: what a served model sends of the frames, see `Model.packed`; then it needs no frames.
     """
 
     prompt: str
@@ -66,6 +69,13 @@ class Request:
     question: Question | None = None
     fps: float | None = None
     number: int | None = None
+    schema: Mapping[str, Any] | None = None
+    sent: object | None = None
+
+    @property
+    def bare(self) -> Request:
+        """A copy without frames, known by its question; the same one where it has none."""
+        return self if self.question is None else replace(self, frames=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,7 @@ class Answer:
     """What a model returned for one request: its `n` texts, or the cause of its failure.
 
     Attributes:
+        request: the one that was given, or the `bare` one.
         texts: the answers, in the order of their numbers; empty for a failure.
         error: why there are none.
         reasoning: what it thought before each text, no part of it; empty where it did not.
@@ -117,6 +128,9 @@ class Answer:
         usage: `prompt_tokens`, `cached_tokens` (of these, from a server's prefix cache; None where
             it does not say) and `completion_tokens`, of all texts together as a server counted
             them when it gave them; None where none did.
+        answered_by: the model that a server says answered; None where none did.
+        attempts: calls of a server that it took, those that failed included; 0 without a server.
+        dollars: what these cost, in US dollars, when they were made; None where no price is known.
     """
 
     request: Request = field(repr=False, compare=False)
@@ -125,6 +139,9 @@ class Answer:
     reasoning: tuple[str | None, ...] = ()
     partial: tuple[str | None, ...] = ()
     usage: Mapping[str, int | None] | None = None
+    answered_by: str | None = None
+    attempts: int = 0
+    dollars: float | None = None
 
     @property
     def text(self) -> str | None:
@@ -228,6 +245,10 @@ class Model(abc.ABC):
             These; or what is known of answers that are there already, None for what is not.
         """
         return frames, max_new_tokens
+
+    def packed(self, request: Request) -> Request:
+        """Return a request as it is best kept until it is asked: with frames, or with `sent`."""
+        return request
 
     def render(self, prompt: str) -> str:
         """Return the text that the model receives for a prompt, marks of turns included."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Clip", "answer_batches", "decode_clips", "decoding_width"]
+__all__ = ["Clip", "answer_batch", "answer_batches", "decode_clips", "decoding_width", "read_clip"]
 
 # Frames decoded and waiting, of all clips together: 2 GB at 1080p.
 _FRAMES_AHEAD = 320
@@ -26,14 +26,16 @@ _FRAMES_AHEAD = 320
 class Clip:
     """The questions about a clip with its sampled frames and their indices, or why it has none.
 
-    All three are None for a model that needs no frames; `missing` clips have no path.
+    All three are None for a model that needs no frames; `missing` clips have no path. `sent` is
+    what a served model made of the frames, in their place.
     """
 
-    questions: Sequence[Question]
+    questions: Sequence[Question] = ()
     frames: NDArray[np.uint8] | None = None
     indices: list[int] | None = None
     error: str | None = None
     missing: bool = False
+    sent: object | None = None
 
 
 def decode_clips(questions: Iterable[Question], frames: int | None) -> Generator[Clip]:
@@ -53,19 +55,31 @@ def decode_clips(questions: Iterable[Question], frames: int | None) -> Generator
         return
 
     def decode(group: Sequence[Question]) -> Clip:
-        from sharegptvideo.media import MediaError, sample_frames
-
-        path = group[0].video_path
-        if path is None:
-            return Clip(group, missing=True)
-        try:
-            pixels, indices = sample_frames(path, frames)
-        except MediaError as error:
-            return Clip(group, error=str(error))
-        return Clip(group, pixels, [int(index) for index in indices])
+        return replace(read_clip(group[0].video_path, frames), questions=group)
 
     workers, ahead = decoding_width(frames, available_cores())
     yield from ordered_map(decode, groups.values(), workers=workers, ahead=ahead, name="decode")
+
+
+def read_clip(path: str | None, frames: int, model: Model | None = None) -> Clip:
+    """Return `frames` frames of the clip at a path, or why there are none.
+
+    A served model gets them as it sends them, which takes a tenth of the memory.
+    """
+    from sharegptvideo.media import MediaError, sample_frames
+
+    if path is None:
+        return Clip(missing=True)
+    try:
+        pixels, indices = sample_frames(path, frames)
+    except MediaError as error:
+        return Clip(error=str(error))
+    clip = Clip((), pixels, [int(index) for index in indices])
+    if model is None:
+        return clip
+    about = Question(id="", task="", video="", question="", answer="", video_path=path)
+    packed = model.packed(Request("", clip.frames, clip.indices, about))
+    return replace(clip, frames=packed.frames, sent=packed.sent)
 
 
 def decoding_width(frames: int, cores: int) -> tuple[int, int]:
@@ -90,9 +104,9 @@ def answer_batches(
 ) -> Generator[Answer]:
     """Yield an answer for each request of all batches, as `Model.generate` gives them.
 
-    A model with several workers answers as many batches at a time; their answers come in the order
-    of the batches all the same. An error or Ctrl-C is raised once the answers that the workers
-    are giving are out.
+    Requests for one question have numbers. A model with several workers answers as many batches at
+    a time; their answers come in the order of the batches all the same. An error or Ctrl-C is
+    raised once the answers that the workers are giving are out.
 
     Raises:
         UserError: see `Model.generate`.
@@ -121,21 +135,37 @@ def answer_batches(
             raise
 
 
+def answer_batch(model: Model, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
+    """Return an answer for each request of one batch, in their order.
+
+    Raises:
+        UserError: see `Model.generate`.
+    """
+    places = {_key(request): place for place, request in enumerate(requests)}
+    answers = _answers(model, [requests], params)
+    return sorted(answers, key=lambda answer: places[_key(answer.request)])
+
+
 def _answers(
     model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
 ) -> Iterator[Answer]:
-    waiting: dict[int, Request] = {}
+    waiting: dict[tuple[int, int | None], Request] = {}
 
     def noted() -> Iterator[Sequence[Request]]:
         for batch in batches:
-            waiting.update((id(request), request) for request in batch)
+            waiting.update((_key(request), request.bare) for request in batch)
             yield batch
 
     for answer in model.stream(noted(), params):
-        waiting.pop(id(answer.request), None)
+        waiting.pop(_key(answer.request), None)
         yield _without_reasoning(answer)
     for request in waiting.values():
         yield Answer(request, error="the model gave no answer")
+
+
+def _key(request: Request) -> tuple[int, int | None]:
+    """Return what a request and its `bare` one have in common."""
+    return id(request.question or request), request.number
 
 
 def _without_reasoning(answer: Answer) -> Answer:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +66,7 @@ class ServedModel(Model):
         self.width = self._client.width
         self._as_video = send == "video"
         self._reason = None if send == "auto" else "as asked for (--send)"
+        self._clips = itertools.count(1)
 
     @property
     def refused(self) -> Collection[str]:  # type: ignore[override]  # known after the first calls
@@ -136,24 +140,9 @@ class ServedModel(Model):
         Raises:
             UserError: the endpoint cannot be used any more.
         """
-
-        async def ask(call: _Call) -> Reply | CallFailedError:
-            text = {"type": "text", "text": call.request.prompt}
-            message = {"role": "user", "content": [*call.clip.parts, text]}
-            try:
-                reply = await self._client.complete(
-                    [message],
-                    max_tokens=params.max_new_tokens,
-                    extra=call.clip.extra,
-                    **_drawn(params, call.number),
-                )
-            except CallFailedError as error:
-                return error
-            return replace(reply, text=reply.text.strip())
-
         replies: dict[int, dict[int, Reply | CallFailedError]] = {}
         for call, reply in in_parallel(
-            ask,
+            lambda call: self._reply(call, params),
             self._calls(batches, params),
             width=self._client.width,
             finish=self._client.close,
@@ -165,26 +154,86 @@ class ServedModel(Model):
             if len(done) == call.together:
                 yield _answer(call.request, replies.pop(call.position))
 
+    async def answer_all(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
+        """Return the answers to requests, in their order; for coroutines of one event loop.
+
+        The first call about a clip goes ahead of the others; see `stream` for failures.
+
+        Raises:
+            UserError: the endpoint cannot be used any more; calls under way have ended.
+        """
+        calls = await asyncio.to_thread(list, self._calls([requests], params))
+        of_clip: dict[int | None, list[_Call]] = {}
+        for call in calls:
+            of_clip.setdefault(call.clip.number, []).append(call)
+        replies: dict[int, dict[int, Reply | CallFailedError]] = {}
+
+        async def ask(call: _Call) -> Reply | CallFailedError:
+            reply = await self._reply(call, params)
+            replies.setdefault(call.position, {})[call.number] = reply
+            return reply
+
+        async def ask_in_turn(calls: Sequence[_Call]) -> None:
+            left = deque(calls)
+            if calls[0].clip.number is not None:
+                while left and not _was_read(await ask(left.popleft())):
+                    pass
+            await _all_of(map(ask, left))
+
+        await _all_of(map(ask_in_turn, of_clip.values()))
+        return [_answer(request, replies[place]) for place, request in enumerate(requests)]
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop."""
+        await self._client.close()
+
+    async def _reply(self, call: _Call, params: SamplingParams) -> Reply | CallFailedError:
+        """Return the reply to one call, or why it failed."""
+        text = {"type": "text", "text": call.request.prompt}
+        message = {"role": "user", "content": [*call.clip.parts, text]}
+        schema = call.request.schema
+        try:
+            reply = await self._client.complete(
+                [message],
+                response_format=None if schema is None else _response_format(schema),
+                max_tokens=params.max_new_tokens,
+                extra=call.clip.extra,
+                **_drawn(params, call.number),
+            )
+        except CallFailedError as error:
+            return error
+        return replace(reply, text=reply.text.strip())
+
     def _calls(
         self, batches: Iterable[Sequence[Request]], params: SamplingParams
     ) -> Iterator[_Call]:
-        """Yield the calls; those about a clip share what is sent of it."""
-        frames, clip, position, clips = None, _Clip(), 0, 0
+        """Yield the calls; those about a clip share what is sent of it.
+
+        They hold no frames where they need not: many wait at once, and what is sent is smaller.
+        """
+        frames, clip, position = None, _Clip(), 0
         for batch in batches:
             for request in batch:
-                if request.frames is None:
+                if isinstance(request.sent, _Clip):
+                    frames, clip = None, request.sent
+                elif request.frames is None:
                     frames, clip = None, _Clip()
                 elif request.frames is not frames:
-                    frames, clips = request.frames, clips + 1
-                    clip = self._clip(request, clips)
+                    frames, clip = request.frames, self._clip(request)
                 numbers = range(params.n) if request.number is None else (request.number,)
                 for number in numbers:
-                    yield _Call(request, number, position, len(numbers), clip)
+                    yield _Call(request.bare, number, position, len(numbers), clip)
                 position += 1
 
-    def _clip(self, request: Request, number: int) -> _Clip:
+    def packed(self, request: Request) -> Request:
+        """Return a request with what is sent of its frames, in their place; safe for threads."""
+        if request.frames is None:
+            return request
+        return replace(request, frames=None, sent=self._clip(request))
+
+    def _clip(self, request: Request) -> _Clip:
         assert request.frames is not None
-        urls = frame_urls(request.frames)
+        urls, number = frame_urls(request.frames), next(self._clips)
         if not self._as_video:
             return _Clip(number, with_pictures("", urls)[:-1])
         return _Clip(number, with_video("", urls)[:-1], _video_arguments(request, self._name))
@@ -208,6 +257,19 @@ class _Call:
     position: int
     together: int
     clip: _Clip
+
+
+async def _all_of(calls: Iterable[Awaitable[Any]]) -> None:
+    """Await all; then raise the first error, if there is one."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameter that asks for an answer of a JSON schema."""
+    named = {"name": "answer", "strict": True, "schema": dict(schema)}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def _was_read(reply: Reply | CallFailedError) -> bool:
@@ -308,6 +370,7 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         reasoning=tuple(reasoning) if any(reasoning) else (),
         partial=tuple(partial) if any(partial) else (),
         usage=_usage([reply for reply in given if isinstance(reply, Reply)]),
+        answered_by=next((reply.model for reply in given if isinstance(reply, Reply)), None),
     )
 
 

@@ -14,17 +14,14 @@ of the step before.
 from __future__ import annotations
 
 import abc
-import difflib
 import re
-import types
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     Discriminator,
     Field,
     Tag,
@@ -34,9 +31,9 @@ from pydantic import (
 
 from sharegptvideo._io import dumps, parse_yaml, read_text, sha256_text
 from sharegptvideo._shipped import shipped
-from sharegptvideo._strict import StrictModel
+from sharegptvideo._strict import StrictModel, key_problems
 from sharegptvideo.data.schema import CONFIGS
-from sharegptvideo.errors import UserError, problem_words, unknown_name
+from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.eval import SampleEvaluation
 from sharegptvideo.models.convert import ModelParts, assembled_folder
 
@@ -573,7 +570,7 @@ def _checked(where: str, content: dict[str, Any]) -> Recipe:
     try:
         return STAGES[stage].model_validate(content)
     except ValidationError as error:
-        problems = list(_problems(error, STAGES[stage]))
+        problems = list(key_problems(error, STAGES[stage]))
         raise UserError(f"{where}: {'; '.join(problems)}") from error
 
 
@@ -611,68 +608,3 @@ def _number(entries: list[Any], text: str, override: str) -> int:
             f"0 to {len(entries) - 1}"
         )
     return int(text)
-
-
-def _problems(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
-    for problem in error.errors():
-        places = [str(part) for part in problem["loc"]]
-        # A key of the user's may begin like that, too.
-        location = [part for part in places if not part.startswith("<")] or places
-        key = ".".join(location)
-        if problem["type"] == "extra_forbidden":
-            yield f"unknown key {key} ({_hint(root, location)})"
-        elif problem["type"] == "missing":
-            yield f"{key} is missing"
-        else:
-            cause = problem_words(problem)
-            value = problem["input"]
-            got = "" if isinstance(value, dict | BaseModel) else f", not {_short(value)}"
-            yield f"{key}: {cause}{got}" if key else cause
-
-
-def _short(value: object) -> str:
-    """Return a value for a message, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
-
-
-_LONGEST_VALUE = 120
-
-
-def _hint(root: type[BaseModel], location: list[str]) -> str:
-    """Where else the recipe has a key of that very name, or the nearest names in its section."""
-    *path, key = location
-    options = list(_fields_at(root, path))
-    near = [place for place in _places(root) if place.rpartition(".")[2] == key]
-    near = near or difflib.get_close_matches(key, options, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(options)}"
-
-
-def _fields_at(root: type[BaseModel], path: Sequence[str]) -> Iterator[str]:
-    section: type[BaseModel] | None = root
-    for part in path:
-        if not part.isdecimal():  # the number of an entry: its keys are those of the list
-            section = _section(section, part) if section else None
-    if section:
-        yield from section.model_fields
-
-
-def _places(root: type[BaseModel], above: str = "") -> Iterator[str]:
-    """Every key that a recipe may have, with dots between levels."""
-    for name in root.model_fields:
-        yield above + name
-        inner = _section(root, name)
-        if inner:
-            yield from _places(inner, f"{above}{name}.")
-
-
-def _section(model: type[BaseModel], field: str) -> type[BaseModel] | None:
-    """Return the section that a field holds, be it optional or one of a list; else None."""
-    annotation: Any = model.model_fields[field].annotation
-    kinds = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else ()
-    held = [annotation, *kinds]
-    held += [entry for kind in held for entry in get_args(kind)]
-    for kind in held:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None

@@ -37,7 +37,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from sharegptvideo.endpoint import CallFailedError, ChatClient, EndpointOptions, in_parallel
+from tests.support.json_requests import JsonRequests
 
 LATENCY_S, STALL_S = 0.2, 30.0
 FAULTS = ("429", "500", "cut", "garbage", "stall")
@@ -47,29 +50,7 @@ MOST_GROWTH_MIB = 16.0
 PROMPT = "Compare the answer with the reference. " * 60  # 2.3 kB, as a caption-grounded prompt
 
 
-class Requests(asyncio.Protocol):
-    """Just enough HTTP: one request of JSON at a time on a connection, its length given."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport, self._buffer = transport, b""
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, blank, body = self._buffer.partition(b"\r\n\r\n")
-        if not blank:
-            return
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(body) >= length:
-            self._buffer = body[length:]
-            self._task = asyncio.ensure_future(self.serve(json.loads(body[:length])))
-
-    async def serve(self, body: dict[str, Any]) -> None:
-        """Answer a request, on `transport`."""
-        raise NotImplementedError
-
-
-class _Server(Requests):
+class _Server(JsonRequests):
     """A judge with a fixed latency, so many slots, and faults at random."""
 
     slots: asyncio.Semaphore
@@ -78,7 +59,7 @@ class _Server(Requests):
     answered: ClassVar[Counter[str]] = Counter()
     met: ClassVar[Counter[str]] = Counter()
 
-    async def serve(self, body: dict[str, Any]) -> None:
+    async def serve(self, _path: str, body: dict[str, Any]) -> None:
         name = body["messages"][-1]["content"].rpartition("#")[2]
         fault = ""
         if _Server.faulty and _Server.draw.random() < SHARE:
@@ -92,20 +73,14 @@ class _Server(Requests):
                 self.transport.abort()
             elif fault == "429":
                 later = b"Retry-After: 0.3\r\n" if _Server.draw.random() < 0.5 else b""
-                self._send(b"429 Too Many Requests", b"{}", later)
+                self.send(b"429 Too Many Requests", b"{}", later)
             elif fault == "500":
-                self._send(b"500 Oops", b"{}")
+                self.send(b"500 Oops", b"{}")
             elif fault == "garbage":
-                self._send(b"200 OK", b"<html>a page of the gateway</html>")
+                self.send(b"200 OK", b"<html>a page of the gateway</html>")
             else:
                 _Server.answered[name] += 1
-                self._send(b"200 OK", _completion(name))
-
-    def _send(self, status: bytes, body: bytes, headers: bytes = b"") -> None:
-        self.transport.write(
-            b"HTTP/1.1 %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-            % (status, headers, len(body), body)
-        )
+                self.send(b"200 OK", _completion(name))
 
 
 def _completion(name: str) -> bytes:

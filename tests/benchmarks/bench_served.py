@@ -1,7 +1,8 @@
 """Questions about clips to a served model, in three orders, at a server that charges by the token.
 
     python tests/benchmarks/bench_served.py [--clips N] [--questions N] [--frames N] [--seconds S]
-        [--cache-tokens N] [--step-tokens N] [--repeats R]
+        [--cache-tokens N] [--step-tokens N] [--repeats R] [--candidates K] [--candidates-clips N]
+        [--candidates-questions N]
 
 The server is a process of its own and pretends a GPU: it takes what waits into a step, in the order
 of coming and up to `--step-tokens` tokens that are not cached, sleeps in proportion to these, and
@@ -16,6 +17,11 @@ the questions clip by clip, 32 under way, and does not wait. `lmms-eval` sends t
 model of lmms-eval 0.7.3 does: in the order of the SHA-1 of the prompts' first 256 characters, 32
 under way. Both by the bare AsyncOpenAI client. All three send the same bytes.
 
+Then sampled answers to questions of other clips, which take 0.5 s in the middle and up to 8 s
+(log-normal, by prompt and seed): `stream` as `build candidates` asks for them, one after the other
+as there is room, `steps` the same calls in steps that are waited for, each four times as many calls
+as the client has ready. `least` is their seconds by `UNDER_WAY`, with no slot ever empty.
+
 Prints one JSON object: per way seconds, tokens computed and the share from the cache, and ratios
 (medians): of seconds, and of tokens, which do not depend on how busy this machine is. Exits with 1
 where `ahead` computes more than one prefill a clip: every clip once, and of the other questions
@@ -29,26 +35,33 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
 import multiprocessing
+import random
 import statistics
 import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_judging import Requests
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.endpoint.messages import frame_urls, with_pictures
 from sharegptvideo.models import Request, SamplingParams
 from sharegptvideo.models.served import ServedModel
+from tests.support.json_requests import JsonRequests
 
 BLOCK, FRAME_TOKENS, TEMPLATE = 16, 64, 24
 ANSWER_S, UNDER_WAY = 0.05, 32
 WAYS = ("ahead", "at once", "lmms-eval")
+SAMPLED_S, SPREAD, LONGEST_S = 0.5, 1.0, 8.0
 
 
 def tokens_of(body: dict[str, Any]) -> list[bytes]:
@@ -84,6 +97,7 @@ class Gpu:
     def clear(self) -> None:
         self.cache: OrderedDict[bytes, None] = OrderedDict()
         self.computed = self.cached = 0
+        self.answering = 0.0
 
     def hit(self, tokens: Sequence[bytes], blocks: Sequence[bytes]) -> int:
         """Return the tokens at the prompt's beginning that are cached; the last one never is."""
@@ -122,18 +136,27 @@ class Gpu:
                 done.set_result(cached)
 
 
-class Connected(Requests):
+def seconds_of(body: dict[str, Any]) -> float:
+    """Return how long a sampled answer takes: few are long."""
+    text = f"{body['messages'][0]['content'][-1]['text']} {body['seed']}"
+    draw = random.Random(text).lognormvariate(math.log(SAMPLED_S), SPREAD)
+    return min(draw, LONGEST_S)
+
+
+class Connected(JsonRequests):
     """A connection whose requests wait for the pretended GPU."""
 
     gpu: Gpu
 
-    async def serve(self, body: dict[str, Any]) -> None:
+    async def serve(self, _path: str, body: dict[str, Any]) -> None:
         tokens = tokens_of(body)
         done = asyncio.get_running_loop().create_future()
         self.gpu.waiting.append((tokens, done))
         self.gpu.came.set()
         cached = await done
-        await asyncio.sleep(ANSWER_S)
+        seconds = seconds_of(body) if "seed" in body else ANSWER_S
+        self.gpu.answering += seconds
+        await asyncio.sleep(seconds)
         usage = {"prompt_tokens": len(tokens), "completion_tokens": 1, "total_tokens": 1}
         usage["total_tokens"] += len(tokens)
         message = {"role": "assistant", "content": "yes"}
@@ -145,11 +168,7 @@ class Connected(Requests):
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
             "usage": usage | {"prompt_tokens_details": {"cached_tokens": cached}},
         }
-        content = json.dumps(reply).encode()
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-        )
-        self.transport.write(head.encode() + b"\r\n\r\n" + content)
+        self.send(b"200 OK", json.dumps(reply).encode())
 
 
 def serve(pipe: Connection, seconds: float, cache_tokens: int, step_tokens: int) -> None:
@@ -162,7 +181,7 @@ def serve(pipe: Connection, seconds: float, cache_tokens: int, step_tokens: int)
         pipe.send(server.sockets[0].getsockname()[1])
         worker = asyncio.ensure_future(gpu.work())
         while await loop.run_in_executor(None, pipe.recv):
-            pipe.send((gpu.computed, gpu.cached))
+            pipe.send((gpu.computed, gpu.cached, gpu.answering))
             gpu.clear()
         worker.cancel()
 
@@ -212,6 +231,24 @@ def plainly(url: str, requests: Sequence[Request]) -> list[tuple[int, int]]:
     return asyncio.run(main())
 
 
+def sampled(url: str, requests: Sequence[Request], answers: int, *, steps: bool) -> float:
+    """Ask for so many answers to each question; return the seconds."""
+    options = EndpointOptions(concurrency=UNDER_WAY, cache=False)
+    model = ServedModel("m", base_url=url, options=options, send="pictures")
+    params = SamplingParams(temperature=1.0, max_new_tokens=4)
+    batches = [[replace(each, number=n) for n in range(answers)] for each in requests]
+    start = time.perf_counter()
+    if steps:
+        size = max(1, 4 * model.width // answers)
+        parts = [batches[at : at + size] for at in range(0, len(batches), size)]
+    else:
+        parts = [batches]
+    done = [answer for part in parts for answer in model.stream(part, params)]
+    seconds = time.perf_counter() - start
+    assert [answer.error for answer in done] == [None] * len(requests) * answers
+    return seconds
+
+
 def requests_of(clips: int, questions: int, frames: int) -> list[Request]:
     """Clips of noise, each with questions of its own, clip by clip."""
     draw = np.random.default_rng(0)
@@ -241,6 +278,9 @@ def main() -> None:
     parser.add_argument("--cache-tokens", type=int, default=9_000)
     parser.add_argument("--step-tokens", type=int, default=8_192)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--candidates", type=int, default=6, help="answers a question; 0: none")
+    parser.add_argument("--candidates-clips", type=int, default=36)
+    parser.add_argument("--candidates-questions", type=int, default=3)
     given = parser.parse_args()
     requests = requests_of(given.clips, given.questions, given.frames)
     by_hash = sorted(
@@ -264,12 +304,20 @@ def main() -> None:
                 usages = plainly(url, requests if way == "at once" else by_hash)
             seconds[way].append(time.perf_counter() - start)
             here.send(True)
-            tokens, cached = here.recv()
+            tokens, cached, _ = here.recv()
             computed[way].append(tokens)
             prompts = sum(prompt for prompt, _ in usages)
             shares[way] = cached / prompts
             if (len(usages), prompts - tokens) != (len(requests), sum(c for _, c in usages)):
                 wrong.append(f"{way}: client and server counted differently")
+    answering = 0.0
+    drawn: dict[str, list[float]] = {"steps": [], "stream": []}
+    some = requests_of(given.candidates_clips, given.candidates_questions, given.frames)
+    for _ in range(given.repeats if given.candidates else 0):
+        for way, times in drawn.items():
+            times.append(sampled(url, some, given.candidates, steps=way == "steps"))
+            here.send(True)
+            _, _, answering = here.recv()
     here.send(False)
     mark = least(given.clips, given.questions, given.frames)
     if max(computed["ahead"]) > mark:
@@ -293,6 +341,11 @@ def main() -> None:
                 ),
                 "faster_than_at_once": round(wall["at once"] / wall["ahead"], 2),
                 "faster_than_lmms_eval": round(wall["lmms-eval"] / wall["ahead"], 2),
+                "candidates": given.candidates * len(some),
+                "candidates_seconds": {
+                    way: [round(each, 2) for each in times] for way, times in drawn.items()
+                },
+                "candidates_least": round(answering / UNDER_WAY, 2),
                 "wrong": wrong,
             }
         )

@@ -8,6 +8,8 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,44 @@ def test_a_call_that_fails_leaves_its_question_alone_without_answers(
     assert all("too many pictures" in cause for cause in report.failures)
     chat_server.answer = echo
     assert draw(world, chat_server, tmp_path).n_failed == 0
+
+
+def test_a_slow_answer_holds_up_no_other_and_the_order_stays(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    """Of the first question's answers one comes when the last question's have all been asked."""
+    rows = [row | {"id": f"{row['id']}_{n}"} for n in range(9) for row in rows_of(world)]
+    chat_server.models = ["seer"]
+    asked, slow, last = Counter[str](), [], threading.Event()
+
+    def answer(body: dict[str, Any]) -> str:
+        asked["all"] += 1
+        if asked["all"] == 2:  # the first one goes ahead of the others
+            slow.append(last.wait(30))
+        elif asked["all"] == 3 * len(rows):
+            last.set()
+        return echo(body)
+
+    chat_server.answer = answer
+    options = EndpointOptions(cache=False, concurrency=2)
+    done: list[int] = []
+    report = sample_candidates(
+        rows,
+        "openai:seer",
+        tmp_path / "out",
+        base_url=chat_server.url,
+        send="pictures",
+        k=3,
+        frames=2,
+        batch_size=6,
+        endpoint=options,
+        progress=lambda now, _total, _what: done.append(now),
+    )
+    assert slow == [True]
+    assert report.n_candidates == 3 * len(rows)
+    assert done == list(range(1, len(rows) + 1))
+    by_clip = [row["id"] for n in range(3) for row in rows if row["video"] == f"clip{n}"]
+    assert [row["id"] for row in lines_of(tmp_path / "out")] == by_clip
 
 
 CUT = {

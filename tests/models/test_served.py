@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.endpoint.options import Clock
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import run_evaluation
-from sharegptvideo.models import Request, SamplingParams, open_model
+from sharegptvideo.models import Question, Request, SamplingParams, open_model
+from sharegptvideo.models.batches import answer_batches
 from sharegptvideo.models.served import ServedModel
 
 Reply = str | tuple[int, dict[str, str], str]
@@ -384,6 +386,26 @@ def test_batches_follow_without_a_wait(chat_server: Any) -> None:
     batches = ([request(clip)] for clip in range(4))
     answers = list(served(chat_server).stream(batches, SamplingParams()))
     assert [answer.error for answer in answers] == [None] * 4
+
+
+def test_frames_of_calls_under_way_are_not_held(chat_server: Any) -> None:
+    """What is sent of a clip is a tenth of its frames or less; 32 clips may be under way."""
+    shown: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def batches() -> Iterator[list[Request]]:
+        for number in range(8):
+            frames = np.full((2, 48, 64, 3), number, dtype=np.uint8)
+            shown.append(weakref.ref(frames))
+            question = Question(id=str(number), task="qa", video="v", question="", answer="")
+            yield [Request("What?", frames, question=question)]
+            del frames
+            alive.append(sum(each() is not None for each in shown))
+
+    chat_server.answer = Gate(together=8)
+    answers = list(answer_batches(served(chat_server), batches(), SamplingParams()))
+    assert [answer.error for answer in answers] == [None] * 8
+    assert max(alive) <= 2
 
 
 def test_a_first_question_that_fails_lets_the_next_go_ahead(chat_server: Any) -> None:

@@ -329,7 +329,7 @@ def _value_bytes(column: pa.ChunkedArray) -> NDArray[np.int64]:
         lengths: NDArray[np.int64] = pc.fill_null(pc.binary_length(column), 0).to_numpy()
         return lengths.astype(np.int64)
     if pa.types.is_struct(kind):
-        parts = column.combine_chunks().flatten()
+        parts = column.flatten()
         return sum((_value_bytes(part) for part in parts), np.zeros(len(column), np.int64))
     if pa.types.is_list(kind):
         counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy()

@@ -1,4 +1,4 @@
-"""`sharegptvideo build`: the steps from questions to preference pairs."""
+"""`sharegptvideo build candidates`, `rewards`, `preferences`: from questions to pairs."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
 from sharegptvideo.cli._endpoint import asks_endpoints
-from sharegptvideo.cli.eval._shared import JudgeOption, PanelOption, SendOption, judge_name
+from sharegptvideo.cli.build._shared import OutOption, SeedOption
+from sharegptvideo.cli.eval._shared import (
+    JudgeOption,
+    PanelOption,
+    SendOption,
+    UrlOption,
+    judge_name,
+)
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
 
-__all__ = ["app"]
-
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-
-OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; resumable.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of the draw.")]
+__all__ = ["candidates", "preferences", "rewards"]
 
 
-@app.command()
 @asks_endpoints
 def candidates(
     source: Annotated[
@@ -55,9 +56,7 @@ def candidates(
         typer.Option(min=1, help="Answers decoded at once; default: 96, on a GPU 256."),
     ] = None,
     seed: SeedOption = 0,
-    base_url: Annotated[
-        str | None, typer.Option(help="Endpoint of openai:NAME; default: OPENAI_BASE_URL.")
-    ] = None,
+    base_url: UrlOption = None,
     frames: Annotated[
         int | None,
         typer.Option(
@@ -105,7 +104,6 @@ def candidates(
         raise typer.Exit(1)
 
 
-@app.command()
 @asks_endpoints
 def rewards(
     candidates: Annotated[
@@ -114,9 +112,7 @@ def rewards(
     out: OutOption,
     judge: JudgeOption = None,
     panel: PanelOption = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Endpoint of openai:NAME; default: OPENAI_BASE_URL.")
-    ] = None,
+    base_url: UrlOption = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -145,7 +141,6 @@ def rewards(
         raise typer.Exit(1)
 
 
-@app.command()
 def preferences(
     rewards: Annotated[Path, typer.Option("--input", help="Folder or file of `build rewards`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
