@@ -69,15 +69,15 @@ def fuse_layers(
     parts: list[str] = []
     faults: dict[str, list[str]] = {}
     for name, places in _PARTS.items():
-        found = [place for model in models for place in places(model, BACKEND)]
-        kinds = {place.kind: place for place in found}
+        all_places = [place for model in models for place in places(model, BACKEND)]
+        kinds = {place.kind: place for place in all_places}
         checks = (place.fault(device, precision) for place in kinds.values())
-        fault = next(filter(None, checks), None) if found else "is none that is known here"
+        fault = next(filter(None, checks), None) if kinds else "is none that is known here"
         if fault:
             faults.setdefault(fault, []).append(name)
             continue
         parts.append(name)
-        for place in found:
+        for place in all_places:
             place.module.forward = MethodType(place.forward, place.module)
     lines = [f"{', '.join(names)}: {fault}" for fault, names in faults.items()]
     if lines and wanted is True:

@@ -36,14 +36,14 @@ def first_fault(tried: _Run, plain: _Run, dtype: torch.dtype) -> str | None:
     """
     wider = torch.float64 if dtype == torch.float32 else torch.float32
     try:
-        exact, near, found = plain(wider), plain(dtype), tried(dtype)
+        exact, near, results = plain(wider), plain(dtype), tried(dtype)
     except Exception as error:  # noqa: BLE001 - a compiler may fail by any of them
         # torch may begin with "backend='inductor' raised:", the cause below it.
         lines = [line for line in str(error).strip().splitlines() if not line.endswith("raised:")]
         cause = (lines or [type(error).__name__])[0]
         return f"does not run here ({cause[:_LONGEST_CAUSE]})"
     for name, right in exact.items():
-        one, other = found[name], near[name]
+        one, other = results[name], near[name]
         if one.dtype != other.dtype:
             return f"gives another type here ({name}: {one.dtype}, not {other.dtype})"
         allowed = max(2 * _distance(other, right), 1e-5)

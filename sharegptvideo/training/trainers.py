@@ -58,6 +58,7 @@ __all__ = [
     "on_this_device",
     "quiet_and_quick",
     "recompute_first",
+    "spare_frozen_towers",
     "train",
     "trainer_arguments",
 ]
@@ -121,6 +122,16 @@ def recompute_first(model: Any, layers: int) -> None:
             layer.gradient_checkpointing = False
 
     model.activation_checkpointing_enable = enable
+
+
+def spare_frozen_towers(model: Any) -> None:
+    """Let a model's gradient checkpointing keep frozen towers out of the backward pass.
+
+    transformers lets the inputs of every part ask for gradients, those of towers too, whose layers
+    are then computed again and gone through for gradients that nothing takes. In checkpoints that
+    are not reentrant, a tower that learns needs no such inputs.
+    """
+    model.enable_input_require_grads = model.get_decoder().enable_input_require_grads
 
 
 def trainer_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
@@ -205,6 +216,7 @@ class _Common:
             sharing.attention, HeadShape.of(config), self.accelerator.device, dtype
         )
         for base in self._bases():
+            spare_frozen_towers(base)
             share_clips(
                 base,
                 way,
