@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -32,6 +33,7 @@ __all__ = [
     "limit_torch_threads",
     "no_progress",
     "ordered_map",
+    "pooled_map",
     "worker_pool",
 ]
 
@@ -96,6 +98,23 @@ def ordered_map(
             future.cancel()
         if pool is None:
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+def pooled_map(
+    function: Callable[[_In], _Out], jobs: Iterable[_In], *, pool: Executor | None, ahead: int
+) -> Iterator[_Out]:
+    """Map in order by the processes of a pool, or here where a single job is not worth one.
+
+    Args:
+        pool: None to map here in any case.
+        ahead: see `ordered_map`.
+    """
+    jobs = iter(jobs)
+    head = list(itertools.islice(jobs, 2))
+    jobs = itertools.chain(head, jobs)
+    if pool is None or len(head) < 2:
+        return map(function, jobs)
+    return ordered_map(function, jobs, ahead=ahead, pool=pool)
 
 
 def _submitted(

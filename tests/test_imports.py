@@ -28,6 +28,7 @@ GROUND = frozenset(
         "_strict",
         "_markdown",
         "_text",
+        "_wording",
         "errors",
     )
 )

@@ -125,6 +125,8 @@ import sharegptvideo
 from sharegptvideo.eval import list_tasks
 from sharegptvideo.eval.lmms_eval_tasks import folder
 from sharegptvideo.eval.published import published_table
+from sharegptvideo.build.captions import caption_wording
+from sharegptvideo.build.qa import qa_wording
 from sharegptvideo.judges.protocol import load_protocol
 from sharegptvideo.data.publish import templates_folder
 from sharegptvideo.training.recipes import recipe_names, recipe_text
@@ -139,7 +141,8 @@ listed = {
     "eval/lmms_eval_tasks/*": {file.stem: file.read_text() for file in folder().iterdir()},
     "training/recipes/*/*": {name: recipe_text(name) for name in recipe_names()},
     "training/accelerate/*": {name: config_path(name).read_text() for name in config_names()},
-    "datasets_cards/*": {file.stem: file.read_text() for file in templates_folder().iterdir()},
+    "datasets_cards/*.md": {f.stem: f.read_text() for f in templates_folder().glob("*.md")},
+    "datasets_cards/prompts/*": {w.hash: w.version for w in (caption_wording(), qa_wording())},
 }
 print(json.dumps([sharegptvideo.__file__, listed]))
 """

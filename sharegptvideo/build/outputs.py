@@ -17,9 +17,11 @@ from sharegptvideo._io import (
     os_errors,
     read_json_object,
     replacing,
+    sha256_file,
     write_json,
 )
 from sharegptvideo._staging import replacing_files
+from sharegptvideo.build.report import STAGES, stage_figures
 from sharegptvideo.build.stage import Row, Stage
 from sharegptvideo.data.publish.shards import SplitWriter
 from sharegptvideo.data.schema import Config, config_of, features
@@ -89,10 +91,12 @@ def write_dataset(
     """Write rows as a dataset that `load_dataset(config, data_dir=out)` reads; all files or none.
 
     Writes `out/FILES[config]`, in the release's form and with `made` beside, the same rows as
-    Parquet in `out/CONFIG/SPLIT-*.parquet` with `made` as a struct, and what the report says into
-    `out/dataset.json`. Where both are there, the Parquet is what is loaded. All rows are for
-    training, unless `out/splits.json` lists videos for validation; where there is none, one with
-    an empty list is written. Rows are taken one by one: memory holds 8 bytes of each.
+    Parquet in `out/CONFIG/SPLIT-*.parquet` with `made` as a struct, and into `out/dataset.json`
+    what the report says, the figures of the stages that led to the rows, and the hashes of these
+    files: what `data publish` makes a card of. Where both forms are there, the Parquet is loaded.
+    All rows are for training, unless `out/splits.json` lists videos for validation; where there is
+    none, one with an empty list is written. Rows are taken one by one: memory holds 8 bytes of
+    each.
 
     Args:
         config: "captions", "qa" or "preferences".
@@ -137,8 +141,26 @@ def write_rows(
     report.flags = dict(sorted(report.flags.items()))
     there = out / DATASET_FILE
     others = read_json_object(there) if there.is_file() else {}
-    write_json(new / DATASET_FILE, others | {config: report.as_dict()})
+    record = report.as_dict() | {
+        "stages": _stages(config, out, new),
+        "files": {str(file): sha256_file(new / file) for file in _own_files(config, new)},
+    }
+    write_json(new / DATASET_FILE, others | {config: record})
     return report
+
+
+def _own_files(config: str, new: Path) -> list[Path]:
+    """Return the files with the rows of a config, by their paths in the folder."""
+    paths = [new / FILES[config], *sorted((new / config).glob("*.parquet"))]
+    return [path.relative_to(new) for path in paths if path.is_file()]
+
+
+def _stages(config: str, out: Path, new: Path) -> list[Row]:
+    """Return the figures of the stages that led to the rows, as far as they are in the folder."""
+    names = STAGES[: STAGES.index(config) + 1]
+    folders = ((name, folder) for name in names for folder in (new, out))
+    there = {name: folder for name, folder in folders if (folder / f"{name}.json").is_file()}
+    return [stage_figures(folder, name).facts() for name, folder in there.items()]
 
 
 def _kept(
@@ -169,7 +191,7 @@ def _checked(config: Config, number: int, raw: Row) -> Row:
         row = check(config, raw)
     except RowError as error:
         raise UserError(f"{config.name}: row {number} ({raw.get('id')!r}): {error}") from error
-    if unknown := raw["made"].keys() - _MADE.keys():
+    if unknown := raw["made"].keys() - _MADE.keys() - _MADE_OF.get(config.name, {}).keys():
         # Parquet has one set of keys for all rows: what is not in it would be lost.
         raise UserError(f"{config.name}: row {number}: unknown 'made' {', '.join(sorted(unknown))}")
     return row | {"made": raw["made"]}
@@ -252,12 +274,16 @@ _MADE: dict[str, Any] = {
     "frame_indices": [_NUMBER],
     "tokens": {"prompt": _NUMBER, "cached": _NUMBER, "completion": _NUMBER},
     "dollars": _REAL,
+    "requests": _NUMBER,
     "attempts": _NUMBER,
     "engine": _TEXT,
     "package_version": _TEXT,
     "flags": [_TEXT],
 }
 """Types of `made`: the keys of `provenance`, and `flags`."""
+
+_MADE_OF: dict[str, dict[str, Any]] = {"qa": {"kind": _TEXT, "difficulty": _TEXT}}
+"""Those that the rows of a config have beside them."""
 
 
 def _with_made(config: Config) -> Features:
@@ -271,4 +297,5 @@ def _with_made(config: Config) -> Features:
             return {name: feature(one) for name, one in kind.items()}
         return Value(kind)
 
-    return Features(features(config.name) | {"made": feature(_MADE)})
+    made = feature(_MADE | _MADE_OF.get(config.name, {}))
+    return Features(features(config.name) | {"made": made})

@@ -136,13 +136,17 @@ def question_causes(caption: str | None, question: str, answer: str) -> Iterator
     ):
         if length > most:
             yield Cause("too-long", f"the {name} has {plural(length, 'word')}")
+    readable = True
     for name, text in (("question", question), ("answer", answer)):
         declined = refusal(text) or (says_unknown(text) if name == "answer" else None)
         if declined:
             yield Cause("refusal", f"the {name} says {declined!r}")
         language = language_problem(text)
         if language:
-            yield Cause("language", f"the {name}: {language}")
+            yield Cause("language", f"the {name} looks like: {language}")
+        readable = readable and not declined and not language
+    if not readable:
+        return  # such words have no footing in a caption anyway
     polarity = polarity_of_reference(case)
     if polarity is None and _gives_away(case):
         yield Cause("gives-answer-away", f"{reference_words(case, case.reference.stems)!r}")

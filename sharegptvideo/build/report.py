@@ -112,6 +112,11 @@ class StageFigures:
         }
         return {"rows": rows} | more
 
+    def facts(self) -> Row:
+        """Return the figures without times, which differ from run to run."""
+        times = ("seconds", "n_sittings", "n_killed", "total")
+        return {name: each for name, each in asdict(self).items() if name not in times}
+
     def as_dict(self) -> Row:
         """Return the figures as plain JSON values."""
         return asdict(self) | {"is_finished": self.is_finished, "ahead": self.ahead}

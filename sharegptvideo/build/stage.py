@@ -208,7 +208,7 @@ def provenance(
     row: Row,
     *,
     model: str,
-    prompt: tuple[int, str],
+    prompt: tuple[int, str] | None,
     params: SamplingParams | None,
     answers: Sequence[Answer],
     context: Context,
@@ -222,9 +222,9 @@ def provenance(
         stage: that made it.
         row: that it was made of.
         model: that was asked.
-        prompt: version and hash.
+        prompt: version and hash; None where the row itself is what was asked.
         params: of sampling.
-        answers: all that were asked for, repairs and failures included.
+        answers: all that were asked for, repairs and failures included; none where nothing was.
         context: of the stage.
         frame_indices: of the clip's frames that were sent.
     """
@@ -238,8 +238,8 @@ def provenance(
         "input": stage.hash_of(row),
         "model": model,
         "answered_by": sorted({each.answered_by for each in answers if each.answered_by}),
-        "prompt_version": prompt[0],
-        "prompt_hash": prompt[1],
+        "prompt_version": prompt and prompt[0],
+        "prompt_hash": prompt and prompt[1],
         "sampling": params and {name: getattr(params, name) for name in _SAMPLING},
         "frame_indices": None if frame_indices is None else [int(each) for each in frame_indices],
         "tokens": {
@@ -248,6 +248,7 @@ def provenance(
             "completion": sum(usage["completion_tokens"] or 0 for usage in usages),
         },
         "dollars": sum(dollars) if dollars else None,
+        "requests": len(answers),
         "attempts": sum(answer.attempts for answer in answers),
         "engine": context.engine.name,
         "package_version": __version__,

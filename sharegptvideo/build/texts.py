@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from itertools import chain
 
 from sharegptvideo.judges.rules.lexicon import FUNCTION_WORDS
 
@@ -100,6 +101,7 @@ def _lists() -> dict[str, tuple[str, ...]]:
 # "s", "t", "d" are rests of English contractions, and words of their own elsewhere.
 _ENGLISH = frozenset(word for word in FUNCTION_WORDS if len(word) > 1)
 _LISTED = _lists()
+_SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 _LEAST = 2  # one word of a language may be a name
 
 
@@ -129,16 +131,14 @@ def _match(pattern: re.Pattern[str], text: str) -> str | None:
 
 def language_problem(text: str) -> str | None:
     """Return what a text looks like if it is not English, such as "German"; see the module."""
-    letters = "".join(_PIECE.findall(text))
-    if not letters:
-        return None
-    if not text.isascii():
-        other = _script(letters)
-        if other is not None:
-            return f"{other} script"
     words = _PIECE.findall(text.lower())
-    english = sum(word in _ENGLISH for word in words)
-    counts = Counter(name for word in words for name in _LISTED.get(word, ()))
+    if not words:
+        return None
+    other = None if text.isascii() else _script("".join(words))
+    if other is not None:
+        return f"{other} script"
+    english = sum(map(_ENGLISH.__contains__, words))
+    counts = Counter(chain.from_iterable(_LISTED[word] for word in words if word in _LISTED))
     if counts:
         language, hits = max(counts.items(), key=lambda pair: (pair[1], pair[0]))
         if hits >= _LEAST and hits > english:
@@ -158,4 +158,5 @@ def _script(letters: str) -> str | None:
     names.pop("LATIN", None)
     if sum(names.values()) <= SCRIPT_SHARE * len(letters):
         return None
-    return names.most_common(1)[0][0].capitalize()
+    name = names.most_common(1)[0][0]
+    return _SCRIPTS.get(name, name.capitalize())

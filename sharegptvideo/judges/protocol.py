@@ -7,19 +7,17 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from sharegptvideo._io import parse_yaml, read_text, sha256_text
-from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import shortened
+from sharegptvideo._wording import Wording, braced, fill, places, read_wording, shipped_wording
 from sharegptvideo.endpoint.messages import split_reasoning
-from sharegptvideo.errors import UserError, field_problems, unknown_name
+from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judges.base import JudgeItem
 
 __all__ = [
@@ -48,7 +46,6 @@ Form = Literal["json", "python-dict", "lines"]
 
 _TEXTS = ("description", "question", "reference", "answer")
 _NOT_GIVEN = "(none given)"
-_PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")  # {answer}, and not the braces of JSON
 _DECIMAL = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 
 
@@ -135,7 +132,7 @@ class ReplyRules(StrictModel):
         return bool(correct == "yes")
 
 
-class Protocol(ReplyRules):
+class Protocol(ReplyRules, Wording):
     """One prompt file: its wording, the range of scores, the form of the reply.
 
     `user` holds `{material}`, the texts as one block that they cannot leave, or each of the texts
@@ -143,7 +140,6 @@ class Protocol(ReplyRules):
     """
 
     protocol: ProtocolName
-    version: Annotated[int, Field(ge=1)]
     sees: Literal["caption", "frames", "nothing"]
     frames: Annotated[int, Field(ge=1)] | None = None
     max_words: Annotated[int, Field(ge=1)] | None = None
@@ -151,6 +147,8 @@ class Protocol(ReplyRules):
     system: str | None = None
     user: str
     repair: str
+
+    not_hashed: ClassVar[frozenset[str]] = frozenset({"protocol", "version"})
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -165,11 +163,11 @@ class Protocol(ReplyRules):
 
     def _check_wording(self) -> None:
         texts = self._shown_texts()
-        held = _PLACE.findall(self.user)
+        held = places(self.user)
         if sorted(held) not in (["material"], sorted(texts)):
             raise ValueError(
-                f"user has to hold {{material}} once, or else each of {_braced(texts)} once, which"
-                f" is what the judge sees under {self.protocol}; it holds {_braced(held) or 'none'}"
+                f"user has to hold {{material}} once, or else each of {braced(texts)} once, which"
+                f" is what the judge sees under {self.protocol}; it holds {braced(held) or 'none'}"
             )
         if "{problem}" not in self.repair:
             raise ValueError("repair has to hold {problem}")
@@ -179,12 +177,6 @@ class Protocol(ReplyRules):
         if self.sees != "caption":
             hidden.add("description")
         return tuple(name for name in _TEXTS if name not in hidden)
-
-    @property
-    def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of all that shapes a verdict: wording, form, range."""
-        shaping = self.model_dump(mode="json", exclude={"protocol", "version"})
-        return sha256_text(json.dumps(shaping, sort_keys=True))[:16]
 
     def is_cut(self, item: JudgeItem) -> bool:
         """Whether the judge sees a part of the answer only."""
@@ -206,7 +198,7 @@ class Protocol(ReplyRules):
         }
         material = {name: texts[name] for name in self._shown_texts()}
         values = {name: in_line(text) for name, text in material.items()}
-        user = _fill(self.user, values | {"material": quoted(material)})
+        user = fill(self.user, values | {"material": quoted(material)})
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": user}]
 
@@ -239,10 +231,6 @@ class Protocol(ReplyRules):
         }
 
 
-def _braced(names: Iterable[str]) -> str:
-    return ", ".join(f"{{{name}}}" for name in names)
-
-
 def load_protocol(
     name: str, file: Path | None = None, *, sees: Literal["frames"] | None = None
 ) -> Protocol:
@@ -267,8 +255,9 @@ def load_protocol(
                 " the prompt"
             )
         replaced = sees == "frames" and name == "caption-grounded"
-        return _own(name.replace("-", "_") + ("_frames" if replaced else ""))
-    protocol = _read_file(file)
+        stem = name.replace("-", "_") + ("_frames" if replaced else "")
+        return shipped_wording(Protocol, f"eval/prompts/{stem}.yaml")
+    protocol = read_wording(Protocol, file)
     if protocol.protocol != name:
         raise UserError(
             f"{file}: words the protocol {protocol.protocol}, and the task's is {name}; give the"
@@ -290,33 +279,8 @@ def named_protocol(prompt: str) -> tuple[ProtocolName, Path | None]:
             return name, None
     file = Path(prompt)
     if file.suffix in (".yaml", ".yml") or file.is_file():
-        return _read_file(file).protocol, file
+        return read_wording(Protocol, file).protocol, file
     raise unknown_name("prompt", prompt, PROTOCOLS)
-
-
-def _read_file(file: Path) -> Protocol:
-    return _parse(str(file), read_text(file, "name another prompt file"))
-
-
-@cache
-def _own(stem: str) -> Protocol:
-    file = shipped("eval/prompts") / f"{stem}.yaml"
-    return _parse(f"prompts/{stem}.yaml", file.read_text(encoding="utf-8"))
-
-
-def _parse(where: str, text: str) -> Protocol:
-    values = parse_yaml(where, text)
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: needs one key: value a line")
-    try:
-        return Protocol.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(field_problems(error))}") from error
-
-
-def _fill(template: str, values: dict[str, str]) -> str:
-    """Put the values in their places in one pass, so that no value is taken for a place."""
-    return _PLACE.sub(lambda place: values[place[1]], template)
 
 
 # Texts of others in a prompt: they stay data, whatever they hold.

@@ -260,10 +260,11 @@ class _Call:
 
 
 async def _all_of(calls: Iterable[Awaitable[Any]]) -> None:
-    """Await all; then raise the first error, if there is one."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
+    """Await all; then raise the first error, if there is one. What fails alone is a result."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        task.result()
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,10 +147,48 @@ def test_changed_question_is_drawn_again_the_rest_is_not(
     rows: list[dict[str, Any]], model: Path, tmp_path: Path
 ) -> None:
     draw(rows[:2], model, tmp_path)
-    size = len((tmp_path / "candidates.jsonl").read_text().splitlines())
+    before = lines_of(tmp_path)
     draw([dict(rows[0]) | {"question": "Why?"}, rows[1]], model, tmp_path)
     assert lines_of(tmp_path)[rows[0]["id"]]["question"] == "Why?"
-    assert len((tmp_path / "candidates.jsonl").read_text().splitlines()) == size + 1
+    assert lines_of(tmp_path)[rows[1]["id"]] == before[rows[1]["id"]]
+    sittings = [json.loads(line) for line in (tmp_path / "sittings.jsonl").open()]
+    assert [sitting["rows"] for sitting in sittings if "seconds" in sitting] == [2, 1]
+
+
+def test_rows_say_what_made_them(rows: list[dict[str, Any]], model: Path, tmp_path: Path) -> None:
+    draw(rows[:2], model, tmp_path, seed=3)
+    for row in lines_of(tmp_path).values():
+        made = row["made"]
+        assert (made["stage"], made["version"], made["parents"]) == ("candidates", 1, [row["id"]])
+        assert made["model"] == f"hf:{model}"
+        assert made["frame_indices"] == row["frame_indices"]
+        assert made["sampling"] == {
+            "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8, "seed": 3
+        }  # fmt: skip
+        assert (made["engine"], made["attempts"], made["dollars"]) == ("local", 0, None)
+
+
+def test_candidates_of_a_version_without_provenance_are_gone_on_with(
+    rows: list[dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    """The folder as it was: rows without `made`, settings that are the same to this day."""
+    draw(rows, model, tmp_path / "new")
+    notes = json.loads((tmp_path / "new" / "candidates.json").read_text())
+    assert sorted(notes["settings"]) == [
+        "frames", "k", "max_new_tokens", "seed", "temperature", "top_p", "weights_sha256"
+    ]  # fmt: skip
+    old = [
+        {k: v for k, v in row.items() if k != "made"} for row in lines_of(tmp_path / "new").values()
+    ]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "candidates.json").write_text(json.dumps(notes | {"report": None}))
+    lines = "".join(json.dumps(row) + "\n" for row in old[:7])
+    (tmp_path / "old" / "candidates.jsonl").write_text(lines)
+    report = draw(rows, model, tmp_path / "old")
+    assert (report.n_questions, report.n_videos, report.n_candidates) == (12, 4, 72)
+    made = list(lines_of(tmp_path / "old").values())
+    assert made[:7] == old[:7]
+    assert made[7:] == list(lines_of(tmp_path / "new").values())[7:]
 
 
 def test_settings_are_not_mixed(rows: list[dict[str, Any]], model: Path, tmp_path: Path) -> None:

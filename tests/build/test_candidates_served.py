@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.build import sample_candidates
 from sharegptvideo.cli import app
-from sharegptvideo.endpoint import EndpointOptions
+from sharegptvideo.endpoint import EndpointOptions, ReplyStore
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 
@@ -156,7 +156,7 @@ def test_what_was_answered_is_kept_when_the_endpoint_goes(
     with pytest.raises(UserError, match="bad key"):
         draw(world, chat_server, tmp_path / "out", endpoint=options)
     kept = lines_of(tmp_path / "out")
-    assert len(kept) == 3
+    assert len(kept) == 2  # those of the first clip; of the second's one has all its answers too
     assert all(len(row["candidates"]) == 3 for row in kept)
     chat_server.answer = echo
     before = len(chat_server.requests)
@@ -193,15 +193,22 @@ def test_a_call_that_fails_leaves_its_question_alone_without_answers(
 def test_a_slow_answer_holds_up_no_other_and_the_order_stays(
     world: Path, chat_server: Any, tmp_path: Path
 ) -> None:
-    """Of the first question's answers one comes when the last question's have all been asked."""
-    rows = [row | {"id": f"{row['id']}_{n}"} for n in range(9) for row in rows_of(world)]
+    """Of a question's answers one comes when all others have been asked for."""
+    rows = [
+        row | {"id": f"{row['id']}_{n}", "question": f"{row['question']} {n}"}
+        for n in range(6)
+        for row in rows_of(world)
+    ]
     chat_server.models = ["seer"]
-    asked, slow, last = Counter[str](), [], threading.Event()
+    asked, slow, last = Counter[str](), list[bool](), threading.Event()
 
     def answer(body: dict[str, Any]) -> str:
+        question = body["messages"][0]["content"][-1]["text"]
         asked["all"] += 1
-        if asked["all"] == 2:  # the first one goes ahead of the others
-            slow.append(last.wait(30))
+        asked[question] += 1
+        if asked[question] == 2 and not slow:  # the first about a clip goes ahead of the others
+            slow.append(False)
+            slow[0] = last.wait(30)
         elif asked["all"] == 3 * len(rows):
             last.set()
         return echo(body)
@@ -260,7 +267,7 @@ def test_a_draw_that_fails_is_the_only_one_that_is_asked_again(
     lines: list[str] = []
     again = EndpointOptions(cache=False, report=lines.append)
     assert draw(world, chat_server, tmp_path / "out", endpoint=again).n_candidates == 18
-    assert lines[0].startswith("ahead: 3 requests")
+    assert lines[0].startswith("ahead: 9 requests")  # of three questions; six answers are kept
     assert len(chat_server.requests) - before == 3
     draw(world, chat_server, tmp_path / "whole", endpoint=options)
     rows = {row["id"]: row for row in lines_of(tmp_path / "out")}
@@ -268,6 +275,8 @@ def test_a_draw_that_fails_is_the_only_one_that_is_asked_again(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "candidates.json",
         "candidates.jsonl",
+        "replies",
+        "sittings.jsonl",
     ]
 
 
@@ -289,12 +298,12 @@ def test_no_answer_is_paid_for_twice_after_a_kill(
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert process.wait(timeout=120) == -signal.SIGKILL
     asked = {echo(body) for body in chat_server.requests}
-    lines = (tmp_path / "out" / "candidates_draws.jsonl").read_text().splitlines()
-    assert len(lines) >= 8 - 2
-    assert {json.loads(line)["text"] for line in lines} <= asked
+    kept = list(ReplyStore(tmp_path / "out" / "replies"))
+    assert len(kept) >= 8 - 2
+    assert {reply.text for _, reply in kept} <= asked
     chat_server.answer, before = echo, len(chat_server.requests)
     subprocess.run(words, check=True, capture_output=True, timeout=120)
-    assert len(chat_server.requests) - before == 18 - len(lines)
+    assert len(chat_server.requests) - before == 18 - len(kept)
     assert {len(row["candidates"]) for row in lines_of(tmp_path / "out")} == {3}
 
 

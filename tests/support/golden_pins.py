@@ -7,6 +7,8 @@ from importlib import import_module
 
 from tests.support.golden import Pin
 from tests.support.golden_answers import answer_match, exact, exact_state
+from tests.support.golden_build import captions_prompt, qa_prompt
+from tests.support.golden_gates import gates
 from tests.support.golden_lexicon import lexicon
 from tests.support.golden_rows import pictures, tables, world
 from tests.support.golden_training import training
@@ -25,6 +27,18 @@ def _lexicon_version() -> int:
     return built_in().version
 
 
+def _captions_version() -> int:
+    from sharegptvideo.build.captions import caption_wording
+
+    return caption_wording().version
+
+
+def _qa_version() -> int:
+    from sharegptvideo.build.qa import qa_wording
+
+    return qa_wording().version
+
+
 _RULES, _WORLD = "RULES_VERSION", "WORLD_VERSION"
 
 PINS = (
@@ -34,6 +48,13 @@ PINS = (
         "sharegptvideo/judges/rules/answer_match.py",
         _constant("sharegptvideo.judges.rules.answer_match", _RULES),
         answer_match,
+    ),
+    Pin(
+        "captions_prompt",
+        "version",
+        "datasets_cards/prompts/captions.yaml",
+        _captions_version,
+        captions_prompt,
     ),
     Pin(
         "exact",
@@ -50,11 +71,25 @@ PINS = (
         exact_state,
     ),
     Pin(
+        "gates",
+        "GATES_VERSION",
+        "sharegptvideo/build/gates.py",
+        _constant("sharegptvideo.build.gates", "GATES_VERSION"),
+        gates,
+    ),
+    Pin(
         "lexicon",
         "version",
         "sharegptvideo/data/stats/lexicon.yaml",
         _lexicon_version,
         lexicon,
+    ),
+    Pin(
+        "qa_prompt",
+        "version",
+        "datasets_cards/prompts/qa.yaml",
+        _qa_version,
+        qa_prompt,
     ),
     Pin(
         "tables",

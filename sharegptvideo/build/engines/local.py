@@ -30,7 +30,7 @@ def run_units(stage: OpenStage, units: Iterable[Sequence[Row]]) -> Generator[lis
 
     async def call(begun: _Step) -> Sequence[list[Row]]:
         _, step = begun
-        if len(step) == 1:
+        if stage.step == 1:
             return [await _one(stage, *step[0])]
         units = (_one(stage, rows, turn) for rows, turn in step)
         outcomes = await asyncio.gather(*units, return_exceptions=True)

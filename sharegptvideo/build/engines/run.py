@@ -7,14 +7,15 @@ import itertools
 import time
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import LatestRows, dumps, os_errors, replacing_bytes
 from sharegptvideo._runs import check_place
+from sharegptvideo._text import plural
 from sharegptvideo.build.engines.local import run_units
 from sharegptvideo.build.stage import (
     Context,
@@ -25,7 +26,7 @@ from sharegptvideo.build.stage import (
     begin,
     recorded,
 )
-from sharegptvideo.endpoint import EndpointOptions, Estimate
+from sharegptvideo.endpoint import EndpointOptions, Estimate, ReplyStore
 from sharegptvideo.errors import UserError, unknown_name
 
 __all__ = ["ENGINES", "SAMPLE", "Engine", "StageReport", "run_stage"]
@@ -95,7 +96,8 @@ def run_stage(
     of its id was made of the same input and holds no error.
 
     `SAMPLE` units go first. What the rest will take is estimated from them, and approved as
-    `EndpointOptions.approve` says.
+    `EndpointOptions.approve` says. Where all that the model was asked about failed, it is given up:
+    nothing more is paid.
 
     Args:
         stage: the settings of what is to be done.
@@ -114,8 +116,16 @@ def run_stage(
     if engine.name not in ENGINES:
         raise unknown_name("engine", engine.name, ENGINES)
     check_place(out)
-    context = Context(endpoint or EndpointOptions(), engine)
-    opened = stage.open(context)
+    endpoint = endpoint or EndpointOptions()
+    with endpoint.store or ReplyStore(out / REPLIES) as store:
+        context = Context(replace(endpoint, store=store), engine)
+        return _run(stage, rows, out, context, progress)
+
+
+def _run(
+    stage: Stage, rows: Iterable[Row], out: Path, context: Context, progress: Progress | None
+) -> StageReport:
+    opened, count = stage.open(context), _counted(rows)
     notes = out / f"{stage.name}.json"
     before = recorded(notes)
     if before is not None:
@@ -126,33 +136,34 @@ def run_stage(
         done = _Done(stage)
         log = run.log(stage.name, check=lambda _, row: done.take(dict(row)), keep=None)
         done.end_reading()
-        count, waiting = _counted(rows, done)
+        waiting = sum(1 for _ in done.others(rows))
         if waiting:
             if before is not None:
                 opened.check(rows)
             context.endpoint.approve(opened.estimate(done.others(rows)))
             opened.prepare(done.others(rows))
-        sitting = _Sitting(stage.name, engine.name, count)
+        sitting = _Sitting(stage.name, context.engine.name, count)
 
-        def keep(made: Iterable[list[Row]]) -> None:
+        def keep(made: Iterable[list[Row]]) -> Iterator[Row]:
             for lines in made:
                 for row in lines:
                     log.append(row)
                     done.take(row)
                     sitting.count(row)
-                if progress:
-                    progress(count - waiting + sitting.rows, count, stage.name)
+                    if progress:
+                        progress(count - waiting + sitting.rows, count, stage.name)
+                    yield row
 
         units = stage.units(done.others(rows))
+        run_rest = ENGINES[context.engine.name]
         with sitting.at_work(out / SITTINGS, waiting):
             with contextlib.closing(run_units(opened, itertools.islice(units, SAMPLE))) as made:
-                keep(made)
-            if sitting.rows < waiting:
-                context.endpoint.approve(sitting.estimate(waiting - sitting.rows))
-                with contextlib.closing(
-                    ENGINES[engine.name](stage, opened, context, units, waiting - sitting.rows)
-                ) as made:
-                    keep(made)
+                sample = list(keep(made))
+            if left := waiting - sitting.rows:
+                _refuse_failed(sample)
+                context.endpoint.approve(sitting.estimate(left))
+                with contextlib.closing(run_rest(stage, opened, context, units, left)) as made:
+                    deque(keep(made), maxlen=0)
         log.close()
         _put_in_order(log.path, done.order_of(rows))
         report = _report(stage, log.path)
@@ -160,6 +171,27 @@ def run_stage(
         run.finish(report.as_dict())
     return report
 
+
+def _refuse_failed(sample: Iterable[Row]) -> None:
+    """Give up a model that answered nothing of a sample, clips that were not asked about aside.
+
+    Raises:
+        UserError: it did not.
+    """
+    asked = [row for row in sample if row["made"]["requests"]]
+    if len(asked) < SAMPLE // 2 or any(row["error"] is None for row in asked):
+        return
+    causes = Counter(row["error"] for row in asked).most_common()
+    others = f", and {plural(len(causes) - 1, 'other cause')}" if len(causes) > 1 else ""
+    raise UserError(
+        f"nothing more is asked, for all of the first {len(asked)} failed: {causes[0][0]}"
+        f" ({causes[0][1]}){others}; take another model or prompt, and another --out",
+        exit_code=1,
+    )
+
+
+REPLIES = "replies"
+"""The folder of `ReplyStore` with all that servers answered."""
 
 SITTINGS = "sittings.jsonl"
 """The file with two lines for each time that a stage was at work: rows to be made, what was done.
@@ -300,20 +332,15 @@ def _put_in_order(log: Path, order: Sequence[int] | None) -> None:
             new.write(lines.readline())
 
 
-def _counted(rows: Iterable[Row], done: _Done) -> tuple[int, int]:
-    """Return how many rows there are, and how many are to be done."""
+def _counted(rows: Iterable[Row]) -> int:
+    """Return how many rows there are, all with ids of their own."""
     import numpy as np
 
     ids = array("q")
-
-    def checked() -> Iterator[Row]:
-        for row in rows:
-            if not row.get("id"):
-                raise UserError(f"row {len(ids) + 1}: no id")
-            ids.append(hash(row["id"]))
-            yield row
-
-    waiting = sum(1 for _ in done.others(checked()))
+    for row in rows:
+        if not row.get("id"):
+            raise UserError(f"row {len(ids) + 1}: no id")
+        ids.append(hash(row["id"]))
     if not ids:
         raise UserError("no rows; is this the right folder, and the right split?")
     if len(np.unique(np.frombuffer(ids, dtype=np.int64))) < len(ids):
@@ -322,7 +349,7 @@ def _counted(rows: Iterable[Row], done: _Done) -> tuple[int, int]:
             if row["id"] in seen:
                 raise UserError(f"row {number}: duplicate id {row['id']!r}")
             seen.add(row["id"])
-    return len(ids), waiting
+    return len(ids)
 
 
 def _report(stage: Stage, log: Path) -> StageReport:

@@ -3,11 +3,82 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-__all__ = ["OutOption", "SeedOption"]
+if TYPE_CHECKING:
+    from sharegptvideo.build.stage import EngineOptions
+
+__all__ = [
+    "ActorsOption",
+    "EngineOption",
+    "KeepAllOption",
+    "ModelOption",
+    "OutOption",
+    "PromptFileOption",
+    "RayAddressOption",
+    "SeedOption",
+    "engine_options",
+]
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; resumable.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the draw.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="openai:NAME (with --base-url), hf:PATH_OR_ID (hf: may be left out),"
+        " python:module:function.",
+    ),
+]
+PromptFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompt",
+        metavar="FILE",
+        help="A prompt file of your own; datasets_cards/prompts has ours, to begin with.",
+    ),
+]
+KeepAllOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-all", help="Keep rows that a quality gate flags, marked with the gates' names."
+    ),
+]
+_ENGINE = "Engine"
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine",
+        help="What runs the work: this process, or Ray, on this machine or a cluster.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Cluster that --engine ray joins, as auto or ray://HOST:10001; default: a new one"
+        " on this machine.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+ActorsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--actors", min=1, help="Processes at work under --engine ray.", rich_help_panel=_ENGINE
+    ),
+]
+
+
+def engine_options(engine: str, ray_address: str | None, actors: int | None) -> EngineOptions:
+    """Return what the three options say.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    from sharegptvideo.build.stage import EngineOptions
+
+    return EngineOptions(engine, ray_address, actors)

@@ -88,7 +88,8 @@ def publish(
     The rows are checked first, as `data validate DIR` without media checks them: that all can be
     loaded, that no pair has equal sides or reversed scores, and that no training video is a test
     video by its name. That reads every row once more, before anything is written or sent. Rows
-    that `data download` did not bring get a neutral card with an unknown licence.
+    that `data download` did not bring get a neutral card with an unknown licence; of those that
+    `build` made, the card says how.
 
     The repository has one config for each kind of rows, and loads with `datasets.load_dataset(ID,
     "qa")` without this package. The commit replaces what an earlier version had and leaves other
@@ -152,7 +153,11 @@ def _note_next(repo_id: str, done: Published) -> None:
     for facts in done.tree.configs:
         for line in facts.checks:
             note(f"{facts.config.name}: {line}")
-    neutral = [facts.config.name for facts in done.tree.configs if facts.template.neutral]
+    neutral = [
+        facts.config.name
+        for facts in done.tree.configs
+        if facts.template.neutral and not facts.template.built
+    ]
     if neutral:
         note(
             f"neutral cards, which say nothing of how the rows came about: {', '.join(neutral)}; "

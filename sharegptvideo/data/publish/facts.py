@@ -50,12 +50,15 @@ class CardTemplate:
     Attributes:
         head: the block that it opens with: licence, language, task_categories, tags, title.
         body: the text below, with `$name` for each of `PLACES`.
-        neutral: whether it says nothing of how the rows came about, which is not known.
+        neutral: whether it says nothing of how the rows came about but what a run of building
+            says of them.
+        built: whether such a run made them.
     """
 
     head: dict[str, Any]
     body: str
     neutral: bool = False
+    built: bool = False
 
     @property
     def title(self) -> str:
@@ -78,7 +81,12 @@ def templates_folder() -> Path:
 
 
 def card_template(
-    config: Config, cards: Path | None, *, described: bool, licence: str | None = None
+    config: Config,
+    cards: Path | None,
+    *,
+    described: bool,
+    built: bool = False,
+    licence: str | None = None,
 ) -> CardTemplate:
     """Return the template of a config: `cards/NAME.md` if it is there, else one of the package's.
 
@@ -87,6 +95,7 @@ def card_template(
         cards: a folder with templates of the user's own.
         described: whether the package's card of this config speaks of these very rows; any others
             get a neutral card.
+        built: whether a run of building made the rows, and says how: a neutral card has that.
         licence: the licence that a neutral card names, as the Hub does; unknown if None.
 
     Raises:
@@ -98,11 +107,13 @@ def card_template(
     if cards is not None and (cards / name).is_file():
         return _parsed(str(cards / name), read_text(cards / name))
     template = _parsed(name, (templates_folder() / name).read_text("utf-8"))
-    return template if described else _neutral(config, template, licence)
+    return template if described else _neutral(config, template, licence, built)
 
 
-def _neutral(config: Config, described: CardTemplate, licence: str | None) -> CardTemplate:
-    """Return a card without a word about how the rows came about."""
+def _neutral(
+    config: Config, described: CardTemplate, licence: str | None, built: bool
+) -> CardTemplate:
+    """Return a card without a word about how the rows came about, but for what its places say."""
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
         raise UserError(
             f"--license {licence!r}: name it as the Hub does, in small letters: cc-by-4.0, other"
@@ -114,7 +125,11 @@ def _neutral(config: Config, described: CardTemplate, licence: str | None) -> Ca
         "tags": described.head["tags"],
         "pretty_name": f"Rows of the kind {config.name}",
     }
-    text = files("sharegptvideo.data.publish").joinpath("neutral.md").read_text("utf-8")
+    text = (
+        files("sharegptvideo.data.publish")
+        .joinpath("built.md" if built else "neutral.md")
+        .read_text("utf-8")
+    )
     columns = (
         f"| `{column}` | {_type_of(feature)}"
         f"{', may be null' if column in config.nullable else ''} |"
@@ -126,7 +141,7 @@ def _neutral(config: Config, described: CardTemplate, licence: str | None) -> Ca
         columns="\n".join(columns),
         licence=f"`{licence}`" if licence else "the licence is not known",
     )
-    return CardTemplate(head, body, neutral=True)
+    return CardTemplate(head, body, neutral=True, built=built)
 
 
 def _type_of(feature: Any) -> str:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, read_json, write_text
@@ -19,6 +20,7 @@ from sharegptvideo._shipped import __version__
 from sharegptvideo._staging import STAGE, replacing_files
 from sharegptvideo._text import plural
 from sharegptvideo.data.download.plan import from_release
+from sharegptvideo.data.publish.built import built_record, check_built, origin_of
 from sharegptvideo.data.publish.cards import EVAL_FILE, card, eval_yaml, front_matter, front_page
 from sharegptvideo.data.publish.clips import Clips
 from sharegptvideo.data.publish.facts import (
@@ -88,8 +90,10 @@ def selected_configs(folder: Path, names: Sequence[str]) -> list[Config]:
     """Return the configs to publish: those named, or all that the folder has.
 
     Raises:
-        UserError: unknown name, or one that the folder does not have.
+        UserError: unknown name, one that the folder does not have, or one of which a run of
+            building made nothing that may be published.
     """
+    check_built(folder, names)
     asked = [config_of(name) for name in names]
     held = held_configs(folder)
     for config in asked:
@@ -237,7 +241,8 @@ def build_tree(
                 source, config, new, report=report, clips=clips, progress=progress
             )
             if splits:
-                origin = _origin(folder, source, template, pages.origin)
+                built = _built(folder, config, source)
+                origin = _origin(folder, source, template, pages.origin, built)
                 one = _facts(config, source, template, splits, origin, clips)
                 facts.append(replace(one, checks=(checks or {}).get(config.name, ())))
         if not facts:
@@ -254,8 +259,12 @@ def card_templates(folder: Path, configs: Sequence[Config], pages: Pages) -> lis
     """
     templates = []
     for config in configs:
-        known = pages.described or _is_described(config, open_source(config, folder), folder)
-        templates.append(card_template(config, pages.cards, described=known, licence=pages.licence))
+        source = open_source(config, folder)
+        known = pages.described or _is_described(config, source, folder)
+        built = _built(folder, config, source) is not None
+        templates.append(
+            card_template(config, pages.cards, described=known, built=built, licence=pages.licence)
+        )
     if pages.licence and not any(template.neutral for template in templates):
         raise UserError("--license is for neutral cards; those here name the licence themselves")
     return templates
@@ -315,6 +324,17 @@ def _is_described(config: Config, source: Source, folder: Path) -> bool:
     return all(from_release(folder, Path(file.name)) for file in source.files(config))
 
 
+def _built(folder: Path, config: Config, source: Source) -> dict[str, Any] | None:
+    """Return what a run of building says of a config's rows; None where others made them."""
+    if isinstance(source, ParquetSource):
+        paths = [path for split in source.splits(config) for path in source.paths(config, split)]
+    elif isinstance(source, ReleaseSource):
+        paths = [Path(file.name) for file in source.files(config)]
+    else:
+        return None
+    return built_record(folder, config, paths)
+
+
 def _left(source: Source, config: Config) -> tuple[str, ...]:
     """Return columns beside those of the schema, clips of an earlier version among them."""
     import pyarrow.parquet as pq
@@ -326,9 +346,18 @@ def _left(source: Source, config: Config) -> tuple[str, ...]:
     return tuple(name for name in names if name not in config.columns)
 
 
-def _origin(folder: Path, source: Source, template: CardTemplate, given: str | None) -> str:
-    """Return a sentence for the card that says where the rows of this version come from."""
+def _origin(
+    folder: Path,
+    source: Source,
+    template: CardTemplate,
+    given: str | None,
+    built: dict[str, Any] | None,
+) -> str:
+    """Return what the card says of where the rows of this version come from."""
     by = f"Written by sharegptvideo {__version__}"
+    if built is not None and template.neutral:
+        clips = "" if given is None else f"The clips come from {given.strip().rstrip('.')}.\n\n"
+        return clips + origin_of(built)
     if given is not None:
         return f"{by} from {given.strip().rstrip('.')}."
     if not isinstance(source, ReleaseSource):

@@ -12,20 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo.data.stats.tokens import Ints, TokenBatch, Words, hashes, mixed
+from sharegptvideo.data.stats.tokens import Ints, TokenBatch, Words, distinct, hashes, mixed
 
 __all__ = [
     "BANDS",
     "ROWS",
     "SHINGLE",
     "THRESHOLD",
+    "ShingleFile",
     "Shingles",
+    "TextIndex",
     "groups",
     "jaccard",
     "shingles",
@@ -73,6 +76,41 @@ class Shingles:
             np.concatenate([part.bands for part in parts]),
         )
 
+    def taken(self, places: Ints) -> Shingles:
+        """Return the captions at some places, in that order."""
+        starts = np.cumsum(self.sizes) - self.sizes
+        parts = [self.values[starts[at] : starts[at] + self.sizes[at]] for at in places.tolist()]
+        values = np.concatenate([np.empty(0, np.uint32), *parts])
+        return Shingles(values, self.sizes[places], self.bands[places])
+
+
+class ShingleFile:
+    """Shingles of very many captions, added in order; they wait in two files.
+
+    In memory are 128 bytes a caption once they are `joined`, and what is read of the sets then.
+    """
+
+    def __init__(self, values: BinaryIO, bands: BinaryIO) -> None:
+        """Take two empty files, open to be written and read."""
+        self._values, self._bands = values, bands
+        self._sizes: list[Ints] = []
+
+    def add(self, part: Shingles) -> None:
+        """Add the next captions."""
+        self._sizes.append(part.sizes)
+        self._values.write(part.values.tobytes())
+        self._bands.write(part.bands.tobytes())
+
+    def joined(self) -> Shingles:
+        """Return all of them; the sets are read from their file, which has to stay open."""
+        self._values.flush()
+        self._bands.seek(0)
+        sizes = np.concatenate([np.empty(0, np.int64), *self._sizes])
+        bands = np.fromfile(self._bands, np.uint32).reshape(-1, BANDS)
+        if not sizes.sum():  # nothing can be mapped of an empty file
+            return Shingles(np.empty(0, np.uint32), sizes, bands)
+        return Shingles(np.memmap(self._values, np.uint32, "r"), sizes, bands)
+
 
 def shingles(batch: TokenBatch) -> Shingles:
     """Return the sets of word runs of a batch's captions, and their band keys.
@@ -87,7 +125,7 @@ def shingles(batch: TokenBatch) -> Shingles:
         captions = np.concatenate([captions, lone])
         values = np.concatenate([values, _of_few(batch, lone)])
     short = values >> np.uint64(32)
-    keys = np.unique((captions.astype(np.uint64) << np.uint64(32)) | short)
+    keys = distinct((captions.astype(np.uint64) << np.uint64(32)) | short)
     owner = (keys >> np.uint64(32)).astype(np.int64)
     sizes = np.bincount(owner, minlength=size)
     kept = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
@@ -116,17 +154,22 @@ def _bands(values: NDArray[np.uint32], starts: Ints) -> NDArray[np.uint32]:
     return (keys >> np.uint64(32)).astype(np.uint32)
 
 
-def groups(captions: Shingles, progress: Progress | None = None) -> Ints:
+def groups(
+    captions: Shingles, progress: Progress | None = None, *, among: Ints | None = None
+) -> Ints:
     """Return which group each caption is in: the place of its first caption, int64 (captions,).
 
-    A caption without near-duplicate is a group of its own.
+    A caption without near-duplicate is a group of its own, and so is each that is not `among`
+    those to compare: their places, rising; default: all.
     """
     group = np.arange(len(captions.sizes))
+    among = group if among is None else among
     ends = np.cumsum(captions.sizes)
     for band in range(BANDS):
         if progress:
             progress(band + 1, BANDS, "near-duplicates")
-        order = np.lexsort((captions.bands[:, (band + 1) % BANDS], captions.bands[:, band]))
+        first, second = captions.bands[among, band], captions.bands[among, (band + 1) % BANDS]
+        order = among[np.lexsort((second, first))]
         keys = captions.bands[order, band]
         for step in range(1, min(_REACH, len(order))):
             same = np.flatnonzero(keys[step:] == keys[:-step])
@@ -152,6 +195,43 @@ def _joined(group: Ints, left: Ints, right: Ints) -> Ints:
     _, first = np.unique(labels, return_index=True)
     # Groups are joined by their first members, so every member follows its own.
     return np.asarray(first[labels[group]], np.int64)
+
+
+class TextIndex:
+    """Texts among which near-duplicates of others are searched; 250 bytes each and the sets."""
+
+    def __init__(self, texts: Shingles) -> None:
+        self._texts = texts
+        self._orders = [
+            np.argsort(texts.bands[:, band], kind="stable").astype(np.uint32)
+            for band in range(BANDS)
+        ]
+        self._keys = [texts.bands[order, band] for band, order in enumerate(self._orders)]
+
+    def find(self, others: Shingles) -> Ints:
+        """Return the place of a text near to each other one, -1 where none is; int64 (others,)."""
+        size = len(self._texts.sizes)
+        met = []
+        for band in range(BANDS):
+            low = np.searchsorted(self._keys[band], others.bands[:, band], side="left")
+            high = np.searchsorted(self._keys[band], others.bands[:, band], side="right")
+            for step in range(_REACH):
+                other = np.flatnonzero(low + step < high)
+                if not len(other):
+                    break
+                met.append(other * size + self._orders[band][low[other] + step])
+        nearest = np.full(len(others.sizes), -1, np.int64)
+        if not met:
+            return nearest
+        pairs = np.unique(np.concatenate(met))
+        other, text = pairs // size, pairs % size
+        used, place = np.unique(text, return_inverse=True)
+        both = Shingles.joined([self._texts.taken(used), others])
+        ends = np.cumsum(both.sizes)
+        near = jaccard(both.values, ends, both.sizes, place, other + len(used)) >= THRESHOLD
+        # Written backwards, so that of several texts the first one stays.
+        nearest[other[near][::-1]] = text[near][::-1]
+        return nearest
 
 
 def jaccard(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from sharegptvideo._concurrency import (
     Progress,
     available_cores,
     no_progress,
-    ordered_map,
+    pooled_map,
     worker_pool,
 )
 from sharegptvideo.data.load import read_rows
@@ -40,7 +40,6 @@ _SHOWN = 2
 _VERSION = 1
 
 _In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,7 @@ def _count(
                 [row[1] for row in part], [row[2] for row in part], [row[3] for row in part]
             )
 
-    for counts in _map(pool, count_batch, batches()):
+    for counts in pooled_map(count_batch, batches(), pool=pool, ahead=_AHEAD):
         aggregate.add(counts)
         progress(aggregate.captions, 0, "captions")
     return aggregate, ids
@@ -209,7 +208,9 @@ def _answerability(reader: _Reader, pool: Executor | None, progress: Progress) -
         totals = AnswerabilityTotals()
         questions = _questions(reader, config, known, totals)
         done = 0
-        for scores in _map(pool, answerability_of_batch, _batches(questions)):
+        for scores in pooled_map(
+            answerability_of_batch, _batches(questions), pool=pool, ahead=_AHEAD
+        ):
             totals.add(scores)
             done += len(scores)
             progress(done, 0, f"{config.name} questions")
@@ -269,15 +270,3 @@ def _pool(settings: StatsSettings) -> Iterator[Executor | None]:
         return
     with worker_pool(workers) as pool:
         yield pool
-
-
-def _map(
-    pool: Executor | None, count: Callable[[_In], _Out], jobs: Iterable[_In]
-) -> Iterator[_Out]:
-    """Map in processes, or here where a single batch is not worth the start of one."""
-    jobs = iter(jobs)
-    head = list(islice(jobs, 2))
-    jobs = chain(head, jobs)
-    if pool is None or len(head) < 2:
-        return map(count, jobs)
-    return ordered_map(count, jobs, ahead=_AHEAD, pool=pool)

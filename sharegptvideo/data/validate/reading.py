@@ -16,14 +16,16 @@ from typing import Any
 
 from sharegptvideo._io import parse_row
 from sharegptvideo.data.schema import Config
+from sharegptvideo.data.sources import held_configs, open_source
 from sharegptvideo.data.sources.base import Source, table_rows
 from sharegptvideo.data.sources.parquet import ParquetSource, read_batches
 from sharegptvideo.data.sources.release import ReleaseSource
 from sharegptvideo.data.sources.splits import SplitRule
 from sharegptvideo.data.sources.tables import Block, read_blocks
+from sharegptvideo.data.validate.videos import role_of
 from sharegptvideo.errors import UserError
 
-__all__ = ["Places", "Problem", "ReadRow", "read_config"]
+__all__ = ["Places", "Problem", "ReadRow", "read_config", "test_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,24 @@ def read_config(config: Config, source: Source) -> Iterator[ReadRow | Problem]:
                 yield from _parquet(config, split, path)
     elif isinstance(source, ReleaseSource):
         yield from _release(config, source)
+
+
+def test_rows(folder: Path) -> Iterator[tuple[Config, ReadRow]]:
+    """Yield the rows of all test sets in a folder, those that break the schema left out.
+
+    Raises:
+        UserError: there are none, or no such folder.
+    """
+    empty = True
+    for config in held_configs(folder):
+        if not config.is_task:
+            continue
+        for read in read_config(config, open_source(config, folder)):
+            if isinstance(read, ReadRow) and role_of(read.split) == "test":
+                empty = False
+                yield config, read
+    if empty:
+        raise UserError(f"{folder}: no test rows to compare with; --against is a folder of them")
 
 
 def _release(config: Config, source: ReleaseSource) -> Iterator[ReadRow | Problem]:

@@ -21,7 +21,7 @@ from sharegptvideo.data.validate.report import Report, Severity
 from sharegptvideo.data.validate.texts import excerpt, row_findings
 from sharegptvideo.data.validate.videos import Videos, role_of
 
-__all__ = ["RowChecks"]
+__all__ = ["RowChecks", "equal_hashes"]
 
 
 _STEP = 2000
@@ -208,11 +208,11 @@ class Repeats:
 
     def ids(self) -> list[tuple[int, int]]:
         """Return (first, later) rows that share an id, in order of the later."""
-        return _equal(self._ids)
+        return equal_hashes(self._ids)
 
     def rows(self) -> list[tuple[int, int]]:
         """Return (first, later) rows that are equal but for their ids."""
-        return _equal(self._contents)
+        return equal_hashes(self._contents)
 
     def conflicts(self) -> list[list[int]]:
         """Return groups of rows that ask the same of the same video and answer differently.
@@ -221,13 +221,14 @@ class Repeats:
         """
         answers = self._answers
         groups: dict[int, dict[int, int]] = {}
-        for first, later in _equal(self._questions):
+        for first, later in equal_hashes(self._questions):
             group = groups.setdefault(first, {answers[first]: first})
             group.setdefault(answers[later], later)
         return [list(groups[first].values()) for first in sorted(groups) if len(groups[first]) > 1]
 
 
-def _equal(hashes: array[int]) -> list[tuple[int, int]]:
+def equal_hashes(hashes: array[int]) -> list[tuple[int, int]]:
+    """Return (first, later) places of 64-bit values that are equal, in order of the later."""
     if len(hashes) < 2:
         return []
     values = np.frombuffer(hashes, dtype=np.int64)

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sharegptvideo._concurrency import Progress, no_progress
-from sharegptvideo._text import few, percent
+from sharegptvideo._text import few
 from sharegptvideo.data.schema import Config, config_of
 from sharegptvideo.data.sources import held_configs, open_source
 from sharegptvideo.data.sources.parquet import ParquetSource
 from sharegptvideo.data.sources.release import FOLDER, ReleaseSource
+from sharegptvideo.data.validate.clips import Shelves, described, fingerprints_of
 from sharegptvideo.data.validate.copies import Gallery, Match
 from sharegptvideo.data.validate.fingerprint import Fingerprint, FingerprintCache
-from sharegptvideo.data.validate.reading import Places, ReadRow, read_config
+from sharegptvideo.data.validate.reading import Places, test_rows
 from sharegptvideo.data.validate.report import CHECKS, Report, Severity, known_checks
 from sharegptvideo.data.validate.rows import RowChecks
 from sharegptvideo.data.validate.texts import MAX_CHARS
-from sharegptvideo.data.validate.videos import Role, Use, Videos, name_key, role_of
+from sharegptvideo.data.validate.videos import Role, Use, Videos, name_key
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import ImageFolder, MediaError
 from sharegptvideo.media.index import MediaIndex, check_images, index_media
@@ -35,8 +35,6 @@ __all__ = ["validate"]
 PathLike = str | os.PathLike[str]
 
 _STEP = 100
-# A shift in time below this is not worth a word.
-_SHIFT_S = 0.5
 
 
 def validate(
@@ -125,39 +123,6 @@ def _paths_of(config: Config, folder: Path) -> list[Path]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class Shelves:
-    """Media folders searched one after the other."""
-
-    indexes: list[MediaIndex]
-
-    def find(self, video: str) -> Path | None:
-        """Return the clip of a video, if one of the folders has it and can read it."""
-        path, problem = self._look_up(video)
-        return None if problem else path
-
-    def problem(self, video: str) -> tuple[str, str] | None:
-        """Return (check, message) of what is wrong with the clip of a video, if anything is."""
-        return self._look_up(video)[1]
-
-    def _look_up(self, video: str) -> tuple[Path | None, tuple[str, str] | None]:
-        for index in self.indexes:
-            try:
-                clip = index.folder.locate(video)
-            except MediaError as error:
-                return None, ("ambiguous-media", str(error))
-            if clip is not None:
-                path, cause = index.root / clip, index.errors.get(clip)
-                return path, ("unreadable-media", f"{path}: {cause}") if cause else None
-        hint = ""
-        for folder in (index.folder for index in self.indexes):
-            if file := folder.unlisted(video):
-                hint = hint or f" ({file} has no known ending of a video)"
-            elif link := folder.broken_link(video):
-                hint = hint or f" ({link}: a link that leads nowhere)"
-        return None, ("missing-media", f"no clip for {video}{hint}")
-
-
 @dataclass(slots=True)
 class _Tally:
     compared: int = 0
@@ -183,22 +148,12 @@ class _Validator:
         Raises:
             UserError: it has none.
         """
-        rows = 0
-        for config in held_configs(folder):
-            if not config.is_task:
-                continue
-            label = f"{config.name} in {folder}"
-            places = self.places[label] = Places()
-            for read in read_config(config, open_source(config, folder)):
-                if isinstance(read, ReadRow) and role_of(read.split) == "test":
-                    row = places.add(read)
-                    video = read.row["video"]
-                    self.videos.add("test", video, label, config.name.split("_")[0], row)
-                    rows += 1
-        if not rows:
-            raise UserError(
-                f"{folder}: no test rows to compare with; --against is a folder of them"
-            )
+        labels: dict[str, str] = {}
+        for config, read in test_rows(folder):
+            label = labels.setdefault(config.name, f"{config.name} in {folder}")
+            places = self.places.setdefault(label, Places())
+            row = places.add(read)
+            self.videos.add("test", read.row["video"], label, config.name.split("_")[0], row)
 
     def compare_names(self) -> None:
         """Note training videos that are test or validation videos by their names."""
@@ -311,18 +266,13 @@ class _Validator:
     ) -> Iterator[tuple[Use, Fingerprint]]:
         """Yield each video of a role that has a clip, with the clip's fingerprint."""
         uses = list(self.videos.of(role))
-        waiting: deque[tuple[int, Use]] = deque()
-
-        def paths() -> Iterator[Path]:
-            for number, use in enumerate(uses, start=1):
-                path = shelves.find(use.video)
-                if path is not None:
-                    waiting.append((number, use))
-                    yield path
-
-        with contextlib.closing(cache.fingerprints(paths())) as fingerprints:
-            for path, fingerprint in fingerprints:
-                number, use = waiting.popleft()
+        clips = (
+            ((number, use), path)
+            for number, use in enumerate(uses, start=1)
+            if (path := shelves.find(use.video)) is not None
+        )
+        with contextlib.closing(fingerprints_of(cache, clips)) as fingerprints:
+            for (number, use), path, fingerprint in fingerprints:
                 if number % _STEP == 0:
                     self.progress(number, len(uses), what)
                 if not fingerprint.readable:
@@ -342,7 +292,7 @@ class _Validator:
             "leak-sight",
             use,
             f"{use.video} ({use.row_count}) shows what {other.video} of {other.config} shows: "
-            f"{'; '.join(few([_described(match)], 1, total=len(matches)))}",
+            f"{'; '.join(few([described(match)], 1, total=len(matches)))}",
             severity=None if match.sure else "warning",
         )
 
@@ -357,16 +307,3 @@ class _Validator:
             split=places.split(use.row),
             where=places.where(use.row),
         )
-
-
-def _described(match: Match) -> str:
-    shift = ""
-    if match.seconds >= _SHIFT_S:
-        shift = f", from its second {match.seconds:g}"
-    elif match.seconds <= -_SHIFT_S:
-        shift = f", from {-match.seconds:g} s before it"
-    turned = ", mirrored" if match.mirrored else ""
-    return (
-        f"{percent(match.alike, 0)} of {match.overlap} samples alike, "
-        f"{percent(match.distance, 0)} of signs differ{shift}{turned}"
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,7 @@ from sharegptvideo._text import plural
 from sharegptvideo.data.sources.rows import SETS
 from sharegptvideo.data.sources.splits import stem_of
 
-__all__ = ["Role", "Use", "Videos", "name_key", "role_of"]
+__all__ = ["NameIndex", "Role", "Use", "Videos", "name_key", "role_of", "set_of"]
 
 Role = Literal["train", "validation", "test"]
 
@@ -41,7 +41,7 @@ def name_key(video: str) -> str:
     return (match["a"] or match["b"]) if match else name
 
 
-def _set_of(video: str, source: str | None) -> str | None:
+def set_of(video: str, source: str | None) -> str | None:
     """Return the set that a video's path names, else its row's source; None if neither does."""
     for part in video.replace("\\", "/").split("/")[:-1]:
         if part.lower() in SETS:
@@ -88,7 +88,7 @@ class Videos:
         known[video] = len(self._first)
         self._first.append(row)
         self._rows.append(1)
-        label = (config, _set_of(video, source or config.split("_")[0]))
+        label = (config, set_of(video, source or config.split("_")[0]))
         if label not in self._names:
             self._names.append(label)
         self._labels.append(self._names.index(label))
@@ -113,24 +113,37 @@ class Videos:
                 yield Use(video, role, config, self._first[place], self._rows[place], of_set)
 
     def same_name(self, held_out: Role) -> Iterator[tuple[Use, Use, bool]]:
-        """Yield (use in training, use held out, whether the name is enough to be sure).
-
-        A name that is merely a number belongs to several sets: it is passed over where the two
-        sets are known and differ, and uncertain where one is unknown.
-        """
-        known: dict[str, list[Use]] = {}
-        for use in self.of(held_out):
-            known.setdefault(name_key(use.video), []).append(use)
+        """Yield (use in training, use held out, whether the name is enough to be sure)."""
+        known = NameIndex(self.of(held_out))
         if not known:
             return
         for use in self.of("train"):
-            key = name_key(use.video)
-            candidates = known.get(key, [])
-            if not _NUMBER.fullmatch(key):
-                if candidates:
-                    yield use, candidates[0], True
-                continue
-            sure = [other for other in candidates if use.set == other.set and use.set is not None]
-            open_ = [other for other in candidates if None in (use.set, other.set)]
-            if sure or open_:
-                yield use, (sure or open_)[0], bool(sure)
+            match = known.find(use.video, use.set)
+            if match is not None:
+                yield use, *match
+
+
+class NameIndex:
+    """Held-out videos by name."""
+
+    def __init__(self, uses: Iterable[Use]) -> None:
+        self._known: dict[str, list[Use]] = {}
+        for use in uses:
+            self._known.setdefault(name_key(use.video), []).append(use)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, video: str, of_set: str | None) -> tuple[Use, bool] | None:
+        """Return a held-out video of the same name, and whether the name is enough to be sure.
+
+        A name that is merely a number belongs to several sets: it is passed over where the two
+        sets are known and differ, and uncertain where one is unknown. `of_set` is the video's own.
+        """
+        key = name_key(video)
+        candidates = self._known.get(key, [])
+        if not _NUMBER.fullmatch(key):
+            return (candidates[0], True) if candidates else None
+        sure = [other for other in candidates if of_set == other.set and of_set is not None]
+        open_ = [other for other in candidates if None in (of_set, other.set)]
+        return ((sure or open_)[0], bool(sure)) if sure or open_ else None
