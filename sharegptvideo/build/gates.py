@@ -569,7 +569,8 @@ class _Checker:
         for number, row in enumerate(rows):
             for name in _NEEDED[kind]:
                 if not isinstance(row.get(name), str):
-                    raise UserError(f"row {number + 1} ({row.get('id')}): no {name!r}")
+                    what = f"no {name!r}" if row.get(name) is None else f"{name!r} is no text"
+                    raise UserError(f"row {number + 1} ({row.get('id')}): {what}")
             self.report.rows += 1
             path = row.get("video_path")
             self.names.write(json.dumps([row["id"], row["video"], path and str(path)]) + "\n")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.sources import world_folder
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
-from sharegptvideo.models.asking import Turn
+from sharegptvideo.models.asking import SilentTurn, Turn
 from sharegptvideo.models.base import Answer, Model, SamplingParams, short_hash
 from sharegptvideo.models.batches import Clip, read_clip
 
@@ -51,11 +52,13 @@ class EngineOptions:
         name: of `ENGINES`.
         ray_address: of the cluster that `ray` joins; None: one on this machine.
         actors: processes at work under `ray`; None: as many as it has room for.
+        actor_cpus: CPUs that each of these is given; None: one, or less where there are fewer.
     """
 
     name: str = "local"
     ray_address: str | None = None
     actors: int | None = None
+    actor_cpus: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the options go together.
@@ -63,10 +66,13 @@ class EngineOptions:
         Raises:
             UserError: they do not.
         """
-        if self.name != "ray" and (self.ray_address is not None or self.actors is not None):
-            raise UserError("--ray-address and --actors are for --engine ray")
+        options = (self.ray_address, self.actors, self.actor_cpus)
+        if self.name != "ray" and options != (None, None, None):
+            raise UserError("--ray-address, --actors and --actor-cpus are for --engine ray")
         if self.actors is not None and self.actors < 1:
             raise UserError(f"actors must be at least 1, got {self.actors}")
+        if self.actor_cpus is not None and not 0 < self.actor_cpus < math.inf:
+            raise UserError(f"actor-cpus must be above 0, got {self.actor_cpus}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +154,9 @@ class OpenStage(abc.ABC):
             UserError: nothing more can be made (a server is gone, the money is spent).
         """
 
-    @abc.abstractmethod
     def turns(self, count: int) -> Sequence[Turn]:
-        """Return what the next `count` units ask with, see `Asker.turns`."""
+        """Return what the next `count` units ask with, see `Asker.turns`; here no model."""
+        return [SilentTurn() for _ in range(count)]
 
     @abc.abstractmethod
     def describe(self) -> Row:

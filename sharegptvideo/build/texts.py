@@ -153,7 +153,7 @@ def _script(letters: str) -> str | None:
     names = Counter(
         unicodedata.name(letter, "UNKNOWN").split(" ")[0].split("-")[0]
         for letter in letters
-        if not letter.isascii()
+        if letter.isalpha() and not letter.isascii()
     )
     names.pop("LATIN", None)
     if sum(names.values()) <= SCRIPT_SHARE * len(letters):

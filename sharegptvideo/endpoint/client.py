@@ -20,6 +20,7 @@ from sharegptvideo.endpoint.cache import ReplyCache, claim, request_key
 from sharegptvideo.endpoint.messages import Message, NoAnswerError, Reply
 from sharegptvideo.endpoint.options import Endpoint, EndpointOptions, hide_key
 from sharegptvideo.endpoint.server_errors import BudgetError, CallFailedError, EndpointError
+from sharegptvideo.endpoint.store import ReplyStore
 from sharegptvideo.endpoint.transport import Sender
 from sharegptvideo.errors import unknown_name
 
@@ -134,6 +135,10 @@ class ChatClient:
             return self._at_once(functools.partial(self._sender.send, body))
         except NoAnswerError as error:
             return error.reply
+
+    def keep_replies(self, store: ReplyStore) -> None:
+        """Take replies from a store, and keep there what is asked, in place of the options'."""
+        self._store = store
 
     async def close(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""

@@ -293,11 +293,17 @@ class SharedLimits:
     """
 
     def __init__(
-        self, rules: LimitRules, *, clock: Clock | None = None, silence: float = _SILENCE_S
+        self,
+        rules: LimitRules,
+        *,
+        spent: float = 0.0,
+        clock: Clock | None = None,
+        silence: float = _SILENCE_S,
     ) -> None:
-        """Prepare; see `LocalLimits`."""
+        """Prepare; `spent` are US dollars of before. See `LocalLimits`."""
         self._rules, self._clock, self._silence = rules, clock, silence
         self._budget = Budget()
+        self._budget.commit(None, spent, requests=0)
         self._limits: dict[str, LocalLimits] = {}
 
     def _of(self, name: str) -> LocalLimits:

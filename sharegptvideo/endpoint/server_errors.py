@@ -68,7 +68,15 @@ class BudgetError(EndpointError):
 
 
 class CallFailedError(Exception):
-    """One call failed after all attempts; others may succeed."""
+    """One call failed after all attempts; others may succeed.
+
+    Attributes:
+        attempts: requests that were sent.
+        dollars: US dollars that they may have cost; None where no price is known.
+    """
+
+    attempts: int = 0
+    dollars: float | None = None
 
     def __init__(self, message: str | None, *, status: int | None = None) -> None:
         """`status`: the HTTP status of a refusal that another attempt would meet too."""

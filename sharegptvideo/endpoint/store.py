@@ -71,6 +71,10 @@ class ReplyStore:
         self._first_read()
         return len(self._lines)
 
+    def __bool__(self) -> bool:
+        """Return True: a store without a line is one too, and its folder is not read for this."""
+        return True
+
     def get(self, key: str) -> Reply | None:
         """Return the reply to a request, as `cached`; None if none is known that can be read.
 
@@ -125,7 +129,7 @@ class ReplyStore:
         with self._lock:
             if self._failed is None:
                 try:
-                    self._own_file()
+                    self._own_file().check()
                 except OSError as error:
                     self._failed = self._refusal(error)
             if self._failed is not None:
@@ -243,8 +247,14 @@ class _OwnFile:
         self._file = os.open(self.path, flags, 0o600)
         self._size = 0
 
+    def check(self) -> None:
+        """Check that the file is still there: what goes into a removed one is lost."""
+        if os.fstat(self._file).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+
     def append(self, line: bytes) -> int:
         """Write a line in one go, and return where it starts."""
+        self.check()
         start = self._size
         try:
             written = os.write(self._file, line)

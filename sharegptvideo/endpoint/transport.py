@@ -173,7 +173,12 @@ class Sender:
             self.open()
             return await self._once(body, size, call)
 
-        reply = await self.retry(once)
+        try:
+            reply = await self.retry(once)
+        except CallFailedError as error:
+            error.attempts = call.attempts
+            error.dollars = None if self.price is None else call.dollars
+            raise
         cost = None if self.price is None else call.dollars
         reply = replace(reply, attempts=call.attempts, dollars=cost)
         if reply.failure is not None:

@@ -13,7 +13,7 @@ from sharegptvideo.judges.base import (
 )
 from sharegptvideo.judges.exact import Exact
 from sharegptvideo.judges.panel import Panel
-from sharegptvideo.judges.registry import JUDGES, open_judge
+from sharegptvideo.judges.registry import JUDGES, JudgeChoice, open_judge
 from sharegptvideo.judges.rules.answer_match import AnswerMatch, mark
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "AnswerMatch",
     "Exact",
     "Judge",
+    "JudgeChoice",
     "JudgeItem",
     "Mark",
     "Panel",

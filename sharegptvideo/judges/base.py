@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -9,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharegptvideo._io import dumps, sha256_text
-from sharegptvideo.endpoint import Estimate
+from sharegptvideo.endpoint import Estimate, Reply, ReplyStore
 
 __all__ = [
     "ACCEPTABLE",
     "MOST_CHARACTERS",
+    "VERDICT_FIELDS",
     "Judge",
     "JudgeItem",
     "Mark",
@@ -65,6 +68,7 @@ class Verdict:
     `judge` says which judge answered (see DESIGN.md, run folders); `tokens` is what it cost;
     `repaired` that its first reply could not be read and the second, asked for once, could.
     `contradiction` is whether the answer contradicts itself; None where the judge does not check.
+    `replies` are what a server was paid for it, and no part of its row.
     """
 
     id: str
@@ -77,9 +81,20 @@ class Verdict:
     tokens: int = 0
     repaired: bool = False
     contradiction: bool | None = None
+    replies: tuple[Reply, ...] = field(default=(), repr=False, compare=False)
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what is kept of it, by name."""
+        # Not `asdict`, which would copy the judge's description for every verdict.
+        return {name: getattr(self, name) for name in VERDICT_FIELDS}
 
 
-_FIELDS = tuple(each.name for each in fields(Verdict))
+VERDICT_FIELDS = tuple(each.name for each in fields(Verdict) if each.name != "replies")
+"""What a verdict's row has of it."""
+
+
+# Of judges that know no coroutines: they may not be safe for threads.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Judge(ABC):
@@ -92,6 +107,9 @@ class Judge(ABC):
 
     scale: tuple[int, int] = (1, 5)
     """The lowest and the highest score that it gives; a failed answer counts with the lowest."""
+
+    width: int = 1
+    """How many calls of `verdicts` to have under way, so that it is never idle."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -108,6 +126,35 @@ class Judge(ABC):
     @abstractmethod
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield one verdict for each item, as they are done, in any order."""
+
+    async def verdicts(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """Return a verdict for each of a few items, in their order; for coroutines of one loop.
+
+        Here by `judge`, in a thread, for one caller after the other.
+
+        Raises:
+            UserError: no verdict can be given any more.
+        """
+
+        def given() -> dict[str, Verdict]:
+            with _ONE_AT_A_TIME:
+                return {item.id: verdict for item, verdict in judge_items(self, items)}
+
+        by_id = await asyncio.to_thread(given)
+        return [by_id[item.id] for item in items]
+
+    def prefetch(self, items: Iterable[JudgeItem]) -> None:  # noqa: B027 - for those that can
+        """Ask about all items at once, where that is cheaper, for the calls that follow.
+
+        Raises:
+            UserError: no verdict can be given.
+        """
+
+    def keep_replies(self, store: ReplyStore) -> None:  # noqa: B027 - for those that are served
+        """Take replies from a store, and keep there what is asked."""
+
+    async def close(self) -> None:  # noqa: B027 - most have nothing to do
+        """Free what `verdicts` opened in the running event loop."""
 
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:  # noqa: ARG002 - for those that cost
         """Return what verdicts on these items will take; asks nothing."""
@@ -129,9 +176,7 @@ def judge_items(judge: Judge, items: Sequence[JudgeItem]) -> Iterator[tuple[Judg
 def verdict_row(item: JudgeItem, verdict: Verdict) -> dict[str, Any]:
     """Return the row of judgements.jsonl for a verdict, with the hash of the texts it is on."""
     row = {"id": item.id, "task": item.task}
-    # Not `asdict`, which would copy the judge's description for every verdict.
-    row |= {name: getattr(verdict, name) for name in _FIELDS}
-    return row | {"item_hash": item.hash}
+    return row | verdict.as_row() | {"item_hash": item.hash}
 
 
 def is_judged(row: Mapping[str, Any]) -> bool:
@@ -174,6 +219,10 @@ class RulesJudge(Judge):
 
     def check(self) -> None:
         """Do nothing: rules need nothing that could be missing."""
+
+    async def verdicts(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """Return them at once: rules take less time than a thread."""
+        return list(self.judge(items))
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield a verdict for each item in order; one without a reference is unscored.

@@ -17,6 +17,7 @@ from sharegptvideo.endpoint import (
     Message,
     NoAnswerError,
     Reply,
+    ReplyStore,
     in_parallel,
 )
 from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
@@ -61,6 +62,7 @@ class OpenAIJudge(Judge):
         self.scale = (self._protocol.lowest, self._protocol.highest)
         self._pictures = _ClipPictures(self._protocol.frames or 1)
         self._client = client or ChatClient(model, base_url=base_url, options=options)
+        self.width = self._client.width
         if self.needs_frames and self._client.options.batch_api:
             raise UserError("a judge that sees frames cannot use the Batch API, which takes texts")
 
@@ -95,14 +97,37 @@ class OpenAIJudge(Judge):
         Raises:
             UserError: the endpoint cannot be used, or is gone; the verdicts so far are out.
         """
+        self.prefetch(items)
+        done = in_parallel(self._verdict, items, width=self._client.width, finish=self.close)
+        for _, verdict in done:
+            yield verdict
+
+    async def verdicts(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """Return the verdicts, see `judge`; all are asked for at once.
+
+        Raises:
+            UserError: the endpoint cannot be used, or is gone; calls under way have ended.
+        """
+        calls = [asyncio.ensure_future(self._verdict(item)) for item in items]
+        await asyncio.gather(*calls, return_exceptions=True)
+        return [call.result() for call in calls]
+
+    def prefetch(self, items: Iterable[JudgeItem]) -> None:
+        """Ask by the Batch API, where the options say so; see `ChatClient.prefetch`."""
         self._client.prefetch(
             (self._protocol.messages(item) for item in items),
             response_format=self._protocol.response_format(),
             max_tokens=_MAX_TOKENS,
         )
-        done = in_parallel(self._verdict, items, width=self._client.width, finish=self._finish)
-        for _, verdict in done:
-            yield verdict
+
+    def keep_replies(self, store: ReplyStore) -> None:
+        """Take replies from a store, and keep there what is asked."""
+        self._client.keep_replies(store)
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop."""
+        self._pictures.clear()
+        await self._client.close()
 
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """Return what asking will take, without repairs; see `ChatClient.estimate`."""
@@ -127,10 +152,6 @@ class OpenAIJudge(Judge):
             "prompt_version": self._protocol.version,
             "prompt_hash": self._protocol.hash,
         }
-
-    async def _finish(self) -> None:
-        self._pictures.clear()
-        await self._client.close()
 
     async def _verdict(self, item: JudgeItem) -> Verdict:
         messages: list[dict[str, Any]] = [*self._protocol.messages(item)]
@@ -219,6 +240,7 @@ class OpenAIJudge(Judge):
             judge=about,
             tokens=sum(reply.tokens for reply in replies),
             repaired=correct is not None and len(replies) > 1,
+            replies=tuple(replies),
         )
 
 

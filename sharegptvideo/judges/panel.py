@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import KeyedLog
-from sharegptvideo.endpoint import BudgetError, Estimate
+from sharegptvideo.endpoint import BudgetError, Estimate, ReplyStore
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges.base import (
+    VERDICT_FIELDS,
     Judge,
     JudgeItem,
     Verdict,
@@ -50,6 +51,7 @@ class Panel(Judge):
         self.name = f"panel:{','.join(names)}"
         self.needs_frames = any(member.needs_frames for member in members)
         self.scale = _common_scale(members)
+        self.width = max(member.width for member in members)
         self._folder: Path | None = None
 
     def keep_in(self, folder: Path) -> None:
@@ -97,6 +99,35 @@ class Panel(Judge):
                     del waiting[verdict.id]
                     yield self._decide(verdict.id, [given[n] for n in range(len(given))])
 
+    async def verdicts(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """Return the panel's verdict on each item; its members are asked at once.
+
+        Raises:
+            UserError: a member cannot go on; what the others were at has ended.
+        """
+        calls = [asyncio.ensure_future(member.verdicts(items)) for member in self.members]
+        await asyncio.gather(*calls, return_exceptions=True)
+        given = [call.result() for call in calls]
+        return [
+            self._decide(item.id, verdicts) for item, *verdicts in zip(items, *given, strict=True)
+        ]
+
+    def prefetch(self, items: Iterable[JudgeItem]) -> None:
+        """Have each member do so."""
+        items = list(items)
+        for member in self.members:
+            member.prefetch(items)
+
+    def keep_replies(self, store: ReplyStore) -> None:
+        """Have each member do so."""
+        for member in self.members:
+            member.keep_replies(store)
+
+    async def close(self) -> None:
+        """Close all members."""
+        for member in self.members:
+            await member.close()
+
     def _decide(self, key: str, verdicts: Sequence[Verdict]) -> Verdict:
         right = sum(verdict.correct is True for verdict in verdicts)
         wrong = sum(verdict.correct is False for verdict in verdicts)
@@ -119,6 +150,7 @@ class Panel(Judge):
             },
             tokens=sum(verdict.tokens for verdict in verdicts),
             repaired=any(verdict.repaired for verdict in verdicts),
+            replies=tuple(reply for verdict in verdicts for reply in verdict.replies),
         )
 
 
@@ -148,7 +180,7 @@ def _who(name: str, verdict: Verdict) -> str:
 
 
 def _row(name: str, verdict: Verdict) -> dict[str, Any]:
-    return {"name": name, **{key: v for key, v in asdict(verdict).items() if key != "id"}}
+    return {"name": name, **{key: v for key, v in verdict.as_row().items() if key != "id"}}
 
 
 class _Asking:
@@ -221,7 +253,7 @@ class _Asking:
             if row is None or row["item_hash"] != item.hash or not is_judged(row):
                 left.append(item)
             else:
-                kept = {key: row[key] for key in Verdict.__dataclass_fields__}
+                kept = {key: row[key] for key in VERDICT_FIELDS}
                 self._done.put((number, Verdict(**kept)))
         return left
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,9 +16,26 @@ from sharegptvideo.judges.rules.answer_match import AnswerMatch
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
 
-__all__ = ["JUDGES", "open_judge"]
+__all__ = ["JUDGES", "JudgeChoice", "open_judge"]
 
 JUDGES = ("answer-match", "exact", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeChoice:
+    """A judge that a stage asks; see `open_judge`.
+
+    Attributes:
+        spec: what `open_judge` takes.
+        base_url: endpoint of `openai:` judges; default: OPENAI_BASE_URL.
+    """
+
+    spec: str
+    base_url: str | None = None
+
+    def open(self, options: EndpointOptions | None = None) -> Judge:
+        """Open the judge; see `open_judge`."""
+        return open_judge(self.spec, base_url=self.base_url, options=options)
 
 
 def open_judge(

@@ -12,7 +12,7 @@ from sharegptvideo.models.base import Answer, Model, Request, SamplingParams
 from sharegptvideo.models.batches import Clip, answer_batch
 from sharegptvideo.models.served import ServedModel
 
-__all__ = ["Asker", "Turn", "open_asker"]
+__all__ = ["Asker", "SilentTurn", "Turn", "open_asker"]
 
 
 class Turn(abc.ABC):
@@ -34,6 +34,14 @@ class Turn(abc.ABC):
 
     def done(self) -> None:  # noqa: B027 - most have nothing to do
         """End the turn: the unit asks no more."""
+
+
+class SilentTurn(Turn):
+    """The turn of a unit that asks no model."""
+
+    async def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
+        """Refuse: there is no model."""
+        raise NotImplementedError
 
 
 class Asker(abc.ABC):

@@ -364,6 +364,7 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         outcome.reply if isinstance(outcome, NoAnswerError) else outcome for outcome in outcomes
     ]
     reasoning = [reply.reasoning if isinstance(reply, Reply) else None for reply in given]
+    dollars = [outcome.dollars for outcome in given if outcome.dollars is not None]
     return Answer(
         request,
         () if errors else tuple(reply.text for reply in given if isinstance(reply, Reply)),
@@ -372,6 +373,8 @@ def _answer(request: Request, replies: Mapping[int, Reply | CallFailedError]) ->
         partial=tuple(partial) if any(partial) else (),
         usage=_usage([reply for reply in given if isinstance(reply, Reply)]),
         answered_by=next((reply.model for reply in given if isinstance(reply, Reply)), None),
+        attempts=sum(outcome.attempts for outcome in given),
+        dollars=sum(dollars) if dollars else None,
     )
 
 

@@ -134,9 +134,10 @@ def test_titles_and_tags_are_shown_to_the_model(
     titles.write_text('video,title,tags\na.mp4,"A ```ball```","ball, red"\nmore/d,,x\nzzz,Z,\n')
     chat_server.answer, chat_server.models = lambda _: "At first it waits, then it runs.", ["m"]
     options = ("--videos", str(clips), "--model", "openai:m", "--base-url", chat_server.url)
+    options = (*options, "--no-gate", "all")
     result = build(tmp_path / "out", *options, "--titles", str(titles))
     assert result.exit_code == 0, result.output
-    assert "1 that are not among the videos: zzz" in result.stderr
+    assert "1 name of no video here: zzz" in result.stderr
     texts = [body["messages"][0]["content"][-1]["text"] for body in chat_server.requests]
     assert sum('"title": "A \\u0060\\u0060\\u0060ball' in text for text in texts) == 1
     assert sum('"tags": "ball, red"' in text for text in texts) == 1
@@ -151,6 +152,43 @@ def test_titles_and_tags_are_shown_to_the_model(
     chat_server.requests.clear()
     build(tmp_path / "out", *options, "--titles", str(titles), "--no-cache")
     assert len(chat_server.requests) == 2  # `a` has another, `more/d` has none any more
+
+
+def test_what_a_gate_flags_is_left_out_or_marked(
+    clips: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    said = iter(
+        (
+            "At first a dog waits by a fence; then it jumps over it and runs away.",
+            "I'm sorry, but I cannot describe this video for you.",
+            "Ein Hund wartet und dann springt er über den Zaun und läuft schnell weg.",
+            "A cat walks through a kitchen, then climbs onto the table and drinks.",
+        )
+    )
+    chat_server.answer, chat_server.models = lambda _: next(said), ["m"]
+    options = ["--videos", str(clips), "--model", "openai:m", "--base-url", chat_server.url]
+    options += ["--concurrency", "1"]
+    result = build(tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    assert "flagged: refusal (1 of 4 rows)" in result.stderr
+    assert "flagged: language (1 of 4 rows)" in result.stderr
+    rows = load_dataset("captions", data_dir=tmp_path)
+    assert len(rows) == 2
+    flagged = {row["id"]: row["gates"] for _, row in read_jsonl(tmp_path / "captions_gates.jsonl")}
+    assert sorted(gates[0] for gates in flagged.values()) == ["language", "refusal"]
+    assert flagged.keys().isdisjoint(rows["id"])
+
+    assert build(tmp_path, *options, "--no-gate", "language,no-change").exit_code == 0
+    assert len(load_dataset("captions", data_dir=tmp_path)) == 3
+    assert build(tmp_path, *options, "--keep-all").exit_code == 0
+    assert len(load_dataset("captions", data_dir=tmp_path)) == 4
+    (file,) = (tmp_path / "video_instruction").rglob("*.jsonl")
+    assert {row["id"]: row["made"]["flags"] for _, row in read_jsonl(file)} == {
+        name: flagged.get(name, []) for name in lines_of(tmp_path) if name != "broken"
+    }
+    result = build(tmp_path, *options, "--no-gate", "languages")
+    assert (result.exit_code, "did you mean language?" in result.stderr) == (2, True)
+    assert len(chat_server.requests) == 4
 
 
 @pytest.mark.parametrize(

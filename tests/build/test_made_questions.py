@@ -202,6 +202,8 @@ def test_other_languages(text: str, looks: str) -> None:
         "The sign says “欢迎光临”, and below it “de la casa”.",
         "A café in Paris, Rue de la Paix, at night; the waiter carries a crème brûlée.",
         "123",
+        "2 m²",
+        "²",
         "",
     ],
 )

@@ -138,7 +138,7 @@ def test_questions_with_a_fault_are_dropped_with_their_cause(
     assert json.loads(result.stdout)["dropped"] == {
         "gives-answer-away": 1, "not-in-caption": 1, "repeats": 1
     }  # fmt: skip
-    assert "dropped: not-in-caption (1 of 4 questions)" in result.stderr
+    assert "dropped: not-in-caption (1 of 4 questions; see " in result.stderr
 
 
 def test_a_bad_reply_is_shown_again_once(chat_server: Any, tmp_path: Path) -> None:

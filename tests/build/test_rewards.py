@@ -16,7 +16,14 @@ from sharegptvideo.build import make_pairs, score_candidates
 from sharegptvideo.cli import app
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges import AnswerMatch, Judge, JudgeItem, Verdict
+from sharegptvideo.judges import (
+    AnswerMatch,
+    Judge,
+    JudgeChoice,
+    JudgeItem,
+    Verdict,
+    verdict_row,
+)
 from tests.support.batch_server import BatchServer
 
 
@@ -37,8 +44,8 @@ class ShortIsGood(Judge):
         pass
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
-        for number, item in enumerate(reversed(items)):
-            if number == self.stop_after:
+        for item in reversed(items):
+            if len(self.asked) == self.stop_after:
                 raise KeyboardInterrupt
             self.asked.append(item)
             trouble = self.plan.get(item.prediction)
@@ -125,13 +132,14 @@ def test_second_run_asks_nothing(loop: Path) -> None:
 
 
 def test_interrupted_run_asks_the_rest_only(loop: Path) -> None:
+    """In the middle of the second item, whose first verdict is lost with a judge of the user's."""
     with pytest.raises(KeyboardInterrupt):
-        score_candidates(loop, ShortIsGood(stop_after=3), loop)
+        score_candidates(loop, ShortIsGood(stop_after=4), loop)
     with pytest.raises(UserError, match="not finished"):
         make_pairs(loop, loop / "pairs")
     judge = ShortIsGood()
     report = score_candidates(loop, judge, loop)
-    assert sorted(item.prediction for item in judge.asked) == ["a ball", "a big red ball"]
+    assert sorted(item.prediction for item in judge.asked) == ["no it is not", "yes"]
     assert report.n_scored == 5
 
 
@@ -178,13 +186,13 @@ def test_judge_that_forgets_an_item_is_asked_again(loop: Path) -> None:
             yield from super().judge(items[1:])
 
     report = score_candidates(loop, Forgets(), loop)
-    assert report.reasons == {"the judge gave no verdict": 1}
+    assert report.reasons == {"the judge gave no verdict": 2}  # one of each item
     judge = ShortIsGood()
     assert score_candidates(loop, judge, loop).n_unscored == 0
-    assert [item.prediction for item in judge.asked] == ["a ball"]
+    assert [item.prediction for item in judge.asked] == ["a ball", "yes"]
 
 
-def test_killed_run_has_every_verdict_that_came(loop: Path, tmp_path_factory: Any) -> None:
+def test_killed_run_has_every_item_that_was_judged(loop: Path, tmp_path_factory: Any) -> None:
     """What stands on the disk at each verdict is what a kill there would leave."""
     places: list[Path] = []
 
@@ -199,22 +207,75 @@ def test_killed_run_has_every_verdict_that_came(loop: Path, tmp_path_factory: An
     for number, place in enumerate(places, start=1):
         judge = ShortIsGood()
         report = score_candidates(place, judge, place)
-        assert len(judge.asked) == 5 - number
+        assert len(judge.asked) == (5 if number <= 3 else 2)
         assert report.as_dict() | {"n_judged": 5} == whole.as_dict()
         assert rows_of(place) == rows_of(loop)
         assert (place / "rewards.json").read_bytes() == (loop / "rewards.json").read_bytes()
     assert len(places) == 5
     names = {path.name for path in loop.iterdir()}
-    assert names == {"candidates.jsonl", "rewards.jsonl", "rewards.json"}
+    assert names == {"candidates.jsonl", "rewards.jsonl", "rewards.json", "sittings.jsonl"}
 
 
-def test_verdict_on_other_texts_is_not_taken_over(loop: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        score_candidates(loop, ShortIsGood(stop_after=2), loop)
+def test_verdicts_that_an_earlier_version_kept_are_taken_over_where_their_texts_are_the_same(
+    loop: Path,
+) -> None:
+    judge = ShortIsGood()
+    score_candidates(loop, judge, loop)
+    kept = [
+        verdict_row(item, next(ShortIsGood().judge([item])))
+        for item in judge.asked
+        if item.id.startswith("2#")
+    ]
+    assert len(kept) == 2
+    for name in ("rewards.jsonl", "rewards.json"):
+        (loop / name).unlink()
+    write_jsonl(loop / "rewards_verdicts.jsonl", kept)
     write_jsonl(loop / "candidates.jsonl", [question("2", "yes it is", "no it is not")])
     judge = ShortIsGood()
     score_candidates(loop, judge, loop)
     assert [item.prediction for item in judge.asked] == ["yes it is"]
+    assert not (loop / "rewards_verdicts.jsonl").exists()
+
+
+def test_rewards_of_a_version_without_provenance_are_gone_on_with(loop: Path) -> None:
+    score_candidates(loop, ShortIsGood(), loop)
+    rows = [{k: v for k, v in row.items() if k != "made"} for row in rows_of(loop).values()]
+    write_jsonl(loop / "rewards.jsonl", rows[:1])
+    judge = ShortIsGood()
+    assert score_candidates(loop, judge, loop).n_scored == 5
+    assert sorted(item.prediction for item in judge.asked) == ["no it is not", "yes"]
+    assert rows_of(loop)["1"] == rows[0]
+    assert rows_of(loop)["2"]["made"]["parents"] == ["2"]
+
+
+def test_a_verdict_that_is_asked_again_adds_to_what_its_row_cost(
+    loop: Path, chat_server: Any
+) -> None:
+    """The server fails for one answer of five at first; each reply counts 3 + 7 tokens."""
+    chat_server.models = ["j"]
+    failing = True
+
+    def answer(body: dict[str, Any]) -> str | tuple[int, dict[str, str], str]:
+        text = body["messages"][-1]["content"]
+        if failing and "no it is not" in text:
+            return 413, {}, json.dumps({"error": {"message": "too long"}})
+        return '{"explanation": "as in the caption", "score": 4}'
+
+    chat_server.answer = answer
+    judge = JudgeChoice("openai:j", chat_server.url)
+    options = EndpointOptions(cache=False)
+    report = score_candidates(loop, judge, loop, endpoint=options)
+    assert (report.n_scored, report.n_unscored) == (4, 1)
+    first = rows_of(loop)["2"]["made"]
+    assert (first["requests"], first["tokens"]["completion"]) == (1, 3)
+    failing = False
+    before = len(chat_server.requests)
+    assert score_candidates(loop, judge, loop, endpoint=options).n_scored == 5
+    assert len(chat_server.requests) == before + 1
+    made = rows_of(loop)["2"]["made"]
+    assert (made["requests"], made["attempts"], made["answered_by"]) == (2, 2, ["j-0613"])
+    assert made["tokens"] == {"prompt": 14, "cached": None, "completion": 6}
+    assert made["prompt_hash"] == first["prompt_hash"] is not None
 
 
 def test_what_judging_costs_is_approved_before(loop: Path) -> None:

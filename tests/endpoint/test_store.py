@@ -69,6 +69,7 @@ def test_what_is_put_is_there_with_all_it_has(tmp_path: Path) -> None:
 def test_nothing_is_written_before_there_is_something(tmp_path: Path) -> None:
     with ReplyStore(tmp_path / "replies") as store:
         assert (store.get(key_of(1)), list(store), len(store)) == (None, [], 0)
+        assert store  # as in `given or ReplyStore(...)`
     assert not (tmp_path / "replies").exists()
     with store:
         store.check()
@@ -261,6 +262,15 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_asked(
         ask(options, chat_server.url, ["a"])
     assert "\n" not in str(caught.value)
     assert not chat_server.requests
+
+
+def test_a_folder_that_is_removed_meanwhile_is_an_error(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "replies")
+    store.put(key_of(1), REPLY)
+    files(tmp_path / "replies")[0].unlink()
+    store.put(key_of(2), REPLY)
+    with pytest.raises(UserError, match="No such file"):
+        store.check()
 
 
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:

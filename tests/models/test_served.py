@@ -27,7 +27,7 @@ from sharegptvideo.endpoint.options import Clock
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import run_evaluation
 from sharegptvideo.models import Question, Request, SamplingParams, open_model
-from sharegptvideo.models.batches import answer_batches
+from sharegptvideo.models.batches import answer_batch, answer_batches
 from sharegptvideo.models.served import ServedModel
 
 Reply = str | tuple[int, dict[str, str], str]
@@ -441,3 +441,35 @@ def test_send_on_the_command_line(tmp_path: Path) -> None:
         open_model("predictions:answers.jsonl", send="video")
     with pytest.raises(UserError, match="unknown form of frames"):
         open_model("openai:m", send="videos")  # type: ignore[arg-type]
+
+
+def test_an_answer_says_what_it_took_failed_attempts_included(
+    chat_server: Any, tmp_path: Path
+) -> None:
+    prices = "date: 2026-01-01\nhosts:\n  127.0.0.1:\n    seer: {prompt: 10, completion: 100}\n"
+    (tmp_path / "prices.yaml").write_text(prices)
+    busy: Iterator[Reply] = iter([(429, {"Retry-After": "0"}, "{}"), (429, {}, "{}")])
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if "broken" in parts_of(body)[-1]["text"]:
+            return 400, {}, json.dumps({"error": {"message": "no"}})
+        return next(busy, counted("Two tokens", 1000, 200))
+
+    chat_server.answer = answer
+
+    async def at_once(_: float) -> None:
+        return None
+
+    options = EndpointOptions(
+        cache=False, concurrency=1, prices=tmp_path / "prices.yaml", clock=Clock(sleep=at_once)
+    )
+    model = open_model("openai:seer", base_url=chat_server.url, options=options)
+    params = SamplingParams(n=2, temperature=1.0)
+    requests = [Request("what"), Request("broken")]
+    whole, failed = answer_batch(model, requests, params)
+    assert (whole.attempts, failed.attempts) == (4, 2)
+    # 1,000 tokens at $10 and 2 at $100 a million, twice.
+    assert whole.dollars == pytest.approx(2 * (0.01 + 0.0002))
+    assert failed.dollars == 0
+    assert whole.usage == {"prompt_tokens": 2000, "cached_tokens": 400, "completion_tokens": 4}
+    assert whole.answered_by == "seer"

@@ -17,6 +17,7 @@ from sharegptvideo._io import LatestRows, dumps, os_errors, replacing_bytes
 from sharegptvideo._runs import check_place
 from sharegptvideo._text import plural
 from sharegptvideo.build.engines.local import run_units
+from sharegptvideo.build.engines.ray import check_ray, left_rows, run_on_ray
 from sharegptvideo.build.stage import (
     Context,
     EngineOptions,
@@ -34,8 +35,8 @@ __all__ = ["ENGINES", "SAMPLE", "Engine", "StageReport", "run_stage"]
 SAMPLE = 20
 """Units that are done first, and what the others will take is estimated from."""
 
-Engine = Callable[[Stage, OpenStage, Context, Iterable[Sequence[Row]], int], Generator[list[Row]]]
-"""`engine(stage, open stage, context, units, number of units)`: yields the rows of each unit."""
+Engine = Callable[[Stage, OpenStage, Context, Iterable[Sequence[Row]], Path], Generator[list[Row]]]
+"""`engine(stage, open stage, context, units, folder)`: yields the rows of each unit."""
 
 
 def _local(
@@ -43,12 +44,12 @@ def _local(
     opened: OpenStage,
     context: Context,  # noqa: ARG001
     units: Iterable[Sequence[Row]],
-    count: int,  # noqa: ARG001
+    out: Path,  # noqa: ARG001
 ) -> Generator[list[Row]]:
     return run_units(opened, units)
 
 
-ENGINES: dict[str, Engine] = {"local": _local}
+ENGINES: dict[str, Engine] = {"local": _local, "ray": run_on_ray}
 """By the name that `--engine` takes."""
 
 
@@ -111,10 +112,7 @@ def run_stage(
         UserError: no rows, an id that comes twice, results of other settings in `out`; whatever
             ends the work, with what was made before kept.
     """
-    if isinstance(engine, str):
-        engine = EngineOptions(engine)
-    if engine.name not in ENGINES:
-        raise unknown_name("engine", engine.name, ENGINES)
+    engine = _known(engine)
     check_place(out)
     endpoint = endpoint or EndpointOptions()
     with endpoint.store or ReplyStore(out / REPLIES) as store:
@@ -135,6 +133,10 @@ def _run(
     with begin(notes, opened.describe, may_change={"send_reason"}) as run:
         done = _Done(stage)
         log = run.log(stage.name, check=lambda _, row: done.take(dict(row)), keep=None)
+        for row in left_rows(out, stage.name):
+            run.write_settings()  # until then, the log holds rows in memory
+            log.append(row)
+            done.take(row)
         done.end_reading()
         waiting = sum(1 for _ in done.others(rows))
         if waiting:
@@ -156,13 +158,16 @@ def _run(
 
         units = stage.units(done.others(rows))
         run_rest = ENGINES[context.engine.name]
+        # A cluster may have what a model needs, and this machine not; such a model costs nothing.
+        here = 0 if context.engine.name == "ray" and opened.step > 1 else SAMPLE
         with sitting.at_work(out / SITTINGS, waiting):
-            with contextlib.closing(run_units(opened, itertools.islice(units, SAMPLE))) as made:
+            with contextlib.closing(run_units(opened, itertools.islice(units, here))) as made:
                 sample = list(keep(made))
             if left := waiting - sitting.rows:
                 _refuse_failed(sample)
                 context.endpoint.approve(sitting.estimate(left))
-                with contextlib.closing(run_rest(stage, opened, context, units, left)) as made:
+                run.write_settings()  # the workers of a cluster go by them
+                with contextlib.closing(run_rest(stage, opened, context, units, out)) as made:
                     deque(keep(made), maxlen=0)
         log.close()
         _put_in_order(log.path, done.order_of(rows))
@@ -170,6 +175,17 @@ def _run(
         report.figures = opened.figures(LatestRows(log.path))
         run.finish(report.as_dict())
     return report
+
+
+def _known(engine: str | EngineOptions) -> EngineOptions:
+    """Return the options of an engine that can run here."""
+    if isinstance(engine, str):
+        engine = EngineOptions(engine)
+    if engine.name not in ENGINES:
+        raise unknown_name("engine", engine.name, ENGINES)
+    if engine.name == "ray":
+        check_ray(engine)
+    return engine
 
 
 def _refuse_failed(sample: Iterable[Row]) -> None:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from sharegptvideo.build.gates import GateSettings
     from sharegptvideo.build.stage import EngineOptions
 
 __all__ = [
     "ActorsOption",
+    "AgainstOption",
     "EngineOption",
     "KeepAllOption",
     "ModelOption",
+    "NoGateOption",
     "OutOption",
     "PromptFileOption",
     "RayAddressOption",
     "SeedOption",
     "engine_options",
+    "gate_settings",
 ]
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; resumable.")]
@@ -40,10 +44,32 @@ PromptFileOption = Annotated[
         help="A prompt file of your own; datasets_cards/prompts has ours, to begin with.",
     ),
 ]
+_GATES = "Quality gates"
 KeepAllOption = Annotated[
     bool,
     typer.Option(
-        "--keep-all", help="Keep rows that a quality gate flags, marked with the gates' names."
+        "--keep-all",
+        help="Keep rows that a quality gate flags, marked with the gates' names.",
+        rich_help_panel=_GATES,
+    ),
+]
+NoGateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--no-gate",
+        metavar="NAMES",
+        help="Gates to leave out, separated by commas, as no-change,language; all: every one.",
+        rich_help_panel=_GATES,
+    ),
+]
+AgainstOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--against",
+        metavar="DIR",
+        help="Folder with test sets (the release's, or Parquet), whose clips and texts are to be"
+        " left out; may be given several times.",
+        rich_help_panel=_GATES,
     ),
 ]
 _ENGINE = "Engine"
@@ -60,7 +86,7 @@ RayAddressOption = Annotated[
     typer.Option(
         "--ray-address",
         metavar="ADDRESS",
-        help="Cluster that --engine ray joins, as auto or ray://HOST:10001; default: a new one"
+        help="Cluster that --engine ray joins, as auto or HOST:6379; default: a new one"
         " on this machine.",
         rich_help_panel=_ENGINE,
     ),
@@ -82,3 +108,19 @@ def engine_options(engine: str, ray_address: str | None, actors: int | None) -> 
     from sharegptvideo.build.stage import EngineOptions
 
     return EngineOptions(engine, ray_address, actors)
+
+
+def gate_settings(no_gate: str | None, kind: Literal["captions", "qa"]) -> GateSettings:
+    """Return the gates that --no-gate leaves on.
+
+    Raises:
+        UserError: a name that is no gate's.
+    """
+    from sharegptvideo.build.gates import GateSettings
+
+    names = tuple(name.strip() for name in (no_gate or "").split(",") if name.strip())
+    if names == ("all",):
+        return GateSettings(only=())
+    settings = GateSettings(without=names)
+    settings.gates(kind)  # a wrong name is an error before anything is paid
+    return settings

@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharegptvideo._text import and_more, plural
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
 from sharegptvideo.cli._endpoint import asks_endpoints
 from sharegptvideo.cli.build._shared import (
     ActorsOption,
+    AgainstOption,
     EngineOption,
     KeepAllOption,
     ModelOption,
+    NoGateOption,
     OutOption,
     PromptFileOption,
     RayAddressOption,
     SeedOption,
     engine_options,
+    gate_settings,
 )
 from sharegptvideo.cli.eval._shared import SendOption, UrlOption
 
 if TYPE_CHECKING:
     from sharegptvideo.build.engines import StageReport
+    from sharegptvideo.build.finish import FinishOptions
     from sharegptvideo.build.stage import Stage
     from sharegptvideo.endpoint import EndpointOptions
 
@@ -83,6 +88,8 @@ def captions(
     batch_size: BatchOption = None,
     base_url: UrlOption = None,
     send: SendOption = "auto",
+    against: AgainstOption = None,
+    no_gate: NoGateOption = None,
     keep_all: KeepAllOption = False,
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
@@ -101,6 +108,7 @@ def captions(
     from sharegptvideo.build.captions import CaptionStage, caption_wording
     from sharegptvideo.build.clips import clips_in_folder, clips_of_rows, with_titles
     from sharegptvideo.build.engines import run_stage
+    from sharegptvideo.build.finish import FinishOptions
     from sharegptvideo.build.model_stage import ModelChoice
     from sharegptvideo.errors import UserError
     from sharegptvideo.models import SamplingParams
@@ -114,6 +122,12 @@ def captions(
     stage = CaptionStage(
         ModelChoice(model, params, base_url, send, batch_size), frames, caption_wording(prompt)
     )
+    finish = FinishOptions(
+        gate_settings(no_gate, "captions"),
+        against or (),
+        [folder for folder in (videos, media) if folder is not None],
+        keep_all,
+    )
     with progress_bar() as progress:
         if videos is not None:
             clips = clips_in_folder(videos, limit)
@@ -124,9 +138,10 @@ def captions(
         if titles is not None:
             clips, left = with_titles(clips, titles)
             if left:
-                note(f"{titles}: names {len(left)} that are not among the videos: {left[0]} ...")
+                names = plural(len(left), "name")
+                note(f"{titles}: {names} of no video here: {and_more(left)}")
         report = run_stage(stage, clips, out, engine=options, endpoint=endpoint, progress=progress)
-    _end(stage, report, out, "videos", as_json=json, keep_all=keep_all)
+    _end(stage, report, out, finish, as_json=json)
 
 
 @asks_endpoints
@@ -152,6 +167,10 @@ def qa(
     difficulty: Annotated[
         str | None, typer.Option(help="easy, medium or hard; default: any of them.")
     ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the videos, for the gate that compares them with test clips."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the captions.")] = "train",
     limit: LimitOption = None,
     prompt: PromptFileOption = None,
@@ -160,6 +179,8 @@ def qa(
     seed: SeedOption = 0,
     batch_size: BatchOption = None,
     base_url: UrlOption = None,
+    against: AgainstOption = None,
+    no_gate: NoGateOption = None,
     keep_all: KeepAllOption = False,
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
@@ -177,6 +198,7 @@ def qa(
     Example: [bold]sharegptvideo build qa --input mine --model openai:NAME --out mine[/bold]
     """
     from sharegptvideo.build.engines import run_stage
+    from sharegptvideo.build.finish import FinishOptions
     from sharegptvideo.build.model_stage import ModelChoice
     from sharegptvideo.build.qa import QaStage, qa_wording, read_captions
     from sharegptvideo.models import SamplingParams
@@ -186,37 +208,51 @@ def qa(
     chosen = tuple(name.strip() for name in (kinds or "").split(",") if name.strip())
     choice = ModelChoice(model, params, base_url, batch_size=batch_size)
     stage = QaStage(choice, n, chosen, difficulty, qa_wording(prompt))
+    finish = FinishOptions(
+        gate_settings(no_gate, "qa"), against or (), [media] if media else [], keep_all
+    )
     with progress_bar() as progress:
         make_world(source, progress)
         rows = read_captions(source, split=split, limit=limit)
         report = run_stage(stage, rows, out, engine=options, endpoint=endpoint, progress=progress)
-    _end(stage, report, out, "captions", as_json=json, keep_all=keep_all)
+    _end(stage, report, out, finish, as_json=json)
 
 
 def _end(
-    stage: Stage, report: StageReport, out: Path, what: str, *, as_json: bool, keep_all: bool
+    stage: Stage, report: StageReport, out: Path, finish: FinishOptions, *, as_json: bool
 ) -> None:
-    """Write the dataset, say what failed, print the figures.
+    """Say what failed, write the dataset, print the figures.
 
     Raises:
-        typer.Exit: nothing was made.
+        typer.Exit: nothing was made that could be kept.
     """
     from sharegptvideo.build.finish import finish_stage
 
-    figures = report.as_dict()
-    log = out / f"{stage.name}.jsonl"
+    figures, log = report.as_dict(), out / f"{stage.name}.jsonl"
     for cause, count in report.failures.items():
-        note(f"failed: {cause} ({count} of {report.n_rows} {what})")
+        note(f"failed: {cause} ({count} of {plural(report.n_rows, 'row')})")
     if report.failures:
         note(f"each is in {log}, and tried again by the same command")
     dropped = report.figures.get("dropped", {})
+    asked = report.n_made + sum(dropped.values())
     for gate, count in dropped.items():
-        note(f"dropped: {gate} ({count} of {report.n_made + sum(dropped.values())} questions)")
+        note(f"dropped: {gate} ({count} of {plural(asked, 'question')}; see {log})")
+    kept = 0
     if report.n_made:
-        figures["dataset"] = finish_stage(stage, out, keep_all=keep_all).as_dict()
-    if not as_json:
-        del figures["failures"]  # those are the notes
+        with progress_bar() as progress:
+            gates, dataset = finish_stage(stage, out, finish, progress)
+        for reason in dict.fromkeys(gates.skipped.values()):
+            names = (gate for gate, why in gates.skipped.items() if why == reason)
+            note(f"not checked: {', '.join(names)} ({reason})")
+        for gate, count in dataset.flags.items():
+            note(f"flagged: {gate} ({count} of {plural(gates.rows, 'row')})")
+        kept = dataset.n_rows
+        figures["dataset"] = dataset.as_dict()
+    if not as_json:  # those are the notes
+        del figures["failures"]
+        figures.get("dataset", {}).pop("flags", None)
     print_figures(figures, as_json=as_json)
-    if not report.n_made:
-        note(f"error: nothing was made; see {log}")
+    if not kept:
+        what = f"every row is flagged by a gate; see {out / stage.name}_gates.jsonl"
+        note(f"error: {what if report.n_made else f'nothing was made; see {log}'}")
         raise typer.Exit(1)

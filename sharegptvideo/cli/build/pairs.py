@@ -124,12 +124,12 @@ def rewards(
     Example: [bold]sharegptvideo build rewards --input loop --judge answer-match --out loop[/bold]
     """
     from sharegptvideo.build import score_candidates
-    from sharegptvideo.judges import open_judge
+    from sharegptvideo.judges import JudgeChoice
 
     with progress_bar() as progress:
         report = score_candidates(
             candidates,
-            open_judge(judge_name(judge, panel), base_url=base_url, options=endpoint),
+            JudgeChoice(judge_name(judge, panel), base_url),
             out,
             endpoint=endpoint,
             progress=progress,
