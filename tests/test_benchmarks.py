@@ -216,6 +216,39 @@ def test_tables_of_the_gpu_benchmark(
     assert cells[9] == f"{ours['launches']:,} / {trl['launches']:,}"
 
 
+def test_rates_of_the_gpu_benchmark_are_rows_of_the_table(
+    rehearsal: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of the rehearsal there are none; as if it had been on a GPU, they can be pasted."""
+    from sharegptvideo.training.estimate import MEASURED_RATES, Rate
+    from tests.support.gpu_figures import rate_row
+
+    module = _bench_gpu(monkeypatch)
+    assert "No rows for `MEASURED_RATES`" in module.table(rehearsal)
+    for line in rehearsal:
+        module.say(line | ({"gpu": "H200", "mfu": 0.2712} if "mfu" in line else {}))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = [line["rate"] for line in lines if "rate" in line]
+    assert len(rows) == sum(line["entry"] == "ours" and "mfu" in line for line in rehearsal) == 7
+    assert "\n".join(["```python", *rows, "```"]) in module.table(lines)
+    rates = [eval(row, {"Rate": Rate})[0] for row in rows]
+    assert {(rate.work, rate.recomputes) for rate in rates} == {
+        (work, again) for work in ("dpo", "sft") for again in (True, False)
+    }
+    (first,) = [line for line in lines if line["part"] == "dpo" and "rate" in line][:1]
+    millions = first["parameters_millions"]
+    assert rates[0].parameters == pytest.approx(millions * 1e6, rel=0.05)
+    assert (rates[0].low, rates[0].high, rates[0].all_operations) == (0.27, 0.27, False)
+    assert rates[0].source == "bench_gpu.py, float32, random weights, 1 pair"
+    # The form of those that are there.
+    written = Path("sharegptvideo/training/estimate.py")
+    text = (BENCHMARKS.parents[1] / written).read_text()
+    for rate in MEASURED_RATES:
+        assert rate_row(rate).partition(rate.source)[0].removesuffix('"') in text
+
+
 def _bench_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("bench_gpu")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import torch
@@ -20,6 +20,7 @@ from sharegptvideo.training.dataset_stats import DatasetStats, KindStats, Length
 from sharegptvideo.training.families import Family
 from sharegptvideo.training.gpus import GPUS, Gpu, Gpus
 from sharegptvideo.training.recipes import DpoRecipe, Optimisation, Recipe
+from sharegptvideo.training.sharing.forward import scored_parts
 
 __all__ = [
     "ADAMW_BYTES",
@@ -87,6 +88,10 @@ class ModelShape:
         keys: key and value heads × their size; mlp: the width between an MLP's layers.
         text: weights of the language model's layers that every token is multiplied with.
         head: of the output layer; vocabulary: its rows.
+        scored: of `text`, weights of the last layer that only scored positions are multiplied with
+            where clips are shared; scored_adapters: of `adapters`.
+        closing: of `text`, weights of products that end a layer, which nothing in it needs: where
+            a layer is computed again, that stops before them.
         tower, projector: weights of what clips go through.
         tower_layers, tower_width: of the vision tower.
         tower_positions: its positions for one of the language model's; tower_span: how many
@@ -105,6 +110,9 @@ class ModelShape:
     keys: int
     mlp: int
     text: int
+    scored: int
+    scored_adapters: int
+    closing: int
     head: int
     vocabulary: int
     tower: int
@@ -129,6 +137,7 @@ def shape_of(recipe: Recipe, family: Family) -> ModelShape:
     towers = [part for name, part in inner.named_children() if name in _TOWERS]
     projectors = [part for name, part in inner.named_children() if name in _PROJECTORS]
     adapters = _adapters(recipe, language)
+    scored = torch.nn.ModuleDict(scored_parts(language))
     own = sum(w.numel() for w in model.parameters() if w.requires_grad)
     parameters = sum(w.numel() for w in model.parameters())
     layers, width, positions, span = _tower_sizes(config, recipe.frames)
@@ -144,6 +153,9 @@ def shape_of(recipe: Recipe, family: Family) -> ModelShape:
         keys=(getattr(text, "num_key_value_heads", None) or heads) * size,
         mlp=text.intermediate_size,
         text=_linear(language),
+        scored=_linear(scored),
+        scored_adapters=_adapters(recipe, scored),
+        closing=_closing(recipe, language),
         head=_linear(model.get_output_embeddings()),
         vocabulary=text.vocab_size,
         tower=sum(w.numel() for part in towers for w in part.parameters()),
@@ -162,13 +174,22 @@ def _linear(module: Any) -> int:
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Linear))
 
 
-def _adapters(recipe: Recipe, language: Any) -> int:
+def _closing(recipe: Recipe, language: Any) -> int:
+    """Weights of the layers' last products: with adapters beside them they are not the last."""
+    name = "down_proj"
+    if recipe.lora is not None and name in recipe.lora.targets:
+        return 0
+    parts = (getattr(layer.mlp, name, None) for layer in getattr(language, "layers", ()))
+    return sum(part.weight.numel() for part in parts if isinstance(part, torch.nn.Linear))
+
+
+def _adapters(recipe: Recipe, parts: Any) -> int:
     """LoRA's weights: rank × (inputs + outputs) of each target (Hu et al. 2021, section 4)."""
     if recipe.lora is None:
         return 0
     return sum(
         recipe.lora.rank * (module.in_features + module.out_features)
-        for name, module in language.named_modules()
+        for name, module in parts.named_modules()
         if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] in recipe.lora.targets
     )
 
@@ -223,7 +244,7 @@ MEASURED_RATES = (
     # How it was counted is not recorded; of the two ways, the one that gives more hours.
     Rate("lora", "H200", 7.4e9, True, 0.15, 0.21, True, f"bench_recipes.py, {_EARLIER}"),
 )
-"""What has been measured. `bench_recipes.py` prints a line for it, `rate`."""
+"""What has been measured. `bench_gpu.py` and `bench_recipes.py` print rows for it, as `rate`."""
 
 
 def work_of(stage: str, *, lora: bool) -> str:
@@ -347,13 +368,18 @@ def steps_of(optimisation: Optimisation, rows: int, devices: int) -> int:
 class _Sequence:
     """One shared sequence: a clip or image, and all that a batch says about it.
 
-    `spans`: (tokens, what they see before them) for each part; `rows` of the data in it, and
-    `answers`, the positions that are scored.
+    `spans`: (tokens, what they see before them) for each part; `rows` of the data in it;
+    `answers`, the positions that are scored; `unscored`, those that the last layer leaves out.
     """
 
     spans: tuple[tuple[float, float], ...]
     rows: float
     answers: float
+    shared: bool
+
+    @property
+    def unscored(self) -> float:
+        return self.tokens - self.answers if self.shared else 0.0
 
     @property
     def tokens(self) -> float:
@@ -373,12 +399,12 @@ def _sequence(recipe: Recipe, lengths: Lengths, kind: KindStats, *, shared: bool
         spans = ((prefix, 0.0), *((answer, prefix) for answer in lengths.answers))
         if not shared:
             spans = tuple((prefix + answer, 0.0) for answer in lengths.answers)
-        return _Sequence(spans, 1.0, sum(lengths.answers))
+        return _Sequence(spans, 1.0, sum(lengths.answers), shared)
     rows = kind.rows_a_visual if shared else 1.0
     if shared and not recipe.sharing.pack_tokens:
         rows = min(rows, float(recipe.optimisation.per_device_batch_size))
     spans = ((clip, 0.0), (lengths.text * rows, clip)) if shared else ((clip + lengths.text, 0.0),)
-    return _Sequence(spans, rows, sum(lengths.answers) * rows)
+    return _Sequence(spans, rows, sum(lengths.answers) * rows, shared)
 
 
 def workload_of(
@@ -400,6 +426,7 @@ def workload_of(
     # An epoch's last step may be short: rows seen are counted, not steps × rows.
     all_seen = steps * a_step if o.max_steps else data.rows * (o.epochs or 1.0)
 
+    base = replace(shape, adapters=0, scored_adapters=0)  # a reference is the model without them
     share_again = recomputed_layers(o, shape) / max(shape.layers, 1)
     flops = reference = plain_flops = tokens_shared = tokens_plain = again = plain_again = 0.0
     for kind, own, plain in zip(kinds, owns, plains, strict=True):
@@ -413,16 +440,18 @@ def workload_of(
         again += visits * _recomputed_flops(shape, own, share_again)
         flops += tower * (3 * visits if shape.tower_learns else encoded)
         if isinstance(recipe, DpoRecipe):
+            before, _ = _language_flops(base, own, 0.0)
             if recipe.dpo.reference == "precomputed":
-                reference += kind.rows * (forward + (0.0 if recipe.features.enabled else tower))
+                reference += kind.rows * (before + (0.0 if recipe.features.enabled else tower))
             else:
-                flops += seen * forward
+                flops += seen * before
 
         # Policy and reference each run both answers by themselves, the clip's pixels with them.
         forward, backward = _language_flops(shape, plain, share_again)
         models, sides = (2, 2) if isinstance(recipe, DpoRecipe) else (1, 1)
+        before = _language_flops(base, plain, 0.0)[0] if models == 2 else 0.0
         towers = sides * (models + (2 if shape.tower_learns else 0))
-        plain_flops += seen * (forward * models + backward + tower * towers)
+        plain_flops += seen * (forward + before + backward + tower * towers)
         plain_again += seen * _recomputed_flops(shape, plain, share_again)
         tokens_shared += a_step * share / own.rows * own.tokens
         tokens_plain += a_step * share / plain.rows * plain.tokens
@@ -450,7 +479,8 @@ def recomputed_layers(optimisation: Optimisation, shape: ModelShape) -> int:
 
 def _language_flops(shape: ModelShape, sequence: _Sequence, again: float) -> tuple[float, float]:
     """Operations forward and backward of one sequence; `again`: the share of layers run twice."""
-    linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
+    left_out = 2.0 * (shape.scored + shape.scored_adapters) * sequence.unscored
+    linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens - left_out
     attention = 4.0 * shape.layers * shape.heads * sequence.seen
     head = 2.0 * shape.head * sequence.answers
     forward = linear + attention + head
@@ -460,13 +490,16 @@ def _language_flops(shape: ModelShape, sequence: _Sequence, again: float) -> tup
     backward = weights * (linear + head) + 2.0 * attention
     if shape.adapters:
         backward += 2.0 * shape.adapters * sequence.tokens
+        backward -= 2.0 * shape.scored_adapters * sequence.unscored
     return forward, backward + _recomputed_flops(shape, sequence, again)
 
 
 def _recomputed_flops(shape: ModelShape, sequence: _Sequence, again: float) -> float:
     """Operations of the second forward pass of that share of the layers, in the backward pass."""
-    linear = 2.0 * (shape.text + shape.adapters) * sequence.tokens
-    return again * (linear + 4.0 * shape.layers * shape.heads * sequence.seen)
+    linear = 2.0 * (shape.text + shape.adapters - shape.closing) * sequence.tokens
+    linear += 4.0 * shape.layers * shape.heads * sequence.seen
+    last = 2.0 * (shape.scored + shape.scored_adapters) * sequence.unscored if again == 1 else 0.0
+    return again * linear - last
 
 
 def _tower_flops(shape: ModelShape, tokens: float) -> float:

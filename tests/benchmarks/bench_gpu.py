@@ -12,8 +12,9 @@ or a minute where that is more, and the budget is never exceeded.
 
 Prints each figure as a line of JSON as soon as it is measured, so that a run that is cut keeps
 what it has: `part`, `at` (seconds since the start), and what the part says of it. A part that
-failed, was cut or left out ends with a line that has `failed`. `--table` makes the tables of
-training/README.md and eval/README.md of such lines.
+failed, was cut or left out ends with a line that has `failed`. `rate` is what a step reached as a
+row for `MEASURED_RATES` (sharegptvideo/training/estimate.py), on a GPU whose peak is known.
+`--table` makes the tables of training/README.md and eval/README.md of such lines, with the rows.
 """
 
 from __future__ import annotations
@@ -99,7 +100,27 @@ def versions() -> dict[str, str]:
 
 def say(line: Line) -> None:
     """Print a line with the time."""
-    print_line({"part": line.pop("part"), "at": round(time.monotonic() - START, 1), **line})
+    part = {"part": line["part"], "at": round(time.monotonic() - START, 1)}
+    print_line(part | line | rate_of(line))
+
+
+def rate_of(line: Line) -> Line:
+    """The row for `MEASURED_RATES` of one of our steps; nothing where a line is of something else.
+
+    As MFU, it counts no recomputation.
+    """
+    if line.get("entry") != "ours" or line.get("mfu") is None:
+        return {}
+    from sharegptvideo.training.estimate import Rate
+    from tests.support.gpu_figures import rate_row
+
+    share, count = line["mfu"], line.get("pairs") or line["clips"]
+    at_once = f"{count} {'pair' if line['part'] == 'dpo' else 'clip'}{'s' * (count > 1)}"
+    source = f"bench_gpu.py, {line['dtype']}, random weights, {at_once}"
+    parameters = line["parameters_millions"] * 1e6
+    again = line["checkpointing"]
+    rate = Rate(line["part"], line["gpu"], parameters, again, share, share, False, source)
+    return {"rate": rate_row(rate)}
 
 
 def run(part: Part, left: float) -> None:
@@ -348,8 +369,21 @@ def table(lines: list[Line]) -> str:
             *recipe_rows(lines),
             "",
             *remarks(lines),
+            "",
+            *rate_rows(lines),
         ]
     )
+
+
+def rate_rows(lines: list[Line]) -> Iterator[str]:
+    """The rows for `MEASURED_RATES`, or why there are none."""
+    rows = [line["rate"] for line in lines if line.get("rate")]
+    if not rows:
+        yield "No rows for `MEASURED_RATES`: no step was measured on a GPU whose peak is known."
+        return
+    yield from ("Rows for `MEASURED_RATES` (sharegptvideo/training/estimate.py):", "", "```python")
+    yield from rows
+    yield "```"
 
 
 def main() -> int:

@@ -9,13 +9,19 @@ is a pause here, since it leaves the cores of the machine to the workers.
 
 First, four workers from nothing to their first batch, and from the last one to their end: as a
 training starts them (with the server of workers new, and there already), and by `spawn`.
+
+Last, two epochs with each `data.keep_clips`, in the training process: every clip once an epoch, of
+eight copies of the real ones, files in the page cache already. `equal` says whether the batches of
+both epochs are those of `none` to the bit.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -23,19 +29,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 from torch.utils.data import DataLoader, Dataset
 
+from sharegptvideo._text import byte_size
 from sharegptvideo.models import VideoPixels, build_tiny
 from sharegptvideo.training import load_recipe
 from sharegptvideo.training.collators import ClipCache, SftCollator
 from sharegptvideo.training.families import open_family
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
 from sharegptvideo.training.launch import start_worker_server
-from sharegptvideo.training.recipes import LengthLimit
+from sharegptvideo.training.precompute.clips import ClipKeeper, KeptReader
+from sharegptvideo.training.recipes import DataSource, LengthLimit
 from sharegptvideo.training.workers import CheckedCollator, CheckedRows
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-BATCH, BATCHES = 4, 15
+BATCH, BATCHES, COPIES = 4, 15, 8
+Spent = tuple[float, float]
+"""Seconds of the clock, and of the processor."""
 
 
 class Rows(Dataset[dict[str, Any]]):
@@ -87,6 +98,56 @@ def first_and_last(rows: Rows, collate: Any, method: str) -> tuple[float, float]
     return first, time.perf_counter() - start
 
 
+def epochs_of(how: Any, reader: Any, rows: Any) -> tuple[list[Spent], list[str], int]:
+    """What two epochs took and a digest of the batches of each; bytes that are kept after them."""
+    spent, digests = [], []
+    with ClipKeeper(DataSource(name="sft", keep_clips=how), lambda _: None) as keeper:
+        kept = keeper.reader(reader, rows)
+        collate = SftCollator(ClipCache(kept, limit=1), LengthLimit(4096))
+        for _ in range(2):
+            digest = hashlib.sha256()
+            clock, processor = time.perf_counter(), time.process_time()
+            batches = [collate([rows[n] for n in range(at, at + BATCH)]) for at in places(rows)]
+            spent.append((time.perf_counter() - clock, time.process_time() - processor))
+            for batch in batches:
+                for _, tensor in sorted(batch["clips"].items()):
+                    digest.update(tensor.contiguous().numpy())
+            digests.append(digest.hexdigest())
+        folder = kept.store.folder if isinstance(kept, KeptReader) else Path("none")
+        size = sum(path.stat().st_size for path in folder.rglob("*.clip"))
+    return spent, digests, size
+
+
+def places(rows: Any) -> range:
+    """Where batches begin; a last one that is not full is left out."""
+    return range(0, len(rows) - BATCH + 1, BATCH)
+
+
+def compare_epochs(clips: list[str], reader: Any, row: dict[str, Any], folder: Path) -> None:
+    """Print both epochs for each way of keeping clips, and their second one against no keeping."""
+    os.environ["SHAREGPTVIDEO_CACHE"] = str(folder / "cache")
+    paths = []
+    for number in range(COPIES):
+        for clip in clips:
+            path = folder / str(number) / Path(clip).name
+            path.parent.mkdir(exist_ok=True)
+            paths.append(str(shutil.copy2(clip, path)))
+    rows = datasets.Dataset.from_list(
+        [{**row, "video_path": path, "image_path": None} for path in paths]
+    )
+    ways = ("none", "memory", "disk")
+    found = {how: epochs_of(how, reader, rows) for how in ways}
+    plain, expected, _ = found["none"]
+    clock, processor = (min(each) for each in zip(*plain, strict=True))
+    for how, ((first, second), digests, size) in found.items():
+        kept = f"; {byte_size(size)} kept" if size else ""
+        print(
+            f"keep_clips {how}: epoch 1 in {first[0]:.2f} s, epoch 2 in {second[0]:.2f} s;"
+            f" epoch 2 is {clock / second[0]:.1f} x as fast as none's faster one,"
+            f" {processor / second[1]:.1f} x by processor time{kept}; equal: {digests == expected}"
+        )
+
+
 def main() -> None:
     """Decode in rounds with each number of workers and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -135,6 +196,9 @@ def main() -> None:
             f"workers {workers}: {speed:5.1f} clips/s ({speed / need:4.1f} x the need); "
             f"a step {step:.2f} s, of which waited {step - pause:.2f} s"
         )
+    row = {"ids": ids, "assistant_mask": assistant_mask}
+    with tempfile.TemporaryDirectory() as folder:
+        compare_epochs(clips, reader, row, Path(folder))
 
 
 if __name__ == "__main__":

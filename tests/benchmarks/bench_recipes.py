@@ -41,6 +41,7 @@ from sharegptvideo.training.estimate import Rate, work_of
 from sharegptvideo.training.gpus import parse_gpus
 from sharegptvideo.training.recipes import Recipe
 from tests.support.child_runs import Outcome, Peak, print_line, run_child
+from tests.support.gpu_figures import rate_row
 from tests.support.made_release import write_release
 from tests.support.training_shapes import (
     SHAPES,
@@ -278,7 +279,7 @@ def against(plan: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
 
 
 def rate_of(plan: dict[str, Any], reached: float) -> dict[str, Any]:
-    """The share of the GPUs' peak, and a line for `MEASURED_RATES` of `training/estimate.py`."""
+    """The share of the GPUs' peak, and a row for `MEASURED_RATES` of `training/estimate.py`."""
     gpus = parse_gpus(plan["gpus"].replace(" ", "")) if plan["gpus"] else None
     if gpus is None:
         return {}
@@ -287,7 +288,7 @@ def rate_of(plan: dict[str, Any], reached: float) -> dict[str, Any]:
     rate = Rate(
         work, name, plan["parameters"], plan["recomputes"], share, share, True, "bench_recipes.py"
     )
-    return {"utilisation_reached": share, "rate": repr(rate)}
+    return {"utilisation_reached": share, "rate": rate_row(rate)}
 
 
 def no_8bit(device: str) -> str | None:

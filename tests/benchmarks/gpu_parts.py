@@ -103,7 +103,7 @@ def step_figures(
     model, shared = step.trainer.model, not step.way.startswith("trl")
     passes = recompute_layers(model, checkpointing)
     spans, scored, clips = step_spans(batch, shared=shared)
-    needed = operations(model, spans, scored, clips, more_forwards=int(reference))
+    needed = operations(model, spans, scored, clips, more_forwards=int(reference), shared=shared)
     peak = Peak(place)
     peak.restart()
     seconds = timed(step, options.rounds, place)

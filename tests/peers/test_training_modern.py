@@ -414,3 +414,19 @@ def test_a_modern_recipe_trains(name: str, release: Path, tmp_path: Path) -> Non
 
 def test_there_is_a_modern_recipe_for_each_stage() -> None:
     assert len(MODERN) == 4
+
+
+def test_kept_clips_train_to_the_same_weights_to_the_bit(recipe_of: Callable[..., Any]) -> None:
+    """Decoded, written and read again: in memory, on disk, and a second time from the disk."""
+    short = ("optimisation.max_steps=2", "freeze.vision_tower=true", "freeze.projector=true")
+    found = []
+    for number, how in enumerate(("none", "memory", "disk", "disk")):
+        notes: list[str] = []
+        recipe = recipe_of("sft", f"data.keep_clips={how}", *short)
+        recipe = recipe.model_copy(update={"output": f"{recipe.output}-{number}"})
+        run_recipe(recipe, report=notes.append)
+        found.append((Path(recipe.output) / "model.safetensors").read_bytes())
+        kept = [line for line in notes if line.startswith("decoded clips are kept in")]
+        assert len(kept) == (how != "none")
+        assert (number == 3) is any("are there already" in line for line in kept)
+    assert len(set(found)) == 1

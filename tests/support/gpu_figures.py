@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["mfu", "operations", "profiled", "step_spans"]
+from sharegptvideo.training.estimate import Rate, local_gpus
+from sharegptvideo.training.sharing.forward import scored_parts
+
+__all__ = ["mfu", "operations", "profiled", "rate_row", "step_spans"]
 
 _TOP = 10
 _LAUNCHES = ("LaunchKernel", "GraphLaunch")  # cudaLaunchKernel, cuLaunchKernelEx, cudaGraphLaunch
@@ -95,7 +98,13 @@ def step_spans(batch: dict[str, Any], *, shared: bool) -> tuple[list[Span], int,
 
 
 def operations(
-    model: Any, spans: Sequence[Span], scored: int, clips: int, *, more_forwards: int = 0
+    model: Any,
+    spans: Sequence[Span],
+    scored: int,
+    clips: int,
+    *,
+    more_forwards: int = 0,
+    shared: bool = False,
 ) -> dict[str, float]:
     """Operations that a training step of the language model needs, nothing computed again.
 
@@ -108,6 +117,8 @@ def operations(
         scored: positions whose next token is scored.
         clips: how many go through the tower.
         more_forwards: passes of another such model without backward: a reference.
+        shared: whether parts of the last layer run at scored positions alone, as where clips are
+            shared.
 
     Returns:
         `linear`: of products with weights; `attention`: between positions, which torch's counter
@@ -118,6 +129,9 @@ def operations(
     tokens = sum(length for length, _ in spans)
     seen = sum(length * (before + length / 2) for length, before in spans)
     language = _weights(inner.language_model) * tokens + model.lm_head.weight.numel() * scored
+    if shared:
+        parts = scored_parts(inner.language_model).values()
+        language -= sum(map(_weights, parts)) * (tokens - scored)
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     attention = 4.0 * text.num_hidden_layers * text.num_attention_heads * size * seen
 
@@ -144,11 +158,18 @@ def _weights(module: Any) -> int:
 
 def mfu(needed: dict[str, float], seconds: float) -> dict[str, Any]:
     """Operations a second, and their share of the GPU's peak in bf16 where that is known."""
-    from sharegptvideo.training.estimate import local_gpus
-
     total = sum(needed.values())
     gpus = local_gpus()
     return {
         "teraflops_a_step": float(f"{total / 1e12:.5g}"),
+        "gpu": None if gpus is None else gpus.gpu.name,
         "mfu": None if gpus is None else round(total / seconds / gpus.gpu.teraflops / 1e12, 4),
     }
+
+
+def rate_row(rate: Rate) -> str:
+    """A rate as a row of `MEASURED_RATES`, to be pasted there."""
+    return (
+        f'Rate("{rate.work}", "{rate.gpu}", {rate.parameters / 1e9:.2g}e9, {rate.recomputes}, '
+        f'{rate.low:.2g}, {rate.high:.2g}, {rate.all_operations}, "{rate.source}"),'
+    )

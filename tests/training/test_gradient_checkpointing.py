@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sharegptvideo.training import Recipe, run_recipe
 from sharegptvideo.training.estimate import (
@@ -19,6 +20,7 @@ from sharegptvideo.training.estimate import (
     shape_of,
 )
 from sharegptvideo.training.families import open_family
+from sharegptvideo.training.recipes import Lora
 from sharegptvideo.training.run_dir import TrainingDir
 from sharegptvideo.training.sharing import attention
 from sharegptvideo.training.trainers import on_this_device
@@ -97,6 +99,38 @@ def test_a_frozen_tower_is_not_computed_again(
     assert weights[0] == weights[1]
     assert counts[0] > 0
     assert (counts[0] == counts[1]) is frozen
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_adapters_learn_the_same_with_and_without(
+    stage: str, request: pytest.FixtureRequest, change: Callable[..., Any]
+) -> None:
+    """To the bit, with both layers and with one computed again; two steps, since B begins at 0."""
+    recipe: Recipe = request.getfixturevalue(f"{stage}_recipe")
+    recipe = change(
+        recipe.model_copy(update={"lora": Lora(rank=4, alpha=16, merge=False)}),
+        freeze={"vision_tower": True, "projector": True},
+    )
+    if stage == "dpo":
+        recipe = change(recipe, dpo={"reference": "model"})
+    weights, kept = [], []
+    for checkpointing in (False, True, 1):
+        optimisation = {
+            "gradient_checkpointing": checkpointing,
+            "max_steps": 2,
+            "learning_rate": 1e-2,
+        }
+        output = f"{recipe.output}-{checkpointing}"
+        result = run_recipe(change(recipe, output=output, optimisation=optimisation))
+        weights.append(load_file(result.output / "adapter_model.safetensors"))
+        run = json.loads((result.output / "run.json").read_text())
+        kept.append(run["recomputed_layers"])
+    assert kept == [0, 2, 1]
+    plain, *others = weights
+    assert all(plain[name].abs().max() > 0 for name in plain)
+    for other in others:
+        assert plain.keys() == other.keys()
+        assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
 def test_auto_is_as_many_layers_as_a_gpu_asks_for(

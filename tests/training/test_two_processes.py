@@ -105,7 +105,10 @@ def test_two_processes_are_one(
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
-    """Two of them killed in the step after a checkpoint, within an epoch, and run to the end."""
+    """Two of them killed in the step after a checkpoint, within an epoch, and run to the end.
+
+    DPO under FSDP2 computes one of two layers again, which the one process does not.
+    """
     recipe = change(
         request.getfixturevalue(f"{stage}_recipe"), save_every=3, optimisation={"max_steps": STEPS}
     )
@@ -117,6 +120,9 @@ def test_two_processes_are_one(
         start = tmp_path / "hound"
         build_tiny(TEXTS, start, seed=3, size="tiny", architecture=architecture)
         recipe = change(recipe, model=str(start))
+    whole = recipe
+    if (stage, config) == ("dpo", "fsdp2"):
+        recipe = change(recipe, optimisation={"gradient_checkpointing": 1})
     folder = Path(recipe.output)
     if killed:
         assert launch(config, recipe, KILLED_AT_STEP="4").wait() == -signal.SIGKILL
@@ -129,7 +135,7 @@ def test_two_processes_are_one(
     assert (figures["steps"], figures["rows"]) == (STEPS, 8 if stage == "sft" else 4)
     assert err.count(f"training ({stage}): {STEPS}/{STEPS}") == 1
 
-    one = in_one_process(change(recipe, data={"keep_clips": "none"}), change)
+    one = in_one_process(change(whole, data={"keep_clips": "none"}), change)
     assert losses(folder) == pytest.approx(losses(one), rel=bound)
     assert furthest(folder, one) <= bound
     assert sorted(f.name for f in folder.iterdir()) == sorted(f.name for f in one.iterdir())

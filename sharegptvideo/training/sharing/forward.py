@@ -15,7 +15,7 @@ import torch
 from sharegptvideo.training.sharing.attention import Attention, use_attention
 from sharegptvideo.training.sharing.layout import SharedLayout
 
-__all__ = ["repeated", "share_clips"]
+__all__ = ["repeated", "scored_parts", "share_clips"]
 
 EncodeClips = Callable[[dict[str, torch.Tensor]], dict[str, Any]]
 Positions = Callable[
@@ -92,6 +92,18 @@ def share_clips(
     model.forward = types.MethodType(forward, model)
 
 
+def scored_parts(decoder: Any) -> dict[str, torch.nn.Module]:
+    """Return, by name, the parts of a decoder that run where a loss reads alone: `_LastLayer`'s."""
+    layers = getattr(decoder, "layers", None)
+    if not layers:
+        return {}
+    layer = layers[-1]
+    parts = {name: getattr(layer.self_attn, name, None) for name in ("q_proj", "o_proj")}
+    if hasattr(layer.mlp, "down_proj"):  # a mixture of experts gives more than its output
+        parts["mlp"] = layer.mlp
+    return {name: part for name, part in parts.items() if part is not None}
+
+
 class _LastLayer:
     """Lets a decoder's last layer compute queries, their outputs and its MLP where a loss reads.
 
@@ -102,18 +114,9 @@ class _LastLayer:
 
     def __init__(self, model: Any) -> None:
         self._layout: SharedLayout | None = None
-        layers = getattr(model.get_decoder(), "layers", None)
-        if not layers:
-            return
-        layer = layers[-1]
-        attention = layer.self_attn
-        parts = [getattr(attention, name, None) for name in ("q_proj", "o_proj")]
-        if hasattr(layer.mlp, "down_proj"):  # a mixture of experts gives more than its output
-            parts.append(layer.mlp)
-        for part in parts:
-            if part is not None:
-                part.register_forward_pre_hook(self._take)
-                part.register_forward_hook(self._put)
+        for part in scored_parts(model.get_decoder()).values():
+            part.register_forward_pre_hook(self._take)
+            part.register_forward_hook(self._put)
 
     def run_whole(self) -> None:
         """Compute all positions from now on."""
