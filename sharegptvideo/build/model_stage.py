@@ -67,7 +67,7 @@ class ModelChoice:
             raise UserError(f"model {spec}: a base URL is for served models (openai:NAME)")
         if kind == "openai" and endpoint.batch_api:
             raise UserError("--batch-api is for verdicts; here each call is made by itself")
-        return open_model(
+        model = open_model(
             spec,
             base_url=self.base_url,
             options=endpoint,
@@ -75,6 +75,12 @@ class ModelChoice:
             # Else a server that is asked about texts alone is tried out with videos.
             send=self.send if sees or kind != "openai" else "pictures",
         )
+        if not (sees or model.answers_texts):
+            raise UserError(
+                f"model {spec}: is asked about clips alone, and here about texts; take openai:NAME,"
+                " python:module:function, or a Video-LLaVA"
+            )
+        return model
 
 
 def model_settings(model: Model) -> Row:

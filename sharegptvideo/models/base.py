@@ -163,6 +163,9 @@ class Model(abc.ABC):
     """Whether requests have to carry frames; if not, the answers lie in a file, no clip is opened,
     and they are read again each time the run goes on."""
 
+    answers_texts: bool = True
+    """Whether it answers requests without a clip, whose frames are None."""
+
     frames: int | None = None
     """How many frames the model was made for; None: any number."""
 

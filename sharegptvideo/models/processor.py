@@ -229,6 +229,8 @@ class ProcessorModel(LocalModel):
         shares: whether the requests about a clip share its cache.
     """
 
+    answers_texts = False
+
     def __init__(self, path: str, **settings: Any) -> None:
         """Read configuration and processor; for `settings` see `LocalModel`.
 

@@ -8,7 +8,7 @@ nearly all of it, runs once for all its questions, and a question once for all i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -69,23 +69,26 @@ class VideoLlavaModel(LocalModel):
     def _answers(
         self, requests: Sequence[Request], params: SamplingParams
     ) -> Iterator[tuple[int, Answer]]:
+        texts = {at: request for at, request in enumerate(requests) if request.frames is None}
+        clips = {at: request for at, request in enumerate(requests) if at not in texts}
+        yield from self._answers_to_texts(texts, params)
         if not self._by_slots:
-            yield from self._answers_with(requests, params, _at_once)
+            yield from self._answers_with(clips, params, _at_once)
             return
         # Beside the GPU's work: it reads the first clip while the next ones are prepared.
         with ThreadPoolExecutor(_PREPARING, thread_name_prefix="pixels") as pool:
-            yield from self._answers_with(requests, params, pool.submit)
+            yield from self._answers_with(clips, params, pool.submit)
 
     def _answers_with(
-        self, requests: Sequence[Request], params: SamplingParams, submit: Any
+        self, requests: Mapping[int, Request], params: SamplingParams, submit: Any
     ) -> Iterator[tuple[int, Answer]]:
-        """Answer all requests; `submit` is called as that of a pool of threads."""
+        """Answer requests about clips; `submit` is called as that of a pool of threads."""
         prompts: list[Prompt] = []
         beginnings: dict[bytes, list[int]] = {}  # ids up to the clip's end
         keys: dict[int, bytes] = {}  # by object: requests about a clip share one array
         pixels: dict[bytes, Future[torch.Tensor]] = {}
-        for position, request in enumerate(requests):
-            assert request.frames is not None, "the caller gives frames to models that need them"
+        for position, request in requests.items():
+            assert request.frames is not None
             key = keys.get(id(request.frames))
             if key is None:
                 # What is drawn depends on the frames; nothing is in greedy decoding.
@@ -106,6 +109,38 @@ class VideoLlavaModel(LocalModel):
             ids = {prompt.clip: beginnings[prompt.clip] for prompt in clips}
             return self._read_clips(ids, {clip: pixels[clip].result() for clip in ids})
 
+        yield from self._decoded(prompts, read, params, requests)
+
+    def _answers_to_texts(
+        self, requests: Mapping[int, Request], params: SamplingParams
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer requests without a clip: their first token takes its place."""
+        prompts: list[Prompt] = []
+        for position, request in requests.items():
+            try:
+                ids, _ = encode(self.tokenizer, conversation(request.prompt), "text")
+                room = self._room(ids, params.max_new_tokens)
+            except UserError as error:
+                yield position, Answer(request, error=str(error))
+                continue
+            places = torch.arange(1, len(ids))[None]
+            seed_text = f"\n{request.prompt}"
+            prompts.append(Prompt(position, ids[0], 1, ids[1:], places, seed_text, room))
+
+        def read(firsts: Sequence[Prompt]) -> Any:
+            ids = torch.tensor([[prompt.clip] for prompt in firsts], device=self.model.device)
+            language = self.model.model.language_model
+            return language(input_ids=ids, use_cache=True).past_key_values
+
+        yield from self._decoded(prompts, read, params, requests)
+
+    def _decoded(
+        self,
+        prompts: Sequence[Prompt],
+        read: Callable[[Sequence[Prompt]], Any],
+        params: SamplingParams,
+        requests: Mapping[int, Request],
+    ) -> Iterator[tuple[int, Answer]]:
         for prompt, answers in self.decoder.answers(prompts, read, params, self.limits()):
             texts = self.tokenizer.batch_decode(
                 [ids[:-1] if ids[-1] in self._stop else ids for ids in answers],
@@ -114,13 +149,21 @@ class VideoLlavaModel(LocalModel):
             request = requests[prompt.number]
             yield prompt.number, Answer(request, tuple(text.strip() for text in texts))
 
+    def _room(self, ids: Sequence[int], steps: int) -> int:
+        """Return how many tokens an answer to a prompt may have, at most `steps`."""
+        limit = self.model.config.text_config.max_position_embeddings
+        room: int = min(steps, limit - len(ids))
+        if room < 1:
+            raise UserError(f"a prompt of {len(ids)} tokens leaves no room in {limit} positions")
+        return room
+
     def _prompt(
         self, position: int, request: Request, key: bytes, steps: int
     ) -> tuple[list[int], Prompt]:
         """Return the ids up to the clip's end, and what comes after it."""
         assert request.frames is not None
         config = self.model.config
-        video, limit = config.video_token_id, config.text_config.max_position_embeddings
+        video = config.video_token_id
         shown, most = len(request.frames), self.most_frames
         if most is not None and shown > most:
             raise UserError(f"{shown} frames, and the model looks at {most} of a clip at most")
@@ -128,9 +171,7 @@ class VideoLlavaModel(LocalModel):
         ids, mask = encode(self.tokenizer, conversation(request.prompt))
         ids, _ = expand_video(ids, mask, video, count)
         end = ids.index(video) + count
-        room = min(steps, limit - len(ids))
-        if room < 1:
-            raise UserError(f"a prompt of {len(ids)} tokens leaves no room in {limit} positions")
+        room = self._room(ids, steps)
         seed_text = f"{key.hex()}\n{request.prompt}"
         places = torch.arange(end, len(ids))[None]
         prompt = Prompt(position, key, end, ids[end:], places, seed_text, room)

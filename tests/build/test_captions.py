@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import random
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from sharegptvideo import load_dataset
@@ -16,13 +22,16 @@ from sharegptvideo.build.captions import CaptionStage, caption_wording
 from sharegptvideo.build.clips import clips_in_folder, clips_of_rows, with_titles
 from sharegptvideo.build.engines import run_stage
 from sharegptvideo.build.model_stage import ModelChoice
+from sharegptvideo.build.qa import QaStage
 from sharegptvideo.cli import app
 from sharegptvideo.endpoint.messages import frame_urls
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
+from sharegptvideo.models import Request, SamplingParams, VideoLlavaModel
 from tests.support.training_fixtures import write_clip
 from tests.support.vlm_scenes import Scene, code_of
 from tests.support.vlm_server import VlmServer
+from tests.support.warm_python import WarmPython
 
 
 @pytest.fixture
@@ -283,8 +292,6 @@ def test_a_function_gets_the_frames_of_the_real_clips(
     stage = CaptionStage(ModelChoice("python:seeing:caption"))
     report = run_stage(stage, clips_in_folder(videos), tmp_path / "out")
     assert (report.n_rows, report.n_made) == (3, 3)
-    import hashlib
-
     for name, row in lines_of(tmp_path / "out").items():
         frames = sample_frames(videos / f"{name}.mp4", 10).frames
         assert row["caption"] == f"10 {hashlib.sha256(frames.tobytes()).hexdigest()}"
@@ -314,3 +321,79 @@ def test_mistakes_end_in_a_line(
     assert result.exit_code == 2, result.output
     assert problem in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_ten_kills_pay_for_nothing_twice(
+    vlm_server: VlmServer, warm_python: WarmPython, tmp_path: Path
+) -> None:
+    """Killed with `kill -9` while calls are under way, with no cache but the folder's own store."""
+    count, at_once, kills = 80, 8, 10
+    for number in range(count):
+        folder = tmp_path / "media" / f"clip{number:02}"
+        folder.mkdir(parents=True)
+        for frame in range(2):
+            Image.new("RGB", (16, 16), (3 * number, 255 - 3 * number, 90 * frame)).save(
+                folder / f"f_{frame}.png"
+            )
+    vlm_server.change(latency_s=0.05)
+    command = ["-m", "sharegptvideo", "build", "captions", "--videos", str(tmp_path / "media")]
+    command += ["--model", "openai:vlm", "--base-url", vlm_server.url, "--send", "pictures"]
+    command += ["--concurrency", str(at_once), "--no-cache", "--no-gate", "all"]
+    out = tmp_path / "out"
+    draw = random.Random(0)
+    for _ in range(kills):
+        process = warm_python.start(*command, "--out", str(out))
+        goal = vlm_server.report().paid.total() + draw.randint(1, 6)
+        while process.poll() is None and vlm_server.report().paid.total() < goal:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL, "the work was done before it was killed"
+    done = warm_python.run(*command, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    report = vlm_server.report()
+    assert len(report.paid) == count
+    assert report.repeats <= kills * at_once
+    made = lines_of(out)
+    assert len(made) == count
+    assert len((out / "captions.jsonl").read_text().splitlines()) == count
+    for name, row in made.items():
+        assert row["caption"] == expected(tmp_path / "media" / name)
+    again = warm_python.run(*command, "--out", str(tmp_path / "whole"))
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "whole" / "captions.jsonl").read_bytes() == (
+        out / "captions.jsonl"
+    ).read_bytes()
+
+
+def test_a_tiny_model_of_this_machine_captions_and_asks(
+    tiny: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    """Video-LLaVA at its smallest, on the real clips: its words are random, its ways are not."""
+    own = tmp_path / "own.yaml"
+    own.write_text("version: 1\nuser: Describe the video.\nprompts: [Describe it.]\n")
+    options = ("--videos", str(shared_data / "videos"), "--model", f"hf:{tiny}")
+    options = (*options, "--prompt", str(own), "--max-new-tokens", "12", "--no-gate", "all")
+    first, second = tmp_path / "first", tmp_path / "second"
+    result = build(first, *options)
+    assert result.exit_code in {0, 1}, result.output
+    made = lines_of(first)
+    assert len(made) == 3
+    model = VideoLlavaModel(str(tiny), device="cpu")
+    assert model.frames is not None
+    for name, row in made.items():
+        frames, indices = sample_frames(shared_data / "videos" / f"{name}.mp4", model.frames)
+        request = Request("Describe the video.", frames)
+        (answer,) = model.generate([request], SamplingParams(max_new_tokens=12))
+        assert row["made"]["frame_indices"] == list(indices)
+        assert (row["caption"] or "") == answer.text
+    build(second, *options)
+    assert (second / "captions.jsonl").read_bytes() == (first / "captions.jsonl").read_bytes()
+
+    asked = run_stage(
+        QaStage(ModelChoice(str(tiny), SamplingParams(max_new_tokens=8))),
+        [{"id": "a", "video": "a", "source": None, "caption": "A red ball rolls."}],
+        tmp_path / "qa",
+    )
+    (cause,) = asked.failures
+    assert asked.n_failed == 1
+    assert "cannot be read" in cause or "leaves no room" in cause

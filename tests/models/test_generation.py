@@ -277,3 +277,29 @@ def test_room_and_arguments_are_checked(
         with pytest.raises(UserError, match=message):
             SamplingParams(**change)
     assert generate(model, []) == []
+
+
+def test_texts_without_a_clip_are_answered_as_transformers_answers_them(
+    model: VideoLlavaModel,
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    texts = [Request(question) for question in QUESTIONS]
+    mixed = [texts[0], Request(QUESTIONS[0], frames), *texts[1:]]
+    params = SamplingParams(max_new_tokens=8)
+    answers = [answer.text for answer in model.generate(mixed, params)]
+    alone = [next(model.generate([request], params)).text for request in mixed]
+    assert answers == alone
+    assert answers[0] != answers[1]
+    for request, said in zip(texts, [answers[0], *answers[2:]], strict=True):
+        ids, _ = encode(model.tokenizer, conversation(request.prompt), "text")
+        output = model.model.generate(
+            input_ids=torch.tensor([ids]), max_new_tokens=8, do_sample=False
+        )[0, len(ids) :]
+        assert model.tokenizer.decode(output, skip_special_tokens=True).strip() == said
+    sampled = SamplingParams(n=3, temperature=20.0, max_new_tokens=8, seed=1)
+    (drawn,) = model.generate(texts[:1], sampled)
+    assert drawn.texts == next(iter(model.generate(mixed, sampled))).texts
+    assert len(set(drawn.texts)) > 1
+    (long,) = model.generate([Request("red " * 5000)], params)
+    assert long.error is not None
+    assert "leaves no room" in long.error
