@@ -143,7 +143,8 @@ class _Run:
     @property
     def engine(self) -> EngineOptions:
         """What runs the stages."""
-        return EngineOptions(self.loop.engine, self.loop.ray_address, self.loop.actors)
+        loop = self.loop
+        return EngineOptions(loop.engine, loop.ray_address, loop.actors, loop.actor_cpus)
 
 
 def _make(run: _Run, title: str, stage: Stage, rows: Any) -> StageOutcome:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         ({"videos": None}, "videos is missing"),
         ({"input": "x"}, "input is for loops that do not begin with captions"),
         ({"captions": None}, "input is missing: the folder that qa starts from"),
-        ({"actors": 2}, "ray_address and actors are for engine: ray"),
+        ({"actors": 2}, "ray_address, actors and actor_cpus are for engine"),
         (dict.fromkeys(STAGES), "no stage; give some of captions, qa"),
     ],
 )
@@ -232,3 +234,40 @@ def test_the_common_case_is_written_down_and_kept(
     assert "captions.model openai:vlm there, openai:other here" in result.output.replace("\n", " ")
     assert (out / "loop.yaml").read_text() == kept
     assert read_json(out / "loop.json").keys() >= {"captions", "qa"}
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_four_lines_of_the_readme_run(
+    videos: Path, vlm_server: VlmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    block = re.search(r"```bash\n(sharegptvideo build loop.*?)```", readme, re.DOTALL)
+    assert block is not None
+    lines = block[1].splitlines()
+    assert len(lines) == 4
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", vlm_server.url)
+    videos.rename("my_clips")
+    for line in lines:
+        result = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])
+        assert result.exit_code == 0, f"{line}: {result.output}"
+    card = (tmp_path / "out" / "captions" / "README.md").read_text("utf-8")
+    assert "| captions | `openai:VISION` | `vlm-fake` | 4 | 0 |" in card
+    assert "Rows: `cc-by-4.0`." in card
+    pairs = (tmp_path / "out" / "preferences" / "README.md").read_text("utf-8")
+    for stage in STAGES:
+        assert f"| {stage} |" in pairs
+
+
+def test_the_page_about_the_file_has_every_key(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "loop.md").read_text("utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "loop.yaml").write_text(text)
+    loop = load_loop(tmp_path / "loop.yaml")
+    assert [*loop.steps] == [*STAGES]
+    sections = {type(step): name for name, step in loop.steps.items()}
+    for kind in (Loop, *sections):
+        for key in kind.model_fields:
+            assert f"`{key}`" in page, f"{sections.get(kind, 'loop')}: {key}"

@@ -124,7 +124,9 @@ def run(
     """Run the stages of a file, one after the other, into one folder.
 
     The same command goes on where it was stopped: finished stages are passed over, and nothing is
-    paid for twice. `datasets_cards/README.md` lists the keys of such a file.
+    paid for twice. FILE has `out`, `videos`, the stages `captions`, `qa`, `candidates`, `rewards`,
+    `preferences` with what their own commands take, and `max_cost` for all of them; `build loop`
+    writes one to begin with.
 
     Example: [bold]sharegptvideo build run loop.yaml --dry-run[/bold]
     """
