@@ -254,7 +254,7 @@ def test_the_four_lines_of_the_readme_run(
         result = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])
         assert result.exit_code == 0, f"{line}: {result.output}"
     card = (tmp_path / "out" / "captions" / "README.md").read_text("utf-8")
-    assert "| captions | `openai:VISION` | `vlm-fake` | 4 | 0 |" in card
+    assert "| captions | `openai:VISION` | `VISION-fake` | 4 | 0 |" in card
     assert "Rows: `cc-by-4.0`." in card
     pairs = (tmp_path / "out" / "preferences" / "README.md").read_text("utf-8")
     for stage in STAGES:
