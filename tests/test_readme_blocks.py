@@ -1,4 +1,4 @@
-"""Blocks of the guides to training and to publishing: they run, or are at least complete commands.
+"""Blocks of the guides to training, publishing and clusters: they run, or are whole commands.
 
 What needs eight GPUs, the Hub or hours is parsed by the command line itself and, where it is a
 recipe, validated with its changes; the rest is run as it stands.
@@ -24,7 +24,11 @@ from sharegptvideo.cli import app
 from sharegptvideo.training import load_recipe, load_steps
 
 ROOT = Path(__file__).parents[1]
-GUIDES = [ROOT / "training" / "README.md", ROOT / "datasets_cards" / "README.md"]
+GUIDES = [
+    ROOT / "training" / "README.md",
+    ROOT / "datasets_cards" / "README.md",
+    ROOT / "docs" / "cluster.md",
+]
 BLOCKS = [
     (guide.parent.name, kind, text)
     for guide in GUIDES

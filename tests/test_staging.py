@@ -245,7 +245,8 @@ def test_pages_are_old_or_new_at_each_change(
     files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".jpg"]
     assert len(files) > 1
     for path in files:
-        path.write_text("old")
+        if path.name not in ("splits.json", "dataset.json"):  # are read, not only replaced
+            path.write_text("old")
     (out / "mine.txt").write_text("mine")
     states = seen_states(monkeypatch, out)
     old = contents(out)

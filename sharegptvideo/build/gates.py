@@ -299,8 +299,9 @@ def check_rows(
 ) -> GateReport:
     """Name the rows that fail a gate; the rows are read once and none is changed.
 
-    In memory are about 150 bytes a row, the rows that fail, and the test sets; the words of all
-    rows wait in temporary files, about 600 bytes for a caption of 120 words.
+    In memory are about 150 bytes a row, the rows that fail, and the test sets. The words of all
+    rows wait in temporary files, about 600 bytes for a caption of 120 words; pages of these are
+    mapped while rows are compared, and the system may drop them.
 
     Args:
         kind: "captions" for rows with `id`, `video`, `caption`; "qa" for rows with `id`, `video`,

@@ -158,7 +158,7 @@ def _own_files(config: str, new: Path) -> list[Path]:
 def _stages(config: str, out: Path, new: Path) -> list[Row]:
     """Return the figures of the stages that led to the rows, as far as they are in the folder."""
     names = STAGES[: STAGES.index(config) + 1]
-    folders = ((name, folder) for name in names for folder in (new, out))
+    folders = ((name, folder) for name in names for folder in (out, new))  # the new one's is later
     there = {name: folder for name, folder in folders if (folder / f"{name}.json").is_file()}
     return [stage_figures(folder, name).facts() for name, folder in there.items()]
 
@@ -282,7 +282,10 @@ _MADE: dict[str, Any] = {
 }
 """Types of `made`: the keys of `provenance`, and `flags`."""
 
-_MADE_OF: dict[str, dict[str, Any]] = {"qa": {"kind": _TEXT, "difficulty": _TEXT}}
+_MADE_OF: dict[str, dict[str, Any]] = {
+    "qa": {"kind": _TEXT, "difficulty": _TEXT},
+    "preferences": {"threshold": _REAL},
+}
 """Those that the rows of a config have beside them."""
 
 

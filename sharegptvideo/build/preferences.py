@@ -9,14 +9,16 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sharegptvideo import __version__
 from sharegptvideo._io import os_errors, sha256_file, write_json, write_jsonl
 from sharegptvideo._staging import replacing_files
-from sharegptvideo.build.stage import Row, latest_rows, stage_file
+from sharegptvideo.build.outputs import FILES, write_rows
+from sharegptvideo.build.stage import Row, input_hash, latest_rows, stage_file
 from sharegptvideo.errors import UserError
 
 __all__ = ["CAUSES", "PAIRS_FILE", "PairsReport", "make_pairs", "pair_of"]
 
-PAIRS_FILE = Path("video_instruction/train/dpo/sft_dpo.jsonl")
+PAIRS_FILE = FILES["preferences"]
 """Where the pairs lie under the output folder: as in the release, so `load_dataset` reads them."""
 
 CAUSES = ("all_acceptable", "all_unacceptable", "too_few_scored", "no_candidates")
@@ -61,9 +63,10 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
     random, make the pair. The draw depends on `seed` and the item's id only, so that more items,
     or fewer, leave the other pairs as they are.
 
-    Writes under `out`, all or none: `PAIRS_FILE` (columns of the config
-    `preferences`), `preferences.json` (the report), `items_without_pair.jsonl` (id, video, cause)
-    and `splits.json` (no pair is held out for validation).
+    Writes under `out`, all or none: the pairs as `write_dataset` does, in `PAIRS_FILE` and as
+    Parquet, with `made` (parents, version, seed and threshold) beside the columns of the config
+    `preferences`; `preferences.json` (the report) and `items_without_pair.jsonl` (id, video,
+    cause).
 
     Args:
         rewards: the file that `score_candidates` wrote, or its folder.
@@ -89,19 +92,48 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
             report.without_pair[pair] += 1
             without.append({"id": item["id"], "video": item["video"], "cause": pair})
         else:
-            pairs.append(pair)
+            pairs.append(pair | {"made": _made(item, seed, threshold)})
     _count(report, list(items.values()))
     report.n_pairs = len(pairs)
     report.mean_chosen = _mean([float(pair["chosen_score"]) for pair in pairs])
     report.mean_rejected = _mean([float(pair["rejected_score"]) for pair in pairs])
     report.rewards_sha256 = sha256_file(file)
-    with os_errors(out, "free some space or give another --out"), replacing_files(out) as new:
-        write_jsonl(new / PAIRS_FILE, pairs)
-        # The items were taken from one split already: all pairs are for training.
-        write_json(new / "splits.json", {"validation": []})
+    with (
+        os_errors(out, "free some space or give another --out"),
+        replacing_files(out, obsolete=["preferences/*.parquet", str(PAIRS_FILE)]) as new,
+    ):
+        write_json(new / "preferences.json", report.as_dict())  # which the dataset's record has
+        write_rows("preferences", pairs, out, new, flags={})
         write_jsonl(new / "items_without_pair.jsonl", without)
-        write_json(new / "preferences.json", report.as_dict())
     return report
+
+
+VERSION = 1
+"""Raise it when the same scores make other pairs."""
+
+
+def _made(item: Row, seed: int, threshold: float) -> Row:
+    """Return where a pair comes from: no model made it, so it costs nothing."""
+    sampling = dict.fromkeys(("temperature", "top_p", "max_new_tokens")) | {"seed": seed}
+    return {
+        "stage": "preferences",
+        "version": VERSION,
+        "parents": [item["id"]],
+        "input": input_hash(item),
+        "model": None,
+        "answered_by": [],
+        "prompt_version": None,
+        "prompt_hash": None,
+        "sampling": sampling,
+        "frame_indices": None,
+        "tokens": {"prompt": 0, "cached": None, "completion": 0},
+        "dollars": None,
+        "requests": 0,
+        "attempts": 0,
+        "engine": "local",
+        "package_version": __version__,
+        "threshold": threshold,
+    }
 
 
 _COLUMNS = ("video", "source", "question", "answer", "caption", "answers")

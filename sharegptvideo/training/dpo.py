@@ -99,6 +99,7 @@ def run_dpo(
             peft_config=adapters(recipe.lora, family.model),
         )
         run.attends(*trainer.share(family, run.sharing, recipe.data.order))
+        run.fuses(*trainer.fuse(recipe.optimisation.fused))
         if not recipe.data.stream:
             use_features(trainer, recipe, visuals_of(dataset), run.note, progress)
         if precomputed:

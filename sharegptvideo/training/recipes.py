@@ -226,6 +226,8 @@ class Optimisation(StrictModel):
     (`true`), the language model's first so many (a number), or as many as a GPU's memory asks for
     (`auto`; none on a CPU).
     `adamw_8bit` keeps the optimiser's state in 8 bits (bitsandbytes, a GPU).
+    `fused` compiles the layers' RMSNorm, rotary positions and SwiGLU: `auto` on GPUs, where they
+    run and are right there; `true` on a CPU as well, which needs a C++ compiler.
     """
 
     learning_rate: float = Field(gt=0, le=10)
@@ -243,6 +245,7 @@ class Optimisation(StrictModel):
     bf16: bool = False
     gradient_checkpointing: bool | Literal["auto"] | Annotated[int, Field(ge=1)] = False
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    fused: Literal["auto", True, False] = "auto"
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -413,6 +416,7 @@ def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe, without where its results go."""
     content = recipe.model_dump(mode="json", exclude={*NOT_HASHED})
     del content["data"]["keep_clips"]  # the same clips either way
+    del content["optimisation"]["fused"]  # how it is computed, as far as a device can
     for section in _WITH_DATA:
         if content[section]:
             # Under the key's old name and place, so that trainings that were begun by it go on.

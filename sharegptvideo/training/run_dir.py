@@ -228,6 +228,13 @@ class TrainingDir:
             if reason:
                 self.note(reason, step=0)
 
+    def fuses(self, parts: Sequence[str], reason: str | None) -> None:
+        """Write down what layers compute by compiled functions; report why it is not all."""
+        if processes().is_first:
+            self.keep(fused=[*parts])
+            if reason:
+                self.note(reason, step=0)
+
     def rewind(self, step: int) -> None:
         """Drop what was noted in steps after `step`: a resumed training will do them again."""
         warnings = self.state.get("warnings", [])

@@ -98,6 +98,7 @@ def run_sft(
             peft_config=adapters(recipe.lora, family.model),
         )
         run.attends(*trainer.share(family, run.sharing, recipe.data.order))
+        run.fuses(*trainer.fuse(recipe.optimisation.fused))
         if not recipe.data.stream:
             use_features(trainer, recipe, visuals, run.note, progress)
 

@@ -27,6 +27,7 @@ from sharegptvideo.training.estimate import (
     recomputed_layers,
     shape_of,
 )
+from sharegptvideo.training.fused import Fused, FusedChoice, fuse_layers
 from sharegptvideo.training.launch import prepare_shards, processes
 from sharegptvideo.training.lora import has_adapters, load_adapters
 from sharegptvideo.training.mix import visuals_of
@@ -57,6 +58,7 @@ __all__ = [
     "on_this_device",
     "quiet_and_quick",
     "recompute_first",
+    "spare_frozen_towers",
     "train",
     "trainer_arguments",
 ]
@@ -120,6 +122,16 @@ def recompute_first(model: Any, layers: int) -> None:
             layer.gradient_checkpointing = False
 
     model.activation_checkpointing_enable = enable
+
+
+def spare_frozen_towers(model: Any) -> None:
+    """Let a model's gradient checkpointing keep frozen towers out of the backward pass.
+
+    transformers lets the inputs of every part ask for gradients, those of towers too, whose layers
+    are then computed again and gone through for gradients that nothing takes. In checkpoints that
+    are not reentrant, a tower that learns needs no such inputs.
+    """
+    model.enable_input_require_grads = model.get_decoder().enable_input_require_grads
 
 
 def trainer_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
@@ -203,19 +215,31 @@ class _Common:
         way, reason = choose_attention(
             sharing.attention, HeadShape.of(config), self.accelerator.device, dtype
         )
-        models = [self.model, getattr(self, "ref_model", None)]
-        for model in models:
-            if model is not None:
-                base = model.get_base_model() if hasattr(model, "get_base_model") else model
-                share_clips(
-                    base,
-                    way,
-                    encode_clips=partial(family.encode_clips, base),
-                    positions=partial(family.positions, base),
-                )
-                if self.is_fsdp_enabled:
-                    prepare_shards(self.accelerator, base)
+        for base in self._bases():
+            spare_frozen_towers(base)
+            share_clips(
+                base,
+                way,
+                encode_clips=partial(family.encode_clips, base),
+                positions=partial(family.positions, base),
+            )
+            if self.is_fsdp_enabled:
+                prepare_shards(self.accelerator, base)
         return way, reason
+
+    def fuse(self, wanted: FusedChoice) -> Fused:
+        """Let policy and reference compute by compiled functions; see `fuse_layers`."""
+        models, device = self._bases(), self.accelerator.device
+        return fuse_layers(models, wanted, device, autocast=self.args.bf16)
+
+    def _bases(self) -> list[Any]:
+        """Return policy and reference, if it is a model of its own, without what peft adds."""
+        models = [self.model, getattr(self, "ref_model", None)]
+        return [
+            model.get_base_model() if hasattr(model, "get_base_model") else model
+            for model in models
+            if model is not None
+        ]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Read a checkpoint's weights as its family does; shards of them as they were written."""

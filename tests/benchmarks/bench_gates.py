@@ -4,8 +4,9 @@
 
 Makes N captions (100,000 and 1,000,000) of about 120 words, 2 % of them copies with one word in
 forty replaced, streams them through `check_rows` in a process of their own, and prints a JSON line
-each: seconds, the memory that this process and its largest helper have at their peak, what is
-flagged, and how many of the copies are. With `--kind qa`, questions of about 25 words with answers.
+each: seconds, the memory that this process and its largest helper have at their peak (pages of the
+temporary files included, which the system may drop; `mb_own_after` is without), what is flagged,
+and how many of the copies are. With `--kind qa`, questions of about 25 words with answers.
 
 The captions are made while they are checked: `seconds_making` says how long that takes alone.
 """
@@ -83,6 +84,8 @@ def measure(kind: Kind, count: int, workers: int | None) -> dict[str, Any]:
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
+    status = Path("/proc/self/status").read_text().splitlines()
+    own = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
     near = [row.id for row in report.flagged if "near-duplicate" in row.gates]
     return {
         "kind": kind,
@@ -93,6 +96,7 @@ def measure(kind: Kind, count: int, workers: int | None) -> dict[str, Any]:
         "workers": workers or len(os.sched_getaffinity(0)),
         "mb_before": round(before / 1024),
         "peak_mb": round(peaks[0] / 1024),
+        "mb_own_after": round(own / 1024),
         "peak_mb_helper": round(peaks[1] / 1024),
         "flagged": {name: count for name, count in report.counts.items() if count},
         "near_duplicates_that_are_copies": sum(id.startswith("copy") for id in near),

@@ -78,7 +78,7 @@ def parts(options: Any, work: Path) -> list[Part]:
         return Part(title, ("bench_recipes.py", *flags), lacks=lacks)
 
     return [
-        *(ours(name) for name in ("dpo", "sft", "candidates", "evaluation", "ways")),
+        *(ours(name) for name in ("dpo", "sft", "candidates", "evaluation", "ways", "fused")),
         Part("features", ("bench_features.py", *shape, *media, *rounds)),
         *(recipe(name) for name in bench_recipes.RECIPES),
         recipe("llava_hound/dpo", "--optimizer", "adamw_8bit"),
@@ -255,7 +255,7 @@ def answer_rows(lines: list[Line]) -> Iterator[str]:
 
 
 def switch_rows(lines: list[Line]) -> Iterator[str]:
-    """A row for each of our own switches, at four pairs."""
+    """A row for each of our own switches, at four pairs, or clips where it is SFT."""
     yield "| DPO, 4 pairs | s a step | first call, s | MFU | launches | peak GiB |"
     yield "| --- | --- | --- | --- | --- | --- |"
     found = [
@@ -265,7 +265,8 @@ def switch_rows(lines: list[Line]) -> Iterator[str]:
         )
         for again in (True, False)
     ]
-    found += [(line.get("entry"), line) for line in lines if line["part"] == "ways"]
+    own = ("ways", "fused")
+    found += [(line.get("entry"), line) for line in lines if line["part"] in own]
     for name, line in found:
         if "seconds_a_step" in line:
             gib = {"gib": line["peak_mib"] / 1024}

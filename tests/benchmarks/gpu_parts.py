@@ -204,31 +204,63 @@ def ways(options: Any, folder: Path) -> None:
     entry(lambda: ours.errors(names), entry="log-probabilities", **about)
 
 
-def sft(options: Any, folder: Path) -> None:
-    """Three questions a clip, against TRL on plain rows."""
-    setting = open_setting(options.shape, options.device, options.layers, "llava_hound")
-    setting.model.model.multi_modal_projector.requires_grad_(True)
-    about = _about(setting)
+class Sft:
+    """Entries of SFT, three questions a clip, around one model."""
 
-    def measure(way: str, clips: int, checkpointing: bool) -> Figures:
-        asked = argparse.Namespace(clips=clips, batches=2, media=options.media, attention=OURS)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            own = replace(setting, model=twin(setting.model))
+    def __init__(self, options: Any, folder: Path, setting: Setting) -> None:
+        self.options, self.folder, self.setting = options, folder, setting
+        setting.model.model.multi_modal_projector.requires_grad_(True)
+
+    def measure(self, way: str, clips: int, checkpointing: bool) -> Figures:
+        """One entry, with the losses of both batches before it."""
+        asked = argparse.Namespace(clips=clips, batches=2, media=self.options.media, attention=OURS)
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            own = replace(self.setting, model=twin(self.setting.model))
             step = bench_sft.Step(way, asked, Path(name), own, rate=0.0)
             with torch.no_grad():
                 losses = [round(float(step.loss(number)), 7) for number in range(2)]
-            figures = step_figures(step, step.batches[0], options, checkpointing=checkpointing)
+            figures = step_figures(step, step.batches[0], self.options, checkpointing=checkpointing)
         return {"clips": clips, "questions_a_clip": bench_sft.EACH, **figures, "losses": losses}
 
+
+def sft(options: Any, folder: Path) -> None:
+    """Three questions a clip, against TRL on plain rows."""
+    setting = open_setting(options.shape, options.device, options.layers, "llava_hound")
+    rows = Sft(options, folder, setting)
+    about = _about(setting)
     for clips, checkpointing in ((1, True), (4, True), (1, False)):
         for way in ("shared", "trl"):
             entry(
-                lambda w=way, n=clips, c=checkpointing: measure(w, n, c),  # type: ignore[misc]
+                lambda w=way, n=clips, c=checkpointing: rows.measure(w, n, c),  # type: ignore[misc]
                 entry="ours" if way == "shared" else way,
                 clips=clips,
                 checkpointing=checkpointing,
                 **about,
             )
+
+
+def fused(options: Any, folder: Path) -> None:
+    """Norms, rotary positions and gates compiled or not, at four pairs and at four clips."""
+    pairs = Dpo(options, folder)
+    setting, about = pairs.setting, _about(pairs.setting)
+    for wanted in (True, False):
+        pairs.setting = replace(setting, fused=wanted)
+        which = "fused" if wanted else "not fused"
+        entry(
+            lambda: pairs.measure(OURS, 4, True),
+            entry=f"DPO, {which}", pairs=4, checkpointing=True, **about,
+        )  # fmt: skip
+        if wanted:
+            entry(lambda: pairs.errors([OURS]), entry="log-probabilities", **about)
+    for wanted in (True, False):
+        rows = Sft(options, folder, replace(setting, fused=wanted))
+        entry(
+            lambda r=rows: r.measure("shared", 4, True),  # type: ignore[misc]
+            entry=f"SFT, {'fused' if wanted else 'not fused'}",
+            clips=4,
+            checkpointing=True,
+            **about,
+        )
 
 
 def _about(setting: Setting) -> Figures:
@@ -522,6 +554,7 @@ PARTS = {
     "candidates": candidates,
     "evaluation": evaluation,
     "ways": ways,
+    "fused": fused,
 }
 """By name, the most valuable first."""
 

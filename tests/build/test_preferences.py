@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from sharegptvideo import load_dataset
 from sharegptvideo._io import write_json, write_jsonl
@@ -156,6 +157,17 @@ def test_pairs_load_as_a_dataset(rewards: Path, tmp_path: Path) -> None:
         "answer": "A ball.",
         "caption": "A ball rolls.",
     }
+
+
+def test_each_pair_says_where_it_comes_from(rewards: Path, tmp_path: Path) -> None:
+    make_pairs(rewards, tmp_path / "pairs", seed=3, threshold=2.5)
+    (pair,) = (json.loads(line) for line in (tmp_path / "pairs" / PAIRS_FILE).open())
+    made = pair["made"]
+    assert (made["stage"], made["version"], made["parents"]) == ("preferences", 1, ["1"])
+    assert (made["threshold"], made["sampling"]["seed"]) == (2.5, 3)
+    assert (made["requests"], made["dollars"]) == (0, None)
+    (row,) = parquet.read_table(tmp_path / "pairs" / "preferences").to_pylist()
+    assert row["made"] == made
 
 
 def test_every_pair_is_for_training(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from sharegptvideo.models import (
     video_token_count,
 )
 from sharegptvideo.training.families.video_llava import VideoLlavaReader
+from sharegptvideo.training.fused import FusedChoice
 from sharegptvideo.training.trainers import recompute_first
 from tests.support.child_runs import print_line
 
@@ -129,7 +130,8 @@ SHAPES = {
 class Setting:
     """A model on its device, and what collators need.
 
-    `logits` has the spread of its next-token distributions, as `spread` gives it.
+    `logits` has the spread of its next-token distributions, as `spread` gives it; `fused` is that
+    of our trainings, as recipes have it.
     """
 
     model: Any
@@ -137,6 +139,7 @@ class Setting:
     device: torch.device
     parameters: int
     logits: dict[str, float]
+    fused: FusedChoice = "auto"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -353,8 +356,9 @@ def share(trainer: Any, setting: Setting, way: Any) -> None:
     family = VideoLlavaFamily(trainer.model)
     family.reader = setting.reader
     _, reason = trainer.share(family, Sharing(attention=way))
-    if reason:
-        print_line({"remark": reason})
+    fused = trainer.fuse(setting.fused)
+    for line in filter(None, (reason, fused.reason)):
+        print_line({"remark": line})
 
 
 def on_device(batch: dict[str, Any], setting: Setting) -> dict[str, Any]:

@@ -70,6 +70,37 @@ def test_the_same_weights_with_and_without(
     assert [count - counts[0] for count in counts] == [0, 3 * 2, 3 * 1, 0]
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_frozen_tower_is_not_computed_again(
+    sft_recipe: Recipe, change: Callable[..., Any], frozen: bool
+) -> None:
+    """Its projector learns, to the same weights; a tower that learns is computed again."""
+    calls = [0]
+
+    def count(module: torch.nn.Module, *_: Any) -> None:
+        calls[0] += type(module).__name__ == "CLIPMLP"
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    counts, weights = [], []
+    try:
+        for again in (False, True):
+            recipe = change(
+                sft_recipe,
+                output=f"{sft_recipe.output}-{again}",
+                freeze={"vision_tower": frozen},
+                optimisation={"gradient_checkpointing": again, "max_steps": 2},
+            )
+            calls[0] = 0
+            result = run_recipe(recipe)
+            counts.append(calls[0])
+            weights.append((result.output / "model.safetensors").read_bytes())
+    finally:
+        hook.remove()
+    assert weights[0] == weights[1]
+    assert counts[0] > 0
+    assert (counts[0] == counts[1]) is frozen
+
+
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_adapters_learn_the_same_with_and_without(
     stage: str, request: pytest.FixtureRequest, change: Callable[..., Any]

@@ -13,9 +13,9 @@ import logging
 import os
 import pickle
 import queue
-import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -184,7 +184,14 @@ def drive() -> None:
 def _end_with_caller(temp: str) -> None:
     """Wait until the caller is gone or asks for the end, which closes stdin; then end at once."""
     sys.stdin.buffer.read()
-    shutil.rmtree(temp, ignore_errors=True)
+    # Ray writes there to the last moment.
+    remove = "import shutil, sys, time; time.sleep(1); shutil.rmtree(sys.argv[1])"
+    subprocess.Popen(
+        [sys.executable, "-c", remove, temp],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     os.killpg(0, signal.SIGKILL)  # this process too, and all of a Ray that it started
 
 
@@ -249,7 +256,7 @@ def _connect(engine: EngineOptions, temp: str) -> None:
             num_cpus=available_cores(),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE,
-            _temp_dir=temp,
+            _temp_dir=f"{temp}/ray",  # which Ray opens to all users
             _node_ip_address="127.0.0.1",
             **common,
         )

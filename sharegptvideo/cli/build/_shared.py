@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sharegptvideo.build.stage import EngineOptions
 
 __all__ = [
+    "ActorCpusOption",
     "ActorsOption",
     "AgainstOption",
     "EngineOption",
@@ -99,15 +100,27 @@ ActorsOption = Annotated[
 ]
 
 
-def engine_options(engine: str, ray_address: str | None, actors: int | None) -> EngineOptions:
-    """Return what the three options say.
+ActorCpusOption = Annotated[
+    float | None,
+    typer.Option(
+        "--actor-cpus",
+        help="CPUs that Ray gives each of these; default: 1, less where there are fewer.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+
+
+def engine_options(
+    engine: str, ray_address: str | None, actors: int | None, actor_cpus: float | None = None
+) -> EngineOptions:
+    """Return what the four options say.
 
     Raises:
         UserError: they do not go together.
     """
     from sharegptvideo.build.stage import EngineOptions
 
-    return EngineOptions(engine, ray_address, actors)
+    return EngineOptions(engine, ray_address, actors, actor_cpus)
 
 
 def gate_settings(no_gate: str | None, kind: Literal["captions", "qa"]) -> GateSettings:

@@ -11,6 +11,7 @@ from sharegptvideo._text import and_more, plural
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
 from sharegptvideo.cli._endpoint import asks_endpoints
 from sharegptvideo.cli.build._shared import (
+    ActorCpusOption,
     ActorsOption,
     AgainstOption,
     EngineOption,
@@ -94,6 +95,7 @@ def captions(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     actors: ActorsOption = None,
+    actor_cpus: ActorCpusOption = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -117,7 +119,7 @@ def captions(
         raise UserError("give --videos (a folder) or --input (rows that name videos), one of them")
     if videos is not None and media is not None:
         raise UserError("--media goes with --input; --videos is a folder of media itself")
-    options = engine_options(engine, ray_address, actors)
+    options = engine_options(engine, ray_address, actors, actor_cpus)
     params = SamplingParams(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     stage = CaptionStage(
         ModelChoice(model, params, base_url, send, batch_size), frames, caption_wording(prompt)
@@ -185,6 +187,7 @@ def qa(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     actors: ActorsOption = None,
+    actor_cpus: ActorCpusOption = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -203,7 +206,7 @@ def qa(
     from sharegptvideo.build.qa import QaStage, qa_wording, read_captions
     from sharegptvideo.models import SamplingParams
 
-    options = engine_options(engine, ray_address, actors)
+    options = engine_options(engine, ray_address, actors, actor_cpus)
     params = SamplingParams(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     chosen = tuple(name.strip() for name in (kinds or "").split(",") if name.strip())
     choice = ModelChoice(model, params, base_url, batch_size=batch_size)

@@ -9,7 +9,14 @@ import typer
 
 from sharegptvideo.cli._common import JsonOption, make_world, note, print_figures, progress_bar
 from sharegptvideo.cli._endpoint import asks_endpoints
-from sharegptvideo.cli.build._shared import OutOption, SeedOption
+from sharegptvideo.cli.build._shared import (
+    ActorsOption,
+    EngineOption,
+    OutOption,
+    RayAddressOption,
+    SeedOption,
+    engine_options,
+)
 from sharegptvideo.cli.eval._shared import (
     JudgeOption,
     PanelOption,
@@ -64,6 +71,9 @@ def candidates(
         ),
     ] = None,
     send: SendOption = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    actors: ActorsOption = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -76,6 +86,7 @@ def candidates(
     """
     from sharegptvideo.build import read_questions, sample_candidates
 
+    options = engine_options(engine, ray_address, actors)
     with progress_bar() as progress:
         make_world(source, progress)
         rows = read_questions(source, split=split, media=media, limit=limit)
@@ -92,6 +103,7 @@ def candidates(
             frames=frames,
             base_url=base_url,
             send=send,
+            engine=options,
             endpoint=endpoint,
             progress=progress,
         )
@@ -113,6 +125,9 @@ def rewards(
     judge: JudgeOption = None,
     panel: PanelOption = None,
     base_url: UrlOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    actors: ActorsOption = None,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -126,11 +141,13 @@ def rewards(
     from sharegptvideo.build import score_candidates
     from sharegptvideo.judges import JudgeChoice
 
+    options = engine_options(engine, ray_address, actors)
     with progress_bar() as progress:
         report = score_candidates(
             candidates,
             JudgeChoice(judge_name(judge, panel), base_url),
             out,
+            engine=options,
             endpoint=endpoint,
             progress=progress,
         )

@@ -28,6 +28,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.shared_prefix import in_one_dtype
+from sharegptvideo.training.precision import first_fault, output_and_gradients
 from sharegptvideo.training.sharing.layout import Group, SharedLayout
 
 __all__ = [
@@ -455,8 +456,8 @@ def attention_fault(
 ) -> str | None:
     """Return what is wrong with a way of attending on a device; None where it is right.
 
-    Right is: output and gradients of numbers drawn at random are within twice the distance of
-    `dense` in this dtype from `dense` in the next wider one, or within 1e-5.
+    Right is what `first_fault` allows beside `dense`: output and gradients of numbers drawn at
+    random.
     """
     none = torch.zeros(0, dtype=torch.long)
     tokens = _CHECKED[-1].stop
@@ -467,35 +468,13 @@ def attention_fault(
         for count in (shape.heads, shape.key_heads, shape.key_heads, shape.heads)
     ]
 
-    def computed(way: _One, kind: torch.dtype) -> list[torch.Tensor]:
+    def computed(way: _One, kind: torch.dtype) -> dict[str, torch.Tensor]:
         *heads, weights = (x.to(device=device, dtype=kind).transpose(1, 2) for x in drawn)
         query, key, value = (x.requires_grad_() for x in heads)
-        out = way(_Heads(query, key, value, None), layout)
-        return [out.detach(), *torch.autograd.grad(out, (query, key, value), weights)]
+        named = {"queries": query, "keys": key, "values": value}
+        return output_and_gradients(way(_Heads(query, key, value, None), layout), named, weights)
 
-    wider = torch.float64 if dtype == torch.float32 else torch.float32
-    try:
-        exact = computed(_dense, wider)
-        plain = computed(_dense, dtype)
-        tried = computed(run, dtype)
-    except Exception as error:  # noqa: BLE001 - a compiler may fail by any of them
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"does not run here ({lines[0][:_LONGEST_CAUSE]})"
-    for name, right, near, one in zip(
-        ("output", "gradient of queries", "gradient of keys", "gradient of values"),
-        exact, plain, tried, strict=True,
-    ):  # fmt: skip
-        allowed = max(2 * _distance(near, right), 1e-5)
-        if not (off := _distance(one, right)) <= allowed:  # also where it is not a number
-            return f"gives wrong numbers here ({name}: {off:.1e} off, {allowed:.1e} is allowed)"
-    return None
-
-
-_LONGEST_CAUSE = 200
-
-
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one.to(other.dtype) - other).norm() / other.norm())
+    return first_fault(partial(computed, run), partial(computed, _dense), dtype)
 
 
 def use_attention(model: Any, way: Attention) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -216,6 +217,7 @@ from tests.build.engines.test_ray import ON_RAY, run
 from tests.support.vlm_server import VlmServer, VlmSettings
 run(VlmServer(sys.argv[1], VlmSettings()), Path(sys.argv[2]), 500, ON_RAY)
 """
+PLACE = re.compile(r"/\S*/sgv-ray-\w+")  # in what Ray's processes are started with
 PRICES = """
 date: 2026-11-01
 hosts: {"127.0.0.1": {vlm: {prompt: 0.0, completion: 1000.0}}}
@@ -237,6 +239,8 @@ def test_a_killed_run_is_gone_on_with_until_the_money_is_spent(
     until(lambda: not [pid for pid in started if Path(f"/proc/{pid}/exe").exists()])
     until(lambda: not vlm_server.report().at_once)
     assert any("ray::MapWorker" in line for line in started.values())
+    (place,) = {found.group() for line in started.values() if (found := PLACE.search(line))}
+    until(lambda: not Path(place).exists())
     paid = vlm_server.report().paid.total()
     assert 52 <= paid < 400
 
