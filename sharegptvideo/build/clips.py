@@ -132,6 +132,8 @@ def _rows_in(root: Path, split: str) -> Iterator[Row]:
             for row in read_rows("qa", root, split):
                 yield {"video": row["video"], "source": row["source"]}
         except UserError:
+            if next(list_clips(root), None) is not None:
+                raise UserError(f"{root}: has videos and no rows; give it as --videos") from error
             raise error from None
         return
     if first is not None:

@@ -159,7 +159,7 @@ app.add_typer(model.app, name="model", help="Convert the authors' checkpoints; l
 app.add_typer(
     build.app,
     name="build",
-    help="From questions to preference pairs: candidates, rewards, preferences.",
+    help="From videos to preference pairs: captions, qa, candidates, rewards, preferences.",
 )
 app.add_typer(train.app, name="train", help="List, copy, check and run training recipes.")
 app.add_typer(eval_.app, name="eval", help="Run a model on tasks, judge its answers, compare runs.")

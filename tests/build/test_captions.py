@@ -301,6 +301,7 @@ def test_a_function_gets_the_frames_of_the_real_clips(
     ("options", "problem"),
     [
         (["--model", "openai:m"], "give --videos (a folder) or --input"),
+        (["--model", "openai:m", "--input", "."], "has videos and no rows; give it as --videos"),
         (["--model", "predictions:x", "--videos", "."], "a file of answers answers nothing new"),
         (
             ["--model", "opnai:m", "--videos", "."],

@@ -72,7 +72,8 @@ def check_ray(options: EngineOptions) -> None:
         )
     address = options.ray_address
     if address is None:
-        room_for(options, [{"CPU": available_cores()}], batched=False, blocks=options.actors or 1)
+        here = {"CPU": max(2, available_cores())}
+        room_for(options, [here], batched=False, blocks=options.actors or 1)
     if address is None or address == "auto":
         return
     host, colon, port = address.rpartition(":")
@@ -179,7 +180,7 @@ class _Blocks:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._seen: set[int] = set()
+        self._seen = bytearray()  # a byte for each place
 
     def new(self) -> Iterator[list[Row]]:
         """Yield the rows of each unit that has come; a file goes when all of it was taken.
@@ -193,9 +194,10 @@ class _Blocks:
             if table is None:  # it is being written
                 continue
             for place, made in zip(*(each.to_pylist() for each in table.columns), strict=True):
-                if place not in self._seen:
+                self._seen.extend(bytes(max(0, place + 1 - len(self._seen))))
+                if not self._seen[place]:
                     yield parse_json(made)
-                    self._seen.add(place)
+                    self._seen[place] = 1
             path.unlink(missing_ok=True)
 
 
@@ -220,7 +222,7 @@ def _job(stage: Stage, opened: OpenStage, context: Context, folder: Path, count:
     return Job(
         engine=context.engine,
         opening=Opening(
-            path=sys.path,
+            path=[each or str(Path.cwd()) for each in sys.path],
             stage=pickle.dumps((stage, plain)),
             engine=context.engine,
             recorded=recorded(folder.parents[1] / f"{stage.name}.json"),

@@ -42,6 +42,9 @@ BLOCK = 64
 """Units in a block: what an actor is given at once, and what is written at once."""
 
 _TASK_CPUS = 0.25  # of a task that reads or writes
+# What these take beside the actors; one that divides into blocks takes a whole CPU. With less, each
+# could wait for what another one holds.
+_BESIDE = 1 + 2 * _TASK_CPUS
 _SHARED = "shared"
 # What workers on other machines need of the caller's environment, by how the names begin.
 _ENVIRONMENT = ("OPENAI_", "SHAREGPTVIDEO_", "HF_", "SSL_CERT_")
@@ -50,6 +53,7 @@ _PATIENCE_S = 30.0  # for an answer from the cluster
 _POLL_S = 0.5
 _OBJECT_STORE = 256 << 20  # bytes of memory that Ray holds blocks in: they are texts
 _LANES = 8  # at most
+_LEAST_CPUS = 2
 _MOST_PER_CPU = 8  # actors: each is a process, with room for hundreds of calls
 
 
@@ -108,18 +112,22 @@ def room_for(
     """Return the workers for a cluster of these nodes, given by their resources.
 
     A model that answers in batches gets a GPU for each worker where there are any, else a worker a
-    node. Others get a core each, less where there are more workers than cores. What reads and
-    writes needs some of a core beside them.
+    node. Others get a core each, less where there are more workers than cores. What reads, divides
+    and writes needs one and a half beside them.
 
     Raises:
         UserError: so many workers, or of so many cores, leave none for what reads and writes.
     """
     cores = sum(node.get("CPU", 0.0) for node in nodes)
     gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
-    if not cores:
-        raise UserError("the Ray cluster has no CPUs: start its nodes with --num-cpus", exit_code=1)
+    if cores < _LEAST_CPUS:
+        raise UserError(
+            f"the Ray cluster has {plural_cpus(cores)}, and {_LEAST_CPUS} are the least that work"
+            f" needs: start it with --num-cpus {_LEAST_CPUS} or more",
+            exit_code=1,
+        )
     per_gpu = 1 if batched and gpus else 0
-    room = cores - _TASK_CPUS
+    room = cores - _BESIDE
     if engine.actors is not None:
         workers = engine.actors
     elif batched:
@@ -146,9 +154,9 @@ def room_for(
             fit -= 1
         fix = f"--actors {fit} or " if fit else ""
         raise UserError(
-            f"{plural(workers, 'actor')} of {plural_cpus(cpus)} would take all"
-            f" {plural_cpus(cores)} of the Ray cluster, and what reads and writes beside them would"
-            f" wait for ever: give {fix}--actor-cpus {share:g}"
+            f"{plural(workers, 'actor')} of {plural_cpus(cpus)} would leave too few of the"
+            f" {plural_cpus(cores)} of the Ray cluster: what reads and writes beside them needs"
+            f" {_BESIDE:g}, and would wait for ever: give {fix}--actor-cpus {share:g}"
         )
     return Room(workers, cpus, per_gpu)
 
@@ -173,7 +181,7 @@ def drive() -> None:
     try:
         _run(job, temp, report)
     except UserError as error:
-        report(message=str(error), exit_code=error.exit_code)
+        report(**_reported(error))
     except BaseException as error:  # noqa: BLE001 - of Ray, in as many forms as it has parts
         traceback.print_exc()
         report(message=f"Ray: {_first_line(error)}; what is done is kept", exit_code=1)
@@ -193,6 +201,14 @@ def _end_with_caller(temp: str) -> None:
         start_new_session=True,
     )
     os.killpg(0, signal.SIGKILL)  # this process too, and all of a Ray that it started
+
+
+def _reported(error: Exception) -> dict[str, Any]:
+    """Return an error as a report."""
+    if isinstance(error, UserError):
+        return {"message": str(error), "exit_code": error.exit_code}
+    traceback.print_exc()
+    return {"message": _first_line(error), "exit_code": 1}
 
 
 def _first_line(error: BaseException) -> str:
@@ -237,7 +253,14 @@ def _run(job: Job, temp: str, report: Any) -> None:
         num_cpus=room.cpus,
         num_gpus=room.gpus or None,
     )
-    made.write_parquet(str(job.folder / "blocks"), ray_remote_args={"num_cpus": _TASK_CPUS})
+    try:
+        made.write_parquet(str(job.folder / "blocks"), ray_remote_args={"num_cpus": _TASK_CPUS})
+    except Exception:  # whatever Ray makes of an error in a worker
+        error = ray.get(shared.state.remote(), timeout=_PATIENCE_S)["error"]
+        if error is None:
+            raise
+        traceback.print_exc()
+        raise UserError(error["message"], exit_code=error["exit_code"]) from None
     done.set()
     watcher.join()
 
@@ -253,7 +276,7 @@ def _connect(engine: EngineOptions, temp: str) -> None:
     }
     if engine.ray_address is None:
         ray.init(
-            num_cpus=available_cores(),
+            num_cpus=max(_LEAST_CPUS, available_cores()),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE,
             _temp_dir=f"{temp}/ray",  # which Ray opens to all users
@@ -370,6 +393,10 @@ class _Shared:
         self._finished += 1
         self._error = self._error or error
 
+    async def fail(self, error: dict[str, Any]) -> None:
+        """Note why a worker cannot begin."""
+        self._error = self._error or error
+
     async def limits(self, method: str, *arguments: Any) -> Any:
         """Call a method of `SharedLimits`."""
         if method == "begin":
@@ -404,11 +431,15 @@ class _Worker:
         limits = functools.partial(RemoteLimits, self._call)
         context = Context(EndpointOptions(**options, limits=limits), opening.engine)
         self._lanes: queue.SimpleQueue[OpenStage] = queue.SimpleQueue()
-        for _ in range(lanes):
-            opened = stage.open(context)
-            if opening.recorded is not None:
-                opened.go_on(opening.recorded)
-            self._lanes.put(opened)
+        try:
+            for _ in range(lanes):
+                opened = stage.open(context)
+                if opening.recorded is not None:
+                    opened.go_on(opening.recorded)
+                self._lanes.put(opened)
+        except Exception as error:
+            ray.get(self._shared.fail.remote(_reported(error)))
+            raise
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         return await self._shared.limits.remote(method, *arguments)
@@ -433,11 +464,8 @@ class _Worker:
         try:
             for rows in run_units(opened, units.values()):
                 made[places[rows[0]["id"]]] = dumps(rows)
-        except UserError as error:
-            return {"message": str(error), "exit_code": error.exit_code}
-        except Exception as error:  # noqa: BLE001 - of the user's function, mostly
-            traceback.print_exc()
-            return {"message": _first_line(error), "exit_code": 1}
+        except Exception as error:  # noqa: BLE001 - of the user's function too
+            return _reported(error)
         finally:
             self._lanes.put(opened)
         return None

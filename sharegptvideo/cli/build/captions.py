@@ -235,7 +235,7 @@ def _end(
     for cause, count in report.failures.items():
         note(f"failed: {cause} ({count} of {plural(report.n_rows, 'row')})")
     if report.failures:
-        note(f"each is in {log}, and tried again by the same command")
+        note(f"each is in {log}; the same command tries clips and calls again that failed")
     dropped = report.figures.get("dropped", {})
     asked = report.n_made + sum(dropped.values())
     for gate, count in dropped.items():
