@@ -23,7 +23,7 @@ from sharegptvideo.endpoint import EndpointOptions, Estimate, find_endpoint
 from sharegptvideo.endpoint.budget import Size, find_price
 from sharegptvideo.judges import JudgeItem
 
-__all__ = ["PlannedStage", "plan_loop"]
+__all__ = ["PlannedStage", "plan_loop", "typical_estimate"]
 
 # Bytes of the release's texts on average: its files' sizes by their rows, less what is not text.
 _CAPTION, _QUESTION, _ANSWER = 700, 70, 100
@@ -101,7 +101,7 @@ def _planned(
     if figures is not None and done and figures.tokens("prompt"):
         rows = f"the {plural(figures.n_rows, 'row')} made so far"
         return PlannedStage(name, inputs, left, _measured(figures, left, endpoint), rows)
-    return PlannedStage(name, inputs, left, _typical(loop, name, left, endpoint), basis)
+    return PlannedStage(name, inputs, left, typical_estimate(loop, name, left, endpoint), basis)
 
 
 def _measured(figures: StageFigures, left: int, endpoint: EndpointOptions) -> Estimate:
@@ -128,7 +128,9 @@ def _inputs_there(loop: Loop, name: str) -> int | None:
     return stage_figures(loop.before(name), log).n_rows
 
 
-def _typical(loop: Loop, name: str, left: int, endpoint: EndpointOptions) -> Estimate | None:
+def typical_estimate(
+    loop: Loop, name: str, left: int, endpoint: EndpointOptions
+) -> Estimate | None:
     """Return what so many inputs take, by the length of what is asked; None: no server is asked."""
     if name == "captions" and loop.captions:
         step = loop.captions
