@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sharegptvideo import __version__
-from sharegptvideo._io import os_errors, sha256_file, write_json, write_jsonl
+from sharegptvideo._io import LatestRows, os_errors, sha256_file, write_json, write_jsonl
 from sharegptvideo._staging import replacing_files
 from sharegptvideo.build.outputs import FILES, write_rows
-from sharegptvideo.build.stage import Row, input_hash, latest_rows, stage_file
+from sharegptvideo.build.stage import Row, input_hash, stage_file
 from sharegptvideo.errors import UserError
 
 __all__ = ["CAUSES", "PAIRS_FILE", "PairsReport", "make_pairs", "pair_of"]
@@ -78,7 +78,7 @@ def make_pairs(rewards: Path, out: Path, *, seed: int = 0, threshold: float = 3.
         UserError: no such file, a broken line, no item at all, or `out` cannot be written.
     """
     file = stage_file(rewards, "rewards.jsonl")
-    items = latest_rows(file)
+    items = {str(row["id"]): row for row in LatestRows(file)}
     if not items:
         raise UserError(f"{file}: no scored items; run `sharegptvideo build rewards` first")
     for item in items.values():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sharegptvideo import __version__
-from sharegptvideo._io import LatestRows, dumps, read_jsonl
+from sharegptvideo._io import LatestRows, dumps
 from sharegptvideo._runs import RunDir, RunKind
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.sources import world_folder
@@ -33,7 +33,6 @@ __all__ = [
     "Stage",
     "begin",
     "input_hash",
-    "latest_rows",
     "provenance",
     "read_questions",
     "recorded",
@@ -320,20 +319,6 @@ def stage_file(path: Path, name: str) -> Path:
             "again, with the options it had"
         )
     return file
-
-
-def latest_rows(path: Path) -> dict[str, Row]:
-    """Return the rows of a keyed log by `id`, in the order of their first lines; later lines win.
-
-    Raises:
-        UserError: a line is broken or has no `id`; says where.
-    """
-    rows: dict[str, Row] = {}
-    for number, row in read_jsonl(path):
-        if "id" not in row:
-            raise UserError(f"{path}:{number}: no 'id'; is this another kind of file?")
-        rows[str(row["id"])] = row
-    return rows
 
 
 def recorded(notes: Path) -> Row | None:

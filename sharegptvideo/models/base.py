@@ -56,8 +56,6 @@ class Request:
         question: where the prompt comes from; None for a prompt of no task.
         fps: frames a second of the clip; None: that of the question's clip, where a model needs
             it, else that of the release's folders of frames.
-        number: which of the answers is asked for, from 0, of a model that `draws_apart`; None:
-            all of them.
         schema: a JSON schema that the answer must follow, for servers that take one; the prompt
             asks for it in words too.
         sent: what a served model sends of the frames, see `Model.packed`; then it needs no frames.
@@ -68,7 +66,6 @@ class Request:
     indices: Sequence[int] | None = None
     question: Question | None = None
     fps: float | None = None
-    number: int | None = None
     schema: Mapping[str, Any] | None = None
     sent: object | None = None
 
@@ -171,9 +168,6 @@ class Model(abc.ABC):
 
     gives_samples: bool = True
     """Whether several answers to one question can differ."""
-
-    draws_apart: bool = False
-    """Whether each of several answers is a call of its own, which costs and can fail alone."""
 
     workers: int = 1
     """In how many threads at once `generate` may be called."""

@@ -104,9 +104,9 @@ def answer_batches(
 ) -> Generator[Answer]:
     """Yield an answer for each request of all batches, as `Model.generate` gives them.
 
-    Requests for one question have numbers. A model with several workers answers as many batches at
-    a time; their answers come in the order of the batches all the same. An error or Ctrl-C is
-    raised once the answers that the workers are giving are out.
+    A model with several workers answers as many batches at a time; their answers come in the order
+    of the batches all the same. An error or Ctrl-C is raised once the answers that the workers are
+    giving are out.
 
     Raises:
         UserError: see `Model.generate`.
@@ -149,7 +149,7 @@ def answer_batch(model: Model, requests: Sequence[Request], params: SamplingPara
 def _answers(
     model: Model, batches: Iterable[Sequence[Request]], params: SamplingParams
 ) -> Iterator[Answer]:
-    waiting: dict[tuple[int, int | None], Request] = {}
+    waiting: dict[int, Request] = {}
 
     def noted() -> Iterator[Sequence[Request]]:
         for batch in batches:
@@ -163,9 +163,9 @@ def _answers(
         yield Answer(request, error="the model gave no answer")
 
 
-def _key(request: Request) -> tuple[int, int | None]:
+def _key(request: Request) -> int:
     """Return what a request and its `bare` one have in common."""
-    return id(request.question or request), request.number
+    return id(request.question or request)
 
 
 def _without_reasoning(answer: Answer) -> Answer:

@@ -41,15 +41,12 @@ Send = Literal["auto", "video", "pictures"]
 class ServedModel(Model):
     """`openai:NAME`: the frames of a clip as one video or as pictures, then the prompt.
 
-    A call for each answer, so that one can be asked for by its number. Sampled answers to a
-    question differ in the seed that is sent; by it they are kept in the cache of replies, so that a
-    run that is taken up again pays for none twice.
+    A call for each answer. Sampled answers to a question differ in the seed that is sent; by it
+    they are kept in the cache of replies, so that a run that is taken up again pays for none twice.
 
     Of the calls about a clip the first goes ahead, and the others follow when it is answered: they
     begin with the same tokens, which the server then has in its prefix cache.
     """
-
-    draws_apart = True
 
     def __init__(
         self,
@@ -220,9 +217,8 @@ class ServedModel(Model):
                     frames, clip = None, _Clip()
                 elif request.frames is not frames:
                     frames, clip = request.frames, self._clip(request)
-                numbers = range(params.n) if request.number is None else (request.number,)
-                for number in numbers:
-                    yield _Call(request.bare, number, position, len(numbers), clip)
+                for number in range(params.n):
+                    yield _Call(request.bare, number, position, params.n, clip)
                 position += 1
 
     def packed(self, request: Request) -> Request:

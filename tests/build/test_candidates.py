@@ -213,6 +213,7 @@ def test_settings_are_not_mixed(rows: list[dict[str, Any]], model: Path, tmp_pat
         ({"frames": 0}, "frames must be at least 1, got 0"),
         ({"frames": 8}, "was made for 4 frames"),
         ({"base_url": "http://127.0.0.1:9/v1"}, "a base URL is for served models"),
+        ({"engine": "loca"}, "unknown engine 'loca'; did you mean local"),
     ],
 )
 def test_settings_out_of_range(

@@ -307,6 +307,19 @@ def test_no_answer_is_paid_for_twice_after_a_kill(
     assert {len(row["candidates"]) for row in lines_of(tmp_path / "out")} == {3}
 
 
+def test_answers_that_an_earlier_version_kept_apart_are_left_with_a_line(
+    world: Path, chat_server: Any, tmp_path: Path
+) -> None:
+    chat_server.answer, chat_server.models = echo, ["seer"]
+    draws = tmp_path / "candidates_draws.jsonl"
+    draws.write_text('{"id": "clip0_0", "number": 0, "text": "A ball."}\n')
+    lines: list[str] = []
+    options = EndpointOptions(cache=False, report=lines.append)
+    assert draw(world, chat_server, tmp_path, endpoint=options).n_candidates == 18
+    assert [line for line in lines if line.startswith(f"{draws}: ")]
+    assert draws.is_file()
+
+
 def test_a_seed_that_is_refused_is_left_out_and_told(
     world: Path, chat_server: Any, tmp_path: Path
 ) -> None:
