@@ -83,7 +83,16 @@ class Rewards(Stage):
     version: ClassVar[int] = 1
 
     def open(self, context: Context) -> OpenStage:
-        """Open the judge."""
+        """Open the judge, which other processes can only do by its name.
+
+        Raises:
+            UserError: it is open already, and the engine has other processes.
+        """
+        if isinstance(self.judge, Judge) and context.engine.name != "local":
+            raise UserError(
+                f"judge {self.judge.name}: is open in this process alone; give"
+                f" JudgeChoice({self.judge.name!r}), or take the engine local"
+            )
         return _OpenRewards(self, context)
 
     def hash_of(self, row: Row) -> str:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.build import make_pairs, score_candidates
+from sharegptvideo.build.rewards import Rewards
+from sharegptvideo.build.stage import Context, EngineOptions
 from sharegptvideo.cli import app
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
@@ -327,6 +329,14 @@ def test_embedded_judge_tells_right_from_wrong(tmp_path: Path) -> None:
     score_candidates(tmp_path, AnswerMatch(), tmp_path)
     right, wrong = rows_of(tmp_path)["1"]["answers"]
     assert wrong["score"] < 3 <= right["score"]
+
+
+def test_a_judge_that_is_open_stays_in_its_process(loop: Path, tmp_path: Path) -> None:
+    stage = Rewards(AnswerMatch())
+    with pytest.raises(UserError, match=r"give JudgeChoice\('answer-match'\)"):
+        stage.open(Context(engine=EngineOptions("ray")))
+    with pytest.raises(UserError, match="unknown engine 'loca'"):
+        score_candidates(loop, AnswerMatch(), tmp_path / "out", engine="loca")
 
 
 def test_missing_or_empty_input(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from sharegptvideo._concurrency import available_cores
 from sharegptvideo._install import install_line
 from sharegptvideo._io import dumps, making, os_errors, parse_json
 from sharegptvideo._runs import folder_lock
-from sharegptvideo.build.engines.ray_workers import BLOCK, Job, Opening, drive, room_for
+from sharegptvideo.build.engines.ray_workers import BLOCK, REMOVAL, Job, Opening, drive, room_for
 from sharegptvideo.build.stage import Context, EngineOptions, OpenStage, Row, Stage, recorded
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.endpoint.limits import LimitRules
@@ -329,4 +329,4 @@ class _RayProcess:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        shutil.rmtree(self._temp, ignore_errors=True)
+        subprocess.run([sys.executable, "-c", REMOVAL, str(self._temp)], check=False)

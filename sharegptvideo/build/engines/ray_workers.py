@@ -36,10 +36,20 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BLOCK", "Job", "Opening", "Room", "drive", "room_for"]
+__all__ = ["BLOCK", "REMOVAL", "Job", "Opening", "Room", "drive", "room_for"]
 
 BLOCK = 64
 """Units in a block: what an actor is given at once, and what is written at once."""
+
+REMOVAL = """
+import pathlib, shutil, sys, time
+for _ in range(50):
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    time.sleep(0.2)
+    if not pathlib.Path(sys.argv[1]).exists():
+        break
+"""
+"""Removes a folder to which Ray's processes write to the last moment; for a process of its own."""
 
 _TASK_CPUS = 0.25  # of a task that reads or writes
 # What these take beside the actors; one that divides into blocks takes a whole CPU. With less, each
@@ -192,10 +202,8 @@ def drive() -> None:
 def _end_with_caller(temp: str) -> None:
     """Wait until the caller is gone or asks for the end, which closes stdin; then end at once."""
     sys.stdin.buffer.read()
-    # Ray writes there to the last moment.
-    remove = "import shutil, sys, time; time.sleep(1); shutil.rmtree(sys.argv[1])"
     subprocess.Popen(
-        [sys.executable, "-c", remove, temp],
+        [sys.executable, "-c", REMOVAL, temp],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
