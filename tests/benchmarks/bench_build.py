@@ -95,11 +95,12 @@ class Captions:
         self.count = count
 
     def __iter__(self) -> Iterator[Row]:
+        scenes = [Scene(f"{number:010X}").caption().rpartition(" ")[0] for number in range(100)]
         for number in range(self.count):
-            scene = Scene(f"{number:010X}")
             yield {
                 "id": f"clip{number:07}", "video": f"clip{number:07}", "source": None,
-                "prompt": "What happens?", "caption": scene.caption(),
+                "prompt": "What happens?",
+                "caption": f"{scenes[number % 100]} {number:010X}.",
             }  # fmt: skip
 
 

@@ -156,7 +156,7 @@ def _run(
                         progress(count - waiting + sitting.rows, count, stage.name)
                     yield row
 
-        units = stage.units(done.others(rows))
+        units = stage.units(done.others(rows) if waiting else ())
         run_rest = ENGINES[context.engine.name]
         # A cluster may have what a model needs, and this machine not; such a model costs nothing.
         here = 0 if context.engine.name == "ray" and opened.step > 1 else SAMPLE
