@@ -28,7 +28,7 @@ from sharegptvideo.build.clips import Clips, clips_in_folder, with_titles
 from sharegptvideo.build.finish import FinishOptions
 from sharegptvideo.build.gates import GateSettings
 from sharegptvideo.build.model_stage import ModelChoice
-from sharegptvideo.build.outputs import DATASET_FILE
+from sharegptvideo.build.outputs import DATASET_FILE, FILES
 from sharegptvideo.build.qa import Captions, QaStage, qa_wording, read_captions
 from sharegptvideo.build.report import STAGES, read_report
 from sharegptvideo.build.stage import Context, Row, read_questions
@@ -327,13 +327,10 @@ def endpoint_of(
 
 
 def is_finished(loop: Loop, name: str) -> bool:
-    """Return whether the results of a stage are there, whole."""
-    notes = loop.folder / f"{name}.json"
-    return notes.is_file() and stageis_finished(notes)
-
-
-def stageis_finished(notes: Path) -> bool:
-    """Return whether a stage's file says that it came to its end."""
+    """Return whether the results of a stage are there, whole, and the dataset made of them."""
+    notes, dataset = loop.folder / f"{name}.json", FILES.get(name)
+    if not notes.is_file() or (dataset is not None and not (loop.folder / dataset).is_file()):
+        return False
     contents = read_json_object(notes)
     return "settings" not in contents or contents.get("report") is not None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import yaml
 from typer.testing import CliRunner
 
 from sharegptvideo import load_dataset
-from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo._io import read_json, read_jsonl, write_json
 from sharegptvideo.build.loop import run_loop
 from sharegptvideo.build.loop_file import Loop, load_loop
+from sharegptvideo.build.outputs import FILES
 from sharegptvideo.build.plan import plan_loop
 from sharegptvideo.build.report import STAGES
 from sharegptvideo.cli import app
@@ -82,6 +84,28 @@ def test_real_clips_become_pairs_that_a_training_takes(
     plan = json.loads(result.stdout)
     assert (plan["data"]["rows"], plan["data"]["clips"]) == (len(pairs), 3)
     assert plan["problems"] == []
+
+
+def test_a_kill_between_a_stage_and_its_dataset_is_made_good(
+    videos: Path, vlm_server: VlmServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for config, stages in (("captions", STAGES[:1]), ("qa", STAGES[:2])):
+        kept = {name: {"model": "openai:vlm"} for name in stages}
+        loop = load_loop(loop_file(tmp_path, videos, vlm_server, **(dict.fromkeys(STAGES) | kept)))
+        run_loop(loop)
+        before = (out / FILES[config]).read_bytes()
+        (out / FILES[config]).unlink()
+        shutil.rmtree(out / config)
+        ended = read_json(out / "loop.json")
+        del ended[config]
+        write_json(out / "loop.json", ended)
+        file = loop_file(tmp_path, videos, vlm_server)
+        assert [plan.inputs for plan in plan_loop(load_loop(file))][:2] == [4, 4]
+        paid = vlm_server.report().paid.total()
+        run_loop(loop)
+        assert vlm_server.report().paid.total() == paid
+        assert (out / FILES[config]).read_bytes() == before
 
 
 def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:

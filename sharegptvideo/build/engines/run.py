@@ -159,7 +159,9 @@ def _run(
         units = stage.units(done.others(rows) if waiting else ())
         run_rest = ENGINES[context.engine.name]
         # A cluster may have what a model needs, and this machine not; such a model costs nothing.
-        here = 0 if context.engine.name == "ray" and opened.step > 1 else SAMPLE
+        # What an earlier run made is a sample already.
+        on_ray = context.engine.name == "ray"
+        here = 0 if on_ray and (opened.step > 1 or count - waiting >= SAMPLE) else SAMPLE
         with sitting.at_work(out / SITTINGS, waiting):
             with contextlib.closing(run_units(opened, itertools.islice(units, here))) as made:
                 sample = list(keep(made))
