@@ -18,7 +18,7 @@ import pytest
 from sharegptvideo._io import write_jsonl
 from tests.build.test_candidates import write_clip
 
-KILLS, CONCURRENCY, QUESTIONS, K = 10, 4, 48, 3
+KILLS, CONCURRENCY, QUESTIONS, K = 5, 4, 24, 3
 
 # Imports once; each line on stdin is a folder, and starts a run into it in a fork.
 _STARTER = """
