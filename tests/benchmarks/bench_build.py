@@ -246,9 +246,9 @@ def main() -> None:
     rays = [EngineOptions("ray", actors=each) for each in actors]
     local = EngineOptions()
     figures = {
-        "served": [served(given.served, each) for each in (local, *rays) if given.served],
+        "served": [_shown(served(given.served, each)) for each in (local, *rays) if given.served],
         "rows": [
-            rows_alone(count, each)
+            _shown(rows_alone(count, each))
             for count, each in itertools.chain(
                 [(given.rows, local)], [(given.rows // 100, each) for each in rays[:1]]
             )
@@ -258,6 +258,12 @@ def main() -> None:
     }
     print(json.dumps(figures, indent=2))
     assert all(each["lost"] == 0 and each["failed"] == 0 for each in figures["served"])
+
+
+def _shown(figures: dict[str, Any]) -> dict[str, Any]:
+    """Show figures as they come, on stderr: all of them take long."""
+    print(json.dumps(figures), file=sys.stderr, flush=True)
+    return figures
 
 
 if __name__ == "__main__":
