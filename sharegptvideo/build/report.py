@@ -57,9 +57,8 @@ class StageFigures:
     `dropped` counts what was made and not kept, by cause.
     `provenance` counts rows by the values of prompt, sampling, frames, engine and package version.
     `report` is what the stage itself says at its end, None before; `gates` what its gates say.
-    `seconds` is the time of sittings, less that of `n_killed` ones (killed, or
-    at work now), which is not known. `total`
-    is how many inputs there are, None where that is not known.
+    `seconds` is the time of sittings, less that of `n_killed` ones (killed, or at work now), which
+    is not known. `total` is how many inputs there are, None where that is not known.
     """
 
     stage: str

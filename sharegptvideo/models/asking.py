@@ -41,7 +41,7 @@ class SilentTurn(Turn):
 
     async def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
         """Refuse: there is no model."""
-        raise NotImplementedError
+        raise NotImplementedError("this stage asks no model, so its function must not ask one")
 
 
 class Asker(abc.ABC):
