@@ -146,8 +146,8 @@ def test_a_bad_reply_is_shown_again_once(chat_server: Any, tmp_path: Path) -> No
 
     def answer(body: dict[str, Any]) -> str:
         text = body["messages"][0]["content"][0]["text"]
-        mends = "The end." not in text and "cannot be used" in text
-        return reply(GOOD) if mends else "Sure! ``` no"
+        repaired = "The end." not in text and "cannot be used" in text
+        return reply(GOOD) if repaired else "Sure! ``` no"
 
     chat_server.answer, chat_server.models = answer, ["m"]
     options = ("--input", str(root), "--model", "openai:m", "--base-url", chat_server.url)
@@ -246,7 +246,7 @@ def test_a_model_that_only_babbles_is_given_up_after_the_sample(
     assert not (tmp_path / "out" / "qa").exists()
     assert not (tmp_path / "out" / "video_instruction").exists()
 
-    # It is asked again once it is mended.
+    # It is asked again once it is repaired.
     vlm_server.change(faults={})
     assert build(tmp_path / "out2", *options, "--no-cache").exit_code == 0
 
