@@ -87,7 +87,7 @@ def test_each_clip_has_a_caption_of_its_own_frames(
         str(clips / f"{name}.mp4") for name in ("a", "b", "c", "more/d")
     }
 
-    # The same command asks for nothing; a clip that was repaired is the only one that is asked about.
+    # The same command asks for nothing; only the clip that was repaired is asked about.
     before = vlm_server.report()
     write_clip(clips / "broken.mp4", (1, 2, 3))
     assert build(out, "--videos", str(clips), *served).exit_code == 0
