@@ -208,8 +208,8 @@ def stage_figures(out: Path, name: str) -> StageFigures:
     notes = read_json_object(out / f"{name}.json")
     if "settings" in notes:
         figures.settings, figures.report = notes["settings"], notes.get("report")
-    else:  # of a step that is done at once
-        figures.report = notes
+    else:  # of a step that is done at once: pairs of items
+        figures.report, figures.n_rows = notes, int(notes.get("n_items", 0))
     gates = out / f"{name}_gates.json"
     figures.gates = read_json_object(gates) if gates.is_file() else None
     _read_sittings(figures, out / SITTINGS)

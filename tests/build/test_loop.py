@@ -20,7 +20,7 @@ from sharegptvideo.build.loop import run_loop
 from sharegptvideo.build.loop_file import Loop, load_loop
 from sharegptvideo.build.outputs import FILES
 from sharegptvideo.build.plan import plan_loop
-from sharegptvideo.build.report import STAGES
+from sharegptvideo.build.report import STAGES, read_report
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import build_tiny
@@ -68,6 +68,7 @@ def test_real_clips_become_pairs_that_a_training_takes(
     assert [figures[name]["inputs"] for name in STAGES] == [3, 3, 9, 9, 9]
     assert (figures["captions"]["made"], figures["qa"]["made"]) == (3, 9)
     assert figures["candidates"]["made"] == figures["rewards"]["made"] == 54
+    assert [stage.n_rows for stage in read_report(out).stages] == [3, 3, 9, 9, 9]
     pairs = load_dataset("preferences", data_dir=out)
     assert len(pairs) == figures["preferences"]["made"] >= 5
     captions = {row["video"]: row["caption"] for row in load_dataset("captions", data_dir=out)}
