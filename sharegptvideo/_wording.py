@@ -16,7 +16,7 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
 from sharegptvideo.errors import UserError, field_problems
 
-__all__ = ["Wording", "braced", "fill", "places", "read_wording", "shipped_wording"]
+__all__ = ["Wording", "braced", "fill", "places", "wording_of"]
 
 _PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")  # {answer}, and not the braces of JSON
 
@@ -38,20 +38,16 @@ class Wording(StrictModel):
 _W = TypeVar("_W", bound=Wording)
 
 
-def read_wording(kind: type[_W], file: Path) -> _W:
-    """Read a prompt file of the user's.
+def wording_of(kind: type[_W], file: str | Path) -> _W:
+    """Read a prompt file: the user's (a Path), or ours by its name (`eval/prompts/official.yaml`).
 
     Raises:
         UserError: it cannot be used: every fault in one line.
     """
-    return _parse(kind, str(file), read_text(file, "name another prompt file"))
-
-
-def shipped_wording(kind: type[_W], path: str) -> _W:
-    """Read a prompt file of our own, such as `eval/prompts/official.yaml`."""
-    folder, _, name = path.rpartition("/")
-    text = _text(shipped(folder) / name)
-    return _parse(kind, path.partition("/")[2], text)
+    if isinstance(file, Path):
+        return _parse(kind, str(file), read_text(file, "name another prompt file"))
+    folder, _, name = file.rpartition("/")
+    return _parse(kind, file.partition("/")[2], _text(shipped(folder) / name))
 
 
 @cache

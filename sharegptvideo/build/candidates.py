@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo.build.engines import run_stage
-from sharegptvideo.build.model_stage import ModelChoice, OpenModelStage, model_settings
+from sharegptvideo.build.model_stage import ModelChoice, OpenModelStage, frames_for, model_settings
 from sharegptvideo.build.stage import Context, EngineOptions, OpenStage, Row, Stage, input_hash
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.errors import UserError
-from sharegptvideo.models import Answer, Model, Question, Request, SamplingParams
+from sharegptvideo.models import Answer, Question, Request, SamplingParams
 from sharegptvideo.models.asking import Turn
 from sharegptvideo.models.batches import Clip
 from sharegptvideo.models.served import Send
@@ -110,7 +110,7 @@ class _OpenCandidates(OpenModelStage):
         # Of a GPU a multiple of its slots, so that the last answers of a batch hold up few.
         answers = max(settings.model.batch_size or _ROWS, 4 * model.width)
         self.ask_in_steps(max(1, answers // settings.k))
-        self._shown = _frames(model, settings.frames)
+        self._shown = frames_for(model, settings.frames, _FRAMES)
         self.frames = self._shown if model.needs_frames else None
         self._before: Mapping[str, Any] | None = None
 
@@ -264,17 +264,6 @@ def _say_what_is_left_aside(out: Path, endpoint: EndpointOptions) -> None:
             f"{draws}: answers that an earlier version kept, of questions that are not done; this"
             f" one keeps them in {out / 'replies'}, and asks for these again"
         )
-
-
-def _frames(model: Model, frames: int | None) -> int:
-    """Return how many frames of a clip the model is given."""
-    if frames is not None and frames < 1:
-        raise UserError(f"frames must be at least 1, got {frames}")
-    if frames is not None and model.frames is not None:
-        raise UserError(
-            f"model {model.spec}: was made for {model.frames} frames of a clip; leave frames out"
-        )
-    return model.frames or frames or _FRAMES
 
 
 def _questions(rows: Iterable[Mapping[str, Any]]) -> list[Row]:

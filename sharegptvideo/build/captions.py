@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from pydantic import field_validator
 
-from sharegptvideo._wording import Wording, braced, fill, places, read_wording, shipped_wording
-from sharegptvideo.build.model_stage import ModelChoice, OpenModelStage, beside
-from sharegptvideo.build.stage import Context, OpenStage, Row, Stage
-from sharegptvideo.errors import UserError
+from sharegptvideo._wording import Wording, braced, fill, places, wording_of
+from sharegptvideo.build.model_stage import ModelChoice, OpenModelStage, beside, frames_for
+from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, input_hash
 from sharegptvideo.judges.protocol import quoted
-from sharegptvideo.models import Answer, Model, Question, Request
+from sharegptvideo.media.facts import clip_bytes
+from sharegptvideo.models import Answer, Question, Request
 from sharegptvideo.models.asking import Turn
 from sharegptvideo.models.base import short_hash
 
@@ -76,9 +76,7 @@ def caption_wording(file: Path | None = None) -> CaptionWording:
     Raises:
         UserError: the file cannot be used: every fault in one line.
     """
-    if file is not None:
-        return read_wording(CaptionWording, file)
-    return shipped_wording(CaptionWording, "datasets_cards/prompts/captions.yaml")
+    return wording_of(CaptionWording, file or "datasets_cards/prompts/captions.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +108,11 @@ class CaptionStage(Stage):
         """
         return _OpenCaptions(self, context)
 
+    def hash_of(self, row: Row) -> str:
+        """Return what stands for a clip: its name, what is known of it, and the bytes it has."""
+        path = row["video_path"]
+        return input_hash(row | {"bytes": None if path is None else clip_bytes(Path(path))})
+
     def export(self, row: Row) -> Sequence[Row]:
         """Return the row of config `captions`, none for a failed one."""
         if row["error"] is not None:
@@ -128,7 +131,7 @@ class _OpenCaptions(OpenModelStage):
             prompt=(wording.version, wording.hash),
         )
         self._wording = wording
-        self.frames = _frames(self.model, settings.frames)
+        self.frames = frames_for(self.model, settings.frames, FRAMES)
 
     def describe(self) -> Row:
         return super().describe() | {"frames": self.frames}
@@ -162,16 +165,6 @@ class _OpenCaptions(OpenModelStage):
         made["caption"] = None if error is not None else answers[0].text
         made |= beside(answers)
         return made | {"error": error, "made": self.made(row, answers, frame_indices=indices)}
-
-
-def _frames(model: Model, asked: int | None) -> int:
-    if asked is not None and asked < 1:
-        raise UserError(f"frames must be at least 1, got {asked}")
-    if asked is not None and model.frames is not None:
-        raise UserError(
-            f"model {model.spec}: was made for {model.frames} frames of a clip; leave --frames out"
-        )
-    return model.frames or asked or FRAMES
 
 
 def _cause(answer: Answer) -> str | None:

@@ -27,8 +27,7 @@ class Clips:
     """Rows of clips for `CaptionStage`, each made as it is asked for.
 
     Attributes:
-        media: the folder that `videos` lie in, or None: they have their paths.
-        videos: id, name and path of each; the path below `media`, None where it is missing.
+        videos: id, name and path of each; None where it is missing.
         about: by name, what else is known: source, title, tags.
     """
 

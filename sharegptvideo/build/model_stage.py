@@ -15,7 +15,7 @@ from sharegptvideo.models.asking import Turn, open_asker
 from sharegptvideo.models.registry import KINDS
 from sharegptvideo.models.served import Send
 
-__all__ = ["ModelChoice", "OpenModelStage", "beside", "model_settings"]
+__all__ = ["ModelChoice", "OpenModelStage", "beside", "frames_for", "model_settings"]
 
 # What `describe` says that is no part of the results' identity, or has another name there.
 _NOT_IDENTITY = frozenset(
@@ -81,6 +81,21 @@ class ModelChoice:
                 " python:module:function, or a Video-LLaVA"
             )
         return model
+
+
+def frames_for(model: Model, asked: int | None, usual: int) -> int:
+    """Return how many frames of a clip a model is given: its own number, else `asked` or `usual`.
+
+    Raises:
+        UserError: a number below 1, or one is asked for and the model has its own.
+    """
+    if asked is not None and asked < 1:
+        raise UserError(f"frames must be at least 1, got {asked}")
+    if asked is not None and model.frames is not None:
+        raise UserError(
+            f"model {model.spec}: was made for {model.frames} frames of a clip; leave frames out"
+        )
+    return model.frames or asked or usual
 
 
 def model_settings(model: Model) -> Row:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import field_validator
 
 from sharegptvideo._text import plural
-from sharegptvideo._wording import Wording, braced, fill, places, read_wording, shipped_wording
+from sharegptvideo._wording import Wording, braced, fill, places, wording_of
 from sharegptvideo.build.model_stage import ModelChoice, OpenModelStage, beside
 from sharegptvideo.build.questions import question_problems
 from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, stage_file
@@ -73,9 +73,7 @@ def qa_wording(file: Path | None = None) -> QaWording:
     Raises:
         UserError: the file cannot be used: every fault in one line.
     """
-    if file is not None:
-        return read_wording(QaWording, file)
-    return shipped_wording(QaWording, "datasets_cards/prompts/qa.yaml")
+    return wording_of(QaWording, file or "datasets_cards/prompts/qa.yaml")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import shortened
-from sharegptvideo._wording import Wording, braced, fill, places, read_wording, shipped_wording
+from sharegptvideo._wording import Wording, braced, fill, places, wording_of
 from sharegptvideo.endpoint.messages import split_reasoning
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.judges.base import JudgeItem
@@ -256,8 +256,8 @@ def load_protocol(
             )
         replaced = sees == "frames" and name == "caption-grounded"
         stem = name.replace("-", "_") + ("_frames" if replaced else "")
-        return shipped_wording(Protocol, f"eval/prompts/{stem}.yaml")
-    protocol = read_wording(Protocol, file)
+        return wording_of(Protocol, f"eval/prompts/{stem}.yaml")
+    protocol = wording_of(Protocol, file)
     if protocol.protocol != name:
         raise UserError(
             f"{file}: words the protocol {protocol.protocol}, and the task's is {name}; give the"
@@ -279,7 +279,7 @@ def named_protocol(prompt: str) -> tuple[ProtocolName, Path | None]:
             return name, None
     file = Path(prompt)
     if file.suffix in (".yaml", ".yml") or file.is_file():
-        return read_wording(Protocol, file).protocol, file
+        return wording_of(Protocol, file).protocol, file
     raise unknown_name("prompt", prompt, PROTOCOLS)
 
 

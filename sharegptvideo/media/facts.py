@@ -16,7 +16,7 @@ from sharegptvideo.media.folder import is_picture, natural_order
 from sharegptvideo.media.images import image_errors, open_image
 from sharegptvideo.media.video import describe_video
 
-__all__ = ["ClipFacts", "read_all_facts", "read_facts"]
+__all__ = ["ClipFacts", "clip_bytes", "read_all_facts", "read_facts"]
 
 _CHUNK = 64
 # Chunks handed out ahead for each worker, so that none waits.
@@ -77,6 +77,14 @@ def read_facts(path: Path, *, is_image: bool = False) -> ClipFacts:
     return ClipFacts(
         size, facts.duration_s, facts.frames, facts.fps, facts.width, facts.height, facts.damage
     )
+
+
+def clip_bytes(path: Path) -> int | None:
+    """Return the bytes of a video file, or of a folder's pictures; None if they cannot be read."""
+    try:
+        return _pictures(path)[1] if path.is_dir() else path.stat().st_size
+    except (MediaError, OSError):
+        return None
 
 
 def read_all_facts(

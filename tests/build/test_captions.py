@@ -324,6 +324,30 @@ def test_mistakes_end_in_a_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_clip_that_was_replaced_is_captioned_anew(
+    clips: Path, vlm_server: VlmServer, tmp_path: Path
+) -> None:
+    """Its name is the same; a clip that was only moved is not."""
+    out = tmp_path / "out"
+    stage = CaptionStage(ModelChoice("openai:vlm", base_url=vlm_server.url, send="pictures"))
+    run_stage(stage, clips_in_folder(clips), out)
+    before, paid = lines_of(out), vlm_server.report().paid.total()
+
+    moved = clips.rename(tmp_path / "moved")
+    run_stage(stage, clips_in_folder(moved), out)
+    assert vlm_server.report().paid.total() == paid
+
+    name = next(name for name, row in before.items() if row["error"] is None)
+    write_clip(moved / f"{name}.mp4", (200, 10, 10), frames=31)
+    run_stage(stage, clips_in_folder(moved), out)
+    assert vlm_server.report().paid.total() == paid + 1
+    after = lines_of(out)
+    assert after[name]["caption"] != before[name]["caption"]
+    assert {k: v for k, v in after.items() if k != name} == {
+        k: v for k, v in before.items() if k != name
+    }
+
+
 def test_kills_pay_for_nothing_twice(
     vlm_server: VlmServer, warm_python: WarmPython, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ from sharegptvideo.data.stats.duplicates import ShingleFile, TextIndex, groups, 
 from sharegptvideo.data.stats.tokens import tokenise
 from sharegptvideo.errors import UserError
 from tests.support.clip_copies import Change, copy_clip
-from tests.support.golden_gates import ASKED, CAPTIONS, write_tests
+from tests.support.golden_gates import CAPTIONS, asked_rows, write_tests
 from tests.support.made_captions import made_rows
 
 Rows = list[dict[str, Any]]
@@ -70,17 +70,7 @@ def test_every_fault_of_a_caption_is_named_and_good_ones_pass() -> None:
 
 
 def test_every_fault_of_a_question_is_named_and_good_ones_pass() -> None:
-    rows = [
-        {
-            "id": id,
-            "video": f"{clip} 2" if "elsewhere" in id else clip,
-            "question": question,
-            "answer": answer,
-            "caption": CAPTIONS[clip],
-        }
-        for id, (clip, question, answer) in ASKED.items()
-    ]
-    assert check_rows("qa", rows, settings=ONE).flags == {
+    assert check_rows("qa", asked_rows(), settings=ONE).flags == {
         "color again": ["repeats"],
         "not there": ["not-in-caption"],
         "given away": ["gives-answer-away"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from sharegptvideo.build.gates import GateSettings, check_rows
 
-__all__ = ["ASKED", "CAPTIONS", "TEST_ROW", "gates", "write_tests"]
+__all__ = ["ASKED", "CAPTIONS", "TEST_ROW", "asked_rows", "gates", "write_tests"]
 
 _DOG = (
     "A brown dog with a red collar runs over the grass, then it stops beside two small cats. "
@@ -71,6 +71,20 @@ TEST_ROW = {
 }
 
 
+def asked_rows() -> list[dict[str, Any]]:
+    """Rows of `ASKED`, those "elsewhere" about a clip of their own."""
+    return [
+        {
+            "id": id,
+            "video": f"{clip} 2" if "elsewhere" in id else clip,
+            "question": question,
+            "answer": answer,
+            "caption": CAPTIONS[clip],
+        }
+        for id, (clip, question, answer) in ASKED.items()
+    ]
+
+
 def write_tests(folder: Path) -> Path:
     """Write a folder whose only test set holds `TEST_ROW`."""
     file = folder / "video_instruction" / "test" / "msrvtt.qa.jsonl"
@@ -87,16 +101,7 @@ def gates(scratch: Path) -> dict[str, Any]:
     captions.append(
         {"id": "leak", "video": "train/video7.mp4", "source": "msrvtt", "caption": _DOG}
     )
-    asked = [
-        {
-            "id": id,
-            "video": f"{clip} 2" if "elsewhere" in id else clip,
-            "question": question,
-            "answer": answer,
-            "caption": CAPTIONS[clip],
-        }
-        for id, (clip, question, answer) in ASKED.items()
-    ]
+    asked = asked_rows()
     table: dict[str, Any] = {}
     for report in (
         check_rows("captions", captions, settings=settings, against=[tests]),

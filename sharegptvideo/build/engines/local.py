@@ -16,16 +16,18 @@ from sharegptvideo.models.batches import Clip, decoding_width
 
 __all__ = ["run_units"]
 
+_MOST_HELD = 256  # steps that are done and wait for an earlier one
+
 _Unit = tuple[Sequence[Row], Clip | None]
 _Step = tuple[int, Sequence[tuple[Sequence[Row], Turn]]]
 
 
 def run_units(stage: OpenStage, units: Iterable[Sequence[Row]]) -> Generator[list[Row]]:
-    """Yield the rows that a stage makes of each unit, in the order of the units.
+    """Yield the rows that a stage makes of each unit, in the order of the units where that is near.
 
-    Units are taken as they are needed, and their clips read ahead, in threads. Where the money is
-    spent or nothing more can be made, what is done comes out first, in order, with gaps; then the
-    error is raised.
+    Units are taken as they are needed, and their clips read ahead, in threads. Where one takes so
+    long that `_MOST_HELD` others are done, these come out before it. Where the money is spent or
+    nothing more can be made, what is done comes out first; then the error is raised.
     """
 
     async def call(begun: _Step) -> Sequence[list[Row]]:
@@ -42,6 +44,7 @@ def run_units(stage: OpenStage, units: Iterable[Sequence[Row]]) -> Generator[lis
         return made
 
     made: dict[int, Sequence[list[Row]]] = {}  # by the places of steps
+    ahead: set[int] = set()  # places of those that came out before their turn
     wanted = 0
     with contextlib.closing(_read(stage, units)) as read:
         steps = _begun(stage, read)
@@ -51,8 +54,13 @@ def run_units(stage: OpenStage, units: Iterable[Sequence[Row]]) -> Generator[lis
         try:
             for (place, _), rows in done:
                 made[place] = rows
-                while wanted in made:
-                    yield from made.pop(wanted)
+                if len(made) > _MOST_HELD:
+                    for early in sorted(made):
+                        yield from made.pop(early)
+                        ahead.add(early)
+                while wanted in made or wanted in ahead:
+                    yield from made.pop(wanted, ())
+                    ahead.discard(wanted)
                     wanted += 1
         except GeneratorExit:
             raise

@@ -19,7 +19,7 @@ from sharegptvideo.build.engines.local import run_units
 from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, provenance
 from sharegptvideo.errors import UserError
 from sharegptvideo.models import Answer, Model, Request, SamplingParams
-from sharegptvideo.models.asking import Asker, Turn, open_asker
+from sharegptvideo.models.asking import Asker, SilentTurn, Turn, open_asker
 from sharegptvideo.models.batches import Clip
 
 GREEDY = SamplingParams()
@@ -143,6 +143,35 @@ def test_what_is_asked_together_depends_on_the_order_of_units_only() -> None:
         ["t8", "t9xxxxxx"], ["xx"],
     ]  # fmt: skip
     assert batches(1) == batches(2) == batches(3) == sorted(expected)
+
+
+class Waiting(OpenEcho):
+    """Its first row is done last."""
+
+    count = 600
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(Echo(), context)
+        self.width, self.step = 8, 1
+        self.done = 0
+
+    async def __call__(self, rows: Sequence[Row], turn: Turn) -> list[Row]:  # noqa: ARG002
+        while rows[0]["id"] == "r0" and self.done < self.count - 1:
+            await asyncio.sleep(0.001)
+        self.done += 1
+        return [rows[0]]
+
+    def turns(self, count: int) -> Sequence[Turn]:
+        return [SilentTurn() for _ in range(count)]
+
+
+def test_a_row_that_takes_long_does_not_hold_all_later_ones_in_memory() -> None:
+    stage = Waiting(Context())
+    rows = rows_of(*("x" for _ in range(stage.count)))
+    came = [row["id"] for [row] in run_units(stage, ([row] for row in rows))]
+    assert sorted(came) == sorted(row["id"] for row in rows)
+    assert 256 < came.index("r0") < 600
+    assert [name for name in came if name != "r0"] == [row["id"] for row in rows[1:]]
 
 
 def test_ids_are_checked_before_anything_is_asked(tmp_path: Path) -> None:
