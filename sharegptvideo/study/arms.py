@@ -7,8 +7,7 @@ unseen clips, by the clips' exact states, never by the judge that gave the rewar
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -122,12 +121,12 @@ def _rewards(work: Work) -> Findings:
         with smollm_judge() as inner:
             report = score(inner)
     else:
-        inner = {
+        judges: dict[str, Callable[[], Judge]] = {
             "caption": lambda: open_judge("answer-match"),
             "state": lambda: ExactStateJudge(world),
             "random": lambda: RandomJudge(seed),
-        }[reward.by]()
-        report = score(inner)
+        }
+        report = score(judges[reward.by]())
     return report | {"agreement": agreement_on_rewards(work.folder, world)}
 
 
@@ -261,9 +260,7 @@ class Arms:
         self, experiment: Experiment, scale: StudyScale, seeds: Sequence[int]
     ) -> dict[tuple[str, int], dict[str, Node]]:
         """Return by level and seed: rewards, pairs, dpo, and the answers of sft and dpo."""
-        levels = {
-            name: Level.model_validate(each) for name, each in experiment.levels.items()
-        }
+        levels = {name: Level.model_validate(each) for name, each in experiment.levels.items()}
         # Levels that share a training are all evaluated in it.
         return {
             (name, seed): arm_nodes(level, scale, seed)
@@ -275,11 +272,16 @@ class Arms:
         self, experiment: Experiment, done: Mapping[tuple[str, int], Mapping[str, Done]]
     ) -> Result:
         """Return gains, the declared contrast and the chart."""
-        levels = {
-            name: Level.model_validate(each) for name, each in experiment.levels.items()
-        }
+        levels = {name: Level.model_validate(each) for name, each in experiment.levels.items()}
         about = {
-            name: {"group": level.group, "x": level.x, "dollars_a_pair": level.dollars_a_pair}
+            name: {
+                "group": level.group,
+                "x": level.x,
+                "dollars_a_pair": level.dollars_a_pair,
+                # Where only the reward differs, the gain says what the judge's errors cost.
+                "breaks": (level.pairs, level.training, level.faults)
+                == (Pairs(), Training(), None),
+            }
             for name, level in levels.items()
         }
         return gain_result(experiment, done, about)
@@ -292,14 +294,14 @@ def arm_nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
     candidates = candidates_node(scale, seed, sft)
     rewards = make_node(
         "rewards",
-        {"seed": seed, "reward": level.reward.model_dump(mode="json")},
+        {"seed": seed, "reward": level.reward.model_dump(mode="json", exclude_defaults=True)},
         stages=_STAGES,
         world=world,
         candidates=candidates,
     )
     pairs = make_node(
         "pairs",
-        {"seed": seed, "pairs": level.pairs.model_dump(mode="json")},
+        {"seed": seed, "pairs": level.pairs.model_dump(mode="json", exclude_defaults=True)},
         stages=_STAGES,
         rewards=rewards,
     )

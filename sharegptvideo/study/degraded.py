@@ -132,7 +132,9 @@ class DegradedJudge(Judge):
 
     name = "degraded"
 
-    def __init__(self, inner: Judge, reward: Reward, seed: int, captions: Mapping[str, str]) -> None:
+    def __init__(
+        self, inner: Judge, reward: Reward, seed: int, captions: Mapping[str, str]
+    ) -> None:
         """Wrap a judge.
 
         Args:

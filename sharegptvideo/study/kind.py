@@ -81,11 +81,15 @@ class Result:
 class Kind(Protocol):
     """One kind of experiment."""
 
-    level: type[StrictModel]
-    """The settings of a level."""
+    @property
+    def level(self) -> type[StrictModel]:
+        """The settings of a level."""
+        ...
 
-    stages: Mapping[str, Stage]
-    """The stages that it brings; names are unique over all kinds."""
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """The stages that it brings; names are unique over all kinds."""
+        ...
 
     def plan(
         self, experiment: Experiment, scale: StudyScale, seeds: Sequence[int]

@@ -1,4 +1,4 @@
-"""How large a study is: the demo's world and model, or one that only tests that all goes through."""
+"""How large a study is: the demo's world and model, or one that only shows that all works."""
 
 from __future__ import annotations
 
