@@ -195,12 +195,17 @@ def _dpo(work: Work) -> Findings:
     import math
 
     world, data = work.inputs["world"], work.inputs["pairs"] / "data"
-    media, changes = world, []
+    model = work.inputs["sft"] / "model"
+    # What the frozen tower and projector make of a clip is the same for all arms of one SFT model.
+    media, changes = (
+        world,
+        ["features.enabled=true", f"features.folder={model.parent / 'features'}"],
+    )
     if work.settings["clip"] != "own":
         data, media = _with_clips(work, data, world)
     if evaluate := work.settings["evaluate"]:
         pairs = sum(1 for _ in read_jsonl(work.inputs["pairs"] / "data" / PAIRS_FILE))
-        changes = [
+        changes += [
             f"eval.tasks=[{TASK}]",
             f"eval.every={math.ceil(pairs / evaluate['pairs_a_step'])}",
             "eval.samples=1000000",
@@ -209,7 +214,6 @@ def _dpo(work: Work) -> Findings:
             f"eval.max_new_tokens={evaluate['max_new_tokens']}",
             f"eval.batch_size={evaluate['batch_size']}",
         ]
-    model = work.inputs["sft"] / "model"
     return train(work, "dpo", model=model, data=data, media=media, changes=changes)
 
 
