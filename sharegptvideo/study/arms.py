@@ -164,13 +164,13 @@ def _pairs(work: Work) -> Findings:
 
 def _pairs_of(item: dict[str, Any], seed: int, count: int) -> list[dict[str, Any]]:
     """Return up to `count` different pairs of an item; the first is what `make_pairs` draws."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    pairs: dict[tuple[str, str], dict[str, Any]] = {}
     for draw in range(count * 4 if count > 1 else 1):
         pair = pair_of(item, seed=seed + 1_000_003 * draw)
         if isinstance(pair, str):
             return []
-        found.setdefault((pair["chosen"], pair["rejected"]), pair)
-    kept = list(found.values())[:count]
+        pairs.setdefault((pair["chosen"], pair["rejected"]), pair)
+    kept = list(pairs.values())[:count]
     return [
         {**pair, "id": pair["id"] if place == 0 else f"{pair['id']}-{place}"}
         for place, pair in enumerate(kept)
@@ -296,9 +296,12 @@ def arm_nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
     world = world_node(scale, seed)
     sft = sft_node(scale, seed, level.faults.model_dump() if level.faults else None)
     candidates = candidates_node(scale, seed, sft)
+    reward = level.reward
+    if reward.items is not None:
+        reward = reward.model_copy(update={"items": min(reward.items, scale.judged)})
     rewards = make_node(
         "rewards",
-        {"seed": seed, "reward": level.reward.model_dump(mode="json", exclude_defaults=True)},
+        {"seed": seed, "reward": reward.model_dump(mode="json", exclude_defaults=True)},
         stages=_STAGES,
         world=world,
         candidates=candidates,
