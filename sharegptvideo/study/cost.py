@@ -7,10 +7,10 @@ judge what has to be made and sent. What the server takes is projected from pric
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import cycle, islice
+from itertools import count
 from typing import Any, Literal
 
 from sharegptvideo._io import dumps
@@ -58,56 +58,74 @@ class Level(StrictModel):
 def _measure(work: Work) -> Findings:
     """Measure what n answers take here, for each n. Settings: way, sizes, repeats. Parents: world.
 
+    Small n are done several times over in one measurement, which would be too short otherwise.
     Findings: `runs`, each with n, repeat, CPU seconds, bytes that would be sent, and clips decoded.
     """
-    way: Way = work.settings["way"]
-    rows = read_rows("qa", data_dir=work.inputs["world"], split="train", media=work.inputs["world"])
-    items = list(_items(list(rows)))
-    take = {"rules": _judged, "caption": _asked, "frames": _shown}[way]
-    take(items[:_ANSWERS_A_QUESTION])  # imports, tables and caches are no part of the growth
+    world, way, sizes = work.inputs["world"], work.settings["way"], work.settings["sizes"]
+    rows = list(read_rows("qa", data_dir=world, split="train", media=world))
+    take = {"rules": _judging, "caption": _asking, "frames": _showing}[way]
+    texts = count()
+    take()(list(_items(rows, _ANSWERS_A_QUESTION, next(texts))))  # first imports are no growth
     runs = []
-    total = len(work.settings["sizes"]) * work.settings["repeats"]
     for repeat in range(work.settings["repeats"]):
-        for n in work.settings["sizes"]:
+        for n in sizes:
+            loops = max(1, sizes[-1] // (20 * n))
+            given = [list(_items(rows, n, next(texts))) for _ in range(loops)]
+            workers = [take() for _ in range(loops)]
             begun = time.process_time()
-            sent, clips = take(islice(cycle(items), n))
-            seconds = time.process_time() - begun
+            done = [worker(items) for worker, items in zip(workers, given, strict=True)]
+            seconds = (time.process_time() - begun) / loops
+            sent, clips = done[0]
             runs.append(
                 {"n": n, "repeat": repeat, "seconds": seconds, "bytes": sent, "clips": clips}
             )
             if work.progress:
-                work.progress(len(runs), total, f"{way} timed")
+                work.progress(len(runs), len(sizes) * work.settings["repeats"], f"{way} timed")
     return {"runs": runs}
 
 
-def _items(rows: Sequence[Mapping[str, Any]]) -> Iterator[JudgeItem]:
-    """Yield six answers to each question: its reference, and those of the five rows that follow."""
-    for place, row in enumerate(rows):
-        for step in range(_ANSWERS_A_QUESTION):
-            yield JudgeItem(
-                id=f"{row['id']}#{step}",
-                task="preferences",
-                video=row["video"],
-                question=row["question"],
-                reference=row["answer"],
-                prediction=rows[(place + step) % len(rows)]["answer"],
-                caption=row["caption"],
-                clip=str(row["video_path"]),
-            )
+def _items(rows: Sequence[Mapping[str, Any]], n: int, number: int) -> Iterator[JudgeItem]:
+    """Yield n answers, six to a question: its reference, and those of the five rows that follow.
+
+    `number` makes the texts new ones: the world's come again and again, and rules keep what they
+    have parsed, which real texts would gain nothing by.
+    """
+    for place in range(n):
+        at, step = divmod(place, _ANSWERS_A_QUESTION)
+        row = rows[at % len(rows)]
+        yield JudgeItem(
+            id=str(place),
+            task="preferences",
+            video=row["video"],
+            question=f"{row['question']} {number} {at}",
+            reference=f"{row['answer']} {number} {at}",
+            prediction=f"{rows[(at + step) % len(rows)]['answer']} {number} {place}",
+            caption=f"{row['caption']} {number}",
+            clip=str(row["video_path"]),
+        )
 
 
-def _judged(items: Iterator[JudgeItem] | Sequence[JudgeItem]) -> tuple[int, int]:
-    for _ in open_judge("answer-match").judge(list(items)):
-        pass
-    return 0, 0
+Taken = Callable[[Sequence[JudgeItem]], tuple[int, int]]
+"""Does what is measured, and returns how many bytes would be sent and how many clips were read."""
 
 
-def _asked(items: Iterator[JudgeItem] | Sequence[JudgeItem]) -> tuple[int, int]:
+def _judging() -> Taken:
+    judge = open_judge("answer-match")
+
+    def take(items: Sequence[JudgeItem]) -> tuple[int, int]:
+        for _ in judge.judge(items):
+            pass
+        return 0, 0
+
+    return take
+
+
+def _asking() -> Taken:
     protocol = load_protocol("caption-grounded")
-    return sum(len(dumps(protocol.messages(item))) for item in items), 0
+    return lambda items: (sum(len(dumps(protocol.messages(item))) for item in items), 0)
 
 
-def _shown(items: Iterator[JudgeItem] | Sequence[JudgeItem]) -> tuple[int, int]:
+def _showing() -> Taken:
     """As `OpenAIJudge` does it: a clip is decoded once for the answers that follow each other."""
     from sharegptvideo.media import sample_frames
 
@@ -117,12 +135,15 @@ def _shown(items: Iterator[JudgeItem] | Sequence[JudgeItem]) -> tuple[int, int]:
     def urls(clip: str) -> list[str]:
         return frame_urls(sample_frames(clip, protocol.frames or 1)[0])
 
-    sent = 0
-    for item in items:
-        messages: list[dict[str, Any]] = [*protocol.messages(item)]
-        messages[-1]["content"] = with_pictures(messages[-1]["content"], urls(item.clip or ""))
-        sent += len(dumps(messages))
-    return sent, urls.cache_info().misses
+    def take(items: Sequence[JudgeItem]) -> tuple[int, int]:
+        sent = 0
+        for item in items:
+            messages: list[dict[str, Any]] = [*protocol.messages(item)]
+            messages[-1]["content"] = with_pictures(messages[-1]["content"], urls(item.clip or ""))
+            sent += len(dumps(messages))
+        return sent, urls.cache_info().misses
+
+    return take
 
 
 class Cost:
@@ -160,7 +181,9 @@ class Cost:
         runs = {name: nodes["measured"].findings["runs"] for (name, _), nodes in done.items()}
         prices = {name: _price(level) for name, level in levels.items()}
         grown = {name: growth(each) for name, each in runs.items()}
-        firsts = {level.way: name for name, level in reversed(levels.items())}
+        firsts: dict[Way, str] = {}
+        for name, level in levels.items():
+            firsts.setdefault(level.way, name)
         table = [
             row
             for name, level in levels.items()
@@ -313,7 +336,8 @@ def _growth_sentence(contrast: Contrast, grown: Mapping[str, Growth]) -> str:
     }[holds]
     return (
         f"This machine's time grows with n to the power of {_power(one)} for {contrast.of} and of"
-        f" {_power(other)} for {contrast.against}: a difference of {rounded(difference, 3, sign=True)}"
+        f" {_power(other)} for {contrast.against}: a difference of"
+        f" {rounded(difference, 3, sign=True)}"
         f" (95 % {rounded(difference - half, 3, sign=True)} to"
         f" {rounded(difference + half, 3, sign=True)}), {outcome}."
     )

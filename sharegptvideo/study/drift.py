@@ -334,13 +334,13 @@ def _agreement(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
 
     pairs = list(itertools.combinations(range(len(one)), 2))
     changed = sum((one[a] - one[b]) * (other[a] - other[b]) < 0 for a, b in pairs)
-    found = kendalltau(one, other)
+    ranked = kendalltau(one, other)
     low, high = _drawn_tau(one, other) or (None, None)
     return {
-        "tau": float(found.statistic),
+        "tau": float(ranked.statistic),
         "low": low,
         "high": high,
-        "p_value": float(found.pvalue),
+        "p_value": float(ranked.pvalue),
         "rho": float(spearmanr(one, other).statistic),
         "pairs": len(pairs),
         "pairs_changed": changed,
