@@ -7,6 +7,7 @@ or `stroke COLOUR`; `style.css` alone has the colours of a light and of a dark s
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -40,6 +41,7 @@ WIDTH = 400
 """Every chart is this wide in its own units; the style sheet sizes letters for it."""
 
 _ROW, _LABEL, _GAP, _AXIS = 19.0, 19.0, 9.0, 38.0
+_LINE, _LETTER = 13.0, 7.8  # of names: the height of a line, the width of a letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,8 @@ def row_chart(
 ) -> Markup:
     """Draw horizontal bars from zero, or dots, with intervals as whiskers; one row a mark.
 
+    A name that is longer than its room goes over several lines.
+
     Args:
         groups: the rows.
         axis: of the values; what lies outside of its ticks is cut there.
@@ -203,8 +207,10 @@ def row_chart(
             parts.append(_text(0, y + 13, group.heading, kind="heading"))
             y += _LABEL
         for mark in group.marks:
-            parts.append(_row(mark, y + _ROW / 2, scale, bars=bars))
-            y += _ROW
+            names = textwrap.wrap(mark.name, max(int((left - 8) / _LETTER), 1))
+            high = max(_ROW, _LINE * len(names) + 5)
+            parts.append(_row(mark, names, y + high / 2, scale, bars=bars))
+            y += high
         y += _GAP
     grid = []
     for tick in ticks:
@@ -276,6 +282,7 @@ def line_chart(
     says: str,
     dots: Sequence[Dot] = (),
     level: tuple[float, str] | None = None,
+    tall: float = 156.0,
 ) -> Markup:
     """Draw curves, dots (a scatter plot), or both.
 
@@ -285,6 +292,7 @@ def line_chart(
         says: what the chart is read out as.
         dots: drawn over the curves, with their words.
         level: a dashed line with a name.
+        tall: the height of the y axis.
     """
     curves = [replace(line, points=[p for p in line.points if math.isfinite(p[1])])
               for line in curves]  # fmt: skip
@@ -300,8 +308,9 @@ def line_chart(
     )
     left, right = 48.0, WIDTH - 12.0
     top = 30.0 if y.name else 10.0
-    bottom = top + 156
-    x_scale = Scale(x_marks[0], x_marks[-1], left, right, x.log)
+    bottom = top + tall
+    room = max((abs(line.shift) for line in curves), default=0.0)
+    x_scale = Scale(x_marks[0], x_marks[-1], left + room, right - room, x.log)
     y_scale = Scale(y_marks[0], y_marks[-1], bottom, top)
     parts = [_text(0, 12, y.name, kind="axis"), *_levels(y_marks, y.show, y_scale, left)]
     for mark in x_marks:
@@ -339,10 +348,11 @@ def legend(series: Sequence[tuple[str, str]], *, dots: bool = False) -> Markup:
     return _drawing(y + 8, "legend: " + ", ".join(name for _, name in series), parts)
 
 
-def _row(mark: Mark, y: float, scale: Scale, *, bars: bool) -> Markup:
+def _row(mark: Mark, names: Sequence[str], y: float, scale: Scale, *, bars: bool) -> Markup:
     parts: list[Markup] = [_node("title", f"{mark.name} {mark.says}".strip())]
-    if mark.name:
-        parts.append(_text(scale.start - 8, y + 4, mark.name, anchor="end", kind="name"))
+    for place, name in enumerate(names):
+        at = y + 4 + _LINE * (place - (len(names) - 1) / 2)
+        parts.append(_text(scale.start - 8, at, name, anchor="end", kind="name"))
     at, zero = scale(mark.value), scale(0.0)
     if bars:
         size = {"x": min(at, zero), "width": round(abs(at - zero), 2), "y": y - 6.5, "height": 13}
