@@ -188,7 +188,7 @@ def row_chart(
 ) -> Markup:
     """Draw horizontal bars from zero, or dots, with intervals as whiskers; one row a mark.
 
-    A name that is longer than its room goes over several lines.
+    A name of several words that is longer than its room goes over several lines.
 
     Args:
         groups: the rows.
@@ -207,7 +207,8 @@ def row_chart(
             parts.append(_text(0, y + 13, group.heading, kind="heading"))
             y += _LABEL
         for mark in group.marks:
-            names = textwrap.wrap(mark.name, max(int((left - 8) / _LETTER), 1))
+            letters = max(int((left - 8) / _LETTER), 1)
+            names = textwrap.wrap(visible(mark.name), letters, break_long_words=False)
             high = max(_ROW, _LINE * len(names) + 5)
             parts.append(_row(mark, names, y + high / 2, scale, bars=bars))
             y += high
