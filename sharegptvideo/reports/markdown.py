@@ -51,13 +51,13 @@ def page_markdown(page: Page) -> str:
 
 def figures_of(page: Page) -> list[Figure]:
     """List the page's figures that name a file, in order."""
-    found: list[Figure] = []
+    figures: list[Figure] = []
 
     def walk(body: Part | Sequence[Part]) -> None:
         for part in [body] if isinstance(body, Part) else body:
             match part:
                 case Figure():
-                    found.extend([part] if part.file else [])
+                    figures.extend([part] if part.file else [])
                 case Grid():
                     for item in part.items:
                         walk(item)
@@ -66,7 +66,7 @@ def figures_of(page: Page) -> list[Figure]:
 
     walk(page.intro)
     walk(list(page.sections))
-    return found
+    return figures
 
 
 def svg_file(figure: Figure) -> str:

@@ -111,8 +111,8 @@ def _contrasts(entries: Sequence[Entry]) -> list[Row]:
     rows = []
     for entry in entries:
         declared, verdict = entry.experiment.contrast, entry.verdict
-        found = entry.results.contrast if entry.results else None
-        low, high = (found.ci95 if found else None) or (None, None)
+        measured = entry.results.contrast if entry.results else None
+        low, high = (measured.ci95 if measured else None) or (None, None)
         rows.append(
             {
                 "experiment": entry.experiment.name,
@@ -120,15 +120,15 @@ def _contrasts(entries: Sequence[Entry]) -> list[Row]:
                 "against": declared.against,
                 "expect": declared.expect,
                 "state": entry.state,
-                "value": found.value if found else None,
+                "value": measured.value if measured else None,
                 "low": low,
                 "high": high,
-                "p_value": found.p_value if found else None,
+                "p_value": measured.p_value if measured else None,
                 "p_holm": verdict.p_value if verdict else None,
-                "p_equivalence": found.p_equivalence if found else None,
+                "p_equivalence": measured.p_equivalence if measured else None,
                 "p_equivalence_holm": verdict.p_equivalence if verdict else None,
-                "n_seeds": found.n_seeds if found else None,
-                "seeds_for_3_points": found.seeds_needed if found else None,
+                "n_seeds": measured.n_seeds if measured else None,
+                "seeds_for_3_points": measured.seeds_needed if measured else None,
                 "verdict": verdict.outcome if verdict else None,
                 "refuted_by": declared.refuted_by,
             }
@@ -220,7 +220,7 @@ def _break_section(breaks: Sequence[Row]) -> Section:
 def _contents(entries: Sequence[Entry]) -> list[Part]:
     rows: list[list[Cell]] = []
     for entry in entries:
-        found = entry.results.contrast if entry.results else None
+        measured = entry.results.contrast if entry.results else None
         address = Markup('{}. <a href="#{}">{}</a>').format(
             entry.experiment.number, entry.experiment.name, entry.experiment.title
         )
@@ -228,7 +228,7 @@ def _contents(entries: Sequence[Entry]) -> list[Part]:
             [
                 address,
                 _tag(entry),
-                _difference(found.value, found.ci95) if found else None,
+                _difference(measured.value, measured.ci95) if measured else None,
                 p_value(entry.verdict.p_value) if entry.verdict else None,
                 p_value(entry.verdict.p_equivalence) if entry.verdict else None,
                 entry.state,
@@ -303,22 +303,22 @@ def _line(head: str, text: str) -> Markup:
 
 def _outcome(entry: Entry) -> list[Part]:
     """Say what the declared contrast shows, and how many seeds that takes."""
-    found = entry.results.contrast if entry.results else None
+    measured = entry.results.contrast if entry.results else None
     verdict = entry.verdict
-    if found is None or verdict is None:
+    if measured is None or verdict is None:
         return [_line("Verdict", "no comparison over seeds; the sentences above are its outcome.")]
-    words = f"{points(found.value, sign=True)} points"
-    if found.ci95:
-        words += f", 95 % interval {interval(found.ci95, sign=True)} over seeds"
-        if found.ci95_bootstrap:
-            ends = interval(found.ci95_bootstrap, sign=True)
+    words = f"{points(measured.value, sign=True)} points"
+    if measured.ci95:
+        words += f", 95 % interval {interval(measured.ci95, sign=True)} over seeds"
+        if measured.ci95_bootstrap:
+            ends = interval(measured.ci95_bootstrap, sign=True)
             words += f" ({ends} by bootstrap of seeds and clips)"
     tests = (
-        f"p = {p_value(found.p_value)}, after Holm {p_value(verdict.p_value)}; equivalence within"
-        f" ± 3 points p = {p_value(found.p_equivalence)}, after Holm"
+        f"p = {p_value(measured.p_value)}, after Holm {p_value(verdict.p_value)}; equivalence within"
+        f" ± 3 points p = {p_value(measured.p_equivalence)}, after Holm"
         f" {p_value(verdict.p_equivalence)}"
     )
-    if found.p_value is None and found.p_equivalence is None:
+    if measured.p_value is None and measured.p_equivalence is None:
         tests = "no test: it takes two seeds"
     remarks = []
     if verdict.before:
@@ -329,23 +329,23 @@ def _outcome(entry: Entry) -> list[Part]:
         Markup('<p class="about"><b>Verdict:</b> {} {}; {}. {}</p>').format(
             _tag(entry), words, tests, " ".join(remarks)
         ),
-        _line("Seeds", f"{plural(found.n_seeds, 'seed')} compared; {_seeds_needed(entry)}"),
+        _line("Seeds", f"{plural(measured.n_seeds, 'seed')} compared; {_seeds_needed(entry)}"),
     ]
 
 
 def _seeds_needed(entry: Entry) -> str:
-    found = entry.results.contrast if entry.results else None
-    assert found is not None
-    if found.seeds_needed is None:
+    measured = entry.results.contrast if entry.results else None
+    assert measured is not None
+    if measured.seeds_needed is None:
         return "how many the claim needs is unknown, for no spread between seeds was seen."
     spread = (
-        f"; the seeds' differences spread by {points(found.seed_sd)} points"
-        if found.seed_sd
+        f"; the seeds' differences spread by {points(measured.seed_sd)} points"
+        if measured.seed_sd
         else ""
     )
     return (
         f"to find a true difference of 3 points in 8 of 10 studies takes"
-        f" {plural(found.seeds_needed, 'seed')} (t test at 0.05{spread})."
+        f" {plural(measured.seeds_needed, 'seed')} (t test at 0.05{spread})."
     )
 
 
