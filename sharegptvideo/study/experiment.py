@@ -1,4 +1,4 @@
-"""What an experiment's file says: a question, levels, seeds, and the contrast declared beforehand."""
+"""What an experiment's file says: a question, levels, seeds, and the declared contrast."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Experiment(StrictModel):
         name: the file's stem.
         number: its place in the report.
         kind: what runs it, a name of `sharegptvideo.study.catalogue.KINDS`.
-        figure: in words, what is measured at each level.
+        figure: in words, what is measured at each level; the y axis.
+        x_title: the x axis, where levels have places on one.
         seeds: how many worlds, each with a model of its own, at scale `small`.
         levels: settings by the level's name; the kind says which it takes.
         notes: what a reader must know to read the figures rightly.
@@ -51,6 +52,7 @@ class Experiment(StrictModel):
     question: Sentence
     kind: str
     figure: Sentence
+    x_title: str = ""
     seeds: Annotated[int, Field(ge=1)]
     levels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     contrast: Contrast

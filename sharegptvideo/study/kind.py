@@ -1,4 +1,4 @@
-"""What a kind of experiment is: the settings of a level, the work it needs, what comes of it."""
+"""What a kind of experiment is: the settings of a level, the work it needs, its result."""
 
 from __future__ import annotations
 
@@ -81,11 +81,15 @@ class Result:
 class Kind(Protocol):
     """One kind of experiment."""
 
-    level: type[StrictModel]
-    """The settings of a level."""
+    @property
+    def level(self) -> type[StrictModel]:
+        """The settings of a level."""
+        ...
 
-    stages: Mapping[str, Stage]
-    """The stages that it brings; names are unique over all kinds."""
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """The stages that it brings; names are unique over all kinds."""
+        ...
 
     def plan(
         self, experiment: Experiment, scale: StudyScale, seeds: Sequence[int]

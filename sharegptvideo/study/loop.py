@@ -251,12 +251,12 @@ def make_node(
 
 
 def world_node(scale: StudyScale, seed: int) -> Node:
-    """A seed's world."""
+    """Return a seed's world."""
     return make_node("world", {"seed": seed, "sizes": asdict(scale.loop.world)})
 
 
 def start_node(scale: StudyScale, seed: int) -> Node:
-    """A seed's model before any training."""
+    """Return a seed's model before any training."""
     settings = {"seed": seed, "size": asdict(scale.loop.model)}
     return make_node("start", settings, world=world_node(scale, seed))
 
@@ -267,14 +267,14 @@ def changes_of(scale: StudyScale, stage: str, more: Sequence[str] = ()) -> list[
 
 
 def pretrain_node(scale: StudyScale, seed: int) -> Node:
-    """A seed's model after the captions."""
+    """Return a seed's model after the captions."""
     settings = {"seed": seed, "changes": changes_of(scale, "pretrain")}
     start = start_node(scale, seed)
     return make_node("pretrain", settings, world=start.parents["world"], start=start)
 
 
 def sft_node(scale: StudyScale, seed: int, faults: dict[str, Any] | None = None) -> Node:
-    """A seed's model after the distilled answers; `faults` other than the world's own."""
+    """Return a seed's model after the distilled answers; `faults`: other than the world's."""
     settings = {
         "seed": seed,
         "changes": changes_of(scale, "sft"),
@@ -286,7 +286,7 @@ def sft_node(scale: StudyScale, seed: int, faults: dict[str, Any] | None = None)
 
 
 def candidates_node(scale: StudyScale, seed: int, model: Node) -> Node:
-    """A model's answers to the questions for pairs."""
+    """Return a model's answers to the questions for pairs."""
     settings = {
         "seed": seed,
         "k": scale.loop.candidates,
@@ -296,7 +296,7 @@ def candidates_node(scale: StudyScale, seed: int, model: Node) -> Node:
 
 
 def answers_node(scale: StudyScale, seed: int, model: Node, *, step: int | None = None) -> Node:
-    """A model's answers about unseen clips; `step`: of the n-th evaluation of its training."""
+    """Return a model's answers about unseen clips; `step`: of that evaluation in its training."""
     settings = {
         "batch_size": scale.loop.batch_size,
         "max_new_tokens": scale.loop.max_new_tokens,
