@@ -314,8 +314,8 @@ def _outcome(entry: Entry) -> list[Part]:
             ends = interval(measured.ci95_bootstrap, sign=True)
             words += f" ({ends} by bootstrap of seeds and clips)"
     tests = (
-        f"p = {p_value(measured.p_value)}, after Holm {p_value(verdict.p_value)}; equivalence within"
-        f" ± 3 points p = {p_value(measured.p_equivalence)}, after Holm"
+        f"p = {p_value(measured.p_value)}, after Holm {p_value(verdict.p_value)}; equivalence"
+        f" within ± 3 points p = {p_value(measured.p_equivalence)}, after Holm"
         f" {p_value(verdict.p_equivalence)}"
     )
     if measured.p_value is None and measured.p_equivalence is None:
