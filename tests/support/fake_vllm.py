@@ -13,8 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tests.support.vlm_server import VlmSettings, serve_in_thread
-
 __all__ = ["FakeVllm", "main"]
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +98,8 @@ def main(folder: str) -> None:
     if behaviour["dies"]:
         print(behaviour["dies"], file=sys.stderr)
         raise SystemExit(1)
+    from tests.support.vlm_server import VlmSettings, serve_in_thread
+
     options = dict(zip(sys.argv[3::2], sys.argv[4::2], strict=True))
     settings = VlmSettings(model=options["--served-model-name"], **behaviour["settings"])
     port, report = serve_in_thread(settings, int(options["--port"]))

@@ -1,6 +1,6 @@
 """A Ray cluster on this machine that says that it has a GPU: two CPUs, one node.
 
-    python -m tests.support.gpu_cluster FOLDER
+    RAY_TMPDIR=FOLDER python -m tests.support.gpu_cluster
 
 prints its address, and ends when stdin closes.
 """
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.support.server_process import ROOT, serve_until_orphaned
 
@@ -24,19 +23,23 @@ __all__ = ["gpu_cluster"]
 @contextlib.contextmanager
 def gpu_cluster(**variables: str) -> Iterator[str]:
     """Run a cluster whose workers have these variables; yield its address."""
-    ours = {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    # Short: sockets lie there.
+    # Short: sockets lie there. Else its address would be that of `auto` for the whole machine.
     folder = tempfile.TemporaryDirectory(prefix="sgv-gpu-", dir="/tmp", ignore_cleanup_errors=True)
     with (
         folder as place,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.support.gpu_cluster", place],
+            [sys.executable, "-m", "tests.support.gpu_cluster"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
-            env=os.environ | ours | variables,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "RAY_TMPDIR": place,
+                "RAY_USAGE_STATS_ENABLED": "0",
+                **variables,
+            },
             start_new_session=True,
         ) as process,
     ):
@@ -54,17 +57,17 @@ def gpu_cluster(**variables: str) -> Iterator[str]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _main(folder: Path) -> None:
+def _main() -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
+            "wait": False,  # half a minute, and then it fails: too short on a busy machine
             "num_cpus": 2,
             "num_gpus": 1,
             "include_dashboard": False,
             "object_store_memory": 128 << 20,
-            "temp_dir": str(folder),
         },
     )
     serve_until_orphaned(cluster.address)
@@ -72,4 +75,4 @@ def _main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    _main()

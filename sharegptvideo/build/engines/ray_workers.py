@@ -256,7 +256,7 @@ def _run(job: Job, temp: str, report: Any) -> None:
     made = units.repartition(target_num_rows_per_block=BLOCK).map_batches(
         _Worker,
         fn_constructor_args=(ray.get_runtime_context().namespace, lanes, checkpoint, job.folder),
-        batch_size=None,
+        batch_size=BLOCK if room.gpus else None,  # Ray takes no None beside GPUs
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
             size=room.workers,
