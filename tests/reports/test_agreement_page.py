@@ -34,7 +34,7 @@ def _agreement(task: dict[str, Any]) -> dict[str, Any]:
         "second": {"run": "/home/someone/b", "judge": "<openai:j>"},
         "n_shared": 20, "n_other_answer": 2, "n_only_first": 0, "n_only_second": 0,
         "n_unscored": {"first": 0, "second": 1},
-        "scores": [[1.0, 5.0], [2.0, 4.0]],
+        "scores": [[1.0, 5.0], [2.0, 4.0]], "between_raters": None,
         "all": task, "tasks": {"msvd_qa": task, "empty_qa": {"n": 0, "n_clusters": 0}},
     }  # fmt: skip
 
