@@ -101,7 +101,7 @@ def compare_judges(
     if not shared:
         raise UserError(
             f"{first} and {second} have no question in common; agreement needs two judges on the"
-            " same answers (eval judge --predictions RUN/predictions.jsonl); what a sheet saved needs"
+            " same answers (eval judge --predictions RUN/predictions.jsonl), and what a sheet saved"
             " its --key"
         )
     others = [key for key in shared if not _same_answer(key, left, right)]

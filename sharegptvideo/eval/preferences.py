@@ -141,9 +141,13 @@ def _parsed(where: str, entry: Mapping[str, Any]) -> tuple[str, Choice, Preferen
             f"{where}: a rating of one answer; give the run that it is of first: eval agreement RUN"
             " RATINGS"
         )
-    for what, names in (("no", absent), ("unknown", unknown)):
-        if names:
-            raise UserError(f"{where}: {what} {and_more(names, 9)}; a row has {_COLUMNS}")
+    wrong = [
+        f"{what} {and_more(names, 9)}"
+        for what, names in (("no", absent), ("unknown", unknown))
+        if names
+    ]
+    if wrong:
+        raise UserError(f"{where}: {', and '.join(wrong)}; a row has {_COLUMNS}")
     texts = {name: _text(where, name, value) for name, value in entry.items()}
     choice = next((each for each in CHOICES if each == texts["choice"]), None)
     if choice is None:
@@ -223,7 +227,8 @@ def compare_with_preferences(
         reason, `unscored` answers; `all`: over the votes on scored pairs `n`, `n_clusters`,
         `agreement` (share of equal choices, a tie is a choice like the others), `kappa` (Cohen's,
         of three choices), `table` ({"people judge": ...}), and `decided`, the same over the votes
-        in which neither side says tie; `raters`, the same for each rater; `between_raters`: over
+        in which neither side says tie; `raters`, the same for each, those with most votes first;
+        `between_raters`: over
         any two votes on one pair, see `rater_figures`, None where no pair has two; `choices`:
         how often people and judge say a, b and tie; `cost`: `n_verdicts`, tokens and US dollars,
         together and for each verdict (None where a price is not known); `runs`, with a key, for
@@ -338,7 +343,8 @@ def _figures(preferences: Preferences, preferred: Mapping[str, Choice | None]) -
         if judged is not None
         for rater, choice in item.votes.items()
     ]
-    raters = sorted({rater for item in items for rater in item.votes})
+    given = Counter(rater for item in items for rater in item.votes)
+    raters = sorted(given, key=lambda rater: (-given[rater], rater))
     judged = Counter(choice for choice in preferred.values() if choice is not None)
     people = Counter(choice for item in items for choice in item.votes.values())
     return {

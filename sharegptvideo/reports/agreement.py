@@ -24,7 +24,7 @@ from sharegptvideo.reports.estimates import csv_table
 from sharegptvideo.reports.parts import Cell, Figure, Page, Part, Section, Table, Value
 from sharegptvideo.reports.png import write_png
 
-__all__ = ["preference_lines", "save_agreement", "save_preferences"]
+__all__ = ["SHOWN_RATERS", "preference_lines", "save_agreement", "save_preferences"]
 
 _FIRST, _SECOND = "orange", "blue"
 
@@ -195,7 +195,7 @@ def _between(figures: Mapping[str, Any], what: str) -> Table:
         for name, each in (
             ("all", figures),
             *((f"{pair['first']}, {pair['second']}", pair)
-              for pair in figures["pairs"][:_SHOWN] if len(figures["pairs"]) > 1),
+              for pair in figures["pairs"][:SHOWN_RATERS] if len(figures["pairs"]) > 1),
         )
     ]  # fmt: skip
     heads = ("raters", f"pairs of {what}", "videos", "agree %", "kappa")
@@ -259,7 +259,8 @@ def preference_lines(figures: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-_SHOWN = 10  # raters, and pairs of them
+SHOWN_RATERS = 10
+"""How many raters, and pairs of them, are shown; files have all."""
 
 
 def _compared(figures: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -289,7 +290,7 @@ def _rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _agreeing(figures: Mapping[str, Any]) -> Figure:
     """Draw how often judge and people, and raters among each other, choose the same."""
     groups = []
-    for name, each in _compared(figures)[: _SHOWN + 1]:
+    for name, each in _compared(figures)[: SHOWN_RATERS + 1]:
         parts = ((_SECOND, "all votes", each), (_FIRST, "no ties", each["decided"]))
         groups.append(Group(name, [_mark(*part) for part in parts if part[2]["n"]]))
     between = figures["between_raters"]
@@ -304,7 +305,7 @@ def _agreeing(figures: Mapping[str, Any]) -> Figure:
             f"{group.heading} {', '.join(f'{m.name} {m.says}' for m in group.marks)}"
             for group in groups
         ),
-        left=64.0,
+        left=70.0,
         right=56.0,
     )
     named = [(_SECOND, "all votes"), (_FIRST, "without ties")]
@@ -332,7 +333,7 @@ def _preferred(figures: Mapping[str, Any]) -> list[Figure]:
     ]  # fmt: skip
     if not any(group.marks for group in groups):
         return []
-    axis = "votes for less votes against, points of 100"
+    axis = "votes for minus votes against, % of all"
     chart = row_chart(
         groups,
         Axis(axis, [-1.0, -0.5, 0.0, 0.5, 1.0], lambda value: number(100 * value)),
@@ -341,7 +342,7 @@ def _preferred(figures: Mapping[str, Any]) -> list[Figure]:
             f"{group.heading} {', '.join(f'{m.name} {m.says}' for m in group.marks)}"
             for group in groups
         ),
-        left=64.0,
+        left=70.0,
         right=56.0,
     )
     named = [(_SECOND, "people"), (_FIRST, "judge")]
@@ -353,7 +354,8 @@ def _preference_page(figures: Mapping[str, Any], charts: list[Figure]) -> Page:
     same = points(whole["agreement"]["value"])
     return Page(
         title=f"Does {judge} prefer what people prefer?",
-        lead=f"{plural(whole['n'], 'vote')} on {plural(figures['n_items'], 'pair')} of answers;"
+        lead=f"{plural(whole['n'], 'vote')} on"
+        f" {plural(figures['n_items'] - figures['n_unscored'], 'pair')} of answers;"
         f" the same choice in {same} %.",
         sections=[
             Section("Agreement", [*charts, *preference_lines(figures)]),
@@ -369,8 +371,11 @@ def _preference_tables(figures: Mapping[str, Any]) -> list[Part]:
         [name, each["n"], each["n_clusters"], _share(each["agreement"]),
          _coefficient(each["kappa"]), each["decided"]["n"],
          _share(each["decided"]["agreement"]), _coefficient(each["decided"]["kappa"])]
-        for name, each in _compared(figures)
+        for name, each in _compared(figures)[: SHOWN_RATERS + 1]
     ]  # fmt: skip
+    caption = "In brackets: 95 % intervals by video"
+    if len(figures["raters"]) > SHOWN_RATERS:
+        caption += f"; raters: the {SHOWN_RATERS} with most votes, all are in agreement.csv"
     heads = ("", "votes", "videos", "agree %", "kappa", "without ties", "agree %", "kappa")
     table = figures["all"]["table"]
     counts: list[list[Cell]] = [
@@ -378,7 +383,7 @@ def _preference_tables(figures: Mapping[str, Any]) -> list[Part]:
         for people in CHOICES
     ]
     parts: list[Part] = [
-        Table(heads, rows, "In brackets: 95 % intervals by video"),
+        Table(heads, rows, caption),
         Table(("", *(f"judge says {judge}" for judge in CHOICES)), counts, "Votes"),
     ]
     if figures["between_raters"] is not None:

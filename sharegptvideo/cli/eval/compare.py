@@ -253,14 +253,15 @@ def _show_preferences(figures: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(figures)
     else:
-        from sharegptvideo.reports.agreement import preference_lines
+        from sharegptvideo.reports.agreement import SHOWN_RATERS, preference_lines
 
         table = figures_table(
             "", "votes", "videos", "agree", "kappa", "without ties", "agree", "kappa"
         )
         rows = {"judge with people": figures["all"]}
         if len(figures["raters"]) > 1:
-            rows |= {f"  {rater}": each for rater, each in figures["raters"].items()}
+            listed = list(figures["raters"].items())[:SHOWN_RATERS]
+            rows |= {f"  {rater}": each for rater, each in listed}
         for name, each in rows.items():
             votes, _, *decided = _agreeing(each["decided"])
             table.add_row(name, *_agreeing(each), votes, *decided)
