@@ -33,11 +33,13 @@ from sharegptvideo.eval.statistics import (
 
 __all__ = [
     "agreement_figures",
+    "clustered_kappa",
     "compare_judges",
     "fleiss_kappa",
     "kappa",
     "member_agreement",
     "rater_figures",
+    "table_kappa",
 ]
 
 Array = NDArray[np.float64]
@@ -384,14 +386,18 @@ def agreement_figures(a: ArrayLike, b: ArrayLike, videos: Sequence[str]) -> dict
         {value, ci95} clustered by video; None where a figure is not defined.
     """
     first, second = np.asarray(a), np.asarray(b)
-    unknown: dict[str, Any] = {"value": None, "ci95": None}
+    agreement = _figure(clustered_share((first == second).astype(float), videos))
+    chance_corrected: dict[str, Any] = {"value": None, "ci95": None}
+    if len(first):
+        cells, kinds = _cells(first, second)
+        chance_corrected = _Draws(videos).figure(
+            cells, lambda sums: table_kappa(sums.reshape(-1, kinds, kinds))
+        )
     return {
         "n": len(first),
         "n_clusters": len(set(videos)),
-        "agreement": _figure(clustered_share((first == second).astype(float), videos)),
-        "kappa": _Draws(videos).figure(_kappa_terms(first, second), _kappa)
-        if len(first)
-        else unknown,
+        "agreement": agreement,
+        "kappa": chance_corrected,
     }
 
 
@@ -435,18 +441,12 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _kappa_terms(a: NDArray[Any], b: NDArray[Any]) -> Array:
-    verdicts = np.unique(np.concatenate([a, b]))
-    sides = [side == verdict for side in (a, b) for verdict in verdicts]
-    return np.stack([np.ones(len(a)), a == b, *sides], axis=1).astype(float)
-
-
-def _kappa(sums: Array) -> Array:
-    shares = sums[:, 1:] / sums[:, :1]
-    seen, (p, q) = shares[:, 0], np.split(shares[:, 1:], 2, axis=1)
-    chance = (p * q).sum(axis=1)
-    # All verdicts alike leave rounding errors, not zero.
-    return np.asarray((seen - chance) / np.where(1 - chance > 1e-12, 1 - chance, np.nan))
+def _cells(a: NDArray[Any], b: NDArray[Any]) -> tuple[Array, int]:
+    """n×k²: into which cell of a k×k table each two verdicts fall, its rows being those of `a`."""
+    kinds, codes = np.unique(np.concatenate([a, b]), return_inverse=True)
+    first, second = np.split(codes, 2)
+    cells = (len(kinds) * first + second)[:, None] == np.arange(len(kinds) ** 2)
+    return cells.astype(np.float64), len(kinds)
 
 
 def _pearson_terms(x: Array, y: Array) -> Array:
@@ -461,13 +461,70 @@ def _pearson(sums: Array) -> Array:
     return np.asarray((xy - x * y) / np.sqrt(np.where(spread > 1e-12, spread, np.nan)))
 
 
-def kappa(a: NDArray[Any], b: NDArray[Any]) -> float | None:
-    """Cohen's kappa of two arrays of n verdicts: agreement beyond chance (Cohen 1960).
+def table_kappa(tables: ArrayLike) -> Array:
+    """Cohen's kappa: agreement beyond chance (Cohen 1960).
 
-    Verdicts are numbers or words. None where both judges say one and the same thing of everything:
-    chance explains it all.
+    Args:
+        tables: ...×k×k counts or weights, how often the first judge gave the row's verdict and
+            the second the column's.
+
+    Returns:
+        One value a table, an array of its leading axes; NaN for a table of zeros, and where both
+        judges say one and the same thing of everything: chance explains it all.
     """
-    return _known(_kappa(_kappa_terms(a, b).sum(axis=0, keepdims=True))[0])
+    counts = np.asarray(tables, dtype=np.float64)
+    total = counts.sum(axis=(-2, -1))
+    total = np.where(total > 0, total, np.nan)
+    seen = np.trace(counts, axis1=-2, axis2=-1) / total
+    chance = (counts.sum(axis=-1) * counts.sum(axis=-2)).sum(axis=-1) / total**2
+    return np.asarray((seen - chance) / np.where(chance < 1, 1 - chance, np.nan))
+
+
+def kappa(a: NDArray[Any], b: NDArray[Any]) -> float | None:
+    """Cohen's kappa of two arrays of n verdicts; None where `table_kappa` has none."""
+    cells, kinds = _cells(a, b)
+    return _known(table_kappa(cells.sum(axis=0).reshape(kinds, kinds)).item())
+
+
+def clustered_kappa(
+    a: Sequence[object], b: Sequence[object], clusters: Sequence[object]
+) -> Estimate:
+    """Cohen's kappa of n pairs of verdicts of any kinds, with its error clustered by `clusters`.
+
+    The standard error is that of a mean of the pairs' parts in kappa (its first derivative): with
+    the observed share s of equal verdicts, the share c by chance, and p_k and q_k the shares of
+    verdict k with the first and the second judge, the pair (i, j) has the part
+
+        ([i = j] − s) / (1 − c) − (1 − s) (q_i + p_j − 2c) / (1 − c)²
+
+    Where every pair is a cluster this is the formula of Fleiss, Cohen and Everitt (1969,
+    Psychological Bulletin 72), times sqrt(n / (n − 1)). The interval is Student's t with G − 1
+    degrees of freedom, cut off at −1 and 1; of few clusters near 1 it is a rough one.
+
+    Returns:
+        All None where kappa is not defined; `se` and `ci95` None as with `clustered_mean`.
+
+    Raises:
+        ValueError: a cluster id is None or empty, or lengths differ.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} verdicts cannot be paired with {len(b)}")
+    kinds = {kind: number for number, kind in enumerate(dict.fromkeys([*a, *b]))}
+    first = np.array([kinds[verdict] for verdict in a], dtype=np.intp)
+    second = np.array([kinds[verdict] for verdict in b], dtype=np.intp)
+    table = np.zeros((len(kinds), len(kinds)))
+    np.add.at(table, (first, second), 1.0)
+    value = _known(table_kappa(table).item())
+    if value is None:
+        none = clustered_mean(np.zeros(len(first)), clusters)
+        return Estimate(None, None, None, none.n, none.n_clusters)
+    p, q = table.sum(axis=1) / table.sum(), table.sum(axis=0) / table.sum()
+    seen, chance = np.trace(table) / table.sum(), float(p @ q)
+    parts = ((first == second) - seen) / (1 - chance)
+    parts -= (1 - seen) * (q[first] + p[second] - 2 * chance) / (1 - chance) ** 2
+    spread = clustered_mean(value + parts, clusters)  # the parts add up to zero
+    ends = None if spread.ci95 is None else (max(-1.0, spread.ci95[0]), min(1.0, spread.ci95[1]))
+    return Estimate(value, spread.se, ends, spread.n, spread.n_clusters)
 
 
 def member_agreement(judgements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
