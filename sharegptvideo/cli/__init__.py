@@ -26,7 +26,7 @@ __all__ = ["app", "main"]
 
 
 # As the work goes: typer would list plain commands before groups.
-_ORDER = ("demo", "data", "model", "build", "train", "eval", "study", "leaderboard", "doctor")
+_ORDER = ("demo", "data", "model", "build", "train", "eval", "leaderboard", "study", "doctor")
 
 
 class _Group(TyperGroup):
@@ -163,8 +163,12 @@ app.add_typer(
 )
 app.add_typer(train.app, name="train", help="List, copy, check and run training recipes.")
 app.add_typer(eval_.app, name="eval", help="Run a model on tasks, judge its answers, compare runs.")
-app.add_typer(study.app, name="study", help="A blind rating task for people, out of runs.")
 app.command()(leaderboard.leaderboard)
+app.add_typer(
+    study.app,
+    name="study",
+    help="Experiments on the method's open questions; a rating sheet for people.",
+)
 app.command()(doctor.doctor)
 
 
