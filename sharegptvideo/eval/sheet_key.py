@@ -1,6 +1,6 @@
 """The key of a rating sheet: which answers of which runs the ids in it stand for.
 
-Beside `sheet.html` lies `sheet.key.json`. Whoever rates sees the first alone; what they save has
+Beside `sheet.html` lies `sheet.key.json`. Raters see the first alone; what they save has
 the sheet's ids, and is joined with the second when it is read.
 """
 

@@ -91,7 +91,7 @@ def saved(browser: Browser, folder: Path) -> Path:
 def test_pairs_are_rated_kept_saved_and_read(
     browser: Browser, runs: list[Path], tmp_path: Path
 ) -> None:
-    """Whoever prefers `good` everywhere prefers the second run in three of three pairs."""
+    """A rater who prefers `good` everywhere prefers the second run in three of three pairs."""
     page = tmp_path / "sheet.html"
     write_sheet(runs, page)
     browser.open(page)
