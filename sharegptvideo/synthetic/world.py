@@ -27,7 +27,15 @@ from sharegptvideo.synthetic.state import ClipState, sample_state, state_key, st
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["SCALES", "SPLITS", "WORLD_VERSION", "Sizes", "build_world", "load_questions"]
+__all__ = [
+    "SCALES",
+    "SPLITS",
+    "WORLD_VERSION",
+    "Sizes",
+    "build_world",
+    "load_questions",
+    "write_distilled",
+]
 
 Split = Literal["train", "preference", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "preference", "test", "out_of_domain")
@@ -51,6 +59,8 @@ SCALES: dict[str, Sizes] = {
     "tiny": Sizes(train=240, preference=60, test=40, out_of_domain=20, images=40),
     "small": Sizes(train=1800, preference=400, test=300, out_of_domain=150, images=300),
 }
+
+_DISTILLED = "video_instruction/train/sft/video_240k_caption_15k.jsonl"
 
 _WORLD = RunKind(other="a world of other settings", fix_mix="choose another folder")
 
@@ -146,6 +156,23 @@ def load_questions(world: Path) -> dict[str, dict[str, Any]]:
         for _, row in read_jsonl(world / "states.jsonl")
         for question in row["questions"]
     }
+
+
+def write_distilled(out: Path, *, seed: int, sizes: Sizes, faults: Faults) -> dict[str, Any]:
+    """Write the SFT rows of a world with other faults: the same clips, captions and questions.
+
+    Args:
+        out: a folder of their own, in the release's layout; the clips are in the world's.
+        seed: of the world.
+        sizes: of the world.
+        faults: how often the answers are at fault.
+
+    Returns:
+        The rates of faults that came, as in the report of `build_world`.
+    """
+    clips = [clip for clip in _plan(seed, sizes, faults) if clip.split == "train"]
+    write_jsonl(out / _DISTILLED, _distilled_rows(clips))
+    return _fault_rates(clips)
 
 
 def _plan(seed: int, sizes: Sizes, faults: Faults) -> Iterator[_Clip]:
@@ -269,21 +296,7 @@ def _write_rows(clips: list[_Clip], stills: list[_Still], out: Path) -> dict[str
             }
             for still in stills
         ],
-        train / "sft" / "video_240k_caption_15k.jsonl": [
-            {
-                "id": clip.stem,
-                "video": clip.stem,
-                "conversations": _conversation(
-                    *(
-                        (question.text, answer)
-                        for question, (answer, _) in zip(
-                            clip.questions, clip.distilled, strict=True
-                        )
-                    )
-                ),
-            }
-            for clip in by_split["train"]
-        ],
+        out / _DISTILLED: _distilled_rows(by_split["train"]),
         train / "qa" / "video_qa.jsonl": _qa_rows(by_split["preference"]),
         test / "synthetic.qa.jsonl": _qa_rows(by_split["test"]),
         test / "synthetic_ood.qa.jsonl": _qa_rows(by_split["out_of_domain"]),
@@ -313,6 +326,22 @@ def _write_rows(clips: list[_Clip], stills: list[_Still], out: Path) -> dict[str
         "kinds": dict(Counter(q.kind for clip in clips for q in clip.questions).most_common()),
         "sft_faults": _fault_rates(by_split["train"]),
     }
+
+
+def _distilled_rows(clips: list[_Clip]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": clip.stem,
+            "video": clip.stem,
+            "conversations": _conversation(
+                *(
+                    (question.text, answer)
+                    for question, (answer, _) in zip(clip.questions, clip.distilled, strict=True)
+                )
+            ),
+        }
+        for clip in clips
+    ]
 
 
 def _qa_rows(clips: list[_Clip]) -> list[dict[str, Any]]:

@@ -1,0 +1,264 @@
+"""Gains of DPO over SFT by level, paired by question over seeds, and the declared contrast."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sharegptvideo._io import read_jsonl
+from sharegptvideo._text import interval, p_value, points
+from sharegptvideo.eval.hierarchical import (
+    NO_EFFECT_MARGIN,
+    SeededDifference,
+    SeededScores,
+    conclusion,
+    equivalence,
+    seeded_difference,
+    seeds_to_detect,
+)
+from sharegptvideo.study.experiment import Contrast, Experiment
+from sharegptvideo.study.kind import Chart, Done, Result
+
+__all__ = ["contrast_figures", "contrast_sentence", "gain_result", "scores_of"]
+
+_ALPHA = 0.05
+
+Outcomes = Mapping[str, Mapping[str, Any]]
+
+
+def scores_of(
+    rows: Iterable[tuple[int, str, str, float]],
+) -> SeededScores:
+    """Return scores of (seed, clip, question, value)."""
+    seeds, clips, questions, values = zip(*rows, strict=True)
+    return SeededScores(values, seeds, clips, questions)
+
+
+def gain_result(
+    experiment: Experiment,
+    done: Mapping[tuple[str, int], Mapping[str, Done]],
+    about: Mapping[str, Mapping[str, Any]],
+) -> Result:
+    """Return gains by level, and the contrast between two levels' gains.
+
+    Args:
+        experiment: whose levels are looked at.
+        done: by level and seed `sft_answers`, `answers`, `rewards`, `pairs` and `dpo`.
+        about: by level `group`, `x`, `dollars_a_pair`, and `breaks`, whether it belongs into the
+            figure of all break conditions.
+    """
+    seeds = sorted({seed for _, seed in done})
+    table, gains, breaks = [], {}, []
+    for level in experiment.levels:
+        arms = [done[level, seed] for seed in seeds]
+        before = _scores(seeds, [arm["sft_answers"] for arm in arms])
+        after = _scores(seeds, [arm["answers"] for arm in arms])
+        gain = seeded_difference(before, after)
+        gains[level] = _changes(before, after)
+        row = _row(level, arms, gain, about[level])
+        table.append(row)
+        if about[level]["breaks"] and row["kappa"] is not None:
+            breaks.append({key: row[key] for key in ("level", "kappa", "gain", "low", "high")})
+    contrast = contrast_figures(experiment.contrast, gains)
+    return Result(
+        table=table,
+        contrast=contrast,
+        charts=_charts(experiment, about),
+        says=(contrast_sentence(contrast, "gains"), _range(table)),
+        breaks=breaks,
+        tables={"by_kind": list(_by_kind(experiment, done, seeds))},
+    )
+
+
+def _outcomes(done: Done) -> list[dict[str, Any]]:
+    return [row for _, row in read_jsonl(done.folder / "outcomes.jsonl")]
+
+
+def _scores(seeds: Sequence[int], answers: Sequence[Done]) -> SeededScores:
+    return scores_of(
+        (seed, row["video"], row["id"], float(row["right"]))
+        for seed, each in zip(seeds, answers, strict=True)
+        for row in _outcomes(each)
+    )
+
+
+def _changes(before: SeededScores, after: SeededScores) -> SeededScores:
+    """Return after − before by question; both are of the same questions in the same order."""
+    import numpy as np
+
+    changes = np.asarray(after.values) - np.asarray(before.values)
+    return SeededScores(changes, after.seeds, after.clips, after.questions)
+
+
+def _row(
+    level: str, arms: Sequence[Mapping[str, Done]], gain: SeededDifference, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    equal = equivalence(gain)
+    pairs = _mean(arm["pairs"].findings["n_pairs"] for arm in arms)
+    price = about["dollars_a_pair"]
+    shown = conclusion(gain.p_value, equal.p_value)
+    low, high = gain.ci95 or (None, None)
+    return {
+        "level": level,
+        "group": about["group"],
+        "x": about["x"],
+        "n_seeds": gain.n_seeds,
+        "kappa": _mean(arm["rewards"].findings["agreement"]["kappa"] for arm in arms),
+        "judge_right": _mean(arm["rewards"].findings["agreement"]["share"] for arm in arms),
+        "pairs": pairs,
+        "gain": gain.value,
+        "low": low,
+        "high": high,
+        "bootstrap_low": gain.ci95_bootstrap[0] if gain.ci95_bootstrap else None,
+        "bootstrap_high": gain.ci95_bootstrap[1] if gain.ci95_bootstrap else None,
+        "seed_sd": gain.seed_sd,
+        "p_value": gain.p_value,
+        "p_equivalence": equal.p_value,
+        "against_zero": shown,
+        "sft_accuracy": _mean(arm["sft_answers"].findings["accuracy"] for arm in arms),
+        "accuracy": _mean(arm["answers"].findings["accuracy"] for arm in arms),
+        "sft_contradictions": _mean(arm["sft_answers"].findings["contradictions"] for arm in arms),
+        "contradictions": _mean(arm["answers"].findings["contradictions"] for arm in arms),
+        "chosen_logps": _mean(_logged(arm, "logged", "logps/chosen") for arm in arms),
+        "chosen_logps_first": _mean(_logged(arm, "first_logged", "logps/chosen") for arm in arms),
+        "reward_accuracy": _mean(_logged(arm, "logged", "rewards/accuracies") for arm in arms),
+        "dollars": None if price is None or pairs is None else price * pairs,
+        "gains": [
+            arm["answers"].findings["accuracy"] - arm["sft_answers"].findings["accuracy"]
+            for arm in arms
+        ],
+    }
+
+
+def _logged(arm: Mapping[str, Done], when: str, name: str) -> float | None:
+    value: float | None = arm["dpo"].findings[when].get(name)
+    return value
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> dict[str, Any]:
+    """Return the declared contrast's figures: `of` − `against`, or `of` against zero.
+
+    `holds` is True where the claim is shown, False where its opposite is (a difference the other
+    way, no effect where one was claimed, a difference beyond the margin where none was), else None.
+    """
+    of = scores[contrast.of]
+    if contrast.against:
+        difference = seeded_difference(scores[contrast.against], of)
+    else:
+        zero = SeededScores([0.0] * len(of.seeds), of.seeds, of.clips, of.questions)
+        difference = seeded_difference(zero, of)
+    equal = equivalence(difference)
+    return {
+        **contrast.model_dump(mode="json"),
+        **asdict(difference),
+        "p_equivalence": equal.p_value,
+        "ci90": equal.ci90,
+        "verdict": conclusion(difference.p_value, equal.p_value),
+        "holds": _holds(contrast.expect, difference, equal.within),
+        "seeds_needed": seeds_to_detect(difference.seed_sd, NO_EFFECT_MARGIN)
+        if difference.seed_sd
+        else None,
+    }
+
+
+def _holds(expect: str, difference: SeededDifference, within: bool) -> bool | None:
+    differs = difference.p_value is not None and difference.p_value < _ALPHA
+    if expect == "no_effect":
+        return True if within else False if differs else None
+    if differs and difference.value is not None:
+        return (difference.value < 0) == (expect == "less")
+    return False if within else None
+
+
+def contrast_sentence(contrast: Mapping[str, Any], figure: str) -> str:
+    """Say what came of the declared contrast, in one sentence."""
+    value, ends, p = contrast["value"], contrast["ci95"], contrast["p_value"]
+    compared = contrast["of"] + (f" against {contrast['against']}" if contrast["against"] else "")
+    if value is None:
+        return f"{compared}: nothing to compare."
+    said = f"{compared}: {figure} differ by {points(value, sign=True)} points"
+    if not contrast["against"]:
+        said = f"{compared}: {points(value, sign=True)} points"
+    if ends is not None:
+        said += f" ({interval(ends, sign=True)}; {contrast['n_seeds']} seeds"
+        said += f", p {p_value(p)})" if p is not None else ")"
+    else:
+        said += f" ({contrast['n_seeds']} seed{'s' * (contrast['n_seeds'] > 1)}: no interval)"
+    outcome = {
+        True: "as declared beforehand",
+        False: "which refutes what was declared",
+        None: "which leaves the declared claim open",
+    }[contrast["holds"]]
+    return f"{said}, {outcome}."
+
+
+def _range(table: Sequence[Mapping[str, Any]]) -> str:
+    """Say which level gains most, which least, and how many are shown to gain at all."""
+    known = [row for row in table if row["gain"] is not None]
+    best, worst = max(known, key=lambda row: row["gain"]), min(known, key=lambda row: row["gain"])
+    shown = sum(row["against_zero"].startswith("difference") and row["gain"] > 0 for row in known)
+    return (
+        f"The largest gain is {points(best['gain'], sign=True)} points ({best['level']}), the"
+        f" smallest {points(worst['gain'], sign=True)} ({worst['level']}); {shown} of {len(known)}"
+        " levels are shown to gain."
+    )
+
+
+def _charts(experiment: Experiment, about: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+    placed = all(each["x"] is not None for each in about.values())
+    grouped = any(each["group"] is not None for each in about.values())
+    points_chart = Chart(
+        "points", "level", "gain", "", experiment.figure, low="low", high="high",
+        series="group" if grouped else None,
+    )  # fmt: skip
+    if not placed:
+        return [points_chart]
+    log = min(each["x"] for each in about.values()) > 0
+    return [
+        Chart(
+            "lines",
+            "x",
+            "gain",
+            experiment.x_title,
+            experiment.figure,
+            low="low",
+            high="high",
+            series="group" if grouped else None,
+            log_x=log,
+        ),
+        points_chart,
+    ]
+
+
+def _by_kind(
+    experiment: Experiment,
+    done: Mapping[tuple[str, int], Mapping[str, Done]],
+    seeds: Sequence[int],
+) -> Iterable[dict[str, Any]]:
+    """Yield gains by level and kind of question."""
+    for level in experiment.levels:
+        before = [_outcomes(done[level, seed]["sft_answers"]) for seed in seeds]
+        after = [_outcomes(done[level, seed]["answers"]) for seed in seeds]
+        for kind in sorted({row["kind"] for rows in before for row in rows}):
+            shares = [
+                [
+                    statistics.fmean(row["right"] for row in rows if row["kind"] == kind)
+                    for rows in each
+                    if any(row["kind"] == kind for row in rows)
+                ]
+                for each in (before, after)
+            ]
+            yield {
+                "level": level,
+                "kind": kind,
+                "sft_accuracy": statistics.fmean(shares[0]),
+                "accuracy": statistics.fmean(shares[1]),
+                "gain": statistics.fmean(shares[1]) - statistics.fmean(shares[0]),
+            }
