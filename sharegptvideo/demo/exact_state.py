@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sharegptvideo._io import read_jsonl, sha256_file
+from sharegptvideo.eval.agreement import table_kappa
 from sharegptvideo.judges import Judge, JudgeItem, Verdict
 from sharegptvideo.synthetic import check_answer, is_right, load_questions
 from sharegptvideo.synthetic.exact import RULES_VERSION
@@ -87,21 +90,18 @@ def agreement_on_runs(runs: Iterable[Path], world: Path) -> dict[str, Any]:
 
 
 def _agreement(cases: Iterable[tuple[bool, bool, int]]) -> dict[str, Any]:
-    """Count equal verdicts, Cohen's kappa (Cohen 1960), and the two ways to disagree."""
+    """Count equal verdicts, Cohen's kappa, and the two ways to disagree."""
     table: Counter[tuple[bool, bool]] = Counter()
     for judged, right, weight in cases:
         table[judged, right] += weight
     n = table.total()
     if not n:
         return {"n": 0, "share": None, "kappa": None, "too_kind": 0, "too_strict": 0}
-    same = (table[True, True] + table[False, False]) / n
-    share_judged = (table[True, True] + table[True, False]) / n
-    share_right = (table[True, True] + table[False, True]) / n
-    chance = share_judged * share_right + (1 - share_judged) * (1 - share_right)
+    kappa = table_kappa([[table[row, column] for column in (True, False)] for row in (True, False)])
     return {
         "n": n,
-        "share": same,
-        "kappa": (same - chance) / (1 - chance) if chance < 1 else None,
+        "share": (table[True, True] + table[False, False]) / n,
+        "kappa": None if np.isnan(kappa) else kappa.item(),
         "too_kind": table[True, False],
         "too_strict": table[False, True],
     }

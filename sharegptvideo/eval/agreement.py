@@ -29,7 +29,14 @@ from sharegptvideo.eval.statistics import (
     resampled_weights,
 )
 
-__all__ = ["compare_judges", "fleiss_kappa", "kappa", "member_agreement"]
+__all__ = [
+    "clustered_kappa",
+    "compare_judges",
+    "fleiss_kappa",
+    "kappa",
+    "member_agreement",
+    "table_kappa",
+]
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -215,7 +222,7 @@ def _figures(pairs: _Pairs) -> dict[str, Any]:
         "accuracy": [_figure(clustered_share(x, pairs.videos)) for x in (a, b)],
         "shift": {"value": shift.delta, "ci95": shift.ci95, "p_value": shift.p_value},
         "agreement": _figure(clustered_share((a == b).astype(float), pairs.videos)),
-        "kappa": draw.figure(_kappa_terms(a, b), _kappa),
+        "kappa": draw.figure(_cells(a, b), lambda sums: table_kappa(sums.reshape(-1, 2, 2))),
         "table": {
             f"{x} {y}": table[f"{x} {y}"] for x in ("right", "wrong") for y in ("right", "wrong")
         },
@@ -302,15 +309,9 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _kappa_terms(a: Array, b: Array) -> Array:
-    return np.stack([np.ones(len(a)), (a == b).astype(float), a, b], axis=1)
-
-
-def _kappa(sums: Array) -> Array:
-    seen, p, q = (sums[:, column] / sums[:, 0] for column in (1, 2, 3))
-    chance = p * q + (1 - p) * (1 - q)
-    rest = np.where(chance < 1, 1 - chance, np.nan)
-    return np.asarray((seen - chance) / rest)
+def _cells(a: Array, b: Array) -> Array:
+    """n×4: into which cell of a 2×2 table each two verdicts fall, its rows being those of `a`."""
+    return np.asarray((2 * a + b)[:, None] == np.arange(4), dtype=np.float64)
 
 
 def _pearson_terms(x: Array, y: Array) -> Array:
@@ -325,12 +326,69 @@ def _pearson(sums: Array) -> Array:
     return np.asarray((xy - x * y) / np.sqrt(np.where(spread > 1e-12, spread, np.nan)))
 
 
-def kappa(a: Array, b: Array) -> float | None:
-    """Cohen's kappa of two arrays of n verdicts, 0 or 1: agreement beyond chance (Cohen 1960).
+def table_kappa(tables: ArrayLike) -> Array:
+    """Cohen's kappa: agreement beyond chance (Cohen 1960).
 
-    None where both judges say one and the same thing of everything: chance explains it all.
+    Args:
+        tables: ...×k×k counts or weights, how often the first judge gave the row's verdict and
+            the second the column's.
+
+    Returns:
+        One value a table, an array of its leading axes; NaN for a table of zeros, and where both
+        judges say one and the same thing of everything: chance explains it all.
     """
-    return _known(_kappa(_kappa_terms(a, b).sum(axis=0, keepdims=True))[0])
+    counts = np.asarray(tables, dtype=np.float64)
+    total = counts.sum(axis=(-2, -1))
+    total = np.where(total > 0, total, np.nan)
+    seen = np.trace(counts, axis1=-2, axis2=-1) / total
+    chance = (counts.sum(axis=-1) * counts.sum(axis=-2)).sum(axis=-1) / total**2
+    return np.asarray((seen - chance) / np.where(chance < 1, 1 - chance, np.nan))
+
+
+def kappa(a: Array, b: Array) -> float | None:
+    """Cohen's kappa of two arrays of n verdicts, 0 or 1; None where `table_kappa` has none."""
+    return _known(table_kappa(_cells(a, b).sum(axis=0).reshape(2, 2)).item())
+
+
+def clustered_kappa(
+    a: Sequence[object], b: Sequence[object], clusters: Sequence[object]
+) -> Estimate:
+    """Cohen's kappa of n pairs of verdicts of any kinds, with its error clustered by `clusters`.
+
+    The standard error is that of a mean of the pairs' parts in kappa (its first derivative): with
+    the observed share s of equal verdicts, the share c by chance, and p_k and q_k the shares of
+    verdict k with the first and the second judge, the pair (i, j) has the part
+
+        ([i = j] − s) / (1 − c) − (1 − s) (q_i + p_j − 2c) / (1 − c)²
+
+    Where every pair is a cluster this is the formula of Fleiss, Cohen and Everitt (1969,
+    Psychological Bulletin 72), times sqrt(n / (n − 1)). The interval is Student's t with G − 1
+    degrees of freedom, cut off at −1 and 1; of few clusters near 1 it is a rough one.
+
+    Returns:
+        All None where kappa is not defined; `se` and `ci95` None as with `clustered_mean`.
+
+    Raises:
+        ValueError: a cluster id is None or empty, or lengths differ.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} verdicts cannot be paired with {len(b)}")
+    kinds = {kind: number for number, kind in enumerate(dict.fromkeys([*a, *b]))}
+    first = np.array([kinds[verdict] for verdict in a], dtype=np.intp)
+    second = np.array([kinds[verdict] for verdict in b], dtype=np.intp)
+    table = np.zeros((len(kinds), len(kinds)))
+    np.add.at(table, (first, second), 1.0)
+    value = _known(table_kappa(table).item())
+    if value is None:
+        none = clustered_mean(np.zeros(len(first)), clusters)
+        return Estimate(None, None, None, none.n, none.n_clusters)
+    p, q = table.sum(axis=1) / table.sum(), table.sum(axis=0) / table.sum()
+    seen, chance = np.trace(table) / table.sum(), float(p @ q)
+    parts = ((first == second) - seen) / (1 - chance)
+    parts -= (1 - seen) * (q[first] + p[second] - 2 * chance) / (1 - chance) ** 2
+    spread = clustered_mean(value + parts, clusters)  # the parts add up to zero
+    ends = None if spread.ci95 is None else (max(-1.0, spread.ci95[0]), min(1.0, spread.ci95[1]))
+    return Estimate(value, spread.se, ends, spread.n, spread.n_clusters)
 
 
 def member_agreement(judgements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -36,9 +36,11 @@ __all__ = [
     "clustered_share",
     "holm",
     "minimum_detectable_difference",
+    "numbered_clusters",
     "paired_difference",
     "plain_mean",
     "resampled_weights",
+    "t_quantile",
 ]
 
 RESAMPLES = 2000
@@ -90,14 +92,14 @@ def clustered_mean(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
     Raises:
         ValueError: a cluster id is None or empty, a value is not finite, or lengths differ.
     """
-    x, codes, count = _prepare(values, clusters)
+    x, codes, count = numbered_clusters(values, clusters)
     if x.size == 0:
         return Estimate(None, None, None, 0, 0)
     mean = float(x.mean())
     se = _standard_error(x - mean, codes, count)
     if se is None:
         return Estimate(mean, None, None, x.size, count)
-    half = _t_quantile(count - 1) * se
+    half = t_quantile(count - 1) * se
     return Estimate(mean, se, (mean - half, mean + half), x.size, count)
 
 
@@ -117,7 +119,7 @@ def clustered_share(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
     Raises:
         ValueError: as `clustered_mean`, or a value is neither 0 nor 1.
     """
-    x, codes, count = _prepare(values, clusters)
+    x, codes, count = numbered_clusters(values, clusters)
     if not np.isin(x, (0.0, 1.0)).all():
         raise ValueError("a share is of zeros and ones")
     estimate = clustered_mean(values, clusters)
@@ -126,7 +128,7 @@ def clustered_share(values: ArrayLike, clusters: Sequence[object]) -> Estimate:
     ones = np.bincount(codes, weights=x, minlength=count).astype(np.float64)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     size = _effective_size(ones, sizes)
-    t, p = _t_quantile(count - 1), estimate.value
+    t, p = t_quantile(count - 1), estimate.value
     scale = 1 + t * t / size
     centre = (p + t * t / (2 * size)) / scale
     half = t * float(np.sqrt(p * (1 - p) / size + t * t / (4 * size * size))) / scale
@@ -186,7 +188,7 @@ def _unanimous_interval(estimate: Estimate) -> tuple[float, float]:
     assert estimate.value is not None
     means = np.append(np.full(estimate.n_clusters, estimate.value), [1.0, -1.0])
     spread = float(means.std(ddof=1) / np.sqrt(means.size))
-    half = _t_quantile(estimate.n_clusters - 1) * spread
+    half = t_quantile(estimate.n_clusters - 1) * spread
     centre = float(means.mean())
     # What was seen belongs to it, at the ends of the scale too.
     value = estimate.value
@@ -212,7 +214,7 @@ def bootstrap_interval(
     Raises:
         ValueError: as `clustered_mean`.
     """
-    x, codes, count = _prepare(values, clusters)
+    x, codes, count = numbered_clusters(values, clusters)
     if count < 2:
         return None
     if _standard_error(x - x.mean(), codes, count) is None:
@@ -231,9 +233,12 @@ def bootstrap_interval(
 
 
 def resampled_weights(
-    count: int, resamples: int = RESAMPLES, seed: int = 0
+    count: int, resamples: int = RESAMPLES, seed: int | np.random.Generator = 0
 ) -> Iterator[NDArray[np.float64]]:
-    """How often each of `count` clusters is drawn: blocks of rows, `resamples` rows in all."""
+    """How often each of `count` clusters is drawn: blocks of rows, `resamples` rows in all.
+
+    `seed` may be a generator, from which the draws then go on.
+    """
     generator = np.random.default_rng(seed)
     step = max(1, _BLOCK // count)
     for start in range(0, resamples, step):
@@ -268,21 +273,28 @@ def minimum_detectable_difference(
     """
     if se is None:
         return None
-    return (_t_quantile(n_clusters - 1, 1 - alpha / 2) + _t_quantile(n_clusters - 1, power)) * se
+    return (t_quantile(n_clusters - 1, 1 - alpha / 2) + t_quantile(n_clusters - 1, power)) * se
 
 
-def _prepare(
-    values: ArrayLike, clusters: Sequence[object]
+def numbered_clusters(
+    values: ArrayLike, clusters: Sequence[object], name: str = "cluster"
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], int]:
+    """Return the n `values`, the number of each one's cluster, and how many clusters there are.
+
+    Clusters are numbered from 0 in the order in which they first come; errors call them `name`.
+
+    Raises:
+        ValueError: a cluster id is None or empty, a value is not finite, or lengths differ.
+    """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.size != len(clusters):
-        raise ValueError(f"{x.size} values need as many cluster ids, not {len(clusters)}")
+        raise ValueError(f"{x.size} values need as many {name} ids, not {len(clusters)}")
     if not np.isfinite(x).all():
         raise ValueError(f"value {int(np.flatnonzero(~np.isfinite(x))[0])} is not finite")
     numbers: dict[object, int] = {}
     for position, cluster in enumerate(clusters):
         if cluster is None or cluster == "":
-            raise ValueError(f"value {position} has no cluster id")
+            raise ValueError(f"value {position} has no {name} id")
         numbers.setdefault(cluster, len(numbers))
     codes = np.fromiter((numbers[c] for c in clusters), dtype=np.intp, count=x.size)
     return x, codes, len(numbers)
@@ -300,7 +312,7 @@ def _standard_error(
     return float(np.sqrt(count / (count - 1) * np.square(sums).sum()) / residuals.size)
 
 
-def _t_quantile(degrees: int, share: float = 0.975) -> float:
+def t_quantile(degrees: int, share: float = 0.975) -> float:
     """Return the value that a `share` of Student's distribution lies below."""
     from scipy.special import stdtrit  # what scipy.stats asks, in a third of its time to import
 

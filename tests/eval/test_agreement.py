@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.agreement import compare_judges, kappa
+from sharegptvideo.eval.agreement import clustered_kappa, compare_judges, kappa, table_kappa
 
 Verdict = tuple[bool | None, float | None]
 
@@ -69,6 +69,56 @@ def test_kappa_by_hand() -> None:
     assert kappa(a, b) == pytest.approx(0.4)
     assert kappa(np.ones(3), np.ones(3)) is None
     assert kappa(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(-1.0)
+
+
+def test_kappa_of_tables_by_hand() -> None:
+    """Three verdicts, 2 1 0 | 0 2 1 | 1 0 2 of 9: seen 6/9, chance 3/9, so 1/2; at any scale."""
+    table = np.array([[2, 1, 0], [0, 2, 1], [1, 0, 2]])
+    assert table_kappa(table) == pytest.approx(0.5)
+    assert table_kappa([table, 7 * table]) == pytest.approx([0.5, 0.5])
+    assert np.isnan(table_kappa([[[5, 0], [0, 0]], [[0, 0], [0, 0]]])).all()
+
+
+def test_kappa_with_its_error_by_hand() -> None:
+    """3 both yes, 3 both no, 1 and 1 apart: shares 1/2, so chance c = 1/2, seen 3/4, kappa 1/2.
+
+    q_i + p_j = 2c for every pair, so a pair's part is (1 − 3/4) / (1/2) = 1/2 where equal, −3/2
+    where not: squares 6/4 + 2 · 9/4 = 6. Each alone: se² = 8/7 · 6 / 64 = 3/28. In two videos of
+    which one has both unequal pairs and one equal, its sum −5/2, the other's 5/2: se² =
+    2/1 · 25/2 / 64 = 25/64; t(0.975, 1) = 12.7, so the interval is cut off at −1 and 1.
+    """
+    a = ["yes"] * 3 + ["no"] * 3 + ["yes", "no"]
+    b = ["yes"] * 3 + ["no"] * 3 + ["no", "yes"]
+    alone = clustered_kappa(a, b, range(8))
+    assert (alone.value, alone.n, alone.n_clusters) == (pytest.approx(0.5), 8, 8)
+    assert alone.se == pytest.approx((3 / 28) ** 0.5)
+    half = 2.3646243 * (3 / 28) ** 0.5
+    assert alone.ci95 == pytest.approx((0.5 - half, 1.0))
+    two = clustered_kappa(a, b, ["v"] * 5 + ["w"] * 3)
+    assert two.se == pytest.approx(5 / 8)
+    assert two.ci95 == (-1.0, 1.0)
+    same = clustered_kappa(a, a, range(8))
+    assert (same.value, same.se, same.ci95) == (pytest.approx(1.0), None, None)
+    alike = clustered_kappa(["yes"] * 3, ["yes"] * 3, "vvw")
+    assert (alike.value, alike.se, alike.n, alike.n_clusters) == (None, None, 3, 2)
+    assert clustered_kappa([], [], []).value is None
+    with pytest.raises(ValueError, match=r"^3 verdicts cannot be paired with 2$"):
+        clustered_kappa("yyn", "yn", "abc")
+
+
+def test_kappa_with_its_error_against_statsmodels() -> None:
+    """Four verdicts, each pair a cluster: their formula, without the factor n / (n − 1)."""
+    inter_rater = pytest.importorskip("statsmodels.stats.inter_rater")
+    generator = np.random.default_rng(0)
+    a = generator.integers(0, 4, size=300)
+    b = np.where(generator.random(300) < 0.6, a, generator.integers(0, 4, size=300))
+    table = np.zeros((4, 4))
+    np.add.at(table, (a, b), 1)
+    expected = inter_rater.cohens_kappa(table)
+    found = clustered_kappa(a.tolist(), b.tolist(), range(300))
+    assert table_kappa(table) == pytest.approx(expected.kappa)
+    assert found.value == pytest.approx(expected.kappa)
+    assert found.se == pytest.approx(expected.std_kappa * (300 / 299) ** 0.5)
 
 
 def test_correlations_against_scipy(tmp_path: Path) -> None:
