@@ -164,13 +164,13 @@ def _pairs(work: Work) -> Findings:
 
 def _pairs_of(item: dict[str, Any], seed: int, count: int) -> list[dict[str, Any]]:
     """Return up to `count` different pairs of an item; the first is what `make_pairs` draws."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    pairs: dict[tuple[str, str], dict[str, Any]] = {}
     for draw in range(count * 4 if count > 1 else 1):
         pair = pair_of(item, seed=seed + 1_000_003 * draw)
         if isinstance(pair, str):
             return []
-        found.setdefault((pair["chosen"], pair["rejected"]), pair)
-    kept = list(found.values())[:count]
+        pairs.setdefault((pair["chosen"], pair["rejected"]), pair)
+    kept = list(pairs.values())[:count]
     return [
         {**pair, "id": pair["id"] if place == 0 else f"{pair['id']}-{place}"}
         for place, pair in enumerate(kept)
@@ -195,12 +195,17 @@ def _dpo(work: Work) -> Findings:
     import math
 
     world, data = work.inputs["world"], work.inputs["pairs"] / "data"
-    media, changes = world, []
+    model = work.inputs["sft"] / "model"
+    # What the frozen tower and projector make of a clip is the same for all arms of one SFT model.
+    media, changes = (
+        world,
+        ["features.enabled=true", f"features.folder={model.parent / 'features'}"],
+    )
     if work.settings["clip"] != "own":
         data, media = _with_clips(work, data, world)
     if evaluate := work.settings["evaluate"]:
         pairs = sum(1 for _ in read_jsonl(work.inputs["pairs"] / "data" / PAIRS_FILE))
-        changes = [
+        changes += [
             f"eval.tasks=[{TASK}]",
             f"eval.every={math.ceil(pairs / evaluate['pairs_a_step'])}",
             "eval.samples=1000000",
@@ -209,7 +214,6 @@ def _dpo(work: Work) -> Findings:
             f"eval.max_new_tokens={evaluate['max_new_tokens']}",
             f"eval.batch_size={evaluate['batch_size']}",
         ]
-    model = work.inputs["sft"] / "model"
     return train(work, "dpo", model=model, data=data, media=media, changes=changes)
 
 
@@ -292,9 +296,12 @@ def arm_nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
     world = world_node(scale, seed)
     sft = sft_node(scale, seed, level.faults.model_dump() if level.faults else None)
     candidates = candidates_node(scale, seed, sft)
+    reward = level.reward
+    if reward.items is not None:
+        reward = reward.model_copy(update={"items": min(reward.items, scale.judged)})
     rewards = make_node(
         "rewards",
-        {"seed": seed, "reward": level.reward.model_dump(mode="json", exclude_defaults=True)},
+        {"seed": seed, "reward": reward.model_dump(mode="json", exclude_defaults=True)},
         stages=_STAGES,
         world=world,
         candidates=candidates,

@@ -28,10 +28,10 @@ _FOLDER = "eval/study"
 
 def all_stages() -> dict[str, Stage]:
     """Return the stages of the loop and of all kinds, by name."""
-    found = dict(STAGES)
+    stages = dict(STAGES)
     for kind in KINDS.values():
-        found |= kind.stages
-    return found
+        stages |= kind.stages
+    return stages
 
 
 def list_experiments() -> list[Experiment]:
@@ -40,8 +40,8 @@ def list_experiments() -> list[Experiment]:
     Raises:
         UserError: a file that is no experiment.
     """
-    found = [_read(path) for path in sorted(shipped(_FOLDER).glob("*.yaml"))]
-    return sorted(found, key=lambda experiment: experiment.number)
+    experiments = [_read(path) for path in sorted(shipped(_FOLDER).glob("*.yaml"))]
+    return sorted(experiments, key=lambda experiment: experiment.number)
 
 
 def load_experiment(name: str) -> Experiment:

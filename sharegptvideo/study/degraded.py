@@ -34,7 +34,7 @@ class Reward(StrictModel):
         wrong_to_right: share of verdicts "wrong" that are turned to right.
         caption: the clip's `own`, `another` clip's, or `none`. The reference stays.
         omit: share of the caption's sentences that are left out. A question whose reference says
-            something that is then missing is not judged, as nobody could have asked it.
+            something that is then missing is not judged, as no one could have asked it.
         lie: share of the caption's kinds of facts (colour, direction, …) that are stated falsely,
             in the reference too, which is made from the caption.
         items: judge so many questions only, drawn by the seed; None: all.
@@ -112,12 +112,12 @@ def lie(caption: str, reference: str, rate: float, draw: random.Random) -> tuple
 
 
 def _exchange(text: str, exchanged: Mapping[str, str]) -> str:
-    return _WORD.sub(lambda found: exchanged.get(found.group(), found.group()), text)
+    return _WORD.sub(lambda word: exchanged.get(word.group(), word.group()), text)
 
 
 def _values(text: str) -> set[str]:
-    found = {word.lower() for word in _WORD.findall(text)} & _VALUES
-    return {"change" if word == "changes" else word for word in found}
+    values = {word.lower() for word in _WORD.findall(text)} & _VALUES
+    return {"change" if word == "changes" else word for word in values}
 
 
 @dataclass(frozen=True, slots=True)

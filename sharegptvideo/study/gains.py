@@ -153,8 +153,8 @@ def _row(
 
 
 def _logged(arm: Mapping[str, Done], when: str, name: str) -> float | None:
-    found: float | None = arm["dpo"].findings[when].get(name)
-    return found
+    value: float | None = arm["dpo"].findings[when].get(name)
+    return value
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -170,27 +170,29 @@ def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> 
     """
     of = scores[contrast.of]
     if contrast.against:
-        found = seeded_difference(scores[contrast.against], of)
+        difference = seeded_difference(scores[contrast.against], of)
     else:
-        found = against_zero(of)
-    equal = equivalence(found)
+        difference = against_zero(of)
+    equal = equivalence(difference)
     return {
         **contrast.model_dump(mode="json"),
-        **asdict(found),
+        **asdict(difference),
         "p_equivalence": equal.p_value,
         "ci90": equal.ci90,
-        "verdict": conclusion(found.p_value, equal.p_value),
-        "holds": _holds(contrast.expect, found, equal.within),
-        "seeds_needed": seeds_to_detect(found.seed_sd, NO_EFFECT_MARGIN) if found.seed_sd else None,
+        "verdict": conclusion(difference.p_value, equal.p_value),
+        "holds": _holds(contrast.expect, difference, equal.within),
+        "seeds_needed": seeds_to_detect(difference.seed_sd, NO_EFFECT_MARGIN)
+        if difference.seed_sd
+        else None,
     }
 
 
-def _holds(expect: str, found: SeededDifference, within: bool) -> bool | None:
-    differs = found.p_value is not None and found.p_value < _ALPHA
+def _holds(expect: str, difference: SeededDifference, within: bool) -> bool | None:
+    differs = difference.p_value is not None and difference.p_value < _ALPHA
     if expect == "no_effect":
         return True if within else False if differs else None
-    if differs and found.value is not None:
-        return (found.value < 0) == (expect == "less")
+    if differs and difference.value is not None:
+        return (difference.value < 0) == (expect == "less")
     return False if within else None
 
 

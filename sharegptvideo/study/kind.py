@@ -1,4 +1,4 @@
-"""What a kind of experiment is: the settings of a level, the work it needs, what comes of it."""
+"""What a kind of experiment is: the settings of a level, the work it needs, its result."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Watcher(Protocol):
         """Show that one is done."""
         ...
 
-    def found(self, name: str, says: Sequence[str]) -> None:
+    def concluded(self, name: str, says: Sequence[str]) -> None:
         """Show what an experiment found."""
         ...
 
@@ -105,12 +105,17 @@ def run_study(
                 write_json(out / "results" / f"{experiment.name}.json", result)
             results[experiment.name] = result
             if watcher:
-                watcher.found(experiment.name, result["says"])
+                watcher.concluded(experiment.name, result["says"])
     return results
 
 
 def study_outlook(
-    names: Sequence[str], out: Path, *, scale: str = "small", seeds: int | None = None
+    names: Sequence[str],
+    out: Path,
+    *,
+    scale: str = "small",
+    seeds: int | None = None,
+    processes: int = 2,
 ) -> Outlook:
     """Return what a run of these experiments has to do, without doing anything.
 
@@ -122,7 +127,7 @@ def study_outlook(
     for name in dict.fromkeys(names):
         plan = _plan(load_experiment(name), sized, seeds)
         nodes += [node for wanted in plan.values() for node in wanted.values()]
-    return _Work(list(with_ancestors(nodes)), out / "stages", 1).outlook()
+    return _Work(list(with_ancestors(nodes)), out / "stages", processes).outlook()
 
 
 def _plan(experiment: Experiment, scale: StudyScale, seeds: int | None) -> Plan:
@@ -214,12 +219,12 @@ def _make_all(plan: Plan, stages: Path, processes: int, watcher: Watcher | None)
 
 def _labelled(wanted: Sequence[Node]) -> list[Node]:
     """Return nodes and what they build on, each with the label of the first that wants it."""
-    found: dict[str, Node] = {}
+    labelled: dict[str, Node] = {}
     for node in wanted:
         where = node.label.rpartition(": ")[0]
         for each in with_ancestors([node]):
-            found.setdefault(each.key, replace(each, label=f"{where}: {each.stage}"))
-    return list(found.values())
+            labelled.setdefault(each.key, replace(each, label=f"{where}: {each.stage}"))
+    return list(labelled.values())
 
 
 def _analysed(

@@ -21,12 +21,14 @@ class StudyScale:
         loop: of the world, the model and the loop's stages.
         seeds: at most, whatever an experiment's file says; None: as the file says.
         sample: how many things the experiments without training look at; each says of what.
+        judged: questions at most, where a level says how many are judged.
     """
 
     name: str
     loop: DemoScale
     seeds: int | None = None
     sample: int = 200
+    judged: int = 1_000_000
 
 
 _TINY = DemoScale(
@@ -55,7 +57,7 @@ _TINY = DemoScale(
 )
 
 SCALES = {
-    "tiny": StudyScale("tiny", _TINY, seeds=2, sample=12),
+    "tiny": StudyScale("tiny", _TINY, seeds=2, sample=12, judged=6),
     "small": StudyScale("small", DEMO["small"]),
 }
 

@@ -1,0 +1,124 @@
+"""`sharegptvideo study`: experiments on the method's open questions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sharegptvideo._text import duration, plural, rough_duration
+from sharegptvideo.cli._common import JsonOption, echo, note, print_json
+from sharegptvideo.errors import UserError
+
+if TYPE_CHECKING:
+    from sharegptvideo.study import Outlook
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+ALL = "all"
+
+ScaleOption = Annotated[
+    str,
+    typer.Option(help="small (the demo's world and model), or tiny (shows that all works)."),
+]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many seeds, instead of each experiment's own number."),
+]
+OutOption = Annotated[Path, typer.Option(help="Folder of the study; the same one goes on.")]
+
+
+@app.command("ls")
+def list_(as_json: JsonOption = False) -> None:
+    """List the experiments: their questions, levels and seeds.
+
+    Example: sharegptvideo study ls
+    """
+    from sharegptvideo.study import list_experiments
+
+    experiments = list_experiments()
+    if as_json:
+        print_json({one.name: one.model_dump(mode="json") for one in experiments})
+        return
+    width = max(len(one.name) for one in experiments)
+    for one in experiments:
+        levels = plural(len(one.levels), "level")
+        echo(f"{one.number:>2}  {one.name:<{width}}  {one.title}")
+        echo(f"    {'':<{width}}  {levels}, {plural(one.seeds, 'seed')}")
+
+
+@app.command()
+def run(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="Names from `study ls`, files, or all."),
+    ],
+    out: OutOption = Path("study-out"),
+    scale: ScaleOption = "small",
+    seeds: SeedsOption = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Pieces of work at a time, one core each.")
+    ] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is done and what is ahead, and stop.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run experiments. Models and answers are kept, and shared between them.
+
+    Interrupted, the same command goes on.
+
+    Example: sharegptvideo study run video_used --seeds 5
+    """
+    from sharegptvideo.study import list_experiments, run_study, study_outlook
+
+    if ALL in names:
+        if len(names) > 1:
+            raise UserError("give names of experiments, or all, not both", exit_code=2)
+        names = [one.name for one in list_experiments()]
+    ahead = study_outlook(names, out, scale=scale, seeds=seeds, processes=processes)
+    if dry_run:
+        if as_json:
+            print_json({"done": ahead.done, "total": ahead.total, "seconds": ahead.seconds})
+        else:
+            echo(_outlook(ahead))
+        return
+    note(_outlook(ahead))
+    results = run_study(names, out, scale=scale, seeds=seeds, processes=processes, watcher=_Lines())
+    if as_json:
+        print_json(
+            {
+                name: {key: result[key] for key in ("state", "seeds", "contrast", "says")}
+                for name, result in results.items()
+            }
+        )
+        return
+    for name, result in results.items():
+        echo(f"{name}: {' '.join(result['says'])}")
+    echo(f"The page: sharegptvideo study report --out {out}")
+
+
+def _outlook(ahead: Outlook) -> str:
+    left = ahead.total - ahead.done
+    text = f"{ahead.done} of {plural(ahead.total, 'piece')} of work done"
+    return f"{text}; about {rough_duration(ahead.seconds)} for the rest" if left else text
+
+
+class _Lines:
+    """A line on stderr as pieces of work end, with what is left."""
+
+    def begins(self, label: str, outlook: Outlook) -> None:
+        if sys.stderr.isatty():
+            note(f"[{outlook.done + 1}/{outlook.total}] {label} …")
+
+    def ended(self, label: str, seconds: float, outlook: Outlook) -> None:
+        left = f"about {rough_duration(outlook.seconds)} left" if outlook.seconds else "all done"
+        note(f"[{outlook.done}/{outlook.total}] {label}: {duration(seconds)}; {left}")
+
+    def concluded(self, name: str, says: Sequence[str]) -> None:
+        note(f"{name}: {' '.join(says)}")
