@@ -16,11 +16,12 @@ from pydantic import Field
 
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo._strict import StrictModel
-from sharegptvideo._text import points
+from sharegptvideo._text import plural, points
 from sharegptvideo.build import PAIRS_FILE
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.hierarchical import SeededScores, conclusion, equivalence
 from sharegptvideo.study.arms import Arms, Pairs
+from sharegptvideo.study.crew import read_done
 from sharegptvideo.study.degraded import Reward
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.gains import against_zero, changes, contrast_figures, contrast_sentence
@@ -161,16 +162,13 @@ def _caption_pairs(work: Work) -> Findings:
     if work.settings["count"] < len(rows):
         kept = draw.sample(range(len(rows)), work.settings["count"])
         rows = [rows[place] for place in sorted(kept)]
-    if not rows:
-        raise UserError(f"{work.inputs['candidates']}: no pair: all captions are equally good")
     write_jsonl(work.folder / "data" / PAIRS_FILE, rows)
-    return {
-        "n_pairs": len(rows),
-        "chosen": statistics.fmean(row["chosen_score"] for row in rows),
-        "rejected": statistics.fmean(row["rejected_score"] for row in rows),
-        "chosen_claims": statistics.fmean(len(caption_facts(row["chosen"])) for row in rows),
-        "rejected_claims": statistics.fmean(len(caption_facts(row["rejected"])) for row in rows),
+    claims = {
+        f"{name}_claims": _mean(len(caption_facts(row[name])) for row in rows)
+        for name in ("chosen", "rejected")
     }
+    scores = {name: _mean(row[f"{name}_score"] for row in rows) for name in ("chosen", "rejected")}
+    return {"n_pairs": len(rows), **scores, **claims}
 
 
 def _caption_pairs_of(
@@ -221,6 +219,9 @@ def _captions(work: Work) -> Findings:
     model.
     """
     facts = _facts_of(work.inputs["world"], "test")
+    if (trained := read_done(work.inputs["model"])) and trained["findings"].get("rows") == 0:
+        write_jsonl(work.folder / "outcomes.jsonl", [])  # no pair to train on, so no model
+        return {"n": 0}
     pool, number = list(facts.values()), {clip: place for place, clip in enumerate(facts)}
     rows = []
     for row in _sample(work, "test", k=1, top_p=_LIKELIEST):
@@ -276,16 +277,21 @@ class Transfer:
         self, experiment: Experiment, done: Mapping[tuple[str, int], Mapping[str, Done]]
     ) -> Result:
         """Return the gains of every training in every outcome; the contrast is on captions' F1."""
-        seeds = sorted({seed for _, seed in done})
+        arms = {
+            level: {
+                seed: nodes
+                for (name, seed), nodes in sorted(done.items())
+                if name == level and nodes["captions"].findings["n"]
+            }
+            for level in experiment.levels
+        }
         changed = {
-            (level, outcome): _change(outcome, [done[level, seed] for seed in seeds], seeds)
+            (level, outcome): _change(outcome, arms[level])
             for level in experiment.levels
             for outcome in _OUTCOMES
         }
-        table = [
-            _row(level, changed, [done[level, seed] for seed in seeds])
-            for level in experiment.levels
-        ]
+        table = [_row(level, changed, list(arms[level].values())) for level in experiment.levels]
+        seeds = len({seed for _, seed in done})
         contrast = contrast_figures(
             experiment.contrast, {level: changed[level, "f1"] for level in experiment.levels}
         )
@@ -304,6 +310,11 @@ class Transfer:
             ],
             says=(contrast_sentence(contrast, "gains in F1 of captions"), _carried(table)),
             tables={"outcomes": list(_outcome_rows(experiment, changed))},
+            notes=[
+                f"{level}: no pair in {seeds - len(each)} of {plural(seeds, 'seed')}"
+                for level, each in arms.items()
+                if len(each) < seeds
+            ],
         )  # fmt: skip
 
 
@@ -320,14 +331,17 @@ def _nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
     if level.reward == "questions":
         rewards = make_node(
             "rewards",
-            {"seed": seed, "reward": Reward().model_dump(mode="json")},
+            {"seed": seed, "reward": Reward().model_dump(mode="json", exclude_defaults=True)},
             stages=dict(Arms.stages),
             world=world,
             candidates=candidates_node(scale, seed, mixed),
         )
         pairs = make_node(
             "pairs",
-            {"seed": seed, "pairs": Pairs(count=level.pairs).model_dump(mode="json")},
+            {
+                "seed": seed,
+                "pairs": Pairs(count=level.pairs).model_dump(mode="json", exclude_defaults=True),
+            },
             stages=dict(Arms.stages),
             rewards=rewards,
         )
@@ -369,11 +383,12 @@ def _nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
     }
 
 
-def _change(outcome: str, arms: Sequence[Mapping[str, Done]], seeds: Sequence[int]) -> SeededScores:
-    """Return what a training changes in an outcome."""
+def _change(outcome: str, arms: Mapping[int, Mapping[str, Done]]) -> SeededScores:
+    """Return what a training changes in an outcome; `arms` by seed."""
     name = _WORK[outcome]
-    before, after = [arm[f"{name}_before"] for arm in arms], [arm[name] for arm in arms]
-    return changes(seeds, before, after, "right" if outcome == "accuracy" else outcome)
+    before = [arm[f"{name}_before"] for arm in arms.values()]
+    after = [arm[name] for arm in arms.values()]
+    return changes(list(arms), before, after, "right" if outcome == "accuracy" else outcome)
 
 
 def _estimate(scores: SeededScores) -> dict[str, Any]:
@@ -421,8 +436,9 @@ def _outcome_rows(
             yield {"level": level, "outcome": title, **_estimate(changed[level, outcome])}
 
 
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return statistics.fmean(known) if known else None
 
 
 def _carried(table: Sequence[Mapping[str, Any]]) -> str:
@@ -432,5 +448,6 @@ def _carried(table: Sequence[Mapping[str, Any]]) -> str:
         f" {points(row['gain_r1'], sign=True)} in R@1 and"
         f" {points(row['gain_accuracy'], sign=True)} in questions"
         for row in table
+        if row["gain_f1"] is not None
     ]
-    return f"Trained for {'; '.join(parts)} (points)."
+    return f"In points, DPO for {'; for '.join(parts)}." if parts else "No level has a gain."

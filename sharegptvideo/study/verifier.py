@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -209,14 +209,11 @@ def _answers_about(work: Work) -> Findings:
         for _, row in read_jsonl(work.inputs["answers"] / "outcomes.jsonl")
         if _is_about(row["kind"], work.settings["facts"])
     ]
-    if not rows:
-        raise UserError(f"{work.inputs['answers']}: no question about such facts")
     write_jsonl(work.folder / "outcomes.jsonl", rows)
-    return {
-        "n": len(rows),
-        "accuracy": sum(row["right"] for row in rows) / len(rows),
-        "contradictions": sum(row["contradicts"] for row in rows) / len(rows),
-        "values": sum(row["value_right"] for row in rows) / len(rows),
+    shares = {"accuracy": "right", "contradictions": "contradicts", "values": "value_right"}
+    return {"n": len(rows)} | {
+        name: statistics.fmean(row[column] for row in rows) if rows else None
+        for name, column in shares.items()
     }
 
 
@@ -260,6 +257,7 @@ class Verifier:
                 "group": f"{level.judge} judge",
                 "x": None,
                 "dollars_a_pair": None,
+                "after": None,
                 "breaks": True,
             }
             for name, level in levels.items()
@@ -274,11 +272,10 @@ class Verifier:
             for key, nodes in done.items()
         }
         elsewhere = gain_result(experiment, other, about)
-        seeds = sorted({seed for _, seed in done})
         return replace(
             result,
             table=[
-                row | _values(seeds, [done[row["level"], seed] for seed in seeds])
+                row | _values({s: each for (name, s), each in done.items() if name == row["level"]})
                 for row in result.table
             ],
             charts=[
@@ -293,21 +290,28 @@ class Verifier:
         )  # fmt: skip
 
 
-def _values(seeds: Sequence[int], arms: Sequence[Mapping[str, Done]]) -> dict[str, Any]:
-    """Return what a level changes in values, invented things left out of account."""
-    before, after = [arm["sft_answers"] for arm in arms], [arm["answers"] for arm in arms]
-    gain = against_zero(changes(seeds, before, after, "value_right"))
+def _values(arms: Mapping[int, Mapping[str, Done]]) -> dict[str, Any]:
+    """Return what a level changes in values, invented things left out of account; by seed."""
+    trained = {seed: arm for seed, arm in arms.items() if arm["answers"].findings["n"]}
+    before = [arm["sft_answers"] for arm in trained.values()]
+    after = [arm["answers"] for arm in trained.values()]
+    gain = against_zero(changes(list(trained), before, after, "value_right"))
     low, high = gain.ci95 or (None, None)
-    kappas = [arm["rewards"].findings["kappa_of_values"] for arm in arms]
-    known = [each for each in kappas if each is not None]
     return {
-        "kappa_of_values": statistics.fmean(known) if known else None,
-        "sft_values": statistics.fmean(each.findings["values"] for each in before),
-        "values": statistics.fmean(each.findings["values"] for each in after),
+        "kappa_of_values": _mean(
+            arm["rewards"].findings["kappa_of_values"] for arm in arms.values()
+        ),
+        "sft_values": _mean(each.findings["values"] for each in before),
+        "values": _mean(each.findings["values"] for each in after),
         "value_gain": gain.value,
         "value_low": low,
         "value_high": high,
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
@@ -327,7 +331,7 @@ def _nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
     stages = dict(Arms.stages)
     pairs = make_node(
         "pairs",
-        {"seed": seed, "pairs": Pairs().model_dump(mode="json")},
+        {"seed": seed, "pairs": Pairs().model_dump(mode="json", exclude_defaults=True)},
         stages=stages,
         rewards=rewards,
     )
