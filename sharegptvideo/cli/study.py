@@ -103,6 +103,36 @@ def run(
     echo(f"The page: sharegptvideo study report --out {out}")
 
 
+@app.command()
+def report(
+    out: OutOption = Path("study-out"),
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report.", show_default="report in the study's folder"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a study found: a page, the same as Markdown, tables as CSV.
+
+    Experiments without results are listed as not run. Verdicts on the declared contrasts are after
+    Holm's correction over all that have figures.
+
+    Example: sharegptvideo study report --out study-out --to docs/study
+    """
+    from sharegptvideo.reports.study import write_study
+    from sharegptvideo.study import list_experiments
+
+    declared = [one.model_dump(mode="json") for one in list_experiments()]
+    place = out / "report" if to is None else to
+    whole = write_study(out, place, declared)
+    if as_json:
+        print_json({"page": str(place / "index.html"), "contrasts": whole["contrasts"]})
+        return
+    for row in whole["contrasts"]:
+        note(f"{row['experiment']}: {row['state']}; {row['verdict'] or 'no verdict'}")
+    echo(place / "index.html")
+
+
 def _outlook(ahead: Outlook) -> str:
     left = ahead.total - ahead.done
     text = f"{ahead.done} of {plural(ahead.total, 'piece')} of work done"

@@ -172,12 +172,18 @@ class Legend:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An SVG (as `Markup`) or a PNG (as bytes), with a title above and a note below it."""
+    """An SVG (as `Markup`) or a PNG (as bytes), with a title above and a note below it.
+
+    The legend has squares, or `dots` as a chart has them. `file` names the drawing where pages
+    keep it as a file of its own.
+    """
 
     picture: Markup | bytes
     title: str
     note: str = ""
     legend: Series = ()
+    dots: bool = False
+    file: str = ""
 
     @property
     def url(self) -> str:
@@ -226,11 +232,12 @@ class Card:
 class Section:
     """A heading, and one part or several below it. Figures that follow each other share a row.
 
-    A section within a section has a smaller heading.
+    A section within a section has a smaller heading. Links to `#anchor` lead to one.
     """
 
     title: str
     body: Part | Sequence[Part]
+    anchor: str = ""
 
 
 Part = str | Table | Figure | Legend | Strip | Grid | Details | Card | Section
