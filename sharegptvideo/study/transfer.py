@@ -21,7 +21,6 @@ from sharegptvideo.build import PAIRS_FILE
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.hierarchical import SeededScores, conclusion, equivalence
 from sharegptvideo.study.arms import Arms, Pairs
-from sharegptvideo.study.crew import read_done
 from sharegptvideo.study.degraded import Reward
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.gains import against_zero, changes, contrast_figures, contrast_sentence
@@ -219,7 +218,7 @@ def _captions(work: Work) -> Findings:
     model.
     """
     facts = _facts_of(work.inputs["world"], "test")
-    if (trained := read_done(work.inputs["model"])) and trained["findings"].get("rows") == 0:
+    if not (work.inputs["model"] / "model").exists():
         write_jsonl(work.folder / "outcomes.jsonl", [])  # no pair to train on, so no model
         return {"n": 0}
     pool, number = list(facts.values()), {clip: place for place, clip in enumerate(facts)}
