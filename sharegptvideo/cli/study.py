@@ -11,6 +11,7 @@ import typer
 
 from sharegptvideo._text import duration, plural, rough_duration
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json
+from sharegptvideo.cli.study_sheet import sheet
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.command("sheet")(sheet)
 
 ALL = "all"
 

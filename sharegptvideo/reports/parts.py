@@ -260,6 +260,7 @@ class Page:
         script: JavaScript in the page.
         scripts: files beside the page that it loads, by relative path. A page without any may
             load nothing at all; one with some, scripts and pictures of its own place.
+        clips: whether it shows clips and pictures of its own place.
     """
 
     title: str
@@ -272,6 +273,7 @@ class Page:
     wide: bool = False
     script: str = ""
     scripts: Sequence[str] = field(default=())
+    clips: bool = False
 
     @property
     def policy(self) -> str:
@@ -279,9 +281,10 @@ class Page:
         digest = base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
         allowed = [f"'sha256-{digest}'"] if self.script else []
         allowed += ["'self' file:"] if self.scripts else []
-        pictures = "data: 'self' file:" if self.scripts else "data:"
+        pictures = "data: 'self' file:" if self.scripts or self.clips else "data:"
+        clips = " media-src 'self' file:;" if self.clips else ""
         scripts = f" script-src {' '.join(allowed)};" if allowed else ""
-        return f"default-src 'none'; img-src {pictures};{scripts} style-src 'unsafe-inline'"
+        return f"default-src 'none'; img-src {pictures};{clips}{scripts} style-src 'unsafe-inline'"
 
     def html(self) -> str:
         """Return the file's text."""

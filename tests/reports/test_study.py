@@ -144,7 +144,9 @@ def test_the_files_and_what_they_hold(tmp_path: Path) -> None:
     kept = json.loads((out / "study.json").read_text(encoding="utf-8"))
     assert [each["name"] for each in kept["experiments"]] == ["judge_quality", "settings"]
     assert kept["work"] == {"pieces": 2, "seconds": 9000.0}
-    assert "took 2.50 hours of one core" in (out / "README.md").read_text(encoding="utf-8")
+    assert "keeps 2 pieces of work; together, each once, they took 2.50 hours" in (
+        out / "README.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:

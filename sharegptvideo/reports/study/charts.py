@@ -82,6 +82,7 @@ def _points(chart: Chart, rows: Sequence[Row], file: str) -> Figure:
 
 def _lines(chart: Chart, rows: Sequence[Row], left_out: int, file: str) -> Figure:
     colours = _colours(chart, rows)
+    apart = _SIDE if any(_ends(chart, row) for row in rows) else 0.0
     curves = []
     for place, (series, colour) in enumerate(colours.items()):
         members = sorted(
@@ -95,7 +96,7 @@ def _lines(chart: Chart, rows: Sequence[Row], left_out: int, file: str) -> Figur
                 [(row[chart.x], row[chart.y]) for row in members],
                 band,
                 whiskers=True,
-                shift=_SIDE * (place - (len(colours) - 1) / 2),
+                shift=apart * (place - (len(colours) - 1) / 2),
             )
         )
     write = _writer(chart, rows)
@@ -107,7 +108,7 @@ def _lines(chart: Chart, rows: Sequence[Row], left_out: int, file: str) -> Figur
         tall=_TALL,
     )
     notes = [_interval_note(chart, rows)]
-    if len(colours) > 1:
+    if apart and len(colours) > 1:
         notes.append("Lines stand a little apart so that intervals can be seen.")
     if left_out:
         notes.append(f"{plural(left_out, 'row')} without a place on the axis: in the table only.")

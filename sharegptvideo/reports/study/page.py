@@ -12,7 +12,6 @@ from markupsafe import Markup
 from sharegptvideo._io import dumps, os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import (
-    duration,
     interval,
     number,
     p_value,
@@ -50,6 +49,7 @@ _EXPECTED = {
     "more": "“{}” comes out above {}",
     "no_effect": "“{}” differs by less than 3 points from {}",
 }
+_COMMAND = "<code>sharegptvideo study report --out STUDY --to REPORT</code>"
 _CHANGED = (
     "The experiment's file has come to declare another comparison since this was run; the one above"
     " is that of the run."
@@ -352,7 +352,7 @@ def _seeds_needed(entry: Entry) -> str:
 def _run_line(entry: Entry) -> list[Part]:
     assert entry.results is not None
     seconds = sum(entry.results.seconds.values())
-    took = f"; {_hours(seconds)} of one core" if seconds else ""
+    took = f"; {_hours(seconds)} of work" if seconds else ""
     return [_line("Run", f"{entry.state}{took}.")]
 
 
@@ -388,8 +388,9 @@ def _table(
     heads = [f"{name}, points" if name in in_points else name for name in columns]
     heads = [head.replace("_", " ") for head in heads]
     table: Part = Table(heads, shown) if columns else "No rows."
+    more = f", and {plural(len(figures), 'further figure')}" if figures else ""
     return Details(
-        f"{title}: {plural(len(rows), 'row')}",
+        f"{title}: {plural(len(rows), 'row')}{more}",
         [*figures, table, _file_link(file, " (shares as fractions of 1)")],
     )
 
@@ -436,17 +437,18 @@ def _how(run: Sequence[Entry], work: Work | None) -> list[Part]:
                 *([results.commit] if any(_commit(each) for each in run) else []),
             ]
         )
-    heads = ["experiment", "run", "scale", "seeds", "pieces of work", "hours of one core",
+    heads = ["experiment", "run", "scale", "seeds", "pieces of work", "hours",
              "sharegptvideo"]  # fmt: skip
     heads += ["commit"] if any(_commit(each) for each in run) else []
     shared = (
         "Experiments share worlds, models, candidates and rewards. The hours of an experiment are"
-        " of all pieces that it uses, shared ones too."
+        " of all pieces that it uses, shared ones too; by the clock of one process each, so that"
+        " what else the machine did is in them."
     )
     if work:
         shared += (
-            f" All {plural(work.pieces, 'piece')} of the study together, each once, took"
-            f" {_hours(work.seconds)} of one core ({duration(work.seconds)})."
+            f" The study's folder keeps {plural(work.pieces, 'piece')} of work; together, each"
+            f" once, they took {_hours(work.seconds)}."
         )
     body: list[Part] = [Table(heads, rows, stacked=True), shared]
     for head, settings in (
@@ -456,9 +458,8 @@ def _how(run: Sequence[Entry], work: Work | None) -> list[Part]:
         if any(settings):
             body.append(_line(head, f"{'; '.join(dict.fromkeys(filter(None, settings)))}."))
     body.append(
-        Markup('<p class="about"><b>Again:</b> {}; {}</p>').format(
-            Markup("<br>").join(_commands(run)),
-            Markup("<code>sharegptvideo study report --out STUDY --to REPORT</code>"),
+        Markup('<p class="about"><b>The commands:</b><br>{}</p>').format(
+            Markup("<br>").join([*_commands(run), Markup(_COMMAND)])
         )
     )
     return body
@@ -469,7 +470,7 @@ def _commit(entry: Entry) -> str | None:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+    return ", ".join(f"{name}: {value}" for name, value in values.items() if value is not None)
 
 
 def _commands(run: Sequence[Entry]) -> list[Markup]:
