@@ -17,10 +17,18 @@ from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.kind import Kind
 from sharegptvideo.study.loop import STAGES
 from sharegptvideo.study.node import Stage
+from sharegptvideo.study.transfer import Transfer
+from sharegptvideo.study.verifier import Verifier
 
 __all__ = ["KINDS", "all_stages", "list_experiments", "load_experiment"]
 
-KINDS: dict[str, Kind] = {"arms": Arms(), "cost": Cost(), "drift": Drift()}
+KINDS: dict[str, Kind] = {
+    "arms": Arms(),
+    "cost": Cost(),
+    "drift": Drift(),
+    "transfer": Transfer(),
+    "verifier": Verifier(),
+}
 """By the name that an experiment's file gives."""
 
 _FOLDER = "eval/study"
