@@ -419,8 +419,8 @@ def _row(
         name = _WORK[outcome]
         row[f"{outcome}_before"] = _mean(arm[f"{name}_before"].findings[outcome] for arm in arms)
         row[outcome] = _mean(arm[name].findings[outcome] for arm in arms)
-        found = _estimate(changed[level, outcome])
-        row |= {f"{key}_{outcome}": found[key] for key in ("gain", "low", "high")}
+        estimate = _estimate(changed[level, outcome])
+        row |= {f"{key}_{outcome}": estimate[key] for key in ("gain", "low", "high")}
     row["claims_before"] = _mean(arm["captions_before"].findings["claims"] for arm in arms)
     row["claims"] = _mean(arm["captions"].findings["claims"] for arm in arms)
     return row

@@ -62,14 +62,14 @@ class CaptionCheck:
 
 def clip_facts(state: ClipState) -> frozenset[Fact]:
     """Return all facts of a clip: those that a full caption of it claims, and no other."""
-    found = [
+    facts = [
         Fact("scene", "count", _NUMBERS[len(state.objects)]),
         Fact("scene", "background", state.background),
         Fact("scene", "tone", "dark" if state.dark else "light"),
     ]
     for item in state.objects:
-        found += _object_facts(item)
-    return frozenset(found)
+        facts += _object_facts(item)
+    return frozenset(facts)
 
 
 def _object_facts(item: ObjectState) -> Iterable[Fact]:
@@ -93,7 +93,7 @@ def caption_facts(caption: str) -> frozenset[Fact]:
     directions the last is the second way, unless all that is said is that it stays still.
     """
     reading = read_answer(caption)
-    found = {
+    facts = {
         Fact(mention.noun, "presence", "yes")
         for mention in reading.mentions
         if mention.holds and mention.noun != "object"
@@ -103,18 +103,18 @@ def caption_facts(caption: str) -> frozenset[Fact]:
         if not claim.holds or claim.attribute == "number":
             continue
         if claim.attribute in _OF_SCENE:
-            found.add(Fact("scene", claim.attribute, claim.value))
+            facts.add(Fact("scene", claim.attribute, claim.value))
         elif claim.attribute in ("colour", "direction"):
             said[claim.subject or "scene", claim.attribute].append(claim.value)
         else:
-            found.add(Fact(claim.subject or "scene", claim.attribute, claim.value))
+            facts.add(Fact(claim.subject or "scene", claim.attribute, claim.value))
     for (about, attribute), values in said.items():
-        found.add(Fact(about, attribute, values[0]))
+        facts.add(Fact(about, attribute, values[0]))
         enough = 3 if attribute == "colour" else 2
         again = len(values) >= enough and values[-1] != "still"
         if values[-1] != values[0] or again:
-            found.add(Fact(about, f"then {attribute}", values[-1]))
-    return frozenset(found)
+            facts.add(Fact(about, f"then {attribute}", values[-1]))
+    return frozenset(facts)
 
 
 def check_caption(claimed: Set[Fact], facts: Set[Fact]) -> CaptionCheck:

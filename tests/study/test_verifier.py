@@ -121,14 +121,14 @@ def test_agreement_of_the_caption_judge_on_facts_left_out(tmp_path: Path):
     )
     out = tmp_path / "out"
     settings = {"seed": 0, "judge": "caption", "facts": "left_out"}
-    found = KIND.stages["verified_rewards"].work(
+    scored = KIND.stages["verified_rewards"].work(
         Work(out, settings, {"world": world, "candidates": drawn})
     )
-    assert found["agreement"]["n"] == 3  # the question about colour is not judged
-    assert found["agreement"]["kappa"] == pytest.approx(0.4)
-    assert found["agreement"]["too_kind"] == 1
+    assert scored["agreement"]["n"] == 3  # the question about colour is not judged
+    assert scored["agreement"]["kappa"] == pytest.approx(0.4)
+    assert scored["agreement"]["too_kind"] == 1
     # Without the lamp: passed, passed, of which one is right, which is chance.
-    assert found["kappa_of_values"] == pytest.approx(0.0)
+    assert scored["kappa_of_values"] == pytest.approx(0.0)
     (row,) = [row for _, row in read_jsonl(out / "rewards.jsonl")]
     assert [answer["score"] for answer in row["answers"]] == [3.0, 3.0, 1.0]
 
