@@ -21,7 +21,14 @@ from sharegptvideo.eval.hierarchical import (
 from sharegptvideo.study.experiment import Contrast, Experiment
 from sharegptvideo.study.kind import Chart, Done, Result
 
-__all__ = ["contrast_figures", "contrast_sentence", "gain_result", "scores_of"]
+__all__ = [
+    "against_zero",
+    "changes",
+    "contrast_figures",
+    "contrast_sentence",
+    "gain_result",
+    "scores_of",
+]
 
 _ALPHA = 0.05
 
@@ -53,10 +60,10 @@ def gain_result(
     table, gains, breaks = [], {}, []
     for level in experiment.levels:
         arms = [done[level, seed] for seed in seeds]
-        before = _scores(seeds, [arm["sft_answers"] for arm in arms])
-        after = _scores(seeds, [arm["answers"] for arm in arms])
-        gain = seeded_difference(before, after)
-        gains[level] = _changes(before, after)
+        gains[level] = changes(
+            seeds, [arm["sft_answers"] for arm in arms], [arm["answers"] for arm in arms]
+        )
+        gain = against_zero(gains[level])
         row = _row(level, arms, gain, about[level])
         table.append(row)
         if about[level]["breaks"] and row["kappa"] is not None:
@@ -76,20 +83,33 @@ def _outcomes(done: Done) -> list[dict[str, Any]]:
     return [row for _, row in read_jsonl(done.folder / "outcomes.jsonl")]
 
 
-def _scores(seeds: Sequence[int], answers: Sequence[Done]) -> SeededScores:
-    return scores_of(
-        (seed, row["video"], row["id"], float(row["right"]))
-        for seed, each in zip(seeds, answers, strict=True)
-        for row in _outcomes(each)
-    )
+def changes(
+    seeds: Sequence[int], before: Sequence[Done], after: Sequence[Done], column: str = "right"
+) -> SeededScores:
+    """Return after − before of a column of `outcomes.jsonl`, by seed, clip and id.
+
+    Args:
+        seeds: of the works.
+        before: a work a seed, with the same ids as `after`.
+        after: likewise.
+        column: of numbers, or of true and false.
+    """
+    rows = []
+    for seed, old, new in zip(seeds, before, after, strict=True):
+        old_values = {row["id"]: float(row[column]) for row in _outcomes(old)}
+        rows += [
+            (seed, row["video"], row["id"], float(row[column]) - old_values.pop(row["id"]))
+            for row in _outcomes(new)
+        ]
+        if old_values:
+            raise ValueError(f"{min(old_values)!r} of seed {seed} is before only")
+    return scores_of(rows)
 
 
-def _changes(before: SeededScores, after: SeededScores) -> SeededScores:
-    """Return after − before by question; both are of the same questions in the same order."""
-    import numpy as np
-
-    changes = np.asarray(after.values) - np.asarray(before.values)
-    return SeededScores(changes, after.seeds, after.clips, after.questions)
+def against_zero(scores: SeededScores) -> SeededDifference:
+    """Return their mean over seeds, with the test against zero."""
+    zero = SeededScores([0.0] * len(scores.seeds), scores.seeds, scores.clips, scores.questions)
+    return seeded_difference(zero, scores)
 
 
 def _row(
@@ -152,8 +172,7 @@ def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> 
     if contrast.against:
         difference = seeded_difference(scores[contrast.against], of)
     else:
-        zero = SeededScores([0.0] * len(of.seeds), of.seeds, of.clips, of.questions)
-        difference = seeded_difference(zero, of)
+        difference = against_zero(of)
     equal = equivalence(difference)
     return {
         **contrast.model_dump(mode="json"),
