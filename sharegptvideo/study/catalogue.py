@@ -11,6 +11,7 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import key_problems
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.study.arms import Arms
+from sharegptvideo.study.caption_quality import CaptionQuality
 from sharegptvideo.study.cost import Cost
 from sharegptvideo.study.drift import Drift
 from sharegptvideo.study.experiment import Experiment
@@ -24,6 +25,7 @@ __all__ = ["KINDS", "all_stages", "list_experiments", "load_experiment"]
 
 KINDS: dict[str, Kind] = {
     "arms": Arms(),
+    "caption_quality": CaptionQuality(),
     "cost": Cost(),
     "drift": Drift(),
     "transfer": Transfer(),
