@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sharegptvideo._io import read_jsonl
-from sharegptvideo._text import interval, p_value, points
+from sharegptvideo._text import interval, p_value, plural, points
 from sharegptvideo.eval.hierarchical import (
     NO_EFFECT_MARGIN,
     SeededDifference,
@@ -20,8 +20,16 @@ from sharegptvideo.eval.hierarchical import (
 )
 from sharegptvideo.study.experiment import Contrast, Experiment
 from sharegptvideo.study.kind import Chart, Done, Result
+from sharegptvideo.study.loop import evaluations
 
-__all__ = ["contrast_figures", "contrast_sentence", "gain_result", "scores_of"]
+__all__ = [
+    "against_zero",
+    "changes",
+    "contrast_figures",
+    "contrast_sentence",
+    "gain_result",
+    "scores_of",
+]
 
 _ALPHA = 0.05
 
@@ -32,7 +40,7 @@ def scores_of(
     rows: Iterable[tuple[int, str, str, float]],
 ) -> SeededScores:
     """Return scores of (seed, clip, question, value)."""
-    seeds, clips, questions, values = zip(*rows, strict=True)
+    seeds, clips, questions, values = zip(*rows, strict=True) if (rows := [*rows]) else ([],) * 4
     return SeededScores(values, seeds, clips, questions)
 
 
@@ -46,20 +54,28 @@ def gain_result(
     Args:
         experiment: whose levels are looked at.
         done: by level and seed `sft_answers`, `answers`, `rewards`, `pairs` and `dpo`.
-        about: by level `group`, `x`, `dollars_a_pair`, and `breaks`, whether it belongs into the
-            figure of all break conditions.
+        about: by level `group`, `x`, `dollars_a_pair`, `after` (see `arms.Training`), and `breaks`,
+            whether it belongs into the figure of all break conditions.
+
+    A seed in which a level had no pair to train on has no gain there: it is left out, and said.
     """
-    seeds = sorted({seed for _, seed in done})
-    table, gains, breaks = [], {}, []
+    all_seeds = sorted({seed for _, seed in done})
+    table, gains, breaks, notes = [], {}, [], []
+    by_kind: list[dict[str, Any]] = []
     for level in experiment.levels:
+        seeds = [seed for seed in all_seeds if done[level, seed]["answers"].findings["n"]]
+        if len(seeds) < len(all_seeds):
+            notes.append(_without_pairs(level, len(seeds), len(all_seeds)))
         arms = [done[level, seed] for seed in seeds]
-        before = _scores(seeds, [arm["sft_answers"] for arm in arms])
-        after = _scores(seeds, [arm["answers"] for arm in arms])
-        gain = seeded_difference(before, after)
-        gains[level] = _changes(before, after)
-        row = _row(level, arms, gain, about[level])
+        gains[level] = changes(
+            seeds, [arm["sft_answers"] for arm in arms], [arm["answers"] for arm in arms]
+        )
+        gain = against_zero(gains[level])
+        rewarded = [done[level, seed] for seed in all_seeds]
+        row = _row(level, arms, gain, about[level]) | _of_rewards(rewarded, about[level])
         table.append(row)
-        if about[level]["breaks"] and row["kappa"] is not None:
+        by_kind += _by_kind(level, arms)
+        if about[level]["breaks"] and None not in (row["kappa"], row["gain"]):
             breaks.append({key: row[key] for key in ("level", "kappa", "gain", "low", "high")})
     contrast = contrast_figures(experiment.contrast, gains)
     return Result(
@@ -68,46 +84,66 @@ def gain_result(
         charts=_charts(experiment, about),
         says=(contrast_sentence(contrast, "gains"), _range(table)),
         breaks=breaks,
-        tables={"by_kind": list(_by_kind(experiment, done, seeds))},
+        tables={"by_kind": by_kind},
+        notes=notes,
     )
+
+
+def _without_pairs(level: str, having: int, seeds: int) -> str:
+    """Say in how many seeds a level had nothing to train on."""
+    none = f"{level}: no pair in {seeds - having} of {plural(seeds, 'seed')}, since no question had"
+    rest = f"the figures are of the other {having}" if having else "the level has no figures"
+    return f"{none} an answer on each side; {rest}."
 
 
 def _outcomes(done: Done) -> list[dict[str, Any]]:
     return [row for _, row in read_jsonl(done.folder / "outcomes.jsonl")]
 
 
-def _scores(seeds: Sequence[int], answers: Sequence[Done]) -> SeededScores:
-    return scores_of(
-        (seed, row["video"], row["id"], float(row["right"]))
-        for seed, each in zip(seeds, answers, strict=True)
-        for row in _outcomes(each)
-    )
+def changes(
+    seeds: Sequence[int], before: Sequence[Done], after: Sequence[Done], column: str = "right"
+) -> SeededScores:
+    """Return after − before of a column of `outcomes.jsonl`, by seed, clip and id.
+
+    Args:
+        seeds: of the works.
+        before: a work a seed, with the same ids as `after`.
+        after: likewise.
+        column: of numbers, or of true and false.
+    """
+    rows = []
+    for seed, old, new in zip(seeds, before, after, strict=True):
+        old_values = {row["id"]: float(row[column]) for row in _outcomes(old)}
+        rows += [
+            (seed, row["video"], row["id"], float(row[column]) - old_values.pop(row["id"]))
+            for row in _outcomes(new)
+        ]
+        if old_values:
+            raise ValueError(f"{min(old_values)!r} of seed {seed} is before only")
+    return scores_of(rows)
 
 
-def _changes(before: SeededScores, after: SeededScores) -> SeededScores:
-    """Return after − before by question; both are of the same questions in the same order."""
-    import numpy as np
-
-    changes = np.asarray(after.values) - np.asarray(before.values)
-    return SeededScores(changes, after.seeds, after.clips, after.questions)
+def against_zero(scores: SeededScores) -> SeededDifference:
+    """Return their mean over seeds, with the test against zero."""
+    zero = SeededScores([0.0] * len(scores.seeds), scores.seeds, scores.clips, scores.questions)
+    return seeded_difference(zero, scores)
 
 
 def _row(
     level: str, arms: Sequence[Mapping[str, Done]], gain: SeededDifference, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     equal = equivalence(gain)
-    pairs = _mean(arm["pairs"].findings["n_pairs"] for arm in arms)
-    price = about["dollars_a_pair"]
     shown = conclusion(gain.p_value, equal.p_value)
     low, high = gain.ci95 or (None, None)
+    curves = [_logged(arm["dpo"], about["after"]) for arm in arms]
     return {
         "level": level,
         "group": about["group"],
         "x": about["x"],
         "n_seeds": gain.n_seeds,
-        "kappa": _mean(arm["rewards"].findings["agreement"]["kappa"] for arm in arms),
-        "judge_right": _mean(arm["rewards"].findings["agreement"]["share"] for arm in arms),
-        "pairs": pairs,
+        "kappa": None,  # its place in the row; see `_of_rewards`
+        "judge_right": None,
+        "pairs": None,
         "gain": gain.value,
         "low": low,
         "high": high,
@@ -121,10 +157,10 @@ def _row(
         "accuracy": _mean(arm["answers"].findings["accuracy"] for arm in arms),
         "sft_contradictions": _mean(arm["sft_answers"].findings["contradictions"] for arm in arms),
         "contradictions": _mean(arm["answers"].findings["contradictions"] for arm in arms),
-        "chosen_logps": _mean(_logged(arm, "logged", "logps/chosen") for arm in arms),
-        "chosen_logps_first": _mean(_logged(arm, "first_logged", "logps/chosen") for arm in arms),
-        "reward_accuracy": _mean(_logged(arm, "logged", "rewards/accuracies") for arm in arms),
-        "dollars": None if price is None or pairs is None else price * pairs,
+        "chosen_logps": _mean(logged["logps/chosen"] for _, logged in curves),
+        "chosen_logps_first": _mean(logged["logps/chosen"] for logged, _ in curves),
+        "reward_accuracy": _mean(logged["rewards/accuracies"] for _, logged in curves),
+        "dollars": None,
         "gains": [
             arm["answers"].findings["accuracy"] - arm["sft_answers"].findings["accuracy"]
             for arm in arms
@@ -132,9 +168,28 @@ def _row(
     }
 
 
-def _logged(arm: Mapping[str, Done], when: str, name: str) -> float | None:
-    value: float | None = arm["dpo"].findings[when].get(name)
-    return value
+def _of_rewards(arms: Sequence[Mapping[str, Done]], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a level without any training."""
+    pairs = _mean(arm["pairs"].findings["n_pairs"] for arm in arms)
+    price = about["dollars_a_pair"]
+    return {
+        "kappa": _mean(arm["rewards"].findings["agreement"]["kappa"] for arm in arms),
+        "judge_right": _mean(arm["rewards"].findings["agreement"]["share"] for arm in arms),
+        "pairs": pairs,
+        "dollars": None if price is None or pairs is None else price * pairs,
+    }
+
+
+def _logged(dpo: Done, after: int | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the log's first row and the last one before the model that answered.
+
+    Args:
+        dpo: a training.
+        after: the model is that of so many epochs; None: of the end.
+    """
+    rows = [row for _, row in read_jsonl(dpo.folder / "model" / "log.jsonl")]
+    end = evaluations(dpo.folder / "model")[after][0] if after is not None else rows[-1]["step"]
+    return rows[0], [row for row in rows if row["step"] <= end][-1]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -150,10 +205,11 @@ def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> 
     """
     of = scores[contrast.of]
     if contrast.against:
-        difference = seeded_difference(scores[contrast.against], of)
+        against = scores[contrast.against]
+        both = set(of.seeds) & set(against.seeds)  # a level may have no figures in some seeds
+        difference = seeded_difference(_of_seeds(against, both), _of_seeds(of, both))
     else:
-        zero = SeededScores([0.0] * len(of.seeds), of.seeds, of.clips, of.questions)
-        difference = seeded_difference(zero, of)
+        difference = against_zero(of)
     equal = equivalence(difference)
     return {
         **contrast.model_dump(mode="json"),
@@ -166,6 +222,12 @@ def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> 
         if difference.seed_sd
         else None,
     }
+
+
+def _of_seeds(scores: SeededScores, seeds: Collection[object]) -> SeededScores:
+    """Return the scores of some seeds."""
+    rows = zip(scores.seeds, scores.clips, scores.questions, scores.values, strict=True)
+    return scores_of(row for row in rows if row[0] in seeds)
 
 
 def _holds(expect: str, difference: SeededDifference, within: bool) -> bool | None:
@@ -202,6 +264,8 @@ def contrast_sentence(contrast: Mapping[str, Any], figure: str) -> str:
 def _range(table: Sequence[Mapping[str, Any]]) -> str:
     """Say which level gains most, which least, and how many are shown to gain at all."""
     known = [row for row in table if row["gain"] is not None]
+    if not known:
+        return "No level has a gain."
     best, worst = max(known, key=lambda row: row["gain"]), min(known, key=lambda row: row["gain"])
     shown = sum(row["against_zero"].startswith("difference") and row["gain"] > 0 for row in known)
     return (
@@ -237,28 +301,23 @@ def _charts(experiment: Experiment, about: Mapping[str, Mapping[str, Any]]) -> l
     ]
 
 
-def _by_kind(
-    experiment: Experiment,
-    done: Mapping[tuple[str, int], Mapping[str, Done]],
-    seeds: Sequence[int],
-) -> Iterable[dict[str, Any]]:
-    """Yield gains by level and kind of question."""
-    for level in experiment.levels:
-        before = [_outcomes(done[level, seed]["sft_answers"]) for seed in seeds]
-        after = [_outcomes(done[level, seed]["answers"]) for seed in seeds]
-        for kind in sorted({row["kind"] for rows in before for row in rows}):
-            shares = [
-                [
-                    statistics.fmean(row["right"] for row in rows if row["kind"] == kind)
-                    for rows in each
-                    if any(row["kind"] == kind for row in rows)
-                ]
-                for each in (before, after)
+def _by_kind(level: str, arms: Sequence[Mapping[str, Done]]) -> Iterable[dict[str, Any]]:
+    """Yield a level's gains by kind of question: means over the seeds that have the kind."""
+    before = [_outcomes(arm["sft_answers"]) for arm in arms]
+    after = [_outcomes(arm["answers"]) for arm in arms]
+    for kind in sorted({row["kind"] for rows in before for row in rows}):
+        shares = [
+            [
+                statistics.fmean(row["right"] for row in rows if row["kind"] == kind)
+                for rows in each
+                if any(row["kind"] == kind for row in rows)
             ]
-            yield {
-                "level": level,
-                "kind": kind,
-                "sft_accuracy": statistics.fmean(shares[0]),
-                "accuracy": statistics.fmean(shares[1]),
-                "gain": statistics.fmean(shares[1]) - statistics.fmean(shares[0]),
-            }
+            for each in (before, after)
+        ]
+        yield {
+            "level": level,
+            "kind": kind,
+            "sft_accuracy": statistics.fmean(shares[0]),
+            "accuracy": statistics.fmean(shares[1]),
+            "gain": statistics.fmean(shares[1]) - statistics.fmean(shares[0]),
+        }
