@@ -1,4 +1,4 @@
-"""Blocks of the guides to training, publishing and clusters: they run, or are whole commands.
+"""Blocks of the guides to training, publishing, clusters, people: they run, or are whole commands.
 
 What needs eight GPUs, the Hub or hours is parsed by the command line itself and, where it is a
 recipe, validated with its changes; the rest is run as it stands.
@@ -18,9 +18,10 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from sharegptvideo._io import write_jsonl
+from sharegptvideo._io import read_json, write_jsonl
 from sharegptvideo._shipped import shipped
 from sharegptvideo.cli import app
+from sharegptvideo.eval import judge_predictions
 from sharegptvideo.training import load_recipe, load_steps
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +29,10 @@ GUIDES = [
     ROOT / "training" / "README.md",
     ROOT / "datasets_cards" / "README.md",
     ROOT / "docs" / "cluster.md",
+    ROOT / "docs" / "people.md",
 ]
 BLOCKS = [
-    (guide.parent.name, kind, text)
+    (guide.parent.name if guide.stem == "README" else guide.stem, kind, text)
     for guide in GUIDES
     for kind, text in re.findall(r"```(\w*)\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
 ]
@@ -109,6 +111,46 @@ def test_the_commands_of_publishing_run(tmp_path: Path, monkeypatch: pytest.Monk
         result = CliRunner().invoke(app, arguments(line))
         assert result.exit_code == 0, f"{line}\n{result.output}"
     assert "alice/my-captions" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_the_commands_of_people_run(
+    small_release: Any, chat_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order; between the first two, the sheet is answered as its page does it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "MEDIA").symlink_to(small_release.folder)
+    for name, text in (("sft", "red"), ("dpo", "blue")):
+        write_jsonl(Path(f"{name}.jsonl"), [{"id": f"{c}_0", "prediction": text} for c in "abc"])
+        answers, folder = f"{name}.jsonl", str(small_release.folder)
+        judge_predictions(answers, ["msvd_qa"], "exact", f"runs/{name}", data_dir=folder)
+    chat_server.models = ["JUDGE"]
+    chat_server.answer = lambda _: '{"explanation": "", "correct": "yes", "score": 4}'
+    (table,) = (text for guide, kind, text in BLOCKS if (guide, kind) == ("people", "csv"))
+    Path("preferences.csv").write_text(table)
+    lines = [line for guide, line in COMMANDS if guide == "people"]
+    assert len(lines) == 4
+    for line in lines:
+        words = [
+            part
+            for word in arguments(line.replace("http://localhost:8000/v1", chat_server.url))
+            for part in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+        ]
+        result = CliRunner().invoke(app, words)
+        if "--prompt" in words:  # its clips are examples: none is there
+            assert "the clip clips/u is missing" in result.stderr
+            continue
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        if words[:2] == ["study", "sheet"]:
+            key = read_json(Path("given/sheet.key.json"))
+            rows = [
+                {"id": name, "video": item["video"], "question": item["question"],
+                 "answer_a": item["answers"][0]["text"], "answer_b": item["answers"][1]["text"],
+                 "rater": "ann", "choice": "a"}
+                for name, item in key["items"].items()
+            ]  # fmt: skip
+            write_jsonl(Path("saved/ann.jsonl"), rows)
+    assert read_json(Path("agreement/agreement.json"))["runs"][0]["people"]["n"] == 3
+    assert read_json(Path("by-rules/agreement.json"))["all"]["n"] == 3
 
 
 @pytest.mark.parametrize("text", [text for _, kind, text in BLOCKS if kind == "yaml"])

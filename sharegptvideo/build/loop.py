@@ -144,7 +144,9 @@ class _Run:
     def engine(self) -> EngineOptions:
         """What runs the stages."""
         loop = self.loop
-        return EngineOptions(loop.engine, loop.ray_address, loop.actors, loop.actor_cpus)
+        return EngineOptions(
+            loop.engine, loop.ray_address, loop.actors, loop.actor_cpus, vllm=loop.vllm
+        )
 
 
 def _make(run: _Run, title: str, stage: Stage, rows: Any) -> StageOutcome:

@@ -142,9 +142,9 @@ class Loop(StrictModel):
     `qa`, questions for `candidates`, else the folder of the stage before; `split` and `limit` take
     some of its rows (`limit` some of the videos, where captions are made). `no_gate` names quality
     gates that are not applied, `against` folders with test sets that nothing may leak from;
-    `keep_all` keeps rows that a gate flags, marked. `engine`, `ray_address`, `actors` and
-    `actor_cpus` say what runs the stages; the rest how servers are asked, for all stages
-    together: `max_cost` in US dollars.
+    `keep_all` keeps rows that a gate flags, marked. `engine`, `ray_address`, `actors`,
+    `actor_cpus` and `vllm` say what runs the stages; the rest how servers are asked, for all
+    stages together: `max_cost` in US dollars.
     """
 
     out: str
@@ -165,6 +165,7 @@ class Loop(StrictModel):
     ray_address: str | None = None
     actors: int | None = Field(default=None, ge=1)
     actor_cpus: float | None = Field(default=None, gt=0)
+    vllm: bool = True
     base_url: str | None = None
     concurrency: int = Field(default=32, ge=1)
     rpm: float | None = Field(default=None, gt=0)
@@ -192,6 +193,8 @@ class Loop(StrictModel):
             raise ValueError(f"input is missing: the folder that {names[0]} starts from")
         if self.engine != "ray" and (self.ray_address or self.actors or self.actor_cpus):
             raise ValueError("ray_address, actors and actor_cpus are for engine: ray")
+        if self.engine != "ray" and not self.vllm:
+            raise ValueError("vllm: false is for engine: ray; no other engine takes vLLM")
         return self
 
     @property

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sharegptvideo.build.stage import Context, OpenStage, Row, Stage, provenance
+from sharegptvideo.build.stage import Context, OpenStage, OwnServer, Row, Stage, provenance
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models import Answer, Model, SamplingParams, open_model
 from sharegptvideo.models.asking import Turn, open_asker
 from sharegptvideo.models.registry import KINDS
-from sharegptvideo.models.served import Send
+from sharegptvideo.models.served import Send, ServedModel
 
 __all__ = ["ModelChoice", "OpenModelStage", "beside", "frames_for", "model_settings"]
 
@@ -42,7 +42,12 @@ class ModelChoice:
     batch_size: int | None = None
 
     def open(
-        self, endpoint: EndpointOptions, *, sees: bool = True, takes_files: bool = False
+        self,
+        endpoint: EndpointOptions,
+        *,
+        sees: bool = True,
+        takes_files: bool = False,
+        server: OwnServer | None = None,
     ) -> Model:
         """Open the model; see `open_model`.
 
@@ -50,6 +55,7 @@ class ModelChoice:
             endpoint: speed, money and cache of its calls.
             sees: it will be asked about clips.
             takes_files: it may be a file of answers.
+            server: what answers where it is an hf: model.
 
         Raises:
             UserError: there is no such model, or it cannot be asked what was never asked before.
@@ -67,6 +73,13 @@ class ModelChoice:
             raise UserError(f"model {spec}: a base URL is for served models (openai:NAME)")
         if kind == "openai" and endpoint.batch_api:
             raise UserError("--batch-api is for verdicts; here each call is made by itself")
+        if kind == "hf" and server is not None:
+            # A checkpoint of videos; see `vllm_checkpoint`.
+            served = ServedModel(
+                server.model, base_url=server.base_url, options=endpoint, send="video"
+            )
+            served.spec = spec
+            return served
         model = open_model(
             spec,
             base_url=self.base_url,
@@ -145,7 +158,9 @@ class OpenModelStage(OpenStage):
     ) -> None:
         """Open the model; `step` units together are a batch of one on this machine."""
         self.settings, self.params, self.prompt = settings, choice.params, prompt
-        self.model = choice.open(context.endpoint, sees=sees, takes_files=self.takes_files)
+        self.model = choice.open(
+            context.endpoint, sees=sees, takes_files=self.takes_files, server=context.server
+        )
         self._context = context
         self.ask_in_steps(step)
 

@@ -21,9 +21,9 @@ from sharegptvideo.build.report import StageFigures, stage_figures
 from sharegptvideo.build.stage import Row
 from sharegptvideo.endpoint import EndpointOptions, Estimate, find_endpoint
 from sharegptvideo.endpoint.budget import Size, find_price
-from sharegptvideo.judges import JudgeItem
+from sharegptvideo.judges import Judge, JudgeItem
 
-__all__ = ["PlannedStage", "plan_loop", "typical_estimate"]
+__all__ = ["PlannedStage", "plan_loop", "typical_estimate", "typical_verdicts"]
 
 # Bytes of the release's texts on average: its files' sizes by their rows, less what is not text.
 _CAPTION, _QUESTION, _ANSWER = 700, 70, 100
@@ -149,11 +149,19 @@ def typical_estimate(
         return _calls(loop, candidates, size, _ANSWER, left * candidates.k, endpoint)
     if name == "rewards":
         answers = round(left * _answers_each(loop))
-        texts = ("x" * _QUESTION, "x" * _ANSWER, "x" * _ANSWER, "x" * _CAPTION)
-        item = JudgeItem("x", "preferences", "x", *texts)
-        one = judge_of(loop).open(replace(endpoint, cache=False)).estimate([item])
-        return _times(one, answers, endpoint) if one.requests else None
+        judge = judge_of(loop).open(replace(endpoint, cache=False))
+        return typical_verdicts(judge, answers, endpoint)
     return None
+
+
+def typical_verdicts(judge: Judge, answers: int, endpoint: EndpointOptions) -> Estimate | None:
+    """Return what verdicts on so many answers take, whose texts have the release's average length.
+
+    None where the judge asks no server. The judge's cache must be off: the texts are made up.
+    """
+    texts = ("x" * _QUESTION, "x" * _ANSWER, "x" * _ANSWER, "x" * _CAPTION)
+    one = judge.estimate([JudgeItem("x", "preferences", "x", *texts)])
+    return _times(one, answers, endpoint) if one.requests else None
 
 
 def _answers_each(loop: Loop) -> float:

@@ -29,6 +29,7 @@ __all__ = [
     "EngineOptions",
     "LatestRows",
     "OpenStage",
+    "OwnServer",
     "Row",
     "Stage",
     "begin",
@@ -52,12 +53,14 @@ class EngineOptions:
         ray_address: of the cluster that `ray` joins; None: one on this machine.
         actors: processes at work under `ray`; None: as many as it has room for.
         actor_cpus: CPUs that each of these is given; None: one, or less where there are fewer.
+        vllm: whether an hf: model is served by vLLM under `ray` where that can be.
     """
 
     name: str = "local"
     ray_address: str | None = None
     actors: int | None = None
     actor_cpus: float | None = None
+    vllm: bool = True
 
     def __post_init__(self) -> None:
         """Check that the options go together.
@@ -68,10 +71,25 @@ class EngineOptions:
         options = (self.ray_address, self.actors, self.actor_cpus)
         if self.name != "ray" and options != (None, None, None):
             raise UserError("--ray-address, --actors and --actor-cpus are for --engine ray")
+        if self.name != "ray" and not self.vllm:
+            raise UserError("--no-vllm is for --engine ray; no other engine takes vLLM")
         if self.actors is not None and self.actors < 1:
             raise UserError(f"actors must be at least 1, got {self.actors}")
         if self.actor_cpus is not None and not 0 < self.actor_cpus < math.inf:
             raise UserError(f"actor-cpus must be above 0, got {self.actor_cpus}")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnServer:
+    """A server that this process has started to answer for its hf: model.
+
+    Attributes:
+        model: the name that it knows the model by.
+        base_url: where it is.
+    """
+
+    model: str
+    base_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +99,12 @@ class Context:
     Attributes:
         endpoint: speed, money, store and cache of its calls.
         engine: what runs it.
+        server: what answers for an hf: model; None: it is loaded in this process.
     """
 
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    server: OwnServer | None = None
 
 
 class Stage(abc.ABC):

@@ -164,7 +164,11 @@ app.add_typer(
 app.add_typer(train.app, name="train", help="List, copy, check and run training recipes.")
 app.add_typer(eval_.app, name="eval", help="Run a model on tasks, judge its answers, compare runs.")
 app.command()(leaderboard.leaderboard)
-app.add_typer(study.app, name="study", help="Experiments on the method's open questions.")
+app.add_typer(
+    study.app,
+    name="study",
+    help="Experiments on the method's open questions; a rating sheet for people.",
+)
 app.command()(doctor.doctor)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from sharegptvideo._text import duration, plural, rough_duration, visible
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json
+from sharegptvideo.cli.study_sheet import sheet
 from sharegptvideo.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.command("sheet")(sheet)
 
 ALL = "all"
 
@@ -103,6 +105,36 @@ def run(
     for name, result in results.items():
         echo(f"{name}: {' '.join(result['says'])}")
     echo(f"The page: sharegptvideo study report --out {out}")
+
+
+@app.command()
+def report(
+    out: OutOption = Path("study-out"),
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report.", show_default="report in the study's folder"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a study found: a page, the same as Markdown, tables as CSV.
+
+    Experiments without results are listed as not run. Verdicts on the declared contrasts are after
+    Holm's correction over all that have figures.
+
+    Example: sharegptvideo study report --out study-out --to docs/study
+    """
+    from sharegptvideo.reports.study import write_study
+    from sharegptvideo.study import list_experiments
+
+    declared = [one.model_dump(mode="json") for one in list_experiments()]
+    place = out / "report" if to is None else to
+    whole = write_study(out, place, declared)
+    if as_json:
+        print_json({"page": str(place / "index.html"), "contrasts": whole["contrasts"]})
+        return
+    for row in whole["contrasts"]:
+        note(f"{row['experiment']}: {row['state']}; {row['verdict'] or 'no verdict'}")
+    echo(place / "index.html")
 
 
 def _outlook(ahead: Outlook) -> str:

@@ -82,6 +82,10 @@ class ChatClient:
         return self._sender.endpoint
 
     @property
+    def _known_as(self) -> str:
+        return self.options.known_as or self.endpoint.base_url
+
+    @property
     def refused(self) -> set[str]:
         """Names of parameters that the server refuses, all of them or for some texts."""
         return self._sender.refused | self._left_out
@@ -280,7 +284,7 @@ class ChatClient:
             return None
         if body["temperature"] != 0 and "seed" not in body:
             return None
-        return request_key(self.endpoint.base_url, body)
+        return request_key(self._known_as, body)
 
     def estimate(
         self,
@@ -335,7 +339,7 @@ class ChatClient:
         bodies = {}
         for messages in requests:
             body = self._body(messages, response_format, 0.0, max_tokens)
-            key = request_key(self.endpoint.base_url, body)
+            key = request_key(self._known_as, body)
             if self._store is None or self._store.get(key) is None:
                 bodies[key] = body
         batches = BatchApi(self._sender, self._cache)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sharegptvideo.eval.comparison import compare_runs
     from sharegptvideo.eval.imported import import_results
     from sharegptvideo.eval.judge import judge_answers
+    from sharegptvideo.eval.preferences import compare_with_preferences, read_preferences
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
     from sharegptvideo.eval.sample import SampleEvaluation
     from sharegptvideo.eval.score import score_answers
@@ -23,12 +24,14 @@ __all__ = [
     "attack_judge",
     "compare_judges",
     "compare_runs",
+    "compare_with_preferences",
     "import_results",
     "judge_answers",
     "judge_predictions",
     "list_tasks",
     "load_questions",
     "load_task",
+    "read_preferences",
     "run_evaluation",
     "score_answers",
 ]
@@ -40,12 +43,14 @@ _HOME = {
     "attack_judge": "attack",
     "compare_judges": "agreement",
     "compare_runs": "comparison",
+    "compare_with_preferences": "preferences",
     "import_results": "imported",
     "judge_answers": "judge",
     "judge_predictions": "run",
     "list_tasks": "tasks",
     "load_questions": "tasks",
     "load_task": "tasks",
+    "read_preferences": "preferences",
     "run_evaluation": "run",
     "score_answers": "score",
 }

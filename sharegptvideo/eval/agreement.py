@@ -1,14 +1,15 @@
 """Two judges on the same answers: how far they agree, and what one's scores mean to the other.
 
-The second judge may be a person: a JSONL file with `id` (and `task`, where ids of several tasks
-meet), `correct` (true or false) and, if there are any, `score`.
+The second judge may be people: JSONL files with `id` (and `task`, where ids of several tasks meet),
+`correct` (true or false) and, if there are any, `score` and `rater`. Of several raters the majority
+counts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sharegptvideo._io import read_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
+from sharegptvideo.eval.sheet_key import SheetKey, read_sheet_key
 from sharegptvideo.eval.statistics import (
     Estimate,
     clustered_mean,
@@ -30,11 +32,13 @@ from sharegptvideo.eval.statistics import (
 )
 
 __all__ = [
+    "agreement_figures",
     "clustered_kappa",
     "compare_judges",
     "fleiss_kappa",
     "kappa",
     "member_agreement",
+    "rater_figures",
     "table_kappa",
 ]
 
@@ -44,12 +48,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Verdicts:
-    """One side: its name, whether it is a run, and by (task, id) what it says."""
+    """One side: its name, whether it is a run, and by (task, id) what it says.
+
+    `predictions` are the answers that it judged, where they are known. `votes` are those of
+    several raters, by rater.
+    """
 
     name: str
     judge: Any
     rows: dict[tuple[str, str], Row]
     predictions: dict[tuple[str, str], Row] | None
+    votes: dict[tuple[str, str], dict[str, bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +70,17 @@ class _Pairs:
     videos: list[str]
 
 
-def compare_judges(first: Path | str, second: Path | str) -> dict[str, Any]:
+def compare_judges(
+    first: Path | str, second: Path | str, *more: Path | str, key: Path | None = None
+) -> dict[str, Any]:
     """How far two judges agree on the same predictions.
 
     Args:
         first: a run folder.
         second: a run folder with the same answers, judged by another judge or another version of
-            it, or a JSONL file of a person's verdicts.
+            it, or a JSONL file of people's verdicts.
+        more: further files of people's verdicts, read as one with `second`.
+        key: of the rating sheet that those files were saved from.
 
     Returns:
         `first`, `second` (run or file, judge), and per task and for `all` together: `n` answers
@@ -78,19 +91,20 @@ def compare_judges(first: Path | str, second: Path | str) -> dict[str, Any]:
         the second's mean score, its share of right verdicts, and `expected_score`, the same mean
         made to rise with the first's score (isotonic regression). Each figure is {value, ci95},
         clustered by video: of shares and means as in `statistics`, of the others from draws of
-        whole videos (None where no draw differs). Also what was
-        left out, by cause.
+        whole videos (None where no draw differs). Also what was left out, by cause, and
+        `between_raters`: how far several raters agree, see `rater_figures`.
 
     Raises:
         UserError: not a run, not a file of verdicts, or no answer in common.
     """
-    left, right = _read_run(Path(first)), _read(Path(second))
+    left, right = _read_run(Path(first)), _read([Path(each) for each in (second, *more)], key)
     right = _with_tasks(right, left)
     shared = [key for key in left.rows if key in right.rows]
     if not shared:
         raise UserError(
             f"{first} and {second} have no question in common; agreement needs two judges on the"
-            " same answers (eval judge --predictions RUN/predictions.jsonl)"
+            " same answers (eval judge --predictions RUN/predictions.jsonl), and what a sheet saved"
+            " its --key"
         )
     others = [key for key in shared if not _same_answer(key, left, right)]
     if len(others) == len(shared):
@@ -115,13 +129,24 @@ def compare_judges(first: Path | str, second: Path | str) -> dict[str, Any]:
             "second": sum(right.rows[key]["correct"] is None for key in shared),
         },
         "scores": scale,
+        "between_raters": rater_figures(
+            [(right.votes[key], _video(left, key)) for key in shared if key in right.votes]
+        ),
         "all": _figures(_pairs(shared, left, right)),
         "tasks": {task: _figures(_pairs(keys, left, right)) for task, keys in groups.items()},
     }
 
 
-def _read(path: Path) -> _Verdicts:
-    return _read_run(path) if path.is_dir() else _read_file(path)
+def _read(paths: Sequence[Path], key: Path | None) -> _Verdicts:
+    folder = next((path for path in paths if path.is_dir()), None)
+    if folder is None:
+        return _read_files(paths, None if key is None else read_sheet_key(key, "ratings"))
+    if len(paths) > 1 or key is not None:
+        raise UserError(
+            f"{folder}: a run folder; beside a key or other files only files of people's verdicts"
+            " can stand"
+        )
+    return _read_run(folder)
 
 
 def _read_run(path: Path) -> _Verdicts:
@@ -135,28 +160,75 @@ def _read_run(path: Path) -> _Verdicts:
     return _Verdicts(str(path), run["judge"], rows, predictions)
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str]:
-    return str(row.get("task") or ""), str(row["id"])
+def _read_files(paths: Sequence[Path], key: SheetKey | None) -> _Verdicts:
+    """Read people's verdicts; of several raters' the majority counts, and none of a draw."""
+    given: dict[tuple[str, str], dict[str | None, Row]] = {}
+    for path in paths:
+        for number, row in read_jsonl(path):
+            where = f"{path}:{number}"
+            place = _place(where, _checked_verdict(where, row), key)
+            rater = None if row.get("rater") is None else str(row["rater"])
+            votes = given.setdefault(place, {})
+            if rater in votes:
+                raise UserError(f"{where}: a second verdict on {row['id']!r}; keep one")
+            votes[rater] = {"correct": row.get("correct"), "score": row.get("score")}
+    if not given:
+        raise UserError(f"{', '.join(map(str, paths))}: holds no verdict")
+    rows = {place: _majority(list(votes.values())) for place, votes in given.items()}
+    named = {
+        place: {str(rater): row["correct"] for rater, row in votes.items()
+                if row["correct"] is not None}
+        for place, votes in given.items()
+    }  # fmt: skip
+    answers = None
+    if key is not None:
+        answers = {
+            (item.task, item.id): {"prediction": item.answers[0].text, "question": item.question}
+            for item in key.items.values()
+        }
+    return _Verdicts(", ".join(map(str, paths)), "people", rows, answers, named)
 
 
-def _read_file(path: Path) -> _Verdicts:
-    rows: dict[tuple[str, str], Row] = {}
-    for number, row in read_jsonl(path):
-        where = f"{path}:{number}"
-        if "id" not in row or not isinstance(row.get("correct"), bool | type(None)):
-            raise UserError(
-                f'{where}: a verdict is {{"id": ..., "correct": true or false, "score": a number or'
-                " none at all}"
-            )
-        score = row.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float | type(None)):
-            raise UserError(f"{where}: its score is {score!r}, not a number")
-        if _key(row) in rows:
-            raise UserError(f"{where}: a second verdict on {row['id']!r}; keep one")
-        rows[_key(row)] = {"correct": row.get("correct"), "score": score}
-    if not rows:
-        raise UserError(f"{path}: holds no verdict")
-    return _Verdicts(str(path), "people", rows, None)
+def _checked_verdict(where: str, row: Row) -> Row:
+    if "choice" in row:
+        raise UserError(
+            f"{where}: a preference between two answers; leave the run out: eval agreement"
+            " PREFERENCES --judge JUDGE"
+        )
+    if "id" not in row or not isinstance(row.get("correct"), bool | type(None)):
+        raise UserError(
+            f'{where}: a verdict is {{"id": ..., "correct": true or false, "score": a number or'
+            " none at all}"
+        )
+    score = row.get("score")
+    if isinstance(score, bool) or not isinstance(score, int | float | type(None)):
+        raise UserError(f"{where}: its score is {score!r}, not a number")
+    return row
+
+
+def _place(where: str, row: Row, key: SheetKey | None) -> tuple[str, str]:
+    """Return task ("" where the row names none) and id; by the key, where there is one."""
+    if key is None:
+        return str(row.get("task") or ""), str(row["id"])
+    if str(row["id"]) not in key.items:
+        raise UserError(f"{where}: {row['id']!r} is no answer of the key; give that of its sheet")
+    item = key.items[str(row["id"])]
+    return item.task, item.id
+
+
+def _majority(rows: Sequence[Row]) -> Row:
+    right = sum(row["correct"] is True for row in rows)
+    wrong = sum(row["correct"] is False for row in rows)
+    scores = [row["score"] for row in rows if row["score"] is not None]
+    return {
+        "correct": None if right == wrong else right > wrong,
+        "score": sum(scores) / len(scores) if scores else None,
+    }
+
+
+def _video(run: _Verdicts, key: tuple[str, str]) -> str:
+    assert run.predictions is not None  # the first side is a run
+    return str(run.predictions[key]["video"])
 
 
 def _with_tasks(side: _Verdicts, other: _Verdicts) -> _Verdicts:
@@ -172,8 +244,10 @@ def _with_tasks(side: _Verdicts, other: _Verdicts) -> _Verdicts:
             f"{side.name}: id {twice[0]!r} is in several tasks of {other.name}; add the task to"
             " each line"
         )
-    rows = {(homes[n][0] if n in homes else "", n): row for (_, n), row in side.rows.items()}
-    return _Verdicts(side.name, side.judge, rows, None)
+    places = {(_, n): (homes[n][0] if n in homes else "", n) for _, n in side.rows}
+    rows = {places[old]: row for old, row in side.rows.items()}
+    votes = {places[old]: each for old, each in side.votes.items()}
+    return _Verdicts(side.name, side.judge, rows, None, votes)
 
 
 def _same_answer(key: tuple[str, str], left: _Verdicts, right: _Verdicts) -> bool:
@@ -197,14 +271,13 @@ def _pairs(keys: Sequence[tuple[str, str]], left: _Verdicts, right: _Verdicts) -
         for key in keys
         if left.rows[key]["correct"] is not None and right.rows[key]["correct"] is not None
     ]
-    assert left.predictions is not None  # the first side is a run
     correct = [np.array([float(s.rows[k]["correct"]) for k in known]) for s in (left, right)]
     score = [
         np.array([np.nan if s.rows[k]["score"] is None else float(s.rows[k]["score"])
                   for k in known])
         for s in (left, right)
     ]  # fmt: skip
-    videos = [str(left.predictions[key]["video"]) for key in known]
+    videos = [_video(left, key) for key in known]
     return _Pairs((correct[0], correct[1]), (score[0], score[1]), videos)
 
 
@@ -212,17 +285,13 @@ def _figures(pairs: _Pairs) -> dict[str, Any]:
     a, b = pairs.correct
     if not len(a):
         return {"n": 0, "n_clusters": 0}
-    draw = _Draws(pairs.videos)
     shift = paired_difference(a, b, pairs.videos)
     words = {0.0: "wrong", 1.0: "right"}
     table = Counter(f"{words[x]} {words[y]}" for x, y in zip(a.tolist(), b.tolist(), strict=True))
     figures: dict[str, Any] = {
-        "n": len(a),
-        "n_clusters": draw.count,
         "accuracy": [_figure(clustered_share(x, pairs.videos)) for x in (a, b)],
         "shift": {"value": shift.delta, "ci95": shift.ci95, "p_value": shift.p_value},
-        "agreement": _figure(clustered_share((a == b).astype(float), pairs.videos)),
-        "kappa": draw.figure(_cells(a, b), lambda sums: table_kappa(sums.reshape(-1, 2, 2))),
+        **agreement_figures(a, b, pairs.videos),
         "table": {
             f"{x} {y}": table[f"{x} {y}"] for x in ("right", "wrong") for y in ("right", "wrong")
         },
@@ -305,13 +374,79 @@ class _Draws:
         return {"value": value, "ci95": np.quantile(drawn, [0.025, 0.975]).tolist()}
 
 
+def agreement_figures(a: ArrayLike, b: ArrayLike, videos: Sequence[str]) -> dict[str, Any]:
+    """How far two judges say the same of n things.
+
+    Args:
+        a, b: n verdicts each: numbers or words.
+        videos: n clusters.
+
+    Returns:
+        `n`, `n_clusters`, `agreement` (share of equal verdicts) and `kappa` (Cohen's), each
+        {value, ci95} clustered by video; None where a figure is not defined.
+    """
+    first, second = np.asarray(a), np.asarray(b)
+    agreement = _figure(clustered_share((first == second).astype(float), videos))
+    chance_corrected: dict[str, Any] = {"value": None, "ci95": None}
+    if len(first):
+        cells, kinds = _cells(first, second)
+        chance_corrected = _Draws(videos).figure(
+            cells, lambda sums: table_kappa(sums.reshape(-1, kinds, kinds))
+        )
+    return {
+        "n": len(first),
+        "n_clusters": len(set(videos)),
+        "agreement": agreement,
+        "kappa": chance_corrected,
+    }
+
+
+def rater_figures(items: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, Any] | None:
+    """How far several raters agree, over any two votes on one thing.
+
+    Args:
+        items: votes by rater, and the video.
+
+    Returns:
+        `n_items` with two votes or more, `n` pairs of votes, `n_clusters`, `agreement` and
+        `kappa` over all pairs, each counted in both orders for kappa (which is then Scott's pi);
+        `pairs`: for each two raters `first`, `second` and the same figures, with kappa as Cohen
+        has it; those with most in common first. None where no item has two votes.
+    """
+    pairs: dict[tuple[str, str], list[tuple[Any, Any, str]]] = {}
+    for votes, video in items:
+        for one, other in combinations(sorted(votes), 2):
+            pairs.setdefault((one, other), []).append((votes[one], votes[other], video))
+    if not pairs:
+        return None
+    every = [vote for group in pairs.values() for vote in group]
+    turned = [(b, a, video) for a, b, video in every]
+    by_size = sorted(pairs.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    return {
+        "n_items": sum(len(votes) > 1 for votes, _ in items),
+        **_of_pairs(every),
+        "kappa": _of_pairs([*every, *turned])["kappa"],
+        "pairs": [
+            {"first": one, "second": other, **_of_pairs(group)} for (one, other), group in by_size
+        ],
+    }
+
+
+def _of_pairs(pairs: Sequence[tuple[Any, Any, str]]) -> dict[str, Any]:
+    a, b, videos = zip(*pairs, strict=True)
+    return agreement_figures(a, b, videos)
+
+
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _cells(a: Array, b: Array) -> Array:
-    """n×4: into which cell of a 2×2 table each two verdicts fall, its rows being those of `a`."""
-    return np.asarray((2 * a + b)[:, None] == np.arange(4), dtype=np.float64)
+def _cells(a: NDArray[Any], b: NDArray[Any]) -> tuple[Array, int]:
+    """n×k²: into which cell of a k×k table each two verdicts fall, its rows being those of `a`."""
+    kinds, codes = np.unique(np.concatenate([a, b]), return_inverse=True)
+    first, second = np.split(codes, 2)
+    cells = (len(kinds) * first + second)[:, None] == np.arange(len(kinds) ** 2)
+    return cells.astype(np.float64), len(kinds)
 
 
 def _pearson_terms(x: Array, y: Array) -> Array:
@@ -345,9 +480,10 @@ def table_kappa(tables: ArrayLike) -> Array:
     return np.asarray((seen - chance) / np.where(chance < 1, 1 - chance, np.nan))
 
 
-def kappa(a: Array, b: Array) -> float | None:
-    """Cohen's kappa of two arrays of n verdicts, 0 or 1; None where `table_kappa` has none."""
-    return _known(table_kappa(_cells(a, b).sum(axis=0).reshape(2, 2)).item())
+def kappa(a: NDArray[Any], b: NDArray[Any]) -> float | None:
+    """Cohen's kappa of two arrays of n verdicts; None where `table_kappa` has none."""
+    cells, kinds = _cells(a, b)
+    return _known(table_kappa(cells.sum(axis=0).reshape(kinds, kinds)).item())
 
 
 def clustered_kappa(

@@ -6,7 +6,6 @@ The answers, and questions to give them to, are in attacks.yaml.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,8 +20,8 @@ from sharegptvideo._io import dumps, parse_yaml, sha256_text, write_json
 from sharegptvideo._strict import StrictModel
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.judge import estimate_verdicts, judge_answers
-from sharegptvideo.eval.run_dir import EvalRunDir, package_versions
+from sharegptvideo.eval.judge import judge_texts
+from sharegptvideo.eval.run_dir import package_versions
 from sharegptvideo.eval.statistics import plain_mean
 from sharegptvideo.judges import Judge
 from sharegptvideo.judges.rules.text import plain
@@ -198,29 +197,17 @@ def attack_judge(
         ]
         for name in attacks
     }  # fmt: skip
-    answers = {
-        question.key: {
-            "id": question.id,
-            "task": "attack",
-            "video": case.video,
-            "prediction": attacks[name].answer(case),
-            "status": "ok",
-        }
+    answers = [
+        (question, attacks[name].answer(case))
         for name, questions in asked.items()
         for question, case in zip(questions, cases, strict=True)
-    }
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(out) if out is not None else Path(scratch) / "attack"
-        with EvalRunDir(folder, _describe(judge, cases)) as run:
-            for key, row in answers.items():
-                if run.predictions.rows.get(key) != row:
-                    run.predictions.append(row)
-            everything = [question for questions in asked.values() for question in questions]
-            if endpoint is not None:
-                endpoint.approve(estimate_verdicts(everything, answers, judge, run.judgements))
-            judge_answers(everything, answers, judge, run.judgements, progress=progress)
-            report = _report(judge, asked, run.judgements.rows)
-            write_json(folder / "attack.json", report)
+    ]
+    folder = None if out is None else Path(out)
+    settings = _describe(judge, cases)
+    verdicts = judge_texts(judge, answers, folder, settings, endpoint=endpoint, progress=progress)
+    report = _report(judge, asked, verdicts)
+    if folder is not None:
+        write_json(folder / "attack.json", report)
     return report
 
 

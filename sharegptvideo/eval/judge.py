@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import KeyedLog
-from sharegptvideo.endpoint import Estimate
+from sharegptvideo.endpoint import EndpointOptions, Estimate
+from sharegptvideo.eval.run_dir import EvalRunDir
 from sharegptvideo.judges import Judge, JudgeItem, is_judged, judge_items, verdict_row
 from sharegptvideo.models.base import Question
 
-__all__ = ["estimate_verdicts", "item_of", "judge_answers"]
+__all__ = ["estimate_verdicts", "item_of", "judge_answers", "judge_texts"]
 
 Row = Mapping[str, Any]
 
@@ -55,6 +58,56 @@ def estimate_verdicts(
     """
     expected = {q.key: predictions.get(q.key, _EXPECTED) for q in questions}
     return judge.estimate(_unjudged(_answered(questions, expected, judge), log))
+
+
+def judge_texts(
+    judge: Judge,
+    answers: Sequence[tuple[Question, str]],
+    out: Path | None,
+    settings: Mapping[str, Any],
+    *,
+    endpoint: EndpointOptions | None = None,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Judge answers that are of no run; resumable as a run is.
+
+    Args:
+        judge: gives the verdicts.
+        answers: questions, each with an answer.
+        out: a folder for run.json, predictions.jsonl and judgements.jsonl; None keeps nothing.
+        settings: the contents of run.json.
+        endpoint: the options that `judge` was opened with; what may cost more than they allow is
+            asked for.
+        progress: called as `progress(done, total, what)`.
+
+    Returns:
+        The rows of judgements.jsonl on these answers, by the questions' keys.
+
+    Raises:
+        UserError: `out` holds something else; the cost is not agreed to, or has reached its limit.
+    """
+    questions = [question for question, _ in answers]
+    rows = {
+        question.key: {
+            "id": question.id,
+            "task": question.task,
+            "video": question.video,
+            "prediction": answer,
+            "status": "ok",
+        }
+        for question, answer in answers
+    }
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        EvalRunDir(out or Path(scratch) / "judged", settings) as run,
+    ):
+        for key, row in rows.items():
+            if run.predictions.rows.get(key) != row:
+                run.predictions.append(row)
+        if endpoint is not None:
+            endpoint.approve(estimate_verdicts(questions, rows, judge, run.judgements))
+        judge_answers(questions, rows, judge, run.judgements, progress=progress)
+        return {key: run.judgements.rows[key] for key in rows if key in run.judgements.rows}
 
 
 def item_of(question: Question, prediction: str, *, clip: str | None = None) -> JudgeItem:

@@ -24,6 +24,7 @@ __all__ = [
     "Verdict",
     "is_judged",
     "judge_items",
+    "known_sum",
     "verdict_row",
 ]
 
@@ -65,7 +66,8 @@ class Verdict:
 
     `unscored` means that no verdict could be read: `correct` and `score` are then None and
     `reason` says why. `reply` is the judge's own text where it has one, kept word for word.
-    `judge` says which judge answered (see DESIGN.md, run folders); `tokens` is what it cost;
+    `judge` says which judge answered (see DESIGN.md, run folders); `tokens` is what it cost, and
+    `dollars` the same in US dollars at the prices of the time, None where no price is known;
     `repaired` that its first reply could not be read and the second, asked for once, could.
     `contradiction` is whether the answer contradicts itself; None where the judge does not check.
     `replies` are what a server was paid for it, and no part of its row.
@@ -81,6 +83,7 @@ class Verdict:
     tokens: int = 0
     repaired: bool = False
     contradiction: bool | None = None
+    dollars: float | None = None
     replies: tuple[Reply, ...] = field(default=(), repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
@@ -104,6 +107,9 @@ class Judge(ABC):
 
     needs_frames: bool = False
     """Whether it sees clips: its items then carry their paths."""
+
+    needs_reference: bool = True
+    """Whether it holds an answer against a reference."""
 
     scale: tuple[int, int] = (1, 5)
     """The lowest and the highest score that it gives; a failed answer counts with the lowest."""
@@ -179,6 +185,20 @@ def verdict_row(item: JudgeItem, verdict: Verdict) -> dict[str, Any]:
     return row | verdict.as_row() | {"item_hash": item.hash}
 
 
+def known_sum(amounts: Iterable[float | None]) -> float | None:
+    """Return the sum of amounts, 0 of none; None where one of them is not known.
+
+    >>> known_sum([0.25, 0.5]), known_sum([]), known_sum([0.25, None])
+    (0.75, 0.0, None)
+    """
+    total = 0.0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total
+
+
 def is_judged(row: Mapping[str, Any]) -> bool:
     """Return whether the verdict in a row is kept, rather than asked for again.
 
@@ -238,7 +258,7 @@ class RulesJudge(Judge):
             try:
                 mark = self.mark(item)
             except ValueError as error:
-                yield Verdict(item.id, "unscored", reason=str(error), judge=about)
+                yield Verdict(item.id, "unscored", reason=str(error), judge=about, dollars=0.0)
                 continue
             yield Verdict(
                 item.id,
@@ -248,4 +268,5 @@ class RulesJudge(Judge):
                 reason=mark.reason,
                 judge=about,
                 contradiction=mark.contradiction,
+                dollars=0.0,
             )

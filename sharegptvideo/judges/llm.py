@@ -22,7 +22,7 @@ from sharegptvideo.endpoint import (
 )
 from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges.base import Judge, JudgeItem, Verdict
+from sharegptvideo.judges.base import Judge, JudgeItem, Verdict, known_sum
 from sharegptvideo.judges.protocol import UnreadableError, load_protocol
 from sharegptvideo.media import MediaError
 
@@ -59,6 +59,7 @@ class OpenAIJudge(Judge):
         self.name = f"openai:{model}"
         self._protocol = load_protocol(protocol, prompt_file, sees=sees)
         self.needs_frames = self._protocol.sees == "frames"
+        self.needs_reference = self._protocol.protocol != "frames"
         self.scale = (self._protocol.lowest, self._protocol.highest)
         self._pictures = _ClipPictures(self._protocol.frames or 1)
         self._client = client or ChatClient(model, base_url=base_url, options=options)
@@ -240,6 +241,7 @@ class OpenAIJudge(Judge):
             judge=about,
             tokens=sum(reply.tokens for reply in replies),
             repaired=correct is not None and len(replies) > 1,
+            dollars=known_sum(reply.dollars for reply in replies),
             replies=tuple(replies),
         )
 

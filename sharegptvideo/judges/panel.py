@@ -19,6 +19,7 @@ from sharegptvideo.judges.base import (
     Verdict,
     is_judged,
     judge_items,
+    known_sum,
     verdict_row,
 )
 
@@ -50,6 +51,7 @@ class Panel(Judge):
         self.members = tuple(members)
         self.name = f"panel:{','.join(names)}"
         self.needs_frames = any(member.needs_frames for member in members)
+        self.needs_reference = any(member.needs_reference for member in members)
         self.scale = _common_scale(members)
         self.width = max(member.width for member in members)
         self._folder: Path | None = None
@@ -150,6 +152,7 @@ class Panel(Judge):
             },
             tokens=sum(verdict.tokens for verdict in verdicts),
             repaired=any(verdict.repaired for verdict in verdicts),
+            dollars=known_sum(verdict.dollars for verdict in verdicts),
             replies=tuple(reply for verdict in verdicts for reply in verdict.replies),
         )
 
@@ -253,7 +256,7 @@ class _Asking:
             if row is None or row["item_hash"] != item.hash or not is_judged(row):
                 left.append(item)
             else:
-                kept = {key: row[key] for key in VERDICT_FIELDS}
+                kept = {key: row[key] for key in VERDICT_FIELDS if key in row}
                 self._done.put((number, Verdict(**kept)))
         return left
 

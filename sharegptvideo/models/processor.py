@@ -43,6 +43,7 @@ __all__ = [
     "SHARING",
     "ProcessorModel",
     "clip_metadata",
+    "generation_rules",
     "load_processor",
     "render_question",
     "reserved_marks",
@@ -296,7 +297,7 @@ class ProcessorModel(LocalModel):
         `params` says: where it has a rule beyond sampling, `generate` of transformers decodes.
         """
         groups = self._groups(prompts)
-        if self.shares and not _has_rules(self.model.generation_config):
+        if self.shares and not generation_rules(self.model.generation_config):
             sharing = [group for group in groups if group[0].clip_end]
             groups = [group for group in groups if not group[0].clip_end]
             yield from self._decoded(sharing, params)
@@ -525,10 +526,11 @@ class _Draw(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen.unsqueeze(-1), 0.0)
 
 
-def _has_rules(generation: Any) -> bool:
-    """Whether a generation config has a rule for choosing tokens beside those of sampling."""
+def generation_rules(generation: Any) -> dict[str, Any]:
+    """Return the rules of a generation config for choosing tokens, by name, beside sampling."""
     said = generation.to_diff_dict()
-    return any(_NEUTRAL.get(name) != said[name] for name in set(said) - _NO_RULES)
+    names = sorted(set(said) - _NO_RULES)
+    return {name: said[name] for name in names if _NEUTRAL.get(name) != said[name]}
 
 
 def _metadata(request: Request) -> Any:

@@ -276,6 +276,9 @@ def _was_read(reply: Reply | CallFailedError) -> bool:
     return isinstance(reply, NoAnswerError)
 
 
+_FPS_AS_ARGUMENT = ("qwen2-vl", "qwen2_vl", "qwen2.5-vl", "qwen2_5-vl", "qwen2_5_vl")
+
+
 def _video_arguments(request: Request, name: str) -> dict[str, Any]:
     """Return where the frames stand in the clip, in the parameters that vLLM has for it.
 
@@ -299,7 +302,7 @@ def _video_arguments(request: Request, name: str) -> dict[str, Any]:
         "do_sample_frames": False,
     }
     arguments: dict[str, Any] = {"media_io_kwargs": {"video": about}}
-    if any(kind in name.lower() for kind in ("qwen2-vl", "qwen2.5-vl", "qwen2_5-vl", "qwen2_5_vl")):
+    if any(kind in name.lower() for kind in _FPS_AS_ARGUMENT):
         sent = {"fps": count / total * fps, "do_sample_frames": False}
         arguments["mm_processor_kwargs"] = sent
     return arguments

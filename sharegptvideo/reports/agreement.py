@@ -1,4 +1,4 @@
-"""The page of `eval agreement`: how far two judges agree, with the figures as JSON and a PNG."""
+"""The pages of `eval agreement`: how far two judges agree, or a judge with people's preferences."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import os_errors, write_json
+from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import interval, number, plural, points, rounded
+from sharegptvideo._text import dollars, interval, number, plural, points, rounded
+from sharegptvideo.eval.preferences import CHOICES, PreferenceAgreement
 from sharegptvideo.reports.charts import (
     Axis,
     Dot,
@@ -19,10 +20,11 @@ from sharegptvideo.reports.charts import (
     round_ticks,
     row_chart,
 )
+from sharegptvideo.reports.estimates import csv_table
 from sharegptvideo.reports.parts import Cell, Figure, Page, Part, Section, Table, Value
 from sharegptvideo.reports.png import write_png
 
-__all__ = ["save_agreement"]
+__all__ = ["SHOWN_RATERS", "preference_lines", "save_agreement", "save_preferences"]
 
 _FIRST, _SECOND = "orange", "blue"
 
@@ -180,6 +182,215 @@ def _tables(agreement: Mapping[str, Any]) -> list[Part]:
     ]
     if left_out:
         parts.append(Table(("left out", "answers"), left_out))
+    if agreement["between_raters"] is not None:
+        parts.append(_between(agreement["between_raters"], "verdicts"))
+    return parts
+
+
+def _between(figures: Mapping[str, Any], what: str) -> Table:
+    """List how far any two raters agree: all pairs together, then the largest ones."""
+    rows: list[list[Cell]] = [
+        [name, each["n"], each["n_clusters"], _share(each["agreement"]),
+         _coefficient(each["kappa"])]
+        for name, each in (
+            ("all", figures),
+            *((f"{pair['first']}, {pair['second']}", pair)
+              for pair in figures["pairs"][:SHOWN_RATERS] if len(figures["pairs"]) > 1),
+        )
+    ]  # fmt: skip
+    heads = ("raters", f"pairs of {what}", "videos", "agree %", "kappa")
+    return Table(heads, rows, "Between raters, on what two of them rated")
+
+
+def save_preferences(result: PreferenceAgreement, out: Path) -> list[Path]:
+    """Write agreement.json, .csv and .png, votes.csv and index.html to `out`, all or none.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        UserError: `out` cannot be written.
+    """
+    figures = result.figures
+    charts = [_agreeing(figures), *_preferred(figures)]
+    with os_errors(out, "free some space or give another --out"), replacing_files(out) as new:
+        write_json(new / "agreement.json", figures)
+        write_text(new / "agreement.csv", csv_table(_rows(figures)))
+        write_text(new / "votes.csv", csv_table(result.votes))
+        write_png(new / "agreement.png", charts)
+        _preference_page(figures, charts).write(new / "index.html")
+    names = ("agreement.json", "agreement.csv", "votes.csv", "agreement.png", "index.html")
+    return [out / name for name in names]
+
+
+def preference_lines(figures: Mapping[str, Any]) -> list[str]:
+    """Say in sentences how ties were counted, which run is preferred, and what verdicts cost."""
+    people, judge, cost = figures["choices"]["people"], figures["choices"]["judge"], figures["cost"]
+    lines = [
+        f"Ties: {number(people['tie'])} of {plural(sum(people.values()), 'vote')} by people,"
+        f" {number(judge['tie'])} of {plural(sum(judge.values()), 'pair')} by the judge (equal"
+        ' scores). A tie is a choice like a and b; "without ties" leaves out the votes in which'
+        " either side has one."
+    ]
+    for pair in figures.get("runs", ()):
+        first, second = pair["first"]["name"], pair["second"]["name"]
+        for who, unit in (("people", "votes"), ("judge", "pairs")):
+            wins = pair[who]
+            ends = wins["net"]["ci95"]
+            lines.append(
+                f"{second} against {first}, by {who}: {number(wins['second'])} for {second},"
+                f" {number(wins['first'])} for {first}, {plural(wins['tie'], 'tie')} ({unit}):"
+                f" net {points(wins['net']['value'], sign=True)} points"
+                + (f" ({interval(ends, sign=True)})." if ends else ".")
+            )
+        lines.append(
+            f"Of the {plural(pair['n_shared'], 'question')} that all runs answered,"
+            f" {number(pair['n_same'])} have the same answer in both and were not asked; the net is"
+            " over those that differ."
+        )
+    price = "price not known"
+    if cost["dollars_per_verdict"] is not None:
+        each = dollars(cost["dollars_per_verdict"])
+        price = f"{dollars(cost['dollars'])}, {each} a verdict"
+    lines.append(
+        f"Cost: {plural(cost['n_verdicts'], 'verdict')}, {plural(cost['tokens'], 'token')}"
+        f" ({number(cost['tokens_per_verdict'])} a verdict), {price}."
+    )
+    return lines
+
+
+SHOWN_RATERS = 10
+"""How many raters, and pairs of them, are shown; files have all."""
+
+
+def _compared(figures: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """List by name whose choices are held against the judge's."""
+    raters = figures["raters"]
+    return [("judge with people", figures["all"]), *(raters.items() if len(raters) > 1 else ())]
+
+
+def _rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of agreement.csv."""
+    sides = [(name, votes, part) for name, each in _compared(figures)
+             for votes, part in (("all", each), ("without ties", each["decided"]))]  # fmt: skip
+    between = figures["between_raters"]
+    if between is not None:
+        sides.append(("between raters", "all", between))
+        sides += [(f"{p['first']}, {p['second']}", "all", p) for p in between["pairs"]]
+    rows = []
+    for name, votes, part in sides:
+        row = {"who": name, "votes": votes, "n": part["n"], "videos": part["n_clusters"]}
+        for what in ("agreement", "kappa"):
+            low, high = part[what]["ci95"] or (None, None)
+            row |= {what: part[what]["value"], f"{what} low": low, f"{what} high": high}
+        rows.append(row)
+    return rows
+
+
+def _agreeing(figures: Mapping[str, Any]) -> Figure:
+    """Draw how often judge and people, and raters among each other, choose the same."""
+    groups = []
+    for name, each in _compared(figures)[: SHOWN_RATERS + 1]:
+        parts = ((_SECOND, "all votes", each), (_FIRST, "no ties", each["decided"]))
+        groups.append(Group(name, [_mark(*part) for part in parts if part[2]["n"]]))
+    between = figures["between_raters"]
+    if between is not None:
+        groups.append(Group("between raters", [_mark(_SECOND, "all votes", between)]))
+    axis = "the same choice, %, with 95 % intervals by video"
+    chart = row_chart(
+        [group for group in groups if group.marks],
+        Axis(axis, [0.0, 0.25, 0.5, 0.75, 1.0], lambda value: number(100 * value)),
+        says=f"{axis}: "
+        + "; ".join(
+            f"{group.heading} {', '.join(f'{m.name} {m.says}' for m in group.marks)}"
+            for group in groups
+        ),
+        left=70.0,
+        right=56.0,
+    )
+    named = [(_SECOND, "all votes"), (_FIRST, "without ties")]
+    return Figure(chart, "How often two choose the same", legend=named)
+
+
+def _mark(series: str, name: str, part: Mapping[str, Any]) -> Mark:
+    share = part["agreement"]
+    return Mark(series, name, share["value"], share["ci95"], points(share["value"]))
+
+
+def _preferred(figures: Mapping[str, Any]) -> list[Figure]:
+    """Draw how far the second of two runs is preferred, by people and by the judge."""
+    groups = [
+        Group(
+            f"{pair['second']['name']} against {pair['first']['name']}",
+            [
+                Mark(series, who, pair[who]["net"]["value"], pair[who]["net"]["ci95"],
+                     points(pair[who]["net"]["value"], sign=True))
+                for series, who in ((_SECOND, "people"), (_FIRST, "judge"))
+                if pair[who]["n"]
+            ],
+        )
+        for pair in figures.get("runs", ())
+    ]  # fmt: skip
+    if not any(group.marks for group in groups):
+        return []
+    axis = "votes for minus votes against, % of all"
+    chart = row_chart(
+        groups,
+        Axis(axis, [-1.0, -0.5, 0.0, 0.5, 1.0], lambda value: number(100 * value)),
+        says=f"{axis}: "
+        + "; ".join(
+            f"{group.heading} {', '.join(f'{m.name} {m.says}' for m in group.marks)}"
+            for group in groups
+        ),
+        left=70.0,
+        right=56.0,
+    )
+    named = [(_SECOND, "people"), (_FIRST, "judge")]
+    return [Figure(chart, "Which run is preferred", legend=named)]
+
+
+def _preference_page(figures: Mapping[str, Any], charts: list[Figure]) -> Page:
+    whole, judge = figures["all"], figures["judge"]["name"]
+    same = points(whole["agreement"]["value"])
+    return Page(
+        title=f"Does {judge} prefer what people prefer?",
+        lead=f"{plural(whole['n'], 'vote')} on"
+        f" {plural(figures['n_items'] - figures['n_unscored'], 'pair')} of answers;"
+        f" the same choice in {same} %.",
+        sections=[
+            Section("Agreement", [*charts, *preference_lines(figures)]),
+            Section("Figures", _preference_tables(figures)),
+        ],
+        kicker="sharegptvideo eval agreement · "
+        + ", ".join(Path(file).name for file in figures["files"]),
+    )
+
+
+def _preference_tables(figures: Mapping[str, Any]) -> list[Part]:
+    rows: list[list[Cell]] = [
+        [name, each["n"], each["n_clusters"], _share(each["agreement"]),
+         _coefficient(each["kappa"]), each["decided"]["n"],
+         _share(each["decided"]["agreement"]), _coefficient(each["decided"]["kappa"])]
+        for name, each in _compared(figures)[: SHOWN_RATERS + 1]
+    ]  # fmt: skip
+    caption = "In brackets: 95 % intervals by video"
+    if len(figures["raters"]) > SHOWN_RATERS:
+        caption += f"; raters: the {SHOWN_RATERS} with most votes, all are in agreement.csv"
+    heads = ("", "votes", "videos", "agree %", "kappa", "without ties", "agree %", "kappa")
+    table = figures["all"]["table"]
+    counts: list[list[Cell]] = [
+        [f"people say {people}", *(table[f"{people} {judge}"] for judge in CHOICES)]
+        for people in CHOICES
+    ]
+    parts: list[Part] = [
+        Table(heads, rows, caption),
+        Table(("", *(f"judge says {judge}" for judge in CHOICES)), counts, "Votes"),
+    ]
+    if figures["between_raters"] is not None:
+        parts.append(_between(figures["between_raters"], "votes"))
+    left: list[list[Cell]] = [[reason, count] for reason, count in figures["unscored"].items()]
+    if left:
+        parts.append(Table(("unscored, and so left out", "answers"), left))
     return parts
 
 

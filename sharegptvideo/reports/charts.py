@@ -7,6 +7,7 @@ or `stroke COLOUR`; `style.css` alone has the colours of a light and of a dark s
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ __all__ = [
     "column_chart",
     "legend",
     "line_chart",
+    "log_ticks",
     "round_ticks",
     "row_chart",
     "stack_chart",
@@ -39,29 +41,41 @@ WIDTH = 400
 """Every chart is this wide in its own units; the style sheet sizes letters for it."""
 
 _ROW, _LABEL, _GAP, _AXIS = 19.0, 19.0, 9.0, 38.0
+_LINE, _LETTER = 13.0, 7.8  # of names: the height of a line, the width of a letter
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis: its name, `ticks` from end to end (round ones if None), and words for a tick."""
+    """An axis: its name, `ticks` from end to end (round ones if None), and words for a tick.
+
+    One that is `log` has equal steps for equal factors, and no place for 0 or less.
+    """
 
     name: str
     ticks: Sequence[float] | None = None
     show: Callable[[float], str] = number
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Values from `low` to `high` as positions from `start` to `end`; values outside are cut."""
+    """Values from `low` to `high` as positions from `start` to `end`; values outside are cut.
+
+    One that is `log` places logarithms.
+    """
 
     low: float
     high: float
     start: float
     end: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
         """Return the position of a value."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        low, at, high = self.low, min(max(value, self.low), self.high), self.high
+        if self.log:
+            low, at, high = math.log10(low), math.log10(at), math.log10(high)
+        share = (at - low) / (high - low)
         return round(self.start + share * (self.end - self.start), 2)
 
 
@@ -86,18 +100,29 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve of (x, y) points in rising x, with a shaded band of (x, low, high) around it."""
+    """A curve of (x, y) points in rising x, with a shaded band of (x, low, high) around it.
+
+    With `whiskers` the intervals of the band are drawn one by one, and points in the shape of
+    their series. `shift` moves the whole curve to the right, by units of the drawing, so that the
+    whiskers of curves at the same x stand side by side.
+    """
 
     series: str
     name: str
     points: Sequence[tuple[float, float]]
     band: Sequence[tuple[float, float, float]] = ()
     dashed: bool = False
+    whiskers: bool = False
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A disc at (x, y) with the interval `ends` of y; its area grows with `size`, up to 1."""
+    """A disc at (x, y) with the interval `ends` of y; its area grows with `size`, up to 1.
+
+    `says` is written above or below it. With a `label` that is written instead, where there is
+    room near the dot, and the dot has the shape of its series.
+    """
 
     series: str
     x: float
@@ -105,6 +130,7 @@ class Dot:
     ends: tuple[float, float] | None
     says: str
     size: float = 0.0
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +153,30 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(place * step, 12) for place in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten that cover `low` to `high`; of many, the powers only.
+
+    >>> log_ticks(50, 1600), log_ticks(3e-6, 2e-3)
+    ([50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0], [1e-06, 1e-05, 0.0001, 0.001, 0.01])
+
+    Raises:
+        ValueError: `low` is not above 0.
+    """
+    if not low > 0:
+        raise ValueError(f"a logarithmic axis has no place for {low}")
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    for steps in ((1, 2, 5), (1,)):
+        ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+        first = max(place for place, tick in enumerate(ticks) if tick <= low * (1 + 1e-9))
+        last = min(place for place, tick in enumerate(ticks) if tick >= high * (1 - 1e-9))
+        if first == last:  # one value: room on both sides
+            first, last = first - 1, last + 1
+        kept = ticks[max(first, 0) : last + 1]
+        if len(kept) <= most:
+            break
+    return kept
+
+
 def row_chart(
     groups: Sequence[Group],
     axis: Axis,
@@ -137,6 +187,8 @@ def row_chart(
     right: float = 84.0,
 ) -> Markup:
     """Draw horizontal bars from zero, or dots, with intervals as whiskers; one row a mark.
+
+    A name of several words that is longer than its room goes over several lines.
 
     Args:
         groups: the rows.
@@ -155,8 +207,11 @@ def row_chart(
             parts.append(_text(0, y + 13, group.heading, kind="heading"))
             y += _LABEL
         for mark in group.marks:
-            parts.append(_row(mark, y + _ROW / 2, scale, bars=bars))
-            y += _ROW
+            letters = max(int((left - 8) / _LETTER), 1)
+            names = textwrap.wrap(visible(mark.name), letters, break_long_words=False)
+            high = max(_ROW, _LINE * len(names) + 5)
+            parts.append(_row(mark, names, y + high / 2, scale, bars=bars))
+            y += high
         y += _GAP
     grid = []
     for tick in ticks:
@@ -228,15 +283,17 @@ def line_chart(
     says: str,
     dots: Sequence[Dot] = (),
     level: tuple[float, str] | None = None,
+    tall: float = 156.0,
 ) -> Markup:
     """Draw curves, dots (a scatter plot), or both.
 
     Args:
         curves: drawn in order, the last one on top; points without a finite value are left out.
-        x, y: the axes; round ticks of x begin at 0.
+        x, y: the axes; round ticks of x begin at 0, or below where values are.
         says: what the chart is read out as.
         dots: drawn over the curves, with their words.
         level: a dashed line with a name.
+        tall: the height of the y axis.
     """
     curves = [replace(line, points=[p for p in line.points if math.isfinite(p[1])])
               for line in curves]  # fmt: skip
@@ -247,11 +304,14 @@ def line_chart(
     if not xs:
         return _drawing(40, says, [_text(0, 20, "nothing was logged")])
     y_marks = y.ticks or round_ticks(min(ys), max(ys), 4)
-    x_marks = x.ticks or round_ticks(0.0, max(xs), 5)
+    x_marks = x.ticks or (
+        log_ticks(min(xs), max(xs)) if x.log else round_ticks(min([0.0, *xs]), max(xs), 5)
+    )
     left, right = 48.0, WIDTH - 12.0
     top = 30.0 if y.name else 10.0
-    bottom = top + 156
-    x_scale = Scale(x_marks[0], x_marks[-1], left, right)
+    bottom = top + tall
+    room = max((abs(line.shift) for line in curves), default=0.0)
+    x_scale = Scale(x_marks[0], x_marks[-1], left + room, right - room, x.log)
     y_scale = Scale(y_marks[0], y_marks[-1], bottom, top)
     parts = [_text(0, 12, y.name, kind="axis"), *_levels(y_marks, y.show, y_scale, left)]
     for mark in x_marks:
@@ -266,27 +326,34 @@ def line_chart(
     parts += [
         _scattered(dot, x_scale, y_scale, below=bool(number % 2)) for number, dot in enumerate(dots)
     ]
+    parts += _labels(dots, x_scale, y_scale)
     parts.append(_text((left + right) / 2, bottom + 36, x.name, anchor="middle", kind="axis"))
     return _drawing(bottom + 43, says, parts)
 
 
-def legend(series: Sequence[tuple[str, str]]) -> Markup:
-    """Draw the name of each (series, name) after a square of its colour."""
+def legend(series: Sequence[tuple[str, str]], *, dots: bool = False) -> Markup:
+    """Draw the name of each (series, name) after a square of its colour, or its dot."""
     x, y, parts = 0.0, 12.0, []
     for colour, name in series:
         wide = 24.0 + 7.4 * len(name)
         if x and x + wide > WIDTH:
             x, y = 0.0, y + 18.0
-        parts.append(_node("rect", kind=f"fill {colour}", x=x, y=y - 10, width=11, height=11, rx=2))
+        square = {"x": x, "y": y - 10, "width": 11, "height": 11, "rx": 2}
+        parts.append(
+            _dot(colour, x + 5.5, y - 4.5)
+            if dots
+            else _node("rect", kind=f"fill {colour}", **square)
+        )
         parts.append(_text(x + 16, y, name, kind="name"))
         x += wide
     return _drawing(y + 8, "legend: " + ", ".join(name for _, name in series), parts)
 
 
-def _row(mark: Mark, y: float, scale: Scale, *, bars: bool) -> Markup:
+def _row(mark: Mark, names: Sequence[str], y: float, scale: Scale, *, bars: bool) -> Markup:
     parts: list[Markup] = [_node("title", f"{mark.name} {mark.says}".strip())]
-    if mark.name:
-        parts.append(_text(scale.start - 8, y + 4, mark.name, anchor="end", kind="name"))
+    for place, name in enumerate(names):
+        at = y + 4 + _LINE * (place - (len(names) - 1) / 2)
+        parts.append(_text(scale.start - 8, at, name, anchor="end", kind="name"))
     at, zero = scale(mark.value), scale(0.0)
     if bars:
         size = {"x": min(at, zero), "width": round(abs(at - zero), 2), "y": y - 6.5, "height": 13}
@@ -302,34 +369,48 @@ def _row(mark: Mark, y: float, scale: Scale, *, bars: bool) -> Markup:
     return _node("g", *parts)
 
 
-def _dot(series: str, x: float, y: float) -> Markup:
-    """Draw a disc, or for blue a diamond, so that two series differ in more than colour."""
-    if series == "blue":
-        corners = _points([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)])
-        return _node("polygon", points=corners, kind="fill blue")
-    return _node("circle", cx=x, cy=y, r=4.8, kind=f"fill {series}")
+_SHAPES = {
+    "blue": [(0.0, -6.0), (6.0, 0.0), (0.0, 6.0), (-6.0, 0.0)],
+    "green": [(-4.4, -4.4), (4.4, -4.4), (4.4, 4.4), (-4.4, 4.4)],
+    "purple": [(0.0, -6.0), (5.6, 4.2), (-5.6, 4.2)],
+    "pink": [(0.0, 6.0), (5.6, -4.2), (-5.6, -4.2)],
+    "red": [(-1.8, -5.8), (1.8, -5.8), (1.8, -1.8), (5.8, -1.8), (5.8, 1.8), (1.8, 1.8),
+            (1.8, 5.8), (-1.8, 5.8), (-1.8, 1.8), (-5.8, 1.8), (-5.8, -1.8), (-1.8, -1.8)],
+}  # fmt: skip
+"""Corners of the dots of a series, so that two differ in more than colour; others are discs."""
+
+
+def _dot(series: str, x: float, y: float, size: float = 1.0) -> Markup:
+    if series not in _SHAPES:
+        return _node("circle", cx=x, cy=y, r=round(4.8 * size, 2), kind=f"fill {series}")
+    corners = [(round(x + size * dx, 2), round(y + size * dy, 2)) for dx, dy in _SHAPES[series]]
+    return _node("polygon", points=_points(corners), kind=f"fill {series}")
 
 
 def _curve(line: Line, x_scale: Scale, y_scale: Scale) -> Markup:
-    places = [(x_scale(x), y_scale(y)) for x, y in line.points]
+    places = [(round(x_scale(x) + line.shift, 2), y_scale(y)) for x, y in line.points]
     kind = f"curve stroke {line.series}" + (" dashed" if line.dashed else "")
     parts = [
         _node("title", line.name),
         _node("polyline", points=_points(places), kind=kind),
     ]
+    if line.whiskers:
+        parts += [_dot(line.series, x, y, 0.8) for x, y in places]
     # Few points would look like more than they are as a bare line.
-    if len(places) <= 25 and not line.dashed:
+    elif len(places) <= 25 and not line.dashed:
         fill = f"fill {line.series}"
         parts += [_node("circle", cx=x, cy=y, r=2.6, kind=fill) for x, y in places]
     return _node("g", *parts)
 
 
 def _band(line: Line, x_scale: Scale, y_scale: Scale) -> Markup:
-    """Shade the intervals, or draw the interval where there is one point only."""
-    lows = [(x_scale(x), y_scale(low)) for x, low, _ in line.band]
-    highs = [(x_scale(x), y_scale(high)) for x, _, high in line.band]
-    if len(line.band) == 1:
-        return _line(*lows[0], *highs[0], f"whisker stroke {line.series}")
+    """Shade the intervals, or draw each where that is asked for or there is one only."""
+    lows = [(round(x_scale(x) + line.shift, 2), y_scale(low)) for x, low, _ in line.band]
+    highs = [(round(x_scale(x) + line.shift, 2), y_scale(high)) for x, _, high in line.band]
+    if line.whiskers or len(line.band) == 1:
+        kind = f"whisker stroke {line.series}"
+        pairs = zip(lows, highs, strict=True)
+        return _node("g", *(_line(*low, *high, kind) for low, high in pairs))
     points = _points([*lows, *reversed(highs)])
     return _node("polygon", points=points, kind=f"band fill {line.series}")
 
@@ -342,9 +423,60 @@ def _scattered(dot: Dot, x_scale: Scale, y_scale: Scale, *, below: bool) -> Mark
         low, high = (y_scale(end) for end in dot.ends)
         parts.append(_line(x, low, x, high, f"whisker stroke {dot.series}"))
         top, bottom = min(top, high), max(bottom, low)
+    if dot.label:
+        return _node("g", *parts, _dot(dot.series, x, y))
     parts.append(_node("circle", cx=x, cy=y, r=radius, kind=f"fill {dot.series}"))
     at = round(bottom + 14 if below else top - 5, 2)
     return _node("g", *parts, _text(x, at, dot.says, anchor="middle"))
+
+
+_SIDES = ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1))
+"""Where a label may stand from its dot, best first."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
+def _labels(dots: Sequence[Dot], x_scale: Scale, y_scale: Scale) -> list[Markup]:
+    """Write each label where it covers least of dots, whiskers and the labels before it."""
+    taken: list[Box] = []
+    for dot in dots:
+        x, y = x_scale(dot.x), y_scale(dot.y)
+        taken.append((x - 7, y - 7, x + 7, y + 7))
+        if dot.ends:
+            low, high = (y_scale(end) for end in dot.ends)
+            taken.append((x - 2, high, x + 2, low))
+    edges = (x_scale.start, y_scale.end, x_scale.end, y_scale.start)
+    parts = []
+    for dot in dots:
+        if not dot.label:
+            continue
+        wide, high = 7.6 * len(dot.label), 12.0
+        x, y = x_scale(dot.x), y_scale(dot.y)
+        boxes: list[Box] = []
+        for far in (8.0, 20.0, 32.0):
+            for to_x, to_y in _SIDES:
+                left = x + to_x * (far + wide / 2) - wide / 2
+                top = y + to_y * (far + high / 2) - high / 2
+                boxes.append((left, top, left + wide, top + high))
+        best = min(boxes, key=lambda box: _cost(box, taken, edges))
+        taken.append(best)
+        at = round((best[0] + best[2]) / 2, 2), round(best[3] - 2, 2)
+        parts.append(_text(*at, dot.label, anchor="middle", kind="heading label"))
+    return parts
+
+
+def _cost(box: Box, taken: Sequence[Box], edges: Box) -> float:
+    """Return how much of a box is covered; what lies outside of the edges counts ten times."""
+    inside = _shared(box, edges)
+    outside = (box[2] - box[0]) * (box[3] - box[1]) - inside
+    return round(sum(_shared(box, other) for other in taken) + 10 * outside, 6)
+
+
+def _shared(one: Box, other: Box) -> float:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(wide, 0.0) * max(high, 0.0)
 
 
 def _levels(

@@ -172,12 +172,18 @@ class Legend:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An SVG (as `Markup`) or a PNG (as bytes), with a title above and a note below it."""
+    """An SVG (as `Markup`) or a PNG (as bytes), with a title above and a note below it.
+
+    The legend has squares, or `dots` as a chart has them. `file` names the drawing where pages
+    keep it as a file of its own.
+    """
 
     picture: Markup | bytes
     title: str
     note: str = ""
     legend: Series = ()
+    dots: bool = False
+    file: str = ""
 
     @property
     def url(self) -> str:
@@ -226,11 +232,12 @@ class Card:
 class Section:
     """A heading, and one part or several below it. Figures that follow each other share a row.
 
-    A section within a section has a smaller heading.
+    A section within a section has a smaller heading. Links to `#anchor` lead to one.
     """
 
     title: str
     body: Part | Sequence[Part]
+    anchor: str = ""
 
 
 Part = str | Table | Figure | Legend | Strip | Grid | Details | Card | Section
@@ -253,6 +260,7 @@ class Page:
         script: JavaScript in the page.
         scripts: files beside the page that it loads, by relative path. A page without any may
             load nothing at all; one with some, scripts and pictures of its own place.
+        clips: whether it shows clips and pictures of its own place.
     """
 
     title: str
@@ -265,6 +273,7 @@ class Page:
     wide: bool = False
     script: str = ""
     scripts: Sequence[str] = field(default=())
+    clips: bool = False
 
     @property
     def policy(self) -> str:
@@ -272,9 +281,10 @@ class Page:
         digest = base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
         allowed = [f"'sha256-{digest}'"] if self.script else []
         allowed += ["'self' file:"] if self.scripts else []
-        pictures = "data: 'self' file:" if self.scripts else "data:"
+        pictures = "data: 'self' file:" if self.scripts or self.clips else "data:"
+        clips = " media-src 'self' file:;" if self.clips else ""
         scripts = f" script-src {' '.join(allowed)};" if allowed else ""
-        return f"default-src 'none'; img-src {pictures};{scripts} style-src 'unsafe-inline'"
+        return f"default-src 'none'; img-src {pictures};{clips}{scripts} style-src 'unsafe-inline'"
 
     def html(self) -> str:
         """Return the file's text."""

@@ -11,6 +11,8 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import key_problems
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.study.arms import Arms
+from sharegptvideo.study.cost import Cost
+from sharegptvideo.study.drift import Drift
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.kind import Kind
 from sharegptvideo.study.loop import STAGES
@@ -18,7 +20,7 @@ from sharegptvideo.study.node import Stage
 
 __all__ = ["KINDS", "all_stages", "list_experiments", "load_experiment"]
 
-KINDS: dict[str, Kind] = {"arms": Arms()}
+KINDS: dict[str, Kind] = {"arms": Arms(), "cost": Cost(), "drift": Drift()}
 """By the name that an experiment's file gives."""
 
 _FOLDER = "eval/study"

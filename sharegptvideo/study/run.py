@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import statistics
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from sharegptvideo._io import os_errors, write_json
 from sharegptvideo._runs import check_place, folder_lock
 from sharegptvideo._shipped import __version__
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.run_dir import package_versions
 from sharegptvideo.study.catalogue import KINDS, all_stages, load_experiment
 from sharegptvideo.study.crew import Crew, make, read_done
 from sharegptvideo.study.experiment import Experiment
@@ -89,7 +91,8 @@ def run_study(
     Pieces of work lie in `out/stages`, by the hash of their settings: experiments share them, and
     what is there is never done again. Results are in `out/results/NAME.json`: the contents of
     `Result`, and `experiment`, `scale`, `seeds`, `state` ("complete", or "part" with fewer seeds
-    than its file asks for), `seconds` by stage, `machine`, `version`. Interrupted at any moment,
+    than its file asks for), `seconds` by stage, `machine`, `version`, `versions` of packages and
+    `commit` (of a checkout; with "-dirty" where its files differ). Interrupted at any moment,
     the same call goes on.
 
     Args:
@@ -286,4 +289,27 @@ def _analysed(
         "pieces": {stage: len(each) for stage, each in seconds.items()},
         "machine": {"cores": os.cpu_count()},
         "version": __version__,
+        "versions": package_versions(),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this file is of; None where it is of none."""
+    here = Path(__file__)
+    stdout = ""
+    for command in (
+        ["ls-files", "--error-unmatch", here.name],
+        ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+    ):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here.parent), *command],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        stdout = done.stdout
+    return stdout.strip()

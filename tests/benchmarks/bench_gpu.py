@@ -337,8 +337,10 @@ def remarks(lines: list[Line]) -> Iterator[str]:
     for line in lines:
         if "remark" in line:
             yield f"- {line['part']}: {line['remark']}"
+        entry = f", {line['entry']}" if "entry" in line else ""
+        for said in line.get("warnings", []):
+            yield f"- warned of in {line['part']}{entry}: {said}"
         if "failed" in line:
-            entry = f", {line['entry']}" if "entry" in line else ""
             yield f"- not measured: {line['part']}{entry}: {line['failed']}"
     for line in lines:
         if line.get("entry") == "ours" and "top_ten" in line:

@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -56,12 +57,19 @@ OURS = Sharing().attention  # as recipes have it
 NEVER = [2**30]  # a token that is never chosen: answers have all their tokens
 THEIRS = 3  # questions on a clip that transformers answers, each in as much time as another
 TASK = "msvd_qa_official"
+MOST_WARNINGS = 5  # of an entry: a kernel or a graph that gave way, not all that libraries advise
 
 
 def entry(make: Callable[[], Figures], **about: Any) -> Figures | None:
-    """Measure and print; None where it failed, which is printed, too."""
+    """Measure and print, with what was warned of; None where it failed, which is printed, too."""
     try:
-        figures = make()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            figures = make()
+        texts = [str(each.message).strip() for each in said if each.category is UserWarning]
+        if texts:
+            short = sorted({text.partition("\n")[0] for text in texts})
+            figures = {**figures, "warnings": short[:MOST_WARNINGS]}
     except Exception as error:  # noqa: BLE001 - the figures of the other entries are worth more
         lines = str(error).strip().splitlines() or [""]
         print_line(about | {"failed": f"{type(error).__name__}: {lines[0][:300]}"})

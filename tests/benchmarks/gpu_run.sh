@@ -53,9 +53,13 @@ if [ -n "$lacking" ] && [ -n "${WHEELS:-}" ]; then
         echo "$python makes no virtual environment: $(tail -1 "$made/said")" >&2
         exit 2
     fi
+    # A virtual environment's own packages are no system's: of one made from it they are named.
+    packages='import sysconfig; print(sysconfig.get_path("purelib"))'
+    "$python" -c "$packages" > "$("$made/venv/bin/python" -c "$packages")/around.pth"
     # shellcheck disable=SC2086 # one word a package
     "$made/venv/bin/python" -m pip install -q --disable-pip-version-check --no-index \
-        --find-links "$WHEELS" $lacking 2>"$made/said" || tail -1 "$made/said" >&2
+        --find-links "$WHEELS" $lacking 2>"$made/said" ||
+        grep -m1 ^ERROR "$made/said" >&2 || tail -1 "$made/said" >&2
     python=$made/venv/bin/python
     lacking=$(missing "$python")
 fi

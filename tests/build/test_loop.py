@@ -135,6 +135,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         ({"input": "x"}, "input is for loops that do not begin with captions"),
         ({"captions": None}, "input is missing: the folder that qa starts from"),
         ({"actors": 2}, "ray_address, actors and actor_cpus are for engine"),
+        ({"vllm": False}, "vllm: false is for engine: ray"),
         (dict.fromkeys(STAGES), "no stage; give some of captions, qa"),
     ],
 )

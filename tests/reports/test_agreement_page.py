@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 
 from sharegptvideo._io import read_json
-from sharegptvideo.reports.agreement import save_agreement
+from sharegptvideo.eval.preferences import PreferenceAgreement
+from sharegptvideo.reports.agreement import save_agreement, save_preferences
 
 
 def _figure(value: float, low: float, high: float) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def _agreement(task: dict[str, Any]) -> dict[str, Any]:
         "second": {"run": "/home/someone/b", "judge": "<openai:j>"},
         "n_shared": 20, "n_other_answer": 2, "n_only_first": 0, "n_only_second": 0,
         "n_unscored": {"first": 0, "second": 1},
-        "scores": [[1.0, 5.0], [2.0, 4.0]],
+        "scores": [[1.0, 5.0], [2.0, 4.0]], "between_raters": None,
         "all": task, "tasks": {"msvd_qa": task, "empty_qa": {"n": 0, "n_clusters": 0}},
     }  # fmt: skip
 
@@ -67,3 +68,45 @@ def test_the_page_has_the_figures_and_loads_nothing(tmp_path: Path) -> None:
     assert "One of the two judges gives no scores" in paths[2].read_text(encoding="utf-8")
     with Image.open(paths[1]) as picture:
         assert picture.size[0] < wide  # one chart, not two
+
+
+def test_the_page_of_preferences_has_ties_cost_raters_and_runs(tmp_path: Path) -> None:
+    share = {"n": 4, "n_clusters": 3, "agreement": _figure(0.5, 0.2, 0.8),
+             "kappa": _figure(0.25, -0.1, 0.6)}  # fmt: skip
+    empty = {"n": 0, "n_clusters": 0, "agreement": {"value": None, "ci95": None},
+             "kappa": {"value": None, "ci95": None}}  # fmt: skip
+    table = {f"{people} {judge}": 0 for people in ("a", "b", "tie") for judge in ("a", "b", "tie")}
+    against = share | {"table": table | {"a b": 41}, "decided": empty}
+    wins = {"n": 4, "first": 1, "second": 3, "tie": 0, "net": _figure(0.5, -0.25, 1.0)}
+    runs = {"first": {"name": "sft", "model": "m"}, "second": {"name": "<dpo>", "model": "m"},
+            "n_items": 3, "n_shared": 9, "n_same": 5, "people": wins, "judge": wins}  # fmt: skip
+    figures = {
+        "files": ["/home/someone/p.csv"], "judge": {"name": "exact"}, "n_items": 3, "n_votes": 5,
+        "n_videos": 3, "n_raters": 2, "n_unscored": 1, "unscored": {"no reference": 2},
+        "choices": {"people": {"a": 3, "b": 1, "tie": 1}, "judge": {"a": 1, "b": 0, "tie": 1}},
+        "all": against, "raters": {"ann": against, "bob": against},
+        "between_raters": share | {"n_items": 2, "pairs": []},
+        "cost": {"n_verdicts": 4, "tokens": 100, "tokens_per_verdict": 25.0, "dollars": 1.0,
+                 "dollars_per_verdict": 0.25},
+        "runs": [runs],
+    }  # fmt: skip
+    votes = [{"id": "1", "rater": "=ann", "choice": "a", "judge": None}]
+    paths = save_preferences(PreferenceAgreement(figures, votes), tmp_path / "out")
+    assert [path.name for path in paths] == [
+        "agreement.json", "agreement.csv", "votes.csv", "agreement.png", "index.html",
+    ]  # fmt: skip
+    assert read_json(paths[0]) == figures
+    assert paths[2].read_text() == "id,rater,choice,judge\n1,'=ann,a,\n"  # no formula of a sheet
+    page = paths[4].read_text(encoding="utf-8")
+    for text in ("4 votes on 2 pairs", "1 of 5 votes by people, 1 of 2 pairs by the judge",
+                 "4 verdicts, 100 tokens (25 a verdict), $1.00, $0.25 a verdict", "&lt;dpo&gt;",
+                 "+50.0 points (−25.0 to +100.0)", "5 have the same answer in both", "no reference",
+                 "(20.0 to 80.0)", ">41<"):  # fmt: skip
+        assert text in page, text
+    assert page.count("<svg") == 2
+    assert "someone" not in page
+    assert not re.search(r"https?:|@import|url\(|src=", page)
+    lines = paths[1].read_text().splitlines()
+    assert lines[1] == "judge with people,all,4,3,0.5,0.2,0.8,0.25,-0.1,0.6"
+    assert lines[2] == "judge with people,without ties,0,0,,,,,,"
+    assert [line.split(",")[0] for line in lines[3::2]] == ["ann", "bob", "between raters"]

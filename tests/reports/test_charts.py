@@ -20,6 +20,7 @@ from sharegptvideo.reports.charts import (
     Segment,
     column_chart,
     line_chart,
+    log_ticks,
     row_chart,
     stack_chart,
 )
@@ -90,6 +91,72 @@ def test_a_curve_has_its_band_and_a_scatter_its_intervals() -> None:
     assert len(_of(kept, "polyline", "curve stroke blue")[0]["points"].split()) == 2
     bare = line_chart([Line("blue", "b", [])], Axis(""), Axis(""), says="x")
     assert "nothing was logged" in bare
+
+
+def test_a_logarithmic_axis_has_equal_steps_for_equal_factors() -> None:
+    assert log_ticks(50, 1600) == [50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
+    assert log_ticks(3e-6, 2e-3) == [1e-6, 1e-5, 1e-4, 1e-3, 1e-2]
+    assert log_ticks(100, 100) == [50.0, 100.0, 200.0]
+    with pytest.raises(ValueError, match="no place for 0"):
+        log_ticks(0, 10)
+    curve = Line("orange", "o", [(1, 0.0), (10, 1.0), (100, 0.0)])
+    svg = str(line_chart([curve], Axis("", log=True), Axis(""), says="x"))
+    (points,) = (one["points"] for one in _of(svg, "polyline", "curve stroke orange"))
+    # From 48 to 388, half way at 10.
+    assert [pair.split(",")[0] for pair in points.split()] == ["48.0", "218.0", "388.0"]
+
+
+def test_curves_with_whiskers_stand_side_by_side() -> None:
+    curves = [
+        Line(series, series, [(0, 0.5), (10, 0.5)], [(0, 0, 1), (10, 0, 1)], whiskers=True,
+             shift=shift)
+        for series, shift in (("blue", -4.0), ("green", 4.0))
+    ]  # fmt: skip
+    svg = str(line_chart(curves, Axis("", [0, 10]), Axis("", [0, 1]), says="x"))
+    # The axis goes from 48 + 4 to 388 - 4, so that both curves are inside of 48 to 388.
+    for series, places in (("blue", ["48.0", "380.0"]), ("green", ["56.0", "388.0"])):
+        whiskers = _of(svg, "line", f"whisker stroke {series}")
+        assert [each["x1"] for each in whiskers] == [each["x2"] for each in whiskers] == places
+        assert {each["y1"] for each in whiskers} != {each["y2"] for each in whiskers}
+        assert len(_of(svg, "polygon", f"fill {series}")) == 2  # dots in the series' shape
+    assert not _of(svg, "polygon", "band fill blue")
+
+
+def test_labels_of_dots_do_not_meet() -> None:
+    # 20 dots within 20 units of each other.
+    dots = [Dot("blue", 0.5 + place % 5 / 100, place // 5 / 10, None, "", label=str(place))
+            for place in range(20)]  # fmt: skip
+    svg = str(line_chart([], Axis("", [0, 1]), Axis("", [0, 1]), says="x", dots=dots))
+    labels = [each for each in ElementTree.fromstring(svg).iter("text")
+              if each.get("class") == "heading label"]  # fmt: skip
+    assert [each.text for each in labels] == [str(place) for place in range(20)]
+    places = [(float(each.attrib["x"]), float(each.attrib["y"])) for each in labels]
+    for place, (x, y) in enumerate(places):
+        assert 48 <= x <= 388
+        assert all(abs(x - u) >= 7.6 or abs(y - v) >= 11.9 for u, v in places[:place])
+
+
+def test_a_long_name_goes_over_several_lines() -> None:
+    marks = [Mark("blue", "a name of five words", 0.5, None, "1"), Mark("blue", "b", 0.5, None, "")]
+    # 78 units are room for ten letters.
+    svg = str(row_chart([Group("", marks)], Axis("x"), says="x", left=86.0))
+    names = [each for each in ElementTree.fromstring(svg).iter("text")
+             if each.get("class") == "name"]  # fmt: skip
+    assert [each.text for each in names] == ["a name of", "five words", "b"]
+    heights = [float(each.attrib["y"]) for each in names]
+    assert heights[1] - heights[0] == 13
+    assert heights[2] - heights[1] > 13
+
+
+def test_dots_of_series_differ_in_shape() -> None:
+    series = ("blue", "orange", "green", "purple", "pink", "red")
+    marks = [Mark(colour, "", 0.5, None, "") for colour in series]
+    svg = str(row_chart([Group("", marks)], Axis("x", [0, 1]), says="x"))
+    corners = [_of(svg, "polygon", f"fill {colour}") for colour in series]
+    assert [len(found[0]["points"].split()) if found else 0 for found in corners] == [
+        4, 0, 4, 3, 3, 12,
+    ]  # fmt: skip
+    assert len(_of(svg, "circle", "fill orange")) == 1
 
 
 def test_every_colour_is_in_both_styles() -> None:

@@ -100,6 +100,16 @@ class Browser:
             f" ({expression}) ? done() : requestAnimationFrame(look); look(); }})"
         )
 
+    def press(self, key: str) -> None:
+        """Press a key that types itself, or one with a name, such as ArrowRight."""
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": key} if kind == "keyDown" and len(key) == 1 else {}
+            self._ask("Input.dispatchKeyEvent", type=kind, key=key, **text)
+
+    def saved(self, folder: Path) -> None:
+        """Have what pages save put into a folder."""
+        self._ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
     def picture(self, file: Path) -> None:
         """Save what the window shows as a PNG."""
         data = self._ask("Page.captureScreenshot", format="png")["data"]

@@ -26,7 +26,7 @@ import threading
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -36,7 +36,15 @@ from tests.support.json_requests import JsonRequests
 from tests.support.server_process import serve_until_orphaned, server_process
 from tests.support.vlm_scenes import Scene, code_of, fill, scene_in
 
-__all__ = ["FAULTS", "VlmReport", "VlmServer", "VlmSettings", "answer_to", "running_vlm_server"]
+__all__ = [
+    "FAULTS",
+    "VlmReport",
+    "VlmServer",
+    "VlmSettings",
+    "answer_to",
+    "running_vlm_server",
+    "serve_in_thread",
+]
 
 TRANSPORT = ("429", "500", "503", "broken", "cut", "page", "slow")
 """Faults that come and go: those of one attempt."""
@@ -194,6 +202,8 @@ class _Connection(JsonRequests):
         elif path.endswith("/settings"):
             state.change(VlmSettings(**body))
             self.send(b"200 OK", b"{}")
+        elif path.endswith("/health"):
+            self.send(b"200 OK", b"")
         elif path.endswith("/models"):
             models = [{"id": state.settings.model, "object": "model"}]
             self.send(b"200 OK", json.dumps({"object": "list", "data": models}).encode())
@@ -263,23 +273,29 @@ def _completion(body: dict[str, Any], text: str) -> bytes:
     ).encode()
 
 
-def _main() -> None:
-    settings = VlmSettings(**json.loads(sys.argv[1])) if sys.argv[1:] else VlmSettings()
+def serve_in_thread(settings: VlmSettings, port: int = 0) -> tuple[int, Callable[[], Any]]:
+    """Serve in a thread; return the port, and what returns the contents of its report."""
     begun: list[int] = []
     ready = threading.Event()
+    _Connection.state = _State(settings)
 
     async def serve() -> None:
-        _Connection.state = _State(settings)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=1024)
+        server = await loop.create_server(_Connection, "127.0.0.1", port, backlog=1024)
         begun.append(server.sockets[0].getsockname()[1])
         ready.set()
         await server.serve_forever()
 
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
     ready.wait()
+    return begun[0], _Connection.state.report
+
+
+def _main() -> None:
+    settings = VlmSettings(**json.loads(sys.argv[1])) if sys.argv[1:] else VlmSettings()
+    port, _ = serve_in_thread(settings)
     # A path of its own: ports come again, and caches of answers go by the address.
-    serve_until_orphaned(f"http://127.0.0.1:{begun[0]}/{uuid.uuid4().hex}/v1")
+    serve_until_orphaned(f"http://127.0.0.1:{port}/{uuid.uuid4().hex}/v1")
 
 
 if __name__ == "__main__":

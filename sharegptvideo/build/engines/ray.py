@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from sharegptvideo._install import install_line
 from sharegptvideo._io import dumps, making, os_errors, parse_json
 from sharegptvideo._runs import folder_lock
 from sharegptvideo.build.engines.ray_workers import BLOCK, REMOVAL, Job, Opening, drive, room_for
+from sharegptvideo.build.engines.vllm import vllm_checkpoint
 from sharegptvideo.build.stage import Context, EngineOptions, OpenStage, Row, Stage, recorded
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.endpoint.limits import LimitRules
@@ -135,7 +136,7 @@ def run_on_ray(
         with os_errors(folder, "free some space"):
             count = _write_units(folder / "units", units)
         job = _job(stage, opened, context, folder, count)
-        with _RayProcess(job, folder / "ray.log") as process:
+        with _RayProcess(job, folder / "ray.log", context.endpoint.report) as process:
             try:
                 while process.is_at_work():
                     yield from blocks.new()
@@ -215,6 +216,11 @@ def _finished_table(path: Path) -> pa.Table | None:
 def _job(stage: Stage, opened: OpenStage, context: Context, folder: Path, count: int) -> Job:
     """Return the work of the process with Ray; keys stay in the environment."""
     options = context.endpoint
+    settings = recorded(folder.parents[1] / f"{stage.name}.json")
+    spec = "" if opened.model is None else opened.model.spec
+    checkpoint = None
+    if spec.startswith("hf:"):
+        checkpoint = vllm_checkpoint(spec.removeprefix("hf:"), settings or {})
     apart = ("confirm", "report", "budget", "clock", "limits")
     plain = {
         each.name: getattr(options, each.name) for each in fields(options) if each.name not in apart
@@ -225,22 +231,23 @@ def _job(stage: Stage, opened: OpenStage, context: Context, folder: Path, count:
             path=[each or str(Path.cwd()) for each in sys.path],
             stage=pickle.dumps((stage, plain)),
             engine=context.engine,
-            recorded=recorded(folder.parents[1] / f"{stage.name}.json"),
+            recorded=settings,
         ),
         rules=LimitRules(options.concurrency, options.rpm, options.tpm, options.max_cost),
         spent=options.budget.spent,
         batched=opened.step > 1,
         folder=folder.absolute(),
         blocks=math.ceil(count / BLOCK),
+        checkpoint=checkpoint,
     )
 
 
 class _RayProcess:
     """The process that has Ray in it, and what it reports."""
 
-    def __init__(self, job: Job, log: Path) -> None:
+    def __init__(self, job: Job, log: Path, show: Callable[[str], None] | None) -> None:
         self.error: UserError | None = None
-        self._log, self._engine = log, job.engine
+        self._log, self._engine, self._show = log, job.engine, show
         self._spent: dict[str, float] | None = None
         self._spent_before = job.spent
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -290,6 +297,8 @@ class _RayProcess:
                 return False
             self._ended |= "spent" in event
             self._spent = event.get("spent", self._spent)
+            if "line" in event and self._show is not None:
+                self._show(event["line"])
             if "message" in event and self.error is None:
                 self.error = UserError(event["message"], exit_code=event["exit_code"])
                 self._deadline = time.monotonic() + _PATIENCE_S

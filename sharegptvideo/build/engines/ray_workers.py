@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from sharegptvideo._concurrency import available_cores
 from sharegptvideo._io import dumps, parse_json
 from sharegptvideo._text import plural
 from sharegptvideo.build.engines.local import run_units
+from sharegptvideo.build.engines.vllm import Checkpoint, VllmServer, choose_vllm, installed_vllm
 from sharegptvideo.build.stage import Context, EngineOptions, OpenStage, Row
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.endpoint.limits import LimitRules, RemoteLimits, SharedLimits
@@ -96,6 +97,7 @@ class Job:
         batched: whether the model is in the worker, and answers in batches.
         folder: with `units`, for `blocks`.
         blocks: how many there are.
+        checkpoint: of the model, where it is an hf: model.
     """
 
     engine: EngineOptions
@@ -105,6 +107,7 @@ class Job:
     batched: bool
     folder: Path
     blocks: int
+    checkpoint: Checkpoint | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +237,7 @@ def _run(job: Job, temp: str, report: Any) -> None:
     listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call] # Ray's own
     nodes = [node["Resources"] for node in listed if node["Alive"]]
     room = room_for(job.engine, nodes, batched=job.batched, blocks=job.blocks)
+    checkpoint = _checkpoint_to_serve(job, room, report)
     shared = _start_shared(job)
     done = threading.Event()
     watcher = threading.Thread(target=_watch, args=(shared, room, report, done), daemon=True)
@@ -242,15 +246,17 @@ def _run(job: Job, temp: str, report: Any) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     lanes = 1
-    if not job.batched:
-        # Twice as many units as there may be calls, as the local engine has.
-        lanes = 1 + -(-2 * job.rules.concurrency // (BLOCK * room.workers))
+    if checkpoint is not None or not job.batched:
+        # Twice as many units as there may be calls, as the local engine has. A server of a
+        # worker's own has all of these to itself.
+        sharing = 1 if checkpoint is not None else room.workers
+        lanes = 1 + -(-2 * job.rules.concurrency // (BLOCK * sharing))
         lanes = min(max(2, lanes), _LANES)
     units = ray.data.read_parquet(str(job.folder / "units"), num_cpus=_TASK_CPUS)
     made = units.repartition(target_num_rows_per_block=BLOCK).map_batches(
         _Worker,
-        fn_constructor_args=(ray.get_runtime_context().namespace, lanes),
-        batch_size=None,
+        fn_constructor_args=(ray.get_runtime_context().namespace, lanes, checkpoint, job.folder),
+        batch_size=BLOCK if room.gpus else None,  # Ray takes no None beside GPUs
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
             size=room.workers,
@@ -271,6 +277,25 @@ def _run(job: Job, temp: str, report: Any) -> None:
         raise UserError(error["message"], exit_code=error["exit_code"]) from None
     done.set()
     watcher.join()
+
+
+def _checkpoint_to_serve(job: Job, room: Room, report: Any) -> Checkpoint | None:
+    """Return the checkpoint that vLLM serves in each worker; None: what answers is opened there."""
+    import ray
+
+    if job.checkpoint is None:
+        return None
+
+    def where_workers_run() -> tuple[str | None, str]:
+        asked = ray.remote(installed_vllm).options(num_cpus=0, num_gpus=room.gpus).remote()
+        installed: tuple[str | None, str] = ray.get(asked)
+        return installed
+
+    serves, line = choose_vllm(
+        job.checkpoint, wanted=job.engine.vllm, gpus=room.gpus, installed=where_workers_run
+    )
+    report(line=line)
+    return job.checkpoint if serves else None
 
 
 def _connect(engine: EngineOptions, temp: str) -> None:
@@ -425,7 +450,9 @@ class _Shared:
 class _Worker:
     """An actor: makes of each block of units what the local engine makes of them."""
 
-    def __init__(self, namespace: str, lanes: int) -> None:
+    def __init__(
+        self, namespace: str, lanes: int, checkpoint: Checkpoint | None, folder: Path
+    ) -> None:
         import ray
 
         self._shared = ray.get_actor(_SHARED, namespace)
@@ -440,6 +467,11 @@ class _Worker:
         context = Context(EndpointOptions(**options, limits=limits), opening.engine)
         self._lanes: queue.SimpleQueue[OpenStage] = queue.SimpleQueue()
         try:
+            if checkpoint is not None:
+                vllm = VllmServer(checkpoint, folder)
+                vllm.end_process_with_it()
+                endpoint = replace(context.endpoint, known_as=vllm.known_as)
+                context = replace(context, endpoint=endpoint, server=vllm.server)
             for _ in range(lanes):
                 opened = stage.open(context)
                 if opening.recorded is not None:

@@ -20,6 +20,7 @@ __all__ = [
     "ModelOption",
     "NoGateOption",
     "OutOption",
+    "OwnEngineOption",
     "PromptFileOption",
     "RayAddressOption",
     "SeedOption",
@@ -110,17 +111,33 @@ ActorCpusOption = Annotated[
 ]
 
 
+OwnEngineOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-vllm",
+        help="Under --engine ray, load hf: models in this package's own engine, also where vLLM is"
+        " installed and could serve them, one to each GPU.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+
+
 def engine_options(
-    engine: str, ray_address: str | None, actors: int | None, actor_cpus: float | None = None
+    engine: str,
+    ray_address: str | None,
+    actors: int | None,
+    actor_cpus: float | None = None,
+    *,
+    no_vllm: bool = False,
 ) -> EngineOptions:
-    """Return what the four options say.
+    """Return what the options say.
 
     Raises:
         UserError: they do not go together.
     """
     from sharegptvideo.build.stage import EngineOptions
 
-    return EngineOptions(engine, ray_address, actors, actor_cpus)
+    return EngineOptions(engine, ray_address, actors, actor_cpus, vllm=not no_vllm)
 
 
 def gate_settings(no_gate: str | None, kind: Literal["captions", "qa"]) -> GateSettings:

@@ -19,6 +19,7 @@ from sharegptvideo.cli.build._shared import (
     ModelOption,
     NoGateOption,
     OutOption,
+    OwnEngineOption,
     PromptFileOption,
     RayAddressOption,
     SeedOption,
@@ -96,6 +97,7 @@ def captions(
     ray_address: RayAddressOption = None,
     actors: ActorsOption = None,
     actor_cpus: ActorCpusOption = None,
+    no_vllm: OwnEngineOption = False,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -119,7 +121,7 @@ def captions(
         raise UserError("give --videos (a folder) or --input (rows that name videos), one of them")
     if videos is not None and media is not None:
         raise UserError("--media goes with --input; --videos is a folder of media itself")
-    options = engine_options(engine, ray_address, actors, actor_cpus)
+    options = engine_options(engine, ray_address, actors, actor_cpus, no_vllm=no_vllm)
     params = SamplingParams(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     stage = CaptionStage(
         ModelChoice(model, params, base_url, send, batch_size), frames, caption_wording(prompt)

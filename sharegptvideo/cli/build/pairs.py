@@ -13,6 +13,7 @@ from sharegptvideo.cli.build._shared import (
     ActorsOption,
     EngineOption,
     OutOption,
+    OwnEngineOption,
     RayAddressOption,
     SeedOption,
     engine_options,
@@ -74,6 +75,7 @@ def candidates(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     actors: ActorsOption = None,
+    no_vllm: OwnEngineOption = False,
     *,
     endpoint: EndpointOptions,
     json: JsonOption = False,
@@ -86,7 +88,7 @@ def candidates(
     """
     from sharegptvideo.build import read_questions, sample_candidates
 
-    options = engine_options(engine, ray_address, actors)
+    options = engine_options(engine, ray_address, actors, no_vllm=no_vllm)
     with progress_bar() as progress:
         make_world(source, progress)
         rows = read_questions(source, split=split, media=media, limit=limit)

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharegptvideo._text import interval, number, p_value, plural, points, rounded
-from sharegptvideo.cli._common import JsonOption, echo, note, print_json, print_table
-from sharegptvideo.cli.eval._shared import figures_table
+from sharegptvideo.cli._common import (
+    JsonOption,
+    echo,
+    note,
+    print_json,
+    print_table,
+    progress_bar,
+)
+from sharegptvideo.cli._endpoint import asks_endpoints
+from sharegptvideo.cli.eval._shared import (
+    JudgeOption,
+    PanelOption,
+    PromptOption,
+    SeesOption,
+    UrlOption,
+    figures_table,
+    judge_name,
+)
+from sharegptvideo.errors import UserError
+
+if TYPE_CHECKING:
+    from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["agreement", "compare"]
 
@@ -81,36 +101,113 @@ def _differences(pairs: Mapping[str, Any]) -> list[str]:
     ]
 
 
+@asks_endpoints
 def agreement(
-    first: Annotated[Path, typer.Argument(help="Run folder.")],
-    second: Annotated[
-        Path,
+    paths: Annotated[
+        list[Path],
         typer.Argument(
-            help="Run folder of another judge on the same answers, or a JSONL file of people's"
-            " verdicts: id, correct, and if there are any task and score."
+            help="A run folder, then one of another judge on the same answers, or JSONL files of"
+            " people's verdicts (id, correct, and if there are any task, score and rater). Or"
+            " without a run: files of people's preferences between two answers (JSONL or CSV: id,"
+            " video, question, answer_a, answer_b, rater, choice, and if there are any reference"
+            " and caption).",
         ),
     ],
+    judge: JudgeOption = None,
+    panel: PanelOption = None,
+    prompt: PromptOption = None,
+    judge_sees: SeesOption = None,
+    media: Annotated[
+        Path | None,
+        typer.Option("--media", help="Folder of the clips, for judges that see frames."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", help="sheet.key.json, of people's files that a `study sheet` has saved."
+        ),
+    ] = None,
+    base_url: UrlOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for agreement.json, agreement.png and a page."),
+        typer.Option(
+            "--out",
+            help="Folder for agreement.json, agreement.png and a page; of preferences also"
+            " agreement.csv, votes.csv and the judge's verdicts, which are asked for once.",
+        ),
     ] = None,
+    *,
+    endpoint: EndpointOptions,
     json: JsonOption = False,
 ) -> None:
-    """How far two judges agree on the same answers, and what one's scores mean to the other.
+    """How far two judges agree on the same answers, or a judge with people's preferences.
 
     Example: [bold]sharegptvideo eval judge --predictions runs/dpo/predictions.jsonl
     --task synthetic_qa --judge exact --out runs/dpo-exact[/bold], then
-    [bold]sharegptvideo eval agreement runs/dpo runs/dpo-exact --out agreement[/bold]
+    [bold]sharegptvideo eval agreement runs/dpo runs/dpo-exact --out agreement[/bold]; or
+    [bold]sharegptvideo eval agreement preferences.csv --judge openai:NAME --out agreement[/bold]
     """
+    if paths[0].is_dir() or (len(paths) > 1 and not paths[0].exists()):
+        if any((judge, panel, prompt, judge_sees, media)):
+            raise UserError(
+                "--judge, --panel, --prompt, --judge-sees and --media are for files of people's"
+                f" preferences; the verdicts of {paths[0]} are there already"
+            )
+        if len(paths) == 1:
+            raise UserError(
+                f"{paths[0]}: is one run; name what its verdicts are held against too: a run of"
+                " another judge on the same answers, or a file of people's verdicts"
+            )
+        _agreement_of_judges(paths, key, out, as_json=json)
+        return
+    from sharegptvideo.eval.preferences import (
+        clips_of,
+        compare_with_preferences,
+        read_preferences,
+    )
+    from sharegptvideo.judges import open_judge
+    from sharegptvideo.judges.protocol import named_protocol
+    from sharegptvideo.reports.agreement import save_preferences
+
+    preferences = read_preferences(paths, key)
+    protocol, prompt_file = named_protocol(prompt) if prompt else (preferences.protocol, None)
+    opened = open_judge(
+        judge_name(judge, panel),
+        base_url=base_url,
+        protocol=protocol,
+        prompt_file=prompt_file,
+        sees=judge_sees,
+        options=endpoint,
+    )
+    if opened.needs_frames and media is None:
+        raise UserError(f"judge {opened.name} needs the clips; give their folder with --media")
+    with progress_bar() as progress:
+        result = compare_with_preferences(
+            preferences,
+            opened,
+            out=out,
+            clips=None if media is None else clips_of(preferences, media),
+            endpoint=endpoint,
+            progress=progress,
+        )
+    if out is not None:
+        for path in save_preferences(result, out):
+            note(f"written: {path}")
+    _show_preferences(result.figures, as_json=json)
+
+
+def _agreement_of_judges(
+    paths: Sequence[Path], key: Path | None, out: Path | None, *, as_json: bool
+) -> None:
     from sharegptvideo.eval.agreement import compare_judges
     from sharegptvideo.reports.agreement import save_agreement
 
-    result = compare_judges(first, second)
+    result = compare_judges(*paths, key=key)
     if out is not None:
         for path in save_agreement(result, out):
             note(f"written: {path}")
     _note_left_out(result)
-    if json:
+    if as_json:
         print_json(result)
         return
     table = figures_table(
@@ -134,6 +231,65 @@ def agreement(
             f"{rounded(row['mean_score']['value'])} from the second, "
             f"{points(row['share_right']['value'])} right"
         )
+    between = result["between_raters"]
+    if between is not None:
+        echo(
+            f"between raters ({plural(between['n'], 'pair')} of verdicts): the same on"
+            f" {points(between['agreement']['value'])} %, kappa {_with_interval(between['kappa'])}"
+        )
+
+
+def _show_preferences(figures: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the figures on stdout and what was left out on stderr.
+
+    Raises:
+        typer.Exit: 1, where the judge gave no verdict that a vote could be held against.
+    """
+    for reason, count in figures["unscored"].items():
+        note(f"unscored: {plural(count, 'answer')}: {reason}")
+    if figures["n_unscored"]:
+        left = plural(figures["n_unscored"], "pair")
+        note(f"left out: {left} of {number(figures['n_items'])} with an unscored answer")
+    if as_json:
+        print_json(figures)
+    else:
+        from sharegptvideo.reports.agreement import SHOWN_RATERS, preference_lines
+
+        table = figures_table(
+            "", "votes", "videos", "agree", "kappa", "without ties", "agree", "kappa"
+        )
+        rows = {"judge with people": figures["all"]}
+        if len(figures["raters"]) > 1:
+            listed = list(figures["raters"].items())[:SHOWN_RATERS]
+            rows |= {f"  {rater}": each for rater, each in listed}
+        for name, each in rows.items():
+            votes, _, *decided = _agreeing(each["decided"])
+            table.add_row(name, *_agreeing(each), votes, *decided)
+        between = figures["between_raters"]
+        if between is not None:
+            table.add_row("between raters", *_agreeing(between), *["–"] * 3)
+        print_table(
+            table,
+            f"{figures['judge']['name']}; {plural(figures['n_items'], 'pair')},"
+            f" {plural(figures['n_votes'], 'vote')}, {plural(figures['n_raters'], 'rater')};"
+            " agree in %; in brackets: 95 % intervals by video",
+        )
+        for line in preference_lines(figures):
+            echo(line)
+    if not figures["all"]["n"]:
+        note("error: the judge scored both answers of no pair")
+        raise typer.Exit(1)
+
+
+def _agreeing(each: Mapping[str, Any]) -> list[str]:
+    share = each["agreement"]
+    ends = f" ({interval(share['ci95'])})" if share["ci95"] else ""
+    return [
+        number(each["n"]),
+        number(each["n_clusters"]),
+        f"{points(share['value'])}{ends}",
+        _with_interval(each["kappa"]),
+    ]
 
 
 def _cells(task: Mapping[str, Any]) -> list[str]:

@@ -174,6 +174,7 @@ def collect_samples(
     data_dir: Path | None = None,
     media: Path | None = None,
     task_path: Path | None = None,
+    without: str = ", or write the tables alone with --no-samples",
     progress: Progress | None = None,
 ) -> dict[str, list[Sample]]:
     """Return every answer of a run by task, in the order of its file; last those it lacks now.
@@ -183,6 +184,7 @@ def collect_samples(
         data_dir: where the questions are; default: where the run had them.
         media: where the clips are; default: where the run had them.
         task_path: folder with the tasks that are the user's own; default: where the run had it.
+        without: how the caller can do without the questions, as the end of an error's line.
         progress: called after each task.
 
     Raises:
@@ -193,12 +195,12 @@ def collect_samples(
     clips = media or _path(recorded.get("media"))
     own = task_path or _path(recorded.get("task_path"))
     if own is not None and task_path is None and not own.is_dir():
-        raise _absent(own, "--task-path")
+        raise _absent(own, "--task-path", without)
     if data is not None and not data.exists():
-        raise _absent(data, "--data-dir")
+        raise _absent(data, "--data-dir", without)
     if clips is not None and not clips.is_dir():
         if media is not None:
-            raise _absent(clips, "--media")
+            raise _absent(clips, "--media", without)
         clips = None  # the clips may be gone by now; the page says which have no frames
     samples = {}
     names = list(run.results["tasks"])
@@ -206,7 +208,7 @@ def collect_samples(
         if name not in task_names(own):
             raise UserError(
                 f"{run.path}: {name} is no task of this package; say with --task-path where its"
-                " file is, or write the tables alone with --no-samples"
+                f" file is{without}"
             )
         task = load_task(name, own).of_split(run.about["tasks"][name].get("split"))
         questions = load_questions(task, data, media_folder(task, data, clips))
@@ -220,11 +222,8 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _absent(path: Path, option: str) -> UserError:
-    return UserError(
-        f"{path}: no such folder; say with {option} where it is now, or write the tables alone"
-        " with --no-samples"
-    )
+def _absent(path: Path, option: str, without: str) -> UserError:
+    return UserError(f"{path}: no such folder; say with {option} where it is now{without}")
 
 
 def _join(run: Run, task: str, questions: Sequence[Question]) -> Iterator[Sample]:

@@ -115,7 +115,7 @@ def test_the_lexicon_agrees_with_labels_by_hand(shared_data: Path) -> None:
     words = LABELS.split()
     labels = dict(zip(words[::2], words[1::2], strict=True))
     read = [[letter in said for letter in "tsacn"] for said in labels.values()]
-    aspects = list(built_in().aspects)
+    aspects = ["time", "space", "attributes", "counts", "names"]
     found = []
     for row in marks(matcher(), *(texts[f"FRAMEQA{key}"] for key in labels)):
         there = {aspect for count, (aspect, _) in zip(row, matcher().names, strict=True) if count}
