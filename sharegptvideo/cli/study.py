@@ -187,7 +187,7 @@ class _Bars:
         )
         self._bars.start()
         self._whole: Any = None
-        self._pieces: dict[str, Any] = {}
+        self._pieces: dict[str, list[Any]] = {}  # two may have one label
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -207,12 +207,12 @@ class _Bars:
 
     def begins(self, label: str, outlook: Outlook) -> None:
         self._show(outlook)
-        self._pieces[label] = self._add(label, None)
+        self._pieces.setdefault(label, []).append(self._add(label, None))
 
     def progress(self, label: str, done: int, total: int, what: str) -> None:
         from rich.markup import escape
 
-        task = self._pieces[label]
+        task = self._pieces[label][0]
         rest = self._bars.tasks[self._bars.task_ids.index(task)].time_remaining
         self._bars.update(
             task,
@@ -224,7 +224,7 @@ class _Bars:
 
     def ended(self, label: str, seconds: float, outlook: Outlook) -> None:
         self._show(outlook)
-        self._bars.remove_task(self._pieces.pop(label))
+        self._bars.remove_task(self._pieces[label].pop(0))
         self._print(f"✓ {label}: {duration(seconds)}")
 
     def concluded(self, name: str, file: Path) -> None:

@@ -203,11 +203,11 @@ class _Process:
             self._process.terminate()
 
     def end(self, patience_s: float) -> None:
-        self.connection.close()
         self._process.join(patience_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self.connection.close()
 
 
 def _serve(connection: Connection, stages: Path) -> None:
@@ -256,6 +256,7 @@ def _sent(connection: Connection) -> Progress:
         with turn:
             if time.monotonic() - last >= _REPORT_S:
                 last = time.monotonic()
-                connection.send((done, total, what))
+                with contextlib.suppress(OSError):  # the parent may be gone; work has its own end
+                    connection.send((done, total, what))
 
     return progress

@@ -226,8 +226,11 @@ def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> 
 
 def _of_seeds(scores: SeededScores, seeds: Collection[object]) -> SeededScores:
     """Return the scores of some seeds."""
-    rows = zip(scores.seeds, scores.clips, scores.questions, scores.values, strict=True)
-    return scores_of(row for row in rows if row[0] in seeds)
+    import numpy as np
+
+    places = [place for place, seed in enumerate(scores.seeds) if seed in seeds]
+    kept = ([ids[at] for at in places] for ids in (scores.seeds, scores.clips, scores.questions))
+    return SeededScores(np.asarray(scores.values)[places], *kept)
 
 
 def _holds(expect: str, difference: SeededDifference, within: bool) -> bool | None:
