@@ -234,6 +234,9 @@ def test_a_contrast_is_over_the_seeds_of_both() -> None:
     }
     figures = contrast_figures(declared, scores)
     assert (figures["n_seeds"], figures["value"]) == (2, pytest.approx(0.25))
+    without = contrast_figures(declared, scores | {"b": scores_of([])})
+    assert (without["n_seeds"], without["value"], without["holds"]) == (0, None, None)
+    assert contrast_sentence(without, "gains") == "a against b: nothing to compare."
 
 
 @pytest.mark.parametrize(
