@@ -46,7 +46,8 @@ class ExactStateJudge(Judge):
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Verdict]:
         """Yield one verdict an item; a question that the world does not know is unscored."""
         for item in items:
-            question = self._questions.get(item.id)
+            # Rewards number the answers to a question: its id, "#", the number.
+            question = self._questions.get(item.id.partition("#")[0])
             about = {"name": self.name, "version": RULES_VERSION}
             if question is None:
                 reason = "not a question of this world"

@@ -11,16 +11,26 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import key_problems
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.study.arms import Arms
+from sharegptvideo.study.caption_quality import CaptionQuality
 from sharegptvideo.study.cost import Cost
 from sharegptvideo.study.drift import Drift
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.kind import Kind
 from sharegptvideo.study.loop import STAGES
 from sharegptvideo.study.node import Stage
+from sharegptvideo.study.transfer import Transfer
+from sharegptvideo.study.verifier import Verifier
 
 __all__ = ["KINDS", "all_stages", "list_experiments", "load_experiment"]
 
-KINDS: dict[str, Kind] = {"arms": Arms(), "cost": Cost(), "drift": Drift()}
+KINDS: dict[str, Kind] = {
+    "arms": Arms(),
+    "caption_quality": CaptionQuality(),
+    "cost": Cost(),
+    "drift": Drift(),
+    "transfer": Transfer(),
+    "verifier": Verifier(),
+}
 """By the name that an experiment's file gives."""
 
 _FOLDER = "eval/study"

@@ -131,7 +131,7 @@ def _showing() -> Taken:
 
     protocol = load_protocol("caption-grounded", sees="frames")
 
-    @lru_cache(maxsize=32)
+    @lru_cache(maxsize=1)
     def urls(clip: str) -> list[str]:
         return frame_urls(sample_frames(clip, protocol.frames or 1)[0])
 

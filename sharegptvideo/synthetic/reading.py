@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from sharegptvideo.synthetic.language import INVENTED
 from sharegptvideo.synthetic.state import BACKGROUNDS, COLOURS, SHAPES
 
-__all__ = ["Claim", "Mention", "Reading", "read_answer"]
+__all__ = ["THINGS", "Claim", "Mention", "Reading", "read_answer"]
 
 THINGS = tuple(thing for thing, _ in INVENTED.values())
 

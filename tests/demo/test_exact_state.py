@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sharegptvideo._io import write_jsonl
-from sharegptvideo.demo.exact_state import agreement_on_rewards
+from sharegptvideo.demo.exact_state import ExactStateJudge, agreement_on_rewards
+from sharegptvideo.judges import JudgeItem
 from sharegptvideo.synthetic.language import draw_questions
 from sharegptvideo.synthetic.state import sample_state
 
@@ -43,3 +44,19 @@ def test_agreement_on_rewards_by_hand(tmp_path: Path) -> None:
     assert agreement_on_rewards(tmp_path, tmp_path)["kappa"] is None
     write_jsonl(tmp_path / "rewards.jsonl", [{"id": "q", "answers": answers[4:]}])
     assert agreement_on_rewards(tmp_path, tmp_path)["n"] == 0
+
+
+def test_the_exact_state_judges_the_numbered_answers_of_rewards(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    state = sample_state(rng, held_out=False)
+    question = draw_questions(state, rng, 1)[0]
+    row = {"state": state.as_dict(), "questions": [question.as_dict() | {"id": "q_1"}]}
+    write_jsonl(tmp_path / "states.jsonl", [row])
+    answers = (question.answer, "It is a dishwasher.")
+    items = [
+        JudgeItem(id_, "preferences", "clip", question.text, question.answer, answer)
+        for id_, answer in zip(("q_1#0", "q_1#1"), answers, strict=True)
+    ]
+    items.append(JudgeItem("q_2#0", "preferences", "clip", "?", "?", "?"))
+    verdicts = list(ExactStateJudge(tmp_path).judge(items))
+    assert [verdict.correct for verdict in verdicts] == [True, False, None]
