@@ -3,8 +3,8 @@
 The captions are of single pictures: they leave out every motion and every change. The frame judge
 is a model of our own that has learnt true answers from the states of training clips: it is shown a
 clip and a question, and an answer is right that says the same as its own. A model that is shown the
-answer too, and says yes or no, was tried first: half of its labels on motion come right by saying
-yes to every value, and it learnt no more than that.
+answer too, and trained to say yes or no, was tried on one seed: it learnt to find invented things,
+and said yes to every motion and change (kappa with the truth 0.01 where nothing was invented).
 """
 
 from __future__ import annotations
