@@ -98,12 +98,17 @@ def runs(pid: int) -> bool:
         return False
 
 
+def has_stepped(out: Path, stage: str) -> bool:
+    """Whether a training has logged its first step."""
+    return any(log.stat().st_size for log in out.glob(f"stages/{stage}-*/model/log.jsonl"))
+
+
 def test_interrupted_then_killed_it_finds_what_an_unbroken_run_does(
     experiment: str, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with start(experiment, out) as process:  # Ctrl-C in a training
-        wait_for(lambda: [*out.glob("stages/sft-*/model/log.jsonl")], "training")
+        wait_for(lambda: has_stepped(out, "sft"), "step of a training")
         workers = children(process.pid)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
         _, said = process.communicate(timeout=120)
