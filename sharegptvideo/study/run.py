@@ -90,10 +90,10 @@ def run_study(
 
     Pieces of work lie in `out/stages`, by the hash of their settings: experiments share them, and
     what is there is never done again. Results are in `out/results/NAME.json`: the contents of
-    `Result`, and `experiment`, `scale`, `seeds`, `state` ("complete", or "part" with fewer seeds
-    than its file asks for), `seconds` by stage, `machine`, `version`, `versions` of packages and
-    `commit` (of a checkout; with "-dirty" where its files differ). Interrupted at any moment,
-    the same call goes on.
+    `Result`, and `experiment`, `scale`, `seeds`, `state` ("part" at `tiny` or with fewer seeds than
+    the experiment's file asks for, else "complete"), `seconds` by stage, `machine`, `version`,
+    `versions` of packages and `commit` (of a checkout; with "-dirty" where its files differ).
+    Interrupted at any moment, the same call goes on.
 
     Args:
         names: of experiments, or paths of files of one's own.
@@ -284,7 +284,7 @@ def _analysed(
         "experiment": experiment.model_dump(mode="json"),
         "scale": scale.name,
         "seeds": used,
-        "state": "complete" if len(used) >= experiment.seeds else "part",
+        "state": "complete" if scale.seeds is None and len(used) >= experiment.seeds else "part",
         "seconds": {stage: round(sum(each.values()), 1) for stage, each in seconds.items()},
         "pieces": {stage: len(each) for stage, each in seconds.items()},
         "machine": {"cores": os.cpu_count()},
