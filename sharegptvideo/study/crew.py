@@ -20,35 +20,15 @@ from typing import Any
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.study.node import Findings, Node, Stage, Work
+from sharegptvideo.study.node import DONE, Findings, Node, Stage, Work, read_done
 
-__all__ = ["Crew", "make", "read_done"]
+__all__ = ["Crew", "make"]
 
-_DONE = "done.json"
 _PARTIAL = "partial.json"
 _SPACE = "free some space and run the same command again"
 _EXIT_S = 5.0  # from the end of a process's pipe to its exit code
 _REPORT_S = 0.5  # between two reports of progress
 _PATIENCE_S = 60.0  # a training that is asked to stop writes a checkpoint after its step
-
-
-def read_done(folder: Path) -> dict[str, Any] | None:
-    """Return what a finished piece of work has left, None where it is not finished.
-
-    Raises:
-        UserError: the file is broken.
-    """
-    file = folder / _DONE
-    if not file.is_file():
-        return None
-    fix = f"remove {folder} and run the same command again"
-    try:
-        done = read_json(file)
-    except UserError as error:
-        raise UserError(f"{error}; {fix}", exit_code=1) from error
-    if not isinstance(done, dict) or not {"findings", "seconds"} <= done.keys():
-        raise UserError(f"{file}: not what a piece of work leaves; {fix}", exit_code=1)
-    return done
 
 
 def make(
@@ -96,7 +76,7 @@ def _make(node: Node, stages: Path, stage: Stage, progress: Progress | None) -> 
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "findings": findings,
     }
-    write_json(folder / _DONE, done)
+    write_json(folder / DONE, done)
     partial.unlink(missing_ok=True)
     return done
 

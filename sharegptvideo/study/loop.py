@@ -14,8 +14,7 @@ from typing import Any
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.tiny import ModelSize
-from sharegptvideo.study.crew import read_done
-from sharegptvideo.study.node import Findings, Node, Stage, Work
+from sharegptvideo.study.node import Findings, Node, Stage, Work, read_done
 from sharegptvideo.study.scales import StudyScale
 from sharegptvideo.synthetic import (
     Faults,

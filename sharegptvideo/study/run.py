@@ -17,10 +17,10 @@ from sharegptvideo._shipped import __version__
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import package_versions
 from sharegptvideo.study.catalogue import KINDS, all_stages, load_experiment
-from sharegptvideo.study.crew import Crew, make, read_done
+from sharegptvideo.study.crew import Crew, make
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.kind import Done
-from sharegptvideo.study.node import Node, with_ancestors
+from sharegptvideo.study.node import Node, read_done, with_ancestors
 from sharegptvideo.study.scales import StudyScale, scale_named
 
 __all__ = ["Outlook", "Watcher", "run_study", "study_outlook"]

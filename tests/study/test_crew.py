@@ -22,8 +22,9 @@ from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.study import SCALES, Node, load_experiment, run_study
 from sharegptvideo.study.catalogue import KINDS
-from sharegptvideo.study.crew import Crew, make, read_done
+from sharegptvideo.study.crew import Crew, make
 from sharegptvideo.study.loop import STAGES, make_node
+from sharegptvideo.study.node import read_done
 from sharegptvideo.synthetic import Sizes
 
 ROOT = Path(__file__).parents[2]
