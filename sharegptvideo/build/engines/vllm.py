@@ -54,10 +54,13 @@ _LONGEST_START_S = 3600.0
 _LONGEST_CAUSE = 300
 _TAIL = 64 << 10  # bytes of a log in which the cause is looked for
 # Ends the server when stdin closes, which it does with the worker, however that ends; and what the
-# server has started, when the server ends. Process group 0 is this process's own.
+# server has started, when the server ends. Process group 0 is this process's own. It is no child of
+# the worker: Ray kills a worker's children, and theirs, such as the server, would go on.
 _SUPERVISION = """
 import os, signal, subprocess, sys, threading
-server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+if os.fork():
+    os._exit(0)
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr)
 def end_with_caller():
     sys.stdin.buffer.read()
     server.terminate()
@@ -242,16 +245,24 @@ class VllmServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _SUPERVISION, command, "serve", str(folder), *arguments],
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=subprocess.PIPE,  # which closes when the server has ended
                 stderr=log,
                 env=_environment() | {"VLLM_API_KEY": key},
                 start_new_session=True,
             )
+        self._ended = threading.Event()
+        threading.Thread(target=self._listen, name="vllm", daemon=True).start()
         self._wait(port)
         os.environ["OPENAI_API_KEY"] = key
         for variable in ("NO_PROXY", "no_proxy"):
             others = os.environ.get(variable)
             os.environ[variable] = f"{others},127.0.0.1" if others else "127.0.0.1"
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        self._process.wait()
+        self._process.stdout.read()
+        self._ended.set()
 
     def _wait(self, port: int) -> None:
         """Wait until it answers.
@@ -262,7 +273,7 @@ class VllmServer:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         end = time.monotonic() + _LONGEST_START_S
         while time.monotonic() < end:
-            if self._process.poll() is not None:
+            if self._ended.is_set():
                 tail = self._log.read_bytes()[-_TAIL:].decode(errors="replace")
                 raise UserError(
                     f"{self._what} ended before it could be asked: {_cause_in(tail)}; {self._log}"
@@ -285,16 +296,16 @@ class VllmServer:
         """From now on, end this process where the server ends: another one takes its place."""
 
         def wait() -> None:
-            self._process.wait()
+            self._ended.wait()
             os._exit(1)
 
-        threading.Thread(target=wait, name="vllm", daemon=True).start()
+        threading.Thread(target=wait, name="vllm end", daemon=True).start()
 
     def close(self) -> None:
         """End the server."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        self._ended.wait()
 
 
 def _environment() -> dict[str, str]:

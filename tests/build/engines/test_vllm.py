@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sharegptvideo._io import read_jsonl
+from sharegptvideo.build.engines import StageReport, run_stage
 from sharegptvideo.build.engines.vllm import (
     Checkpoint,
     VllmServer,
@@ -21,11 +26,16 @@ from sharegptvideo.build.engines.vllm import (
     installed_vllm,
     vllm_checkpoint,
 )
-from sharegptvideo.build.stage import EngineOptions
+from sharegptvideo.build.stage import EngineOptions, Row
+from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from tests.build.engines.test_ray import ROOT, descendants, until
+from tests.build.engines.test_ray import ROOT, descendants, rows_of, until
+from tests.support.checkpoint_stage import OWN, AskTwice, Loaded, second
 from tests.support.fake_vllm import FakeVllm
+from tests.support.gpu_cluster import gpu_cluster
+from tests.support.vlm_scenes import scene_in
 
+AT_ONCE = 8
 QWEN = "Qwen2_5_VLForConditionalGeneration"
 SETTINGS = {"weights_sha256": "a" * 64, "settings_hash": "b" * 64}
 
@@ -180,11 +190,12 @@ def test_a_server_ends_with_the_process_that_started_it(vllm: FakeVllm, tmp_path
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
         (server,) = vllm.alive
-        supervised = [pid for pid, _ in descendants(holder.pid)]
-        assert server in supervised
+        supervisor = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1]
+        for pid, _ in descendants(holder.pid):  # as Ray does
+            os.kill(pid, signal.SIGKILL)
         holder.kill()
-    until(lambda: not vllm.alive, 30)
-    until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in supervised), 30)
+    until(lambda: not vllm.alive)
+    until(lambda: not Path(f"/proc/{supervisor}/exe").exists())
 
 
 TRACE = """(EngineCore_DP0 pid=7) ERROR 11-01 [core.py:1] Traceback (most recent call last):
@@ -219,3 +230,106 @@ def test_a_server_that_ends_early_says_why(
 def test_our_own_engine_is_for_ray_to_choose() -> None:
     with pytest.raises(UserError, match="--no-vllm is for --engine ray"):
         EngineOptions(vllm=False)
+
+
+@pytest.fixture(scope="module")
+def served_cluster(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[EngineOptions, FakeVllm]]:
+    """A cluster with a GPU, and a `vllm` on the PATH of its workers."""
+    fake = FakeVllm.install(tmp_path_factory.mktemp("vllm"))
+    path = f"{fake.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    with gpu_cluster(PATH=path) as address:
+        yield EngineOptions("ray", ray_address=address, actor_cpus=0.5), fake
+
+
+def run(
+    model: Path, out: Path, count: int, engine: EngineOptions
+) -> tuple[StageReport, list[Row], list[str]]:
+    lines: list[str] = []
+    options = EndpointOptions(concurrency=AT_ONCE, cache=False, report=lines.append)
+    stage = AskTwice(Loaded(f"hf:{model}"))
+    report = run_stage(stage, rows_of(count), out, engine=engine, endpoint=options)
+    return report, [row for _, row in read_jsonl(out / "asked.jsonl")], lines
+
+
+@pytest.mark.slow
+def test_rows_are_made_once_by_servers_that_may_die(
+    served_cluster: tuple[EngineOptions, FakeVllm], tmp_path: Path
+) -> None:
+    engine, vllm = served_cluster
+    vllm.change(dies="", settings={"latency_s": 0.1})
+    model = checkpoint(tmp_path / "model")
+    out = tmp_path / "out"
+    killed: list[int] = []
+
+    def stored() -> int:
+        files = (out / "replies").glob("*.jsonl")
+        return sum(file.read_bytes().count(b"\n") for file in files)
+
+    def kill() -> None:
+        until(lambda: stored() >= 40, 600)
+        killed.extend(vllm.alive)
+        os.kill(killed[0], signal.SIGTERM)  # its worker ends with its server
+        until(lambda: stored() >= 120, 600)
+        killed.extend(vllm.alive)
+        workers = [pid for pid, line in cluster_processes() if "ray::MapWorker" in line]
+        os.kill(workers[-1], signal.SIGKILL)  # the server ends with its worker
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    report, rows, lines = run(model, out, 100, engine)
+    killer.join()
+    assert (report.n_made, report.n_failed) == (100, 0)
+    assert len(killed) == 2
+    assert len(vllm.servers) == 3
+    until(lambda: not vllm.alive)
+    assert lines[-1].startswith(f"hf:{model}: served by vLLM 0.33.0, a server in each actor")
+    expected = [
+        [scene_in(text).answer(text, None) for text in (row["text"], second(row["text"]))]
+        for row in rows_of(100)
+    ]
+    assert [row["answers"] for row in rows] == expected
+    digest = vllm_checkpoint(str(model), SETTINGS).digest
+    for row in rows:
+        made = row["made"]
+        assert (made["model"], made["engine"], made["requests"]) == (f"hf:{model}", "ray", 2)
+        assert made["answered_by"] == [f"qwen2_5_vl {digest} (vLLM 0.33.0)-fake"]
+    # Nothing is asked again but what was under way when a server, or its worker, was killed.
+    assert len(vllm.paid) == 200
+    assert vllm.paid.total() - 200 <= 2 * AT_ONCE
+    assert not (out / "ray").exists()
+
+
+def cluster_processes() -> Iterator[tuple[int, str]]:
+    return descendants(os.getpid())
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_start_ends_the_work(
+    served_cluster: tuple[EngineOptions, FakeVllm], tmp_path: Path
+) -> None:
+    engine, vllm = served_cluster
+    vllm.change(dies=TRACE)
+    with pytest.raises(UserError) as caught:
+        run(checkpoint(tmp_path / "model"), tmp_path / "out", 100, engine)
+    line = str(caught.value)
+    assert "ended before it could be asked: ValueError: No memory for the cache blocks.;" in line
+    assert "\n" not in line
+    assert caught.value.exit_code == 1
+    (log,) = re.findall(r"/\S+/vllm-\S+\.log", line)
+    assert TRACE in Path(log).read_text()
+
+
+@pytest.mark.slow
+def test_what_vllm_does_not_know_is_answered_by_our_own_engine(
+    served_cluster: tuple[EngineOptions, FakeVllm], tmp_path: Path
+) -> None:
+    engine, vllm = served_cluster
+    before = len(vllm.servers)
+    model = checkpoint(tmp_path / "model", "VideoLlavaForConditionalGeneration", "video_llava")
+    _, rows, lines = run(model, tmp_path / "out", 20, engine)
+    assert [row["answers"] for row in rows] == [[OWN, OWN]] * 20
+    cause = "vLLM has no VideoLlavaForConditionalGeneration for videos"
+    assert lines[-1] == f"hf:{model}: answered by our own engine in each actor; {cause}"
+    assert len(vllm.servers) == before
