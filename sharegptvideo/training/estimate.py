@@ -236,11 +236,13 @@ class Rate:
     source: str
 
 
+_BENCH = "bench_gpu.py, bf16, random weights"
 _EARLIER = "an earlier commit, bf16, random weights"
 MEASURED_RATES = (
-    Rate("dpo", "H200", 7.4e9, True, 0.27, 0.27, False, f"bench_dpo.py, {_EARLIER}, one pair"),
-    Rate("dpo", "H200", 7.4e9, False, 0.35, 0.35, False, f"bench_dpo.py, {_EARLIER}, one pair"),
-    Rate("sft", "H200", 7.4e9, True, 0.21, 0.21, False, f"bench_sft.py, {_EARLIER}, one clip"),
+    Rate("dpo", "H200", 6.7e9, True, 0.26, 0.4, False, f"{_BENCH}, 1 to 4 pairs a step"),
+    Rate("dpo", "H200", 6.7e9, False, 0.35, 0.51, False, f"{_BENCH}, 1 to 4 pairs a step"),
+    Rate("sft", "H200", 6.7e9, True, 0.29, 0.4, False, f"{_BENCH}, 1 to 4 clips a step"),
+    Rate("sft", "H200", 6.7e9, False, 0.32, 0.32, False, f"{_BENCH}, one clip a step"),
     # How it was counted is not recorded; of the two ways, the one that gives more hours.
     Rate("lora", "H200", 7.4e9, True, 0.15, 0.21, True, f"bench_recipes.py, {_EARLIER}"),
 )

@@ -8,7 +8,7 @@ At Video-LLaVA-7B's shape with random weights in bfloat16: DPO, SFT, candidates 
 beside its peer (TRL, transformers' `generate`, lmms-eval where it is installed) on the same device;
 then our own switches, features on disk, and the shipped recipes as `train run` does them. Each part
 is a process of its own that ends before the next; it may take half of what is left of the budget,
-or a minute where that is more, and the budget is never exceeded.
+or a minute where that is more, the last one all of it, and the budget is never exceeded.
 
 Prints each figure as a line of JSON as soon as it is measured, so that a run that is cut keeps
 what it has: `part`, `at` (seconds since the start), and what the part says of it. A part that
@@ -123,7 +123,7 @@ def rate_of(line: Line) -> Line:
     return {"rate": rate_row(rate)}
 
 
-def run(part: Part, left: float) -> None:
+def run(part: Part, left: float, *, last: bool = False) -> None:
     """Run a part, and print what it prints; then how it ended."""
     if part.lacks or left < LEAST:
         reason = part.lacks or f"left out: {max(left, 0):.0f} s are left of the budget"
@@ -131,7 +131,7 @@ def run(part: Part, left: float) -> None:
         return
     outcome = run_child(
         [str(HERE / part.command[0]), *part.command[1:]],
-        limit=min(left, max(60.0, left / 2)),
+        limit=left if last else min(left, max(60.0, left / 2)),
         on_line=lambda found: say({"part": part.name, **found}),
     )
     if outcome.figures:
@@ -189,7 +189,7 @@ def training_rows(lines: list[Line]) -> Iterator[str]:
         "TRL | MFU, ours / TRL | launches, ours / TRL | peak GiB, ours / TRL |"
     )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    for part, count, name in (("dpo", "pairs", "pair"), ("sft", "clips", "clip of 3 questions")):
+    for part, count, name in (("dpo", "pairs", "pairs"), ("sft", "clips", "clips of 3 questions")):
         for number, checkpointing in ((1, True), (4, True), (1, False), (4, False)):
             about = {count: number, "checkpointing": checkpointing}
             ours = pick(lines, part, "ours", **about)
@@ -201,7 +201,7 @@ def training_rows(lines: list[Line]) -> Iterator[str]:
             peaks = [{"gib": each["peak_mib"] / 1024} if each else {} for each in (ours, trl)]
             kept = "recomputed" if checkpointing else "kept"
             cells = (
-                f"{part.upper()}, {number} {name}{'s' * (number > 1 and part == 'dpo')}, {kept}",
+                f"{part.upper()}, {number} {name}, {kept}",
                 shown(ours, step),
                 shown(ours, "first_call_seconds"),
                 shown(trl, step),
@@ -421,9 +421,13 @@ def main() -> int:
     say({"part": "about", "shape": options.shape, "device": options.device,
          "budget": options.budget, "versions": versions()})  # fmt: skip
     with tempfile.TemporaryDirectory(dir=bench_recipes.roomiest()) as name:
-        for part in parts(options, Path(name)):
-            if not options.parts or part.name.startswith(tuple(options.parts)):
-                run(part, end - time.monotonic())
+        chosen = [
+            part
+            for part in parts(options, Path(name))
+            if not options.parts or part.name.startswith(tuple(options.parts))
+        ]
+        for part in chosen:
+            run(part, end - time.monotonic(), last=part is chosen[-1])
     return 0
 
 

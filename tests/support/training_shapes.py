@@ -181,7 +181,7 @@ def build_shape(
         outline_7b(out, layers, architecture)
         model = _draw_7b(out, torch.device(device))
     with quiet_transformers():
-        model.save_pretrained(out)
+        model.save_pretrained(out, max_shard_size="5GB")  # as those of 7B on the Hub are
     return out
 
 
