@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharegptvideo._text import duration, plural, rough_duration
+from sharegptvideo._text import duration, plural, rough_duration, visible
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json
 from sharegptvideo.cli.study_sheet import sheet
 from sharegptvideo.errors import UserError
@@ -91,7 +90,10 @@ def run(
             echo(_outlook(ahead))
         return
     note(_outlook(ahead))
-    results = run_study(names, out, scale=scale, seeds=seeds, processes=processes, watcher=_Lines())
+    with _Bars() if sys.stderr.isatty() else _Lines() as watcher:
+        results = run_study(
+            names, out, scale=scale, seeds=seeds, processes=processes, watcher=watcher
+        )
     if as_json:
         print_json(
             {
@@ -142,15 +144,97 @@ def _outlook(ahead: Outlook) -> str:
 
 
 class _Lines:
-    """A line on stderr as pieces of work end, with what is left."""
+    """Where stderr is no terminal: a line as a piece of work ends, with what is left."""
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to close."""
 
     def begins(self, label: str, outlook: Outlook) -> None:
-        if sys.stderr.isatty():
-            note(f"[{outlook.done + 1}/{outlook.total}] {label} …")
+        """Wait for the end."""
+
+    def progress(self, label: str, done: int, total: int, what: str) -> None:
+        """Wait for the end."""
 
     def ended(self, label: str, seconds: float, outlook: Outlook) -> None:
-        left = f"about {rough_duration(outlook.seconds)} left" if outlook.seconds else "all done"
-        note(f"[{outlook.done}/{outlook.total}] {label}: {duration(seconds)}; {left}")
+        note(f"[{outlook.done}/{outlook.total}] {label}: {duration(seconds)}; {_left(outlook)}")
 
-    def concluded(self, name: str, says: Sequence[str]) -> None:
-        note(f"{name}: {' '.join(says)}")
+    def concluded(self, name: str, file: Path) -> None:
+        note(f"{name}: done; {file}")
+
+
+class _Bars:
+    """On a terminal: a bar for the experiment and one for each piece of work under way."""
+
+    def __enter__(self) -> _Bars:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+        from rich.table import Column
+
+        self._bars = Progress(
+            TextColumn(
+                "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")
+            ),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            Elapsed(),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars.start()
+        self._whole: Any = None
+        self._pieces: dict[str, list[Any]] = {}  # two may have one label
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def _add(self, text: str, total: int | None) -> Any:
+        from rich.markup import escape
+
+        return self._bars.add_task(escape(visible(text, keep="")), total=total, left="")
+
+    def _show(self, outlook: Outlook) -> None:
+        if self._whole is None:
+            self._whole = self._add("pieces of work", outlook.total)
+        self._bars.update(
+            self._whole, completed=outlook.done, total=outlook.total, left=_left(outlook)
+        )
+
+    def begins(self, label: str, outlook: Outlook) -> None:
+        self._show(outlook)
+        self._pieces.setdefault(label, []).append(self._add(label, None))
+
+    def progress(self, label: str, done: int, total: int, what: str) -> None:
+        from rich.markup import escape
+
+        task = self._pieces[label][0]
+        rest = self._bars.tasks[self._bars.task_ids.index(task)].time_remaining
+        self._bars.update(
+            task,
+            completed=done,
+            total=total or None,
+            description=escape(visible(f"{label}, {what}", keep="")),
+            left="" if rest is None else f"{rough_duration(rest)} left",
+        )
+
+    def ended(self, label: str, seconds: float, outlook: Outlook) -> None:
+        self._show(outlook)
+        self._bars.remove_task(self._pieces[label].pop(0))
+        self._print(f"✓ {label}: {duration(seconds)}")
+
+    def concluded(self, name: str, file: Path) -> None:
+        self._bars.remove_task(self._whole)
+        self._whole = None
+        self._print(f"✓ {name}: {file}")
+
+    def _print(self, text: str) -> None:
+        self._bars.console.print(visible(text), highlight=False, markup=False)
+
+
+def _left(outlook: Outlook) -> str:
+    return f"about {rough_duration(outlook.seconds)} left" if outlook.seconds else "all done"

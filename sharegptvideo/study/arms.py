@@ -18,7 +18,6 @@ from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo._strict import StrictModel
 from sharegptvideo.build import PAIRS_FILE, make_pairs, score_candidates
 from sharegptvideo.build.preferences import pair_of
-from sharegptvideo.errors import UserError
 from sharegptvideo.study.degraded import DegradedJudge, RandomJudge, Reward
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.gains import gain_result
@@ -140,7 +139,7 @@ def _drawn(candidates: Path, out: Path, count: int, seed: int) -> Path:
 
 
 def _pairs(work: Work) -> Findings:
-    """Make pairs. Settings: seed, pairs. Parents: rewards."""
+    """Make pairs, perhaps none. Settings: seed, pairs. Parents: rewards."""
     settings, seed = Pairs.model_validate(work.settings["pairs"]), work.settings["seed"]
     report = make_pairs(work.inputs["rewards"], work.folder / "made", seed=seed).as_dict()
     rows = []
@@ -150,8 +149,6 @@ def _pairs(work: Work) -> Findings:
     if settings.count is not None and settings.count < len(rows):
         rows = [rows[place] for place in sorted(draw.sample(range(len(rows)), settings.count))]
     swapped = sum(_swap(row, settings.swap, seed) for row in rows)
-    if not rows:
-        raise UserError(f"{work.inputs['rewards']}: no pair: all answers are on one side")
     write_jsonl(work.folder / "data" / PAIRS_FILE, rows)
     return {
         "n_pairs": len(rows),
@@ -190,11 +187,14 @@ def _dpo(work: Work) -> Findings:
     """Train on pairs. Settings: seed, changes, clip, evaluate. Parents: world, sft, pairs.
 
     With `evaluate` (batch size and new tokens), all test questions are answered before the first
-    step and after each epoch.
+    step and after each epoch. Without any pair there is no training and no model.
     """
     import math
 
     world, data = work.inputs["world"], work.inputs["pairs"] / "data"
+    pairs = sum(1 for _ in read_jsonl(data / PAIRS_FILE))
+    if not pairs:
+        return {"rows": 0}
     model = work.inputs["sft"] / "model"
     # What the frozen tower and projector make of a clip is the same for all arms of one SFT model.
     media, changes = (
@@ -204,7 +204,6 @@ def _dpo(work: Work) -> Findings:
     if work.settings["clip"] != "own":
         data, media = _with_clips(work, data, world)
     if evaluate := work.settings["evaluate"]:
-        pairs = sum(1 for _ in read_jsonl(work.inputs["pairs"] / "data" / PAIRS_FILE))
         changes += [
             f"eval.tasks=[{TASK}]",
             f"eval.every={math.ceil(pairs / evaluate['pairs_a_step'])}",
@@ -282,6 +281,7 @@ class Arms:
                 "group": level.group,
                 "x": level.x,
                 "dollars_a_pair": level.dollars_a_pair,
+                "after": level.training.after,
                 # Where only the reward differs, the gain says what the judge's errors cost.
                 "breaks": (level.pairs, level.training, level.faults)
                 == (Pairs(), Training(), None),

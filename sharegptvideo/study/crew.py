@@ -11,30 +11,29 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._io import read_json, write_json
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import os_errors, read_json, write_json
 from sharegptvideo.errors import UserError
-from sharegptvideo.study.node import Findings, Node, Stage, Work
+from sharegptvideo.study.node import DONE, Findings, Node, Stage, Work, read_done
 
-__all__ = ["Crew", "make", "read_done"]
+__all__ = ["Crew", "make"]
 
-_DONE = "done.json"
 _PARTIAL = "partial.json"
+_SPACE = "free some space and run the same command again"
+_EXIT_S = 5.0  # from the end of a process's pipe to its exit code
+_REPORT_S = 0.5  # between two reports of progress
 _PATIENCE_S = 60.0  # a training that is asked to stop writes a checkpoint after its step
 
 
-def read_done(folder: Path) -> dict[str, Any] | None:
-    """Return what a finished piece of work has left, None where it is not finished."""
-    file = folder / _DONE
-    return dict(read_json(file)) if file.is_file() else None
-
-
-def make(node: Node, stages: Path, stage: Stage) -> dict[str, Any]:
+def make(
+    node: Node, stages: Path, stage: Stage, progress: Progress | None = None
+) -> dict[str, Any]:
     """Do a piece of work, unless it is done, and return the contents of its `done.json`.
 
     The seconds of a call that was interrupted are kept, and added to those of the one that ends it.
@@ -43,18 +42,30 @@ def make(node: Node, stages: Path, stage: Stage) -> dict[str, Any]:
         node: the work; its parents are done.
         stages: the folder of all pieces.
         stage: the node's.
+        progress: a display of what the work itself reports.
+
+    Raises:
+        UserError: the work cannot be done, or its folder cannot be written.
     """
     folder = stages / node.key
     done = read_done(folder)
     if done is not None:
         return done
+    with os_errors(stages, _SPACE):
+        return _make(node, stages, stage, progress)
+
+
+def _make(node: Node, stages: Path, stage: Stage, progress: Progress | None) -> dict[str, Any]:
+    folder = stages / node.key
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / _PARTIAL
-    before = float(read_json(partial)["seconds"]) if partial.is_file() else 0.0
+    before = 0.0
+    with contextlib.suppress(UserError, LookupError, TypeError, ValueError):  # a figure, no more
+        before = float(read_json(partial)["seconds"])
     start = time.monotonic()
     inputs = {name: stages / parent.key for name, parent in node.parents.items()}
     try:
-        findings: Findings = stage.work(Work(folder, node.settings, inputs))
+        findings: Findings = stage.work(Work(folder, node.settings, inputs, progress))
     except BaseException:  # Ctrl-C too: the seconds are kept, then it is raised on
         with contextlib.suppress(OSError):  # a full disk is the likely reason
             write_json(partial, {"seconds": round(before + time.monotonic() - start, 2)})
@@ -65,7 +76,7 @@ def make(node: Node, stages: Path, stage: Stage) -> dict[str, Any]:
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "findings": findings,
     }
-    write_json(folder / _DONE, done)
+    write_json(folder / DONE, done)
     partial.unlink(missing_ok=True)
     return done
 
@@ -77,8 +88,20 @@ class Crew:
     to stop, which lets a training write a checkpoint, and waits for that.
     """
 
-    def __init__(self, stages: Path, width: int) -> None:
-        self._stages, self._width = stages, width
+    def __init__(
+        self,
+        stages: Path,
+        width: int,
+        on_progress: Callable[[Node, int, int, str], None] | None = None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            stages: the folder of all pieces.
+            width: how many processes.
+            on_progress: called in `wait` with a node and what its work reports: done, total, what.
+        """
+        self._stages, self._width, self._on_progress = stages, width, on_progress
         self._idle: list[_Process] = []
         self._busy: dict[Connection, tuple[_Process, Node]] = {}
 
@@ -87,16 +110,14 @@ class Crew:
         """How many more pieces can be begun now."""
         return self._width - len(self._busy)
 
-    @property
-    def busy(self) -> list[Node]:
-        """The pieces under way."""
-        return [node for _, node in self._busy.values()]
-
     def begin(self, node: Node) -> None:
         """Begin a piece of work in a process that has nothing to do."""
+        while self._idle and not self._idle[-1].alive:  # a system short of memory ends any
+            self._idle.pop().end(0)
         process = self._idle.pop() if self._idle else _Process(self._stages)
-        process.connection.send(node)
         self._busy[process.connection] = (process, node)
+        with contextlib.suppress(BrokenPipeError):  # it has just died; `wait` says so
+            process.connection.send(node)
 
     def wait(self, seconds: float) -> Iterator[tuple[Node, dict[str, Any] | Exception]]:
         """Yield what ends within some seconds: the node, and its `done.json` or its error.
@@ -107,16 +128,22 @@ class Crew:
         ready = multiprocessing.connection.wait(list(self._busy), seconds)
         for connection in ready:
             assert isinstance(connection, Connection)
-            process, node = self._busy.pop(connection)
+            process, node = self._busy[connection]
             try:
                 outcome = connection.recv()
-            except EOFError:
-                process.end(0)
+            except (EOFError, ConnectionResetError):
+                del self._busy[connection]
+                process.end(_EXIT_S)
                 raise UserError(
                     f"{node.label or node.key}: its process died ({process.exit}), perhaps for"
                     " lack of memory; run the same command again, with --processes 1",
                     exit_code=1,
                 ) from None
+            if isinstance(outcome, tuple):
+                if self._on_progress:
+                    self._on_progress(node, *outcome)
+                continue
+            del self._busy[connection]
             self._idle.append(process)
             yield node, outcome
 
@@ -142,6 +169,10 @@ class _Process:
         theirs.close()
 
     @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    @property
     def exit(self) -> str:
         code = self._process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
@@ -152,11 +183,11 @@ class _Process:
             self._process.terminate()
 
     def end(self, patience_s: float) -> None:
-        self.connection.close()
         self._process.join(patience_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self.connection.close()
 
 
 def _serve(connection: Connection, stages: Path) -> None:
@@ -176,13 +207,14 @@ def _serve(connection: Connection, stages: Path) -> None:
     from sharegptvideo.study.catalogue import all_stages
 
     known = all_stages()
+    progress = _sent(connection)
     while True:
         try:
             node: Node = connection.recv()
         except EOFError:
             return
         try:
-            outcome: dict[str, Any] | Exception = make(node, stages, known[node.stage])
+            outcome: dict[str, Any] | Exception = make(node, stages, known[node.stage], progress)
         except KeyboardInterrupt:  # a training that was asked to stop, its checkpoint written
             return
         except UserError as error:
@@ -192,3 +224,19 @@ def _serve(connection: Connection, stages: Path) -> None:
             words = " ".join(str(error).split())
             outcome = UserError(f"{type(error).__name__}: {words}", exit_code=1)
         connection.send(outcome)
+
+
+def _sent(connection: Connection) -> Progress:
+    """Return a `progress` that sends what it gets through a connection, some times a second."""
+    last = 0.0
+    turn = threading.Lock()  # work may report from several threads
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last
+        with turn:
+            if time.monotonic() - last >= _REPORT_S:
+                last = time.monotonic()
+                with contextlib.suppress(OSError):  # the parent may be gone; work has its own end
+                    connection.send((done, total, what))
+
+    return progress

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sharegptvideo._strict import StrictModel
+from sharegptvideo.errors import UserError
 from sharegptvideo.judges import Judge, JudgeItem, Verdict
 from sharegptvideo.judges.base import judge_items
 
@@ -30,8 +31,8 @@ class Reward(StrictModel):
     Attributes:
         by: `caption`: `answer-match` on captions; `state`: the clip's exact state; `random`: 1 or 5
             by the toss of a coin; `smollm2`: SmolLM2-135M, asked as any served judge is.
-        right_to_wrong: share of right verdicts on right answers that are turned to wrong.
-        wrong_to_right: share of verdicts "wrong" that are turned to right.
+        right_to_wrong: share of the verdicts "right" that are turned to wrong.
+        wrong_to_right: share of the verdicts "wrong" that are turned to right.
         caption: the clip's `own`, `another` clip's, or `none`. The reference stays.
         omit: share of the caption's sentences that are left out. A question whose reference says
             something that is then missing is not judged, as no one could have asked it.
@@ -79,7 +80,9 @@ def omit(caption: str, rate: float, draw: random.Random) -> str:
 def supported(reference: str, before: str, after: str) -> bool:
     """Return whether a caption still says what the reference does, if it ever did.
 
-    A denial ("No, there is no lamp.") is supported by what a caption does not say.
+    A denial ("No, there is no lamp.") is supported by what a caption does not say. Words are
+    compared, whichever object they are said of: of 6,000 questions of the world with 30 % omitted,
+    25 count as supported by what is said of the other object.
     """
     if _NO.fullmatch(reference):
         return True
@@ -141,8 +144,14 @@ class DegradedJudge(Judge):
             inner: the judge.
             reward: what is to be worse.
             seed: of all draws.
-            captions: by clip; the caption of another clip is the next one's in this order.
+            captions: by clip; the caption of another clip is that of the one half of them
+                further on, from the last to the first.
+
+        Raises:
+            UserError: another clip's caption is asked for, and there is one clip.
         """
+        if reward.caption == "another" and len(captions) < 2:
+            raise UserError("another clip's caption needs two clips at least", exit_code=1)
         self._inner, self._reward, self._seed = inner, reward, seed
         clips = list(captions)
         self._another = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sharegptvideo._io import read_jsonl
-from sharegptvideo._text import interval, p_value, points
+from sharegptvideo._text import interval, p_value, plural, points
 from sharegptvideo.eval.hierarchical import (
     NO_EFFECT_MARGIN,
     SeededDifference,
@@ -20,6 +20,7 @@ from sharegptvideo.eval.hierarchical import (
 )
 from sharegptvideo.study.experiment import Contrast, Experiment
 from sharegptvideo.study.kind import Chart, Done, Result
+from sharegptvideo.study.loop import evaluations
 
 __all__ = [
     "against_zero",
@@ -39,7 +40,7 @@ def scores_of(
     rows: Iterable[tuple[int, str, str, float]],
 ) -> SeededScores:
     """Return scores of (seed, clip, question, value)."""
-    seeds, clips, questions, values = zip(*rows, strict=True)
+    seeds, clips, questions, values = zip(*rows, strict=True) if (rows := [*rows]) else ([],) * 4
     return SeededScores(values, seeds, clips, questions)
 
 
@@ -53,20 +54,28 @@ def gain_result(
     Args:
         experiment: whose levels are looked at.
         done: by level and seed `sft_answers`, `answers`, `rewards`, `pairs` and `dpo`.
-        about: by level `group`, `x`, `dollars_a_pair`, and `breaks`, whether it belongs into the
-            figure of all break conditions.
+        about: by level `group`, `x`, `dollars_a_pair`, `after` (see `arms.Training`), and `breaks`,
+            whether it belongs into the figure of all break conditions.
+
+    A seed in which a level had no pair to train on has no gain there: it is left out, and said.
     """
-    seeds = sorted({seed for _, seed in done})
-    table, gains, breaks = [], {}, []
+    all_seeds = sorted({seed for _, seed in done})
+    table, gains, breaks, notes = [], {}, [], []
+    by_kind: list[dict[str, Any]] = []
     for level in experiment.levels:
+        seeds = [seed for seed in all_seeds if done[level, seed]["answers"].findings["n"]]
+        if len(seeds) < len(all_seeds):
+            notes.append(_without_pairs(level, len(seeds), len(all_seeds)))
         arms = [done[level, seed] for seed in seeds]
         gains[level] = changes(
             seeds, [arm["sft_answers"] for arm in arms], [arm["answers"] for arm in arms]
         )
         gain = against_zero(gains[level])
-        row = _row(level, arms, gain, about[level])
+        rewarded = [done[level, seed] for seed in all_seeds]
+        row = _row(level, arms, gain, about[level]) | _of_rewards(rewarded, about[level])
         table.append(row)
-        if about[level]["breaks"] and row["kappa"] is not None:
+        by_kind += _by_kind(level, arms)
+        if about[level]["breaks"] and None not in (row["kappa"], row["gain"]):
             breaks.append({key: row[key] for key in ("level", "kappa", "gain", "low", "high")})
     contrast = contrast_figures(experiment.contrast, gains)
     return Result(
@@ -75,8 +84,16 @@ def gain_result(
         charts=_charts(experiment, about),
         says=(contrast_sentence(contrast, "gains"), _range(table)),
         breaks=breaks,
-        tables={"by_kind": list(_by_kind(experiment, done, seeds))},
+        tables={"by_kind": by_kind},
+        notes=notes,
     )
+
+
+def _without_pairs(level: str, having: int, seeds: int) -> str:
+    """Say in how many seeds a level had nothing to train on."""
+    none = f"{level}: no pair in {seeds - having} of {plural(seeds, 'seed')}, since no question had"
+    rest = f"the figures are of the other {having}" if having else "the level has no figures"
+    return f"{none} an answer on each side; {rest}."
 
 
 def _outcomes(done: Done) -> list[dict[str, Any]]:
@@ -116,18 +133,17 @@ def _row(
     level: str, arms: Sequence[Mapping[str, Done]], gain: SeededDifference, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     equal = equivalence(gain)
-    pairs = _mean(arm["pairs"].findings["n_pairs"] for arm in arms)
-    price = about["dollars_a_pair"]
     shown = conclusion(gain.p_value, equal.p_value)
     low, high = gain.ci95 or (None, None)
+    curves = [_logged(arm["dpo"], about["after"]) for arm in arms]
     return {
         "level": level,
         "group": about["group"],
         "x": about["x"],
         "n_seeds": gain.n_seeds,
-        "kappa": _mean(arm["rewards"].findings["agreement"]["kappa"] for arm in arms),
-        "judge_right": _mean(arm["rewards"].findings["agreement"]["share"] for arm in arms),
-        "pairs": pairs,
+        "kappa": None,  # its place in the row; see `_of_rewards`
+        "judge_right": None,
+        "pairs": None,
         "gain": gain.value,
         "low": low,
         "high": high,
@@ -141,10 +157,10 @@ def _row(
         "accuracy": _mean(arm["answers"].findings["accuracy"] for arm in arms),
         "sft_contradictions": _mean(arm["sft_answers"].findings["contradictions"] for arm in arms),
         "contradictions": _mean(arm["answers"].findings["contradictions"] for arm in arms),
-        "chosen_logps": _mean(_logged(arm, "logged", "logps/chosen") for arm in arms),
-        "chosen_logps_first": _mean(_logged(arm, "first_logged", "logps/chosen") for arm in arms),
-        "reward_accuracy": _mean(_logged(arm, "logged", "rewards/accuracies") for arm in arms),
-        "dollars": None if price is None or pairs is None else price * pairs,
+        "chosen_logps": _mean(logged["logps/chosen"] for _, logged in curves),
+        "chosen_logps_first": _mean(logged["logps/chosen"] for logged, _ in curves),
+        "reward_accuracy": _mean(logged["rewards/accuracies"] for _, logged in curves),
+        "dollars": None,
         "gains": [
             arm["answers"].findings["accuracy"] - arm["sft_answers"].findings["accuracy"]
             for arm in arms
@@ -152,9 +168,28 @@ def _row(
     }
 
 
-def _logged(arm: Mapping[str, Done], when: str, name: str) -> float | None:
-    value: float | None = arm["dpo"].findings[when].get(name)
-    return value
+def _of_rewards(arms: Sequence[Mapping[str, Done]], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a level without any training."""
+    pairs = _mean(arm["pairs"].findings["n_pairs"] for arm in arms)
+    price = about["dollars_a_pair"]
+    return {
+        "kappa": _mean(arm["rewards"].findings["agreement"]["kappa"] for arm in arms),
+        "judge_right": _mean(arm["rewards"].findings["agreement"]["share"] for arm in arms),
+        "pairs": pairs,
+        "dollars": None if price is None or pairs is None else price * pairs,
+    }
+
+
+def _logged(dpo: Done, after: int | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the log's first row and the last one before the model that answered.
+
+    Args:
+        dpo: a training.
+        after: the model is that of so many epochs; None: of the end.
+    """
+    rows = [row for _, row in read_jsonl(dpo.folder / "model" / "log.jsonl")]
+    end = evaluations(dpo.folder / "model")[after][0] if after is not None else rows[-1]["step"]
+    return rows[0], [row for row in rows if row["step"] <= end][-1]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -170,7 +205,9 @@ def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> 
     """
     of = scores[contrast.of]
     if contrast.against:
-        difference = seeded_difference(scores[contrast.against], of)
+        against = scores[contrast.against]
+        both = set(of.seeds) & set(against.seeds)  # a level may have no figures in some seeds
+        difference = seeded_difference(_of_seeds(against, both), _of_seeds(of, both))
     else:
         difference = against_zero(of)
     equal = equivalence(difference)
@@ -185,6 +222,15 @@ def contrast_figures(contrast: Contrast, scores: Mapping[str, SeededScores]) -> 
         if difference.seed_sd
         else None,
     }
+
+
+def _of_seeds(scores: SeededScores, seeds: Collection[object]) -> SeededScores:
+    """Return the scores of some seeds."""
+    import numpy as np
+
+    places = [place for place, seed in enumerate(scores.seeds) if seed in seeds]
+    kept = ([ids[at] for at in places] for ids in (scores.seeds, scores.clips, scores.questions))
+    return SeededScores(np.asarray(scores.values)[places], *kept)
 
 
 def _holds(expect: str, difference: SeededDifference, within: bool) -> bool | None:
@@ -221,6 +267,8 @@ def contrast_sentence(contrast: Mapping[str, Any], figure: str) -> str:
 def _range(table: Sequence[Mapping[str, Any]]) -> str:
     """Say which level gains most, which least, and how many are shown to gain at all."""
     known = [row for row in table if row["gain"] is not None]
+    if not known:
+        return "No level has a gain."
     best, worst = max(known, key=lambda row: row["gain"]), min(known, key=lambda row: row["gain"])
     shown = sum(row["against_zero"].startswith("difference") and row["gain"] > 0 for row in known)
     return (
@@ -256,28 +304,23 @@ def _charts(experiment: Experiment, about: Mapping[str, Mapping[str, Any]]) -> l
     ]
 
 
-def _by_kind(
-    experiment: Experiment,
-    done: Mapping[tuple[str, int], Mapping[str, Done]],
-    seeds: Sequence[int],
-) -> Iterable[dict[str, Any]]:
-    """Yield gains by level and kind of question."""
-    for level in experiment.levels:
-        before = [_outcomes(done[level, seed]["sft_answers"]) for seed in seeds]
-        after = [_outcomes(done[level, seed]["answers"]) for seed in seeds]
-        for kind in sorted({row["kind"] for rows in before for row in rows}):
-            shares = [
-                [
-                    statistics.fmean(row["right"] for row in rows if row["kind"] == kind)
-                    for rows in each
-                    if any(row["kind"] == kind for row in rows)
-                ]
-                for each in (before, after)
+def _by_kind(level: str, arms: Sequence[Mapping[str, Done]]) -> Iterable[dict[str, Any]]:
+    """Yield a level's gains by kind of question: means over the seeds that have the kind."""
+    before = [_outcomes(arm["sft_answers"]) for arm in arms]
+    after = [_outcomes(arm["answers"]) for arm in arms]
+    for kind in sorted({row["kind"] for rows in before for row in rows}):
+        shares = [
+            [
+                statistics.fmean(row["right"] for row in rows if row["kind"] == kind)
+                for rows in each
+                if any(row["kind"] == kind for row in rows)
             ]
-            yield {
-                "level": level,
-                "kind": kind,
-                "sft_accuracy": statistics.fmean(shares[0]),
-                "accuracy": statistics.fmean(shares[1]),
-                "gain": statistics.fmean(shares[1]) - statistics.fmean(shares[0]),
-            }
+            for each in (before, after)
+        ]
+        yield {
+            "level": level,
+            "kind": kind,
+            "sft_accuracy": statistics.fmean(shares[0]),
+            "accuracy": statistics.fmean(shares[1]),
+            "gain": statistics.fmean(shares[1]) - statistics.fmean(shares[0]),
+        }

@@ -14,7 +14,7 @@ from typing import Any
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.tiny import ModelSize
-from sharegptvideo.study.node import Findings, Node, Stage, Work
+from sharegptvideo.study.node import Findings, Node, Stage, Work, read_done
 from sharegptvideo.study.scales import StudyScale
 from sharegptvideo.synthetic import (
     Faults,
@@ -29,6 +29,7 @@ __all__ = [
     "STAGES",
     "answers_node",
     "candidates_node",
+    "evaluations",
     "make_node",
     "pretrain_node",
     "sft_node",
@@ -181,6 +182,9 @@ def _answers(work: Work) -> Findings:
     from sharegptvideo.eval import run_evaluation
 
     world, model, at = work.inputs["world"], work.inputs["model"] / "model", work.settings["step"]
+    if (trained := read_done(work.inputs["model"])) and trained["findings"].get("rows") == 0:
+        write_jsonl(work.folder / "outcomes.jsonl", [])  # nothing to train on, so no model
+        return {"n": 0, "accuracy": None, "contradictions": None}
     run = work.folder / "run"
     if at is None:
         run_evaluation(
@@ -195,17 +199,31 @@ def _answers(work: Work) -> Findings:
             progress=work.progress,
         )
     else:
-        steps = sorted((model / "evaluations").glob("step-*"))
-        if at >= len(steps):
-            raise UserError(f"{model}: no evaluation {at}, of {len(steps)}")
-        run = steps[at]
+        step, status = evaluations(model)[at]
+        if status != "ok":
+            raise UserError(
+                f"{model}: its evaluation at step {step} failed; evals.jsonl says why. Remove"
+                f" {model.parent} and run the same command again",
+                exit_code=1,
+            )
+        run = model / "evaluations" / f"step-{step:06d}"
     return write_outcomes(run, world, work.folder / "outcomes.jsonl")
+
+
+def evaluations(model: Path) -> list[tuple[int, str]]:
+    """Return step and status of each evaluation in a training: before it, after each epoch."""
+    from sharegptvideo.training.run_dir import read_evaluations
+
+    return [(row["step"], row["status"]) for row in read_evaluations(model)]
 
 
 def write_outcomes(run: Path, world: Path, out: Path) -> Findings:
     """Check the answers of an evaluation by the exact states, and write a row for each.
 
     A failed answer counts as wrong.
+
+    Raises:
+        UserError: there is no answer.
     """
     questions = load_questions(world)
     rows = []

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo._concurrency import Progress
-from sharegptvideo._io import dumps, sha256_text
+from sharegptvideo._io import dumps, read_json, sha256_text
+from sharegptvideo.errors import UserError
 
-__all__ = ["Findings", "Node", "Stage", "Work", "with_ancestors"]
+__all__ = ["DONE", "Findings", "Node", "Stage", "Work", "read_done", "with_ancestors"]
+
+DONE = "done.json"
+"""What a finished piece of work has in its folder: `identity`, `findings`, `seconds`."""
 
 Findings = dict[str, Any]
 
@@ -92,3 +96,22 @@ def with_ancestors(nodes: Iterable[Node]) -> Iterator[Node]:
 
     for node in nodes:
         yield from walk(node)
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """Return what a finished piece of work has left, None where it is not finished.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    file = folder / DONE
+    if not file.is_file():
+        return None
+    fix = f"remove {folder} and run the same command again"
+    try:
+        done = read_json(file)
+    except UserError as error:
+        raise UserError(f"{error}; {fix}", exit_code=1) from error
+    if not isinstance(done, dict) or not {"findings", "seconds"} <= done.keys():
+        raise UserError(f"{file}: not what a piece of work leaves; {fix}", exit_code=1)
+    return done

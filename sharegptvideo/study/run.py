@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +17,10 @@ from sharegptvideo._shipped import __version__
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import package_versions
 from sharegptvideo.study.catalogue import KINDS, all_stages, load_experiment
-from sharegptvideo.study.crew import Crew, make, read_done
+from sharegptvideo.study.crew import Crew, make
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.kind import Done
-from sharegptvideo.study.node import Node, with_ancestors
+from sharegptvideo.study.node import Node, read_done, with_ancestors
 from sharegptvideo.study.scales import StudyScale, scale_named
 
 __all__ = ["Outlook", "Watcher", "run_study", "study_outlook"]
@@ -46,19 +46,35 @@ class Outlook:
 
 
 class Watcher(Protocol):
-    """A display of a study."""
+    """A display of a study; a piece of work is known by its label."""
 
     def begins(self, label: str, outlook: Outlook) -> None:
         """Show that a piece of work starts."""
+        ...
+
+    def progress(self, label: str, done: int, total: int, what: str) -> None:
+        """Show how far one is; a total of 0 means unknown."""
         ...
 
     def ended(self, label: str, seconds: float, outlook: Outlook) -> None:
         """Show that one is done."""
         ...
 
-    def concluded(self, name: str, says: Sequence[str]) -> None:
-        """Show what an experiment found."""
+    def concluded(self, name: str, file: Path) -> None:
+        """Show that an experiment's result is in a file."""
         ...
+
+
+class _Silent:
+    """No display."""
+
+    def begins(self, label: str, outlook: Outlook) -> None: ...
+
+    def progress(self, label: str, done: int, total: int, what: str) -> None: ...
+
+    def ended(self, label: str, seconds: float, outlook: Outlook) -> None: ...
+
+    def concluded(self, name: str, file: Path) -> None: ...
 
 
 def run_study(
@@ -74,16 +90,16 @@ def run_study(
 
     Pieces of work lie in `out/stages`, by the hash of their settings: experiments share them, and
     what is there is never done again. Results are in `out/results/NAME.json`: the contents of
-    `Result`, and `experiment`, `scale`, `seeds`, `state` ("complete", or "part" with fewer seeds
-    than its file asks for), `seconds` by stage, `machine`, `version`, `versions` of packages and
-    `commit` (of a checkout; with "-dirty" where its files differ). Interrupted at any moment,
-    the same call goes on.
+    `Result`, and `experiment`, `scale`, `seeds`, `state` ("part" at `tiny` or with fewer seeds than
+    the experiment's file asks for, else "complete"), `seconds` by stage, `machine`, `version`,
+    `versions` of packages and `commit` (of a checkout; with "-dirty" where its files differ).
+    Interrupted at any moment, the same call goes on.
 
     Args:
         names: of experiments, or paths of files of one's own.
         out: the folder of the study.
         scale: `tiny` or `small`.
-        seeds: so many, instead of each experiment's own number.
+        seeds: so many, instead of each experiment's own number and of the scale's.
         processes: how many at a time; 1: in this process.
         watcher: a display.
 
@@ -91,6 +107,7 @@ def run_study(
         UserError: an unknown name or scale, a broken file, an `out` that another process uses, or
             work that fails.
     """
+    watcher = watcher or _Silent()
     sized = scale_named(scale)
     experiments = [load_experiment(name) for name in dict.fromkeys(names)]
     plans = [_plan(experiment, sized, seeds) for experiment in experiments]
@@ -102,13 +119,12 @@ def run_study(
     with folder_lock(out / ".lock", busy):
         # One experiment after the other: what is asked for first is there first.
         for experiment, plan in zip(experiments, plans, strict=True):
-            _make_all(plan, out / "stages", processes, watcher)
+            _make_all(plan, out / "stages", sized, processes, watcher)
             result = _analysed(experiment, plan, out, sized, seeds)
             with os_errors(out, "free some space and run the same command again"):
                 write_json(out / "results" / f"{experiment.name}.json", result)
             results[experiment.name] = result
-            if watcher:
-                watcher.concluded(experiment.name, result["says"])
+            watcher.concluded(experiment.name, out / "results" / f"{experiment.name}.json")
     return results
 
 
@@ -130,7 +146,7 @@ def study_outlook(
     for name in dict.fromkeys(names):
         plan = _plan(load_experiment(name), sized, seeds)
         nodes += [node for wanted in plan.values() for node in wanted.values()]
-    return _Work(list(with_ancestors(nodes)), out / "stages", processes).outlook()
+    return _Work(list(with_ancestors(nodes)), out / "stages", sized, processes).outlook()
 
 
 def _plan(experiment: Experiment, scale: StudyScale, seeds: int | None) -> Plan:
@@ -145,16 +161,19 @@ def _plan(experiment: Experiment, scale: StudyScale, seeds: int | None) -> Plan:
 
 
 def _seeds(experiment: Experiment, scale: StudyScale, asked: int | None) -> list[int]:
-    count = experiment.seeds if asked is None else asked
-    return list(range(count if scale.seeds is None else min(count, scale.seeds)))
+    if asked is not None:
+        return list(range(asked))
+    return list(range(min(experiment.seeds, scale.seeds or experiment.seeds)))
 
 
 class _Work:
     """The pieces of one experiment: which are done, which can be begun, how long the rest takes."""
 
-    def __init__(self, nodes: Sequence[Node], stages: Path, processes: int) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], stages: Path, scale: StudyScale, processes: int
+    ) -> None:
         self.nodes = {node.key: node for node in nodes}
-        self._processes, self._stages = processes, all_stages()
+        self._processes, self._pace, self._stages = processes, scale.pace, all_stages()
         self.done: set[str] = set()
         self._took: dict[str, list[float]] = {}
         for node in nodes:
@@ -183,41 +202,53 @@ class _Work:
 
     def _seconds(self, stage: str) -> float:
         took = self._took.get(stage)
-        return statistics.median(took) if took else self._stages[stage].seconds
+        return statistics.median(took) if took else self._stages[stage].seconds * self._pace
 
 
-def _make_all(plan: Plan, stages: Path, processes: int, watcher: Watcher | None) -> None:
+def _make_all(
+    plan: Plan, stages: Path, scale: StudyScale, processes: int, watcher: Watcher
+) -> None:
     wanted = [node for nodes in plan.values() for node in nodes.values()]
-    work = _Work(_labelled(wanted), stages, processes)
+    work = _Work(_labelled(wanted), stages, scale, processes)
+    if processes == 1:
+        _make_here(work, stages, watcher)
+        return
 
-    def begin(node: Node) -> None:
-        work.begun.add(node.key)
-        if watcher:
-            watcher.begins(node.label, work.outlook())
+    def reports(node: Node, done: int, total: int, what: str) -> None:
+        watcher.progress(node.label, done, total, what)
 
-    def end(node: Node, seconds: float) -> None:
-        work.finished(node, seconds)
-        if watcher:
-            watcher.ended(node.label, seconds, work.outlook())
-
-    with ExitStack() as opened:
-        if processes == 1:
-            known = all_stages()
-            while (node := work.ready()) is not None:
-                begin(node)
-                end(node, float(make(node, stages, known[node.stage])["seconds"]))
-            return
-        crew = opened.enter_context(Crew(stages, processes))
+    with Crew(stages, processes, reports) as crew:
         while len(work.done) < len(work.nodes):
             while crew.free and (node := work.ready()) is not None:
-                begin(node)
+                work.begun.add(node.key)
+                watcher.begins(node.label, work.outlook())
                 crew.begin(node)
             for node, outcome in crew.wait(_TICK_S):
                 if isinstance(outcome, UserError):
-                    raise UserError(f"{node.label}: {outcome}", exit_code=1) from outcome
+                    raise _of(node, outcome) from outcome
                 if isinstance(outcome, Exception):
                     raise outcome
-                end(node, float(outcome["seconds"]))
+                work.finished(node, float(outcome["seconds"]))
+                watcher.ended(node.label, float(outcome["seconds"]), work.outlook())
+
+
+def _make_here(work: _Work, stages: Path, watcher: Watcher) -> None:
+    """Make all pieces in this process, one after the other."""
+    known = all_stages()
+    while (node := work.ready()) is not None:
+        work.begun.add(node.key)
+        watcher.begins(node.label, work.outlook())
+        reports = functools.partial(watcher.progress, node.label)
+        try:
+            done = make(node, stages, known[node.stage], reports)
+        except UserError as error:
+            raise _of(node, error) from error
+        work.finished(node, float(done["seconds"]))
+        watcher.ended(node.label, float(done["seconds"]), work.outlook())
+
+
+def _of(node: Node, error: UserError) -> UserError:
+    return UserError(f"{node.label}: {error}", exit_code=1)
 
 
 def _labelled(wanted: Sequence[Node]) -> list[Node]:
@@ -253,7 +284,7 @@ def _analysed(
         "experiment": experiment.model_dump(mode="json"),
         "scale": scale.name,
         "seeds": used,
-        "state": "complete" if len(used) >= experiment.seeds else "part",
+        "state": "complete" if scale.seeds is None and len(used) >= experiment.seeds else "part",
         "seconds": {stage: round(sum(each.values()), 1) for stage, each in seconds.items()},
         "pieces": {stage: len(each) for stage, each in seconds.items()},
         "machine": {"cores": os.cpu_count()},

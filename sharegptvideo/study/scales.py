@@ -19,9 +19,10 @@ class StudyScale:
 
     Attributes:
         loop: of the world, the model and the loop's stages.
-        seeds: at most, whatever an experiment's file says; None: as the file says.
+        seeds: at most, where none are asked for; None: as the experiment's file says.
         sample: how many things the experiments without training look at; each says of what.
         judged: questions at most, where a level says how many are judged.
+        pace: seconds of a piece of work, as a share of what one takes at `small`.
     """
 
     name: str
@@ -29,11 +30,12 @@ class StudyScale:
     seeds: int | None = None
     sample: int = 200
     judged: int = 1_000_000
+    pace: float = 1.0
 
 
 _TINY = DemoScale(
     name="tiny",
-    world=Sizes(train=24, preference=16, test=12, out_of_domain=4, images=4),
+    world=Sizes(train=40, preference=10, test=6, out_of_domain=1, images=4),
     model=ModelSize(
         frames=4,
         image=48,
@@ -50,14 +52,14 @@ _TINY = DemoScale(
     candidates=4,
     max_new_tokens=16,
     overrides={
-        "pretrain": ("frames=4", "optimisation.epochs=2"),
-        "sft": ("frames=4", "optimisation.epochs=2"),
+        "pretrain": ("frames=4", "optimisation.epochs=1"),
+        "sft": ("frames=4", "optimisation.epochs=4", "optimisation.learning_rate=2e-2"),
         "dpo": ("frames=4", "optimisation.epochs=3"),
     },
 )
 
 SCALES = {
-    "tiny": StudyScale("tiny", _TINY, seeds=2, sample=12, judged=6),
+    "tiny": StudyScale("tiny", _TINY, seeds=2, sample=12, judged=6, pace=0.02),
     "small": StudyScale("small", DEMO["small"]),
 }
 

@@ -63,11 +63,15 @@ def test_what_a_run_leaves_is_what_the_report_reads(tmp_path: Path, name: str) -
         findings = {
             "n_pairs": 30,
             "agreement": {"kappa": None if "random" in str(node.settings) else 0.5, "share": 0.75},
+            "n": 12,
             "accuracy": right / 12,
             "contradictions": 0.25,
-            "logged": {"logps/chosen": -3.0},
-            "first_logged": {},
         }
+        if node.stage == "dpo":
+            logged = {"step": 1, "logps/chosen": -3.0, "rewards/accuracies": 0.5}
+            write_jsonl(folder / "model" / "log.jsonl", [logged])
+            evaluated = [{"step": step, "task": "t", "status": "ok"} for step in (0, 1, 2, 3)]
+            write_jsonl(folder / "model" / "evals.jsonl", evaluated)
         write_json(folder / "done.json", {"findings": findings, "seconds": 1.5})
         if node.key in rights:
             rows = [
