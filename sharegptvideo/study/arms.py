@@ -7,6 +7,7 @@ unseen clips, by the clips' exact states, never by the judge that gave the rewar
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo._strict import StrictModel
 from sharegptvideo.build import PAIRS_FILE, make_pairs, score_candidates
 from sharegptvideo.build.preferences import pair_of
+from sharegptvideo.errors import UserError
 from sharegptvideo.study.degraded import DegradedJudge, RandomJudge, Reward
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.gains import gain_result
@@ -59,12 +61,14 @@ class Training(StrictModel):
         clip: the question's `own` clip, `another` one, or a `blank` one.
         learning_rate: None: the recipe's, 2e-5.
         beta: None: the recipe's, 0.1.
+        sft_weight: of the SFT term in the loss; None: the recipe's, 1.
         after: the model after so many epochs of the recipe's three; None: after all.
     """
 
     clip: Literal["own", "another", "blank"] = "own"
     learning_rate: float | None = Field(default=None, gt=0)
     beta: float | None = Field(default=None, gt=0)
+    sft_weight: float | None = Field(default=None, ge=0)
     after: int | None = Field(default=None, ge=1)
 
 
@@ -103,6 +107,7 @@ def _rewards(work: Work) -> Findings:
 
     reward, seed = Reward.model_validate(work.settings["reward"]), work.settings["seed"]
     world, candidates = work.inputs["world"], work.inputs["candidates"]
+    measured: Findings = {}
     if reward.items is not None:
         candidates = _drawn(candidates / "candidates.jsonl", work.folder, reward.items, seed)
     captions = {
@@ -110,15 +115,28 @@ def _rewards(work: Work) -> Findings:
         for _, row in read_jsonl(work.inputs["candidates"] / "candidates.jsonl")
     }
 
-    def score(inner: Judge) -> Findings:
+    def score(inner: Judge, reward: Reward = reward, out: Path = work.folder) -> Findings:
         judge = inner
         if reward != Reward(by=reward.by, items=reward.items):
             judge = DegradedJudge(inner, reward, seed, captions)
-        return score_candidates(candidates, judge, work.folder, progress=work.progress).as_dict()
+        return score_candidates(candidates, judge, out, progress=work.progress).as_dict()
 
     if reward.by == "smollm2":
+        asked = Reward(by=reward.by, items=reward.items)
+        out = work.folder / "asked" if reward.extended else work.folder
         with smollm_judge() as inner:
-            report = score(inner)
+            report = score(inner, asked, out)
+        if reward.extended:
+            measured = _error_rates(out, world)
+            candidates = work.inputs["candidates"]
+            report = score(
+                ExactStateJudge(world),
+                Reward(
+                    by="state",
+                    right_to_wrong=measured["right_to_wrong"],
+                    wrong_to_right=measured["wrong_to_right"],
+                ),
+            )
     else:
         judges: dict[str, Callable[[], Judge]] = {
             "caption": lambda: open_judge("answer-match"),
@@ -126,7 +144,42 @@ def _rewards(work: Work) -> Findings:
             "random": lambda: RandomJudge(seed),
         }
         report = score(judges[reward.by]())
-    return report | {"agreement": agreement_on_rewards(work.folder, world)}
+    return report | {
+        "agreement": agreement_on_rewards(work.folder, world),
+        "measured": measured,
+    }
+
+
+def _error_rates(rewards: Path, world: Path) -> Findings:
+    """Return how often a judge took right answers for wrong and wrong ones for right.
+
+    Where it has scored none of one kind, the rate there is that over all that it has scored.
+
+    Raises:
+        UserError: it has scored no answer at all.
+    """
+    from sharegptvideo.demo.exact_state import agreement_on_rewards
+    from sharegptvideo.judges import ACCEPTABLE
+    from sharegptvideo.synthetic import is_right, load_questions
+
+    questions = load_questions(world)
+    accepted: dict[bool, list[bool]] = {True: [], False: []}
+    for _, row in read_jsonl(rewards / "rewards.jsonl"):
+        for answer in row["answers"]:
+            if answer["score"] is not None:
+                right = is_right(questions[row["id"]], answer["text"])
+                accepted[right].append(answer["score"] >= ACCEPTABLE)
+    if not any(accepted.values()):
+        raise UserError(f"{rewards}: the judge gave no verdict that can be read", exit_code=1)
+    taken = [each for verdicts in accepted.values() for each in verdicts]
+    of_right, of_wrong = accepted[True] or taken, accepted[False] or taken
+    return {
+        "n_right": len(accepted[True]),
+        "n_wrong": len(accepted[False]),
+        "right_to_wrong": 1 - statistics.fmean(of_right),
+        "wrong_to_right": statistics.fmean(of_wrong),
+        "agreement": agreement_on_rewards(rewards, world),
+    }
 
 
 def _drawn(candidates: Path, out: Path, count: int, seed: int) -> Path:
@@ -318,6 +371,8 @@ def arm_nodes(level: Level, scale: StudyScale, seed: int) -> dict[str, Node]:
         changes.append(f"optimisation.learning_rate={training.learning_rate}")
     if training.beta is not None:
         changes.append(f"dpo.beta={training.beta}")
+    if training.sft_weight is not None:
+        changes.append(f"dpo.sft_weight={training.sft_weight}")
     evaluate = {
         "pairs_a_step": 16,  # of the recipe demo/dpo
         "batch_size": scale.loop.batch_size,

@@ -39,6 +39,8 @@ class Reward(StrictModel):
         lie: share of the caption's kinds of facts (colour, direction, …) that are stated falsely,
             in the reference too, which is made from the caption.
         items: judge so many questions only, drawn by the seed; None: all.
+        extended: give the verdicts on all questions at the rates of error that the judge has on
+            those `items`, drawn by the seed from the exact states.
     """
 
     by: Literal["caption", "state", "random", "smollm2"] = "caption"
@@ -48,6 +50,7 @@ class Reward(StrictModel):
     omit: float = Share
     lie: float = Share
     items: int | None = Field(default=None, ge=1)
+    extended: bool = False
 
 
 # Of each kind one value excludes the others. Shapes name what a question is about: a caption that

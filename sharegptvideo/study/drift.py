@@ -173,7 +173,7 @@ class Drift:
                 ),
             ],
             says=(
-                contrast_sentence(contrast, "gains"),
+                contrast_sentence(contrast, "gain"),
                 _drift_sentence(table, by_model, levels, ranks),
             ),
             tables={"by_model": by_model, "published_levels": levels, "published_ranks": ranks},

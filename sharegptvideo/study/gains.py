@@ -82,7 +82,7 @@ def gain_result(
         table=table,
         contrast=contrast,
         charts=_charts(experiment, about),
-        says=(contrast_sentence(contrast, "gains"), _range(table)),
+        says=(contrast_sentence(contrast, "gain"), _range(table)),
         breaks=breaks,
         tables={"by_kind": by_kind},
         notes=notes,
@@ -243,25 +243,29 @@ def _holds(expect: str, difference: SeededDifference, within: bool) -> bool | No
 
 
 def contrast_sentence(contrast: Mapping[str, Any], figure: str) -> str:
-    """Say what came of the declared contrast, in one sentence."""
+    """Give the declared contrast's figures and what was declared, in one sentence.
+
+    What that makes of the claim depends on the other contrasts (Holm), and is the report's to say.
+
+    Args:
+        contrast: as `contrast_figures` returns it.
+        figure: what is compared, such as "gain".
+    """
     value, ends, p = contrast["value"], contrast["ci95"], contrast["p_value"]
     compared = contrast["of"] + (f" against {contrast['against']}" if contrast["against"] else "")
+    compared = compared[0].upper() + compared[1:]
     if value is None:
         return f"{compared}: nothing to compare."
-    said = f"{compared}: {figure} differ by {points(value, sign=True)} points"
-    if not contrast["against"]:
-        said = f"{compared}: {points(value, sign=True)} points"
-    if ends is not None:
-        said += f" ({interval(ends, sign=True)}; {contrast['n_seeds']} seeds"
-        said += f", p {p_value(p)})" if p is not None else ")"
-    else:
-        said += f" ({contrast['n_seeds']} seed{'s' * (contrast['n_seeds'] > 1)}: no interval)"
-    outcome = {
-        True: "as declared beforehand",
-        False: "which refutes what was declared",
-        None: "which leaves the declared claim open",
-    }[contrast["holds"]]
-    return f"{said}, {outcome}."
+    named = f"difference in {figure}" if contrast["against"] else figure
+    seeds = plural(contrast["n_seeds"], "seed")
+    about = f"{seeds}: no interval" if ends is None else f"{interval(ends, sign=True)}; {seeds}"
+    if ends is not None and p is not None:
+        about += f", p {p_value(p)} uncorrected"
+    declared = {"less": "less", "more": "more", "no_effect": "no effect"}[contrast["expect"]]
+    return (
+        f"{compared}: {named} {points(value, sign=True)} points ({about}); declared beforehand:"
+        f" {declared}."
+    )
 
 
 def _range(table: Sequence[Mapping[str, Any]]) -> str:

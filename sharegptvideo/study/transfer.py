@@ -307,7 +307,7 @@ class Transfer:
                 Chart("lines", "recall", "precision", "facts that captions claim, share",
                       "claims of captions that are true, %", series="level"),
             ],
-            says=(contrast_sentence(contrast, "gains in F1 of captions"), _carried(table)),
+            says=(contrast_sentence(contrast, "gain in F1 of captions"), _carried(table)),
             tables={"outcomes": list(_outcome_rows(experiment, changed))},
             notes=[
                 f"{level}: no pair in {seeds - len(each)} of {plural(seeds, 'seed')}"

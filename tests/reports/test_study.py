@@ -297,3 +297,18 @@ def test_it_fits_a_phone(tmp_path: Path) -> None:
         tops = sorted((top, bottom) for _, top, bottom in boxes)
         assert all(below[0] - above[0] > 8 for above, below in pairwise(tops))
         assert browser.problems == []
+
+
+def test_a_training_that_two_experiments_share_is_one_point(tmp_path: Path) -> None:
+    point = {"level": "as it is", "kappa": 0.9, "gain": 0.3, "low": 0.2, "high": 0.4}
+    for name, number, breaks in (
+        ("first", 1, [point, {**point, "level": "worse", "gain": 0.1}]),
+        ("second", 2, [{**point, "level": "the clip itself"}]),
+    ):
+        about = experiment(name, number)
+        table = [level("a", 0.1, 0.02), level("b", 0.15, 0.02)]
+        write_results(tmp_path / "study", results(about, table, {}, breaks=breaks))
+    write_study(tmp_path / "study", tmp_path / "out")
+    with (tmp_path / "out" / "breaks.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(row["experiment"], row["level"]) for row in csv.DictReader(file)]
+    assert rows == [("first", "as it is"), ("first", "worse")]

@@ -41,7 +41,7 @@ __all__ = ["write_study"]
 _TITLE = "What makes preferences from captions work, and what breaks them"
 _LEAD = (
     "These experiments are about the mechanism, in a rendered world whose truth is known, with a"
-    " model of a few million parameters trained from nothing. They never are about models of 7B"
+    " model of a million parameters trained from nothing. They never are about models of 7B"
     " parameters or about real video: there, what is said here is a question to ask, not an answer."
 )
 _EXPECTED = {
@@ -140,12 +140,18 @@ def _breaks(entries: Sequence[Entry]) -> list[Row]:
     rows = [
         {"experiment": entry.experiment.name, "title": entry.experiment.title}
         | {"level": row["level"]}
-        | {name: row[name] for name in ("kappa", "gain", "low", "high")}
+        | {name: row[name] for name in _FIGURES}
         for entry in entries
         if entry.results
         for row in entry.results.breaks
     ]
-    return [{"number": place, **row} for place, row in enumerate(rows, start=1)]
+    # Experiments share trainings: one that two of them name is one point, the first one's.
+    shared = {tuple(row[name] for name in _FIGURES): row for row in reversed(rows)}
+    kept = [row for row in rows if shared[tuple(row[name] for name in _FIGURES)] is row]
+    return [{"number": place, **row} for place, row in enumerate(kept, start=1)]
+
+
+_FIGURES = ("kappa", "gain", "low", "high")
 
 
 def _csv_files(
