@@ -59,7 +59,7 @@ _TINY = DemoScale(
 )
 
 SCALES = {
-    "tiny": StudyScale("tiny", _TINY, seeds=2, sample=12, judged=6, pace=0.02),
+    "tiny": StudyScale("tiny", _TINY, seeds=2, sample=12, judged=1, pace=0.02),
     "small": StudyScale("small", DEMO["small"]),
 }
 
