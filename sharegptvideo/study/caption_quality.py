@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sharegptvideo._io import read_jsonl, sha256_text, write_jsonl
 from sharegptvideo._strict import StrictModel
-from sharegptvideo._text import plural, points
+from sharegptvideo._text import percent, plural, points
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.data.stats.counts import CaptionBatch, count_batch
 from sharegptvideo.data.stats.lexicon import built_in, matcher
@@ -290,7 +290,7 @@ def _files(folder: Path | None) -> str | None:
 def _source(level: Level) -> str:
     """Name the captions of a level, whatever is looked for in them."""
     names = {"world": "the world's", "pretrained": "the model's own", "folder": str(level.folder)}
-    made_worse = [f"{share:.0%} {how}" for share, how in
+    made_worse = [f"{percent(share, 0)} {how}" for share, how in
                   ((level.omit, "left out"), (level.lie, "false")) if share]  # fmt: skip
     return ", ".join([names[level.of], *made_worse])
 

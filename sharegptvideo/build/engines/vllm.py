@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharegptvideo._io import read_json_object
-from sharegptvideo._text import shortened
+from sharegptvideo._text import duration, shortened
 from sharegptvideo.build.stage import OwnServer, Row
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import short_hash
@@ -287,7 +287,7 @@ class VllmServer:
                 time.sleep(0.2)
         self.close()
         raise UserError(
-            f"{self._what} could not be asked within {_LONGEST_START_S:.0f} s; {self._log} has what"
+            f"{self._what} could not be asked within {duration(_LONGEST_START_S)}; {self._log} has what"
             " it said; --no-vllm takes our own engine",
             exit_code=1,
         )
