@@ -287,8 +287,8 @@ class VllmServer:
                 time.sleep(0.2)
         self.close()
         raise UserError(
-            f"{self._what} could not be asked within {duration(_LONGEST_START_S)}; {self._log} has what"
-            " it said; --no-vllm takes our own engine",
+            f"{self._what} could not be asked within {duration(_LONGEST_START_S)}; {self._log}"
+            " has what it said; --no-vllm takes our own engine",
             exit_code=1,
         )
 
