@@ -82,7 +82,8 @@ class ChatClient:
         return self._sender.endpoint
 
     @property
-    def _known_as(self) -> str:
+    def known_as(self) -> str:
+        """What stands for the address in keys and records: see `EndpointOptions`."""
         return self.options.known_as or self.endpoint.base_url
 
     @property
@@ -284,7 +285,7 @@ class ChatClient:
             return None
         if body["temperature"] != 0 and "seed" not in body:
             return None
-        return request_key(self._known_as, body)
+        return request_key(self.known_as, body)
 
     def estimate(
         self,
@@ -339,7 +340,7 @@ class ChatClient:
         bodies = {}
         for messages in requests:
             body = self._body(messages, response_format, 0.0, max_tokens)
-            key = request_key(self._known_as, body)
+            key = request_key(self.known_as, body)
             if self._store is None or self._store.get(key) is None:
                 bodies[key] = body
         batches = BatchApi(self._sender, self._cache)

@@ -122,8 +122,8 @@ class EndpointOptions:
         report: called with lines for the user: the estimate, the state of a batch.
         budget: what they have spent so far.
         clock: what waits before new attempts go by.
-        known_as: what stands for the address in the keys of replies, for a server that is at
-            another address each time; None: the address does.
+        known_as: what stands for the address in the keys of replies and in a judge's description,
+            for a server that is at another address each time; None: the address does.
         limits: gives what all calls of a model share, by the model's name and address, where other
             processes share it too; money is then counted there and not in `budget`. None: this
             process alone keeps to the numbers above.

@@ -80,7 +80,7 @@ class OpenAIJudge(Judge):
             "temperature": 0,
             "max_tokens": _MAX_TOKENS,
             **(_SEEING if self.needs_frames else {}),
-            "endpoint": self._client.endpoint.base_url,
+            "endpoint": self._client.known_as,
         }
 
     def check(self) -> None:

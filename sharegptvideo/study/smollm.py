@@ -48,7 +48,9 @@ def smollm_judge() -> Iterator[Judge]:
     from sharegptvideo.judges import open_judge
 
     with served(most_tokens=_VERDICT) as url:
-        options = EndpointOptions(concurrency=1)
+        options = EndpointOptions(
+            concurrency=1, known_as=MODEL
+        )  # its port is another one each time
         yield open_judge(f"openai:{MODEL}", base_url=url, options=options)
 
 

@@ -45,6 +45,8 @@ def test_it_judges_as_served_judges_do() -> None:
     )  # fmt: skip
     with smollm_judge() as judge:
         judge.check()
+        # Its port is another one each time, and rewards go on only with the same judge.
+        assert judge.describe()["endpoint"] == MODEL
         (verdict,) = judge.judge([item])
     assert (verdict.id, verdict.judge["model"]) == ("a", MODEL)
     assert verdict.tokens > 0
