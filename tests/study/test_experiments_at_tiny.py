@@ -11,37 +11,13 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo._io import read_json, write_json
+from sharegptvideo._io import read_json
 from sharegptvideo.study import list_experiments, load_experiment, run_study
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the experiments' files without the levels that SmolLM2 judges.
-
-    The answers of these models are babble, and so is what SmolLM2 says of them, 2,048 tokens a
-    time: minutes. `test_smollm.py` has it judge.
-    """
-    return tmp_path_factory.mktemp("experiments")
-
-
-def without_smollm(name: str, folder: Path) -> str:
-    experiment = load_experiment(name)
-    levels = {
-        level: settings
-        for level, settings in experiment.levels.items()
-        if settings.get("reward", {}).get("by") != "smollm2"
-    }
-    if levels == experiment.levels:
-        return name
-    file = folder / f"{name}.yaml"
-    write_json(file, experiment.model_dump(mode="json") | {"levels": levels})  # YAML too
-    return str(file)
 
 
 def run(name: str, out: Path, seeds: int = 1) -> dict[str, Any]:
@@ -53,10 +29,9 @@ def written(out: Path) -> dict[Path, int]:
 
 
 @pytest.mark.parametrize("name", [one.name for one in list_experiments()])
-def test_runs_whole_and_once(name: str, out: Path, quick: Path) -> None:
-    asked = without_smollm(name, quick)
-    experiment = load_experiment(asked)
-    made = run(asked, out)
+def test_runs_whole_and_once(name: str, out: Path) -> None:
+    experiment = load_experiment(name)
+    made = run(name, out)
     result = read_json(out / "results" / f"{name}.json")
     assert result == json.loads(json.dumps(made))
     # Where levels are asked of the same thing they may be columns or several rows: none is lost.
@@ -80,7 +55,7 @@ def test_runs_whole_and_once(name: str, out: Path, quick: Path) -> None:
     assert sum(result["seconds"].values()) > 0
 
     before = written(out)
-    assert run(asked, out) == made
+    assert run(name, out) == made
     assert written(out) == before
 
 
