@@ -25,7 +25,7 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_commands_and_options_exist(command: list[str]) -> None:
     words = [word for word in command[1:] if not word.startswith("-")]
-    path = words[:2] if words[0] in {"eval", "train", "build", "data"} else words[:1]
+    path = words[:2] if words[0] in {"eval", "train", "build", "data", "study"} else words[:1]
     shown = CliRunner().invoke(app, [*path, "--help"], terminal_width=200)
     assert shown.exit_code == 0, shown.output
     for option in (word for word in command if word.startswith("--")):

@@ -175,8 +175,9 @@ def test_marks_of_models(text: str, answer: str, reasoning: str | None) -> None:
 
 
 def sent(head: bytes, body: bytes = PACKED, *, length: str | None = None) -> bytes:
+    # The server closes after each reply, and says so: the next try is not to come this way.
     size = f"Content-Length: {len(body) if length is None else length}\r\n\r\n".encode()
-    return HEAD + head + size + body
+    return HEAD + b"Connection: close\r\n" + head + size + body
 
 
 def chunked(body: bytes, end: bytes = b"\r\n0\r\n\r\n") -> bytes:
@@ -184,7 +185,6 @@ def chunked(body: bytes, end: bytes = b"\r\n0\r\n\r\n") -> bytes:
 
 
 def status(line: bytes, *, head: bytes = b"", body: bytes = b"") -> bytes:
-    # The server closes after each reply, and says so: the next try is not to come this way.
     length = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
     return b"HTTP/1.1 " + line + b"\r\n" + head + length + body
 
