@@ -23,7 +23,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.study.degraded import DegradedJudge, RandomJudge, Reward
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.gains import gain_result
-from sharegptvideo.study.kind import Done, Result
+from sharegptvideo.study.kind import Done, Result, level_nodes
 from sharegptvideo.study.loop import (
     TASK,
     answers_node,
@@ -316,13 +316,9 @@ class Arms:
         self, experiment: Experiment, scale: StudyScale, seeds: Sequence[int]
     ) -> dict[tuple[str, int], dict[str, Node]]:
         """Return by level and seed: rewards, pairs, dpo, and the answers of sft and dpo."""
-        levels = {name: Level.model_validate(each) for name, each in experiment.levels.items()}
-        # Levels that share a training are all evaluated in it.
-        return {
-            (name, seed): arm_nodes(level, scale, seed)
-            for seed in seeds
-            for name, level in levels.items()
-        }
+        return level_nodes(
+            experiment, Level, seeds, lambda level, seed: arm_nodes(level, scale, seed)
+        )
 
     def analyse(
         self, experiment: Experiment, done: Mapping[tuple[str, int], Mapping[str, Done]]

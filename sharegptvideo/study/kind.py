@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sharegptvideo._strict import StrictModel
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.node import Node, Stage
 from sharegptvideo.study.scales import StudyScale
 
-__all__ = ["Chart", "Done", "Kind", "Result"]
+__all__ = ["Chart", "Done", "Kind", "Result", "level_nodes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +105,26 @@ class Kind(Protocol):
     ) -> Result:
         """Return what was found; `done` has what `plan` asked for, all of it."""
         ...
+
+
+_Level = TypeVar("_Level", bound=StrictModel)
+
+
+def level_nodes(
+    experiment: Experiment,
+    level: type[_Level],
+    seeds: Sequence[int],
+    nodes: Callable[[_Level, int], dict[str, Node]],
+) -> dict[tuple[str, int], dict[str, Node]]:
+    """Return the pieces of work of every level for every seed, one seed after the other.
+
+    Args:
+        experiment: whose levels are read as `level`.
+        level: the settings of a level.
+        seeds: in the order in which they are made.
+        nodes: returns the pieces of one level for one seed, by name.
+    """
+    levels = {name: level.model_validate(each) for name, each in experiment.levels.items()}
+    return {
+        (name, seed): nodes(settings, seed) for seed in seeds for name, settings in levels.items()
+    }

@@ -24,7 +24,7 @@ from sharegptvideo.study.arms import Arms, Pairs
 from sharegptvideo.study.degraded import Reward
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.gains import against_zero, changes, contrast_figures, contrast_sentence
-from sharegptvideo.study.kind import Chart, Done, Result
+from sharegptvideo.study.kind import Chart, Done, Result, level_nodes
 from sharegptvideo.study.loop import (
     answers_node,
     candidates_node,
@@ -265,12 +265,7 @@ class Transfer:
         self, experiment: Experiment, scale: StudyScale, seeds: Sequence[int]
     ) -> dict[tuple[str, int], dict[str, Node]]:
         """Return by level and seed: pairs, dpo, and the answers and captions before and after."""
-        levels = {name: Level.model_validate(each) for name, each in experiment.levels.items()}
-        return {
-            (name, seed): _nodes(level, scale, seed)
-            for seed in seeds
-            for name, level in levels.items()
-        }
+        return level_nodes(experiment, Level, seeds, lambda level, seed: _nodes(level, scale, seed))
 
     def analyse(
         self, experiment: Experiment, done: Mapping[tuple[str, int], Mapping[str, Done]]

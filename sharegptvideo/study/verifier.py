@@ -28,7 +28,7 @@ from sharegptvideo.judges.rules.answer_match import mark
 from sharegptvideo.study.arms import Arms, Pairs, SftFaults
 from sharegptvideo.study.experiment import Experiment
 from sharegptvideo.study.gains import against_zero, changes, gain_result
-from sharegptvideo.study.kind import Chart, Done, Result
+from sharegptvideo.study.kind import Chart, Done, Result, level_nodes
 from sharegptvideo.study.loop import (
     answers_node,
     candidates_node,
@@ -240,12 +240,7 @@ class Verifier:
 
         Answers are those to questions about the level's facts; names with `other_` are of the rest.
         """
-        levels = {name: Level.model_validate(each) for name, each in experiment.levels.items()}
-        return {
-            (name, seed): _nodes(level, scale, seed)
-            for seed in seeds
-            for name, level in levels.items()
-        }
+        return level_nodes(experiment, Level, seeds, lambda level, seed: _nodes(level, scale, seed))
 
     def analyse(
         self, experiment: Experiment, done: Mapping[tuple[str, int], Mapping[str, Done]]
