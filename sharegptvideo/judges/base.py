@@ -170,8 +170,12 @@ class Judge(ABC):
     scale: tuple[int, int] = (1, 5)
     """The lowest and the highest score that it gives; a failed answer counts with the lowest."""
 
-    counts_claims: bool = False
-    """Whether its verdicts are counts of claims: neither right nor wrong."""
+    headline: Literal["accuracy", "score", "f1"] = "accuracy"
+    """The main figure of a task that it judges; with f1 it counts claims, neither right nor wrong.
+    """
+
+    compares_pairs: bool = False
+    """Whether it judges the two answers of a pair together: its items then have an `other`."""
 
     width: int = 1
     """How many calls of `verdicts` to have under way, so that it is never idle."""

@@ -23,7 +23,7 @@ from sharegptvideo.endpoint import (
 from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 from sharegptvideo.errors import UserError
 from sharegptvideo.judges.base import Claims, Judge, JudgeItem, Verdict, known_sum
-from sharegptvideo.judges.protocol import UnreadableError, load_protocol
+from sharegptvideo.judges.protocol import ASPECTS, UnreadableError, load_protocol
 from sharegptvideo.media import MediaError
 
 __all__ = ["OpenAIJudge"]
@@ -59,7 +59,9 @@ class OpenAIJudge(Judge):
         self._protocol = load_protocol(protocol, prompt_file, sees=sees)
         self.needs_frames = self._protocol.sees == "frames"
         self.needs_reference = self._protocol.protocol != "frames"
-        self.counts_claims = self._protocol.protocol == "claims"
+        self.compares_pairs = self._protocol.protocol == "consistency"
+        if self._protocol.protocol in ("claims", *ASPECTS):
+            self.headline = "f1" if self._protocol.protocol == "claims" else "score"
         self.scale = (self._protocol.lowest, self._protocol.highest)
         self._pictures = _ClipPictures(self._protocol.frames or 1)
         self._client = client or ChatClient(model, base_url=base_url, options=options)

@@ -49,7 +49,7 @@ class Panel(Judge):
         if len(members) < 2 or twice:
             given = ", ".join(names) or "none"
             raise UserError(f"a panel needs two judges or more, each named once; got {given}")
-        if any(member.counts_claims for member in members):
+        if any(member.headline == "f1" for member in members):
             raise UserError(
                 "a panel votes on right or wrong, and descriptions are neither; judge them by one"
                 " of its members at a time"
@@ -58,6 +58,8 @@ class Panel(Judge):
         self.name = f"panel:{','.join(names)}"
         self.needs_frames = any(member.needs_frames for member in members)
         self.needs_reference = any(member.needs_reference for member in members)
+        self.headline = members[0].headline
+        self.compares_pairs = any(member.compares_pairs for member in members)
         self.scale = _common_scale(members)
         self.width = max(member.width for member in members)
         self._folder: Path | None = None

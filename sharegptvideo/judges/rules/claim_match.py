@@ -41,7 +41,7 @@ class ClaimMatch(RulesJudge):
     name = "claim-match"
     version = RULES_VERSION
     scale = (0, 1)
-    counts_claims = True
+    headline = "f1"
 
     def mark(self, item: JudgeItem) -> Claims:
         """Count the claims of a description, and those of its reference that it covers.
