@@ -1,4 +1,4 @@
-"""The documentation site is built without warnings, is complete, and loads nothing from elsewhere."""
+"""The documentation site is built without warnings, is whole, and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
