@@ -41,7 +41,7 @@ class JudgeItem:
 
     `id` is unique within a call; `caption` is None for sets that have none (MSVD-QA). `clip` is
     the path of the clip, for judges that see it (`needs_frames`) and for no other; None where
-    there is none.
+    there is none. `options` are those that the question lists, in their order there.
     """
 
     id: str
@@ -52,6 +52,7 @@ class JudgeItem:
     prediction: str
     caption: str | None = None
     clip: str | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.judges.base import Judge
+from sharegptvideo.judges.base import Judge, RulesJudge
 from sharegptvideo.judges.exact import Exact
 from sharegptvideo.judges.panel import Panel
 from sharegptvideo.judges.rules.answer_match import AnswerMatch
+from sharegptvideo.judges.rules.choices import Choice, YesNo
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["JUDGES", "JudgeChoice", "open_judge"]
 
-JUDGES = ("answer-match", "exact", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
+JUDGES = ("answer-match", "exact", "yes-no", "choice", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def open_judge(
     options: EndpointOptions | None = None,
 ) -> Judge:
     """Open `exact`, `answer-match`, `openai:NAME`, or several of them as `panel:JUDGE,JUDGE,...`.
+
+    `yes-no` and `choice` are for the tasks whose answers are so.
 
     Nothing is contacted until `check` or `judge` is called.
 
@@ -97,7 +100,6 @@ def open_judge(
     return _RULES[spec]()
 
 
-_RULES: dict[str, type[Exact] | type[AnswerMatch]] = {
-    Exact.name: Exact,
-    AnswerMatch.name: AnswerMatch,
+_RULES: dict[str, type[RulesJudge]] = {
+    each.name: each for each in (Exact, AnswerMatch, YesNo, Choice)
 }
