@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sharegptvideo._io import read_jsonl, write_jsonl
-from sharegptvideo.eval.published import PublishedTable, published_table
+from sharegptvideo.eval.published import PublishedTable, published_drift, published_table
 from sharegptvideo.study.catalogue import load_experiment
-from sharegptvideo.study.drift import Drift, published_drift
+from sharegptvideo.study.drift import Drift
 from sharegptvideo.study.experiment import Contrast, Experiment
 from sharegptvideo.study.kind import Done, Kind
 from sharegptvideo.study.node import Work
