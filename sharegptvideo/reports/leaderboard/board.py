@@ -72,7 +72,7 @@ def collect_runs(runs: Sequence[Path]) -> Board:
         UserError: no run is given, one twice, or a folder is no finished run.
     """
     if not runs:
-        raise UserError("no run given; name the folders that `eval run` wrote")
+        raise UserError("no run given; name run folders that `eval run` finished, or submissions")
     seen: set[Path] = set()
     groups: dict[str, Board] = {}
     for path in runs:

@@ -6,21 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo.eval.submission import read_submission
+
 __all__ = ["row_facts"]
 
 
 def row_facts(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a run's model, each null where nobody said it.
+    """Return what is known of a run's model, each null where it is not.
 
     Returns:
-        `model` (its name), `kind`, `authors` (who made it), `link`, `weights_hash`, `run` (the
+        `model` (its name), `kind`, `authors` (whose it is), `link`, `weights_hash`, `run` (the
         folder's name), `params`, `licence`, `date` (ISO; of the submission, else of the run),
-        `submitted` (whether it is a submission's), `withdrawn` (the reason), `contamination` (which
-        test videos were in training, in the submitter's words).
+        `submitted` (whether the folder is a submission), `withdrawn` (since when and why),
+        `contamination` (which test videos were in training, in the submitter's words).
+
+    Raises:
+        UserError: a submission.json that cannot be read.
     """
-    model = run["model"]
-    started = run.get("started")
-    return {
+    model, started, submission = run["model"], run.get("started"), read_submission(path)
+    facts = {
         "model": str(model.get("name") or model["spec"]),
         "kind": model.get("kind"),
         "authors": model.get("authors"),
@@ -30,7 +34,20 @@ def row_facts(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         "params": None,
         "licence": None,
         "date": started[:10] if started else None,
-        "submitted": False,
+        "submitted": submission is not None,
         "withdrawn": None,
         "contamination": None,
+    }
+    if submission is None:
+        return facts
+    gone = submission.withdrawn
+    return facts | {
+        "model": submission.name,
+        "authors": submission.organisation,
+        "link": submission.link,
+        "params": submission.params,
+        "licence": submission.licence,
+        "date": submission.submitted,
+        "withdrawn": f"{gone.date}, {gone.reason}" if gone else None,
+        "contamination": submission.contamination,
     }
