@@ -74,8 +74,8 @@ def _checks(report: Report) -> Section:
             state = _tag("good", "none")
         if errors and warnings and name not in report.skipped:
             state = Markup("{} {}").format(state, _tag("warning", plural(warnings, "warning")))
-        found = errors or warnings or name in report.skipped
-        (rows if found else quiet).append([name, check.about, state])
+        speaks = errors or warnings or name in report.skipped
+        (rows if speaks else quiet).append([name, check.about, state])
     heads = ["Check", "Looks for", "Found"]
     parts: list[Part] = [Table(heads, rows, stacked=True)] if rows else []
     if quiet:
