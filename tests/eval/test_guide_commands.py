@@ -1,4 +1,4 @@
-"""The commands in the guides to evaluation and judges, run as they stand there, one after another."""
+"""The commands in the guides to evaluation and judges, run as they stand, one after another."""
 
 from __future__ import annotations
 
