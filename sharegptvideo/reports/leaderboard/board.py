@@ -14,7 +14,7 @@ from sharegptvideo.endpoint.budget import find_price
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.comparison import read_outcomes
 from sharegptvideo.eval.published import published_drift, published_table
-from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, read_rows
 from sharegptvideo.eval.tiers import pair_tests, rank_tiers
 from sharegptvideo.models.base import short_hash
@@ -159,7 +159,7 @@ def _add_run(path: Path, groups: dict[str, Board]) -> None:
         row["cells"][column["id"]] = {name: figures.get(name) for name in _FIGURES} | {
             "figure": {name: figures[headline].get(name) for name in ("value", "se", "ci95")},
             "part": asked_part(run, task, figures["n"]) or None,
-            "settings_changed": about.get("settings_changed") or None,
+            "settings": other_settings(run, task) or None,
             "cost": _cost(run["model"], about, figures),
             "answers": outcomes.get(task, {}),
         }
@@ -254,10 +254,8 @@ def _apart(row: Board, cell: Board, column: Board) -> str | None:
         return f"withdrawn: {row['withdrawn']}"
     if cell["part"] is not None:
         return str(cell["part"])
-    if cell["settings_changed"]:
-        changes = [f"{name} {used}, the task's is {own}"
-                   for name, (own, used) in cell["settings_changed"].items()]  # fmt: skip
-        return "other settings: " + "; ".join(changes)
+    if cell["settings"] is not None:
+        return str(cell["settings"])
     if cell["n"] < column["n"]:
         return f"fewer questions: {cell['n']:,} of {column['n']:,}"
     if cell["coverage"] is None or cell["coverage"] < MIN_COVERAGE:
