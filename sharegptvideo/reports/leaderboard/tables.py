@@ -66,7 +66,7 @@ def judge_about(judge: Mapping[str, Any]) -> str:
 
 def figure_name(column: Mapping[str, Any]) -> str:
     """Return what a column's figure is called."""
-    return HEADLINES[column["headline"]] if column["headline"] in HEADLINES else "mean"
+    return HEADLINES.get(column["headline"], "mean")
 
 
 def figure_text(value: float | None, column: Mapping[str, Any]) -> str:
