@@ -30,7 +30,7 @@ def answer_questions(
     log: KeyedLog,
     *,
     frames: int,
-    max_new_tokens: int,
+    params: SamplingParams,
     batch_size: int,
     progress: Progress | None = None,
 ) -> None:
@@ -89,7 +89,6 @@ def answer_questions(
         if batch:
             yield batch
 
-    params = SamplingParams(max_new_tokens=max_new_tokens)
     with (
         contextlib.closing(batches()) as source,
         contextlib.closing(answer_batches(model, source, params)) as answers,
@@ -105,11 +104,10 @@ def estimate_answers(
     log: KeyedLog,
     *,
     frames: int,
-    max_new_tokens: int,
+    params: SamplingParams,
 ) -> Estimate:
     """Estimate the cost of the answers that `log` lacks; zero where the model costs nothing."""
     prompts = [task.render(question.question) for question in _pending(questions, log)]
-    params = SamplingParams(max_new_tokens=max_new_tokens)
     return model.estimate(prompts, frames=frames, params=params)
 
 

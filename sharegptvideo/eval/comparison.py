@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.score import outcome
 from sharegptvideo.eval.statistics import (
@@ -45,7 +45,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         tasks compared), `minimum_detectable_difference` (what a sample like this finds in 80 % of
         all cases), and how many questions were left out because a verdict (`n_unscored`) or the
         question (`n_only_in_one`) is missing on one side; `part`, where a run was asked only a part
-        of the task: which run, and which part; where questions have types, the same by
+        of the task: which run, and which part; `settings`, where a run was under other settings
+        than the task's: which run, and which settings; where questions have types, the same by
         type under `by_question_type` (without `p_holm`). `only_first` and `only_second` are the
         tasks that the other run lacks.
         For the formulas see `sharegptvideo.eval.statistics`.
@@ -75,6 +76,12 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
             if (part := asked_part(run, task, results["tasks"].get(task, {}).get("n", 0)))
         ]
         figures["part"] = "; ".join(parts) or None
+        settings = [
+            f"{path}: {changed}"
+            for path, (run, _) in zip(paths, read, strict=True)
+            if (changed := other_settings(run, task))
+        ]
+        figures["settings"] = "; ".join(settings) or None
     for task, kinds in _by_type(paths[1]).items():
         if task in tasks:
             there = outcomes[0].get(task, {})

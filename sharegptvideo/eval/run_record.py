@@ -45,6 +45,8 @@ class _Task(_Checked):
     protocol: str
     frames: _Count | None = None
     max_new_tokens: _Count | None = None
+    generation: dict[str, float] = {}
+    settings_changed: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]] = {}
     limit: _Count | None = None
     judge: _Judge
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,9 @@ class SamplingParams:
         top_p: draw from the smallest set of tokens that has this share of the probability.
         max_new_tokens: length at which an answer is cut.
         seed: with the clip, the prompt and the answer's number, it determines what is drawn.
+        top_k: draw from so many of the likeliest tokens; None: from all.
+        repetition_penalty: divides the logits above 0 of tokens that are there already, prompt
+            included, and multiplies those below; None: as the model's own settings say.
 
     Raises:
         UserError: a value out of range.
@@ -95,12 +99,17 @@ class SamplingParams:
     top_p: float = 1.0
     max_new_tokens: int = 128
     seed: int = 0
+    top_k: int | None = None
+    repetition_penalty: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.temperature < 0:
+        counts = {"n": self.n, "max_new_tokens": self.max_new_tokens, "top_k": self.top_k}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise UserError(f"{name} must be at least 1, got {count}")
+        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
+            raise UserError(f"repetition_penalty must be above 0, got {self.repetition_penalty}")
+        if not 0 <= self.temperature < math.inf:
             raise UserError(f"temperature must be at least 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p must be above 0 and at most 1, got {self.top_p}")
@@ -166,6 +175,12 @@ class Model(abc.ABC):
     frames: int | None = None
     """How many frames the model was made for; None: any number."""
 
+    most_frames: int | None = None
+    """How many frames of a clip it takes at most; None: any number."""
+
+    obeys: frozenset[str] = frozenset({"frames", "max_new_tokens", "seed", "temperature", "top_p"})
+    """Which of `AnswerSettings`, by name, change how it answers."""
+
     gives_samples: bool = True
     """Whether several answers to one question can differ."""
 
@@ -230,18 +245,18 @@ class Model(abc.ABC):
         """
         return {}
 
-    def shown(self, task: str, frames: int, max_new_tokens: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - for models that answered another time
-        """Return the frames and the limit of tokens that answers to a task are given with.
+    def shown(self, task: str, asked: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for models that answered another time
+        """Return the settings that answers to a task are given with.
 
         Args:
             task: its name.
-            frames: how many frames of a clip the model is sent.
-            max_new_tokens: where an answer is cut.
+            asked: `frames`, how many of a clip the model is sent; `max_new_tokens`, where an answer
+                is cut; and what else was asked for.
 
         Returns:
             These; or what is known of answers that are there already, None for what is not.
         """
-        return frames, max_new_tokens
+        return dict(asked)
 
     def packed(self, request: Request) -> Request:
         """Return a request as it is best kept until it is asked: with frames, or with `sent`."""

@@ -113,6 +113,7 @@ class PredictionsModel(Model):
 
     needs_frames = False
     gives_samples = False
+    obeys = frozenset()
 
     def __init__(self, name: str, info: PredictionsInfo | None = None) -> None:
         """Read the file.
@@ -182,14 +183,15 @@ class PredictionsModel(Model):
         run = read_json(record) if record.is_file() else None
         return run if isinstance(run, dict) else {}
 
-    def shown(self, task: str, frames: int, max_new_tokens: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - not the task's
+    def shown(self, task: str, asked: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - not the task's
         """Return what the run that the file is of has; None where that is not known."""
         tasks = self._run().get("tasks")
         about = tasks.get(task) if isinstance(tasks, dict) else None
         settings = about if isinstance(about, dict) else {}
-        counts = (settings.get("frames"), settings.get("max_new_tokens"))
-        known = [count if isinstance(count, int) else None for count in counts]
-        return known[0], known[1]
+        counts = {name: settings.get(name) for name in ("frames", "max_new_tokens")}
+        known = {name: n if isinstance(n, int) else None for name, n in counts.items()}
+        others = {name: settings.get(name) for name in ("generation", "settings_changed")}
+        return known | {name: each for name, each in others.items() if isinstance(each, dict)}
 
     def _find(self, question: Question) -> _Prediction | None:
         own = self._answers.get((question.task, question.id))

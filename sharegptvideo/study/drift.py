@@ -386,7 +386,7 @@ def _drift_sentence(
         f" ({most['model']}) and DPO's gain is {points(gains[0], sign=True)} to"
         f" {points(gains[-1], sign=True)}, while ranks agree with the usual judge's by {held};"
         f" in the published table one moves by up to"
-        f" {points(published['range'])} ({published['model']}), with a tau of"
-        f" {rounded(min(row['tau'] for row in means), 2)} or more on the mean of three tasks and of"
-        f" {rounded(tasks['tau'], 2)} at the least on one ({tasks['task']})."
+        f" {points(published['range'])} ({published['model']}), with a tau of at least"
+        f" {rounded(min(row['tau'] for row in means), 2)} on the mean of three tasks and of"
+        f" {rounded(tasks['tau'], 2)} on one of them ({tasks['task']})."
     )

@@ -42,6 +42,14 @@ def report(
     samples: Annotated[
         bool, typer.Option(help="Write the page with every sample; needs the run's data.")
     ] = True,
+    copy_clips: Annotated[
+        bool | None,
+        typer.Option(
+            "--copy-clips/--no-copy-clips",
+            help="Copy the clips beside the page, or show them from where they are. Default: copy"
+            " what takes 64 MiB or less.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Tables of a run (JSON, CSV, Markdown, LaTeX) and a page with every sample.
@@ -62,6 +70,7 @@ def report(
             task_path=task_path,
             dataset_id=dataset_id,
             samples=samples,
+            copy_clips=copy_clips,
             progress=progress,
         )
     for remark in made["notes"]:

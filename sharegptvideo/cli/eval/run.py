@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["judge", "run"]
+
+_SETTINGS = "Settings other than the tasks' (recorded, and shown with every figure)"
 
 
 @asks_endpoints
@@ -91,6 +93,51 @@ def run(
             "--max-new-tokens", min=1, help="Where an answer is cut; default: the task's."
         ),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            min=1,
+            help="Of each clip; default: the task's, or those the model is made for.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float16", "float32"] | None,
+        typer.Option(
+            "--dtype",
+            help="Of hf: models; auto: as saved, the default on a GPU; float32 is that on a CPU.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system",
+            metavar="TEXT",
+            help="System text before each question; default: that of the model's chat template.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            min=1,
+            help="Of a frame at most, for models that take frames of any size.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    generation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--generation",
+            metavar="NAME=NUMBER",
+            help="Decoding, once for each: temperature (default 0), top_p, top_k, seed,"
+            " repetition_penalty, max_new_tokens.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
     send: SendOption = "auto",
     prediction_key: KeyOption = None,
     model_name: NameOption = None,
@@ -109,7 +156,9 @@ def run(
     """
     from sharegptvideo.eval import run_evaluation
     from sharegptvideo.models.predictions import PredictionsInfo
+    from sharegptvideo.models.settings import AnswerSettings, parse_generation
 
+    settings = AnswerSettings(frames, dtype, system, max_pixels, parse_generation(generation or ()))
     with progress_bar() as progress:
         make_world(_builtin_source(task, data_dir), progress)
         results = run_evaluation(
@@ -128,6 +177,7 @@ def run(
             batch_size=batch_size,
             devices=None if devices is None else devices.split(","),
             max_new_tokens=max_new_tokens,
+            settings=settings,
             send=send,
             endpoint=endpoint,
             info=PredictionsInfo(prediction_key, model_name, authors, link),
@@ -215,14 +265,15 @@ def _show_results(
         typer.Exit: 1, where nothing was answered or nothing judged.
     """
     from sharegptvideo._io import read_json
-    from sharegptvideo.eval.run_dir import asked_part
+    from sharegptvideo.eval.run_dir import asked_part, other_settings
 
     chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
     for name, task in chosen.items():
         _note_problems(name, task)
-        part = asked_part(read_json(out / "run.json"), name, task["n"])
-        if part:
-            note(f"{name}: {part}; not to be ranked")
+        about = read_json(out / "run.json")
+        for cause in (asked_part(about, name, task["n"]), other_settings(about, name)):
+            if cause:
+                note(f"{name}: {cause}; not to be ranked")
     if as_json:
         print_json(results)
     else:

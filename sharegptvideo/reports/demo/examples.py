@@ -1,27 +1,22 @@
-"""Questions of a finished demo that its page shows, with the frames that the models were given."""
+"""Questions of a finished demo that its page shows, with their clips."""
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.data.load import read_rows
-from sharegptvideo.media import MediaError, MediaFolder, sample_frames
+from sharegptvideo.media import MediaError, MediaFolder
+from sharegptvideo.reports.clips import clip_part
 from sharegptvideo.reports.demo.charts import COLOURS, SET_NAMES
 from sharegptvideo.reports.demo.comparison import MODELS, Answer, Case, outcomes
-from sharegptvideo.reports.parts import Card, Cell, Details, Part, Strip, Table, Tag, Value, key
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from sharegptvideo.reports.parts import Card, Cell, Clip, Details, Part, Table, Tag, Value, key
 
 __all__ = [
     "OUTCOME_NAMES",
@@ -33,9 +28,9 @@ __all__ = [
     "disagreement_part",
     "disagreements",
     "example_card",
-    "frame_strip",
     "lost_examples",
     "read_example",
+    "shown_clip",
 ]
 
 OUTCOME_NAMES = {
@@ -137,8 +132,8 @@ def read_example(folder: Path, draw: int) -> Example | None:
     )
 
 
-def frame_strip(media: MediaFolder, video: str, count: int | None) -> Strip | str:
-    """Return the `count` frames that a model is given of a clip, before they are scaled for it.
+def shown_clip(media: MediaFolder, video: str, count: int | None, page: Path) -> Clip | str:
+    """Return a clip with the `count` frames that a model is given of it.
 
     Of a clip that cannot be read, or where it is not known how many there were, the reason.
     """
@@ -148,27 +143,13 @@ def frame_strip(media: MediaFolder, video: str, count: int | None) -> Strip | st
     if path is None:
         return f"{video}: no such clip"
     try:
-        pixels, indices = sample_frames(path, count)
+        return clip_part(path, count, page, name=video)
     except MediaError as error:
         return str(error)
-    pictures = [
-        (_jpeg(frame), f"Frame {number} of {count} (number {index} of the clip)")
-        for number, (frame, index) in enumerate(zip(pixels, indices, strict=True), start=1)
-    ]
-    return Strip(pictures, pixels.shape[2])
 
 
-def _jpeg(frame: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    target = io.BytesIO()
-    # No chroma subsampling: a clip is 64 pixels wide, and colour is what is asked about.
-    Image.fromarray(frame).save(target, "JPEG", quality=90, subsampling=0, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
-
-
-def clip_card(outcome: str, case: Case, strip: Strip | str) -> Card:
-    """Show a question with the frames, both answers and their verdicts."""
+def clip_card(outcome: str, case: Case, clip: Clip | str) -> Card:
+    """Show a question with its clip, both answers and their verdicts."""
     rows: list[list[Cell]] = [["Reference", case.reference, "", ""]]
     for model in MODELS:
         answer = case.answers[model]
@@ -183,7 +164,7 @@ def clip_card(outcome: str, case: Case, strip: Strip | str) -> Card:
     return Card(
         OUTCOME_NAMES[outcome],
         [
-            strip,
+            clip,
             _question(case.question["text"]),
             Table((who, "Answer", "Exact state", "Judge of captions"), rows, stacked=True),
             _about("Caption", case.caption),

@@ -35,9 +35,9 @@ from sharegptvideo.reports.demo.examples import (
     clip_card,
     disagreement_part,
     example_card,
-    frame_strip,
     lost_examples,
     read_example,
+    shown_clip,
 )
 from sharegptvideo.reports.demo.words import interval, percent, points
 from sharegptvideo.reports.parts import (
@@ -51,6 +51,8 @@ from sharegptvideo.reports.parts import (
     Section,
     Table,
     Value,
+    asset,
+    pages_near,
 )
 
 __all__ = ["write_page"]
@@ -98,6 +100,11 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
             _training(folder),
             _running(folder, summary),
         ],
+        script=asset("clips.js"),
+        clips=True,
+        contents=True,
+        links=pages_near(folder),
+        kind="Demo",
     )
     return page.write(folder / "index.html")
 
@@ -347,7 +354,9 @@ def _clips(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) -> S
     )
     cards = [
         clip_card(
-            outcome, case, frame_strip(world, case.video, tasks[SETS[case.task_set]]["frames"])
+            outcome,
+            case,
+            shown_clip(world, case.video, tasks[SETS[case.task_set]]["frames"], folder),
         )
         for outcome, case in chosen
     ]
