@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -28,7 +28,7 @@ from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import and_more, byte_size, number, plural, shortened
 from sharegptvideo.errors import UserError, field_problems
 from sharegptvideo.eval.judge import item_of
-from sharegptvideo.eval.run_dir import asked_part, named
+from sharegptvideo.eval.run_dir import asked_part, named, other_settings
 from sharegptvideo.eval.run_record import (
     check_judgement,
     check_prediction,
@@ -50,9 +50,8 @@ from sharegptvideo.eval.submission import (
 )
 from sharegptvideo.eval.tasks import Task, load_questions, load_task, task_names
 from sharegptvideo.judges import Judge, open_judge
-from sharegptvideo.judges.base import is_judged, judge_items, verdict_row
-from sharegptvideo.judges.protocol import PROTOCOLS, Protocol, UnreadableError, load_protocol
-from sharegptvideo.judges.recorded import RecordedJudge
+from sharegptvideo.judges.base import Claims, is_judged, judge_items, verdict_row
+from sharegptvideo.judges.protocol import AnyProtocol, UnreadableError, load_protocol
 from sharegptvideo.models.base import Question, short_hash
 
 __all__ = [
@@ -402,9 +401,8 @@ class _TaskCheck:
         others = {key: value for key, value in wanted.items() if self._about.get(key) != value}
         for key, value in others.items():
             self._problem(f"its {key} is {_short(self._about.get(key))}; the board takes {value}")
-        changed = self._about.get("settings_changed") or {}
-        if changed:
-            self._remark(f"run under other settings than the task's: {_short(changed)}")
+        if changed := other_settings(self._submitted.run, self._name):
+            self._remark(changed)
         return None if others else task
 
     def _is_whole(self) -> None:
@@ -453,7 +451,7 @@ class _TaskCheck:
                 " this package (prompt_hash)"
             )
 
-    def _protocol(self) -> Protocol | None:
+    def _protocol(self) -> AnyProtocol | None:
         """Return the prompt that a served judge was asked by, where it is one of this package."""
         try:
             sees: Literal["frames"] | None = "frames" if "sees" in self._judge else None
@@ -465,7 +463,7 @@ class _TaskCheck:
 
     def _verdicts_are_the_judges(self) -> None:
         """Each verdict names the judge that run.json does, and lies on its scale."""
-        lowest, highest = _scale(self._judge)
+        lowest, highest = self._scale()
         others, outside, bare = [], [], []
         for row in self._judgements.values():
             about = {key: value for key, value in (row.get("judge") or {}).items()
@@ -483,6 +481,12 @@ class _TaskCheck:
             self._problem(f"{_ids(outside)} with a score that is not from {lowest} to {highest}")
         if bare:
             self._problem(f"{_ids(bare)} without item_hash, the hash of what was judged")
+
+    def _scale(self) -> tuple[float, float]:
+        try:
+            return _judge_of(self._about).scale
+        except UserError:  # a judge that the board does not take
+            return -math.inf, math.inf
 
     def _compare_set(self, asked: QuestionSet) -> None:
         """Compare the questions with those that the settings record."""
@@ -542,7 +546,7 @@ class _TaskCheck:
 
     def _judge_again(self, questions: Mapping[str, Question], progress: Progress | None) -> bool:
         """Give the verdicts of rules anew, where the rules are of the same version."""
-        judge = open_judge(self._judge["name"])
+        judge = _judge_of(self._about)
         if judge.describe() != self._judge:
             return False
         items = [
@@ -576,7 +580,7 @@ class _TaskCheck:
 _OF_A_VERDICT = ("status", "correct", "score", "reason", "contradiction")
 
 
-def _reads(protocol: Protocol, row: Mapping[str, Any]) -> bool:
+def _reads(protocol: AnyProtocol, row: Mapping[str, Any]) -> bool:
     """Whether a verdict is what its reply says; a repaired one has two replies in one text."""
     reply = row.get("reply")
     if reply is None:
@@ -586,13 +590,22 @@ def _reads(protocol: Protocol, row: Mapping[str, Any]) -> bool:
     readings = []
     for text in texts:
         with contextlib.suppress(UnreadableError):
-            correct, score, _ = protocol.read(text)
-            readings.append((correct, float(score)))
+            readings.append(_reading(protocol.read(text)))
     if row["status"] == "unscored":
         return not readings
     repaired = row.get("repaired") is True
     first = readings[:1] if not repaired else readings
-    return (row["correct"], row["score"]) in first
+    return (row.get("correct"), row.get("score"), row.get("claims")) in first
+
+
+def _reading(
+    read: tuple[bool, float, str | None] | Claims,
+) -> tuple[bool | None, float, dict[str, int] | None]:
+    """Return correct, score and claims, as the row of a verdict has them."""
+    if isinstance(read, Claims):
+        return None, read.f1, asdict(read)
+    correct, score, _ = read
+    return correct, float(score), None
 
 
 def _of_task(rows: Rows, task: str) -> Rows:
@@ -628,16 +641,13 @@ def _said_of(question: Question) -> list[Any]:
 
 
 def _judge_of(about: Mapping[str, Any]) -> Judge:
-    """Return a judge with the scale of the one described; it is never asked."""
-    if about.get("kind") == "rules":
-        with contextlib.suppress(UserError):
-            return open_judge(str(about["name"]))
-    protocol = about.get("protocol")
-    return RecordedJudge(None, protocol if protocol in PROTOCOLS else "caption-grounded", {})
+    """Return a judge that scores as that of a task in run.json does; a served one is never asked.
 
-
-def _scale(about: Mapping[str, Any]) -> tuple[int, int]:
-    return _judge_of(about).scale
+    Raises:
+        UserError: there is none of that name.
+    """
+    judge = about["judge"]
+    return open_judge(judge["name"], protocol=judge.get("protocol") or about["protocol"])
 
 
 def scored_anew(run: Mapping[str, Any], predictions: Rows, judgements: Rows) -> dict[str, Row]:
@@ -651,9 +661,9 @@ def scored_anew(run: Mapping[str, Any], predictions: Rows, judgements: Rows) -> 
         rows = _of_task(predictions, name)
         questions = _questions_of(rows.values())
         try:
-            scored = score_answers(questions, rows, judgements, _judge_of(about["judge"]))
+            scored = score_answers(questions, rows, judgements, _judge_of(about))
             figures[name] = scored | token_usage(questions, rows)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             cause = f"{type(error).__name__}: {shortened(str(error), 120)}"
             raise UserError(f"{name}: cannot be scored ({cause})") from error
     return figures
