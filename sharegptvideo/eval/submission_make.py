@@ -61,8 +61,9 @@ def make_submission(
     day = day or datetime.now(UTC).date().isoformat()
     folder = out or Path(submission_slug(info.name, day))
     check_place(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: not empty; give another --out")
+    with os_errors(folder, "give another --out"):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder}: not empty; give another --out")
     record, results = read_run(run)
     predictions, judgements = (
         {f"{task}/{row_id}": row for (task, row_id), row in read_rows(run / name, check).items()}
