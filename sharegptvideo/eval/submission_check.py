@@ -6,9 +6,10 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -27,7 +28,7 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import and_more, byte_size, number, plural, shortened
 from sharegptvideo.errors import UserError, field_problems
-from sharegptvideo.eval.judge import item_of
+from sharegptvideo.eval.judge import judged_items
 from sharegptvideo.eval.run_dir import asked_part, named, other_settings
 from sharegptvideo.eval.run_record import (
     check_judgement,
@@ -50,7 +51,7 @@ from sharegptvideo.eval.submission import (
 )
 from sharegptvideo.eval.tasks import Task, load_questions, load_task, task_names
 from sharegptvideo.judges import Judge, open_judge
-from sharegptvideo.judges.base import Claims, is_judged, judge_items, verdict_row
+from sharegptvideo.judges.base import Claims, JudgeItem, is_judged, judge_items, verdict_row
 from sharegptvideo.judges.protocol import AnyProtocol, UnreadableError, load_protocol
 from sharegptvideo.models.base import Question, short_hash
 
@@ -159,11 +160,12 @@ def check_submission(
     submitted = _read(folder, report)
     tasks: dict[str, Any] = {}
     if submitted is not None:
+        answers: dict[str, str] = {}
         for name in submitted.run["tasks"]:
-            tasks[name] = _TaskCheck(name, submitted, settings or board_settings(), report).check(
-                data_dir, progress
-            )
-        _compare_results(submitted, report)
+            task = _TaskCheck(name, submitted, settings or board_settings(), report)
+            tasks[name] = task.check(data_dir, progress)
+            answers |= task.answers
+        _compare_results(submitted, answers, report)
     return {
         "folder": str(folder),
         "name": submitted.record.name if submitted else None,
@@ -349,6 +351,9 @@ class _TaskCheck:
         self._predictions = _of_task(submitted.predictions, name)
         self._judgements = _of_task(submitted.judgements, name)
 
+        self.answers: dict[str, str] = {}
+        """The right answers by the questions' keys, where the data were read."""
+
     def _problem(self, text: str) -> None:
         self._report.problem(f"{self._name}: {text}")
 
@@ -370,6 +375,7 @@ class _TaskCheck:
         if task is not None:
             questions = self._load(task, data_dir)
             if questions is not None:
+                self.answers = {key: question.answer for key, question in questions.items()}
                 self._compare_questions(questions)
                 if self._judge.get("kind") == "rules" and self._judge_again(questions, progress):
                     verdicts = "given anew"
@@ -433,6 +439,8 @@ class _TaskCheck:
             version, taken = self._judge.get("version"), judges.rules.get(name, ())
             asked = f"{name} version {version}"
             listed = [f"{each} {_listed(versions)}" for each, versions in judges.rules.items()]
+            if task is not None and name != (task.own_judge or name):
+                self._problem(f"judged by {name}; its answers are for {task.own_judge}")
         elif kind == "openai":
             protocol = str(self._judge.get("protocol"))
             version, taken = self._judge.get("prompt_version"), judges.served.get(protocol, ())
@@ -523,16 +531,17 @@ class _TaskCheck:
                     f"{self._ids(ids)} {what}: answered {number(len(self._predictions))},"
                     f" in the data {number(len(questions))}"
                 )
-        changed, hashes = [], []
-        for key in self._predictions.keys() & questions.keys():
-            row, question = self._predictions[key], questions[key]
-            if _said_of(_question_of(row)) != _said_of(question):
-                changed.append(key)
-            verdict = self._judgements.get(key)
-            if verdict is not None and row["status"] == "ok":
-                item = item_of(question, row["prediction"])
-                if verdict.get("item_hash") != item.hash:
-                    hashes.append(key)
+        both = self._predictions.keys() & questions.keys()
+        changed = [
+            key
+            for key in both
+            if _said_of(_question_of(self._predictions[key])) != _said_of(questions[key])
+        ]
+        hashes = [
+            key
+            for key, item in self._items(questions).items()
+            if self._judgements.get(key, {}).get("item_hash", item.hash) != item.hash
+        ]
         if changed:
             self._problem(
                 f"{self._ids(changed)} with another video, text or type of"
@@ -544,16 +553,22 @@ class _TaskCheck:
                 " the answer was changed after it was judged, or the data are others"
             )
 
+    def _items(self, questions: Mapping[str, Question]) -> dict[str, JudgeItem]:
+        """Return what was judged, by the questions' keys; nothing where no judge is known."""
+        try:
+            judge = _judge_of(self._about)
+        except UserError:
+            return {}
+        asked = [question for key, question in questions.items() if key in self._predictions]
+        items = judged_items(asked, self._predictions, judge)
+        return {f"{item.task}/{item.id}": item for item in items}
+
     def _judge_again(self, questions: Mapping[str, Question], progress: Progress | None) -> bool:
         """Give the verdicts of rules anew, where the rules are of the same version."""
         judge = _judge_of(self._about)
         if judge.describe() != self._judge:
             return False
-        items = [
-            item_of(questions[key], row["prediction"])
-            for key, row in self._predictions.items()
-            if key in questions and row["status"] == "ok"
-        ]
+        items = list(self._items(questions).values())
         others = []
         for done, (item, verdict) in enumerate(judge_items(judge, items), start=1):
             there = self._judgements.get(f"{item.task}/{item.id}", {})
@@ -629,6 +644,8 @@ def _question_of(row: Mapping[str, Any]) -> Question:
         question=row.get("question") or "",
         answer="",
         question_type=row.get("question_type"),
+        options=tuple(row.get("options") or ()),
+        pair=row.get("pair"),
     )
 
 
@@ -637,7 +654,9 @@ def _questions_of(rows: Iterable[Mapping[str, Any]]) -> list[Question]:
 
 
 def _said_of(question: Question) -> list[Any]:
-    return [question.id, question.video, question.question, question.question_type]
+    texts: list[Any] = [question.id, question.video, question.question, question.question_type]
+    return texts + ([question.pair, sorted(question.options)] if question.options or question.pair
+                    else [])  # fmt: skip
 
 
 def _judge_of(about: Mapping[str, Any]) -> Judge:
@@ -650,8 +669,20 @@ def _judge_of(about: Mapping[str, Any]) -> Judge:
     return open_judge(judge["name"], protocol=judge.get("protocol") or about["protocol"])
 
 
-def scored_anew(run: Mapping[str, Any], predictions: Rows, judgements: Rows) -> dict[str, Row]:
-    """Score the tasks of a run from its rows alone, by their keys; see `score_answers`.
+def scored_anew(
+    run: Mapping[str, Any],
+    predictions: Rows,
+    judgements: Rows,
+    answers: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Row]:
+    """Score the tasks of a run from its rows; see `score_answers`.
+
+    Args:
+        run: the contents of run.json.
+        predictions: rows by the questions' keys, in the order in which they are scored.
+        judgements: rows by the questions' keys.
+        answers: the right ones by the questions' keys, where they are known; without them the
+            figures of `NEEDS_ANSWERS` are not those of the run.
 
     Raises:
         UserError: a row does not hold what a score is made of.
@@ -659,9 +690,12 @@ def scored_anew(run: Mapping[str, Any], predictions: Rows, judgements: Rows) -> 
     figures = {}
     for name, about in run["tasks"].items():
         rows = _of_task(predictions, name)
-        questions = _questions_of(rows.values())
+        questions = [
+            replace(_question_of(row), answer=answers.get(key, "")) for key, row in rows.items()
+        ]
+        form = load_task(name).form if name in task_names() else "open"
         try:
-            scored = score_answers(questions, rows, judgements, _judge_of(about))
+            scored = score_answers(questions, rows, judgements, _judge_of(about), form)
             figures[name] = scored | token_usage(questions, rows)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             cause = f"{type(error).__name__}: {shortened(str(error), 120)}"
@@ -683,7 +717,7 @@ def differing_figures(
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in sorted(there.keys() | here.keys()):
             if key not in skipped:
-                one, other = there.get(key, _ABSENT), here.get(key, _ABSENT)
+                one, other = (each.get(key, _DEFAULTS.get(key)) for each in (there, here))
                 yield from differing_figures(one, other, f"{where}.{key}", skipped=skipped)
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         for place, (one, other) in enumerate(zip(there, here, strict=True)):
@@ -695,11 +729,15 @@ def differing_figures(
         yield f"{where}: {_short(there)}, scored anew {_short(here)}"
 
 
-_ABSENT = "(absent)"
+_DEFAULTS = {"headline": "accuracy"}  # what the absence of a key says, else null
 
 
-def _compare_results(submitted: _Submitted, report: _Report) -> None:
-    """Compare every figure of results.json with what its rows give."""
+def _compare_results(submitted: _Submitted, answers: Mapping[str, str], report: _Report) -> None:
+    """Compare every figure of results.json with what its rows give.
+
+    Those that take the right answers are compared where these are known, but for intervals of the
+    bootstrap: they depend on the order of the questions, which the rows need not have.
+    """
     run, results = submitted.run, submitted.results
     stray = {row["task"] for rows in (submitted.predictions, submitted.judgements)
              for row in rows.values()} - run["tasks"].keys()  # fmt: skip
@@ -711,12 +749,17 @@ def _compare_results(submitted: _Submitted, report: _Report) -> None:
     said = {"model": run["model"]["spec"], **named(run["model"]), "judge": run["judge"]}
     head = {key: value for key, value in results.items() if key != "tasks"}
     try:
-        anew = scored_anew(run, submitted.predictions, submitted.judgements)
+        anew = scored_anew(run, submitted.predictions, submitted.judgements, answers)
     except UserError as error:
         report.problem(str(error))
         return
     tasks = differing_figures(results["tasks"], anew, "results.json: tasks", skipped=NEEDS_ANSWERS)
     differing = [*differing_figures(head, said, "results.json"), *tasks]
+    for name in {key.partition("/")[0] for key in answers} & results["tasks"].keys():
+        there, here = ({key: figures[name].get(key) for key in NEEDS_ANSWERS}
+                       for figures in (results["tasks"], anew))  # fmt: skip
+        where = f"results.json: tasks.{name}"
+        differing += differing_figures(there, here, where, skipped=("ci95_bootstrap",))
     for line in differing[:_MOST_FIGURES]:
         report.problem(line)
     if len(differing) > _MOST_FIGURES:

@@ -336,7 +336,7 @@ def test_a_narrower_interval(folder: Path) -> None:
 def test_a_figure_of_ones_own(folder: Path) -> None:
     spoil(folder, "results.json", lambda r: r["tasks"]["msvd_qa"].update(rank=1))
     hash_again(folder)
-    assert problems(folder) == "results.json: tasks.msvd_qa.rank: 1, scored anew (absent)"
+    assert problems(folder) == "results.json: tasks.msvd_qa.rank: 1, scored anew null"
 
 
 def test_a_better_verdict(folder: Path, data: Path) -> None:
