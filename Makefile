@@ -1,4 +1,4 @@
-# make setup | demo | test | check | bench | bench-gpu | test-peers
+# make setup | demo | docs | test | check | bench | bench-gpu | test-peers
 #
 # PYTHON=python3.12  the interpreter for .venv (default: the first of 3.11 or newer on the PATH)
 # WORKERS=4          processes for the tests (default 2)
@@ -15,6 +15,7 @@ PEERS := .venv-peers
 WORKERS ?= 3
 DEMO_OUT ?= demo-out
 DEMO_ARGS ?=
+DOCS_OUT ?= docs-out
 BUDGET ?= 600
 
 # Tests share the cores between processes; torch would take all of them in each. One process more
@@ -23,13 +24,14 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # A file is one worker's, so that what its tests share is made once. Files go out in the order in
 # which tests/conftest.py puts them, not by their number of tests: one test can be the demo.
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-LINTED := sharegptvideo tests
+LINTED := sharegptvideo tests docs
 
-.PHONY: help setup demo test check lint types bench bench-gpu test-peers clean
+.PHONY: help setup demo docs test check lint types bench bench-gpu test-peers clean
 
 help:
 	@echo "make setup       .venv with everything the tests need, pinned"
 	@echo "make demo        the whole loop, offline: $(DEMO_OUT)/index.html"
+	@echo "make docs        the documentation site, offline: $(DOCS_OUT)/site/index.html"
 	@echo "make test        lint, types, all tests"
 	@echo "make check       lint, types, fast tests"
 	@echo "make bench       the measurements in tests/benchmarks"
@@ -61,6 +63,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/sharegptvideo demo --out $(DEMO_OUT) $(DEMO_ARGS)
+
+# Without warnings, or not at all. Pages open from disk; their search needs a server, such as
+# `python -m http.server -d docs-out/site`.
+docs: setup
+	$(BIN)/python docs/build.py $(DOCS_OUT)
 
 lint: setup
 	$(BIN)/ruff check $(LINTED)

@@ -240,7 +240,6 @@ def _evaluate(demo: Demo, display: Display) -> Findings:
             data_dir=demo.world,
             media=demo.world,
             batch_size=demo.scale.batch_size,
-            max_new_tokens=demo.scale.max_new_tokens,
             progress=_labelled(display.progress, name.upper()),
         )
         judge_predictions(

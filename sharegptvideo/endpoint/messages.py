@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,14 +48,21 @@ QUALITY = 90
 LONGEST_SIDE = 768
 
 
-def frame_urls(frames: NDArray[np.uint8]) -> list[str]:
-    """Encode frames (n×H×W×3, RGB) as JPEG data URLs, the longest side at most 768 pixels."""
+def frame_urls(frames: NDArray[np.uint8], max_pixels: int | None = None) -> list[str]:
+    """Encode frames (n×H×W×3, RGB) as JPEG data URLs, the longest side at most 768 pixels.
+
+    Where `max_pixels` says so they are smaller still, of the same shape.
+    """
     from PIL import Image
 
     urls = []
     for frame in frames:
         picture = Image.fromarray(frame)
         picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        if max_pixels is not None and picture.width * picture.height > max_pixels:
+            share = math.sqrt(max_pixels / (picture.width * picture.height))
+            size = [max(1, int(side * share)) for side in picture.size]
+            picture = picture.resize(size, Image.Resampling.BICUBIC)
         buffer = io.BytesIO()
         picture.save(buffer, format="JPEG", quality=QUALITY)
         urls.append(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}")

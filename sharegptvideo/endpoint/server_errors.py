@@ -172,6 +172,8 @@ def refused_parameter(error: APIStatusError, sent: Mapping[str, object]) -> str 
         "temperature",
         "response_format",
         "top_p",
+        "top_k",
+        "repetition_penalty",
         "seed",
         "media_io_kwargs",
         "mm_processor_kwargs",

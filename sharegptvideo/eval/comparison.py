@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
-from sharegptvideo.eval.score import outcome
+from sharegptvideo.eval.score import outcome, pair_outcome, pair_videos
 from sharegptvideo.eval.statistics import (
     bootstrap_interval,
     holm,
@@ -17,7 +17,7 @@ from sharegptvideo.eval.statistics import (
     paired_difference,
 )
 
-__all__ = ["compare_runs", "read_outcomes"]
+__all__ = ["compare_runs", "paired_outcomes", "read_outcomes"]
 
 # task -> question id -> (video, 1.0 right / 0.0 wrong / None where the judge gave no verdict)
 Outcomes = dict[str, dict[str, tuple[str, float | None]]]
@@ -35,6 +35,26 @@ def read_outcomes(run: Path) -> Outcomes:
     return outcomes
 
 
+def paired_outcomes(run: Path) -> Outcomes:
+    """Like `read_outcomes`, of pairs of questions: whether both are right.
+
+    A pair's video stands for all that pairs share with it, as in `pair_accuracy`.
+    """
+    outcomes = read_outcomes(run)
+    pairs: dict[str, dict[str, list[tuple[str, float | None]]]] = {}
+    for (task, key), row in read_rows(run / "predictions.jsonl", check_prediction).items():
+        if row.get("pair") is not None:
+            pairs.setdefault(task, {}).setdefault(row["pair"], []).append(outcomes[task][key])
+    paired: Outcomes = {}
+    for task, members in pairs.items():
+        clusters = pair_videos([[video for video, _ in pair] for pair in members.values()])
+        paired[task] = {
+            name: (cluster, pair_outcome([right for _, right in pair]))
+            for (name, pair), cluster in zip(members.items(), clusters, strict=True)
+        }
+    return paired
+
+
 def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
     """Accuracy of `second` minus accuracy of `first` on the questions that both have.
 
@@ -45,7 +65,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         tasks compared), `minimum_detectable_difference` (what a sample like this finds in 80 % of
         all cases), and how many questions were left out because a verdict (`n_unscored`) or the
         question (`n_only_in_one`) is missing on one side; `part`, where a run was asked only a part
-        of the task: which run, and which part; where questions have types, the same by
+        of the task: which run, and which part; `settings`, where a run was under other settings
+        than the task's: which run, and which settings; where questions have types, the same by
         type under `by_question_type` (without `p_holm`). `only_first` and `only_second` are the
         tasks that the other run lacks.
         For the formulas see `sharegptvideo.eval.statistics`.
@@ -75,6 +96,12 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
             if (part := asked_part(run, task, results["tasks"].get(task, {}).get("n", 0)))
         ]
         figures["part"] = "; ".join(parts) or None
+        settings = [
+            f"{path}: {changed}"
+            for path, (run, _) in zip(paths, read, strict=True)
+            if (changed := other_settings(run, task))
+        ]
+        figures["settings"] = "; ".join(settings) or None
     for task, kinds in _by_type(paths[1]).items():
         if task in tasks:
             there = outcomes[0].get(task, {})

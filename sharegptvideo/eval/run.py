@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +25,14 @@ from sharegptvideo.eval.tasks import (
     load_questions,
     load_task,
     media_folder,
+    named_tasks,
 )
-from sharegptvideo.judges import Judge, open_judge
+from sharegptvideo.judges import JUDGES, Judge, open_judge
 from sharegptvideo.judges.protocol import named_protocol
-from sharegptvideo.models import Model, Question, open_model
+from sharegptvideo.models import Model, Question, SamplingParams, open_model
 from sharegptvideo.models.predictions import PredictionsInfo, PredictionsModel
 from sharegptvideo.models.served import Send
+from sharegptvideo.models.settings import AnswerSettings
 
 __all__ = ["judge_predictions", "run_evaluation"]
 
@@ -40,7 +42,7 @@ PathLike = str | Path
 def run_evaluation(
     model: str | Model,
     tasks: Sequence[str],
-    judge: str | Judge,
+    judge: str | Judge | None,
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
@@ -55,6 +57,7 @@ def run_evaluation(
     batch_size: int | None = None,
     devices: Sequence[str] | None = None,
     max_new_tokens: int | None = None,
+    settings: AnswerSettings | None = None,
     send: Send = "auto",
     endpoint: EndpointOptions | None = None,
     info: PredictionsInfo | None = None,
@@ -69,9 +72,10 @@ def run_evaluation(
     Args:
         model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`, or
             a `Model` of the caller's.
-        tasks: names of tasks.
+        tasks: names of tasks, and of groups of them.
         judge: `exact`, `answer-match`, `openai:NAME`, several of them as
-            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's.
+            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's. None: each task's own rules
+            (`yes-no`, `choice`), for open answers `answer-match`.
         out: the run folder.
         data_dir: see `load_questions`.
         media: folder of the clips; default: `data_dir`, which holds them in a release.
@@ -87,6 +91,9 @@ def run_evaluation(
             default: 16, and for a model on a GPU as many as its memory holds.
         devices: for `hf:` models, see `open_model`.
         max_new_tokens: instead of the tasks' own; part of what the run is.
+        settings: frames, precision, system text, pixels and decoding, where they are to be other
+            than the tasks and the model have them; part of what the run is, which is shown as one
+            under other settings. A `Model` takes those of opening by `open_model`.
         send: how `openai:` models are sent frames, see `open_model`; a run that is gone on with
             keeps to what it recorded.
         endpoint: how fast, for how much money and with which cache endpoints are asked.
@@ -102,11 +109,11 @@ def run_evaluation(
     """
     check_place(Path(out))
     source = _Source.checked(data_dir, media, task_path, limit, draw)
-    if (batch_size is not None and batch_size < 1) or (
-        max_new_tokens is not None and max_new_tokens < 1
-    ):
-        raise UserError("batch size and max new tokens must be at least 1")
-    chosen = [load_task(name, source.task_path).of_split(split) for name in dict.fromkeys(tasks)]
+    if batch_size is not None and batch_size < 1:
+        raise UserError("batch size must be at least 1")
+    settings = _with_limit(settings or AnswerSettings(), max_new_tokens)
+    names = named_tasks(tasks, source.task_path)
+    chosen = [load_task(name, source.task_path).of_split(split) for name in names]
     if not chosen:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
@@ -128,20 +135,25 @@ def run_evaluation(
             devices=devices,
             batch_size=batch_size,
             send=send,
+            settings=settings,
         )
+    else:
+        settings.check_obeyed(model, is_open=True)
+    _refuse_unscored_options(chosen, model)
     recorded = recorded_model(Path(out))
     if recorded is not None:
         model.go_on(recorded)
     batch_size = max(batch_size or 16, model.width)  # nothing waits for the end of a batch
-    plans = [_plan(task, model, judges[task.name], source, max_new_tokens) for task in chosen]
+    plans = [_plan(task, model, judges[task.name], source, settings) for task in chosen]
     remarks = model.check(
         [question for plan in plans for question in plan.questions],
         [question for plan in plans for question in plan.all_questions],
     )
-    spec = judge if isinstance(judge, str) else judge.name
+    asked = judge if isinstance(judge, str | None) else judge.name
+    spec = asked or ", ".join(dict.fromkeys(each.name for each in judges.values()))
     # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
-    settings = functools.partial(_settings, model, plans, spec, source)
-    with EvalRunDir(Path(out), settings) as run:
+    about = functools.partial(_settings, model, plans, spec, source)
+    with EvalRunDir(Path(out), about) as run:
         if model.needs_frames:
             endpoint.approve(_estimate(plans, model, run))
         for plan in plans:
@@ -151,10 +163,11 @@ def run_evaluation(
                 model,
                 run.predictions,
                 frames=plan.frames,
-                max_new_tokens=plan.max_new_tokens,
+                params=plan.params,
                 batch_size=batch_size,
                 progress=progress,
             )
+        _refuse_left_out(model, settings)
         if not model.needs_frames:  # only now it is known what is to be judged
             endpoint.approve(_estimate(plans, model, run))
         run.write_settings()  # a verdict that is paid for must not be held in memory
@@ -165,7 +178,11 @@ def run_evaluation(
         return run.write_results(
             {
                 plan.task.name: score_answers(
-                    plan.questions, run.predictions.rows, run.judgements.rows, plan.judge
+                    plan.questions,
+                    run.predictions.rows,
+                    run.judgements.rows,
+                    plan.judge,
+                    plan.task.form,
                 )
                 | token_usage(plan.questions, run.predictions.rows)
                 | remarks.get(plan.task.name, {})
@@ -177,7 +194,7 @@ def run_evaluation(
 def judge_predictions(
     predictions: PathLike,
     tasks: Sequence[str],
-    judge: str | Judge,
+    judge: str | Judge | None,
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
@@ -260,16 +277,25 @@ class _Plan:
     questions: list[Question]
     """Those that are asked."""
     frames: int
-    max_new_tokens: int
+    params: SamplingParams
+    generation: Mapping[str, float]
+    """What was asked for of `params`, its length left aside."""
 
     @property
     def limit(self) -> int | None:
         """How many questions are asked, where that is not all of them."""
         return len(self.questions) if len(self.questions) < len(self.all_questions) else None
 
-    def describe(self, model: Model) -> dict[str, Any]:
+    def describe(self, model: Model, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what run.json says of the task, `about` being what it says of the model."""
         judge = self.judge.describe()
-        frames, max_new_tokens = model.shown(self.task.name, self.frames, self.max_new_tokens)
+        asked: dict[str, Any] = {
+            "frames": self.frames,
+            "max_new_tokens": self.params.max_new_tokens,
+            **({"generation": dict(self.generation)} if self.generation else {}),
+        }
+        used = model.shown(self.task.name, asked)
+        changed = settings_changed(self.task, used, about)
         return {
             "version": self.task.version,
             "config": self.task.config,
@@ -277,15 +303,72 @@ class _Plan:
             "protocol": judge.get("protocol", self.task.protocol),
             "prompt_hash": self.task.prompt_hash,
             "task_hash": self.task.task_hash,
-            "frames": frames,
-            "max_new_tokens": max_new_tokens,
+            **used,
+            **({"settings_changed": changed} if changed else {}),
             "limit": self.limit,
             "judge": judge,
         }
 
 
+def settings_changed(
+    task: Task, used: Mapping[str, Any], model: Mapping[str, Any]
+) -> dict[str, list[Any]]:
+    """Return the settings that answers were given under other than the task's: [task's, used].
+
+    Args:
+        task: whose answers they are.
+        used: what run.json says of the task; what it says of changes already is kept.
+        model: what it says of the model.
+    """
+    own = asdict(SamplingParams()) | {
+        "frames": task.frames,
+        "max_new_tokens": task.max_new_tokens,
+        "seed": None,
+    }
+    asked = {name: used[name] for name in ("frames", "max_new_tokens")}
+    asked |= {name: n for name, n in used.get("generation", {}).items() if name != "seed"}
+    asked |= {name: model[name] for name in ("system", "max_pixels") if name in model}
+    changed = {
+        name: [own.get(name), value]
+        for name, value in asked.items()
+        if value is not None and value != own.get(name)
+    }
+    return {**used.get("settings_changed", {}), **changed}
+
+
+def _with_limit(settings: AnswerSettings, max_new_tokens: int | None) -> AnswerSettings:
+    """Return settings with the length of answers among them.
+
+    Raises:
+        UserError: another one is there already, or it is below 1.
+    """
+    if max_new_tokens is None:
+        return settings
+    there = settings.generation.get("max_new_tokens", max_new_tokens)
+    if there != max_new_tokens:
+        raise UserError(
+            f"max_new_tokens is given twice, as {max_new_tokens} and as {there}; give it once"
+        )
+    return replace(settings, generation={**settings.generation, "max_new_tokens": max_new_tokens})
+
+
+def _refuse_left_out(model: Model, settings: AnswerSettings) -> None:
+    """Make sure that no setting was left out on the way, as an endpoint may refuse one later.
+
+    Raises:
+        UserError: one was.
+    """
+    lost = sorted(settings.generation.keys() & set(model.refused))
+    if lost:
+        raise UserError(
+            f"model {model.spec}: its endpoint refused {', '.join(lost)} for some answers, which"
+            " were given without; leave --generation out and take another --out",
+            exit_code=1,
+        )
+
+
 def _plan(
-    task: Task, model: Model, judge: Judge, source: _Source, max_new_tokens: int | None
+    task: Task, model: Model, judge: Judge, source: _Source, settings: AnswerSettings
 ) -> _Plan:
     """Load the questions of a task, with their clips where model or judge sees them."""
     media = None
@@ -300,13 +383,16 @@ def _plan(
         judge,
         questions,
         chosen_questions(questions, source.limit, source.draw),
-        frames=model.frames or task.frames,
-        max_new_tokens=max_new_tokens or task.max_new_tokens,
+        frames=settings.frames or model.frames or task.frames,
+        params=settings.params(task.max_new_tokens),
+        generation={
+            name: value for name, value in settings.generation.items() if name != "max_new_tokens"
+        },
     )
 
 
 def _open_judges(
-    judge: str | Judge,
+    judge: str | Judge | None,
     tasks: Sequence[Task],
     base_url: str | None,
     sees: Literal["frames"] | None,
@@ -314,19 +400,21 @@ def _open_judges(
     options: EndpointOptions,
 ) -> dict[str, Judge]:
     """Return the judge of each task, checked; tasks of one wording share it."""
-    if not isinstance(judge, str):
+    if judge is not None and not isinstance(judge, str):
         judge.check()
         return {task.name: judge for task in tasks}
-    opened: dict[tuple[str, Path | None], Judge] = {}
+    opened: dict[tuple[str, str, Path | None], Judge] = {}
     judges = {}
     for task in tasks:
-        wording = _wording(task, prompt)
+        spec = judge or task.own_judge or "answer-match"
+        _refuse_other_rules(task, spec)
+        wording = (spec, *_wording(task, prompt))
         if wording not in opened:
             opened[wording] = open_judge(
-                judge,
+                spec,
                 base_url=base_url,
-                protocol=wording[0],
-                prompt_file=wording[1],
+                protocol=wording[1],
+                prompt_file=wording[2],
                 sees=sees,
                 options=options,
             )
@@ -337,6 +425,30 @@ def _open_judges(
     # One check is enough: they differ in their prompts only.
     first.check()
     return judges
+
+
+def _refuse_unscored_options(tasks: Sequence[Task], model: Model) -> None:
+    """Refuse a model that is to say which option is likeliest, and cannot."""
+    for task in tasks:
+        if task.choice == "likelihood" and model.needs_frames and not model.scores_options:
+            raise UserError(
+                f"task {task.name}: model {model.spec} gives no likelihoods of options; take a"
+                " task by letter, or a model hf:PATH_OR_ID"
+            )
+
+
+def _refuse_other_rules(task: Task, judge: str) -> None:
+    """Refuse rules that do not read a task's answers: their figures would say nothing."""
+    asked = {name.strip() for name in judge.removeprefix("panel:").split(",")}
+    if task.own_judge:
+        wrong = (asked & set(JUDGES)) - {task.own_judge}
+    else:
+        wrong = asked & {"yes-no", "choice"}
+    if wrong:
+        raise UserError(
+            f"task {task.name}: judge {min(wrong)} does not read answers of form {task.form};"
+            f" leave --judge out for {task.own_judge or 'answer-match'}, or take openai:NAME"
+        )
 
 
 def _wording(task: Task, prompt: str | None) -> tuple[str, Path | None]:
@@ -362,7 +474,7 @@ def _estimate(plans: Sequence[_Plan], model: Model, run: EvalRunDir) -> Estimate
             model,
             run.predictions,
             frames=plan.frames,
-            max_new_tokens=plan.max_new_tokens,
+            params=plan.params,
         )
         total += estimate_verdicts(plan.questions, run.predictions.rows, plan.judge, run.judgements)
     return total
@@ -372,12 +484,17 @@ def _settings(model: Model, plans: Sequence[_Plan], judge: str, source: _Source)
     """Return the contents of run.json."""
     media = source.media or source.data_dir
     sees = model.needs_frames or any(plan.judge.needs_frames for plan in plans)
+    about = {"spec": model.spec, **model.describe()}
+    seeds = {} if source.draw is None else {"questions": source.draw}
+    params = plans[0].params
+    if not params.greedy:  # what models say of themselves is how they answer by default
+        about |= {"decoding": "sampled", "temperature": params.temperature}
+        seeds["answers"] = params.seed
     return {
-        "model": {"spec": model.spec, **model.describe()},
+        "model": about,
         "judge": judge,
-        "tasks": {plan.task.name: plan.describe(model) for plan in plans},
-        # Answers are decoded greedily: no other thing is drawn.
-        "seeds": {} if source.draw is None else {"questions": source.draw},
+        "tasks": {plan.task.name: plan.describe(model, about) for plan in plans},
+        "seeds": seeds,
         "data": {
             "data_dir": str(source.data_dir) if source.data_dir else None,
             "media": str(media) if media and sees else None,

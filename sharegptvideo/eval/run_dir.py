@@ -16,11 +16,19 @@ from typing import Any
 
 from sharegptvideo._io import read_json, write_json
 from sharegptvideo._runs import RunDir, RunKind, differences
-from sharegptvideo._text import plural
+from sharegptvideo._text import plural, shortened
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, check_run, read_results
 
-__all__ = ["EvalRunDir", "asked_part", "package_versions", "read_run", "recorded_model"]
+__all__ = [
+    "EvalRunDir",
+    "asked_part",
+    "named",
+    "other_settings",
+    "package_versions",
+    "read_run",
+    "recorded_model",
+]
 
 _PACKAGES = (
     "sharegptvideo",
@@ -88,7 +96,27 @@ def asked_part(run: Mapping[str, Any], task: str, n: int) -> str:
     return f"a part of the task: {which} (--limit)"
 
 
-# Recorded, but free to change between two sittings of one run.
+def other_settings(run: Mapping[str, Any], task: str) -> str:
+    """Say under which settings other than the task's a run was, "" where under its own.
+
+    Args:
+        run: the contents of run.json.
+        task: the task's name.
+    """
+    changed = run["tasks"].get(task, {}).get("settings_changed") or {}
+    said = (
+        f"{name} {_value(used)}" + ("" if own is None else f" (the task's: {_value(own)})")
+        for name, (own, used) in changed.items()
+    )
+    return f"other settings than the task's: {', '.join(said)}" if changed else ""
+
+
+def _value(value: object) -> str:
+    return shortened(repr(value), 60) if isinstance(value, str) else str(value)
+
+
+# Recorded, but free to change between two sittings of one run. What settings were changed follows
+# from these, which may not, and was not recorded by earlier versions.
 _MAY_CHANGE = frozenset(
     {
         "authors",
@@ -98,6 +126,7 @@ _MAY_CHANGE = frozenset(
         "limit",
         "link",
         "send_reason",
+        "settings_changed",
         "spec",
     }
 )
@@ -106,7 +135,7 @@ _ADDED = frozenset({"task_hash"})
 _MAY_BE_UNKNOWN = ("frames", "max_new_tokens")
 
 
-def _named(model: Mapping[str, Any]) -> dict[str, str]:
+def named(model: Mapping[str, Any]) -> dict[str, str]:
     """Return what a file of answers was said to be of: the model's name, its authors, a link."""
     names = {"name": "model_name", "authors": "authors", "link": "link"}
     return {new: model[key] for key, new in names.items() if model.get(key) is not None}
@@ -174,7 +203,7 @@ class EvalRunDir(RunDir):
         earlier = read_results(file)["tasks"] if file.is_file() else {}
         results = {
             "model": self.settings["model"]["spec"],
-            **_named(self.settings["model"]),
+            **named(self.settings["model"]),
             "judge": self.settings["judge"],
             "tasks": {**earlier, **tasks},
         }

@@ -12,7 +12,7 @@ import bisect
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     _Frame = av.video.VideoFrame
 
 __all__ = [
+    "Timeline",
     "VideoFacts",
     "decoded_frames",
     "describe_video",
     "orientation",
+    "read_timeline",
     "sample_video",
     "spread",
     "timed_frames",
@@ -304,6 +306,51 @@ def timed_frames(path: Path, name: str, damage: list[str]) -> Iterator[tuple[flo
             start = time if start is None else start
             yield time - start, frame
     damage += causes.causes
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When a player shows some frames of a clip, and whether browsers play its file.
+
+    `times` are seconds from the beginning, one for each frame asked for; `seconds` is the length.
+    """
+
+    times: tuple[float, ...]
+    seconds: float
+    plays: bool
+
+
+# What Chromium and Firefox play without a codec of the system's; and H.264, which all have.
+_PLAYED = {"mov": {"h264", "vp9", "av1"}, "matroska": {"vp8", "vp9", "av1"}}
+_PLAYED_PIXELS = ("yuv420p", "yuvj420p")
+
+
+def read_timeline(path: Path, name: str, indices: Sequence[int]) -> Timeline:
+    """Return when the frames at `indices` are shown, as the packets say it; nothing is decoded.
+
+    Where these do not have a time each, or are fewer than the frames, the frames are taken to be
+    of one length.
+
+    Raises:
+        MediaError: the file cannot be opened as a video.
+    """
+    with _Clip(name, path).open() as (container, stream):
+        index = _read_index(container, stream, _Damage())
+        kind = container.format.name.partition(",")[0]
+        codec = stream.codec_context
+        plays = codec.name in _PLAYED.get(kind, ()) and codec.pix_fmt in _PLAYED_PIXELS
+        # A file may be called .mkv for what is in it; browsers go by their own list of names.
+        plays = plays and path.suffix.lower() != ".mkv"
+        length = container.duration / 1e6 if container.duration else _seconds(container, stream)
+        # Browsers begin at 0, or at the first time where that is below.
+        before = min(container.start_time or 0, 0) / 1e6
+        base = float(stream.time_base or 0)
+    count = max(indices) + 1
+    if index.plain and base and len(index.pts) >= count:
+        times = [index.pts[each] * base - before for each in indices]
+        return Timeline(tuple(times), max(length or 0.0, times[-1]), plays)
+    length = length or count / float(stream.average_rate or 25)
+    return Timeline(tuple(length * each / count for each in indices), length, plays)
 
 
 def _seconds(container: av.container.InputContainer, stream: av.video.VideoStream) -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAME_BYTES", "Answer", "Model", "Question", "Request", "SamplingParams", "short_hash"]
 
+# An option that names others by their place, or all of them.
+_OF_OTHERS = re.compile(
+    r"\b(?:of the above|above options?|of these|[A-H](?:, [A-H])* (?:and|&|or) [A-H])\b"
+)
+
 FRAME_BYTES = 1 << 30
 """How much the frames of a batch of requests may take, where more would only wait their turn."""
 
@@ -26,7 +33,9 @@ FRAME_BYTES = 1 << 30
 class Question:
     """One question of a task.
 
-    `video` is its cluster; `video_path` is None where the clip is missing.
+    `video` is its cluster; `video_path` is None where the clip is missing. `options` are the
+    answers to choose from, as its file lists them, one of them `answer`; empty where none are
+    given. `pair` names the two questions that count together.
     """
 
     id: str
@@ -37,11 +46,27 @@ class Question:
     caption: str | None = None
     question_type: str | None = None
     video_path: str | None = None
+    options: tuple[str, ...] = ()
+    pair: str | None = None
 
     @property
     def key(self) -> str:
         """The question's key in the logs of a run folder: ids are unique within a task only."""
         return f"{self.task}/{self.id}"
+
+    @property
+    def shown_options(self) -> tuple[str, ...]:
+        """The options as a model is shown them: turned so that the right one stands anywhere.
+
+        Its place depends on the id alone, so it is the same in every run and for every model, and
+        all places come equally often in the long run. Options that speak of one another ("All of
+        the above") stay as they are.
+        """
+        if self.answer not in self.options or any(map(_OF_OTHERS.search, self.options)):
+            return self.options
+        place = int(short_hash(self.id), 16) % len(self.options)
+        turn = (self.options.index(self.answer) - place) % len(self.options)
+        return self.options[turn:] + self.options[:turn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +110,9 @@ class SamplingParams:
         top_p: draw from the smallest set of tokens that has this share of the probability.
         max_new_tokens: length at which an answer is cut.
         seed: with the clip, the prompt and the answer's number, it determines what is drawn.
+        top_k: draw from so many of the likeliest tokens; None: from all.
+        repetition_penalty: divides the logits above 0 of tokens that are there already, prompt
+            included, and multiplies those below; None: as the model's own settings say.
 
     Raises:
         UserError: a value out of range.
@@ -95,12 +123,17 @@ class SamplingParams:
     top_p: float = 1.0
     max_new_tokens: int = 128
     seed: int = 0
+    top_k: int | None = None
+    repetition_penalty: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.temperature < 0:
+        counts = {"n": self.n, "max_new_tokens": self.max_new_tokens, "top_k": self.top_k}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise UserError(f"{name} must be at least 1, got {count}")
+        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
+            raise UserError(f"repetition_penalty must be above 0, got {self.repetition_penalty}")
+        if not 0 <= self.temperature < math.inf:
             raise UserError(f"temperature must be at least 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p must be above 0 and at most 1, got {self.top_p}")
@@ -128,6 +161,8 @@ class Answer:
         answered_by: the model that a server says answered; None where none did.
         attempts: calls of a server that it took, those that failed included; 0 without a server.
         dollars: what these cost, in US dollars, when they were made; None where no price is known.
+        options: of an answer from elsewhere, the options in the order in which they were shown;
+            empty: in that of `Question.shown_options`.
     """
 
     request: Request = field(repr=False, compare=False)
@@ -139,6 +174,7 @@ class Answer:
     answered_by: str | None = None
     attempts: int = 0
     dollars: float | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -166,8 +202,17 @@ class Model(abc.ABC):
     frames: int | None = None
     """How many frames the model was made for; None: any number."""
 
+    most_frames: int | None = None
+    """How many frames of a clip it takes at most; None: any number."""
+
+    obeys: frozenset[str] = frozenset({"frames", "max_new_tokens", "seed", "temperature", "top_p"})
+    """Which of `AnswerSettings`, by name, change how it answers."""
+
     gives_samples: bool = True
     """Whether several answers to one question can differ."""
+
+    scores_options: bool = False
+    """Whether it answers requests with `options` by the likeliest of them."""
 
     workers: int = 1
     """In how many threads at once `generate` may be called."""
@@ -230,18 +275,18 @@ class Model(abc.ABC):
         """
         return {}
 
-    def shown(self, task: str, frames: int, max_new_tokens: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - for models that answered another time
-        """Return the frames and the limit of tokens that answers to a task are given with.
+    def shown(self, task: str, asked: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for models that answered another time
+        """Return the settings that answers to a task are given with.
 
         Args:
             task: its name.
-            frames: how many frames of a clip the model is sent.
-            max_new_tokens: where an answer is cut.
+            asked: `frames`, how many of a clip the model is sent; `max_new_tokens`, where an answer
+                is cut; and what else was asked for.
 
         Returns:
             These; or what is known of answers that are there already, None for what is not.
         """
-        return frames, max_new_tokens
+        return dict(asked)
 
     def packed(self, request: Request) -> Request:
         """Return a request as it is best kept until it is asked: with frames, or with `sent`."""

@@ -17,6 +17,7 @@ from sharegptvideo.models.base import Answer, Model, Request, SamplingParams
 from sharegptvideo.models.checkpoints import checkpoint_folder, load_model, weights_hash
 from sharegptvideo.models.decoding import Decoder, Limits
 from sharegptvideo.models.memory import is_out_of_memory
+from sharegptvideo.models.settings import AnswerSettings
 
 __all__ = ["LocalModel"]
 
@@ -39,7 +40,10 @@ class LocalModel(Model):
             free on the device.
         in_slots: whether answers are decoded in slots of fixed shapes (see `decoding`); None:
             on CUDA devices.
+        settings: what was asked for otherwise than the model has it.
     """
+
+    obeys = Model.obeys | {"dtype", "system", "top_k"}
 
     tokenizer: Any
 
@@ -51,6 +55,7 @@ class LocalModel(Model):
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
         batch_size: int | None = None,
+        settings: AnswerSettings | None = None,
     ) -> None:
         """Find the files; a Hub id is downloaded. Weights are loaded when they are first used.
 
@@ -58,11 +63,13 @@ class LocalModel(Model):
             path: a folder or a Hub id.
             model: a transformers model in evaluation mode: asked as it is, nothing is loaded.
             device: as torch names it; default: a CUDA device where there is one, else the CPU.
-            dtype: default: float32 on the CPU, else as saved.
+            dtype: default: that of `settings`, else float32 on the CPU, else as saved.
             batch_size: see the attribute.
+            settings: what is asked for otherwise than the model has it: `dtype`, `system` and,
+                where the model obeys it, `max_pixels` are of use here.
 
         Raises:
-            UserError: no checkpoint there.
+            UserError: no checkpoint there, or settings that it cannot obey.
         """
         self.spec = f"hf:{path}" if model is None else f"live:{path}"
         self.memory_limit: int | None = None
@@ -71,7 +78,8 @@ class LocalModel(Model):
         self._folder = checkpoint_folder(path)
         self._in_memory = model is not None
         self._model = model
-        self._device, self._dtype = device, dtype
+        self.settings = settings or AnswerSettings()
+        self._device, self._dtype = device, dtype or self.settings.dtype
         self.batch_size = batch_size
         self._decoder: Decoder | None = None
 
@@ -160,16 +168,22 @@ class LocalModel(Model):
     def describe(self) -> dict[str, Any]:
         """Return kind, name of the folder or repository, hash of the weights, how it is decoded.
 
-        Weights in memory have no hash: their name has to identify them.
+        Weights in memory have no hash: their name has to identify them. Settings that were asked
+        for are added, with a system text also the prompt of a question in the chat template.
         """
         folder = Path(self._name)
         on_disk = not self._in_memory
-        return {
+        described = {
             "kind": "hf" if on_disk else "live",
             "name": folder.resolve().name if on_disk and folder.is_dir() else self._name,
             "weights_hash": weights_hash(self._folder) if on_disk else None,
             "decoding": "greedy",
         }
+        if self.settings.dtype is not None:
+            described["dtype"] = self.settings.dtype
+        if self.settings.system is not None:
+            described |= {"system": self.settings.system, "template": self.render("{question}")}
+        return described
 
     def render(self, prompt: str) -> str:
         """Return the prompt in the model's chat template, one placeholder for the clip."""

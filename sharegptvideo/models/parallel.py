@@ -75,9 +75,10 @@ class ParallelModel(Model):
         self._local = local
         self.spec, self.frames = local.spec, local.frames
         self.workers, self.width = len(devices), local.width
+        self.obeys, self.most_frames = local.obeys, local.most_frames
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for device in devices:
-            self._free.put(_Worker(type(local), name, device, batch_size, self.workers))
+            self._free.put(_Worker(local, name, device, batch_size, self.workers))
 
     def describe(self) -> dict[str, Any]:
         """Describe the model on one device: the number of devices changes no answer."""
@@ -111,14 +112,14 @@ class _Worker:
 
     def __init__(
         self,
-        local: type[LocalModel],
+        local: LocalModel,
         name: str,
         device: str,
         batch_size: int | None,
         processes: int,
     ) -> None:
-        self._local, self._name, self._device = local, name, device
-        self._batch_size, self._processes = batch_size, processes
+        self._name, self._device, self._processes = name, device, processes
+        self._opened = type(local), name, batch_size, local.settings
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, requests: Sequence[Request], params: SamplingParams) -> list[_Reply]:
@@ -150,7 +151,7 @@ class _Worker:
             )
             weakref.finalize(self, _end, self._process)
             assert self._process.stdin is not None
-            _write(self._process.stdin, (self._local, self._name, self._batch_size))
+            _write(self._process.stdin, self._opened)
         return self._process
 
 
@@ -190,8 +191,8 @@ def _serve(device: str, processes: int) -> None:
     opened = _read(requests)
     if opened is None:
         return
-    local, name, batch_size = opened
-    model: LocalModel = local(name, device=device, batch_size=batch_size)
+    local, name, batch_size, settings = opened
+    model: LocalModel = local(name, device=device, batch_size=batch_size, settings=settings)
     while (message := _read(requests)) is not None:
         batch, params = message
         reply: list[_Reply] | UserError

@@ -35,7 +35,7 @@ from sharegptvideo.models.checkpoints import (
 from sharegptvideo.models.decoding import Prompt
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import cache_bytes, fitting_rows, free_bytes, in_parts
-from sharegptvideo.models.prompts import begin_once, template_errors
+from sharegptvideo.models.prompts import begin_once, no_system_text, template_errors
 from sharegptvideo.models.sampling import choose, clip_key, uniforms
 from sharegptvideo.models.shared_prefix import SharedPrefixCache, attending_to_prefixes
 
@@ -65,6 +65,9 @@ SHARING = frozenset(
 )
 """Model types whose answers on a shared cache `tests/peers` compares with plain `generate`."""
 
+# Model types whose processors resize frames to a number of pixels, with whether that is of all
+# frames of a clip together. The others have one size for every frame.
+_PIXELS = {"qwen2_5_vl": False, "qwen2_vl": False, "qwen3_vl": True, "video_llama_3": True}
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 # Of a generation config: tokens, lengths and sampling, which requests decide, and what it says of
 # itself. Anything else may change which token is chosen.
@@ -140,22 +143,34 @@ def load_processor(path: str) -> Any:
     return processor
 
 
-def render_question(processor: Any, question: str) -> str:
+def render_question(processor: Any, question: str, system: str | None = None) -> str:
     """Put a question on one clip into the model's chat template, the clip as its placeholder.
 
+    Args:
+        processor: of transformers.
+        question: the text after the clip.
+        system: the text before the conversation; None: the template's own, if it has one.
+
     Raises:
-        UserError: the question holds a token that stands for a picture, a video or a turn.
+        UserError: a text holds a token that stands for a picture, a video or a turn, or the
+            template has no place for a system text.
     """
-    marks = sorted(token for token in reserved_marks(processor) if token in question)
-    if marks:
-        raise UserError(f"a question may not hold the model's own mark {marks[0]!r}: {question!r}")
-    content = [{"type": "video"}, {"type": "text", "text": question}]
-    with template_errors():
-        return str(
-            processor.apply_chat_template(
-                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    for text in (question, system or ""):
+        marks = sorted(token for token in reserved_marks(processor) if token in text)
+        if marks:
+            raise UserError(f"a question may not hold the model's own mark {marks[0]!r}: {text!r}")
+    turn = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}
+    # Templates take the text of a turn as it is, or as a part, and drop it in the other form.
+    forms: list[Any] = [None] if system is None else [system, [{"type": "text", "text": system}]]
+    for content in forms:
+        turns = [turn] if content is None else [{"role": "system", "content": content}, turn]
+        with template_errors():
+            rendered = str(
+                processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
             )
-        )
+        if system is None or system.strip() in rendered:
+            return rendered
+    raise no_system_text(str(getattr(processor.tokenizer, "name_or_path", "")))
 
 
 def reserved_marks(processor: Any) -> set[str]:
@@ -232,14 +247,14 @@ class ProcessorModel(LocalModel):
 
     answers_texts = False
 
-    def __init__(self, path: str, **settings: Any) -> None:
-        """Read configuration and processor; for `settings` see `LocalModel`.
+    def __init__(self, path: str, **options: Any) -> None:
+        """Read configuration and processor; for `options` see `LocalModel`.
 
         Raises:
             UserError: no checkpoint there, an architecture that answers no questions about
-                videos, a part of it or torchvision missing.
+                videos, a part of it or torchvision missing, or a setting that it cannot obey.
         """
-        super().__init__(path, **settings)
+        super().__init__(path, **options)
         folder = str(self._folder)
         self.processor = load_processor(folder)
         self.tokenizer = self.processor.tokenizer
@@ -255,17 +270,24 @@ class ProcessorModel(LocalModel):
             for kind in ("image", "video")
         }
         self._clip_ids = marks - {None}
+        self.obeys = LocalModel.obeys | {"repetition_penalty"}
+        if self._config.model_type in _PIXELS:
+            self.obeys |= {"max_pixels"}
+        if self.settings.system is not None:
+            self._render("?")  # raises where the template has no place for it
 
     def describe(self) -> dict[str, Any]:
         """Add the architecture and a hash of the settings to what every local model says."""
         described = super().describe() | {"architecture": str(self._config.model_type)}
         if not self._in_memory:
             described["settings_hash"] = settings_hash(str(self._folder))
+        if self.settings.max_pixels is not None:
+            described["max_pixels"] = self.settings.max_pixels
         clip = "read once for its questions" if self.shares else "read for each question"
         return described | {"clip": clip}
 
     def _render(self, prompt: str) -> str:
-        return render_question(self.processor, prompt)
+        return render_question(self.processor, prompt, self.settings.system)
 
     def _answers(
         self, requests: Sequence[Request], params: SamplingParams
@@ -297,7 +319,7 @@ class ProcessorModel(LocalModel):
         `params` says: where it has a rule beyond sampling, `generate` of transformers decodes.
         """
         groups = self._groups(prompts)
-        if self.shares and not generation_rules(self.model.generation_config):
+        if self.shares and not self._rules(params):
             sharing = [group for group in groups if group[0].clip_end]
             groups = [group for group in groups if not group[0].clip_end]
             yield from self._decoded(sharing, params)
@@ -308,6 +330,16 @@ class ProcessorModel(LocalModel):
                 else:
                     answers = [self._plain(prompt, params) for prompt in group]
             yield from zip(group, answers, strict=True)
+
+    def _rules(self, params: SamplingParams) -> dict[str, Any]:
+        """Return the rules for choosing tokens that hold for answers generated so."""
+        rules = generation_rules(self.model.generation_config)
+        penalty = params.repetition_penalty
+        if penalty is not None:
+            rules["repetition_penalty"] = penalty
+            if penalty == _NEUTRAL["repetition_penalty"]:
+                del rules["repetition_penalty"]
+        return rules
 
     def _decoded(
         self, groups: Sequence[Sequence[_Prompt]], params: SamplingParams
@@ -374,7 +406,7 @@ class ProcessorModel(LocalModel):
     def _inputs(
         self, processor: Any, question: str, video: torch.Tensor, metadata: Any
     ) -> dict[str, Any]:
-        text = render_question(self.processor, question)
+        text = self._render(question)
         try:
             inputs = processor(
                 text=[text],
@@ -382,6 +414,7 @@ class ProcessorModel(LocalModel):
                 video_metadata=[metadata],
                 do_sample_frames=False,
                 return_tensors="pt",
+                **self._pixels(len(video)),
                 **begin_once(self.tokenizer, text),
             )
         except ValueError as error:
@@ -392,6 +425,16 @@ class ProcessorModel(LocalModel):
         if limit is not None and length >= limit:
             raise UserError(f"a prompt of {length} tokens leaves no room in {limit} positions")
         return dict(inputs.items())
+
+    def _pixels(self, frames: int) -> dict[str, Any]:
+        """Return the argument of the processor that limits the pixels of each of `frames`."""
+        most = self.settings.max_pixels
+        if most is None:
+            return {}
+        # Their own minimum would win over a smaller maximum; they never go under 1.05 of it.
+        least = min(self.processor.video_processor.size["shortest_edge"], most * 20 // 21)
+        whole = most * (frames if _PIXELS[self._config.model_type] else 1)
+        return {"size": {"shortest_edge": max(1, least), "longest_edge": whole}}
 
     def _positions(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Compute the positions that `generate` gives a prompt of its own, by the same method."""
@@ -493,7 +536,7 @@ class ProcessorModel(LocalModel):
         self, params: SamplingParams, drawn: torch.Tensor | None, prompt_length: int
     ) -> dict[str, Any]:
         """Return the arguments of `generate`: greedy, over logits that `_Draw` has decided."""
-        pad = self.tokenizer.pad_token_id
+        pad, penalty = self.tokenizer.pad_token_id, params.repetition_penalty
         return {
             "max_new_tokens": params.max_new_tokens,
             "do_sample": False,
@@ -503,6 +546,7 @@ class ProcessorModel(LocalModel):
             "top_k": None,
             "pad_token_id": self._stop[0] if pad is None else pad,
             "logits_processor": [] if drawn is None else [_Draw(params, drawn, prompt_length)],
+            **({} if penalty is None else {"repetition_penalty": penalty}),
         }
 
     def _until_stop(self, ids: list[int]) -> list[int]:

@@ -22,6 +22,7 @@ __all__ = [
     "encode",
     "expand_video",
     "image_token_count",
+    "no_system_text",
     "template_errors",
     "template_with_system",
     "video_token_count",
@@ -76,9 +77,12 @@ Kind = Literal["video", "image", "text"]
 """What a conversation is about: a clip, an image, or (`text`) neither."""
 
 
-def conversation(question: str, answer: str | None = None) -> list[Message]:
-    """Make the messages of one question on a clip, and of its answer where there is one."""
-    turns = [{"role": "user", "content": question}]
+def conversation(
+    question: str, answer: str | None = None, *, system: str | None = None
+) -> list[Message]:
+    """Make the messages of one question on a clip, with its answer and a system text, if any."""
+    turns = [] if system is None else [{"role": "system", "content": system}]
+    turns.append({"role": "user", "content": question})
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
     return turns
@@ -152,6 +156,13 @@ def check_template(
             f"would teach the model never to stop; {advice}, and name eos_token in its "
             "tokenizer_config.json"
         )
+
+
+def no_system_text(path: str) -> UserError:
+    """Return the error for a chat template that leaves a system text out."""
+    return UserError(
+        f"model {path}: its chat template has no place for a system text; leave --system out"
+    )
 
 
 def expand_video(

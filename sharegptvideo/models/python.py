@@ -23,6 +23,8 @@ class PythonModel(Model):
     an answer are up to the function.
     """
 
+    obeys = frozenset({"frames"})
+
     def __init__(self, name: str) -> None:
         """Import the function.
 

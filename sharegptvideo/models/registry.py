@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharegptvideo.errors import UserError, unknown_name
 from sharegptvideo.models.base import Model
+from sharegptvideo.models.settings import AnswerSettings
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
@@ -28,6 +29,7 @@ class _Options:
     devices: Sequence[str] | None
     batch_size: int | None
     send: Send
+    settings: AnswerSettings
 
 
 def open_model(
@@ -38,6 +40,7 @@ def open_model(
     devices: Sequence[str] | None = None,
     batch_size: int | None = None,
     send: Send = "auto",
+    settings: AnswerSettings | None = None,
 ) -> Model:
     """Open the model that `spec` (`KIND:NAME`) names; no weights are loaded yet.
 
@@ -57,9 +60,12 @@ def open_model(
         batch_size: how many answers an `hf:` model decodes at once; see `LocalModel`.
         send: how an `openai:` model is sent frames: as one "video", as "pictures", or "auto": as a
             video where a trial shows that the server takes it.
+        settings: what is asked for otherwise than the model has it; frames and generation are
+            checked here, and go with each request.
 
     Raises:
-        UserError: unknown kind (with the nearest ones), or the kind's own cause.
+        UserError: unknown kind (with the nearest ones), settings that the model cannot obey, or
+            the kind's own cause.
     """
     kind, colon, name = spec.partition(":")
     if not colon and Path(spec).exists():
@@ -78,7 +84,10 @@ def open_model(
         raise unknown_name("form of frames (--send)", send, SENDS)
     if send != "auto" and kind != "openai":
         raise UserError(f"model {spec}: frames are sent to served models only; leave --send out")
-    return KINDS[kind](name, _Options(base_url, options, devices, batch_size, send))
+    settings = settings or AnswerSettings()
+    model = KINDS[kind](name, _Options(base_url, options, devices, batch_size, send, settings))
+    settings.check_obeyed(model)
+    return model
 
 
 def local_class(model_type: str) -> type[LocalModel]:
@@ -143,11 +152,11 @@ def _open_local(name: str, options: _Options) -> Model:
 
     local = local_class(model_type(name))
     if options.devices is None:
-        return local(name, batch_size=options.batch_size)
+        return local(name, batch_size=options.batch_size, settings=options.settings)
     from sharegptvideo.models.parallel import ParallelModel, device_names
 
     devices = device_names(options.devices)
-    model = local(name, device=devices[0], batch_size=options.batch_size)
+    model = local(name, device=devices[0], batch_size=options.batch_size, settings=options.settings)
     if len(devices) == 1:
         return model
     return ParallelModel(model, name, devices=devices, batch_size=options.batch_size)
@@ -156,7 +165,13 @@ def _open_local(name: str, options: _Options) -> Model:
 def _open_served(name: str, options: _Options) -> Model:
     from sharegptvideo.models.served import ServedModel
 
-    return ServedModel(name, base_url=options.base_url, options=options.endpoint, send=options.send)
+    return ServedModel(
+        name,
+        base_url=options.base_url,
+        options=options.endpoint,
+        send=options.send,
+        settings=options.settings,
+    )
 
 
 def _open_predictions(name: str, _: _Options) -> Model:

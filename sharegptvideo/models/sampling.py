@@ -55,6 +55,9 @@ def choose(
     # In the order of the logits, which is that of the probabilities: fewer bytes are sorted.
     order = logits.argsort(dim=-1, descending=True, stable=True)
     probabilities = scaled.softmax(dim=-1).gather(-1, order)
+    if params.top_k is not None:
+        probabilities[..., params.top_k :] = 0.0
+        probabilities /= probabilities.sum(dim=-1, keepdim=True)
     total = probabilities.cumsum(dim=-1)
     # Nucleus: keep a token while the mass before it is under top_p (the first always stays).
     kept = torch.where(total - probabilities < params.top_p, probabilities, 0.0)

@@ -28,9 +28,11 @@ from sharegptvideo.endpoint.messages import (
     with_pictures,
     with_video,
 )
+from sharegptvideo.errors import UserError
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.media.folder import FOLDER_FPS
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
+from sharegptvideo.models.settings import AnswerSettings
 
 __all__ = ["Send", "ServedModel"]
 
@@ -48,6 +50,8 @@ class ServedModel(Model):
     begin with the same tokens, which the server then has in its prefix cache.
     """
 
+    obeys = Model.obeys | {"max_pixels", "repetition_penalty", "system", "top_k"}
+
     def __init__(
         self,
         name: str,
@@ -55,8 +59,10 @@ class ServedModel(Model):
         base_url: str | None = None,
         options: EndpointOptions | None = None,
         send: Send = "auto",
+        settings: AnswerSettings | None = None,
     ) -> None:
         """Nothing is contacted before `check`."""
+        self.settings = settings or AnswerSettings()
         self.spec = f"openai:{name}"
         self._name = name
         self._client = ChatClient(name, base_url=base_url, options=options)
@@ -77,6 +83,7 @@ class ServedModel(Model):
             UserError: no endpoint is set.
         """
         sent = {"send": "video" if self._as_video else "pictures", "send_reason": self._reason}
+        asked = self.settings.given
         return {
             "kind": "openai",
             "name": self._name,
@@ -84,6 +91,7 @@ class ServedModel(Model):
             "jpeg": {"quality": QUALITY, "longest_side": LONGEST_SIDE},
             **(sent if self._reason else {}),
             "endpoint": self._client.endpoint.base_url,
+            **{name: asked[name] for name in ("system", "max_pixels") if name in asked},
         }
 
     def go_on(self, recorded: Mapping[str, Any]) -> None:
@@ -100,19 +108,46 @@ class ServedModel(Model):
         """Contact the endpoint; find out how it takes frames, where that is open.
 
         Raises:
-            UserError: none is set, it does not answer, or it does not know the model.
+            UserError: none is set, it does not answer, it does not know the model, or it refuses a
+                setting of decoding.
         """
         self._client.check()
+        params = self.settings.params(1)
+        if sent := _drawn(params, 0) | _beyond(params):
+            self._try_settings(sent)
         if self._reason is None:
             self._as_video, self._reason = _takes_video(self._client)
         return {}
+
+    def _try_settings(self, sent: Mapping[str, Any]) -> None:
+        """Ask for one token with the settings of decoding, which a call would go without.
+
+        Servers that take a setting and leave it unused do not say so.
+
+        Raises:
+            UserError: the endpoint refuses one.
+        """
+        try:
+            self._client.try_out([{"role": "user", "content": "Hi"}], sent)
+        except CallFailedError as error:
+            cause = str(error)
+        else:
+            refused = sorted(self._client.refused & sent.keys())
+            cause = f"it refuses {', '.join(refused)}" if refused else ""
+        if cause:
+            raise UserError(f"model {self.spec}: cannot be asked with --generation: {cause}")
+
+    def render(self, prompt: str) -> str:
+        """Return the system text, where one was asked for, and the prompt."""
+        system = self.settings.system
+        return prompt if system is None else f"{system}\n\n{prompt}"
 
     def estimate(self, prompts: Iterable[str], *, frames: int, params: SamplingParams) -> Estimate:
         """Estimate what the answers will cost, from the length of the prompts."""
         empty = [""] * frames
         return self._client.estimate(
             (
-                [{"role": "user", "content": with_pictures(prompt, empty)}]
+                self._messages(with_pictures(prompt, empty))
                 for prompt in prompts
                 for _ in range(params.n)
             ),
@@ -187,19 +222,24 @@ class ServedModel(Model):
     async def _reply(self, call: _Call, params: SamplingParams) -> Reply | CallFailedError:
         """Return the reply to one call, or why it failed."""
         text = {"type": "text", "text": call.request.prompt}
-        message = {"role": "user", "content": [*call.clip.parts, text]}
         schema = call.request.schema
         try:
             reply = await self._client.complete(
-                [message],
+                self._messages([*call.clip.parts, text]),
                 response_format=None if schema is None else _response_format(schema),
                 max_tokens=params.max_new_tokens,
-                extra=call.clip.extra,
+                extra={**(call.clip.extra or {}), **_beyond(params)},
                 **_drawn(params, call.number),
             )
         except CallFailedError as error:
             return error
         return replace(reply, text=reply.text.strip())
+
+    def _messages(self, content: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the messages of a call, the system text first where one was asked for."""
+        system = self.settings.system
+        first = [] if system is None else [{"role": "system", "content": system}]
+        return [*first, {"role": "user", "content": content}]
 
     def _calls(
         self, batches: Iterable[Sequence[Request]], params: SamplingParams
@@ -229,7 +269,8 @@ class ServedModel(Model):
 
     def _clip(self, request: Request) -> _Clip:
         assert request.frames is not None
-        urls, number = frame_urls(request.frames), next(self._clips)
+        most = self.settings.max_pixels
+        urls, number = frame_urls(request.frames, most), next(self._clips)
         if not self._as_video:
             return _Clip(number, with_pictures("", urls)[:-1])
         return _Clip(number, with_video("", urls)[:-1], _video_arguments(request, self._name))
@@ -387,6 +428,12 @@ def _usage(replies: Sequence[Reply]) -> dict[str, int | None] | None:
         "cached_tokens": sum(cached) if len(cached) == len(replies) else None,
         "completion_tokens": sum(reply.completion_tokens for reply in replies),
     }
+
+
+def _beyond(params: SamplingParams) -> dict[str, Any]:
+    """Return what is sent of `params` under names that vLLM and others have, and OpenAI has not."""
+    asked = {"top_k": params.top_k, "repetition_penalty": params.repetition_penalty}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _drawn(params: SamplingParams, number: int) -> dict[str, Any]:

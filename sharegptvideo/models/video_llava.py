@@ -22,10 +22,12 @@ from sharegptvideo.models.decoding import Prompt
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.pixels import VideoPixels
 from sharegptvideo.models.prompts import (
+    Kind,
     check_template,
     conversation,
     encode,
     expand_video,
+    no_system_text,
     video_token_count,
 )
 from sharegptvideo.models.sampling import clip_key
@@ -60,15 +62,24 @@ class VideoLlavaModel(LocalModel):
         self.tokenizer = load_tokenizer(folder)
         check_tokens(path, self.tokenizer, config.get_text_config().vocab_size)
         check_template(path, self.tokenizer, config.video_token_id)
+        system = self.settings.system
+        if system is not None and self._ids("?") == encode(self.tokenizer, conversation("?"))[0]:
+            raise no_system_text(path)
         self.pixels = VideoPixels.from_pretrained(folder)
 
     def _render(self, prompt: str) -> str:
-        ids, _ = encode(self.tokenizer, conversation(prompt))
-        return str(self.tokenizer.decode(ids))
+        return str(self.tokenizer.decode(self._ids(prompt)))
+
+    def _ids(self, prompt: str, about: Kind = "video") -> list[int]:
+        """Encode a prompt, with the system text where one was asked for."""
+        messages = conversation(prompt, system=self.settings.system)
+        return encode(self.tokenizer, messages, about)[0]
 
     def _answers(
         self, requests: Sequence[Request], params: SamplingParams
     ) -> Iterator[tuple[int, Answer]]:
+        if params.repetition_penalty is not None:
+            raise UserError(f"model {self.spec}: its decoding has no repetition_penalty")
         texts = {at: request for at, request in enumerate(requests) if request.frames is None}
         clips = {at: request for at, request in enumerate(requests) if at not in texts}
         yield from self._answers_to_texts(texts, params)
@@ -118,7 +129,7 @@ class VideoLlavaModel(LocalModel):
         prompts: list[Prompt] = []
         for position, request in requests.items():
             try:
-                ids, _ = encode(self.tokenizer, conversation(request.prompt), "text")
+                ids = self._ids(request.prompt, "text")
                 room = self._room(ids, params.max_new_tokens)
             except UserError as error:
                 yield position, Answer(request, error=str(error))
@@ -168,8 +179,8 @@ class VideoLlavaModel(LocalModel):
         if most is not None and shown > most:
             raise UserError(f"{shown} frames, and the model looks at {most} of a clip at most")
         count = video_token_count(config, len(request.frames))
-        ids, mask = encode(self.tokenizer, conversation(request.prompt))
-        ids, _ = expand_video(ids, mask, video, count)
+        ids = self._ids(request.prompt)
+        ids, _ = expand_video(ids, [False] * len(ids), video, count)
         end = ids.index(video) + count
         room = self._room(ids, steps)
         seed_text = f"{key.hex()}\n{request.prompt}"

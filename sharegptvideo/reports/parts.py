@@ -7,30 +7,36 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import math
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
 from sharegptvideo._io import write_text
-from sharegptvideo._text import interval, number, percent, web_link
+from sharegptvideo._text import interval, number, percent, rounded, web_link
 
 __all__ = [
     "Bar",
     "Card",
     "Cell",
+    "Clip",
     "Details",
     "Figure",
     "Grid",
+    "Headline",
     "Legend",
     "Name",
     "Page",
     "Part",
     "Score",
     "Section",
-    "Strip",
     "Table",
     "Tag",
     "Value",
@@ -38,6 +44,7 @@ __all__ = [
     "cell_text",
     "key",
     "link",
+    "pages_near",
 ]
 
 Series = Sequence[tuple[str, str]]
@@ -94,9 +101,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A large figure: below it the interval `ends` as a bar from 0 to 1, lines, and tags.
+    """A large figure: below it the interval `ends` as a bar on `axis`, lines, and tags.
 
-    Without a number only the note is shown.
+    What lies beyond the axis is cut there. Without a number only the note is shown.
     """
 
     number: float | None
@@ -106,11 +113,17 @@ class Score:
     ends: tuple[float, float] | None = None
     lines: Sequence[str] = ()
     tags: Sequence[Tag] = ()
+    axis: tuple[float, float] = (0.0, 1.0)
 
     @property
     def says(self) -> str:
         """What the bar is read out as."""
         return f"95 % interval {interval(self.ends)}"
+
+    def place(self, value: float) -> float:
+        """Where a value lies on the bar, in per cent of its length."""
+        low, high = self.axis
+        return 100 * (min(max(value, low), high) - low) / (high - low)
 
 
 Cell = str | int | float | Bar | Tag | Name | Value | Score | None
@@ -171,6 +184,13 @@ class Legend:
 
 
 @dataclass(frozen=True, slots=True)
+class Headline:
+    """A few large figures in a row, each as (name, figure, a line below it)."""
+
+    figures: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """An SVG (as `Markup`) or a PNG (as bytes), with a title above and a note below it.
 
@@ -194,11 +214,51 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """Pictures side by side, `side` pixels wide: (`data:` URL, words for it)."""
+class Clip:
+    """A clip that plays, its line of time with marks where frames were sampled, and these frames.
 
-    pictures: Sequence[tuple[str, str]]
-    side: int
+    Without a file that browsers play, or where it is not there, the frames are shown in turn. The
+    page has to be one with `clips`, and `clips.js` among its scripts.
+
+    Attributes:
+        name: what the clip is called.
+        frames: address of a picture of the sampled frames, from left to right: relative to the
+            page, or a `data:` URL.
+        size: width and height of one frame in it, pixels.
+        indices: the number of each frame in the clip, from 0.
+        times: when a player shows each, seconds; empty where that is not known.
+        seconds: how long the clip is; 0 where that is not known.
+        file: address of the clip, relative to the page; "" where there is none to play.
+    """
+
+    name: str
+    frames: str
+    size: tuple[int, int]
+    indices: Sequence[int]
+    times: Sequence[float] = ()
+    seconds: float = 0.0
+    file: str = ""
+
+    @property
+    def marks(self) -> list[tuple[float, str, float | None]]:
+        """For each frame its place on the line in per cent, a label or "", and its seconds.
+
+        The viewer of a run (`viewer.js`) draws the same line.
+        """
+        last = max(len(self.indices) - 1, 1)
+        every = -(-len(self.indices) // _LABELS)  # so many that they do not run into each other
+        marks = []
+        for place, index in enumerate(self.indices):
+            time = self.times[place] if self.times else None
+            share = place / last if time is None else time / (self.seconds or 1.0)
+            # Halves up, as browsers round: the two must say the same.
+            tenth = None if time is None else math.floor(10 * time + 0.5) / 10
+            label = str(index) if tenth is None else f"{rounded(tenth, 1)} s"
+            marks.append((100 * min(share, 1.0), "" if place % every else label, time))
+        return marks
+
+
+_LABELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +300,7 @@ class Section:
     anchor: str = ""
 
 
-Part = str | Table | Figure | Legend | Strip | Grid | Details | Card | Section
+Part = str | Table | Headline | Figure | Legend | Clip | Grid | Details | Card | Section
 """A paragraph (escaped), HTML (`Markup`), or one of the classes above."""
 
 
@@ -250,6 +310,7 @@ class Page:
 
     Attributes:
         title: the heading; also the name of the tab, unless `tab` is.
+        first: parts right below it, before the lead.
         lead: one or two sentences below it.
         sections: in order.
         kicker: a small line above the title: which command wrote the page, on what.
@@ -261,6 +322,9 @@ class Page:
         scripts: files beside the page that it loads, by relative path. A page without any may
             load nothing at all; one with some, scripts and pictures of its own place.
         clips: whether it shows clips and pictures of its own place.
+        contents: whether a list of its sections stands before the first one.
+        links: other pages that stand above it: (relative address, words).
+        kind: what it is called where another page leads to it; see `pages_near`.
     """
 
     title: str
@@ -274,6 +338,21 @@ class Page:
     script: str = ""
     scripts: Sequence[str] = field(default=())
     clips: bool = False
+    contents: bool = False
+    links: Sequence[tuple[str, str]] = ()
+    kind: str = ""
+    first: Sequence[Part] = ()
+
+    @property
+    def listed(self) -> list[tuple[str, str]]:
+        """The sections of the list of contents, each with its anchor; none without a list."""
+        return [(self.anchor(each), each.title) for each in self.sections if self.contents]
+
+    def anchor(self, section: Section) -> str:
+        """Return the anchor of a section; where a list names it, made of its title if need be."""
+        if section.anchor or not self.contents:
+            return section.anchor
+        return "-".join(re.findall(r"\w+", section.title.lower()))
 
     @property
     def policy(self) -> str:
@@ -295,8 +374,8 @@ class Page:
         )
         environment.filters |= {"cell": cell_text, "listed": _listed, "arranged": _arranged}
         environment.globals["key"] = key
-        for kind in (Bar, Name, Value, Score, Table, Legend, Figure, Strip, Grid, Details, Card,
-                     Section, Markup):  # fmt: skip
+        for kind in (Bar, Name, Value, Score, Table, Headline, Legend, Figure, Clip, Grid, Details,
+                     Card, Section, Markup):  # fmt: skip
             environment.tests[kind.__name__.lower()] = lambda value, kind=kind: isinstance(
                 value, kind
             )
@@ -339,6 +418,39 @@ def link(text: str, address: str | None) -> Markup:
 def key(series: str, *, dots: bool = False) -> Markup:
     """Return a small square of a series' colour, or its dot as charts have it."""
     return Markup('<i class="key {}{}"></i>').format(series, " dot" if dots else "")
+
+
+_KIND = re.compile(r'<meta name="sharegptvideo-page" content="([^"]+)">')
+_NEAR = 8
+
+
+def pages_near(folder: Path) -> list[tuple[str, str]]:
+    """List the pages of ours that lie around a page's folder, as links of `Page.links`.
+
+    That is `index.html` in the folder above, in those below it, and in those beside it, as they
+    are now, and no more than a line of them. Only pages with a `kind` are listed.
+    """
+    around = [folder.parent, *_folders(folder), *_folders(folder.parent)]
+    links: list[tuple[str, str]] = []
+    for place in around:
+        if place.resolve() == folder.resolve() or len(links) == _NEAR:
+            continue
+        address = Path(os.path.relpath(place / "index.html", folder)).as_posix()
+        try:
+            with (place / "index.html").open(encoding="utf-8", errors="replace") as page:
+                named = _KIND.search(page.read(1000))
+        except OSError:
+            continue
+        if named:
+            links.append((quote(address), html.unescape(named[1])))
+    return links
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(each for each in folder.iterdir() if each.is_dir())
+    except OSError:
+        return []
 
 
 def cell_text(cell: str | float | Bar | None) -> str:

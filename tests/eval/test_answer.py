@@ -82,7 +82,7 @@ def ask(model: Any, path: Path, sizes: Sequence[int], batch_size: int) -> dict[s
         answer_questions(
             *(load_task("msvd_qa"), questions, model, log),
             frames=2,
-            max_new_tokens=4,
+            params=SamplingParams(max_new_tokens=4),
             batch_size=batch_size,
         )
         return log.rows

@@ -210,7 +210,7 @@ def test_tasks_are_listed_and_shown() -> None:
     shown = json.loads(call("tasks", "msvd_qa", "--json").stdout)
     assert shown["protocol"] == "caption-grounded"
     assert "Xu et al. 2017" in call("tasks", "msvd_qa").stdout
-    assert len(json.loads(call("tasks", "--json").stdout)) == 13
+    assert len(json.loads(call("tasks", "--json").stdout)) == 23
     wrong = call("tasks", "msvd")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "did you mean msvd_qa" in wrong.stderr
@@ -317,3 +317,32 @@ def test_a_part_of_a_task_is_marked_in_a_comparison(small_release: Any, tmp_path
     figures = compare_runs(whole, whole)["tasks"]["msvd_qa"]
     assert figures["part"] is None
     assert "msvd_qa*" not in call("compare", whole, whole).stdout
+
+
+def test_other_settings_are_shown_wherever_the_run_is(
+    model: Any, small_release: Any, tmp_path: Path
+) -> None:
+    def command(*words: str) -> str:
+        result = CliRunner().invoke(app, ["eval", *words])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    data, own, other = str(small_release.folder), str(tmp_path / "own"), str(tmp_path / "other")
+    common = "--task", "msvd_qa", "--judge", "exact", "--data-dir", data, "--out"
+    assert "other settings" not in command("run", "--model", model.spec, *common, own)
+    changed = "msvd_qa: other settings than the task's: frames 4 (the task's: 8); not to be ranked"
+    assert changed in command("run", "--model", model.spec, *common, other, "--frames", "4")
+    assert model.calls[6].startswith("4 ")
+    line = f"msvd_qa: {other}: other settings than the task's: frames 4 (the task's: 8); a diff"
+    assert line in command("compare", own, other)
+    assert "other settings" not in command("compare", own, own)
+    # Judged anew, the answers are still those of a run under other settings.
+    file, again = f"{other}/predictions.jsonl", str(tmp_path / "again")
+    assert changed in command("judge", "--predictions", file, *common, again)
+    hub = "--dataset-id", "me/benchmark"
+    for run in (other, again):
+        assert changed in command("report", run, "--out", f"{run}-report", *hub)
+        assert changed in (Path(f"{run}-report") / "report.md").read_text()
+        assert "other settings" in (Path(f"{run}-report") / "report.csv").read_text()
+        assert "other settings" in (Path(f"{run}-report") / "index.html").read_text()
+        assert not (Path(f"{run}-report") / ".eval_results").exists()

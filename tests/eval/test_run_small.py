@@ -18,6 +18,7 @@ from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.judges import Judge, JudgeItem, Verdict
 from sharegptvideo.models import Answer, Model, Request, SamplingParams
 from sharegptvideo.models.base import short_hash
+from sharegptvideo.models.settings import AnswerSettings
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -90,12 +91,15 @@ def test_every_question_is_answered_judged_and_counted(
 
 
 def test_run_json_says_what_was_run(model: Any, small_release: Any, tmp_path: Path) -> None:
-    run(model, small_release, tmp_path / "run", limit=2, max_new_tokens=5)
+    run(model, small_release, tmp_path / "run", limit=2, settings=AnswerSettings(frames=5))
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["model"]["spec"] == model.spec
     assert len(about["model"]["weights_hash"]) == 64
     task = about["tasks"]["msvd_qa"]
-    assert (task["frames"], task["max_new_tokens"], task["protocol"]) == (8, 5, "caption-grounded")
+    assert task["protocol"] == "caption-grounded"
+    assert (task["frames"], task["max_new_tokens"]) == (5, 1024)
+    assert task["settings_changed"] == {"frames": [8, 5]}
+    assert all(call.startswith("5 ") for call in model.calls)
     assert task["judge"]["name"] == about["judge"] == "exact"
     assert about["data"]["limit"] == 2
     assert {"sharegptvideo", "numpy"} <= about["packages"].keys()
@@ -232,7 +236,9 @@ def test_a_folder_refuses_another_model_judge_or_setting(
         run(other, small_release, tmp_path / "run")
     with pytest.raises(UserError, match=r"msvd_qa\.judge\.name exact there, strict here"):
         run(model, small_release, tmp_path / "run", StrictJudge())
-    with pytest.raises(UserError, match=r"msvd_qa\.max_new_tokens 1024 there, 9 here"):
+    with pytest.raises(UserError, match=r"msvd_qa\.frames 8 there, 9 here"):
+        run(model, small_release, tmp_path / "run", settings=AnswerSettings(frames=9))
+    with pytest.raises(UserError, match="cannot obey --generation max_new_tokens; takes --frames"):
         run(model, small_release, tmp_path / "run", max_new_tokens=9)
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
@@ -415,3 +421,50 @@ def test_answers_begin_while_the_weights_are_hashed(small_release: Any, tmp_path
     run_evaluation(Unhurried(), ["msvd_qa"], Paid(), out, data_dir=small_release.folder)
     assert json.loads((out / "run.json").read_text())["model"]["weights_hash"] == "ab" * 32
     assert len(rows_of(out / "predictions.jsonl")) == len(rows_of(out / "judgements.jsonl")) == 6
+
+
+class Drawing(Model):
+    """A model that says what it was asked with; its endpoint may refuse a setting on the way."""
+
+    spec = "test:drawing"
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "test", "decoding": "greedy"}
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Answer]:
+        text = f"{params.temperature} {params.top_p} {params.seed} {params.max_new_tokens}"
+        yield from (Answer(request, (text,)) for request in requests)
+
+
+def test_settings_of_decoding_are_obeyed_and_recorded(small_release: Any, tmp_path: Path) -> None:
+    out, task = tmp_path / "run", ["msvd_qa"]
+    generation = {"temperature": 0.5, "top_p": 0.9, "seed": 3}
+    given: dict[str, Any] = {"data_dir": small_release.folder, "max_new_tokens": 6}
+    drawing = Drawing()
+    run_evaluation(
+        drawing, task, "exact", out, settings=AnswerSettings(generation=generation), **given
+    )
+    assert {row["prediction"] for row in rows_of(out / "predictions.jsonl")} == {"0.5 0.9 3 6"}
+    about = json.loads((out / "run.json").read_text())
+    assert about["seeds"] == {"answers": 3}
+    assert (about["model"]["decoding"], about["model"]["temperature"]) == ("sampled", 0.5)
+    assert about["tasks"]["msvd_qa"]["generation"] == generation
+    assert about["tasks"]["msvd_qa"]["settings_changed"] == {
+        "max_new_tokens": [1024, 6], "temperature": [0.0, 0.5], "top_p": [1.0, 0.9]
+    }  # fmt: skip
+    with pytest.raises(UserError, match="decoding sampled there, greedy here"):
+        run_evaluation(drawing, task, "exact", out, **given)
+    twice = AnswerSettings(generation={"max_new_tokens": 7})
+    with pytest.raises(UserError, match="max_new_tokens is given twice, as 6 and as 7"):
+        run_evaluation(drawing, task, "exact", tmp_path / "no", settings=twice, **given)
+    brief = AnswerSettings(system="Be brief.")
+    with pytest.raises(UserError, match="test:drawing: cannot obey --system; takes --frames"):
+        run_evaluation(drawing, task, "exact", tmp_path / "no", settings=brief, **given)
+    drawing.refused = ["top_p"]  # known only from what the endpoint says to a question
+    with pytest.raises(UserError, match="its endpoint refused top_p for some answers"):
+        run_evaluation(
+            *(drawing, task, "exact", tmp_path / "lost"),
+            settings=AnswerSettings(generation=generation),
+            **given,
+        )
+    assert not (tmp_path / "lost" / "results.json").exists()

@@ -15,6 +15,7 @@ from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
 from sharegptvideo.models import ProcessorModel, Question, Request, SamplingParams, open_model
 from sharegptvideo.models.pixels import Frames
+from sharegptvideo.models.settings import AnswerSettings
 from tests.support.pretended_gpu import with_graphs
 from tests.support.tiny_video_models import ARCHITECTURES, build
 
@@ -276,3 +277,38 @@ def test_what_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match="no chat template"):
         open_model(f"hf:{folder}")
+
+
+def test_settings_beside_the_task_are_obeyed(checkpoint: Path, clips: list[Frames]) -> None:
+    """A system text as transformers renders it, its repetition penalty, and pixels of a frame."""
+    spec, params = f"hf:{checkpoint}", SamplingParams(max_new_tokens=STEPS, repetition_penalty=1.5)
+    model: Any = open_model(spec, settings=AnswerSettings(system="Be brief."))
+    turn = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "Red?"}]}
+    first = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    expected = model.processor.apply_chat_template(
+        [first, turn], add_generation_prompt=True, tokenize=False
+    )
+    assert model.render("Red?") == expected
+    assert model.describe()["template"] == expected.replace("Red?", "{question}")
+
+    model = ProcessorModel(str(checkpoint))
+    penalised = token_ids(model, clips[0], repetition_penalty=1.5)
+    model.model.generation_config.repetition_penalty = 1.5
+    assert penalised == [[plain(model, clips[0], question, 10.0)] for question in QUESTIONS]
+    model.model.generation_config.repetition_penalty = 1.0
+    assert penalised != token_ids(model, clips[0])
+
+    if "max_pixels" not in model.obeys:
+        with pytest.raises(UserError, match="cannot obey --max-pixels; takes --dtype, --frames"):
+            open_model(spec, settings=AnswerSettings(max_pixels=1))
+        return
+    large = np.concatenate([clips[0]] * 9, axis=1)  # 432×64
+    grids = {}
+    for most in (None, 48 * 64):
+        model = open_model(spec, settings=AnswerSettings(max_pixels=most))
+        prompt: Any = next(model._prompts({0: Request("Red?", large, INDICES, fps=10.0)}))[1]
+        (grid,) = prompt.inputs["video_grid_thw"].tolist()
+        grids[most] = grid[1] * grid[2] * model.processor.video_processor.patch_size**2
+    assert grids[None] > 48 * 64 >= grids[48 * 64] > 0
+    (answer,) = model.generate([Request("Red?", large, INDICES, fps=10.0)], params)
+    assert answer.error is None

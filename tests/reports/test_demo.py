@@ -94,6 +94,11 @@ def test_gain_is_told_with_its_numbers(make_demo: Callable[..., Any]) -> None:
         assert f"{100 * figure:.1f} %" in page.text
     low, high = test["delta_ci95"]
     assert f"{words.points(low)} to {words.points(high)}" in page.text
+    # The figures themselves come first, before a sentence is said about them.
+    first = page.text.index("On 24 questions about 6 clips")
+    for figure in (test["sft"]["accuracy"], test["dpo"]["accuracy"]):
+        assert page.text.index(f"{100 * figure:.1f} %") < first
+    assert page.text.index(f"95 % interval {words.points(low)} to {words.points(high)}") < first
     # Every wrong SFT answer has one of the two faults, DPO's have none.
     assert "mostly one of factuality" in page.text
     assert "100.0 % with SFT, 0.0 % with DPO" in page.text
@@ -152,32 +157,39 @@ def test_nothing_is_loaded_and_all_is_labelled(make_demo: Callable[..., Any]) ->
     (made.folder / "leaderboard" / "index.html").write_text("x")
     page = _page(made)
     source = (made.folder / "index.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?:|@import|url\(|src=\"(?!data:)", source)
-    assert not page.all("script")
-    for image in page.all("img"):
-        assert image["alt"]
-        url = image["src"]
-        assert url is not None
-        picture = Image.open(
-            io.BytesIO(base64.b64decode(url.removeprefix("data:image/jpeg;base64,")))
-        )
-        assert picture.size == (SIDE, SIDE)
-    assert len(page.all("img")) % 8 == 0
-    assert page.all("img")
+    assert not re.search(r"https?:|@import|src=\"(?!datasets/)|url\((?!'data:image/jpeg)", source)
+    assert page.all("script") == [{}]
+    clips = page.all("video")
+    assert clips
+    for clip in clips:
+        assert clip["aria-label"]
+        assert (made.folder / str(clip["src"])).is_file()
+    # Each clip's frames are one picture in the page, which stands for them where they are drawn.
+    sprites = re.findall(r"url\('data:image/jpeg;base64,([^']+)'\)", source)
+    assert len(sprites) == len(clips)
+    for sprite in sprites:
+        picture = Image.open(io.BytesIO(base64.b64decode(sprite)))
+        assert picture.size == (8 * SIDE, SIDE)
+    stills = [drawn for drawn in page.all("i") if drawn.get("role") == "img"]
+    assert len(stills) == 9 * len(clips)
+    assert all(still["aria-label"] for still in stills)
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
     assert all("scope" in head for head in page.all("th"))
     links = [link["href"] for link in page.all("a")]
     assert "leaderboard/index.html" in links
     for link in links:
         assert link is not None
-        assert (made.folder / link).exists()
+        if link.startswith("#"):
+            assert {"id": link[1:]} in page.all("section")
+        else:
+            assert (made.folder / link).exists()
 
 
 def test_answers_are_escaped_and_failures_shown(make_demo: Callable[..., Any]) -> None:
     # Both models wrong everywhere, so that such an answer is among the chosen clips.
     made = make_demo(sft=lambda _: "<script>alert(1)</script> & co", dpo=lambda _: None)
     page = _page(made)
-    assert not page.all("script")
+    assert page.all("script") == [{}]
     assert "<script>alert(1)</script> & co" in page.text
     assert "failed: clip broken" in page.text
     assert made.summary["test"]["dpo"]["accuracy"] == 0
@@ -193,7 +205,7 @@ def test_a_clip_that_cannot_be_read_is_named(make_demo: Callable[..., Any]) -> N
         if path.name != "videos":
             (world / path.name).symlink_to(path)
     page = _page(made)
-    assert not page.all("img")
+    assert not page.all("video")
     assert "no such clip" in page.text
 
 

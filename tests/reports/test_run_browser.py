@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.eval import judge_predictions
+from sharegptvideo.reports.clips import clip_part
+from sharegptvideo.reports.parts import Page, Section, asset
 from sharegptvideo.reports.run import write_report
 from sharegptvideo.reports.run.samples import CHUNK
+from sharegptvideo.synthetic.render import write_mp4
 from tests.support.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -130,3 +134,31 @@ def test_a_file_that_is_missing_is_named(browser: Browser, page: Path) -> None:
     finally:
         hidden.write_text(text, encoding="utf-8")
     assert found == "samples/00002.js is not beside this page"
+
+
+def test_a_mark_seeks_and_a_clip_that_is_gone_leaves_its_frames(
+    browser: Browser, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_mp4(np.full((16, 64, 64, 3), 90, np.uint8), clip)
+    part = clip_part(clip, 4, tmp_path, name="clip")
+    page = Page("t", "l", [Section("s", [part])], script=asset("clips.js"), clips=True)
+    page.write(tmp_path / "page.html")
+    mark, still = "document.querySelectorAll('.times button')[2]", "document.querySelector('.on')"
+    browser.problems.clear()  # those of a file that was missing
+    browser.open(tmp_path / "page.html")
+    browser.wait("document.querySelector('video').readyState > 1")
+    browser.run(f"{mark}.click()")
+    browser.wait(f"{still}?.innerText === 'frame 10'")
+    # Frame 10 of 8 a second is shown from 1.25 s on.
+    at = browser.run("document.querySelector('video').currentTime")
+    assert at == pytest.approx(1.255, abs=0.002)
+    shown = "getComputedStyle(document.querySelector('.turn')).display"
+    assert browser.run(shown) == "none"
+    assert browser.problems == []
+    clip.unlink()
+    browser.open(tmp_path / "page.html")
+    browser.wait("document.querySelector('.gone')")
+    assert browser.run(shown) == "block"
+    browser.run(f"{mark}.click()")
+    assert browser.run(f"{still}.innerText") == "frame 10"

@@ -70,6 +70,8 @@ def compare(
         )
         if task["part"]:
             note(f"* {name}: {task['part']}; says nothing of the whole task")
+        if task["settings"]:
+            note(f"{name}: {task['settings']}; a difference may be that of the settings")
         for kind, part in task.get("by_question_type", {}).items():
             table.add_row(f"  {kind}", *_differences(part), "–")
         for key, why in (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sharegptvideo._text import and_more, interval, number, percent, plural, points, rounded
+from sharegptvideo._text import and_more, number, percent, plural, points, rounded
 from sharegptvideo.cli._common import (
     JsonOption,
     make_world,
@@ -39,12 +39,14 @@ from sharegptvideo.cli.eval._shared import (
     judge_name,
     named_model,
 )
-from sharegptvideo.reports.estimates import format_estimate
+from sharegptvideo.reports.estimates import format_estimate, headline_cells, headline_titles
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["judge", "run"]
+
+_SETTINGS = "Settings other than the tasks' (recorded, and shown with every figure)"
 
 
 @asks_endpoints
@@ -91,6 +93,51 @@ def run(
             "--max-new-tokens", min=1, help="Where an answer is cut; default: the task's."
         ),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            min=1,
+            help="Of each clip; default: the task's, or those the model is made for.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float16", "float32"] | None,
+        typer.Option(
+            "--dtype",
+            help="Of hf: models; auto: as saved, the default on a GPU; float32 is that on a CPU.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system",
+            metavar="TEXT",
+            help="System text before each question; default: that of the model's chat template.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            min=1,
+            help="Of a frame at most, for models that take frames of any size.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    generation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--generation",
+            metavar="NAME=NUMBER",
+            help="Decoding, once for each: temperature (default 0), top_p, top_k, seed,"
+            " repetition_penalty, max_new_tokens.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
     send: SendOption = "auto",
     prediction_key: KeyOption = None,
     model_name: NameOption = None,
@@ -109,13 +156,16 @@ def run(
     """
     from sharegptvideo.eval import run_evaluation
     from sharegptvideo.models.predictions import PredictionsInfo
+    from sharegptvideo.models.settings import AnswerSettings, parse_generation
 
+    names = _chosen(task, task_path)
+    settings = AnswerSettings(frames, dtype, system, max_pixels, parse_generation(generation or ()))
     with progress_bar() as progress:
-        make_world(_builtin_source(task, data_dir), progress)
+        make_world(_builtin_source(names, data_dir), progress)
         results = run_evaluation(
             model,
-            _split_names(task),
-            judge_name(judge, panel),
+            names,
+            _judge_name(judge, panel),
             out,
             data_dir=data_dir,
             task_path=task_path,
@@ -128,12 +178,13 @@ def run(
             batch_size=batch_size,
             devices=None if devices is None else devices.split(","),
             max_new_tokens=max_new_tokens,
+            settings=settings,
             send=send,
             endpoint=endpoint,
             info=PredictionsInfo(prediction_key, model_name, authors, link),
             progress=progress,
         )
-    _show_results(results, out, _split_names(task), as_json=json)
+    _show_results(results, out, names, as_json=json)
 
 
 @asks_endpoints
@@ -173,12 +224,13 @@ def judge(
     from sharegptvideo.eval import judge_predictions
     from sharegptvideo.models.predictions import PredictionsInfo
 
+    names = _chosen(task, task_path)
     with progress_bar() as progress:
-        make_world(_builtin_source(task, data_dir), progress)
+        make_world(_builtin_source(names, data_dir), progress)
         results = judge_predictions(
             predictions,
-            _split_names(task),
-            judge_name(judge, panel),
+            names,
+            _judge_name(judge, panel),
             out,
             data_dir=data_dir,
             media=media,
@@ -192,17 +244,24 @@ def judge(
             info=PredictionsInfo(prediction_key, model_name, authors, link),
             progress=progress,
         )
-    _show_results(results, out, _split_names(task), as_json=json)
+    _show_results(results, out, names, as_json=json)
 
 
-def _split_names(task: str) -> list[str]:
-    """Return the names of a list separated by commas."""
-    return [name.strip() for name in task.split(",") if name.strip()]
+def _chosen(task: str, task_path: Path | None) -> list[str]:
+    """Return the names of tasks in a list separated by commas, which may name groups."""
+    from sharegptvideo.eval.tasks import named_tasks
+
+    return named_tasks([name.strip() for name in task.split(",") if name.strip()], task_path)
 
 
-def _builtin_source(task: str, data_dir: Path | None) -> str | None:
+def _judge_name(judge: str | None, panel: str | None) -> str | None:
+    """Return the judge that is asked for; None: each task's own."""
+    return None if judge is None and panel is None else judge_name(judge, panel)
+
+
+def _builtin_source(names: Sequence[str], data_dir: Path | None) -> str | None:
     """Return the built-in world, where a task asks for it and no other data is given."""
-    builtin = any(name.startswith("synthetic_") for name in _split_names(task))
+    builtin = any(name.startswith("synthetic_") for name in names)
     return "synthetic" if builtin and data_dir is None else None
 
 
@@ -215,28 +274,27 @@ def _show_results(
         typer.Exit: 1, where nothing was answered or nothing judged.
     """
     from sharegptvideo._io import read_json
-    from sharegptvideo.eval.run_dir import asked_part
+    from sharegptvideo.eval.run_dir import asked_part, other_settings
 
     chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
     for name, task in chosen.items():
         _note_problems(name, task)
-        part = asked_part(read_json(out / "run.json"), name, task["n"])
-        if part:
-            note(f"{name}: {part}; not to be ranked")
+        about = read_json(out / "run.json")
+        for cause in (asked_part(about, name, task["n"]), other_settings(about, name)):
+            if cause:
+                note(f"{name}: {cause}; not to be ranked")
     if as_json:
         print_json(results)
     else:
-        table = figures_table(
-            "task", "n", "failed", "coverage", "accuracy", "95 % interval", "score", "videos"
-        )
+        titles = headline_titles(chosen.values(), "accuracy")
+        table = figures_table("task", "n", "failed", "coverage", *titles, "score", "videos")
         for name, task in chosen.items():
             table.add_row(
                 name,
                 number(task["n"]),
                 number(task["n_failed"]),
                 points(task["coverage"]),
-                format_estimate(task["accuracy"], share=True),
-                interval(task["accuracy"]["ci95"]),
+                *headline_cells(task, titles),
                 format_estimate(task["score"], share=False),
                 number(task["clusters"]),
             )
@@ -254,6 +312,8 @@ _SHOWN = 10
 
 
 def _note_problems(name: str, task: Mapping[str, Any]) -> None:
+    from sharegptvideo.eval.headline import headline
+
     for key, noun, what in (
         ("missing_clips", "clip", "missing"),
         ("missing_predictions", "question", "without a prediction"),
@@ -272,6 +332,13 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
             f"{name}: {number(usage['prompt_tokens'])} prompt tokens, of those reported on"
             f" {percent(usage['cached_share'])} from the server's prefix cache"
         )
+    if "yes_rate" in task:
+        said, right = task["yes_rate"]["value"], task["right_yes_rate"]
+        halves = (f"{word} {points(task[f'accuracy_{word}']['value'])}" for word in ("yes", "no"))
+        note(
+            f"{name}: says yes in {percent(said)} of its answers, right would be {percent(right)};"
+            f" accuracy where the right answer is {', '.join(halves)}"
+        )
     if "panel" in task:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(
@@ -280,11 +347,13 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
         )
     kinds = task.get("by_question_type") or {}
     if kinds:
+        main = headline(task)
         shares = (
-            f"{kind} {points(one['accuracy']['value'])} ({number(one['n'])})"
+            f"{kind} {points(one[main.key]['value'])} ({number(one[main.key]['n'])})"
             for kind, one in kinds.items()
+            if main.key in one
         )
-        note(f"{name}: accuracy by question type: {', '.join(shares)}")
+        note(f"{name}: {main.name} by question type: {', '.join(shares)}")
     for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
             note(f"{name}: {number(count)} {what}: {cause}")

@@ -1,27 +1,22 @@
-"""Questions of a finished demo that its page shows, with the frames that the models were given."""
+"""Questions of a finished demo that its page shows, with their clips."""
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from sharegptvideo._io import read_jsonl
 from sharegptvideo.data.load import read_rows
-from sharegptvideo.media import MediaError, MediaFolder, sample_frames
-from sharegptvideo.reports.demo.charts import COLOURS, SET_NAMES
+from sharegptvideo.media import MediaError, MediaFolder
+from sharegptvideo.reports.clips import clip_part
+from sharegptvideo.reports.demo.charts import COLOURS, SET_NAMES, model_key
 from sharegptvideo.reports.demo.comparison import MODELS, Answer, Case, outcomes
-from sharegptvideo.reports.parts import Card, Cell, Details, Part, Strip, Table, Tag, Value, key
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from sharegptvideo.reports.parts import Card, Cell, Clip, Details, Part, Table, Tag, Value, key
 
 __all__ = [
     "OUTCOME_NAMES",
@@ -33,9 +28,9 @@ __all__ = [
     "disagreement_part",
     "disagreements",
     "example_card",
-    "frame_strip",
     "lost_examples",
     "read_example",
+    "shown_clip",
 ]
 
 OUTCOME_NAMES = {
@@ -137,8 +132,8 @@ def read_example(folder: Path, draw: int) -> Example | None:
     )
 
 
-def frame_strip(media: MediaFolder, video: str, count: int | None) -> Strip | str:
-    """Return the `count` frames that a model is given of a clip, before they are scaled for it.
+def shown_clip(media: MediaFolder, video: str, count: int | None, page: Path) -> Clip | str:
+    """Return a clip with the `count` frames that a model is given of it.
 
     Of a clip that cannot be read, or where it is not known how many there were, the reason.
     """
@@ -148,27 +143,13 @@ def frame_strip(media: MediaFolder, video: str, count: int | None) -> Strip | st
     if path is None:
         return f"{video}: no such clip"
     try:
-        pixels, indices = sample_frames(path, count)
+        return clip_part(path, count, page, name=video)
     except MediaError as error:
         return str(error)
-    pictures = [
-        (_jpeg(frame), f"Frame {number} of {count} (number {index} of the clip)")
-        for number, (frame, index) in enumerate(zip(pixels, indices, strict=True), start=1)
-    ]
-    return Strip(pictures, pixels.shape[2])
 
 
-def _jpeg(frame: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    target = io.BytesIO()
-    # No chroma subsampling: a clip is 64 pixels wide, and colour is what is asked about.
-    Image.fromarray(frame).save(target, "JPEG", quality=90, subsampling=0, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
-
-
-def clip_card(outcome: str, case: Case, strip: Strip | str) -> Card:
-    """Show a question with the frames, both answers and their verdicts."""
+def clip_card(outcome: str, case: Case, clip: Clip | str) -> Card:
+    """Show a question with its clip, both answers and their verdicts."""
     rows: list[list[Cell]] = [["Reference", case.reference, "", ""]]
     for model in MODELS:
         answer = case.answers[model]
@@ -176,14 +157,14 @@ def clip_card(outcome: str, case: Case, strip: Strip | str) -> Card:
         if answer.error is not None:
             text = Markup("<em>failed: {}</em>").format(answer.error)
         rows.append(
-            [_key(model) + model.upper(), text, _verdict(answer.right),
+            [model_key(model), text, _verdict(answer.right),
              _judged(answer.score, answer.reason)]
         )  # fmt: skip
     who = Markup('<span class="hidden">Who</span>')
     return Card(
         OUTCOME_NAMES[outcome],
         [
-            strip,
+            clip,
             _question(case.question["text"]),
             Table((who, "Answer", "Exact state", "Judge of captions"), rows, stacked=True),
             _about("Caption", case.caption),
@@ -224,7 +205,7 @@ def disagreement_part(cases: Sequence[Case]) -> Part:
     if not apart:
         return f"Nowhere: both give the same verdict on all {n} answers to test questions."
     rows: list[list[Cell]] = [
-        [one.case.question["text"], _key(one.model) + one.answer.text,
+        [one.case.question["text"], key(COLOURS[one.model], dots=True) + one.answer.text,
          Markup("{} {}").format(_verdict(one.answer.right), one.answer.why or ""),
          Markup("{} {}").format(_verdict(one.answer.judged), one.answer.reason or "")]
         for one in apart
@@ -233,10 +214,6 @@ def disagreement_part(cases: Sequence[Case]) -> Part:
     summary = f"{len(apart)} of {n} answers to test questions, both sets"
     table = Table(columns, rows, stacked=True)
     return Details(summary, table, open=len(apart) <= _OPEN_UP_TO)
-
-
-def _key(model: str) -> Markup:
-    return key(COLOURS[model], dots=True)
 
 
 def _verdict(right: bool | None) -> Tag:

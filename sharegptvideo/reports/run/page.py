@@ -14,6 +14,7 @@ from sharegptvideo._io import making, os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import interval, plural, points
 from sharegptvideo.errors import UserError
+from sharegptvideo.reports.clips import Sprite, Wanted, remove_others, write_sprites
 from sharegptvideo.reports.estimates import format_estimate, format_paper
 from sharegptvideo.reports.parts import (
     Cell,
@@ -24,18 +25,13 @@ from sharegptvideo.reports.parts import (
     Table,
     Tag,
     Value,
+    asset,
     link,
+    pages_near,
 )
+from sharegptvideo.reports.run.charts import accuracy_charts, difference_charts
 from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
-from sharegptvideo.reports.run.samples import (
-    PIECES,
-    Against,
-    Sprite,
-    Wanted,
-    remove_others,
-    write_samples,
-    write_sprites,
-)
+from sharegptvideo.reports.run.samples import PIECES, Against, write_samples
 from sharegptvideo.reports.run.tables import (
     csv_text,
     hub_results,
@@ -66,12 +62,14 @@ def write_report(
     task_path: PathLike | None = None,
     dataset_id: str | None = None,
     samples: bool = True,
+    copy_clips: bool | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write a finished run's figures and samples to the folder `out`: all files, or none.
 
     Files: `report.json`, `report.csv`, `report.md`, `report.tex`; with `samples` the page
-    `index.html`, which opens without a server, with what it loads in `samples/` and `frames/`;
+    `index.html`, which opens without a server, with what it loads in `samples/`, `frames/` and
+    `media/`;
     with `dataset_id` a file in `.eval_results/`, to be uploaded to the model's repository.
 
     Args:
@@ -82,6 +80,9 @@ def write_report(
             where the run had them.
         dataset_id: repository of the benchmark (its `eval.yaml`) on the Hub.
         samples: whether to write the page, which needs the data.
+        copy_clips: whether clips that browsers play are copied beside the page; else it shows them
+            from where they are, and their sampled frames where they are gone. None: copied where
+            all of them take no more than `clips.COPIED_BYTES`.
         progress: called as `progress(done, total, what)`.
 
     Returns:
@@ -111,12 +112,14 @@ def write_report(
     with os_errors(folder, "free some space or give another --out"), making(folder):
         sprites: dict[tuple[str, str], Sprite] = {}
         if samples:  # not with the rest: pictures have names of their own, and take long
-            sprites = write_sprites(_wanted(first, shown), folder, progress=progress)
+            wanted = _wanted(first, shown)
+            sprites = write_sprites(wanted, folder, copy_clips=copy_clips, progress=progress)
             report["notes"] += _clip_notes(sprites, shown)
         with replacing_files(folder, obsolete=[PIECES] if samples else []) as new:
             if samples:
                 write_samples(shown, sprites, new, against=second, progress=progress)
-                _write_page(first, shown, new, second)
+                _page(first, shown, second, pages_near(folder)).write(new / "index.html")
+                write_text(new / _SCRIPT, _file(_SCRIPT))
                 files.append("index.html")
             if second is not None:
                 report["against"] = _agreement(first, second)
@@ -210,28 +213,36 @@ def _clip_notes(
     return [f"{n} of {len(every)} clips {what}" for n, what in counted if n]
 
 
-def _write_page(
-    run: Run, samples: Mapping[str, Sequence[Sample]], out: Path, against: Against | None
-) -> None:
-    """Write OUT/index.html and the script it loads; `write_samples` writes what it shows."""
-    files = resources.files(__package__)
-    viewer = Markup((files / "viewer.html").read_text(encoding="utf-8"))
-    write_text(out / _SCRIPT, (files / _SCRIPT).read_text(encoding="utf-8"))
+def _page(
+    run: Run,
+    samples: Mapping[str, Sequence[Sample]],
+    against: Against | None,
+    links: Sequence[tuple[str, str]],
+) -> Page:
+    """Return the page; `write_samples` writes what it shows."""
     n = sum(map(len, samples.values()))
-    page = Page(
+    return Page(
         title=f"{run.model}: every answer and its verdict",
         lead=f"{plural(len(samples), 'task')}, {plural(n, 'sample')}, judged by {_judges(run)}.",
         sections=[
-            Section("Figures", _figures(run)),
+            Section("Figures", [*accuracy_charts(run), *_figures(run)]),
             *([Section("Against a second run", _second(run, samples, against))] if against else []),
-            Section("Samples", viewer),
+            Section("Samples", Markup(_file("viewer.html"))),
         ],
         kicker=f"sharegptvideo eval report · run {run.name}",
         footer=_footer(run),
         wide=True,
+        script=asset("clips.js"),
         scripts=[_SCRIPT, "samples/index.js"],
+        clips=True,
+        contents=True,
+        links=links,
+        kind=f"Report of {run.name}",
     )
-    page.write(out / "index.html")
+
+
+def _file(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _judges(run: Run) -> str:
@@ -257,7 +268,7 @@ def _figures(run: Run) -> list[Part]:
         "95 % interval", "bounds %", "score", "paper's counting",
     )  # fmt: skip
     judges = tasks_by_judge(run)
-    parts: list[Part] = [Table(columns, rows), *_by_type(run)]
+    parts: list[Part] = [Table(columns, rows, stacked=True), *_by_type(run)]
     if run.authors or run.link:
         by = f" by {run.authors}" if run.authors else ""
         parts.append(Markup("<p>Model: {}{}</p>").format(link(run.model, run.link), by))
@@ -319,7 +330,8 @@ def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against)
     )  # fmt: skip
     parts: list[Part] = [
         f"The second run is {against.run.name}, model {against.run.model}.",
-        Table(columns, rows),
+        *difference_charts(run, against),
+        Table(columns, rows, stacked=True),
     ]
     judges: dict[tuple[str, str], list[str]] = {}
     for task in sorted(against.other_judge):

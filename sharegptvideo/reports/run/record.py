@@ -11,7 +11,7 @@ from typing import Any
 from sharegptvideo._concurrency import Progress
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import item_of
-from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
 from sharegptvideo.models.base import Question
@@ -81,6 +81,10 @@ class Run:
     def part(self, task: str) -> str:
         """Say which part of a task was asked, "" where all of it was."""
         return asked_part(self.about, task, self.results["tasks"][task]["n"])
+
+    def settings(self, task: str) -> str:
+        """Say under which settings other than the task's it was run, "" where under its own."""
+        return other_settings(self.about, task)
 
     def judge(self, task: str) -> Row:
         """Return what run.json says of the judge of a task."""

@@ -2,35 +2,27 @@
 
 samples/index.js     what is filtered by: tasks, and one letter for each sample's outcome
 samples/00000.js     texts of the first samples, and so on; loaded when they are shown
-frames/*.jpg         the frames of each clip side by side
 
 Pages from `file://` may not fetch, but may load scripts: each file hands one JSON value over.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharegptvideo._concurrency import Progress, ordered_map
-from sharegptvideo._io import dumps, os_error_words, replacing_bytes, write_text
+from sharegptvideo._concurrency import Progress
+from sharegptvideo._io import dumps, write_text
+from sharegptvideo.reports.clips import Sprite
 from sharegptvideo.reports.run.record import Run, Sample, outcome
 
 __all__ = [
     "CHUNK",
     "PIECES",
     "Against",
-    "Sprite",
-    "Wanted",
-    "remove_others",
     "write_samples",
-    "write_sprites",
 ]
 
 CHUNK = 400
@@ -49,43 +41,6 @@ _RIGHT_IN = {
 }
 
 Row = dict[str, Any]
-
-LONGEST_SIDE = 160
-"""Of one frame, in pixels: eight frames then take about 30 kB."""
-
-_QUALITY = 72
-_DECODERS = 2
-_AHEAD = 8  # so that a slow clip does not stop the other decoder
-_FRAMES = "frames"
-
-Key = tuple[str, str]
-"""Task and video."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A clip, and how many frames of it; `indices` are those the model saw, where recorded."""
-
-    clip: str
-    n: int
-    indices: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sprite:
-    """A picture of `n` frames from left to right, each `width`×`height`; or why there is none.
-
-    `file` is its path below the page's folder. `moved` says that the clip now gives other frames
-    than those recorded.
-    """
-
-    file: str = ""
-    n: int = 0
-    width: int = 0
-    height: int = 0
-    indices: tuple[int, ...] = ()
-    moved: bool = False
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +163,9 @@ def _clip(video: str, caption: str | None, sprite: Sprite | None) -> Row:
         "file": sprite.file,
         "size": [sprite.n, sprite.width, sprite.height],
         "indices": list(sprite.indices),
+        "times": list(sprite.times),
+        "seconds": sprite.seconds,
+        "plays": sprite.video,
         "moved": sprite.moved,
     }
 
@@ -254,101 +212,3 @@ def _verdict(judgement: Mapping[str, Any]) -> Row:
         "repaired": judgement.get("repaired") or None,
         "members": members or None,
     }
-
-
-def write_sprites(
-    wanted: Mapping[Key, Wanted], out: Path, *, progress: Progress | None = None
-) -> dict[Key, Sprite]:
-    """Write OUT/frames/*.jpg, one for each clip, and give their sizes by the keys of `wanted`.
-
-    Pictures of an earlier, perhaps interrupted report that are of the same files are kept.
-    A clip that cannot be read gives a sprite with its cause.
-
-    Raises:
-        OSError: the disk is full, or `out` may not be written.
-    """
-    folder = out / _FRAMES
-    drawn: dict[tuple[str, int], Sprite] = {}
-    # Tasks may share clips.
-    clips = dict.fromkeys((each.clip, each.n) for each in wanted.values())
-
-    def write(clip: tuple[str, int]) -> Sprite:
-        return _write_sprite(*clip, folder)
-
-    # An error or Ctrl-C does not wait for the other clips.
-    with closing(
-        ordered_map(write, clips, workers=_DECODERS, ahead=_AHEAD, name="frames")
-    ) as sprites:
-        for done, (clip, sprite) in enumerate(zip(clips, sprites, strict=True), start=1):
-            drawn[clip] = sprite
-            if progress:
-                progress(done, len(clips), "clips shown")
-    return {key: _compared(drawn[each.clip, each.n], each) for key, each in wanted.items()}
-
-
-def _compared(sprite: Sprite, wanted: Wanted) -> Sprite:
-    moved = wanted.indices is not None and wanted.indices != sprite.indices and not sprite.error
-    return replace(sprite, moved=moved)
-
-
-def _write_sprite(clip: str, n: int, folder: Path) -> Sprite:
-    from sharegptvideo.media import MediaError
-
-    try:
-        file = folder / f"{_file_name(Path(clip), n)}.jpg"
-        if not file.is_file():
-            _draw(clip, n, file)
-    except MediaError as error:
-        return Sprite(error=str(error))
-    except OSError as error:
-        if error.filename is None or not str(error.filename).startswith(clip):
-            raise
-        return Sprite(error=f"{clip}: cannot be read ({os_error_words(error)})")
-    return _read_sprite(file)
-
-
-def _file_name(clip: Path, n: int) -> str:
-    """Return a name that changes with the clip: its path, and size and time of what is in it."""
-    parts = sorted(clip.iterdir()) if clip.is_dir() else [clip]
-    stamps = [(part.name, stat.st_size, stat.st_mtime_ns) for part in parts
-              for stat in [part.stat()]]  # fmt: skip
-    return hashlib.sha256(repr((n, str(clip), stamps)).encode()).hexdigest()[:20]
-
-
-def _draw(clip: str, n: int, file: Path) -> None:
-    """Put the frames side by side; the picture's comment says which they are."""
-    import numpy as np
-    from PIL import Image
-
-    from sharegptvideo.media import sample_frames
-
-    frames, indices = sample_frames(clip, n)
-    height, width = frames.shape[1:3]
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    row = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
-           for frame in frames]  # fmt: skip
-    picture = io.BytesIO()  # Pillow takes no notice of what a full disk cuts off
-    Image.fromarray(np.concatenate(row, axis=1)).save(
-        picture, format="JPEG", quality=_QUALITY, optimize=True, comment=json.dumps(indices)
-    )
-    with replacing_bytes(file) as out:
-        out.write(picture.getvalue())
-
-
-def _read_sprite(file: Path) -> Sprite:
-    from PIL import Image
-
-    with Image.open(file) as picture:
-        indices = json.loads(picture.info["comment"])
-        width, height = picture.size
-    n = len(indices)
-    return Sprite(f"{_FRAMES}/{file.name}", n, width // n, height, tuple(indices))
-
-
-def remove_others(out: Path, sprites: Iterable[Sprite]) -> None:
-    """Remove pictures of earlier reports, of clips that are not among these."""
-    kept = {Path(sprite.file).name for sprite in sprites}
-    for path in (out / _FRAMES).glob("?" * 20 + ".*"):
-        if path.suffix in (".jpg", ".tmp") and path.name not in kept:
-            path.unlink()

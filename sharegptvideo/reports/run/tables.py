@@ -77,9 +77,13 @@ def tasks_by_judge(run: Run) -> dict[str, list[str]]:
 
 
 def parts_asked(run: Run) -> list[str]:
-    """List the tasks of which a part was asked: their figures stand for no whole task."""
-    parts = {task: run.part(task) for task in run.results["tasks"]}
-    return [f"{task}: {part}; not to be ranked" for task, part in parts.items() if part]
+    """List what is not to be ranked: tasks asked in part, or under other settings than theirs."""
+    return [
+        f"{task}: {cause}; not to be ranked"
+        for task in run.results["tasks"]
+        for cause in (run.part(task), run.settings(task))
+        if cause
+    ]
 
 
 def mixed_models(run: Run) -> list[str]:
@@ -103,6 +107,7 @@ def report_json(run: Run) -> dict[str, Any]:
             task: {
                 **figures,
                 "part": run.part(task) or None,
+                "settings_changed": run.about["tasks"][task].get("settings_changed") or {},
                 "version": run.about["tasks"][task]["version"],
                 "protocol": run.about["tasks"][task]["protocol"],
                 "judge": run.judge(task),
@@ -128,6 +133,7 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
         "weights_hash": run.about["model"].get("weights_hash"),
         "task": task,
         "part": run.part(task) or None,
+        "other_settings": run.settings(task) or None,
         "task_version": about["version"],
         "protocol": about["protocol"],
         "judge": judge["name"],
@@ -270,8 +276,8 @@ def hub_results(run: Run, dataset_id: str) -> HubResults:
 def _unfit(run: Run, task: str, figures: dict[str, Any]) -> str:
     if run.about["model"].get("kind") == "recorded":
         return "its answers and verdicts are recorded, and were not made here"
-    if run.part(task):
-        return run.part(task)
+    if unlike := run.part(task) or run.settings(task):
+        return unlike
     if run.about["tasks"][task]["config"] != task:
         return "a task of one's own has no place in the data set's eval.yaml"
     if figures["accuracy"]["value"] is None or figures["coverage"] < MIN_COVERAGE:

@@ -242,17 +242,47 @@ const report = (() => {
 
   function pictures(clip) {
     if (!clip.file) return element("p", "hint", clip.error ? `No frames: ${clip.error}` : "No frames: no such clip.");
-    const box = element("div", "frames");
+    // As page.html has it; clips.js moves it.
+    const [n, width, height] = clip.size, box = element("div", width < 100 ? "clip small" : "clip");
+    for (const [name, value] of [["n", n], ["w", width], ["h", height], ["frames", `url("${clip.file}")`]]) {
+      box.style.setProperty(`--${name}`, value);
+    }
+    const screen = element("div", "screen"), times = element("div", "times"), stills = element("div", "stills");
+    if (clip.plays) {
+      const video = element("video");
+      Object.assign(video, { src: clip.plays, controls: true, muted: true, playsInline: true, preload: "metadata" });
+      video.setAttribute("aria-label", clip.video);
+      screen.append(video);
+    }
+    screen.append(still(`${clip.video}: the sampled frames in turn`, "turn"));
+    const every = Math.ceil(n / 8);
     clip.indices.forEach((frame, number) => {
-      const figure = element("figure"), picture = element("div", "picture");
-      picture.setAttribute("role", "img");
-      picture.setAttribute("aria-label", `frame ${frame}`);
-      cut(picture, clip, number, 0, 0);
+      const time = clip.times[number], known = time !== undefined;
+      const place = known ? time / (clip.seconds || 1) : number / Math.max(n - 1, 1);
+      const mark = element("button");
+      mark.type = "button";
+      mark.style.left = `${100 * Math.min(place, 1)}%`;
+      mark.title = known ? `frame ${frame}, ${time.toFixed(2)} s` : `frame ${frame}`;
+      if (known) mark.dataset.time = time;
+      mark.append(element("span", "", number % every ? "" : known ? `${(Math.round(10 * time) / 10).toFixed(1)} s` : `${frame}`));
+      times.append(mark);
+      const figure = element("figure"), picture = still(`frame ${frame}`, "");
+      picture.style.setProperty("--i", number);
       figure.append(picture, element("figcaption", "", `frame ${frame}`));
-      box.append(figure);
+      stills.append(figure);
     });
-    if (clip.moved) box.append(element("p", "hint", "The clip now gives other frames than the model saw."));
+    const player = element("div", "player");
+    player.append(screen, times);
+    if (clip.moved) player.append(element("p", "hint", "The clip now gives other frames than the model saw."));
+    box.append(player, stills);
     return box;
+  }
+
+  function still(words, kind) {
+    const picture = element("i", kind);
+    picture.setAttribute("role", "img");
+    picture.setAttribute("aria-label", words);
+    return picture;
   }
 
   function fact(facts, name, text, quiet) {
