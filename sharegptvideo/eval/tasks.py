@@ -243,11 +243,12 @@ def named_tasks(names: Iterable[str], task_path: Path | None = None) -> list[str
     Raises:
         UserError: there is neither a task nor a group of that name (names the nearest ones).
     """
-    tasks = list_tasks(task_path)
-    known = {task.name: [task.name] for task in tasks}
-    for task in tasks:
-        for group in task.groups:
-            known.setdefault(group, []).append(task.name)
+    known = {name: [name] for name in task_names(task_path)}
+    names = list(names)
+    if any(name not in known for name in names):
+        for task in list_tasks(task_path):
+            for group in task.groups:
+                known.setdefault(group, []).append(task.name)
     chosen: dict[str, None] = {}
     for name in names:
         if name not in known:

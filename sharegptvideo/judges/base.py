@@ -55,8 +55,8 @@ class JudgeItem:
     prediction: str
     caption: str | None = None
     clip: str | None = None
-    options: tuple[str, ...] = ()
     other: tuple[str, str] | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:

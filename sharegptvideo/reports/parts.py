@@ -30,6 +30,7 @@ __all__ = [
     "Details",
     "Figure",
     "Grid",
+    "Headline",
     "Legend",
     "Name",
     "Page",
@@ -100,9 +101,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A large figure: below it the interval `ends` as a bar from 0 to 1, lines, and tags.
+    """A large figure: below it the interval `ends` as a bar on `axis`, lines, and tags.
 
-    Without a number only the note is shown.
+    What lies beyond the axis is cut there. Without a number only the note is shown.
     """
 
     number: float | None
@@ -112,11 +113,17 @@ class Score:
     ends: tuple[float, float] | None = None
     lines: Sequence[str] = ()
     tags: Sequence[Tag] = ()
+    axis: tuple[float, float] = (0.0, 1.0)
 
     @property
     def says(self) -> str:
         """What the bar is read out as."""
         return f"95 % interval {interval(self.ends)}"
+
+    def place(self, value: float) -> float:
+        """Where a value lies on the bar, in per cent of its length."""
+        low, high = self.axis
+        return 100 * (min(max(value, low), high) - low) / (high - low)
 
 
 Cell = str | int | float | Bar | Tag | Name | Value | Score | None
@@ -174,6 +181,13 @@ class Legend:
     series: Series
     hint: str = ""
     dots: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A few large figures in a row, each as (name, figure, a line below it)."""
+
+    figures: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +300,7 @@ class Section:
     anchor: str = ""
 
 
-Part = str | Table | Figure | Legend | Clip | Grid | Details | Card | Section
+Part = str | Table | Headline | Figure | Legend | Clip | Grid | Details | Card | Section
 """A paragraph (escaped), HTML (`Markup`), or one of the classes above."""
 
 
@@ -296,6 +310,7 @@ class Page:
 
     Attributes:
         title: the heading; also the name of the tab, unless `tab` is.
+        first: parts right below it, before the lead.
         lead: one or two sentences below it.
         sections: in order.
         kicker: a small line above the title: which command wrote the page, on what.
@@ -326,6 +341,7 @@ class Page:
     contents: bool = False
     links: Sequence[tuple[str, str]] = ()
     kind: str = ""
+    first: Sequence[Part] = ()
 
     @property
     def listed(self) -> list[tuple[str, str]]:
@@ -358,8 +374,8 @@ class Page:
         )
         environment.filters |= {"cell": cell_text, "listed": _listed, "arranged": _arranged}
         environment.globals["key"] = key
-        for kind in (Bar, Name, Value, Score, Table, Legend, Figure, Clip, Grid, Details, Card,
-                     Section, Markup):  # fmt: skip
+        for kind in (Bar, Name, Value, Score, Table, Headline, Legend, Figure, Clip, Grid, Details,
+                     Card, Section, Markup):  # fmt: skip
             environment.tests[kind.__name__.lower()] = lambda value, kind=kind: isinstance(
                 value, kind
             )
