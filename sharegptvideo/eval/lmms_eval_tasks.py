@@ -20,6 +20,7 @@ has some of its own that are called like ours.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -377,11 +378,14 @@ def _home(settings: Settings, args: Any) -> Path | None:
 
 def _model(args: Any) -> dict[str, Any]:
     adapter = str(getattr(args, "model", "unknown"))
+    version: str | None = None
+    with contextlib.suppress(metadata.PackageNotFoundError):  # in a checkout it is none
+        version = metadata.version("lmms_eval")
     return {
         "kind": "lmms-eval",
         "name": model_name(adapter, getattr(args, "model_args", None)),
         "adapter": adapter,
-        "lmms_eval": metadata.version("lmms_eval"),
+        "lmms_eval": version,
     }
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from itertools import accumulate
 
-__all__ = ["SOURCES", "made_rows", "nonsense_words"]
+__all__ = ["SOURCES", "WORLD_CAPTIONS", "made_rows", "nonsense_words"]
 
 SOURCES = (("WebVid", 400), ("VIDAL", 450), ("ActivityNet", 50))
 
@@ -86,6 +86,7 @@ def _caption(rng: random.Random, words: list[str], weights: list[float], length:
         else:
             sentences[-1] += f", {joint}"
     return ". ".join(sentences) + "."
+
 
 WORLD_CAPTIONS = (
     "The video shows one object on a dark plain background. We see how a large white cross moves to"
