@@ -25,8 +25,9 @@ from sharegptvideo.eval.tasks import (
     load_questions,
     load_task,
     media_folder,
+    named_tasks,
 )
-from sharegptvideo.judges import Judge, open_judge
+from sharegptvideo.judges import JUDGES, Judge, open_judge
 from sharegptvideo.judges.protocol import named_protocol
 from sharegptvideo.models import Model, Question, SamplingParams, open_model
 from sharegptvideo.models.predictions import PredictionsInfo, PredictionsModel
@@ -41,7 +42,7 @@ PathLike = str | Path
 def run_evaluation(
     model: str | Model,
     tasks: Sequence[str],
-    judge: str | Judge,
+    judge: str | Judge | None,
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
@@ -71,9 +72,10 @@ def run_evaluation(
     Args:
         model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`, or
             a `Model` of the caller's.
-        tasks: names of tasks.
+        tasks: names of tasks, and of groups of them.
         judge: `exact`, `answer-match`, `openai:NAME`, several of them as
-            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's.
+            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's. None: each task's own rules
+            (`yes-no`, `choice`), for open answers `answer-match`.
         out: the run folder.
         data_dir: see `load_questions`.
         media: folder of the clips; default: `data_dir`, which holds them in a release.
@@ -110,7 +112,8 @@ def run_evaluation(
     if batch_size is not None and batch_size < 1:
         raise UserError("batch size must be at least 1")
     settings = _with_limit(settings or AnswerSettings(), max_new_tokens)
-    chosen = [load_task(name, source.task_path).of_split(split) for name in dict.fromkeys(tasks)]
+    names = named_tasks(tasks, source.task_path)
+    chosen = [load_task(name, source.task_path).of_split(split) for name in names]
     if not chosen:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
@@ -136,6 +139,7 @@ def run_evaluation(
         )
     else:
         settings.check_obeyed(model, is_open=True)
+    _refuse_unscored_options(chosen, model)
     recorded = recorded_model(Path(out))
     if recorded is not None:
         model.go_on(recorded)
@@ -145,7 +149,8 @@ def run_evaluation(
         [question for plan in plans for question in plan.questions],
         [question for plan in plans for question in plan.all_questions],
     )
-    spec = judge if isinstance(judge, str) else judge.name
+    asked = judge if isinstance(judge, str | None) else judge.name
+    spec = asked or ", ".join(dict.fromkeys(each.name for each in judges.values()))
     # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
     about = functools.partial(_settings, model, plans, spec, source)
     with EvalRunDir(Path(out), about) as run:
@@ -173,7 +178,11 @@ def run_evaluation(
         return run.write_results(
             {
                 plan.task.name: score_answers(
-                    plan.questions, run.predictions.rows, run.judgements.rows, plan.judge
+                    plan.questions,
+                    run.predictions.rows,
+                    run.judgements.rows,
+                    plan.judge,
+                    plan.task.form,
                 )
                 | token_usage(plan.questions, run.predictions.rows)
                 | remarks.get(plan.task.name, {})
@@ -185,7 +194,7 @@ def run_evaluation(
 def judge_predictions(
     predictions: PathLike,
     tasks: Sequence[str],
-    judge: str | Judge,
+    judge: str | Judge | None,
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
@@ -383,7 +392,7 @@ def _plan(
 
 
 def _open_judges(
-    judge: str | Judge,
+    judge: str | Judge | None,
     tasks: Sequence[Task],
     base_url: str | None,
     sees: Literal["frames"] | None,
@@ -391,19 +400,21 @@ def _open_judges(
     options: EndpointOptions,
 ) -> dict[str, Judge]:
     """Return the judge of each task, checked; tasks of one wording share it."""
-    if not isinstance(judge, str):
+    if judge is not None and not isinstance(judge, str):
         judge.check()
         return {task.name: judge for task in tasks}
-    opened: dict[tuple[str, Path | None], Judge] = {}
+    opened: dict[tuple[str, str, Path | None], Judge] = {}
     judges = {}
     for task in tasks:
-        wording = _wording(task, prompt)
+        spec = judge or task.own_judge or "answer-match"
+        _refuse_other_rules(task, spec)
+        wording = (spec, *_wording(task, prompt))
         if wording not in opened:
             opened[wording] = open_judge(
-                judge,
+                spec,
                 base_url=base_url,
-                protocol=wording[0],
-                prompt_file=wording[1],
+                protocol=wording[1],
+                prompt_file=wording[2],
                 sees=sees,
                 options=options,
             )
@@ -414,6 +425,30 @@ def _open_judges(
     # One check is enough: they differ in their prompts only.
     first.check()
     return judges
+
+
+def _refuse_unscored_options(tasks: Sequence[Task], model: Model) -> None:
+    """Refuse a model that is to say which option is likeliest, and cannot."""
+    for task in tasks:
+        if task.choice == "likelihood" and model.needs_frames and not model.scores_options:
+            raise UserError(
+                f"task {task.name}: model {model.spec} gives no likelihoods of options; take a"
+                " task by letter, or a model hf:PATH_OR_ID"
+            )
+
+
+def _refuse_other_rules(task: Task, judge: str) -> None:
+    """Refuse rules that do not read a task's answers: their figures would say nothing."""
+    asked = {name.strip() for name in judge.removeprefix("panel:").split(",")}
+    if task.own_judge:
+        wrong = (asked & set(JUDGES)) - {task.own_judge}
+    else:
+        wrong = asked & {"yes-no", "choice"}
+    if wrong:
+        raise UserError(
+            f"task {task.name}: judge {min(wrong)} does not read answers of form {task.form};"
+            f" leave --judge out for {task.own_judge or 'answer-match'}, or take openai:NAME"
+        )
 
 
 def _wording(task: Task, prompt: str | None) -> tuple[str, Path | None]:

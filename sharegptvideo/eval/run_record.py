@@ -97,6 +97,7 @@ class _OfType(_Checked):
     n_unscored: _Count
     clusters: _Count
     accuracy: _Accuracy
+    pair_accuracy: _Accuracy | None = None
 
 
 class _Figures(_Checked):
@@ -110,6 +111,12 @@ class _Figures(_Checked):
     accuracy: _Accuracy
     accuracy_bounds: Annotated[list[_Share], Field(min_length=2, max_length=2)] | None
     score: _Estimate
+    headline: Literal["accuracy", "pair_accuracy", "f1", "score"] = "accuracy"
+    chance: _Share | None = None
+    pair_accuracy: _Accuracy | None = None
+    f1: _Accuracy | None = None
+    yes_rate: _Accuracy | None = None
+    right_yes_rate: _Share | None = None
     minimum_detectable_difference: float | None = None
     paper_accuracy: _Share | None
     paper_score: float | None = None
@@ -125,6 +132,8 @@ class _Figures(_Checked):
             self.n_scored + self.n_unscored,
         ):
             raise ValueError("its counts do not add up")
+        if getattr(self, self.headline) is None:
+            raise ValueError(f"its headline, {self.headline}, is not in it")
         return self
 
 
@@ -142,6 +151,8 @@ class _Prediction(_Checked):
     status: Literal["ok", "failed"]
     error: str | None = None
     frame_indices: list[int] | None = None
+    options: list[str] = []
+    pair: str | None = None
 
     @model_validator(mode="after")
     def _has_answer(self) -> Self:

@@ -15,11 +15,20 @@ from sharegptvideo.eval.statistics import (
     clustered_mean,
     clustered_share,
     minimum_detectable_difference,
+    plain_mean,
 )
 from sharegptvideo.judges import Judge
 from sharegptvideo.models.base import Question
 
-__all__ = ["MISSING_CLIP", "outcome", "score_answers", "score_task", "token_usage"]
+__all__ = [
+    "MISSING_CLIP",
+    "outcome",
+    "pair_outcome",
+    "pair_videos",
+    "score_answers",
+    "score_task",
+    "token_usage",
+]
 
 # How a failed prediction's `error` begins where its clip was not found; the name follows.
 MISSING_CLIP = "missing clip "
@@ -32,6 +41,7 @@ def score_answers(
     predictions: Mapping[str, Row],
     judgements: Mapping[str, Row],
     judge: Judge,
+    form: str = "open",
 ) -> dict[str, Any]:
     """Return the figures of one task, with what keeps them from being complete.
 
@@ -40,11 +50,18 @@ def score_answers(
         predictions: rows of predictions.jsonl, by the questions' keys.
         judgements: rows of judgements.jsonl, likewise; those that are missing are unscored.
         judge: gave the verdicts.
+        form: of the task's answers, see `Task.form`.
 
     Returns:
-        What `score_task` does; `unscored`, how many answers by reason; `n_repaired`;
-        `n_answers_cut`, of which the judge, or one of a panel, saw the beginning only; where a
-        panel judged, what `member_agreement` does.
+        What `score_task` does; `headline`, the key of the task's main figure, with `chance`, what
+        guessing comes to in it (null where that is not known); of yes and no also `yes_rate`,
+        {value, ...}, the share of the answers read that say yes, with `right_yes_rate`, that of
+        the questions it is right for, and `accuracy_yes` and `accuracy_no`, of the questions with
+        either right answer; where questions come in pairs `pair_accuracy`, the share of pairs with
+        both answers right, clustered by all videos that pairs connect, `pair_bounds`, `n_pairs`
+        and, by question type, `pair_accuracy`; `unscored`, how many answers by reason;
+        `n_repaired`; `n_answers_cut`, of which the judge, or one of a panel, saw the beginning
+        only; where a panel judged, what `member_agreement` does.
     """
     answers = {q.id: predictions[q.key] for q in questions}
     verdicts = {q.id: judgements[q.key] for q in questions if q.key in judgements}
@@ -53,18 +70,108 @@ def score_answers(
         for key, row in verdicts.items()
         if row["status"] == "unscored" and answers[key]["status"] == "ok"
     )
+    figures = score_task(
+        [{"id": q.id, "video": q.video, "type": q.question_type} for q in questions],
+        answers,
+        verdicts,
+        lowest_score=judge.scale[0],
+    )
+    figures |= {"headline": "accuracy", "chance": None}
+    if form == "choice":
+        figures["chance"] = plain_mean([1 / len(q.options) for q in questions])
+    if form == "yes-no":
+        rights = {q.id: outcome(answers.get(q.id), verdicts.get(q.id))[0] for q in questions}
+        figures |= _yes_no_figures(questions, rights, answers)
+        by_type: dict[str, list[Question]] = {}
+        for q in questions if "pair_accuracy" in figures else ():
+            if q.question_type is not None:
+                by_type.setdefault(q.question_type, []).append(q)
+        for kind, mine in by_type.items():
+            figures["by_question_type"][kind] |= _pair_figures(mine, rights)
     return {
-        **score_task(
-            [{"id": q.id, "video": q.video, "type": q.question_type} for q in questions],
-            answers,
-            verdicts,
-            lowest_score=judge.scale[0],
-        ),
+        **figures,
         "unscored": dict(reasons.most_common()),
         "n_repaired": sum(bool(row.get("repaired")) for row in verdicts.values()),
         "n_answers_cut": sum(_saw_a_part(row) for row in verdicts.values()),
         **member_agreement(list(verdicts.values())),
     }
+
+
+def _yes_no_figures(
+    questions: Sequence[Question], rights: Mapping[str, float | None], answers: Mapping[str, Row]
+) -> dict[str, Any]:
+    """Return the figures of yes and no: which is said how often, and how well, alone and paired.
+
+    Args:
+        questions: those asked, whose answers are "yes" and "no".
+        rights: by id, 1.0 right, 0.0 wrong or failed, None unscored.
+        answers: rows of predictions.jsonl by id.
+    """
+    wants_yes = {q.id: q.answer == "yes" for q in questions}
+    read = [q for q in questions if _answered(answers.get(q.id)) and rights[q.id] is not None]
+    said_yes = [float((rights[q.id] == 1.0) == wants_yes[q.id]) for q in read]
+    figures: dict[str, Any] = {
+        "chance": 0.5,
+        "yes_rate": _figure(said_yes, [q.video for q in read], clustered_share),
+        "right_yes_rate": plain_mean([float(wants) for wants in wants_yes.values()]),
+    }
+    for name, wanted in (("yes", True), ("no", False)):
+        mine = [q for q in questions if wants_yes[q.id] is wanted]
+        figures[f"accuracy_{name}"] = _figure(
+            [rights[q.id] for q in mine], [q.video for q in mine], clustered_share
+        )
+    pairs = _pair_figures(questions, rights)
+    if pairs["n_pairs"]:
+        figures |= {"headline": "pair_accuracy", "chance": 0.25, **pairs}
+    return figures
+
+
+def _pair_figures(
+    questions: Sequence[Question], rights: Mapping[str, float | None]
+) -> dict[str, Any]:
+    pairs: dict[str, list[Question]] = {}
+    for q in questions:
+        if q.pair is not None:
+            pairs.setdefault(q.pair, []).append(q)
+    outcomes = [pair_outcome([rights[q.id] for q in pair]) for pair in pairs.values()]
+    both = sum(right or 0.0 for right in outcomes)
+    unscored, n = sum(right is None for right in outcomes), len(pairs)
+    videos = pair_videos([[q.video for q in pair] for pair in pairs.values()])
+    return {
+        "pair_accuracy": _figure(outcomes, videos, clustered_share),
+        "pair_bounds": [both / n, (both + unscored) / n] if n else None,
+        "n_pairs": n,
+    }
+
+
+def pair_outcome(rights: Sequence[float | None]) -> float | None:
+    """Return whether all of a pair is right: 0.0 if one is wrong, else None if one is unscored.
+
+    >>> pair_outcome([1.0, 1.0]), pair_outcome([0.0, None]), pair_outcome([1.0, None])
+    (1.0, 0.0, None)
+    """
+    if 0.0 in rights:
+        return 0.0
+    return None if None in rights else 1.0
+
+
+def pair_videos(videos: Sequence[Sequence[str]]) -> list[str]:
+    """Return a cluster for each pair: pairs that share a video, over others too, are of one.
+
+    >>> pair_videos([["a", "b"], ["c", "c"], ["b", "d"]])
+    ['a', 'c', 'a']
+    """
+    parent: dict[str, str] = {}
+
+    def root(video: str) -> str:
+        while parent.setdefault(video, video) != video:
+            video = parent[video]
+        return video
+
+    for pair in videos:
+        for video in pair:
+            parent[root(video)] = root(pair[0])
+    return [root(pair[0]) for pair in videos]
 
 
 def token_usage(

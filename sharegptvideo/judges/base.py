@@ -42,8 +42,8 @@ class JudgeItem:
 
     `id` is unique within a call; `caption` is None for sets that have none (MSVD-QA). `clip` is
     the path of the clip, for judges that see it (`needs_frames`) and for no other; None where
-    there is none. `other` is the other question of a pair and the answer to it, where the two
-    answers are judged together.
+    there is none. `options` are those that the question lists, in their order there. `other` is
+    the other question of a pair and the answer to it, where the two answers are judged together.
     """
 
     id: str
@@ -55,6 +55,7 @@ class JudgeItem:
     caption: str | None = None
     clip: str | None = None
     other: tuple[str, str] | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:

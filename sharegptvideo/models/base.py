@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAME_BYTES", "Answer", "Model", "Question", "Request", "SamplingParams", "short_hash"]
 
+# An option that names others by their place, or all of them.
+_OF_OTHERS = re.compile(
+    r"\b(?:of the above|above options?|of these|[A-H](?:, [A-H])* (?:and|&|or) [A-H])\b"
+)
+
 FRAME_BYTES = 1 << 30
 """How much the frames of a batch of requests may take, where more would only wait their turn."""
 
@@ -27,7 +33,9 @@ FRAME_BYTES = 1 << 30
 class Question:
     """One question of a task.
 
-    `video` is its cluster; `video_path` is None where the clip is missing.
+    `video` is its cluster; `video_path` is None where the clip is missing. `options` are the
+    answers to choose from, as its file lists them, one of them `answer`; empty where none are
+    given. `pair` names the two questions that count together.
     """
 
     id: str
@@ -38,11 +46,27 @@ class Question:
     caption: str | None = None
     question_type: str | None = None
     video_path: str | None = None
+    options: tuple[str, ...] = ()
+    pair: str | None = None
 
     @property
     def key(self) -> str:
         """The question's key in the logs of a run folder: ids are unique within a task only."""
         return f"{self.task}/{self.id}"
+
+    @property
+    def shown_options(self) -> tuple[str, ...]:
+        """The options as a model is shown them: turned so that the right one stands anywhere.
+
+        Its place depends on the id alone, so it is the same in every run and for every model, and
+        all places come equally often in the long run. Options that speak of one another ("All of
+        the above") stay as they are.
+        """
+        if self.answer not in self.options or any(map(_OF_OTHERS.search, self.options)):
+            return self.options
+        place = int(short_hash(self.id), 16) % len(self.options)
+        turn = (self.options.index(self.answer) - place) % len(self.options)
+        return self.options[turn:] + self.options[:turn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +161,8 @@ class Answer:
         answered_by: the model that a server says answered; None where none did.
         attempts: calls of a server that it took, those that failed included; 0 without a server.
         dollars: what these cost, in US dollars, when they were made; None where no price is known.
+        options: of an answer from elsewhere, the options in the order in which they were shown;
+            empty: in that of `Question.shown_options`.
     """
 
     request: Request = field(repr=False, compare=False)
@@ -148,6 +174,7 @@ class Answer:
     answered_by: str | None = None
     attempts: int = 0
     dollars: float | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -183,6 +210,9 @@ class Model(abc.ABC):
 
     gives_samples: bool = True
     """Whether several answers to one question can differ."""
+
+    scores_options: bool = False
+    """Whether it answers requests with `options` by the likeliest of them."""
 
     workers: int = 1
     """In how many threads at once `generate` may be called."""

@@ -76,6 +76,7 @@ class _Prediction:
 
     text: str | None = None
     error: str | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ class PredictionsModel(Model):
 
     Where a line has a `task` it answers that task's question only; where it has status `failed`
     (a run's predictions.jsonl) it stays failed, with its error, unless a later line has an answer.
+    The letter of an option is one of the `options` that the line lists, as a run's do; where it
+    lists none, of those in the order of the data's own file.
 
     FILE may also be a sample log of lmms-eval, or a folder of such logs of several tasks.
     """
@@ -264,7 +267,12 @@ class PredictionsModel(Model):
             elif prediction.text is None:
                 yield Answer(request, error=prediction.error)
             else:
-                yield Answer(request, (prediction.text,))
+                assert request.question is not None, "it was found by its question"
+                options = prediction.options or request.question.options
+                if sorted(options) != sorted(request.question.options):
+                    yield Answer(request, error="its options are not those of the question")
+                else:
+                    yield Answer(request, (prediction.text,), options=options)
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -329,7 +337,9 @@ def _parse(where: str, row: dict[str, Any], key: str | None) -> tuple[_Key, _Pre
         raise UserError(
             f'{where}: {key or _named(row)[0]} must be a string; write "" for an empty answer'
         )
-    return place, _Prediction(text=text, error=error)
+    options = row.get("options")
+    listed = isinstance(options, list) and all(isinstance(each, str) for each in options)
+    return place, _Prediction(text, error, tuple(options) if listed and options else ())
 
 
 def _answer_of(where: str, row: Mapping[str, Any], key: str | None) -> object:

@@ -69,8 +69,9 @@ def test_every_task_is_there_with_its_version_and_length() -> None:
     shared = read_yaml(folder() / "shared.yaml")
     files = {file.stem: read_yaml(file) for file in folder().glob("*.yaml")}
     del files["shared"]
-    assert sorted(files) == [task.name for task in list_tasks()]
-    for task in list_tasks():
+    tasks = [task for task in list_tasks() if task.form == "open"]
+    assert sorted(files) == [task.name for task in tasks]
+    for task in tasks:
         given = shared | files[task.name]
         assert given["task"] == task.name
         assert given["metadata"] == {"version": task.version}
