@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def drift_page(board: Mapping[str, Any], links: Sequence[tuple[str, str]] = ()) 
     most = max(levels, key=lambda row: row["range"])
     least = min(ranks, key=lambda row: row["tau"])
     lead = (
-        f"The same answers by {len(judges)} versions of one judge: a model's mean accuracy"
+        f"The same models by {len(judges)} versions of one judge: a model's mean accuracy"
         f" moves by up to {points(most['range'])} points ({most['model']})."
     )
     sections = [
@@ -38,8 +39,8 @@ def drift_page(board: Mapping[str, Any], links: Sequence[tuple[str, str]] = ()) 
             "Ranks",
             [
                 f"Kendall's tau between two versions is {rounded(least['tau'])} at the least"
-                f" ({least['task']}; {least['judges']}).",
-                _ranks(ranks),
+                f" ({least['task']}; {_short(least['judges'], judges)}).",
+                _ranks(ranks, judges),
                 "Tau's interval is by draws of the models; a dash where no pair changes its order."
                 f" {len(levels)} models say little about others.",
             ],
@@ -88,10 +89,16 @@ def _levels(levels: list[dict[str, Any]], judges: list[str]) -> list[Part]:
     ]
 
 
-def _ranks(ranks: list[dict[str, Any]]) -> Table:
+def _short(pair: str, judges: list[str]) -> str:
+    """Return the names of two judges without what all of them begin with."""
+    begin = os.path.commonprefix(judges)
+    return " and ".join(name.removeprefix(begin) or name for name in pair.split(", "))
+
+
+def _ranks(ranks: list[dict[str, Any]], judges: list[str]) -> Table:
     table: list[list[Cell]] = [
         [
-            row["judges"],
+            _short(row["judges"], judges),
             row["task"],
             Value(row["tau"], rounded(row["tau"])),
             "–" if row["low"] is None else interval((row["low"], row["high"]), rounded),
