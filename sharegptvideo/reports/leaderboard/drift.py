@@ -137,9 +137,10 @@ def _here(board: Mapping[str, Any]) -> list[Section]:
         [model, task, *(each.get(group["id"], "–") for group in used)]
         for (model, task), each in several.items()
     ]
-    about = (
-        "Models of the same name under several judges on this board. Their answers may be others;"
-        " `sharegptvideo eval agreement RUN RUN` compares two judges on the same answers."
+    about = Markup(
+        "<p>Models of the same name under several judges on this board. Their answers may be"
+        " others; <code>sharegptvideo eval agreement RUN RUN</code> compares two judges on the same"
+        " answers.</p>"
     )
     heads = ["model", "task", *(judge_line(group["judge"]) for group in used)]
     return [Section("On this board", [about, Table(heads, table)], anchor="here")]
@@ -176,7 +177,11 @@ def _experiment() -> list[Part]:
                     Value(known.get("kappa"), rounded(known.get("kappa"))),
                 ]
             )  # fmt: skip
-    heads: list[str | Name] = ["judge", "mean accuracy", "shift, points", Name("gain of DPO over SFT", "points"),
-             Name("Kendall's tau", "with answer-match"), "tau of the worst seed",
-             Name("kappa", "with the clip's state")]  # fmt: skip
+    heads: list[str | Name] = [
+        *("judge", "mean accuracy", "shift, points"),
+        Name("gain of DPO over SFT", "points"),
+        Name("Kendall's tau", "with answer-match"),
+        "tau of the worst seed",
+        Name("kappa", "with the clip's state"),
+    ]
     return [*parts, Table(heads, table, sortable=True)]
