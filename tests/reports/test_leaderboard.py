@@ -20,6 +20,7 @@ from sharegptvideo.reports.leaderboard.judge_page import frontier
 from sharegptvideo.reports.leaderboard.tables import board_latex, board_markdown
 from tests.support.browser import CHROMIUM, Browser
 
+ROOT = Path(__file__).parents[2]
 RULES = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "a" * 16}
 ENDPOINT = {
     "name": "openai:gpt",
@@ -244,6 +245,18 @@ def test_a_link_of_another_kind_is_text_on_the_page(tmp_path: Path) -> None:
     assert "href" not in (tmp_path / "out/leaderboard.tex").read_text(encoding="utf-8")
 
 
+def test_a_plain_http_link_and_a_date_that_is_none_are_not_shown_as_such(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)}, model="m")
+    about = read_json(run / "run.json")
+    about["model"]["link"] = "http://plain.example/m"
+    write_json(run / "run.json", about | {"started": "<b>yesterday"})
+    text = render_page(board := collect_runs([run]))
+    assert not [each for each in Page(text).links if "plain.example" in each]
+    assert "m (http://plain.example/m)" in text
+    assert "yesterday" not in text
+    assert board["groups"][0]["rows"][0]["date"] is None
+
+
 def test_one_video_has_a_figure_without_an_interval(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"t": figures(1, 3)})
     page = render_page(collect_runs([run]))
@@ -365,6 +378,8 @@ def test_the_published_table_stands_beside_the_runs_and_is_never_ranked(tmp_path
     assert (drift.open, drift.loads) == ([], [])
     assert {"74.8", "62.6", "12.2"} <= set(drift.texts)  # LLaVA-Hound-SFT, and its range
     assert "0.59" in drift.texts  # tau of MSRVTT by 0301 and 0613: 12 / √(21 · 20)
+    study = csv.DictReader((ROOT / "docs/study/judge_drift.csv").open(encoding="utf-8"))
+    assert {row["level"] for row in study} <= set(drift.texts)
     markdown = (out / "leaderboard.md").read_text(encoding="utf-8")
     assert "| LLaVA-Hound-SFT 7B | 85.65 / 4.10 | 73.85 / 3.62 | 64.98 / 3.65 | 74.83 |" in markdown
     tex = (out / "leaderboard.tex").read_text(encoding="utf-8")

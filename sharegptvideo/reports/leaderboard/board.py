@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps
 from sharegptvideo.endpoint.budget import find_price
 from sharegptvideo.errors import UserError
@@ -17,7 +18,7 @@ from sharegptvideo.eval.headline import Headline, headline
 from sharegptvideo.eval.published import published_drift, published_table
 from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, read_rows
-from sharegptvideo.eval.tiers import pair_tests, rank_tiers
+from sharegptvideo.eval.tiers import Pairs, mean_of_tasks, pair_tests, rank_tiers
 from sharegptvideo.models.base import short_hash
 from sharegptvideo.reports.leaderboard.facts import row_facts
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
@@ -45,7 +46,7 @@ _FIGURES = (
 )
 
 
-def collect_runs(runs: Sequence[Path]) -> Board:
+def collect_runs(runs: Sequence[Path], progress: Progress | None = None) -> Board:
     """Put finished runs into groups that may be ranked together.
 
     A group is one judge: the same description (places apart) and, for a judge of an endpoint, the
@@ -62,9 +63,9 @@ def collect_runs(runs: Sequence[Path]) -> Board:
         ci95}; `cost` {frames, tokens, dollars, price_date}, per question, each null where it is
         not known; `apart`, in words, why it is not ranked, or null: a part of the task, other
         settings than the task's, coverage under 99 %, fewer questions than the column's n, or
-        withdrawn; and `tier`. `mean` is {value, se} over all columns, where there are several,
-        all cells are ranked, and all figures are shares. `tier` is that by the mean, or by the only
-        column. A row is `ranked` where one of its cells is;
+        withdrawn; and `tier`. `mean` is {value, se, ci95} over all columns, where there are
+        several, all cells are ranked, and all figures are shares. `tier` is that by the mean, or
+        by the only column. A row is `ranked` where one of its cells is;
         `pairs` {column or "mean": [{first, second (ids of rows), delta, p_value, p_holm, n}]}, the
         comparisons from which tiers come: see `sharegptvideo.eval.tiers`;
         `best` {column or "mean": [{date, row, value}]}: which row was the best from that date on.
@@ -76,13 +77,15 @@ def collect_runs(runs: Sequence[Path]) -> Board:
         raise UserError("no run given; name run folders that `eval run` finished, or submissions")
     seen: set[Path] = set()
     groups: dict[str, Board] = {}
-    for path in runs:
+    for done, path in enumerate(runs, start=1):
         if path.resolve() in seen:
             raise UserError(f"{path}: given twice")
         seen.add(path.resolve())
         _add_run(path, groups)
+        if progress:
+            progress(done, len(runs), "runs read")
     for group in groups.values():
-        _finish(group)
+        _finish(group, progress)
     return {"groups": list(groups.values())}
 
 
@@ -231,7 +234,7 @@ def _column(
     return columns[key]
 
 
-def _finish(group: Board) -> None:
+def _finish(group: Board, progress: Progress | None) -> None:
     columns = list(group["columns"].values())
     rows = list(group["rows"].values())
     for row in rows:
@@ -247,7 +250,7 @@ def _finish(group: Board) -> None:
         row["tier"] = None
     group["columns"] = columns
     group["rows"] = sorted(rows, key=lambda row: _rank(row, columns))
-    _set_tiers(group)
+    _set_tiers(group, progress)
     group["best"] = _best(group)
     for row, column in itertools.product(rows, columns):
         row["cells"].get(column["id"], {}).pop("answers", None)
@@ -267,19 +270,27 @@ def _apart(row: Board, cell: Board, column: Board) -> str | None:
     return None if cell["figure"]["value"] is not None else "no verdict"
 
 
-def _mean(row: Board, columns: Sequence[Board]) -> dict[str, float | None] | None:
-    """Plain mean over the tasks; its error takes the tasks as independent of each other."""
+def _mean(row: Board, columns: Sequence[Board]) -> Board | None:
+    """Return the plain mean over the tasks, where all are ranked and shares.
+
+    Its error is clustered by video over all tasks where the run's answers are there; else it takes
+    the tasks as independent, and there is no interval.
+    """
     cells = [row["cells"].get(column["id"]) for column in columns]
-    whole = [cell["figure"] for cell in cells if cell is not None and cell["ranked"]]
+    whole = [cell for cell in cells if cell is not None and cell["ranked"]]
     scores = any(column["headline"] == "score" for column in columns)
     if len(columns) < 2 or len(whole) < len(columns) or scores:
         return None
-    errors = [figure["se"] for figure in whole]
+    value = sum(cell["figure"]["value"] for cell in whole) / len(whole)
+    if all(cell["answers"] for cell in whole):
+        mean = mean_of_tasks([cell["answers"] for cell in whole])
+        ends = mean.ci95
+        within = [max(ends[0], 0.0), min(ends[1], 1.0)] if ends else None
+        return {"value": value, "se": mean.se, "ci95": within}
+    errors = [cell["figure"]["se"] for cell in whole]
     known = None not in errors
-    return {
-        "value": sum(figure["value"] for figure in whole) / len(whole),
-        "se": math.sqrt(sum(se**2 for se in errors)) / len(whole) if known else None,
-    }
+    se = math.sqrt(sum(se**2 for se in errors)) / len(whole) if known else None
+    return {"value": value, "se": se, "ci95": None}
 
 
 def _rank(row: Board, columns: Sequence[Board]) -> tuple[float, ...]:
@@ -292,7 +303,7 @@ def _rank(row: Board, columns: Sequence[Board]) -> tuple[float, ...]:
     return (1 if cell["ranked"] else 2 if row["ranked"] else 4, -cell["figure"]["value"])
 
 
-def _set_tiers(group: Board) -> None:
+def _set_tiers(group: Board, progress: Progress | None) -> None:
     """Compare all ranked rows of each column, and of the mean, where their answers are there."""
     group["pairs"] = {}
     ids = [column["id"] for column in group["columns"]]
@@ -301,7 +312,8 @@ def _set_tiers(group: Board) -> None:
         ranked = [row for row in group["rows"] if row["cells"].get(name, {}).get("ranked")]
         tested = [row for row in ranked if _is_tested(row, column)]
         figures = [row["cells"][name]["figure"]["value"] for row in tested]
-        tiers = _compared(group, name, tested, [name], figures)
+        tests = _tests(tested, [name], progress)
+        tiers = _compared(group, name, tested, tests, figures)
         for row, tier in zip(tested, tiers, strict=True):
             row["cells"][name]["tier"] = tier
             if len(ids) == 1:
@@ -311,11 +323,11 @@ def _set_tiers(group: Board) -> None:
         for row in group["rows"]
         if row["mean"] is not None and all(_is_tested(row, column) for column in group["columns"])
     ]
+    means = [row["mean"]["value"] for row in with_mean]
     if with_mean:
-        means = [row["mean"]["value"] for row in with_mean]
-        for row, tier in zip(
-            with_mean, _compared(group, "mean", with_mean, ids, means), strict=True
-        ):
+        tests = _tests(with_mean, ids, progress)
+        tiers = _compared(group, "mean", with_mean, tests, means)
+        for row, tier in zip(with_mean, tiers, strict=True):
             row["tier"] = tier
 
 
@@ -324,15 +336,15 @@ def _is_tested(row: Board, column: Board) -> bool:
     return bool(row["cells"][column["id"]]["answers"])
 
 
+def _tests(rows: Sequence[Board], columns: Sequence[str], progress: Progress | None) -> Pairs:
+    answers = [[row["cells"][name]["answers"] for name in columns] for row in rows]
+    return pair_tests(answers, progress)
+
+
 def _compared(
-    group: Board,
-    name: str,
-    rows: Sequence[Board],
-    columns: Sequence[str],
-    figures: Sequence[float],
+    group: Board, name: str, rows: Sequence[Board], tests: Pairs, figures: Sequence[float]
 ) -> list[Board]:
-    """Test all pairs of rows, keep the tests, and return the tiers."""
-    tests = pair_tests([[row["cells"][each]["answers"] for each in columns] for row in rows])
+    """Keep the tests of all pairs of rows, and return the tiers."""
     group["pairs"][name] = [
         {
             "first": rows[one]["id"],
