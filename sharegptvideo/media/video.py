@@ -333,7 +333,7 @@ def kind_of_video(source: Path | bytes, name: str) -> VideoKind:
             for packet in _packets(container, stream, damage):
                 index.add(packet)
                 if packet is not None and packet.size and packet.is_keyframe and is_h264:
-                    headers.look_at(packet, stream.codec_context.extradata)
+                    headers.note(packet, stream.codec_context.extradata)
         with clip.open() as (container, stream):
             first = next(decoded_frames(_packets(container, stream, damage), stream, damage), None)
             coder, kind = stream.codec_context, container.format.name.partition(",")[0]
@@ -350,8 +350,8 @@ def kind_of_video(source: Path | bytes, name: str) -> VideoKind:
                 "sizes that may change": headers.other,
                 "damage": bool(damage.causes) or first is None,
             }
-            found = tuple(words for words, there in oddities.items() if there)
-            return VideoKind(kind, coder.name, index.count, coder.height, coder.width, found)
+            names = tuple(words for words, there in oddities.items() if there)
+            return VideoKind(kind, coder.name, index.count, coder.height, coder.width, names)
     except av.FFmpegError as error:
         raise MediaError(f"{name}: cannot be read as a video ({_plain(error)})") from error
 
@@ -360,15 +360,15 @@ def kind_of_video(source: Path | bytes, name: str) -> VideoKind:
 class _Headers:
     """What the key frames of H.264 in MP4 or Matroska say before their pictures.
 
-    Units of a packet stand behind their lengths (ISO/IEC 14496-15, 5.3.3); their types are those
+    Units of a packet stand after their lengths (ISO/IEC 14496-15, 5.3.3); their types are those
     of ITU-T H.264, table 7-1.
     """
 
     open_group: bool = False  # a key frame from which a decoder cannot start afresh
     other: bool = False  # parameters that are not those of the file's header
 
-    def look_at(self, packet: _Packet, header: bytes | None) -> None:
-        """Note what a key frame says; `header` is the file's (5.3.3.1.2, version 1)."""
+    def note(self, packet: _Packet, header: bytes | None) -> None:
+        """Read the units of a key frame; `header` is the file's (5.3.3.1.2, version 1)."""
         if not header or header[0] != 1:
             return
         data, size, at, whole = bytes(packet), (header[4] & 3) + 1, 0, False
