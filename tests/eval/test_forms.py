@@ -267,6 +267,31 @@ def test_a_whole_video_is_refused_where_a_question_is_on_a_part(model: str, tmp_
         run_evaluation(model, ["mvbench"], None, tmp_path / "long", data_dir=data)
 
 
+def test_options_by_likelihood(tiny: Path, model: str, tmp_path: Path) -> None:
+    """The likeliest option is the answer, and its scores are kept; others than hf: are refused."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    files.egoschema(data)
+    ran = run_evaluation(f"hf:{tiny}", ["egoschema_likelihood"], None, out, data_dir=data)
+    figures = ran["tasks"]["egoschema_likelihood"]
+    assert (figures["n_scored"], figures["chance"]) == (2, 0.2)
+    rights = 0
+    for _, row in read_jsonl(out / "predictions.jsonl"):
+        scores = row["option_scores"]
+        assert row["prediction"] == row["options"][scores.index(max(scores))]
+        rights += row["prediction"] == {"0-u": "red", "2-u": "blue"}[row["id"]]
+    assert figures["accuracy"]["value"] == rights / 2
+    for spec in (model, "openai:x"):
+        with pytest.raises(UserError, match=r"egoschema_likelihood: model .* gives no likelihoods"):
+            run_evaluation(
+                spec, ["egoschema_likelihood"], None, tmp_path / "no", data_dir=data,
+                base_url="http://127.0.0.1:9/v1",
+            )  # fmt: skip
+    again = tmp_path / "again"
+    judge_predictions(
+        out / "predictions.jsonl", ["egoschema_likelihood"], None, again, data_dir=data
+    )
+
+
 def test_through_the_command_line(model: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     files.videohallucer(data)
