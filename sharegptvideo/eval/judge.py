@@ -15,7 +15,7 @@ from sharegptvideo.judges import Judge, JudgeItem, is_judged, judge_items, verdi
 from sharegptvideo.judges.rules.choices import lettered
 from sharegptvideo.models.base import Question
 
-__all__ = ["estimate_verdicts", "item_of", "judge_answers", "judge_texts"]
+__all__ = ["estimate_verdicts", "item_of", "judge_answers", "judge_texts", "judged_items"]
 
 Row = Mapping[str, Any]
 
@@ -59,6 +59,13 @@ def estimate_verdicts(
     """
     expected = {q.key: predictions.get(q.key, _EXPECTED) for q in questions}
     return judge.estimate(_unjudged(_answered(questions, expected, judge), log))
+
+
+def judged_items(
+    questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge
+) -> list[JudgeItem]:
+    """Return the answers that there are as `judge` gets them, with all texts of a verdict."""
+    return list(_answered(questions, predictions, judge))
 
 
 def judge_texts(

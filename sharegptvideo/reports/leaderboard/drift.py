@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -18,8 +18,11 @@ __all__ = ["drift_page"]
 _SERIES = ("blue", "orange", "green", "purple", "pink", "red")
 
 
-def drift_page(board: Mapping[str, Any]) -> str:
-    """Return the page for a board with `published`: its drift, and models under several judges."""
+def drift_page(board: Mapping[str, Any], links: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the page for a board with `published`: its drift, and models under several judges.
+
+    `links` lead to the site's other pages.
+    """
     published = board["published"]
     levels, ranks = published["drift"]["levels"], published["drift"]["ranks"]
     judges = [group["judge"] for group in published["judges"]]
@@ -45,16 +48,20 @@ def drift_page(board: Mapping[str, Any]) -> str:
         *_here(board),
         Section("Our own experiment", _experiment(), anchor="experiment"),
     ]
+    about = Markup('<p class="about">Published in {}; not measured here.</p>').format(
+        published["source"]
+    )
     return Page(
         title="What a change of the judge moves",
         lead=lead,
-        intro=[Markup('<p class="about">{} <a href="index.html">All tables</a></p>').format(
-            f"Published in {published['source']}; not measured here.")],
+        intro=[about],
         sections=sections,
         kicker="sharegptvideo leaderboard",
         wide=True,
+        contents=True,
+        links=links,
         script=asset("sort.js"),
-    ).html()  # fmt: skip
+    ).html()
 
 
 def _levels(levels: list[dict[str, Any]], judges: list[str]) -> list[Part]:

@@ -29,6 +29,7 @@ from sharegptvideo.reports.parts import (
     Name,
     Page,
     Part,
+    Score,
     Section,
     Table,
     Tag,
@@ -49,8 +50,8 @@ _COSTS = {
 _MOST_PAIRS = 500
 
 
-def judge_page(group: Group) -> str:
-    """Return the page of a group of `collect_runs`."""
+def judge_page(group: Group, links: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the page of a group of `collect_runs`; `links` lead to the site's other pages."""
     judge = group["judge"]
     sections = [
         Section("Accuracy against cost", _cost(group), anchor="cost"),
@@ -59,9 +60,7 @@ def judge_page(group: Group) -> str:
         Section("History", _history(group), anchor="history"),
         Section("Every pair of rows", _pairs(group), anchor="pairs"),
     ]
-    about = Markup('<p class="about">{}</p><p><a href="index.html#{}">All tables</a></p>').format(
-        judge_about(judge), group["id"]
-    )
+    about = Markup('<p class="about">{}</p>').format(judge_about(judge))
     return Page(
         title=f"Judge: {judge['name']}",
         lead=f"{plural(len(group['rows']), 'row')}, {plural(len(group['columns']), 'task')}.",
@@ -69,6 +68,8 @@ def judge_page(group: Group) -> str:
         sections=sections,
         kicker="sharegptvideo leaderboard",
         wide=True,
+        contents=True,
+        links=links,
         script=asset("sort.js"),
     ).html()
 
@@ -226,8 +227,8 @@ def _by_type(group: Group) -> list[Section]:
             for kind in kinds:
                 accuracy = by_type[kind]["accuracy"] if kind in by_type else None
                 value = accuracy["value"] if accuracy else None
-                ends = interval(accuracy["ci95"]) if accuracy and accuracy["ci95"] else ""
-                line.append(Value(value, points(value), ends))
+                ends = [interval(accuracy["ci95"])] if accuracy and accuracy["ci95"] else []
+                line.append(Score(value, points(value), "–" if value is None else "", lines=ends))
             table.append(line)
         caption = f"{column['id']}: accuracy in per cent, 95 % interval"
         tables.append(Table(heads, table, caption, sortable=True))
@@ -267,7 +268,7 @@ def _coverage(group: Group) -> list[Part]:
                     Value(accuracy["value"], points(accuracy["value"]), ends),
                     Value(bounds[0] if bounds else None, interval(bounds)),
                     Value(cell["paper_accuracy"], format_paper(cell)),
-                    Tag("warn", cell["apart"]) if cell["apart"] else "ranked",
+                    Tag("warn", "not ranked") if cell["apart"] else "ranked",
                 ]
             )
         parts.append(Table(heads, table, column["id"], sortable=True))

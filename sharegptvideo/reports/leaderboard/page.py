@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import interval, magnitude, percent, plural, points, rounded
+from sharegptvideo._text import interval, percent, plural, points, rounded
 from sharegptvideo.reports.charts import round_ticks
 from sharegptvideo.reports.leaderboard.board import Board, collect_published, collect_runs
 from sharegptvideo.reports.leaderboard.cells import ModelName
@@ -43,7 +43,7 @@ __all__ = ["render_page", "write_leaderboard"]
 
 _TITLE = "Video question answering: leaderboard"
 _HELP = """<ul>
-<li><b>Tiers, not ranks.</b> All pairs of rows are compared on the questions that both have: paired by question, clustered by video, two-sided, p-values after Holm for the number of pairs. From the best row down, a row that does not differ (p below 0.05) from the first row of a tier belongs to that tier, and the first one that differs opens the next. “2 (1 to 2)” is a row of tier 2 that does not differ from some row of tier 1 either.</li>
+<li><b>Tiers, not ranks.</b> All pairs of rows are compared on the questions that both have: paired by question, clustered by video, two-sided, p-values after Holm for the number of pairs. From the best row down, a row that does not differ (p below 0.05) from the first row of a tier belongs to that tier, and the first one that differs opens the next. “2 (1 to 2)” is a row of tier 2 that does not differ from some row of tier 1 either. Figures that are no share of right answers or pairs, such as scores, are not tested and have no tier.</li>
 <li>Accuracy is in per cent of all questions asked. A question whose prediction failed counts as wrong.</li>
 <li>± is one standard error, clustered by video. The bar is the 95 % interval on the axis at the head of its column.</li>
 <li>Every judge has its own table: figures of different judges cannot be ranked together.</li>
@@ -70,9 +70,10 @@ def write_leaderboard(runs: Sequence[Path], out: Path, *, published: bool = Fals
     board = collect_runs(runs)
     if published:
         board["published"] = collect_published()
-    pages = {f"judge-{group['id']}.html": judge_page(group) for group in board["groups"]}
+    links = _links(board)
+    pages = {f"judge-{group['id']}.html": judge_page(group, links) for group in board["groups"]}
     if published:
-        pages["drift.html"] = drift_page(board)
+        pages["drift.html"] = drift_page(board, links)
     obsolete = ["judge-*.html", "drift.html"]
     with (
         os_errors(out, "free some space or give another --out"),
@@ -110,9 +111,19 @@ def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
         footer="The same figures as data: leaderboard.json, leaderboard.csv, leaderboard.md,"
         " leaderboard.tex.",
         wide=True,
+        contents=len(groups) > 1,
+        links=_links(board)[1:],
+        kind="leaderboard",
         script=asset("sort.js") + asset("filter.js"),
     )
     return page.html()
+
+
+def _links(board: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return address and words of every page of the site."""
+    judges = [(f"judge-{each['id']}.html", str(each["judge"]["name"])) for each in board["groups"]]
+    drift = [("drift.html", "judge drift")] if "published" in board else []
+    return [("index.html", "all tables"), *judges, *drift]
 
 
 def _filters(groups: Sequence[Mapping[str, Any]]) -> Markup:
@@ -203,7 +214,7 @@ def _table(
             for column in columns
             for name in [column["id"]]
         ]
-        cells += [_frames(row), row["date"] or "–"]
+        cells += [_frames(row), _date(row["date"])]
         table.append(cells)
     return Table(heads, table, sortable=True)
 
@@ -244,7 +255,7 @@ def _model(group: Mapping[str, Any], row: Mapping[str, Any]) -> ModelName:
     about = [f"by {row['authors']}"] if row["authors"] else []
     about += [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
     if row["params"]:
-        about.append(f"{magnitude(row['params'])} parameters")
+        about.append(f"{_size(row['params'])} parameters")
     about += [row["licence"]] if row["licence"] else []
     return ModelName(
         row["model"],
@@ -253,6 +264,19 @@ def _model(group: Mapping[str, Any], row: Mapping[str, Any]) -> ModelName:
         anchor=f"{group['id']}.{row['id']}",
         facets=_facets(row),
     )
+
+
+def _size(params: int) -> str:
+    """Return a number of parameters as models are named.
+
+    >>> _size(7_000_000_000), _size(13_500_000_000), _size(135_000_000)
+    ('7B', '13.5B', '135M')
+    """
+    return f"{params / 1e9:.3g}B" if params >= 10**9 else f"{params / 1e6:.3g}M"
+
+
+def _date(date: str | None) -> Value:
+    return Value(float(date.replace("-", "")), date) if date else Value(None, "–")
 
 
 def _tier(tier: Mapping[str, Any] | None) -> Value:
