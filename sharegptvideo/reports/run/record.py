@@ -112,7 +112,8 @@ class Sample:
         question, verdict = self.question, self.judgement
         if question is None or verdict is None or self.prediction["status"] != "ok":
             return False
-        item = item_of(question, self.prediction["prediction"])
+        options = self.prediction.get("options", ())
+        item = item_of(question, self.prediction["prediction"], options=options)
         return bool(item.hash != (verdict.get("item_hash") or item.hash))
 
 
