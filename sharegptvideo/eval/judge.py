@@ -13,7 +13,7 @@ from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.eval.run_dir import EvalRunDir
 from sharegptvideo.judges import Judge, JudgeItem, is_judged, judge_items, verdict_row
 from sharegptvideo.judges.rules.choices import lettered
-from sharegptvideo.models.base import Question
+from sharegptvideo.models.base import Question, other_questions
 
 __all__ = ["estimate_verdicts", "item_of", "judge_answers", "judge_texts", "judged_items"]
 
@@ -119,7 +119,12 @@ def judge_texts(
 
 
 def item_of(
-    question: Question, prediction: str, *, clip: str | None = None, options: Sequence[str] = ()
+    question: Question,
+    prediction: str,
+    *,
+    clip: str | None = None,
+    options: Sequence[str] = (),
+    other: tuple[str, str] | None = None,
 ) -> JudgeItem:
     """Return an answer to a question as a judge gets it.
 
@@ -128,6 +133,7 @@ def item_of(
         prediction: the answer.
         clip: its path, for judges that see it.
         options: in the order in which the model was shown them.
+        other: the other question of its pair and the answer to it, for judges that see both.
     """
     listed = f"\n{lettered(options)}" if options else ""
     return JudgeItem(
@@ -140,19 +146,33 @@ def item_of(
         caption=question.caption,
         clip=clip,
         options=tuple(options),
+        other=other,
     )
 
 
 def _answered(
     questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge
 ) -> Iterator[JudgeItem]:
-    """Yield the answers that there are, as items for `judge`."""
+    """Yield the answers that there are, as items for `judge`.
+
+    Of a pair that is judged together neither is there without the other. Each is an item, with the
+    other one beside it, so that which of them comes first decides nothing.
+    """
+    others = other_questions(questions) if judge.compares_pairs else {}
     for question in questions:
         row = predictions.get(question.key)
-        if row is not None and row["status"] == "ok":
-            clip = question.video_path if judge.needs_frames else None
-            options = row.get("options", question.shown_options)
-            yield item_of(question, row["prediction"], clip=clip, options=options)
+        if row is None or row["status"] != "ok":
+            continue
+        beside: tuple[str, str] | None = None
+        if judge.compares_pairs:
+            second = others.get(question.key)
+            answer = predictions.get(second.key) if second is not None else None
+            if second is None or answer is None or answer["status"] != "ok":
+                continue
+            beside = (second.question, answer["prediction"])
+        clip = question.video_path if judge.needs_frames else None
+        options = row.get("options", question.shown_options)
+        yield item_of(question, row["prediction"], clip=clip, options=options, other=beside)
 
 
 def _unjudged(items: Iterable[JudgeItem], log: KeyedLog) -> Iterator[JudgeItem]:

@@ -28,13 +28,13 @@ from sharegptvideo.eval.tasks import (
     named_tasks,
 )
 from sharegptvideo.judges import JUDGES, Judge, open_judge
-from sharegptvideo.judges.protocol import named_protocol
+from sharegptvideo.judges.protocol import ASPECTS, named_protocol
 from sharegptvideo.models import Model, Question, SamplingParams, open_model
 from sharegptvideo.models.predictions import PredictionsInfo, PredictionsModel
 from sharegptvideo.models.served import Send
 from sharegptvideo.models.settings import AnswerSettings
 
-__all__ = ["judge_predictions", "run_evaluation"]
+__all__ = ["judge_predictions", "open_judges", "run_evaluation"]
 
 PathLike = str | Path
 
@@ -117,7 +117,7 @@ def run_evaluation(
     if not chosen:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
-    judges = _open_judges(judge, chosen, base_url, judge_sees, prompt, endpoint)
+    judges = open_judges(judge, chosen, base_url, judge_sees, prompt, endpoint)
     if info not in (None, PredictionsInfo()):
         if not isinstance(model, str) or not model.startswith("predictions:"):
             raise UserError(
@@ -391,15 +391,22 @@ def _plan(
     )
 
 
-def _open_judges(
+def open_judges(
     judge: str | Judge | None,
     tasks: Sequence[Task],
-    base_url: str | None,
-    sees: Literal["frames"] | None,
-    prompt: str | None,
-    options: EndpointOptions,
+    base_url: str | None = None,
+    sees: Literal["frames"] | None = None,
+    prompt: str | None = None,
+    options: EndpointOptions | None = None,
 ) -> dict[str, Judge]:
-    """Return the judge of each task, checked; tasks of one wording share it."""
+    """Return the judge of each task, checked; tasks of one wording share it.
+
+    For the arguments see `run_evaluation`.
+
+    Raises:
+        UserError: no such judge, one that cannot read a task's answers, or an endpoint that does
+            not answer.
+    """
     if judge is not None and not isinstance(judge, str):
         judge.check()
         return {task.name: judge for task in tasks}
@@ -439,11 +446,20 @@ def _refuse_unscored_options(tasks: Sequence[Task], model: Model) -> None:
 
 def _refuse_other_rules(task: Task, judge: str) -> None:
     """Refuse rules that do not read a task's answers: their figures would say nothing."""
-    asked = {name.strip() for name in judge.removeprefix("panel:").split(",")}
+    asked = {name.strip() for name in judge.removeprefix("panel:").split(",")} & set(JUDGES)
+    if task.protocol in ASPECTS or (task.form == "description" and not task.own_judge):
+        if asked:
+            raise UserError(
+                f"task {task.name}: judge {min(asked)} does not read {task.protocol}, which needs a"
+                " language model; give --judge openai:NAME"
+            )
+        return
     if task.own_judge:
-        wrong = (asked & set(JUDGES)) - {task.own_judge}
+        wrong = asked - {task.own_judge}
+        if task.form == "description":  # these rules go by the name of those for answers too
+            wrong -= {"answer-match"}
     else:
-        wrong = asked & {"yes-no", "choice"}
+        wrong = asked & {"yes-no", "choice", "claim-match"}
     if wrong:
         raise UserError(
             f"task {task.name}: judge {min(wrong)} does not read answers of form {task.form};"
@@ -456,6 +472,12 @@ def _wording(task: Task, prompt: str | None) -> tuple[str, Path | None]:
     if prompt is None:
         return task.protocol, task.judge.prompt_file if task.judge else None
     protocol, file = named_protocol(prompt)
+    own = ("claims", *ASPECTS)
+    if protocol != task.protocol and (protocol in own or task.protocol in own):
+        raise UserError(
+            f"task {task.name}: its answers are judged under {task.protocol}, and the prompt"
+            f" {prompt} is for {protocol}; leave --prompt out"
+        )
     if protocol == "caption-grounded" and task.protocol == "official":
         raise UserError(
             f"task {task.name}: its rows have no captions, which the prompt {prompt} shows; take"

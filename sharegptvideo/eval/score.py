@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sharegptvideo.eval.agreement import member_agreement
@@ -18,7 +19,8 @@ from sharegptvideo.eval.statistics import (
     plain_mean,
 )
 from sharegptvideo.judges import Judge
-from sharegptvideo.models.base import Question
+from sharegptvideo.judges.base import CLAIM_COUNTS, Claims
+from sharegptvideo.models.base import Question, other_questions
 
 __all__ = [
     "MISSING_CLIP",
@@ -59,11 +61,14 @@ def score_answers(
         the questions it is right for, and `accuracy_yes` and `accuracy_no`, of the questions with
         either right answer; where questions come in pairs `pair_accuracy`, the share of pairs with
         both answers right, clustered by all videos that pairs connect, `pair_bounds`, `n_pairs`
-        and, by question type, `pair_accuracy`; `unscored`, how many answers by reason;
-        `n_repaired`; `n_answers_cut`, of which the judge, or one of a panel, saw the beginning
-        only; where a panel judged, what `member_agreement` does.
+        and, by question type, `pair_accuracy`; of descriptions `f1`, `claim_precision` and
+        `claim_recall`, {value, ...}, and `claims`, the counts of all that were scored; `unscored`,
+        how many answers by reason; `n_repaired`; `n_answers_cut`, of which the judge, or one of a
+        panel, saw the beginning only; where a panel judged, what `member_agreement` does.
     """
     answers = {q.id: predictions[q.key] for q in questions}
+    if judge.compares_pairs:
+        answers = _whole_pairs(questions, answers)
     verdicts = {q.id: judgements[q.key] for q in questions if q.key in judgements}
     reasons = Counter(
         row["reason"]
@@ -75,8 +80,11 @@ def score_answers(
         answers,
         verdicts,
         lowest_score=judge.scale[0],
+        counts_claims=judge.headline == "f1",
     )
-    figures |= {"headline": "accuracy", "chance": None}
+    figures |= {"headline": judge.headline, "chance": None}
+    if judge.headline == "f1":
+        figures |= _claim_figures(questions, answers, verdicts)
     if form == "choice":
         figures["chance"] = plain_mean([1 / len(q.options) for q in questions])
     if form == "yes-no":
@@ -94,6 +102,54 @@ def score_answers(
         "n_repaired": sum(bool(row.get("repaired")) for row in verdicts.values()),
         "n_answers_cut": sum(_saw_a_part(row) for row in verdicts.values()),
         **member_agreement(list(verdicts.values())),
+    }
+
+
+def _whole_pairs(questions: Sequence[Question], answers: Mapping[str, Row]) -> dict[str, Row]:
+    """Return the answers with each one failed whose other answer is not there to go with it."""
+    others = other_questions(questions)
+    failed = {"status": "failed", "error": "the other question of its pair has no answer"}
+
+    def is_whole(question: Question) -> bool:
+        other = others.get(question.key)
+        return other is not None and _answered(answers.get(other.id))
+
+    return {
+        q.id: answers[q.id] if is_whole(q) or not _answered(answers[q.id]) else failed
+        for q in questions
+    }
+
+
+def _claim_figures(
+    questions: Sequence[Question], answers: Mapping[str, Row], verdicts: Mapping[str, Row]
+) -> dict[str, Any]:
+    """Return precision, recall and F1 of the descriptions of clips.
+
+    Each is the mean over descriptions of that description's own share (`Claims`), 0 where there is
+    no description, so that long ones weigh no more than short ones. F1 is thus a mean like any
+    other, and its standard error is that of `clustered_mean`: no approximation is needed, as there
+    would be for the F1 of the two means, which it is not.
+    """
+    counts: list[Claims | None] = []
+    for q in questions:
+        row = verdicts.get(q.id)
+        answered = _answered(answers.get(q.id)) and row is not None and row["status"] == "scored"
+        counts.append(Claims(**row["claims"]) if answered and row is not None else None)
+    videos = [q.video for q in questions]
+
+    def figure(share: Callable[[Claims], float]) -> dict[str, Any]:
+        values = [
+            share(count) if count is not None else None if _answered(answers.get(q.id)) else 0.0
+            for q, count in zip(questions, counts, strict=True)
+        ]
+        return _figure(values, videos, clustered_mean)
+
+    scored = [asdict(count) for count in counts if count is not None]
+    return {
+        "f1": figure(lambda count: count.f1),
+        "claim_precision": figure(lambda count: count.precision),
+        "claim_recall": figure(lambda count: count.recall),
+        "claims": {name: sum(one[name] for one in scored) for name in CLAIM_COUNTS},
     }
 
 
@@ -215,6 +271,7 @@ def score_task(
     judgements: Mapping[str, Row],
     *,
     lowest_score: float = 1.0,
+    counts_claims: bool = False,
 ) -> dict[str, Any]:
     """Count one task. The denominator is what was asked, never what happened to succeed.
 
@@ -224,6 +281,8 @@ def score_task(
         judgements: by id: `status` "scored" or "unscored", where scored `correct` and `score`.
             One on a failed prediction is ignored.
         lowest_score: what a failed prediction scores: the lowest that the judge gives.
+        counts_claims: whether verdicts are scores of descriptions, neither right nor wrong: then
+            no answer has an accuracy.
 
     Returns:
         `n` asked = `n_predicted` + `n_failed` (no prediction at all is a failed one);
@@ -250,9 +309,11 @@ def score_task(
     if len(set(ids)) != len(ids):
         raise ValueError(f"question {Counter(ids).most_common(1)[0][0]!r} is asked twice")
     outcomes = [outcome(predictions.get(key), judgements.get(key), lowest_score) for key in ids]
+    if counts_claims:
+        outcomes = [(None, score) for _, score in outcomes]
     videos = [row["video"] for row in rows]
     failed = [key for key in ids if not _answered(predictions.get(key))]
-    unscored = sum(right is None for right, _ in outcomes)
+    unscored = sum(right is None and score is None for right, score in outcomes)
     correct = sum(right or 0.0 for right, _ in outcomes)
     n, n_predicted = len(ids), len(ids) - len(failed)
     accuracy = _figure([right for right, _ in outcomes], videos, clustered_share)
@@ -264,12 +325,16 @@ def score_task(
         "n_unscored": unscored,
         "coverage": (n - unscored) / n if n else None,
         "accuracy": accuracy,
-        "accuracy_bounds": [correct / n, (correct + unscored) / n] if n else None,
+        "accuracy_bounds": (
+            [correct / n, (correct + unscored) / n] if n and not counts_claims else None
+        ),
         "score": _figure([score for _, score in outcomes], videos, clustered_mean),
         "clusters": len(set(videos)),
         "minimum_detectable_difference": _detectable(accuracy, len(set(videos))),
         **paper_figures(
-            judgements[key] for key in ids if key in judgements and _answered(predictions.get(key))
+            judgements[key]
+            for key in ids
+            if key in judgements and _answered(predictions.get(key)) and not counts_claims
         ),
         "contradictions": _contradictions(rows, judgements),
         "by_question_type": _by_type(rows, outcomes),
@@ -287,6 +352,8 @@ def outcome(
 ) -> tuple[float | None, float | None]:
     """Return (right 1.0 or wrong 0.0, score) of an answer: both None where it is unscored.
 
+    A description whose claims were counted has a score alone.
+
     Raises:
         ValueError: the verdict is scored but does not say whether the answer is correct.
     """
@@ -294,6 +361,8 @@ def outcome(
         return 0.0, lowest_score
     if verdict is None or verdict["status"] != "scored":
         return None, None
+    if verdict.get("claims"):
+        return None, float(verdict["score"])
     if verdict["correct"] is None:
         raise ValueError(f"a scored judgement does not say whether correct: {dict(verdict)}")
     score = verdict["score"]
@@ -331,14 +400,14 @@ def _by_type(
     kinds = sorted({str(row["type"]) for row in rows if row.get("type") is not None})
     figures = {}
     for kind in kinds:
-        mine = [(right, row["video"]) for row, (right, _) in zip(rows, outcomes, strict=True)
+        mine = [(*known, row["video"]) for row, known in zip(rows, outcomes, strict=True)
                 if row.get("type") is not None and str(row["type"]) == kind]  # fmt: skip
-        videos = [video for _, video in mine]
+        videos = [video for *_, video in mine]
         figures[kind] = {
             "n": len(mine),
-            "n_unscored": sum(right is None for right, _ in mine),
+            "n_unscored": sum(right is None and score is None for right, score, _ in mine),
             "clusters": len(set(videos)),
-            "accuracy": _figure([right for right, _ in mine], videos, clustered_share),
+            "accuracy": _figure([right for right, *_ in mine], videos, clustered_share),
         }
     return figures
 

@@ -69,6 +69,8 @@ class AnnotationFiles(StrictModel):
         "mvbench",
         "videomme",
         "egoschema",
+        "video-chatgpt",
+        "captions",
     ]
     questions: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names that one file goes by; with `together`, of several files."""
@@ -114,7 +116,16 @@ class Task(StrictModel):
     """The kind of row that its questions are; None: they are in annotation files only."""
     split: str
     prompt: str
-    protocol: Literal["official", "caption-grounded"]
+    protocol: Literal[
+        "official",
+        "caption-grounded",
+        "claims",
+        "correctness",
+        "detail",
+        "context",
+        "temporal",
+        "consistency",
+    ]
     frames: Annotated[int, Field(ge=1)]
     max_new_tokens: Annotated[int, Field(ge=1)]
     source: str
@@ -137,17 +148,21 @@ class Task(StrictModel):
             raise ValueError(str(unknown_name("config of a test set", config, known)))
         return config
 
-    @field_validator("prompt")
-    @classmethod
-    def _has_the_question(cls, prompt: str) -> str:
-        if prompt.count("{question}") != 1:
-            raise ValueError("needs {question} exactly once")
-        return prompt
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.config is None and (self.annotations is None or self.annotations.reader == "plain"):
             raise ValueError("config: null needs annotations whose reader is not plain")
+        described = self.form == "description"
+        if described != (self.protocol == "claims"):
+            raise ValueError("form: description and protocol: claims go together")
+        if self.annotations is not None and described != (self.annotations.reader == "captions"):
+            raise ValueError("form: description is for files that the reader captions reads")
+        if self.prompt.count("{question}") != (not described):
+            raise ValueError(
+                "prompt: of a description it is all that is asked, without {question}"
+                if described
+                else "prompt: needs {question} exactly once"
+            )
         lists = self.prompt.count("{options}")
         if lists != (self.form == "choice" and self.choice == "letter"):
             raise ValueError(
@@ -165,7 +180,12 @@ class Task(StrictModel):
 
     @property
     def own_judge(self) -> str | None:
-        """The judge by rules that its answers are for; None: any judge of open answers."""
+        """The judge by rules that its answers are for; None: a judge of open answers.
+
+        Descriptions of other clips than the rendered ones are for language models alone.
+        """
+        if self.form == "description":
+            return "claim-match" if (self.config or "").startswith("synthetic") else None
         return {"yes-no": "yes-no", "choice": "choice"}.get(self.form)
 
     def of_split(self, split: str | None) -> Task:
@@ -380,6 +400,8 @@ def load_questions(
         UserError: no such data, a broken row (file and line), or a duplicate id.
     """
     rows = _rows(task, data_dir)
+    if task.form == "description" and task.config is not None:
+        rows = _captions(task, rows)
     if media is not None:
         rows = _with_clips(rows, media)
     questions = [_question(task, row) for row in rows]
@@ -393,6 +415,18 @@ def load_questions(
             f" ({and_more(repeated, 3)}); answers are kept by id, so fix the file"
         )
     return questions
+
+
+def _captions(task: Task, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield id, video and caption of each clip that questions are about; the id is its name."""
+    seen: set[str] = set()
+    for row in rows:
+        if row["video"] in seen:
+            continue
+        seen.add(row["video"])
+        if not row["caption"]:
+            raise UserError(f"task {task.name}: {row['id']} has no caption to compare with")
+        yield {"id": row["video"], "video": row["video"], "caption": row["caption"]}
 
 
 def check_questions(task: Task, data_dir: Path | None) -> None:
@@ -484,8 +518,9 @@ def _read_annotations(task: Task, files: Sequence[Path], mapping: Path | None) -
         read_msrvtt,
         read_msvd,
         read_tgif_frameqa,
+        read_video_chatgpt,
     )
-    from sharegptvideo.data.sources.plain import read_plain
+    from sharegptvideo.data.sources.plain import read_described, read_plain
 
     assert task.annotations is not None, "it has the files"
     questions = files[0]
@@ -501,6 +536,10 @@ def _read_annotations(task: Task, files: Sequence[Path], mapping: Path | None) -
         case "plain":
             assert task.config is not None, "a task says so"
             return read_plain(questions, CONFIGS[task.config])
+        case "video-chatgpt":
+            return read_video_chatgpt(questions)
+        case "captions":
+            return read_described(questions)
         case reader:
             return BENCHMARKS[reader](files, mapping)
 
@@ -565,6 +604,15 @@ def media_folder(task: Task, data_dir: Path | None, media: Path | None) -> Path 
 
 
 def _question(task: Task, row: Row) -> Question:
+    if task.form == "description":
+        return Question(
+            id=str(row["id"]),
+            task=task.name,
+            video=row["video"],
+            question=task.prompt,
+            answer=row["caption"],
+            video_path=row.get("video_path"),
+        )
     return Question(
         id=str(row["id"]),
         task=task.name,

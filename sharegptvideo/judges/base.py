@@ -15,6 +15,7 @@ from sharegptvideo.endpoint import Estimate, Reply, ReplyStore
 
 __all__ = [
     "ACCEPTABLE",
+    "CLAIM_COUNTS",
     "MOST_CHARACTERS",
     "VERDICT_FIELDS",
     "Claims",
@@ -110,6 +111,10 @@ class Claims:
             f"{self.supported} of {self.claimed} claims are supported,"
             f" {self.covered} of {self.expected} of the reference are covered"
         )
+
+
+CLAIM_COUNTS = tuple(each.name for each in fields(Claims))
+"""What a verdict's row has under `claims`."""
 
 
 @dataclass(frozen=True, slots=True)

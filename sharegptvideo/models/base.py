@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from sharegptvideo.endpoint import Estimate
 
-__all__ = ["FRAME_BYTES", "Answer", "Model", "Question", "Request", "SamplingParams", "short_hash"]
+__all__ = [
+    "FRAME_BYTES",
+    "Answer",
+    "Model",
+    "Question",
+    "Request",
+    "SamplingParams",
+    "other_questions",
+    "short_hash",
+]
 
 # An option that names others by their place, or all of them.
 _OF_OTHERS = re.compile(
@@ -67,6 +76,16 @@ class Question:
         place = int(short_hash(self.id), 16) % len(self.options)
         turn = (self.options.index(self.answer) - place) % len(self.options)
         return self.options[turn:] + self.options[:turn]
+
+
+def other_questions(questions: Iterable[Question]) -> dict[str, Question]:
+    """Return, by a question's key, the other one of its pair; nothing for one that is alone."""
+    pairs: dict[str, list[Question]] = {}
+    for question in questions:
+        if question.pair is not None:
+            pairs.setdefault(question.pair, []).append(question)
+    both = [pair for pair in pairs.values() if len(pair) == 2]
+    return {one.key: other for pair in both for one, other in (pair, pair[::-1])}
 
 
 @dataclass(frozen=True, slots=True)

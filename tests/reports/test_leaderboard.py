@@ -20,6 +20,7 @@ from sharegptvideo.reports.leaderboard.judge_page import frontier
 from sharegptvideo.reports.leaderboard.tables import board_latex, board_markdown
 from tests.support.browser import CHROMIUM, Browser
 
+ROOT = Path(__file__).parents[2]
 RULES = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "a" * 16}
 ENDPOINT = {
     "name": "openai:gpt",
@@ -365,6 +366,8 @@ def test_the_published_table_stands_beside_the_runs_and_is_never_ranked(tmp_path
     assert (drift.open, drift.loads) == ([], [])
     assert {"74.8", "62.6", "12.2"} <= set(drift.texts)  # LLaVA-Hound-SFT, and its range
     assert "0.59" in drift.texts  # tau of MSRVTT by 0301 and 0613: 12 / √(21 · 20)
+    study = csv.DictReader((ROOT / "docs/study/judge_drift.csv").open(encoding="utf-8"))
+    assert {row["level"] for row in study} <= set(drift.texts)
     markdown = (out / "leaderboard.md").read_text(encoding="utf-8")
     assert "| LLaVA-Hound-SFT 7B | 85.65 / 4.10 | 73.85 / 3.62 | 64.98 / 3.65 | 74.83 |" in markdown
     tex = (out / "leaderboard.tex").read_text(encoding="utf-8")

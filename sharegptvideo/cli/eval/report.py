@@ -143,11 +143,17 @@ def _task_lines(task: Task) -> list[str]:
     protocol = {
         "official": "official: the judge sees question, reference and answer",
         "caption-grounded": "caption-grounded: the judge sees the clip's caption too",
+        "claims": "claims: the judge splits description and reference into claims",
+        "consistency": "consistency: the judge sees both answers of a pair, and scores 0 to 5",
     }
+    aspect = f"{task.protocol}: the judge scores this aspect of an answer from 0 to 5"
+    judged = protocol.get(task.protocol, aspect)
+    if task.own_judge:
+        judged = f"by the rules {task.own_judge}"
     about = {
         "data": task.data or f"{task.config}, split {task.split}",
         "prompt": f"{task.prompt!r} (hash {task.prompt_hash})",
-        "judged": f"by the rules {task.own_judge}" if task.own_judge else protocol[task.protocol],
+        "judged": judged,
         "frames": f"{task.frames} a clip",
         "groups": ", ".join(task.groups) or "none",
         "answer": f"up to {plural(task.max_new_tokens, 'new token')}",

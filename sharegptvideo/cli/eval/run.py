@@ -340,6 +340,12 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
             f"{name}: says yes in {percent(said)} of its answers, right would be {percent(right)};"
             f" accuracy where the right answer is {', '.join(halves)}"
         )
+    if "claims" in task:
+        said, shown = (points(task[f"claim_{name}"]["value"]) for name in ("precision", "recall"))
+        note(
+            f"{name}: of a description's claims {said} % are supported by the reference, of the"
+            f" reference's {shown} % covered, on average"
+        )
     if "panel" in task:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(

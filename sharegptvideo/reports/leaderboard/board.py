@@ -17,7 +17,7 @@ from sharegptvideo.eval.headline import Headline, headline
 from sharegptvideo.eval.published import published_drift, published_table
 from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, read_rows
-from sharegptvideo.eval.tiers import pair_tests, rank_tiers
+from sharegptvideo.eval.tiers import mean_of_tasks, pair_tests, rank_tiers
 from sharegptvideo.models.base import short_hash
 from sharegptvideo.reports.leaderboard.facts import row_facts
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
@@ -62,9 +62,9 @@ def collect_runs(runs: Sequence[Path]) -> Board:
         ci95}; `cost` {frames, tokens, dollars, price_date}, per question, each null where it is
         not known; `apart`, in words, why it is not ranked, or null: a part of the task, other
         settings than the task's, coverage under 99 %, fewer questions than the column's n, or
-        withdrawn; and `tier`. `mean` is {value, se} over all columns, where there are several,
-        all cells are ranked, and all figures are shares. `tier` is that by the mean, or by the only
-        column. A row is `ranked` where one of its cells is;
+        withdrawn; and `tier`. `mean` is {value, se, ci95} over all columns, where there are
+        several, all cells are ranked, and all figures are shares. `tier` is that by the mean, or
+        by the only column. A row is `ranked` where one of its cells is;
         `pairs` {column or "mean": [{first, second (ids of rows), delta, p_value, p_holm, n}]}, the
         comparisons from which tiers come: see `sharegptvideo.eval.tiers`;
         `best` {column or "mean": [{date, row, value}]}: which row was the best from that date on.
@@ -267,19 +267,27 @@ def _apart(row: Board, cell: Board, column: Board) -> str | None:
     return None if cell["figure"]["value"] is not None else "no verdict"
 
 
-def _mean(row: Board, columns: Sequence[Board]) -> dict[str, float | None] | None:
-    """Plain mean over the tasks; its error takes the tasks as independent of each other."""
+def _mean(row: Board, columns: Sequence[Board]) -> Board | None:
+    """Return the plain mean over the tasks, where all are ranked and shares.
+
+    Its error is clustered by video over all tasks where the run's answers are there; else it takes
+    the tasks as independent, and there is no interval.
+    """
     cells = [row["cells"].get(column["id"]) for column in columns]
-    whole = [cell["figure"] for cell in cells if cell is not None and cell["ranked"]]
+    whole = [cell for cell in cells if cell is not None and cell["ranked"]]
     scores = any(column["headline"] == "score" for column in columns)
     if len(columns) < 2 or len(whole) < len(columns) or scores:
         return None
-    errors = [figure["se"] for figure in whole]
+    value = sum(cell["figure"]["value"] for cell in whole) / len(whole)
+    if all(cell["answers"] for cell in whole):
+        mean = mean_of_tasks([cell["answers"] for cell in whole])
+        ends = mean.ci95
+        within = [max(ends[0], 0.0), min(ends[1], 1.0)] if ends else None
+        return {"value": value, "se": mean.se, "ci95": within}
+    errors = [cell["figure"]["se"] for cell in whole]
     known = None not in errors
-    return {
-        "value": sum(figure["value"] for figure in whole) / len(whole),
-        "se": math.sqrt(sum(se**2 for se in errors)) / len(whole) if known else None,
-    }
+    se = math.sqrt(sum(se**2 for se in errors)) / len(whole) if known else None
+    return {"value": value, "se": se, "ci95": None}
 
 
 def _rank(row: Board, columns: Sequence[Board]) -> tuple[float, ...]:

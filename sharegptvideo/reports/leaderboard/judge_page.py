@@ -21,7 +21,12 @@ from sharegptvideo.eval.tiers import ALPHA
 from sharegptvideo.reports.charts import Axis, Dot, Line, line_chart, log_ticks, round_ticks
 from sharegptvideo.reports.estimates import format_paper
 from sharegptvideo.reports.leaderboard.cells import RowLink
-from sharegptvideo.reports.leaderboard.tables import figure_name, figure_text, judge_about
+from sharegptvideo.reports.leaderboard.tables import (
+    figure_name,
+    figure_text,
+    judge_about,
+    judge_title,
+)
 from sharegptvideo.reports.parts import (
     Cell,
     Details,
@@ -48,6 +53,7 @@ _COSTS = {
     "dollars": ("dollars for 1,000 questions, at list prices", "dollars"),
 }
 _MOST_PAIRS = 500
+_MOST_NAMES = 20  # in a chart; of more rows those on the frontier alone are named
 
 
 def judge_page(group: Group, links: Sequence[tuple[str, str]] = ()) -> str:
@@ -62,7 +68,7 @@ def judge_page(group: Group, links: Sequence[tuple[str, str]] = ()) -> str:
     ]
     about = Markup('<p class="about">{}</p>').format(judge_about(judge))
     return Page(
-        title=f"Judge: {judge['name']}",
+        title=f"Judge: {judge_title(group)}",
         lead=f"{plural(len(group['rows']), 'row')}, {plural(len(group['columns']), 'task')}.",
         intro=[about],
         sections=sections,
@@ -154,7 +160,8 @@ def _scatter(rows: Sequence[Row], column: Row, key: str, efficient: Sequence[str
     for row in known:
         cost, value = points_of[row["id"]]
         ends = row["cells"][column["id"]]["figure"]["ci95"]
-        name = shortened(row["model"], 18)
+        crowded = len(known) > _MOST_NAMES and row["id"] not in efficient
+        name = " " if crowded else shortened(row["model"], 18)
         series = "orange" if row["id"] in efficient else "slate"
         dots.append(
             Dot(series, cost, value, tuple(ends) if ends else None,

@@ -26,6 +26,7 @@ __all__ = [
     "figure_text",
     "judge_about",
     "judge_line",
+    "judge_title",
     "published_cell",
     "tier_text",
 ]
@@ -48,6 +49,14 @@ def judge_line(judge: Mapping[str, Any]) -> str:
     """Describe a judge in one line: `answer-match · kind rules · version 1`."""
     about = judge_about(judge)
     return f"{judge['name']} · {about}" if about else str(judge["name"])
+
+
+def judge_title(group: Group) -> str:
+    """Name a group's judge in few words: with the model that answered, or the version."""
+    judge = group["judge"]
+    answered = [name for name in judge.get("answered_by", ()) if name not in str(judge["name"])]
+    version = [f"version {judge['version']}"] if judge.get("version") is not None else []
+    return ", ".join([str(judge["name"]), *(answered or version)])
 
 
 def judge_about(judge: Mapping[str, Any]) -> str:
