@@ -127,12 +127,12 @@ from sharegptvideo.eval.lmms_eval_tasks import folder
 from sharegptvideo.eval.published import published_table
 from sharegptvideo.build.captions import caption_wording
 from sharegptvideo.build.qa import qa_wording
-from sharegptvideo.judges.protocol import load_protocol
+from sharegptvideo.judges.protocol import PROTOCOLS, load_protocol
 from sharegptvideo.data.publish import templates_folder
 from sharegptvideo.training.recipes import recipe_names, recipe_text
 from sharegptvideo.training.launch import config_names, config_path
 
-prompts = [("official", None), ("caption-grounded", None), ("frames", None)]
+prompts = [(name, None) for name in PROTOCOLS]
 prompts.append(("caption-grounded", "frames"))
 listed = {
     "eval/tasks/*": {task.name: task.model_dump_json() for task in list_tasks()},

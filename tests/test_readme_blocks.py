@@ -1,4 +1,4 @@
-"""Blocks of the guides to training, publishing, clusters, people: they run, or are whole commands.
+"""Blocks of the guides in docs/ and of the folders' READMEs: they run, or are whole commands.
 
 What needs eight GPUs, the Hub or hours is parsed by the command line itself and, where it is a
 recipe, validated with its changes; the rest is run as it stands.
@@ -21,27 +21,28 @@ from typer.testing import CliRunner
 from sharegptvideo._io import read_json, write_jsonl
 from sharegptvideo._shipped import shipped
 from sharegptvideo.cli import app
-from sharegptvideo.eval import judge_predictions
+from sharegptvideo.eval import judge_predictions, load_questions, load_task
 from sharegptvideo.training import load_recipe, load_steps
 
 ROOT = Path(__file__).parents[1]
 GUIDES = [
-    ROOT / "training" / "README.md",
-    ROOT / "datasets_cards" / "README.md",
-    ROOT / "docs" / "cluster.md",
-    ROOT / "docs" / "people.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / folder / "README.md" for folder in ("eval", "training", "datasets_cards")),
 ]
 BLOCKS = [
     (guide.parent.name if guide.stem == "README" else guide.stem, kind, text)
     for guide in GUIDES
     for kind, text in re.findall(r"```(\w*)\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
 ]
+RECIPE_PARTS = [
+    text for guide, kind, text in BLOCKS if kind == "yaml" and guide in ("training", "speed")
+]
 COMMANDS = [
     (guide, line)
     for guide, kind, text in BLOCKS
     if not kind
     for line in text.replace("\\\n", " ").splitlines()
-    if "sharegptvideo" in line
+    if re.match(r"(.* -m )?sharegptvideo ", line)
 ]
 
 
@@ -81,7 +82,7 @@ def test_the_commands_of_training_run(tmp_path: Path, monkeypatch: pytest.Monkey
     ran = 0
     for guide, line in COMMANDS:
         group, command, *rest = arguments(line)
-        if guide != "training" or group != "train":
+        if guide not in ("training", "speed") or group != "train":
             continue
         if command == "run":
             rest = [word for word in rest if word != "--dry-run"]
@@ -105,7 +106,7 @@ def test_the_commands_of_publishing_run(tmp_path: Path, monkeypatch: pytest.Monk
     Path("my_cards").mkdir()
     text = (shipped("datasets_cards") / "captions.md").read_text("utf-8")
     Path("my_cards/captions.md").write_text(text)
-    lines = [line for guide, line in COMMANDS if guide == "datasets_cards"][:3]
+    lines = [line for guide, line in COMMANDS if guide == "publishing"][:3]
     assert [arguments(line)[1] for line in lines] == ["convert", "validate", "publish"]
     for line in lines:
         result = CliRunner().invoke(app, arguments(line))
@@ -153,7 +154,7 @@ def test_the_commands_of_people_run(
     assert read_json(Path("by-rules/agreement.json"))["all"]["n"] == 3
 
 
-@pytest.mark.parametrize("text", [text for _, kind, text in BLOCKS if kind == "yaml"])
+@pytest.mark.parametrize("text", RECIPE_PARTS)
 def test_every_part_of_a_recipe_is_one(text: str, tmp_path: Path) -> None:
     (name,) = yaml.safe_load(text)
     base = {"steps": "llava_hound/sft_two_step"}.get(name, "llava_hound/sft")
@@ -167,6 +168,17 @@ def test_every_part_of_a_recipe_is_one(text: str, tmp_path: Path) -> None:
     if name == "lora":
         changes.append("freeze.projector=true")  # adapters are the language model's
     assert load_steps(str(file), changes) if name == "steps" else load_recipe(str(file), changes)
+
+
+def test_the_example_of_a_task_is_one(tmp_path: Path) -> None:
+    (text,) = (text for guide, kind, text in BLOCKS if (guide, kind) == ("eval", "yaml"))
+    (tmp_path / "kitchen.yaml").write_text(text)
+    wording = (shipped("eval/prompts") / "caption_grounded.yaml").read_text("utf-8")
+    (tmp_path / "wording.yaml").write_text(wording)
+    row = {"id": "a", "video": "clip", "question": "What boils?", "answer": "Water."}
+    write_jsonl(tmp_path / "kitchen.jsonl", [row])
+    task = load_task("kitchen", tmp_path)
+    assert [question.answer for question in load_questions(task)] == ["Water."]
 
 
 @pytest.mark.parametrize("text", [text for _, kind, text in BLOCKS if kind == "python"])

@@ -1,4 +1,4 @@
-"""`sharegptvideo leaderboard`: one page from run folders."""
+"""`sharegptvideo leaderboard`: a site from run folders and submissions."""
 
 from __future__ import annotations
 
@@ -14,23 +14,34 @@ __all__ = ["leaderboard"]
 
 
 def leaderboard(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders that `eval run` finished.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for index.html and leaderboard.json.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders that `eval run` finished, or submissions."),
+    ] = None,
+    submitted: Annotated[
+        bool,
+        typer.Option("--submitted", help="Add all submissions of eval/leaderboard/submissions."),
+    ] = False,
     published: Annotated[
         bool,
         typer.Option(
-            "--published", help="Show the paper's table too, in tables of its own; never ranked."
+            "--published",
+            help="Show the paper's table too, never ranked, and a page on judge drift.",
         ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Put runs into one page: accuracy with intervals by task, a table for every judge.
+    """Put runs into a static site: tiers and intervals by task, a table and a page for every judge.
 
     Example: [bold]sharegptvideo leaderboard runs/sft runs/dpo --out board[/bold]
     """
+    from sharegptvideo.eval.submission import submitted_runs
     from sharegptvideo.reports.leaderboard import write_leaderboard
 
-    board = write_leaderboard(runs, out, published=published)
+    board = write_leaderboard(
+        [*(runs or ()), *(submitted_runs() if submitted else ())], out, published=published
+    )
     if json:
         print_json(board)
         return

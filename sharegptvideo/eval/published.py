@@ -7,9 +7,10 @@ code of our own. It is lenient where ours is strict, and stands beside it for co
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from pydantic import Field
 from sharegptvideo._io import parse_yaml
 from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
-from sharegptvideo.eval.statistics import plain_mean
+from sharegptvideo.eval.statistics import plain_mean, resampled_weights
 from sharegptvideo.judges.base import ACCEPTABLE
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PublishedTable",
     "paper_figures",
     "paper_reading",
+    "published_drift",
     "published_table",
 ]
 
@@ -129,3 +131,71 @@ def published_table() -> PublishedTable:
     """Return the table that comes along, eval/leaderboard/published.yaml."""
     file = shipped("eval/leaderboard") / "published.yaml"
     return PublishedTable.model_validate(parse_yaml(file.name, file.read_text(encoding="utf-8")))
+
+
+def published_drift(
+    table: PublishedTable,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return how the published levels move by version of the judge, and how far the ranks agree.
+
+    Returns:
+        By model its mean accuracy under each judge, as shares, and the `range` between them; and
+        by two judges and task (or the mean of tasks) Kendall's tau-b and Spearman's rho, tau's
+        interval by 2,000 draws of models (None where no draw can differ), its exact p-value where
+        there are no ties, how many pairs of models change their order, and the mean shift of the
+        second judge against the first.
+    """
+    judges = table.judges
+    models = list(next(iter(judges.values())))
+    levels = []
+    for model in models:
+        means = {judge: rows[model].mean / 100 for judge, rows in judges.items()}
+        levels.append({"model": model, **means, "range": max(means.values()) - min(means.values())})
+    ranks = []
+    for first, second in itertools.combinations(judges, 2):
+        for place, task in enumerate((*table.tasks, "mean")):
+            one, other = (
+                [
+                    (rows[model].cells[place][0] if task != "mean" else rows[model].mean) / 100
+                    for model in models
+                ]
+                for rows in (judges[first], judges[second])
+            )
+            ranks.append({"judges": f"{first}, {second}", "task": task, **_agreement(one, other)})
+    return levels, ranks
+
+
+def _agreement(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
+    from scipy.stats import kendalltau, spearmanr
+
+    pairs = list(itertools.combinations(range(len(one)), 2))
+    changed = sum((one[a] - one[b]) * (other[a] - other[b]) < 0 for a, b in pairs)
+    ranked = kendalltau(one, other)
+    low, high = _drawn_tau(one, other) or (None, None)
+    return {
+        "tau": float(ranked.statistic),
+        "low": low,
+        "high": high,
+        "p_value": float(ranked.pvalue),
+        "rho": float(spearmanr(one, other).statistic),
+        "pairs": len(pairs),
+        "pairs_changed": changed,
+        "shift": statistics.fmean(other) - statistics.fmean(one),
+    }
+
+
+def _drawn_tau(one: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
+    """Interval of tau-b over draws of the models; a model and itself are no pair."""
+    import numpy as np
+
+    a, b = (np.sign(np.subtract.outer(x, x)) for x in (np.asarray(one), np.asarray(other)))
+    weights = np.concatenate(list(resampled_weights(len(one))))
+
+    def together(signs: Any) -> Any:
+        return np.einsum("di,ij,dj->d", weights, signs, weights)
+
+    size = np.sqrt(together(a * a) * together(b * b))
+    draws = together(a * b)[size > 0] / size[size > 0]
+    if np.ptp(draws) < 1e-12:
+        return None
+    return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))

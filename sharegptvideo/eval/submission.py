@@ -83,6 +83,8 @@ class SubmissionInfo(StrictModel):
         link: where it is described, an address that begins with https://.
         params: how many parameters it has; None where that is not known.
         licence: of its weights, such as Apache-2.0, or "closed".
+        contamination: which test videos, or how many, were in training; None where that is not
+            known.
     """
 
     name: Text
@@ -90,6 +92,7 @@ class SubmissionInfo(StrictModel):
     link: Annotated[str, AfterValidator(_https)]
     params: Annotated[int, Field(ge=1, lt=2**63)] | None
     licence: Text
+    contamination: Text | None = None
 
 
 class Withdrawal(StrictModel):

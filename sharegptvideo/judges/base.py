@@ -6,7 +6,7 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ __all__ = [
     "ACCEPTABLE",
     "MOST_CHARACTERS",
     "VERDICT_FIELDS",
+    "Claims",
     "Judge",
     "JudgeItem",
     "Mark",
@@ -41,7 +42,8 @@ class JudgeItem:
 
     `id` is unique within a call; `caption` is None for sets that have none (MSVD-QA). `clip` is
     the path of the clip, for judges that see it (`needs_frames`) and for no other; None where
-    there is none.
+    there is none. `other` is the other question of a pair and the answer to it, where the two
+    answers are judged together.
     """
 
     id: str
@@ -52,12 +54,61 @@ class JudgeItem:
     prediction: str
     caption: str | None = None
     clip: str | None = None
+    other: tuple[str, str] | None = None
 
     @property
     def hash(self) -> str:
         """Hash of the texts a verdict is given on: it holds for these alone."""
-        texts = [self.question, self.reference, self.prediction, self.caption]
+        texts = [self.question, self.reference, self.prediction, self.caption, *(self.other or ())]
         return sha256_text(dumps(texts))[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """How many claims a description makes, and how many of the reference's it covers.
+
+    Attributes:
+        claimed: claims of the description.
+        supported: of those, how many the reference bears out.
+        expected: claims of the reference, one or more.
+        covered: of those, how many the description makes.
+    """
+
+    claimed: int
+    supported: int
+    expected: int
+    covered: int
+
+    @property
+    def precision(self) -> float:
+        """Share of the description's claims that are supported; 0 where it makes none."""
+        return self.supported / self.claimed if self.claimed else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the reference's claims that are covered."""
+        return self.covered / self.expected
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of both; 0 where both are 0.
+
+        >>> Claims(claimed=4, supported=3, expected=6, covered=3).f1
+        0.6
+        """
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / both if both else 0.0
+
+    def __str__(self) -> str:
+        """Say it in a line.
+
+        >>> print(Claims(4, 3, 6, 3))
+        3 of 4 claims are supported, 3 of 6 of the reference are covered
+        """
+        return (
+            f"{self.supported} of {self.claimed} claims are supported,"
+            f" {self.covered} of {self.expected} of the reference are covered"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +121,8 @@ class Verdict:
     `dollars` the same in US dollars at the prices of the time, None where no price is known;
     `repaired` that its first reply could not be read and the second, asked for once, could.
     `contradiction` is whether the answer contradicts itself; None where the judge does not check.
-    `replies` are what a server was paid for it, and no part of its row.
+    `claims` are those of a description, which is neither right nor wrong: `correct` is then None
+    and `score` their F1. `replies` are what a server was paid for it, and no part of its row.
     """
 
     id: str
@@ -84,16 +136,20 @@ class Verdict:
     repaired: bool = False
     contradiction: bool | None = None
     dollars: float | None = None
+    claims: Claims | None = None
     replies: tuple[Reply, ...] = field(default=(), repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
-        """Return what is kept of it, by name."""
+        """Return what is kept of it, by name; `claims` only where there are any."""
         # Not `asdict`, which would copy the judge's description for every verdict.
-        return {name: getattr(self, name) for name in VERDICT_FIELDS}
+        row = {name: getattr(self, name) for name in VERDICT_FIELDS}
+        return row if self.claims is None else row | {"claims": asdict(self.claims)}
 
 
-VERDICT_FIELDS = tuple(each.name for each in fields(Verdict) if each.name != "replies")
-"""What a verdict's row has of it."""
+VERDICT_FIELDS = tuple(
+    each.name for each in fields(Verdict) if each.name not in ("claims", "replies")
+)
+"""What the row of every verdict has of it."""
 
 
 # Of judges that know no coroutines: they may not be safe for threads.
@@ -113,6 +169,13 @@ class Judge(ABC):
 
     scale: tuple[int, int] = (1, 5)
     """The lowest and the highest score that it gives; a failed answer counts with the lowest."""
+
+    headline: Literal["accuracy", "score", "f1"] = "accuracy"
+    """The main figure of a task that it judges; with f1 it counts claims, neither right nor wrong.
+    """
+
+    compares_pairs: bool = False
+    """Whether it judges the two answers of a pair together: its items then have an `other`."""
 
     width: int = 1
     """How many calls of `verdicts` to have under way, so that it is never idle."""
@@ -226,11 +289,11 @@ class RulesJudge(Judge):
     version: int
 
     @abstractmethod
-    def mark(self, item: JudgeItem) -> Mark:
-        """Score one item.
+    def mark(self, item: JudgeItem) -> Mark | Claims:
+        """Score one item, or count its claims.
 
         Raises:
-            ValueError: the reference answer has no words.
+            ValueError: nothing can be held against its reference (it has no words).
         """
 
     def describe(self) -> dict[str, Any]:
@@ -259,6 +322,17 @@ class RulesJudge(Judge):
                 mark = self.mark(item)
             except ValueError as error:
                 yield Verdict(item.id, "unscored", reason=str(error), judge=about, dollars=0.0)
+                continue
+            if isinstance(mark, Claims):
+                yield Verdict(
+                    item.id,
+                    "scored",
+                    score=mark.f1,
+                    reason=str(mark),
+                    judge=about,
+                    dollars=0.0,
+                    claims=mark,
+                )
                 continue
             yield Verdict(
                 item.id,

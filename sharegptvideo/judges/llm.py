@@ -22,13 +22,12 @@ from sharegptvideo.endpoint import (
 )
 from sharegptvideo.endpoint.messages import LONGEST_SIDE, QUALITY, frame_urls, with_pictures
 from sharegptvideo.errors import UserError
-from sharegptvideo.judges.base import Judge, JudgeItem, Verdict, known_sum
-from sharegptvideo.judges.protocol import UnreadableError, load_protocol
+from sharegptvideo.judges.base import Claims, Judge, JudgeItem, Verdict, known_sum
+from sharegptvideo.judges.protocol import ASPECTS, UnreadableError, load_protocol
 from sharegptvideo.media import MediaError
 
 __all__ = ["OpenAIJudge"]
 
-_MAX_TOKENS = 2048
 _SEEING = {"sees": "frames", "jpeg": {"quality": QUALITY, "longest_side": LONGEST_SIDE}}
 _QUOTED = 4000  # characters of an unreadable reply that it is shown again
 # Questions come clip by clip, so a few clips are enough; 8 pictures take about half a megabyte.
@@ -60,6 +59,9 @@ class OpenAIJudge(Judge):
         self._protocol = load_protocol(protocol, prompt_file, sees=sees)
         self.needs_frames = self._protocol.sees == "frames"
         self.needs_reference = self._protocol.protocol != "frames"
+        self.compares_pairs = self._protocol.protocol == "consistency"
+        if self._protocol.protocol in ("claims", *ASPECTS):
+            self.headline = "f1" if self._protocol.protocol == "claims" else "score"
         self.scale = (self._protocol.lowest, self._protocol.highest)
         self._pictures = _ClipPictures(self._protocol.frames or 1)
         self._client = client or ChatClient(model, base_url=base_url, options=options)
@@ -78,7 +80,7 @@ class OpenAIJudge(Judge):
             "kind": "openai",
             **self._about(),
             "temperature": 0,
-            "max_tokens": _MAX_TOKENS,
+            "max_tokens": self._protocol.reply_tokens,
             **(_SEEING if self.needs_frames else {}),
             "endpoint": self._client.known_as,
         }
@@ -118,7 +120,7 @@ class OpenAIJudge(Judge):
         self._client.prefetch(
             (self._protocol.messages(item) for item in items),
             response_format=self._protocol.response_format(),
-            max_tokens=_MAX_TOKENS,
+            max_tokens=self._protocol.reply_tokens,
         )
 
     def keep_replies(self, store: ReplyStore) -> None:
@@ -135,7 +137,7 @@ class OpenAIJudge(Judge):
         return self._client.estimate(
             (self._asked(item) for item in items),
             response_format=self._protocol.response_format(),
-            max_tokens=_MAX_TOKENS,
+            max_tokens=self._protocol.reply_tokens,
         )
 
     def _asked(self, item: JudgeItem) -> list[dict[str, Any]]:
@@ -179,7 +181,7 @@ class OpenAIJudge(Judge):
                 reply = await self._client.complete(
                     cast(list[Message], messages),  # pictures make a content a list
                     response_format=self._protocol.response_format(),
-                    max_tokens=_MAX_TOKENS,
+                    max_tokens=self._protocol.reply_tokens,
                 )
                 replies.append(reply)
                 return self._make(item, replies, self._protocol.read(reply.text), seen)
@@ -204,7 +206,7 @@ class OpenAIJudge(Judge):
         self,
         item: JudgeItem,
         replies: Sequence[Reply],
-        outcome: tuple[bool, float, str | None] | str,
+        outcome: tuple[bool, float, str | None] | Claims | str,
         seen: Mapping[str, Any],
         *,
         answered: bool = True,
@@ -230,18 +232,28 @@ class OpenAIJudge(Judge):
         partial = [reply.text for reply in replies if reply not in kept and reply.text]
         if partial:
             about["partial"] = "\n---\n".join(partial)
-        correct, score, reason = (None, None, outcome) if isinstance(outcome, str) else outcome
+        correct: bool | None = None
+        score: float | None = None
+        claims: Claims | None = None
+        reason: str | None
+        if isinstance(outcome, str):
+            reason = outcome
+        elif isinstance(outcome, Claims):
+            claims, score, reason = outcome, outcome.f1, str(outcome)
+        else:
+            correct, score, reason = outcome
         return Verdict(
             id=item.id,
-            status="unscored" if correct is None else "scored",
+            status="unscored" if score is None else "scored",
             correct=correct,
             score=None if score is None else float(score),
             reason=reason,
             reply="\n---\n".join(reply.text for reply in kept) if kept else None,
             judge=about,
             tokens=sum(reply.tokens for reply in replies),
-            repaired=correct is not None and len(replies) > 1,
+            repaired=score is not None and len(replies) > 1,
             dollars=known_sum(reply.dollars for reply in replies),
+            claims=claims,
             replies=tuple(replies),
         )
 

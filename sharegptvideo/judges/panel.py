@@ -41,17 +41,25 @@ class Panel(Judge):
         """Members may be of any kind, as long as they score alike.
 
         Raises:
-            UserError: fewer than two, one of them twice, or scores on different scales.
+            UserError: fewer than two, one of them twice, scores on different scales, or members
+                that count claims, which are neither right nor wrong.
         """
         names = [member.name for member in members]
         twice = next((name for name in names if names.count(name) > 1), None)
         if len(members) < 2 or twice:
             given = ", ".join(names) or "none"
             raise UserError(f"a panel needs two judges or more, each named once; got {given}")
+        if any(member.headline == "f1" for member in members):
+            raise UserError(
+                "a panel votes on right or wrong, and descriptions are neither; judge them by one"
+                " of its members at a time"
+            )
         self.members = tuple(members)
         self.name = f"panel:{','.join(names)}"
         self.needs_frames = any(member.needs_frames for member in members)
         self.needs_reference = any(member.needs_reference for member in members)
+        self.headline = members[0].headline
+        self.compares_pairs = any(member.compares_pairs for member in members)
         self.scale = _common_scale(members)
         self.width = max(member.width for member in members)
         self._folder: Path | None = None

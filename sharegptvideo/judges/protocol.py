@@ -13,16 +13,20 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from sharegptvideo._io import parse_yaml, read_text
 from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import shortened
 from sharegptvideo._wording import Wording, braced, fill, places, wording_of
 from sharegptvideo.endpoint.messages import split_reasoning
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.judges.base import JudgeItem
+from sharegptvideo.judges.base import Claims, JudgeItem
 
 __all__ = [
+    "ASPECTS",
     "FORMS",
     "PROTOCOLS",
+    "AnyProtocol",
+    "ClaimsProtocol",
     "Form",
     "Protocol",
     "ProtocolName",
@@ -37,14 +41,31 @@ __all__ = [
     "read_object",
 ]
 
-ProtocolName = Literal["caption-grounded", "official", "frames"]
+ProtocolName = Literal[
+    "caption-grounded",
+    "official",
+    "frames",
+    "claims",
+    "correctness",
+    "detail",
+    "context",
+    "temporal",
+    "consistency",
+]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
-"""`frames` is without a reference: the judge sees frames, question and answer alone."""
+"""`frames` is without a reference: the judge sees frames, question and answer alone. `claims`
+counts what a description says; the last five are the aspects of Video-ChatGPT's benchmark."""
+
+ASPECTS: tuple[ProtocolName, ...] = PROTOCOLS[4:]
+"""Scores from 0 to 5 for one aspect of an answer; `consistency` is of two answers of one clip."""
+
+_WITHOUT_VIDEO = ("official", "claims", *ASPECTS)
 
 Form = Literal["json", "python-dict", "lines"]
 """The forms that a reply can have."""
 
-_TEXTS = ("description", "question", "reference", "answer")
+_TEXTS = ("description", "question", "other_question", "reference", "answer", "other_answer")
+_OF_PAIRS = frozenset({"other_question", "other_answer"})
 _NOT_GIVEN = "(none given)"
 _DECIMAL = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 
@@ -122,26 +143,16 @@ class ReplyRules(StrictModel):
     def _is_correct(self, values: dict[str, Any], score: float) -> bool:
         if self.correct_from is not None:
             return score >= self.correct_from
-        correct = values.get(str(self.keys.correct))
-        if isinstance(correct, bool):
-            return correct
-        if correct not in ("yes", "no"):
-            raise UnreadableError(
-                f'its "{self.keys.correct}" is {shown(correct)}, not "yes" or "no"'
-            )
-        return bool(correct == "yes")
+        return _yes(values.get(str(self.keys.correct)), f'its "{self.keys.correct}"')
 
 
-class Protocol(ReplyRules, Wording):
-    """One prompt file: its wording, the range of scores, the form of the reply.
+class _Asked(Wording):
+    """A prompt about one item: its texts, how much of an answer it shows, the second try.
 
     `user` holds `{material}`, the texts as one block that they cannot leave, or each of the texts
     by name, for wordings that are older than the block.
     """
 
-    protocol: ProtocolName
-    sees: Literal["caption", "frames", "nothing"]
-    frames: Annotated[int, Field(ge=1)] | None = None
     max_words: Annotated[int, Field(ge=1)] | None = None
     max_characters: Annotated[int, Field(ge=1)] = 4096
     system: str | None = None
@@ -150,38 +161,29 @@ class Protocol(ReplyRules, Wording):
 
     not_hashed: ClassVar[frozenset[str]] = frozenset({"protocol", "version"})
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if (self.protocol == "official") != (self.sees == "nothing"):
-            raise ValueError("a judge sees nothing under official, and else caption or frames")
-        if self.protocol == "frames" and self.sees != "frames":
-            raise ValueError("protocol frames needs sees: frames")
-        if (self.sees == "frames") != (self.frames is not None):
-            raise ValueError("frames (how many) belongs to sees: frames, and is needed there")
-        self._check_wording()
-        return self
-
-    def _check_wording(self) -> None:
+    def _check_wording(self, name: str) -> None:
         texts = self._shown_texts()
         held = places(self.user)
         if sorted(held) not in (["material"], sorted(texts)):
             raise ValueError(
                 f"user has to hold {{material}} once, or else each of {braced(texts)} once, which"
-                f" is what the judge sees under {self.protocol}; it holds {braced(held) or 'none'}"
+                f" is what the judge sees under {name}; it holds {braced(held) or 'none'}"
             )
         if "{problem}" not in self.repair:
             raise ValueError("repair has to hold {problem}")
 
     def _shown_texts(self) -> tuple[str, ...]:
-        hidden = {"reference"} if self.protocol == "frames" else set()
-        if self.sees != "caption":
-            hidden.add("description")
-        return tuple(name for name in _TEXTS if name not in hidden)
+        """Return the names of the texts that the judge is shown, in their order."""
+        raise NotImplementedError
 
     def is_cut(self, item: JudgeItem) -> bool:
-        """Whether the judge sees a part of the answer only."""
-        words = self._cut(item.prediction).split()
-        return words != item.prediction.split(maxsplit=len(words))
+        """Whether the judge sees a part of an answer only."""
+        answers = [item.prediction, *([item.other[1]] if item.other is not None else ())]
+        shown = [self._cut(answer).split() for answer in answers]
+        return any(
+            words != answer.split(maxsplit=len(words))
+            for words, answer in zip(shown, answers, strict=True)
+        )
 
     def messages(self, item: JudgeItem) -> list[dict[str, str]]:
         """Return the conversation that asks for a verdict on `item`, without the frames.
@@ -190,11 +192,14 @@ class Protocol(ReplyRules, Wording):
         around it, or, where the wording has a place for each, on one line each. A long prediction
         is cut: at `max_words`, as in the paper, and at `max_characters`.
         """
+        other_question, other_answer = item.other or (_NOT_GIVEN, _NOT_GIVEN)
         texts = {
             "description": item.caption or _NOT_GIVEN,
             "question": item.question,
+            "other_question": other_question,
             "reference": item.reference,
             "answer": self._cut(item.prediction),
+            "other_answer": self._cut(other_answer),
         }
         material = {name: texts[name] for name in self._shown_texts()}
         values = {name: in_line(text) for name, text in material.items()}
@@ -209,32 +214,160 @@ class Protocol(ReplyRules, Wording):
         """Return the message that asks once more after an unreadable reply."""
         return self.repair.replace("{problem}", problem)
 
+
+class Protocol(ReplyRules, _Asked):
+    """One prompt file: its wording, the range of scores, the form of the reply."""
+
+    protocol: ProtocolName
+    sees: Literal["caption", "frames", "nothing"]
+    frames: Annotated[int, Field(ge=1)] | None = None
+
+    reply_tokens: ClassVar[int] = 2048
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.protocol == "claims":
+            raise ValueError("claims are counted, not scored: the reply of claims has its own form")
+        if (self.protocol in _WITHOUT_VIDEO) != (self.sees == "nothing"):
+            raise ValueError(
+                "a judge sees caption or frames under caption-grounded and frames, else nothing"
+            )
+        if self.protocol == "frames" and self.sees != "frames":
+            raise ValueError("protocol frames needs sees: frames")
+        if (self.sees == "frames") != (self.frames is not None):
+            raise ValueError("frames (how many) belongs to sees: frames, and is needed there")
+        self._check_wording(self.protocol)
+        return self
+
+    def _shown_texts(self) -> tuple[str, ...]:
+        hidden = {"reference"} if self.protocol == "frames" else set()
+        if self.sees != "caption":
+            hidden.add("description")
+        if self.protocol != "consistency":
+            hidden |= _OF_PAIRS
+        return tuple(name for name in _TEXTS if name not in hidden)
+
     def response_format(self) -> dict[str, Any] | None:
         """Return the request's `response_format`, a JSON schema; None for other forms of reply."""
         if self.reply != "json":
             return None
         kinds: dict[str | None, dict[str, Any]] = {
             self.keys.explanation: {"type": "string"},
-            self.keys.correct: {"type": "string", "enum": ["yes", "no"]},
+            self.keys.correct: _YES_NO,
             self.keys.score: {"type": "integer", "minimum": self.lowest, "maximum": self.highest},
         }
-        names = self.keys.names
-        schema = {
-            "type": "object",
-            "additionalProperties": False,
-            "required": names,
-            "properties": {name: kinds[name] for name in names},
+        return _schema("verdict", {name: kinds[name] for name in self.keys.names})
+
+
+class ClaimsProtocol(_Asked):
+    """The prompt file of `claims`: the judge splits description and reference into claims.
+
+    A reply is one JSON object: `claims`, those of the description, each with `supported`, and
+    `reference_claims`, those of the reference, each with `covered`, "yes" or "no".
+    """
+
+    protocol: Literal["claims"]
+
+    sees: ClassVar[str] = "nothing"
+    frames: ClassVar[int | None] = None
+    lowest: ClassVar[int] = 0
+    highest: ClassVar[int] = 1
+    reply_tokens: ClassVar[int] = 4096
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self._check_wording(self.protocol)
+        return self
+
+    def _shown_texts(self) -> tuple[str, ...]:
+        return ("question", "reference", "answer")
+
+    def response_format(self) -> dict[str, Any]:
+        """Return the request's `response_format`, a JSON schema."""
+        lists = {
+            name: {
+                "type": "array",
+                "items": _object({"claim": {"type": "string"}, flag: _YES_NO}),
+            }
+            for name, flag in _CLAIMS.items()
         }
-        return {
-            "type": "json_schema",
-            "json_schema": {"name": "verdict", "strict": True, "schema": schema},
-        }
+        return _schema("claims", lists)
+
+    def read(self, reply: str) -> Claims:
+        """Count the claims of a reply; see `read_object`.
+
+        Raises:
+            UnreadableError: anything else: other text, a claim that is listed twice, a reference
+                without claims, or one that is covered by a description without claims.
+        """
+        values = read_object(reply, "json", list(_CLAIMS))
+        (claimed, supported), (expected, covered) = (
+            _counted(values, name, flag) for name, flag in _CLAIMS.items()
+        )
+        if not expected:
+            raise UnreadableError("its reference_claims is empty")
+        if covered and not claimed:
+            raise UnreadableError("it covers the reference with no claim at all")
+        return Claims(claimed, supported, expected, covered)
+
+
+AnyProtocol = Protocol | ClaimsProtocol
+
+_CLAIMS = {"claims": "supported", "reference_claims": "covered"}
+_YES_NO = {"type": "string", "enum": ["yes", "no"]}
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": dict(properties),
+    }
+
+
+def _schema(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    schema = _object(properties)
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "strict": True, "schema": schema},
+    }
+
+
+def _counted(values: Mapping[str, Any], name: str, flag: str) -> tuple[int, int]:
+    """Return how many claims a list holds, and of how many the flag says yes."""
+    entries = values.get(name)
+    if not isinstance(entries, list):
+        raise UnreadableError(f'its "{name}" is {shown(entries)}, not a list')
+    seen: set[str] = set()
+    agreed = 0
+    for number, entry in enumerate(entries, start=1):
+        where = f'entry {number} of "{name}"'
+        if not isinstance(entry, dict):
+            raise UnreadableError(f"{where} is {shown(entry)}, not an object")
+        claim = entry.get("claim")
+        if not isinstance(claim, str) or not claim.strip():
+            raise UnreadableError(f'{where} has no "claim"')
+        key = " ".join(claim.casefold().split())
+        if key in seen:
+            raise UnreadableError(f"{where} is there twice: {shown(claim)}")
+        seen.add(key)
+        agreed += _yes(entry.get(flag), f'the "{flag}" of {where}')
+    return len(seen), agreed
+
+
+def _yes(value: Any, what: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value not in ("yes", "no"):
+        raise UnreadableError(f'{what} is {shown(value)}, not "yes" or "no"')
+    return bool(value == "yes")
 
 
 def load_protocol(
     name: str, file: Path | None = None, *, sees: Literal["frames"] | None = None
-) -> Protocol:
-    """Load the wording of `caption-grounded`, `official` or `frames`.
+) -> AnyProtocol:
+    """Load the wording of a protocol, one of `PROTOCOLS`.
 
     Args:
         name: the protocol.
@@ -248,16 +381,16 @@ def load_protocol(
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)
     if file is None:
-        if sees == "frames" and name == "official":
+        if sees == "frames" and name in _WITHOUT_VIDEO:
             raise UserError(
-                "the official protocol shows the judge nothing of the video, so there is no caption"
+                f"the {name} protocol shows the judge nothing of the video, so there is no caption"
                 " that frames could replace; take a task that is caption-grounded, or frames as"
                 " the prompt"
             )
         replaced = sees == "frames" and name == "caption-grounded"
         stem = name.replace("-", "_") + ("_frames" if replaced else "")
-        return wording_of(Protocol, f"eval/prompts/{stem}.yaml")
-    protocol = wording_of(Protocol, file)
+        return _wording(name, f"eval/prompts/{stem}.yaml")
+    protocol = _wording(_protocol_of(file), file)
     if protocol.protocol != name:
         raise UserError(
             f"{file}: words the protocol {protocol.protocol}, and the task's is {name}; give the"
@@ -279,8 +412,20 @@ def named_protocol(prompt: str) -> tuple[ProtocolName, Path | None]:
             return name, None
     file = Path(prompt)
     if file.suffix in (".yaml", ".yml") or file.is_file():
-        return wording_of(Protocol, file).protocol, file
+        return _wording(_protocol_of(file), file).protocol, file
     raise unknown_name("prompt", prompt, PROTOCOLS)
+
+
+def _protocol_of(file: Path) -> object:
+    """Return which protocol a prompt file says that it words; whatever it holds."""
+    values = parse_yaml(str(file), read_text(file, "name another prompt file"))
+    return values.get("protocol") if isinstance(values, dict) else None
+
+
+def _wording(name: object, file: str | Path) -> AnyProtocol:
+    if name == "claims":
+        return wording_of(ClaimsProtocol, file)
+    return wording_of(Protocol, file)
 
 
 # Texts of others in a prompt: they stay data, whatever they hold.

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JUDGES", "JudgeChoice", "open_judge"]
 
-JUDGES = ("answer-match", "exact", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
+JUDGES = ("answer-match", "claim-match", "exact", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
+_CLAIM_MATCH = "claim-match"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,22 @@ def open_judge(
     sees: Literal["frames"] | None = None,
     options: EndpointOptions | None = None,
 ) -> Judge:
-    """Open `exact`, `answer-match`, `openai:NAME`, or several of them as `panel:JUDGE,JUDGE,...`.
+    """Open one of `JUDGES`; a panel is of several of them.
 
     Nothing is contacted until `check` or `judge` is called.
 
     Args:
         spec: the judge.
         base_url: endpoint of `openai:` judges; default: OPENAI_BASE_URL.
-        protocol: "caption-grounded", "official" or "frames": the prompt of `openai:` judges.
+        protocol: what is asked of the judge, one of `protocol.PROTOCOLS`: the prompt of `openai:`
+            judges. Under "claims" `answer-match` is `claim-match`, the rules that count claims.
         prompt_file: replaces the prompt's wording; its form is that of the files in `eval/prompts`.
         sees: "frames": `openai:` judges see frames of the clip instead of its caption.
         options: how fast, for how much money and with which cache `openai:` judges are asked.
 
     Raises:
         UserError: no judge of that name (names the nearest), a prompt file that cannot be used,
-            or frames for a judge that reads texts.
+            frames for a judge that reads texts, or rules that know nothing of the protocol.
     """
     kind, _, name = spec.partition(":")
     if kind == "panel":
@@ -90,10 +92,20 @@ def open_judge(
             sees=sees,
             options=options,
         )
-    if spec not in _RULES:
+    if spec not in (*_RULES, _CLAIM_MATCH):
         raise unknown_name("judge", spec, JUDGES)
     if sees == "frames" or protocol == "frames":
         raise UserError(f"judge {spec} reads texts only; frames need openai:NAME")
+    if protocol == "claims" and spec != Exact.name:
+        from sharegptvideo.judges.rules.claim_match import ClaimMatch
+
+        return ClaimMatch()
+    if spec == _CLAIM_MATCH:
+        raise UserError(f"judge {spec} counts the claims of descriptions; {protocol} has answers")
+    if protocol not in ("caption-grounded", "official"):
+        raise UserError(
+            f"judge {spec} knows right and wrong answers only; {protocol} needs openai:NAME"
+        )
     return _RULES[spec]()
 
 

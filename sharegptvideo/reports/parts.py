@@ -100,9 +100,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A large figure: below it the interval `ends` as a bar from 0 to 1, lines, and tags.
+    """A large figure: below it the interval `ends` as a bar on `axis`, lines, and tags.
 
-    Without a number only the note is shown.
+    What lies beyond the axis is cut there. Without a number only the note is shown.
     """
 
     number: float | None
@@ -112,11 +112,17 @@ class Score:
     ends: tuple[float, float] | None = None
     lines: Sequence[str] = ()
     tags: Sequence[Tag] = ()
+    axis: tuple[float, float] = (0.0, 1.0)
 
     @property
     def says(self) -> str:
         """What the bar is read out as."""
         return f"95 % interval {interval(self.ends)}"
+
+    def place(self, value: float) -> float:
+        """Where a value lies on the bar, in per cent of its length."""
+        low, high = self.axis
+        return 100 * (min(max(value, low), high) - low) / (high - low)
 
 
 Cell = str | int | float | Bar | Tag | Name | Value | Score | None

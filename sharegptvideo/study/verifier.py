@@ -20,6 +20,7 @@ import numpy as np
 
 from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo._strict import StrictModel
+from sharegptvideo._text import points
 from sharegptvideo.build import score_candidates
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.agreement import kappa
@@ -267,12 +268,14 @@ class Verifier:
             for key, nodes in done.items()
         }
         elsewhere = gain_result(experiment, other, about)
+        table = [
+            row | _values({s: each for (name, s), each in done.items() if name == row["level"]})
+            for row in result.table
+        ]
         return replace(
             result,
-            table=[
-                row | _values({s: each for (name, s), each in done.items() if name == row["level"]})
-                for row in result.table
-            ],
+            table=table,
+            says=(result.says[0], f"{result.says[1]} {_values_sentence(experiment, table)}"),
             charts=[
                 *result.charts,
                 Chart("points", "level", "value_gain", "", "gain but for invented things",
@@ -302,6 +305,20 @@ def _values(arms: Mapping[int, Mapping[str, Done]]) -> dict[str, Any]:
         "value_low": low,
         "value_high": high,
     }
+
+
+def _values_sentence(experiment: Experiment, table: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the levels compared change where invented things are left out of account."""
+    rows = {row["level"]: row for row in table}
+    compared = (experiment.contrast.of, experiment.contrast.against or "")
+    gains = [
+        f"{points(row['value_gain'], sign=True)} ({level})"
+        for level, row in ((level, rows[level]) for level in compared if level in rows)
+        if row["value_gain"] is not None
+    ]
+    if not gains:
+        return "No level has answers to compare by their values."
+    return f"With invented things left out of account the gain is {' and '.join(gains)} points."
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -14,7 +14,7 @@ Prints each figure as a line of JSON as soon as it is measured, so that a run th
 what it has: `part`, `at` (seconds since the start), and what the part says of it. A part that
 failed, was cut or left out ends with a line that has `failed`. `rate` is what a step reached as a
 row for `MEASURED_RATES` (sharegptvideo/training/estimate.py), on a GPU whose peak is known.
-`--table` makes the tables of training/README.md and eval/README.md of such lines, with the rows.
+`--table` makes the tables of docs/speed.md and docs/models.md of such lines, with the rows.
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ def remarks(lines: list[Line]) -> Iterator[str]:
 
 
 def table(lines: list[Line]) -> str:
-    """The Markdown of both READMEs."""
+    """The Markdown of both pages."""
     about: Line = next((line for line in lines if line["part"] == "about"), {})
     devices = {str(line["device"]) for line in lines if line.get("entry") and "device" in line}
     packages = ", ".join(f"{name} {each}" for name, each in about.get("versions", {}).items())

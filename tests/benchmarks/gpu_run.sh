@@ -10,7 +10,7 @@
 # network `pip download -d FOLDER trl peft av ...` fills it.
 #
 # Lines of JSON go to $OUT/bench_gpu.jsonl (default: gpu-results/) and to the screen as they come;
-# the tables of training/README.md and eval/README.md go to table.md beside it.
+# the tables of docs/speed.md and docs/models.md go to table.md beside it.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"

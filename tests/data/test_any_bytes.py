@@ -32,6 +32,7 @@ from sharegptvideo.data.sources.columns import (
 from sharegptvideo.data.sources.rows import RowError, check, convert
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.tasks import parse_task
+from sharegptvideo.judges.base import Claims
 from sharegptvideo.judges.protocol import PROTOCOLS, UnreadableError, load_protocol
 from sharegptvideo.media import MediaError, MediaFolder
 from sharegptvideo.models.predictions import PredictionsModel
@@ -348,14 +349,22 @@ def test_a_judges_reply(name: str) -> None:
     @given(reply=REPLY)
     @example(reply='{"score": ' + "9" * 5000 + "}")
     @example(reply='{"score": ' + "[" * 100_000)
+    @example(reply='{"claims": [], "reference_claims": [{"claim": "a", "covered": "no"}]}')
+    @example(reply='{"claims": [7], "reference_claims": [null]}')
+    @example(reply='{"claims": {}, "reference_claims": "no"}')
     @drawn
     def holds(reply: str) -> None:
         try:
-            correct, score, _ = protocol.read(reply)
+            said = protocol.read(reply)
         except UnreadableError as error:
             clear(error)
-        else:
-            assert isinstance(correct, bool)
-            assert protocol.lowest <= score <= protocol.highest
+            return
+        if isinstance(said, Claims):
+            assert 0 <= said.f1 <= 1
+            assert said.expected > 0
+            return
+        correct, score, _ = said
+        assert isinstance(correct, bool)
+        assert protocol.lowest <= score <= protocol.highest
 
     holds()

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo.eval.published import paper_figures, paper_reading, published_table
+from sharegptvideo.eval.published import (
+    PublishedTable,
+    paper_figures,
+    paper_reading,
+    published_drift,
+    published_table,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +100,46 @@ def test_the_published_table_is_whole() -> None:
     assert list(best.values()) == [82.03, 70.75, 77.61]
     dpo = table.judges["gpt-3.5-turbo-0301"]["LLaVA-Hound-DPO 7B"]
     assert dpo.cells == ((88.5, 4.2), (82.1, 3.84), (75.48, 3.81))
+
+
+def test_published_ranks_by_hand() -> None:
+    """Four models by two judges: one of six pairs changes its order, so tau is (5 − 1) / 6.
+
+    Ranks 1 2 3 4 and 1 3 2 4: rho = 1 − 6 · 2 / (4 · 15). All lose 10 points but b, which loses 25.
+    """
+    first = {"a": 80.0, "b": 70.0, "c": 65.0, "d": 50.0}
+    second = {"a": 70.0, "c": 55.0, "b": 45.0, "d": 40.0}
+    table = PublishedTable.model_validate(
+        {
+            "version": 1,
+            "source": "made up",
+            "protocol": "official",
+            "tasks": ["t"],
+            "judges": {
+                judge: {model: {"mean": x, "cells": [[x, 3.0]]} for model, x in means.items()}
+                for judge, means in (("old", first), ("new", second))
+            },
+        }
+    )
+    levels, ranks = published_drift(table)
+    assert {row["model"]: row["range"] for row in levels} == pytest.approx(
+        {"a": 0.1, "b": 0.25, "c": 0.1, "d": 0.1}
+    )
+    task, mean = ranks
+    assert (task["tau"], task["rho"]) == pytest.approx((4 / 6, 1 - 12 / 60))
+    assert (task["pairs"], task["pairs_changed"]) == (6, 1)
+    assert task["shift"] == pytest.approx(-0.55 / 4)
+    assert task["low"] < task["tau"] < task["high"] == pytest.approx(1)
+    assert mean["tau"] == task["tau"]
+
+
+def test_published_table_as_shipped() -> None:
+    """Means keep all ranks; of MSRVTT by 0301 and 0613 four pairs of 21 change, one is tied."""
+    levels, ranks = published_drift(published_table())
+    assert max(row["range"] for row in levels) == pytest.approx(0.7483 - 0.6265)
+    means = [row for row in ranks if row["task"] == "mean"]
+    assert [(row["tau"], row["low"]) for row in means] == [(pytest.approx(1), None)] * 3
+    least = min(ranks, key=lambda row: row["tau"])
+    assert least["judges"] == "gpt-3.5-turbo-0301, gpt-3.5-turbo-0613"
+    assert least["task"] == "msrvtt_qa_official"
+    assert least["tau"] == pytest.approx((16 - 4) / (21 * 20) ** 0.5)

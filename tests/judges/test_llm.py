@@ -19,6 +19,12 @@ PROMPTS = {
     "caption-grounded": (2, "b39c0b44d9fb70b7"),
     "official": (3, "7952804c8225a407"),
     "frames": (1, "ffdc0c44b625be8d"),
+    "claims": (1, "67b8ff98be14110f"),
+    "correctness": (1, "f724aacbe9fe5f30"),
+    "detail": (1, "206aa5a3b7cabf64"),
+    "context": (1, "72395c6cafb949fd"),
+    "temporal": (1, "bfefd88b7d341b83"),
+    "consistency": (1, "4ada5560d8b09e70"),
 }
 
 

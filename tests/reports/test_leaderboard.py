@@ -16,6 +16,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval.score import score_task
 from sharegptvideo.reports.estimates import format_estimate, markdown_table
 from sharegptvideo.reports.leaderboard import collect_runs, render_page, write_leaderboard
+from sharegptvideo.reports.leaderboard.judge_page import frontier
 from sharegptvideo.reports.leaderboard.tables import board_latex, board_markdown
 from tests.support.browser import CHROMIUM, Browser
 
@@ -70,6 +71,33 @@ def make_run(
     return path
 
 
+def add_answers(run: Path, right: list[bool], *, task: str = "t") -> Path:
+    """Give a run folder its answers, three a video."""
+    rows = [{"id": str(i), "task": task} for i in range(len(right))]
+    write_jsonl(
+        run / "predictions.jsonl",
+        [row | {"video": f"v{i // 3}", "prediction": "x", "status": "ok"}
+         for i, row in enumerate(rows)],
+    )  # fmt: skip
+    write_jsonl(
+        run / "judgements.jsonl",
+        [row | {"status": "scored", "correct": one, "score": 5 if one else 1}
+         for row, one in zip(rows, right, strict=True)],
+    )  # fmt: skip
+    return run
+
+
+def submit(run: Path, **said: Any) -> Path:
+    """Make a run folder a submission."""
+    content = {
+        "version": 1, "name": "m", "organisation": "O", "link": "https://x.org/m", "params": None,
+        "licence": "MIT", "submitted": "2026-11-02", "package": "0.1.0", "judge": "answer-match",
+        "task_versions": {"t": 1}, "judge_prompt_hashes": {"t": None}, "files": {},
+    }  # fmt: skip
+    write_json(run / "submission.json", content | said)
+    return run
+
+
 class Page(HTMLParser):
     """Counts tags and collects texts; finds what a page would load."""
 
@@ -77,15 +105,17 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.loads: list[str] = []
+        self.links: list[str] = []
         self.open: list[str] = []
         self.texts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        if tag not in {"meta", "link", "img", "br"}:
+        if tag not in {"meta", "link", "img", "br", "input"}:
             self.open.append(tag)
-        self.loads += [v or "" for k, v in attrs if k in {"src", "href"}]
+        self.loads += [v or "" for k, v in attrs if k == "src"]
+        self.links += [v or "" for k, v in attrs if k == "href"]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -148,8 +178,8 @@ def test_a_part_of_a_task_or_low_coverage_is_marked_and_not_ranked(tmp_path: Pat
     page = render_page(board)
     assert "fewer questions: 30 of 300" in page
     assert "100 unscored: 30.0 to 63.3, coverage 66.7 %" in page
-    assert page.count('class="figure best"') == 1
-    assert re.search(r'class="figure best"><b>20\.0</b>', page)
+    assert page.count("Not ranked") == 1
+    assert page.index("<b>20.0</b>") < page.index("Not ranked") < page.index("<b>96.7</b>")
 
 
 def test_a_missing_task_leaves_no_mean(tmp_path: Path) -> None:
@@ -170,14 +200,18 @@ def test_the_page_loads_nothing_and_is_well_formed(tmp_path: Path) -> None:
     page = Page(text)
     assert page.open == []
     assert page.loads == []
+    assert all(each.startswith(("#", "judge-")) for each in page.links)
     assert page.tags.count("table") == 1
     policy = re.search(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", text)
     assert policy
     assert "http" not in re.sub(r"<!--.*?-->", "", text.replace(policy[0], ""))
     assert "@import" not in text
     assert "url(" not in text
-    assert "4 failed, counted as wrong" in text
     assert "someone" not in text
+    (name,) = {each for each in page.links if each.startswith("judge-")}
+    judge = Page((tmp_path / "out" / name).read_text(encoding="utf-8"))
+    assert (judge.open, judge.loads) == ([], [])
+    assert all(each.startswith("index.html#") for each in judge.links)
     board = json.loads((tmp_path / "out" / "leaderboard.json").read_text(encoding="utf-8"))
     assert board == collect_runs([run])
     assert "someone" not in json.dumps(board)
@@ -191,7 +225,7 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
     text = render_page(collect_runs([run]))
     page = Page(text)
     assert page.tags.count("script") == 1
-    assert text.count("{{script}}") >= 3
+    assert text.count("{{script}}") >= 2
     assert any(evil in part for part in page.texts)
 
 
@@ -203,7 +237,7 @@ def test_a_link_of_another_kind_is_text_on_the_page(tmp_path: Path) -> None:
     write_json(run / "run.json", about)
     write_leaderboard([run], tmp_path / "out")
     text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
-    assert Page(text).loads == []
+    assert not [each for each in Page(text).links if "javascript" in each]
     assert "m (javascript:alert(1))" in text
     assert "&lt;i&gt;A&lt;/i&gt;" in text
     assert "](" not in (tmp_path / "out/leaderboard.md").read_text(encoding="utf-8")
@@ -290,13 +324,13 @@ def test_the_tables_have_the_page_s_groups_and_marks(tmp_path: Path) -> None:
     text = (out / "leaderboard.md").read_text(encoding="utf-8")
     assert text.count("## Judge: ") == len(board["groups"]) == 2
     first, second = text.split("## Judge: ")[1:]
-    assert "| low_1 | 33.3 ± " in first
-    assert re.search(r"\| x\\\|y \| 66\.7 ± \S+ \| 33\.3 ± \S+\* \| – \|", first)
-    assert "| m | 50.0 ± " in second
+    assert "| low_1 | – | 33.3 ± " in first
+    assert re.search(r"\| x\\\|y \| – \| 66\.7 ± \S+ \| 33\.3 ± \S+\* \| – \|", first)
+    assert "| m | – | 50.0 ± " in second
     tex = (out / "leaderboard.tex").read_text(encoding="utf-8")
     assert tex.count("\\begin{table}") == tex.count("\\end{table}") == 2
-    assert "low\\_1 & $33.3 \\pm " in tex
-    assert "Model & t & u & Mean \\\\" in tex
+    assert "low\\_1 & -- & $33.3 \\pm " in tex
+    assert "Model & Tier & t & u & Mean \\\\" in tex
     assert "Judge: openai:gpt · answered by gpt-0613" in tex
 
 
@@ -323,14 +357,20 @@ def test_the_published_table_stands_beside_the_runs_and_is_never_ranked(tmp_path
     text = (out / "index.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.tags.count("table") == 4
-    assert "by the paper's counting 45.00 / " in " ".join(page.texts)
-    assert text.count("Never ranked with runs") == 3
+    assert text.count("Never ranked with runs") == 1
     assert text.count('class="figure best"') == 0
+    (judge,) = out.glob("judge-*.html")
+    assert "45.00 / " in judge.read_text(encoding="utf-8")  # by the paper's counting
+    drift = Page((out / "drift.html").read_text(encoding="utf-8"))
+    assert (drift.open, drift.loads) == ([], [])
+    assert {"74.8", "62.6", "12.2"} <= set(drift.texts)  # LLaVA-Hound-SFT, and its range
+    assert "0.59" in drift.texts  # tau of MSRVTT by 0301 and 0613: 12 / √(21 · 20)
     markdown = (out / "leaderboard.md").read_text(encoding="utf-8")
     assert "| LLaVA-Hound-SFT 7B | 85.65 / 4.10 | 73.85 / 3.62 | 64.98 / 3.65 | 74.83 |" in markdown
     tex = (out / "leaderboard.tex").read_text(encoding="utf-8")
     assert tex.count("\\begin{table}") == tex.count("\\end{table}") == 4
     assert "published" not in write_leaderboard([run], out)
+    assert not (out / "drift.html").exists()
 
 
 def test_runs_of_earlier_versions_have_no_paper_score(tmp_path: Path) -> None:
@@ -375,8 +415,8 @@ def test_none_right_is_told_with_its_interval(tmp_path: Path) -> None:
     (row,) = board["groups"][0]["rows"]
     low, high = row["cells"]["t"]["accuracy"]["ci95"]
     assert (low, f"{100 * high:.1f}") == (0, "52.4")
-    assert "| wrong | 0.0 (0.0 to 52.4) |" in board_markdown(board)
-    assert "wrong & 0.0 (0.0--52.4)" in board_latex(board)
+    assert "| wrong | – | 0.0 (0.0 to 52.4) |" in board_markdown(board)
+    assert "wrong & -- & 0.0 (0.0--52.4)" in board_latex(board)
     assert "0.0 to 52.4" in render_page(board)
 
 
@@ -390,29 +430,61 @@ def test_a_changed_task_file_has_a_column_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_click_on_a_head_sorts_by_it(tmp_path: Path) -> None:
+def test_the_index_sorts_filters_and_keeps_both_in_its_address(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "a", {"t": figures(60, 90)}, model="best"),
         make_run(tmp_path / "b", {"t": figures(30, 90)}, model="worst"),
         make_run(tmp_path / "c", {"u": figures(45, 90)}, model="absent"),
+        make_run(tmp_path / "d", {"t": figures(50, 90)}, model="other", judge=ENDPOINT),
     ]
-    write_leaderboard(runs, tmp_path / "out")
-
-    def click(browser: Browser, column: int) -> tuple[str, list[str]]:
-        browser.run(f"document.querySelectorAll('th button')[{column}].click()")
-        order = browser.run(
-            f"document.querySelectorAll('thead th')[{column}].getAttribute('aria-sort')"
-        )
-        rows = browser.run(
-            "[...document.querySelectorAll('tbody tr')].map((row) => row.cells[0].dataset.value)"
-        )
-        return order, rows
+    submit(runs[1], organisation="Two Labs", params=7 * 10**9, licence="closed", name="worst")
+    index = tmp_path / "out" / "index.html"
+    write_leaderboard(runs, index.parent)
+    rows = (
+        "[...document.querySelectorAll('tbody tr')].filter((row) => row.offsetParent)"
+        ".map((row) => row.cells[0].dataset.value)"
+    )
 
     with Browser(tmp_path / "profile") as browser:
-        browser.open(tmp_path / "out" / "index.html")
-        assert click(browser, 2) == ("descending", ["best", "worst", "absent"])
-        assert click(browser, 2) == ("ascending", ["worst", "best", "absent"])
-        assert click(browser, 0) == ("ascending", ["absent", "best", "worst"])
+
+        def heads(number: int) -> str:
+            head = f"document.querySelectorAll('thead th')[{number}]"
+            browser.run(f"{head}.querySelector('button').focus()")
+            browser.press("\r")
+            return str(browser.run(f"{head}.getAttribute('aria-sort')"))
+
+        def choose(name: str, value: str) -> list[str]:
+            field = f"document.forms.filters.elements.namedItem('{name}')"
+            browser.run(f"{field}.value = '{value}'")
+            browser.run(f"{field}.dispatchEvent(new Event('input', {{bubbles: true}}))")
+            return list(browser.run(rows))
+
+        browser.open(index)
+        assert browser.run(rows) == ["best", "worst", "absent", "other"]
+        t = browser.run("[...document.querySelectorAll('thead th')].findIndex("
+                        "(head) => head.innerText.startsWith('t'))")  # fmt: skip
+        assert (heads(t), heads(t)) == ("descending", "ascending")
+        assert browser.run(rows) == ["worst", "best", "absent", "other"]
+        assert choose("task", "u") == ["absent"]
+        hidden = "[...document.querySelectorAll('thead th')].filter((head) => head.hidden).length"
+        assert browser.run(hidden) == 2  # of t, in both tables
+        assert choose("task", "") == ["worst", "best", "absent", "other"]
+        assert choose("licence", "closed") == ["worst"]
+        assert browser.run("document.getElementById('count').textContent") == "1 of 4 rows"
+        assert choose("licence", "not stated") == ["best", "absent", "other"]
+        assert choose("words", "OTHER m") == []
+        assert choose("words", "run  d") == ["other"]
+        query = browser.run("location.search")
+        assert query == f"?licence=not+stated&words=run++d&sort=0.{t}.ascending"
+        browser.open(index, query + "#answer-match")
+        assert browser.run(rows) == ["other"]
+        browser.run("document.forms.filters.reset()")
+        browser.wait(f"{rows}.length === 4")
+        assert browser.run(rows) == ["worst", "best", "absent", "other"]
+        browser.resize(400, 800)
+        for page in ("index.html", *(each.name for each in index.parent.glob("judge-*.html"))):
+            browser.open(index.parent / page)
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth"), page
         assert browser.problems == []
 
 
@@ -455,5 +527,136 @@ def test_accuracy_by_question_type_is_on_the_page(tmp_path: Path) -> None:
     kinds = scored["by_question_type"]
     assert {kind: one["n"] for kind, one in kinds.items()} == {"what": 4, "who": 2}
     assert [kinds[kind]["accuracy"]["value"] for kind in ("what", "who")] == [0.75, 0.0]
-    board = collect_runs([make_run(tmp_path / "run", {"t": scored})])
-    assert "what 75.0 · who 0.0" in render_page(board)
+    write_leaderboard([make_run(tmp_path / "run", {"t": scored})], tmp_path / "out")
+    (judge,) = (tmp_path / "out").glob("judge-*.html")
+    texts = [text.strip() for text in Page(judge.read_text(encoding="utf-8")).texts]
+    assert texts.index("what") < texts.index("who") < texts.index("75.0") < texts.index("0.0")
+
+
+def ranked_runs(folder: Path) -> list[Path]:
+    """Three runs on three videos, three questions each: all right, 8 of 9, and 1 of 9."""
+    rights = {"a": [True] * 9, "c": [False] + [True] * 8, "b": [False] * 8 + [True]}
+    return [
+        add_answers(make_run(folder / name, {"t": figures(sum(right), 9)}, model=name), right)
+        for name, right in rights.items()
+    ]
+
+
+def test_tiers_are_in_every_file(tmp_path: Path) -> None:
+    """By video, a − b is 3, 3, 2: mean 8/9, sums less their mean 1/3, 1/3, −2/3, squares 2/3, so
+    se² = 3/2 · 2/3 / 9² = 1/81 and t = 8: p = 1 − 8/√66 = 0.0153, after Holm 0.0458.
+
+    a − c is 1, 0, 0: t = 1, p = 1 − 1/√3 = 0.423. c − b is 2, 3, 2: mean 7/9, t = 7,
+    p = 1 − 7/√51 = 0.0198, after Holm twice that, but not below 0.0458. So b is a tier of its own.
+    """
+    board = write_leaderboard(ranked_runs(tmp_path), tmp_path / "out")
+    (group,) = board["groups"]
+    assert [(row["model"], row["tier"]) for row in group["rows"]] == [
+        ("a", {"number": 1, "reach": [1, 1]}),
+        ("c", {"number": 1, "reach": [1, 1]}),
+        ("b", {"number": 2, "reach": [2, 2]}),
+    ]
+    p_holm = {(pair["first"], pair["second"]): pair["p_holm"] for pair in group["pairs"]["t"]}
+    expected = 3 * (1 - 8 / 66**0.5)
+    assert p_holm == pytest.approx(
+        {("a", "b"): expected, ("a", "c"): 1 - 1 / 3**0.5, ("c", "b"): expected}
+    )
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    cells = re.findall(
+        r'<b>(\d)</b></td><td data-value="[0-9.]+"><div class="figure( best)?">', page
+    )
+    assert cells == [("1", " best"), ("1", " best"), ("2", "")]
+    rows = list(csv.DictReader((tmp_path / "out/leaderboard.csv").open(encoding="utf-8")))
+    assert [(row["model"], row["tier"], row["tier_from"]) for row in rows] == [
+        ("a", "1", "1"), ("c", "1", "1"), ("b", "2", "2"),
+    ]  # fmt: skip
+    assert "| b | 2 | 11.1 ± 11.1 |" in (tmp_path / "out/leaderboard.md").read_text("utf-8")
+    assert "b & 2 & $11.1 \\pm 11.1$" in (tmp_path / "out/leaderboard.tex").read_text("utf-8")
+    (judge,) = (tmp_path / "out").glob("judge-*.html")
+    assert "t: 2 of 3 pairs differ" in judge.read_text(encoding="utf-8")
+
+
+def test_bars_lie_on_one_axis_a_column(tmp_path: Path) -> None:
+    """40 and 60 of 100 on many videos: the axis ends where round ticks enclose the intervals."""
+    runs = [make_run(tmp_path / str(n), {"t": figures(n, 300)}) for n in (120, 180)]
+    ends = [
+        end
+        for row in collect_runs(runs)["groups"][0]["rows"]
+        for end in row["cells"]["t"]["figure"]["ci95"]
+    ]
+    assert 0.3 < min(ends) < max(ends) < 0.7
+    page = render_page(collect_runs(runs))
+    axis = re.search(r'class="axis-ends" aria-hidden="true">(.*?)</span>', page)
+    assert axis is not None
+    assert re.findall(r">([0-9.]+)<", axis[1]) == ["30.0", "50.0", "70.0"]
+    # 0.6 and 0.4 on an axis from 0.3 to 0.7
+    assert re.findall(r'<u style="left:([0-9.]+)%">', page) == ["75.00", "25.00"]
+
+
+def test_what_is_withdrawn_or_under_other_settings_stays_unranked(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, {"t": figures(n, 9)}, model=name)
+            for name, n in (("own", 3), ("gone", 9), ("changed", 8))]  # fmt: skip
+    submit(runs[1], name="gone", withdrawn={"date": "2026-11-03", "reason": "wrong weights"},
+           contamination="12 test videos of MSVD")  # fmt: skip
+    about = read_json(runs[2] / "run.json")
+    about["tasks"]["t"]["settings_changed"] = {"frames": [8, 32]}
+    write_json(runs[2] / "run.json", about | {"started": "2026-10-01T10:00:00+00:00"})
+    board = write_leaderboard(runs, tmp_path / "out")
+    (group,) = board["groups"]
+    rows = {row["model"]: row for row in group["rows"]}
+    assert [row["ranked"] for row in rows.values()] == [True, False, False]
+    assert rows["gone"]["cells"]["t"]["apart"] == "withdrawn: 2026-11-03, wrong weights"
+    assert rows["changed"]["cells"]["t"]["apart"] == "other settings: frames 32, the task's is 8"
+    assert (rows["changed"]["date"], rows["gone"]["date"]) == ("2026-10-01", "2026-11-02")
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert page.index("own") < page.index("Not ranked") < page.index("wrong weights")
+    (judge,) = (tmp_path / "out").glob("judge-*.html")
+    text = judge.read_text(encoding="utf-8")
+    assert "12 test videos of MSVD" in text
+    assert "Of 2 rows it is not known whether test videos were in training." in text
+
+
+def test_history_says_since_when_a_row_is_the_best(tmp_path: Path) -> None:
+    runs = []
+    for name, right, date in (("d", 50, "2026-04-01"), ("a", 30, "2026-01-01"),
+                              ("c", 40, "2026-03-01"), ("b", 45, "2026-02-01")):  # fmt: skip
+        run = make_run(tmp_path / name, {"t": figures(right, 90)}, model=name)
+        runs.append(submit(run, name=name, submitted=date))
+    (group,) = collect_runs(runs)["groups"]
+    assert [(entry["date"], entry["row"]) for entry in group["best"]["t"]] == [
+        ("2026-01-01", "a"), ("2026-02-01", "b"), ("2026-04-01", "d"),
+    ]  # fmt: skip
+
+
+def test_cost_is_per_question_at_list_prices(tmp_path: Path) -> None:
+    """4 answers of 2,000 + 100 tokens at 2.50 and 10 dollars per million: 0.006 each."""
+    scored = figures(3, 6) | {"usage": {"n": 4, "prompt_tokens": 8000, "completion_tokens": 400}}
+    run = make_run(tmp_path / "run", {"t": scored})
+    about = read_json(run / "run.json")
+    about["model"] = {"spec": "openai:gpt-4o", "name": "gpt-4o",
+                      "endpoint": "https://api.openai.com/v1"}  # fmt: skip
+    about["tasks"]["t"]["frames"] = 16
+    write_json(run / "run.json", about)
+    other = make_run(tmp_path / "other", {"t": figures(2, 6)})
+    write_leaderboard([run, other], tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out/leaderboard.csv").open(encoding="utf-8")))
+    assert (rows[0]["frames"], rows[0]["tokens_per_question"]) == ("16", "2100.0")
+    assert float(rows[0]["dollars_per_question"]) == pytest.approx(0.006)
+    assert (rows[1]["frames"], rows[1]["dollars_per_question"]) == ("", "")
+    (judge,) = (tmp_path / "out").glob("judge-*.html")
+    assert "$6.00" in judge.read_text(encoding="utf-8")
+
+
+def test_a_row_is_efficient_where_none_has_more_for_no_more() -> None:
+    points = [(8, 0.5), (4, 0.4), (16, 0.5), (8, 0.3), (32, 0.9), (4, 0.4)]
+    assert frontier(points) == [1, 5, 0, 4]
+
+
+def test_latex_escapes_all_that_is_the_submitters(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)})
+    submit(run, name="50% & more_{\\}#$~^", organisation="A_B", link="https://x.org/~a_b#c%20d")
+    tex = board_latex(collect_runs([run]))
+    assert (
+        r"\href{https://x.org/\%7Ea\_b\#c\%20d}"
+        r"{50\% \& more\_\{\textbackslash{}\}\#\$\textasciitilde{}\textasciicircum{}}, A\_B & -- & "
+    ) in tex

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from sharegptvideo._io import read_jsonl, write_jsonl
-from sharegptvideo.eval.published import PublishedTable, published_table
 from sharegptvideo.study.catalogue import load_experiment
-from sharegptvideo.study.drift import Drift, published_drift
+from sharegptvideo.study.drift import Drift
 from sharegptvideo.study.experiment import Contrast, Experiment
 from sharegptvideo.study.kind import Done, Kind
 from sharegptvideo.study.node import Work
@@ -80,49 +79,6 @@ def test_models_are_those_of_other_experiments() -> None:
         answers = [each for name, each in nodes["verdicts"].parents.items() if name != "world"]
         assert len(answers) == 7
         assert sum(each.key in trained for each in answers) == 6  # all but those after captions
-
-
-def test_published_ranks_by_hand() -> None:
-    """Four models by two judges: one of six pairs changes its order, so tau is (5 − 1) / 6.
-
-    Ranks 1 2 3 4 and 1 3 2 4: rho = 1 − 6 · 2 / (4 · 15). All lose 10 points but b, which loses 25.
-    """
-    first = {"a": 80.0, "b": 70.0, "c": 65.0, "d": 50.0}
-    second = {"a": 70.0, "c": 55.0, "b": 45.0, "d": 40.0}
-    table = PublishedTable.model_validate(
-        {
-            "version": 1,
-            "source": "made up",
-            "protocol": "official",
-            "tasks": ["t"],
-            "judges": {
-                judge: {model: {"mean": x, "cells": [[x, 3.0]]} for model, x in means.items()}
-                for judge, means in (("old", first), ("new", second))
-            },
-        }
-    )
-    levels, ranks = published_drift(table)
-    assert {row["model"]: row["range"] for row in levels} == pytest.approx(
-        {"a": 0.1, "b": 0.25, "c": 0.1, "d": 0.1}
-    )
-    task, mean = ranks
-    assert (task["tau"], task["rho"]) == pytest.approx((4 / 6, 1 - 12 / 60))
-    assert (task["pairs"], task["pairs_changed"]) == (6, 1)
-    assert task["shift"] == pytest.approx(-0.55 / 4)
-    assert task["low"] < task["tau"] < task["high"] == pytest.approx(1)
-    assert mean["tau"] == task["tau"]
-
-
-def test_published_table_as_shipped() -> None:
-    """Means keep all ranks; of MSRVTT by 0301 and 0613 four pairs of 21 change, one is tied."""
-    levels, ranks = published_drift(published_table())
-    assert max(row["range"] for row in levels) == pytest.approx(0.7483 - 0.6265)
-    means = [row for row in ranks if row["task"] == "mean"]
-    assert [(row["tau"], row["low"]) for row in means] == [(pytest.approx(1), None)] * 3
-    least = min(ranks, key=lambda row: row["tau"])
-    assert least["judges"] == "gpt-3.5-turbo-0301, gpt-3.5-turbo-0613"
-    assert least["task"] == "msrvtt_qa_official"
-    assert least["tau"] == pytest.approx((16 - 4) / (21 * 20) ** 0.5)
 
 
 def _experiment() -> Experiment:

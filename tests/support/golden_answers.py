@@ -15,9 +15,10 @@ from typing import Any
 
 from sharegptvideo.judges import AnswerMatch, JudgeItem
 from sharegptvideo.judges.exact import Exact
+from sharegptvideo.judges.rules.claim_match import ClaimMatch
 from sharegptvideo.synthetic import check_answer
 
-__all__ = ["answer_match", "exact", "exact_state"]
+__all__ = ["answer_match", "claim_match", "exact", "exact_state"]
 
 Asked = tuple[str, str]
 
@@ -176,6 +177,31 @@ def answer_match(_: Path) -> dict[str, Any]:
         for prediction in _SHORT_ANSWERS
     }
     return _verdicts(AnswerMatch(), asked) | _rule_words()
+
+
+_DESCRIPTIONS = (
+    "A small red ring moves to the right across a dark striped background. Halfway through it "
+    "turns blue. A large green square stays still in the corner, then moves to the left.",
+    "A small red ring moves to the right. It turns blue.",
+    "A large red ring moves left, then up, on a light plain background.",
+    "There are two objects: a small red ring and a large green square, which stays still.",
+    "The ring is not red. There is no square.",
+    "One green square appears on a dark striped background and grows.",
+    "A dog runs after a small red ring.",
+    "A woman slices onions.",
+    "",
+)
+
+
+def claim_match(_: Path) -> dict[str, Any]:
+    """The counts of claims of every description held against every other one."""
+    judge = ClaimMatch()
+    counts = {}
+    for reference in _DESCRIPTIONS:
+        for text in _DESCRIPTIONS:
+            (verdict,) = judge.judge([JudgeItem("1", "t", "v", "", reference, text)])
+            counts[f"{reference} | {text}"] = [verdict.status, verdict.reason]
+    return counts
 
 
 def exact(_: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ Figures = Mapping[str, Any]
 WHAT_DOES_IT = (
     "The loss is that of DPO and an SFT term on the chosen answers. Without the term DPO breaks"
     " this small model in some seeds; the term alone, training on the judge’s chosen answers with"
-    " no preference in it, gains about as much. The training README has the comparison."
+    " no preference in it, gains about as much. The comparison is in training/INTERNALS.md."
 )
 
 

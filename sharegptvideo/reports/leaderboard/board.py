@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo._io import dumps
+from sharegptvideo.endpoint.budget import find_price
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.published import published_table
+from sharegptvideo.eval.comparison import read_outcomes
+from sharegptvideo.eval.published import published_drift, published_table
 from sharegptvideo.eval.run_dir import asked_part, read_run
 from sharegptvideo.eval.run_record import check_judgement, read_rows
+from sharegptvideo.eval.tiers import pair_tests, rank_tiers
+from sharegptvideo.models.base import short_hash
+from sharegptvideo.reports.leaderboard.facts import row_facts
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
 
 __all__ = ["Board", "collect_published", "collect_runs"]
 
 Board = dict[str, Any]
+Answers = dict[str, tuple[str, float | None]]
 
 # What a judge's description says about one task or one place, not about the judge.
 _OF_A_TASK = ("protocol", "prompt_version", "prompt_hash")
@@ -44,19 +52,27 @@ def collect_runs(runs: Sequence[Path]) -> Board:
     judged by one prompt; the same task in another version is another column.
 
     Returns:
-        `groups`: per judge `judge` (its description, with `answered_by`), `columns` [{id, task,
-        version, protocol, n}], n being the largest there, and `rows` [{model, kind, authors, link,
-        weights_hash, run, cells {column id: figures of results.json, `partial`, `ranked`}, mean}],
-        best first.
-        A cell is `partial` where run.json says so (`part`, in words) or it has fewer questions
-        than the column's `n`, and `ranked` where it is not and its coverage is at least 99 %.
-        `mean` is {value, se} over all columns, where there are several and all cells are ranked.
+        `groups`: per judge `id`, `judge` (its description, with `answered_by`), and
+
+        `columns` [{id, task, version, protocol, headline (which figure counts), n}], n being the
+        largest there;
+        `rows` [{id, run, what `row_facts` says, cells, mean, tier, ranked}], best first. A cell,
+        by the column's id, has figures of results.json; `figure`, the headline's {value, se,
+        ci95}; `cost` {frames, tokens, dollars, price_date}, per question, each null where it is
+        not known; `apart`, in words, why it is not ranked, or null: a part of the task, other
+        settings than the task's, coverage under 99 %, fewer questions than the column's n, or
+        withdrawn; and `tier`. `mean` is {value, se} over all columns, where there are several,
+        all cells are ranked, and all figures are shares. `tier` is that by the mean, or by the only
+        column. A row is `ranked` where one of its cells is;
+        `pairs` {column or "mean": [{first, second (ids of rows), delta, p_value, p_holm, n}]}, the
+        comparisons from which tiers come: see `sharegptvideo.eval.tiers`;
+        `best` {column or "mean": [{date, row, value}]}: which row was the best from that date on.
 
     Raises:
         UserError: no run is given, one twice, or a folder is no finished run.
     """
     if not runs:
-        raise UserError("no run given; name the folders that `eval run` wrote")
+        raise UserError("no run given; name run folders that `eval run` finished, or submissions")
     seen: set[Path] = set()
     groups: dict[str, Board] = {}
     for path in runs:
@@ -74,9 +90,11 @@ def collect_published() -> Board:
 
     Returns:
         `source`, `protocol`, `tasks`, and `judges` [{judge, rows [{model, mean, cells {task:
-        {accuracy, score}}}]}], accuracies from 0 to 1 as published, in the published order.
+        {accuracy, score}}}]}], accuracies from 0 to 1 as published, in the published order; under
+        `drift` what `published_drift` returns: `levels`, `ranks`.
     """
     table = published_table()
+    levels, ranks = published_drift(table)
     return {
         "source": table.source,
         "protocol": table.protocol,
@@ -98,6 +116,7 @@ def collect_published() -> Board:
             }
             for judge, rows in table.judges.items()
         ],
+        "drift": {"levels": levels, "ranks": ranks},
     }
 
 
@@ -108,7 +127,8 @@ def _share(points: float) -> float:
 def _add_run(path: Path, groups: dict[str, Board]) -> None:
     run, results = read_run(path)
     answered = _answered_by(path)
-    model = run["model"]
+    outcomes = read_outcomes(path) if (path / "predictions.jsonl").is_file() else {}
+    facts = row_facts(path, run)
     for task, figures in results["tasks"].items():
         if task not in run["tasks"]:
             raise UserError(f"{path}: results.json has a task {task} that run.json lacks")
@@ -120,24 +140,44 @@ def _add_run(path: Path, groups: dict[str, Board]) -> None:
         }
         if answered.get(task):
             judge["answered_by"] = answered[task]
-        group = groups.setdefault(_key(judge), {"judge": judge, "columns": {}, "rows": {}})
-        column = _column(group["columns"], task, about)
+        key = _key(judge)
+        if key not in groups:
+            name = f"{slug(str(judge['name']))}-{short_hash(key)[:6]}"
+            groups[key] = {"id": name, "judge": judge, "columns": {}, "rows": {}}
+        group = groups[key]
+        headline = str(figures.get("headline", "accuracy"))
+        column = _column(group["columns"], task, about, headline)
         column["n"] = max(column["n"], figures["n"])
-        row = group["rows"].setdefault(
-            str(path),
-            {
-                "model": model.get("name") or model["spec"],
-                "kind": model.get("kind"),
-                "authors": model.get("authors"),
-                "link": model.get("link"),
-                "weights_hash": model.get("weights_hash"),
-                "run": path.resolve().name,
-                "cells": {},
-            },
-        )
+        if str(path) not in group["rows"]:
+            taken = {row["id"] for row in group["rows"].values()}
+            group["rows"][str(path)] = {"id": _free(slug(path.resolve().name), taken),
+                                        **facts, "cells": {}}  # fmt: skip
+        row = group["rows"][str(path)]
+        chance = figures[headline].get("chance")
+        if chance is not None:
+            column["chance"] = chance
         row["cells"][column["id"]] = {name: figures.get(name) for name in _FIGURES} | {
-            "part": asked_part(run, task, figures["n"]) or None
+            "figure": {name: figures[headline].get(name) for name in ("value", "se", "ci95")},
+            "part": asked_part(run, task, figures["n"]) or None,
+            "settings_changed": about.get("settings_changed") or None,
+            "cost": _cost(run["model"], about, figures),
+            "answers": outcomes.get(task, {}),
         }
+
+
+def slug(text: str) -> str:
+    """Return a text as a part of an address: small letters, digits and hyphens.
+
+    >>> slug("openai:GPT 4o"), slug("…")
+    ('openai-gpt-4o', 'x')
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    if name not in taken:
+        return name
+    return next(one for n in itertools.count(2) if (one := f"{name}-{n}") not in taken)
 
 
 def _answered_by(path: Path) -> dict[str, list[str]]:
@@ -150,10 +190,28 @@ def _answered_by(path: Path) -> dict[str, list[str]]:
     return {task: sorted(names) for task, names in models.items()}
 
 
-def _column(columns: dict[str, Board], task: str, about: Mapping[str, Any]) -> Board:
+def _cost(model: Board, about: Board, figures: Board) -> Board:
+    """Return what an answer took: frames, tokens as the server counted, dollars at list prices."""
+    usage = figures.get("usage") or {}
+    n = usage.get("n")
+    tokens = dollars = price = None
+    if n:
+        prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+        tokens = (prompt + completion) / n
+        price = find_price(str(model.get("endpoint") or ""), str(model.get("name") or ""))
+        dollars = price.of(prompt, completion) / n if price else None
+    return {
+        "frames": about.get("frames"),
+        "tokens": tokens,
+        "dollars": dollars,
+        "price_date": price.date if price else None,
+    }
+
+
+def _column(columns: dict[str, Board], task: str, about: Mapping[str, Any], headline: str) -> Board:
     prompts = {key: about["judge"].get(key) for key in _OF_A_TASK}
     said = {"task": task, "version": about["version"], "task_hash": about.get("task_hash")}
-    key = _key({**said, **prompts})
+    key = _key({**said, **prompts, "headline": headline})
     if key not in columns:
         others = sum(column["task"] == task for column in columns.values())
         columns[key] = {
@@ -162,6 +220,8 @@ def _column(columns: dict[str, Board], task: str, about: Mapping[str, Any]) -> B
             "version": about["version"],
             "protocol": about["protocol"],
             "judge_prompt": prompts["prompt_hash"],
+            "headline": headline,
+            "chance": None,
             "n": 0,
         }
     return columns[key]
@@ -174,23 +234,48 @@ def _finish(group: Board) -> None:
         for column in columns:
             cell = row["cells"].get(column["id"])
             if cell is not None:
+                cell["apart"] = _apart(row, cell, column)
                 cell["partial"] = cell["part"] is not None or cell["n"] < column["n"]
-                known = cell["coverage"] is not None and cell["coverage"] >= MIN_COVERAGE
-                cell["ranked"] = known and not cell["partial"]
+                cell["ranked"] = cell["apart"] is None
+                cell["tier"] = None
+        row["ranked"] = any(cell["ranked"] for cell in row["cells"].values())
         row["mean"] = _mean(row, columns)
-    group["columns"], group["rows"] = columns, sorted(rows, key=lambda row: _rank(row, columns))
+        row["tier"] = None
+    group["columns"] = columns
+    group["rows"] = sorted(rows, key=lambda row: _rank(row, columns))
+    _set_tiers(group)
+    group["best"] = _best(group)
+    for row, column in itertools.product(rows, columns):
+        row["cells"].get(column["id"], {}).pop("answers", None)
+
+
+def _apart(row: Board, cell: Board, column: Board) -> str | None:
+    if row["withdrawn"]:
+        return f"withdrawn: {row['withdrawn']}"
+    if cell["part"] is not None:
+        return str(cell["part"])
+    if cell["settings_changed"]:
+        changes = [f"{name} {used}, the task's is {own}"
+                   for name, (own, used) in cell["settings_changed"].items()]  # fmt: skip
+        return "other settings: " + "; ".join(changes)
+    if cell["n"] < column["n"]:
+        return f"fewer questions: {cell['n']:,} of {column['n']:,}"
+    if cell["coverage"] is None or cell["coverage"] < MIN_COVERAGE:
+        return f"coverage under {100 * MIN_COVERAGE:g} %"
+    return None if cell["figure"]["value"] is not None else "no verdict"
 
 
 def _mean(row: Board, columns: Sequence[Board]) -> dict[str, float | None] | None:
     """Plain mean over the tasks; its error takes the tasks as independent of each other."""
     cells = [row["cells"].get(column["id"]) for column in columns]
-    whole = [cell["accuracy"] for cell in cells if cell is not None and cell["ranked"]]
-    if len(columns) < 2 or len(whole) < len(columns):
+    whole = [cell["figure"] for cell in cells if cell is not None and cell["ranked"]]
+    scores = any(column["headline"] == "score" for column in columns)
+    if len(columns) < 2 or len(whole) < len(columns) or scores:
         return None
-    errors = [accuracy["se"] for accuracy in whole]
+    errors = [figure["se"] for figure in whole]
     known = None not in errors
     return {
-        "value": sum(accuracy["value"] for accuracy in whole) / len(whole),
+        "value": sum(figure["value"] for figure in whole) / len(whole),
         "se": math.sqrt(sum(se**2 for se in errors)) / len(whole) if known else None,
     }
 
@@ -200,9 +285,89 @@ def _rank(row: Board, columns: Sequence[Board]) -> tuple[float, ...]:
     if row["mean"] is not None:
         return (0, -row["mean"]["value"])
     cell = row["cells"].get(columns[0]["id"])
-    if cell is None or cell["accuracy"]["value"] is None:
-        return (3, 0.0)
-    return (1 if cell["ranked"] else 2, -cell["accuracy"]["value"])
+    if cell is None or cell["figure"]["value"] is None:
+        return (3 if row["ranked"] else 4, 0.0)
+    return (1 if cell["ranked"] else 2 if row["ranked"] else 4, -cell["figure"]["value"])
+
+
+def _set_tiers(group: Board) -> None:
+    """Compare all ranked rows of each column, and of the mean, where their answers are there."""
+    group["pairs"] = {}
+    ids = [column["id"] for column in group["columns"]]
+    for column in group["columns"]:
+        name = column["id"]
+        ranked = [row for row in group["rows"] if row["cells"].get(name, {}).get("ranked")]
+        tested = [row for row in ranked if _is_tested(row, column)]
+        figures = [row["cells"][name]["figure"]["value"] for row in tested]
+        tiers = _compared(group, name, tested, [name], figures)
+        for row, tier in zip(tested, tiers, strict=True):
+            row["cells"][name]["tier"] = tier
+            if len(ids) == 1:
+                row["tier"] = tier
+    with_mean = [
+        row
+        for row in group["rows"]
+        if row["mean"] is not None and all(_is_tested(row, column) for column in group["columns"])
+    ]
+    if with_mean:
+        means = [row["mean"]["value"] for row in with_mean]
+        for row, tier in zip(
+            with_mean, _compared(group, "mean", with_mean, ids, means), strict=True
+        ):
+            row["tier"] = tier
+
+
+def _is_tested(row: Board, column: Board) -> bool:
+    """Whether the run's folder has the answers that the column's figure is the mean of."""
+    return column["headline"] == "accuracy" and bool(row["cells"][column["id"]]["answers"])
+
+
+def _compared(
+    group: Board,
+    name: str,
+    rows: Sequence[Board],
+    columns: Sequence[str],
+    figures: Sequence[float],
+) -> list[Board]:
+    """Test all pairs of rows, keep the tests, and return the tiers."""
+    tests = pair_tests([[row["cells"][each]["answers"] for each in columns] for row in rows])
+    group["pairs"][name] = [
+        {
+            "first": rows[one]["id"],
+            "second": rows[other]["id"],
+            "delta": test.delta,
+            "p_value": test.p_value,
+            "p_holm": test.p_holm,
+            "n": test.n,
+        }
+        for (one, other), test in tests.items()
+    ]
+    tiers = rank_tiers(figures, tests)
+    return [{"number": tier.number, "reach": list(tier.reach)} for tier in tiers]
+
+
+def _best(group: Board) -> dict[str, list[Board]]:
+    """By column and mean, from which date on which row was the best; rows with a date alone."""
+    history: dict[str, list[Board]] = {}
+    dated = sorted((row for row in group["rows"] if row["date"]), key=lambda row: row["date"])
+    for name in [*(column["id"] for column in group["columns"]), "mean"]:
+        best: list[Board] = []
+        for date, rows in itertools.groupby(dated, key=lambda row: row["date"]):
+            values = [(value, row) for row in rows if (value := _value(row, name)) is not None]
+            value, row = max(values, key=lambda pair: pair[0], default=(None, None))
+            if row is not None and (not best or value > best[-1]["value"]):
+                best.append({"date": date, "row": row["id"], "value": value})
+        if best:
+            history[name] = best
+    return history
+
+
+def _value(row: Board, name: str) -> float | None:
+    """Return what a row is ranked by; None where it is not ranked there."""
+    if name == "mean":
+        return row["mean"]["value"] if row["mean"] else None
+    cell = row["cells"].get(name)
+    return cell["figure"]["value"] if cell is not None and cell["ranked"] else None
 
 
 def _key(value: Mapping[str, Any]) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sharegptvideo._markdown import markdown_cell, markdown_link
-from sharegptvideo._text import interval, number, rounded
+from sharegptvideo._text import interval, number, points, rounded
 from sharegptvideo.reports.estimates import (
     csv_table,
     format_estimate,
     format_paper,
     tex_escape,
     tex_estimate,
-    tex_interval,
     tex_link,
     tex_table,
 )
@@ -22,16 +21,33 @@ __all__ = [
     "board_csv",
     "board_latex",
     "board_markdown",
+    "figure_name",
+    "figure_text",
     "judge_about",
     "judge_line",
     "published_cell",
+    "tier_text",
 ]
 
 Group = Mapping[str, Any]
 
 _NOT_MEASURED = "not measured here, never ranked with runs"
 _MARK = "*"
-_MARKED = "not ranked: a part of the task's questions, or coverage under 99 %"
+_MARKED = (
+    "not ranked: a part of the task's questions, other settings than the task's, coverage under"
+    " 99 %, or withdrawn"
+)
+_TIERS = (
+    "Rows of one tier do not differ from its first row (paired by question, clustered by video,"
+    " Holm over all pairs, 0.05)"
+)
+_NAMES = {
+    "accuracy": "accuracy",
+    "pair_accuracy": "pairs right",
+    "f1": "F1 of claims",
+    "score": "score",
+    "mean": "mean",
+}
 
 
 def judge_line(judge: Mapping[str, Any]) -> str:
@@ -54,6 +70,28 @@ def judge_about(judge: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
+def figure_name(column: Mapping[str, Any]) -> str:
+    """Return what a column's figure is called."""
+    return _NAMES.get(column["headline"], str(column["headline"]).replace("_", " "))
+
+
+def figure_text(value: float | None, column: Mapping[str, Any]) -> str:
+    """Write a column's figure: a share in per cent, a score with two decimals."""
+    return rounded(value) if column["headline"] == "score" else points(value)
+
+
+def tier_text(tier: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return a tier's number, and in brackets the tiers that its row may belong to as well.
+
+    >>> tier_text({"number": 2, "reach": [1, 2]}), tier_text({"number": 1, "reach": [1, 1]})
+    (('2', '(1 to 2)'), ('1', ''))
+    """
+    if tier is None:
+        return "–", ""
+    low, high = tier["reach"]
+    return str(tier["number"]), "" if low == high else f"({low} to {high})"
+
+
 def published_cell(cell: Mapping[str, Any]) -> str:
     """Write a published cell as the paper does: accuracy in per cent / score."""
     return format_paper({f"paper_{name}": value for name, value in cell.items()})
@@ -71,6 +109,8 @@ def board_csv(board: Mapping[str, Any]) -> str:
         for row in group["rows"]:
             for name, cell in row["cells"].items():
                 low, high = cell["accuracy"]["ci95"] or (None, None)
+                tier, cost, column = cell["tier"], cell["cost"], columns[name]
+                at, to = tier["reach"] if tier else (None, None)
                 rows.append(
                     {
                         "judge": judge_line(group["judge"]),
@@ -78,9 +118,13 @@ def board_csv(board: Mapping[str, Any]) -> str:
                         "authors": row["authors"],
                         "link": row["link"],
                         "run": row["run"],
-                        "task": columns[name]["task"],
-                        "task_version": columns[name]["version"],
-                        "protocol": columns[name]["protocol"],
+                        "params": row["params"],
+                        "licence": row["licence"],
+                        "date": row["date"],
+                        "withdrawn": row["withdrawn"],
+                        "task": column["task"],
+                        "task_version": column["version"],
+                        "protocol": column["protocol"],
                         "n": cell["n"],
                         "n_failed": cell["n_failed"],
                         "n_unscored": cell["n_unscored"],
@@ -88,6 +132,16 @@ def board_csv(board: Mapping[str, Any]) -> str:
                         "clusters": cell["clusters"],
                         "part": cell["part"],
                         "ranked": cell["ranked"],
+                        "apart": cell["apart"],
+                        "tier": tier["number"] if tier else None,
+                        "tier_from": at,
+                        "tier_to": to,
+                        "frames": cost["frames"],
+                        "tokens_per_question": cost["tokens"],
+                        "dollars_per_question": cost["dollars"],
+                        "headline": column["headline"],
+                        "figure": cell["figure"]["value"],
+                        "figure_se": cell["figure"]["se"],
                         "accuracy": cell["accuracy"]["value"],
                         "accuracy_se": cell["accuracy"]["se"],
                         "accuracy_ci95_low": low,
@@ -129,12 +183,13 @@ def board_markdown(board: Mapping[str, Any]) -> str:
         columns = group["columns"]
         heads = [f"{markdown_cell(column['id'])} ({number(column['n'])})" for column in columns]
         lines = [
-            ["model", *heads, *(["mean"] if len(columns) > 1 else [])],
-            ["---", *["---:"] * (len(columns) + (len(columns) > 1))],
+            ["model", "tier", *heads, *(["mean"] if len(columns) > 1 else [])],
+            ["---", "---", *["---:"] * (len(columns) + (len(columns) > 1))],
         ]
         for row in group["rows"]:
-            cells = [_cell(row, column["id"], latex=False) for column in columns]
-            lines.append([_markdown_name(row), *cells, *_mean(group, row, latex=False)])
+            cells = [_cell(row, column, latex=False) for column in columns]
+            tier = " ".join(filter(None, tier_text(row["tier"])))
+            lines.append([_markdown_name(row), tier, *cells, *_mean(group, row, latex=False)])
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         parts.append(f"## Judge: {markdown_cell(judge_line(group['judge']))}\n\n{table}\n")
     for judge, heads, rows in _published_tables(board):
@@ -144,7 +199,8 @@ def board_markdown(board: Mapping[str, Any]) -> str:
         parts.append(f"## Published, judge {judge}\n\n{source}; {_NOT_MEASURED}.\n\n{table}\n")
     return (
         "\n".join(parts)
-        + f"\n± is one standard error, by video; in brackets: 95 % interval. {_MARK} {_MARKED}.\n"
+        + f"\n± is one standard error, by video; in brackets: 95 % interval. {_TIERS}."
+        f" {_MARK} {_MARKED}.\n"
     )
 
 
@@ -168,17 +224,18 @@ def board_latex(board: Mapping[str, Any]) -> str:
         rows = [
             [
                 _tex_name(row),
-                *(_cell(row, column["id"], latex=True) for column in columns),
+                " ".join(filter(None, tier_text(row["tier"]))).replace("–", "--"),
+                *(_cell(row, column, latex=True) for column in columns),
                 *_mean(group, row, latex=True),
             ]
             for row in group["rows"]
         ]
         heads = [tex_escape(column["id"]) for column in columns]
-        titles = ["Model", *heads, *(["Mean"] if len(columns) > 1 else [])]
+        titles = ["Model", "Tier", *heads, *(["Mean"] if len(columns) > 1 else [])]
         caption = (
             "Accuracy in \\%, $\\pm$ one standard error clustered by video\n(in brackets: 95\\%"
             f" interval). Judge: {tex_escape(judge_line(group['judge']))}.\n"
-            f"{_MARK} {tex_escape(_MARKED)}."
+            f"{_TIERS}.\n{_MARK} {tex_escape(_MARKED)}."
         )
         parts.append(tex_table(titles, rows, caption))
     for judge, heads, cells in _published_tables(board):
@@ -210,11 +267,12 @@ def _published_tables(
         yield group["judge"], ["model", *published["tasks"], "mean"], rows
 
 
-def _cell(row: Mapping[str, Any], column: str, *, latex: bool) -> str:
-    cell = row["cells"].get(column)
+def _cell(row: Mapping[str, Any], column: Mapping[str, Any], *, latex: bool) -> str:
+    cell = row["cells"].get(column["id"])
     if cell is None:
         return "--" if latex else "–"
-    return _text(cell["accuracy"], latex=latex) + ("" if cell["ranked"] else _MARK)
+    share = column["headline"] != "score"
+    return _text(cell["figure"], latex=latex, share=share) + ("" if cell["ranked"] else _MARK)
 
 
 def _mean(group: Group, row: Mapping[str, Any], *, latex: bool) -> list[str]:
@@ -225,10 +283,11 @@ def _mean(group: Group, row: Mapping[str, Any], *, latex: bool) -> list[str]:
     return [_text(row["mean"], latex=latex)]
 
 
-def _text(estimate: Mapping[str, Any], *, latex: bool) -> str:
-    """Write an accuracy with its standard error, or where that is unknown its interval."""
-    text = (tex_estimate if latex else format_estimate)(estimate, share=True)
+def _text(estimate: Mapping[str, Any], *, latex: bool, share: bool = True) -> str:
+    """Write a figure with its standard error, or where that is unknown its interval."""
+    text = (tex_estimate if latex else format_estimate)(estimate, share=share)
     ends = estimate.get("ci95")
     if estimate["se"] is not None or ends is None:
         return text
-    return f"{text} ({(tex_interval if latex else interval)(ends)})"
+    shown = interval(ends, points if share else rounded)
+    return f"{text} ({shown.replace(' to ', '--') if latex else shown})"

@@ -299,13 +299,12 @@ def test_command_with_a_mistake(
     assert not out.exists()
 
 
-def test_readme_of_the_cards(
+def test_guide_to_publishing(
     hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands that it shows, one after the other, with the rows that it speaks of."""
-    page = (templates_folder() / "README.md").read_text("utf-8")
-    section = page.split("## Publish your own version\n")[1].split("\n## ")[0]
-    shown = [line.split("  #")[0] for line in section.splitlines() if line.startswith("sharegpt")]
+    page = (Path(__file__).parents[3] / "docs" / "publishing.md").read_text("utf-8")
+    shown = [line.split("  #")[0] for line in page.splitlines() if line.startswith("sharegpt")]
     assert len(shown) == 5
     hub_server.namespaces.add("alice")
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,124 @@
+"""Tiers in place of ranks: which of several runs differ on the same questions.
+
+All pairs of runs are compared: paired by question, clustered by video, two-sided, and with Holm's
+correction for the number of pairs. Two runs differ where the corrected p-value is below 0.05.
+
+The rule: runs are taken from the highest figure to the lowest. The first opens tier 1. A run that
+does not differ from the one that opened the tier belongs to it; the first one that does opens the
+next tier. "Not different" is not transitive, so a run may differ neither from the tier's first run
+nor from one of another tier: its `reach` has the first and the last tier with such a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sharegptvideo.eval.statistics import holm, paired_difference
+
+__all__ = ["ALPHA", "PairTest", "Tier", "pair_tests", "rank_tiers"]
+
+ALPHA = 0.05
+"""Two runs differ where the corrected p-value is below this."""
+
+Values = Mapping[str, tuple[str, float | None]]
+"""By question: its video, and what its answer counts, None where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairTest:
+    """A comparison of two runs on the questions that both have: the second minus the first.
+
+    `p_value` and `p_holm` are None where there is nothing to compare: less than two videos.
+    """
+
+    delta: float | None
+    p_value: float | None
+    p_holm: float | None
+    n: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two differ."""
+        return self.p_holm is not None and self.p_holm < ALPHA
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A run's tier, from 1, and the first and last tier with a run that it does not differ from."""
+
+    number: int
+    reach: tuple[int, int]
+
+
+Pairs = dict[tuple[int, int], PairTest]
+"""By the places of two runs, the lower one first."""
+
+
+def pair_tests(runs: Sequence[Sequence[Values]]) -> Pairs:
+    """Compare all pairs of runs, each a sequence of the same tasks.
+
+    Over several tasks the difference is the plain mean of the tasks' differences d_t. With n_t
+    pairs of changes x_i in each of k tasks and N in all, its standard error is that of a mean of
+    N values d + N / (k n_t) · (x_i − d_t), clustered by video over all tasks: a video of two tasks
+    is one cluster. For one task these values are the changes themselves.
+    """
+    places = list(itertools.combinations(range(len(runs)), 2))
+    raw = [_compared(runs[first], runs[second]) for first, second in places]
+    corrected = holm([p_value for _, p_value, _ in raw])
+    return {
+        pair: PairTest(delta, p_value, p_holm, n)
+        for pair, (delta, p_value, n), p_holm in zip(places, raw, corrected, strict=True)
+    }
+
+
+def _compared(
+    first: Sequence[Values], second: Sequence[Values]
+) -> tuple[float | None, float | None, int]:
+    """Return the difference, its p-value, and the number of pairs."""
+    tasks = [_changes(one, other) for one, other in zip(first, second, strict=True)]
+    n = sum(len(changes) for _, changes in tasks)
+    if not tasks or not all(changes for _, changes in tasks):
+        return None, None, n
+    deltas = [sum(changes) / len(changes) for _, changes in tasks]
+    mean = sum(deltas) / len(deltas)
+    values = [
+        mean + n / (len(tasks) * len(changes)) * (change - delta)
+        for (_, changes), delta in zip(tasks, deltas, strict=True)
+        for change in changes
+    ]
+    clusters = [video for videos, _ in tasks for video in videos]
+    return mean, paired_difference([0.0] * n, values, clusters).p_value, n
+
+
+def _changes(first: Values, second: Values) -> tuple[list[str], list[float]]:
+    videos, changes = [], []
+    for key, (video, before) in first.items():
+        after = second[key][1] if key in second else None
+        if before is not None and after is not None:
+            videos.append(video)
+            changes.append(after - before)
+    return videos, changes
+
+
+def rank_tiers(figures: Sequence[float], tests: Pairs) -> list[Tier]:
+    """Return the tier of each run, given its figure, higher being better."""
+    order = sorted(range(len(figures)), key=lambda place: -figures[place])
+    numbers: dict[int, int] = {}
+    opened = None
+    for place in order:
+        if opened is None or tests[min(opened, place), max(opened, place)].differs:
+            opened = place
+            numbers[place] = len(set(numbers.values())) + 1
+        else:
+            numbers[place] = numbers[opened]
+    tiers = []
+    for place in range(len(figures)):
+        alike = [
+            numbers[other]
+            for other in numbers
+            if other == place or not tests[min(other, place), max(other, place)].differs
+        ]
+        tiers.append(Tier(numbers[place], (min(alike), max(alike))))
+    return tiers
