@@ -20,7 +20,7 @@ from sharegptvideo._io import write_jsonl
 from sharegptvideo.cli import _common
 from sharegptvideo.errors import UserError
 
-GROUPS = {"model", "data", "build", "eval", "study", "train"}
+GROUPS = {"model", "data", "build", "eval", "study", "submission", "train"}
 COMMANDS = {"demo", "leaderboard", "doctor"}
 ROOT = Path(__file__).parents[1]
 CANDIDATES = ["build", "candidates", "--out", "x", "--input"]

@@ -23,6 +23,7 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo.cli import app
 from sharegptvideo.eval import judge_predictions, load_questions, load_task
 from sharegptvideo.training import load_recipe, load_steps
+from tests.support.media_trees import frames as pictures
 
 ROOT = Path(__file__).parents[1]
 GUIDES = [
@@ -112,6 +113,22 @@ def test_the_commands_of_publishing_run(tmp_path: Path, monkeypatch: pytest.Monk
         result = CliRunner().invoke(app, arguments(line))
         assert result.exit_code == 0, f"{line}\n{result.output}"
     assert "alice/my-captions" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_rows_with_frames_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (text,) = (text for guide, kind, text in BLOCKS if kind == "python" and "frames=8" in text)
+    said = [{"from": "human", "value": "<video>\nWho?"}, {"from": "gpt", "value": "A cat."}]
+    rows = [{"id": name, "video": name, "conversations": said} for name in ("a", "b", "c")]
+    Path("release/video_instruction/train/qa").mkdir(parents=True)
+    write_jsonl(Path("release/video_instruction/train/qa/a.jsonl"), rows)
+    Path("release/splits.json").write_text('{"validation": []}')
+    for name in ("a", "b"):
+        pictures(tmp_path / "media" / name, 2)
+    exec(compile(text, "README", "exec"), {})
+    assert capsys.readouterr().out == "torch.Size([2, 8, 224, 224, 3])\n"
 
 
 def test_the_commands_of_people_run(

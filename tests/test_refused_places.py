@@ -37,6 +37,8 @@ COMMANDS = {
     "eval agreement": "eval agreement {here}/run {here}/run --out {out}",
     "eval attack": "eval attack --judge exact --limit 1 --out {out}",
     "eval import": "eval import {here}/results.tar.gz --to {out}",
+    "submission make": "submission make {here}/run --name M --organisation O --params 1B"
+    " --link https://example.org --licence MIT --out {out}",
     "leaderboard": "leaderboard {here}/run --out {out}",
     "train cp": "train cp demo/dpo {out}",
     "train run": "train run demo/sft {recipe} output={out}",

@@ -16,7 +16,17 @@ from sharegptvideo import __version__
 from sharegptvideo._install import extras_with, install_line
 from sharegptvideo._io import FULL_DISK, os_error_line
 from sharegptvideo._text import visible
-from sharegptvideo.cli import build, data, demo, doctor, leaderboard, model, study, train
+from sharegptvideo.cli import (
+    build,
+    data,
+    demo,
+    doctor,
+    leaderboard,
+    model,
+    study,
+    submission,
+    train,
+)
 from sharegptvideo.cli import eval as eval_
 from sharegptvideo.cli._common import note
 from sharegptvideo.cli._streams import prepare_streams
@@ -26,7 +36,18 @@ __all__ = ["app", "main"]
 
 
 # As the work goes: typer would list plain commands before groups.
-_ORDER = ("demo", "data", "model", "build", "train", "eval", "leaderboard", "study", "doctor")
+_ORDER = (
+    "demo",
+    "data",
+    "model",
+    "build",
+    "train",
+    "eval",
+    "leaderboard",
+    "submission",
+    "study",
+    "doctor",
+)
 
 
 class _Group(TyperGroup):
@@ -164,6 +185,9 @@ app.add_typer(
 app.add_typer(train.app, name="train", help="List, copy, check and run training recipes.")
 app.add_typer(eval_.app, name="eval", help="Run a model on tasks, judge its answers, compare runs.")
 app.command()(leaderboard.leaderboard)
+app.add_typer(
+    submission.app, name="submission", help="Pack a run for the leaderboard, and check it."
+)
 app.add_typer(
     study.app,
     name="study",

@@ -21,6 +21,7 @@ from datasets.iterable_dataset import ArrowExamplesIterable
 
 from sharegptvideo._io import os_errors
 from sharegptvideo.data import schema
+from sharegptvideo.data.frames import ClipFrames
 from sharegptvideo.data.media_paths import MediaPaths, check_split, media_paths, tables_of
 from sharegptvideo.data.sources import OnError, ReadReport, Source, on_error_of, open_source
 from sharegptvideo.data.sources.base import Part, table_rows
@@ -43,6 +44,8 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
 
     media: str | None = None
     require_media: bool = False
+    frames: int | None = None
+    frames_size: int | None = None
     on_error: str = "raise"
     hub_revision: str | None = None
 
@@ -58,13 +61,30 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
             streaming=streaming,
         )
 
+    def pictures(self) -> dict[str, Any]:
+        """Return the column that `frames` adds, by its name; none where it is not asked for.
+
+        Raises:
+            UserError: there is no folder of media, or the rows name no videos.
+        """
+        if self.frames is None:
+            if self.frames_size is not None:
+                raise UserError("frames_size= needs frames=, the number of frames of a clip")
+            return {}
+        if self.media is None:
+            raise UserError("frames= needs media=, the folder with the videos")
+        if "video" not in schema.config_of(self.name).paths:
+            raise UserError(f"frames= is about videos, and the rows of {self.name} name none")
+        return {schema.FRAMES: ClipFrames(self.frames, self.frames_size)}
+
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """Return the name of the cached table: it changes with the files' fingerprints.
 
         `media` takes no part: paths are looked up each time and never cached, and neither is
-        what `require_media` leaves out.
+        what `require_media` leaves out, nor a frame.
         """
         media_paths(self.media, self.require_media)  # refused now, not after the table is made
+        self.pictures()
         if custom_features is not None:
             raise UserError("features= is fixed by the config; use Dataset.cast on what is loaded")
         del config_kwargs  # all that matters of them is in the source and `on_error`
@@ -147,8 +167,9 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
                 tables = tables_of(config, source, split, media, on_error, report, parts)
             else:
                 tables = self._reading.tables(config, source, split, on_error, report)
+            columns = {} if media is None else self.config.pictures()
             for number, table in enumerate(tables):
-                yield Key(0, number), table
+                yield Key(0, number), _with_clips(table, columns)
         finally:
             self.report.merge(report)
             if self._reading is None:
@@ -249,6 +270,9 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         self.report.merge(report)
         for column, places in paths.items():
             dataset = dataset.add_column(column, places, feature=datasets.Value("string"))
+        for column, feature in self.config.pictures().items():
+            clips = _stored(paths[schema.VIDEO_PATH], feature)
+            dataset = dataset.add_column(column, clips, feature=feature)
         return dataset if everything else dataset.select(kept)
 
     def as_streaming_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -285,8 +309,24 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
         del decode_num_threads  # nothing here is decoded
         info = self.info.copy()
         info.features = schema.features(self.config.name, media=bool(self.config.media))
-        rows = TypedTables(self._generate_tables, splits_generator.gen_kwargs, info.features)
+        pictures = self.config.pictures()
+        info.features.update(pictures)
+        # Without features of its own, `datasets` decodes what comes, a row at a time and last.
+        given = None if pictures else info.features
+        rows = TypedTables(self._generate_tables, splits_generator.gen_kwargs, given)
         return datasets.IterableDataset(rows, info=info, split=splits_generator.name)
+
+
+def _stored(paths: list[str | None], feature: Any) -> pa.Array:
+    """Return paths of videos as a column of clips stores them."""
+    return feature.cast_storage(pa.array(paths, pa.string()))
+
+
+def _with_clips(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
+    """Return a table that has paths of videos with its columns of clips."""
+    for name, feature in columns.items():
+        table = table.append_column(name, _stored(table[schema.VIDEO_PATH].to_pylist(), feature))
+    return table
 
 
 def _rows_of(
@@ -353,13 +393,17 @@ class TypedTables(ArrowExamplesIterable):  # type: ignore[misc]  # as above
     as long as reading it, and read each part from the start of the files.
     """
 
-    def __init__(self, generate: Any, kwargs: dict[str, Any], features: datasets.Features) -> None:
+    def __init__(
+        self, generate: Any, kwargs: dict[str, Any], features: datasets.Features | None
+    ) -> None:
         super().__init__(generate, kwargs)
         self._typed_features = features
 
     @property
-    def features(self) -> datasets.Features:
+    def features(self) -> datasets.Features | None:
         """What the rows are; asked for these, `datasets` passes them on as they come.
+
+        None where they have clips to be decoded.
 
         `is_typed` stays false: it would keep `cast` from casting.
         """

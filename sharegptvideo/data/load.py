@@ -33,6 +33,8 @@ def load_dataset(
     data_dir: PathLike | None = None,
     media: PathLike | None = None,
     require_media: bool = False,
+    frames: int | None = None,
+    frames_size: int | None = None,
     streaming: bool = False,
     on_error: str = "raise",
     revision: str | None = None,
@@ -62,6 +64,11 @@ def load_dataset(
             unreadable: what the index of the folder lists (`sharegptvideo data status` makes
             it) and has not changed since. Rows that name neither stay.
             `report.without_media` has their ids.
+        frames: adds `frames`, that many frames of each row's clip: uint8, frames×H×W×3 RGB,
+            decoded when the row is read, the same that the evaluation shows a model. Null where
+            the clip is absent, or cannot be read (a `MediaWarning` says why). Needs `media`.
+        frames_size: scale the frames so that the shorter side has so many pixels, and cut out
+            the middle: clips of one size, as a batch needs them.
         streaming: rows as they are read (`IterableDataset`) instead of a table on disk.
         on_error: "raise", or "skip" to list rows that break the schema and go on.
         revision: branch, tag or commit on the Hub.
@@ -93,6 +100,8 @@ def load_dataset(
         data_dir=None if data_dir is None else os.fspath(data_dir),
         media=None if media is None else os.fspath(media),
         require_media=require_media,
+        frames=frames,
+        frames_size=frames_size,
         on_error=on_error,
         hub_revision=revision,
     )

@@ -8,6 +8,7 @@ order of the two imports does not matter, and `import sharegptvideo` stays light
 from __future__ import annotations
 
 import functools
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +26,10 @@ _BUILDER = "sharegptvideo.data.builder"
 
 
 def register() -> None:
-    """Add the name to the table of `datasets` now, or as soon as `datasets` is imported."""
+    """Add the name to the table of `datasets` now, or as soon as `datasets` is imported.
+
+    And `ClipFrames` to its kinds of columns, so that tables saved with one can be read again.
+    """
     after_import("datasets.load", _add_name)
 
 
@@ -34,6 +38,7 @@ def _add_name(load: ModuleType) -> None:
     factory = getattr(load, "PackagedDatasetModuleFactory", None)
     if table is None or factory is None or NAME in table:
         return
+    importlib.import_module("sharegptvideo.data.frames")
     table[NAME] = (_BUILDER, TABLES_KEY)
     list_files = factory.get_module
 

@@ -22,6 +22,7 @@ __all__ = [
     "CLIP",
     "CONFIGS",
     "DEFAULT_CONFIG",
+    "FRAMES",
     "IMAGE_PATH",
     "PATHS",
     "VIDEO_PATH",
@@ -49,6 +50,9 @@ PATHS = {"video": VIDEO_PATH, "image": IMAGE_PATH}
 
 CLIP = "clip"
 """The column that holds a published clip: `datasets.Video`, null where the clip is absent."""
+
+FRAMES = "frames"
+"""The column that `frames=` adds: frames decoded as the row is read, null where there are none."""
 
 
 class Message(TypedDict):

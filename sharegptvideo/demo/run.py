@@ -51,7 +51,7 @@ def run_demo(
     """Do every step that `out` does not hold yet; write and return `summary.json`.
 
     Leaves in `out`: `index.html`, `summary.json`, `datasets/`, `models/`, `runs/`,
-    `leaderboard/` and `steps/`. Interrupted at any moment, it goes on where it stopped.
+    `leaderboard/`, `report/` and `steps/`. Interrupted at any moment, it goes on where it stopped.
 
     Raises:
         UserError: an unknown scale, or `out` holds something else.
@@ -69,13 +69,23 @@ def run_demo(
 
 
 def _write_pages(demo: Demo, summary: dict[str, Any]) -> None:
-    """Write the leaderboard of the four runs, then the page, which links it."""
+    """Write the page, the leaderboard of the four runs, and DPO's answers against SFT's."""
     from sharegptvideo.reports.demo import write_page
     from sharegptvideo.reports.leaderboard import write_leaderboard
+    from sharegptvideo.reports.run import write_report
 
+    write_page(demo.folder, summary)
     names = ("sft", "dpo", "sft-exact", "dpo-exact")
     write_leaderboard([demo.run(name) for name in names], demo.folder / "leaderboard")
-    write_page(demo.folder, summary)
+    write_report(
+        demo.run("dpo"),
+        demo.folder / "report",
+        against=demo.run("sft"),
+        data_dir=demo.world,
+        media=demo.world,
+        copy_clips=False,  # they lie in this very folder
+    )
+    write_page(demo.folder, summary)  # again: now it leads to the others, as they lead to it
 
 
 def _do(demo: Demo, journal: Journal, number: int, step: Step, watcher: Watcher | None) -> Findings:

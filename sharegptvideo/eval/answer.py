@@ -45,7 +45,7 @@ def answer_questions(
     Raises:
         UserError: `log` holds answers to other prompts than these.
     """
-    prompts = {q.key: task.render(q.question) for q in questions}
+    prompts = {q.key: task.render(q.question, q.shown_options) for q in questions}
     hashes = {key: short_hash(model.render(prompt)) for key, prompt in prompts.items()}
     _refuse_other_prompts(task, log, hashes)
     pending = _pending(questions, log) if model.needs_frames else questions
@@ -107,7 +107,7 @@ def estimate_answers(
     params: SamplingParams,
 ) -> Estimate:
     """Estimate the cost of the answers that `log` lacks; zero where the model costs nothing."""
-    prompts = [task.render(question.question) for question in _pending(questions, log)]
+    prompts = [task.render(q.question, q.shown_options) for q in _pending(questions, log)]
     return model.estimate(prompts, frames=frames, params=params)
 
 
@@ -126,6 +126,10 @@ def _row(question: Question, answer: Answer, prompt_hash: str) -> dict[str, Any]
     }
     if question.question_type is not None:
         row["question_type"] = question.question_type
+    if question.options:
+        row["options"] = list(answer.options or question.shown_options)
+    if question.pair is not None:
+        row["pair"] = question.pair
     if answer.error is not None:
         row["error"] = answer.error
     if any(answer.reasoning):

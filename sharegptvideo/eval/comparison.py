@@ -9,7 +9,7 @@ from typing import Any
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
-from sharegptvideo.eval.score import outcome
+from sharegptvideo.eval.score import outcome, pair_outcome, pair_videos
 from sharegptvideo.eval.statistics import (
     bootstrap_interval,
     holm,
@@ -17,7 +17,7 @@ from sharegptvideo.eval.statistics import (
     paired_difference,
 )
 
-__all__ = ["compare_runs", "read_outcomes"]
+__all__ = ["compare_runs", "paired_outcomes", "read_outcomes"]
 
 # task -> question id -> (video, 1.0 right / 0.0 wrong / None where the judge gave no verdict)
 Outcomes = dict[str, dict[str, tuple[str, float | None]]]
@@ -33,6 +33,26 @@ def read_outcomes(run: Path) -> Outcomes:
             outcome(row, verdicts.get((task, key)))[0],
         )
     return outcomes
+
+
+def paired_outcomes(run: Path) -> Outcomes:
+    """Like `read_outcomes`, of pairs of questions: whether both are right.
+
+    A pair's video stands for all that pairs share with it, as in `pair_accuracy`.
+    """
+    outcomes = read_outcomes(run)
+    pairs: dict[str, dict[str, list[tuple[str, float | None]]]] = {}
+    for (task, key), row in read_rows(run / "predictions.jsonl", check_prediction).items():
+        if row.get("pair") is not None:
+            pairs.setdefault(task, {}).setdefault(row["pair"], []).append(outcomes[task][key])
+    paired: Outcomes = {}
+    for task, members in pairs.items():
+        clusters = pair_videos([[video for video, _ in pair] for pair in members.values()])
+        paired[task] = {
+            name: (cluster, pair_outcome([right for _, right in pair]))
+            for (name, pair), cluster in zip(members.items(), clusters, strict=True)
+        }
+    return paired
 
 
 def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from sharegptvideo._io import KeyedLog
 from sharegptvideo.endpoint import EndpointOptions, Estimate
 from sharegptvideo.eval.run_dir import EvalRunDir
 from sharegptvideo.judges import Judge, JudgeItem, is_judged, judge_items, verdict_row
-from sharegptvideo.models.base import Question
+from sharegptvideo.judges.rules.choices import lettered
+from sharegptvideo.models.base import Question, other_questions
 
-__all__ = ["estimate_verdicts", "item_of", "judge_answers", "judge_texts"]
+__all__ = ["estimate_verdicts", "item_of", "judge_answers", "judge_texts", "judged_items"]
 
 Row = Mapping[str, Any]
 
@@ -58,6 +59,13 @@ def estimate_verdicts(
     """
     expected = {q.key: predictions.get(q.key, _EXPECTED) for q in questions}
     return judge.estimate(_unjudged(_answered(questions, expected, judge), log))
+
+
+def judged_items(
+    questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge
+) -> list[JudgeItem]:
+    """Return the answers that there are as `judge` gets them, with all texts of a verdict."""
+    return list(_answered(questions, predictions, judge))
 
 
 def judge_texts(
@@ -110,29 +118,61 @@ def judge_texts(
         return {key: run.judgements.rows[key] for key in rows if key in run.judgements.rows}
 
 
-def item_of(question: Question, prediction: str, *, clip: str | None = None) -> JudgeItem:
-    """Return an answer to a question as a judge gets it; `clip` for judges that see it."""
+def item_of(
+    question: Question,
+    prediction: str,
+    *,
+    clip: str | None = None,
+    options: Sequence[str] = (),
+    other: tuple[str, str] | None = None,
+) -> JudgeItem:
+    """Return an answer to a question as a judge gets it.
+
+    Args:
+        question: that was asked.
+        prediction: the answer.
+        clip: its path, for judges that see it.
+        options: in the order in which the model was shown them.
+        other: the other question of its pair and the answer to it, for judges that see both.
+    """
+    listed = f"\n{lettered(options)}" if options else ""
     return JudgeItem(
         id=question.id,
         task=question.task,
         video=question.video,
-        question=question.question,
+        question=question.question + listed,
         reference=question.answer,
         prediction=prediction,
         caption=question.caption,
         clip=clip,
+        options=tuple(options),
+        other=other,
     )
 
 
 def _answered(
     questions: Sequence[Question], predictions: Mapping[str, Row], judge: Judge
 ) -> Iterator[JudgeItem]:
-    """Yield the answers that there are, as items for `judge`."""
+    """Yield the answers that there are, as items for `judge`.
+
+    Of a pair that is judged together neither is there without the other. Each is an item, with the
+    other one beside it, so that which of them comes first decides nothing.
+    """
+    others = other_questions(questions) if judge.compares_pairs else {}
     for question in questions:
         row = predictions.get(question.key)
-        if row is not None and row["status"] == "ok":
-            clip = question.video_path if judge.needs_frames else None
-            yield item_of(question, row["prediction"], clip=clip)
+        if row is None or row["status"] != "ok":
+            continue
+        beside: tuple[str, str] | None = None
+        if judge.compares_pairs:
+            second = others.get(question.key)
+            answer = predictions.get(second.key) if second is not None else None
+            if second is None or answer is None or answer["status"] != "ok":
+                continue
+            beside = (second.question, answer["prediction"])
+        clip = question.video_path if judge.needs_frames else None
+        options = row.get("options", question.shown_options)
+        yield item_of(question, row["prediction"], clip=clip, options=options, other=beside)
 
 
 def _unjudged(items: Iterable[JudgeItem], log: KeyedLog) -> Iterator[JudgeItem]:

@@ -10,13 +10,17 @@ environment: see `Settings`. `predictions:` reads the sample logs, to judge the 
 
 A task's YAML names the function here that is called like the task, in place of data of lmms-eval's
 own (`process_docs`), and a function for each figure, which lmms-eval gives each document's values.
-Those of the first one, `accuracy`, are the answers: it has them judged and leaves a run folder,
-which `sharegptvideo eval compare`, `agreement` and `leaderboard` read. The others return figures of
-that run.
+Those of the first one, `accuracy` or `answers`, are the answers: it has them judged and leaves a
+run folder, which `sharegptvideo eval compare`, `agreement` and `leaderboard` read. The others
+return figures of that run.
+
+Tasks of yes and no, of choice, of descriptions and of aspects have names with `PREFIX`: lmms-eval
+has some of its own that are called like ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -26,39 +30,35 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo._shipped import shipped
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.run import judge_predictions
+from sharegptvideo.eval.run import judge_predictions, open_judges
 from sharegptvideo.eval.score import MISSING_CLIP
-from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
-from sharegptvideo.judges import open_judge
+from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder, task_names
+from sharegptvideo.judges.protocol import ASPECTS
 from sharegptvideo.models.base import Question
-from sharegptvideo.models.predictions import ID_FIELD, model_name
+from sharegptvideo.models.predictions import model_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = [
     "FIGURES",
+    "PREFIX",
+    "Kind",
     "Settings",
     "accuracy",
-    "accuracy_high",
-    "accuracy_low",
-    "accuracy_se",
+    "answers",
     "cannot_be_asked",
-    "coverage",
     "documents",
     "folder",
+    "kind_of",
     "messages",
-    "n",
     "process_results",
-    "score",
-    "score_se",
     "task_questions",
-    "videos",
 ]
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Settings:
     | --- | --- | --- |
     | `SHAREGPTVIDEO_DATA_DIR` | `--data-dir` | the release on the Hub, or the built-in world |
     | `SHAREGPTVIDEO_MEDIA` | `--media` | the data folder |
-    | `SHAREGPTVIDEO_JUDGE` | `--judge` | `answer-match` |
+    | `SHAREGPTVIDEO_JUDGE` | `--judge` | the task's own rules, else `answer-match` |
     | `SHAREGPTVIDEO_OUT` | `--out`, with a run folder a task in it | in lmms-eval's output path |
 
     An `openai:` judge finds its endpoint and key in `OPENAI_BASE_URL` and `OPENAI_API_KEY`.
@@ -85,7 +85,7 @@ class Settings:
 
     data_dir: Path | None
     media: Path | None
-    judge: str
+    judge: str | None
     out: Path | None
 
     @classmethod
@@ -94,7 +94,7 @@ class Settings:
         return cls(
             data_dir=_path("SHAREGPTVIDEO_DATA_DIR"),
             media=_path("SHAREGPTVIDEO_MEDIA"),
-            judge=os.environ.get("SHAREGPTVIDEO_JUDGE") or "answer-match",
+            judge=os.environ.get("SHAREGPTVIDEO_JUDGE") or None,
             out=_path("SHAREGPTVIDEO_OUT"),
         )
 
@@ -104,10 +104,12 @@ def _path(name: str) -> Path | None:
     return Path(value).expanduser() if value else None
 
 
-def __getattr__(name: str) -> Callable[[object], Dataset]:
-    if name not in task_names():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return partial(_process_docs, name)
+def __getattr__(name: str) -> Callable[..., Any]:
+    if name in task_names():
+        return partial(_process_docs, name)
+    if any(name in figures[1:] for figures in FIGURES.values()):
+        return _reader(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _process_docs(name: str, _stand_in: object) -> Dataset:
@@ -121,7 +123,8 @@ def _process_docs(name: str, _stand_in: object) -> Dataset:
 def documents(name: str, settings: Settings) -> Dataset:
     """Return the questions of the task `name` whose clip a model can be given.
 
-    Columns: `id`, `task`, `video`, `prompt` (with the question), `answer`, `clip` (a file).
+    Columns: `id`, `task`, `video`, `prompt` (with the question), `answer`, `clip` (a file), and of
+    multiple choice `options`, as they are shown.
     Questions that cannot be asked are left out, with a warning; `accuracy` counts them as failed.
 
     Raises:
@@ -131,7 +134,7 @@ def documents(name: str, settings: Settings) -> Dataset:
 
     task = load_task(name)
     # Now, not after a day on eight GPUs.
-    open_judge(settings.judge, protocol=task.protocol).check()
+    open_judges(settings.judge, [task])
     questions = task_questions(name, settings)
     asked = [question for question in questions if cannot_be_asked(question) is None]
     if not asked:
@@ -147,19 +150,19 @@ def documents(name: str, settings: Settings) -> Dataset:
             len(questions),
             *next((q.id, cannot_be_asked(q)) for q in questions if cannot_be_asked(q)),
         )
-    return Dataset.from_list(
-        [
-            {
-                "id": question.id,
-                "task": name,
-                "video": question.video,
-                "prompt": task.render(question.question),
-                "answer": question.answer,
-                "clip": question.video_path,
-            }
-            for question in asked
-        ]
-    )
+    rows: list[dict[str, Any]] = []
+    for question in asked:
+        options = question.shown_options
+        row = {
+            "id": question.id,
+            "task": name,
+            "video": question.video,
+            "prompt": task.render(question.question, options),
+            "answer": question.answer,
+            "clip": question.video_path,
+        }
+        rows.append(row | {"options": list(options)} if options else row)
+    return Dataset.from_list(rows)
 
 
 @cache
@@ -194,27 +197,84 @@ def messages(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-FIGURES = (
-    ID_FIELD,
-    "accuracy_se",
-    "accuracy_low",
-    "accuracy_high",
-    "score",
-    "score_se",
-    "coverage",
-    "n",
-    "videos",
-)
-"""Names of the figures. `accuracy` is first, by its place and by the alphabet: lmms-eval goes by
-the one in a single process and by the other in several."""
+PREFIX = "sharegptvideo_"
+"""What lmms-eval's names of the tasks that are not of open answers begin with; the readers of its
+logs leave it out."""
+
+Kind = Literal["open", "choice", "yes-no", "claims", "aspect"]
+
+_SPREAD = ("{}", "{}_se", "{}_low", "{}_high")
+
+
+def _spread(*names: str) -> tuple[str, ...]:
+    return tuple(each.format(name) for name in names for each in _SPREAD)
+
+
+FIGURES: Mapping[Kind, tuple[str, ...]] = {
+    "open": (*_spread("accuracy"), "score", "score_se", "coverage", "n", "videos"),
+    "choice": (*_spread("accuracy"), "chance", "coverage", "n", "videos"),
+    "yes-no": (
+        *_spread("accuracy"),
+        "chance",
+        "coverage",
+        "n",
+        *_spread("pair_accuracy"),
+        "videos",
+        "yes_rate",
+    ),
+    "claims": (
+        "answers",
+        "claim_precision",
+        "claim_recall",
+        "coverage",
+        *_spread("f1"),
+        "n",
+        "videos",
+    ),
+    "aspect": ("answers", "coverage", "n", *_spread("score"), "videos"),
+}
+"""Names of the figures of a kind of task. The one that judges, `accuracy` or `answers`, is first by
+its place and by the alphabet: lmms-eval goes by the one in a single process and by the other in
+several."""
 
 _results: dict[str, dict[str, Any]] = {}  # by task, the figures of the last answers
 
 
-def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Return one document's part of each figure; nothing is judged yet."""
-    item = {"id": doc["id"], "task": doc["task"], "prediction": results[0]}
-    return {ID_FIELD: item} | dict.fromkeys(FIGURES[1:], doc["task"])
+def kind_of(task: Task) -> Kind:
+    """Return which figures lmms-eval shows of a task."""
+    if task.protocol in ASPECTS:
+        return "aspect"
+    return "claims" if task.form == "description" else task.form
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+    """Return one document's part of each figure; nothing is judged yet.
+
+    Args:
+        doc: a row of `documents`.
+        results: the answer, or where options are scored (loss, whether greedy) of each.
+    """
+    task = load_task(doc["task"])
+    item = {"id": doc["id"], "task": doc["task"]}
+    if task.choice == "likelihood":
+        item |= _likeliest(doc["options"], [float(loss) for loss, _ in results])
+    else:
+        item["prediction"] = results[0]
+    if doc.get("options"):
+        item["options"] = list(doc["options"])
+    first, *others = FIGURES[kind_of(task)]
+    return {first: item} | dict.fromkeys(others, doc["task"])
+
+
+def _likeliest(options: Sequence[str], losses: Sequence[float]) -> dict[str, Any]:
+    """Return the option with the least loss, the mean over its tokens, as the prediction.
+
+    So most adapters of lmms-eval give it, and so lmms-eval reads it. Log-likelihoods, which are
+    below 0 and the other way round, would make the least likely option the answer.
+    """
+    if any(loss < 0 for loss in losses) or not all(map(math.isfinite, losses)):
+        return {"prediction": None, "error": "the adapter gives no mean losses of the options"}
+    return {"prediction": options[losses.index(min(losses))]}
 
 
 def accuracy(items: Sequence[Mapping[str, Any]], args: Any = None) -> float:
@@ -227,6 +287,19 @@ def accuracy(items: Sequence[Mapping[str, Any]], args: Any = None) -> float:
     Where the judging ends early (an endpoint is gone) every figure is NaN, and what was answered
     and judged is in the folder that the error names.
     """
+    return _figure(_judge(items, args), "accuracy")
+
+
+def answers(items: Sequence[Mapping[str, Any]], args: Any = None) -> float:
+    """Judge all answers to a task that has no right ones; return how many verdicts could be read.
+
+    For `items`, `args` and judging that ends early see `accuracy`.
+    """
+    return _figure(_judge(items, args), "n_scored")
+
+
+def _judge(items: Sequence[Mapping[str, Any]], args: Any) -> str:
+    """Keep the figures of a task's answers, and return its name."""
     name = str(items[0]["task"])
     _results[name] = {}
     try:
@@ -236,7 +309,7 @@ def accuracy(items: Sequence[Mapping[str, Any]], args: Any = None) -> float:
     except (UserError, OSError) as error:
         # The answers, hours of work perhaps, are written by lmms-eval after this.
         _log.error("%s: not judged: %s", name, error)
-    return _figure(name, "accuracy", "value")
+    return name
 
 
 def _judged(name: str, items: Sequence[Mapping[str, Any]], args: Any) -> dict[str, Any]:
@@ -244,12 +317,12 @@ def _judged(name: str, items: Sequence[Mapping[str, Any]], args: Any) -> dict[st
     rows, limit = _rows(name, items, settings)
     with tempfile.TemporaryDirectory() as scratch:
         home = _home(settings, args) or Path(scratch)
-        answers = home / "answers" / f"{name}.jsonl"
-        write_jsonl(answers, rows)
-        write_json(answers.parent / "run.json", {"model": _model(args)})
+        file = home / "answers" / f"{name}.jsonl"
+        write_jsonl(file, rows)
+        write_json(file.parent / "run.json", {"model": _model(args)})
         try:
             results = judge_predictions(
-                answers,
+                file,
                 [name],
                 settings.judge,
                 home / name,
@@ -258,10 +331,10 @@ def _judged(name: str, items: Sequence[Mapping[str, Any]], args: Any) -> dict[st
                 limit=limit,
             )
         except UserError as error:
+            judge = f" --judge {settings.judge}" if settings.judge else ""
             fix = (
-                f"the answers are in {answers}; go on with: sharegptvideo eval judge"
-                f" --predictions {answers} --task {name} --judge {settings.judge} --out"
-                f" {home / name}"
+                f"the answers are in {file}; go on with: sharegptvideo eval judge"
+                f" --predictions {file} --task {name}{judge} --out {home / name}"
             )
             raise UserError(f"{error}; {fix}" if home != Path(scratch) else str(error)) from error
     figures: dict[str, Any] = results["tasks"][name]
@@ -276,17 +349,20 @@ def _rows(
     A question that could not be asked is a failed one, unless a limit ended the run before it.
     """
     questions = task_questions(name, settings)
-    said = {str(item["id"]): item["prediction"] for item in items}
+    said = {str(item["id"]): item for item in items}
     able = [cannot_be_asked(question) for question in questions]
     last = max(at for at, question in enumerate(questions) if question.id in said)
     limit = last + 1 if len(said) < able.count(None) else None
     rows: list[dict[str, Any]] = []
     for question, cause in zip(questions[:limit], able, strict=False):
         row = {"id": question.id, "task": name}
-        if question.id in said:
-            rows.append(row | {"prediction": said[question.id]})
+        item = said.get(question.id, {})
+        if item.get("prediction") is not None:
+            row |= {"prediction": item["prediction"]}
+            rows.append(row | {"options": list(item["options"])} if item.get("options") else row)
         else:
-            rows.append(row | {"status": "failed", "error": cause or "lmms-eval did not ask it"})
+            error = item.get("error") or cause or "lmms-eval did not ask it"
+            rows.append(row | {"status": "failed", "error": error})
     return rows, limit
 
 
@@ -302,64 +378,47 @@ def _home(settings: Settings, args: Any) -> Path | None:
 
 def _model(args: Any) -> dict[str, Any]:
     adapter = str(getattr(args, "model", "unknown"))
+    version: str | None = None
+    with contextlib.suppress(metadata.PackageNotFoundError):  # in a checkout it is none
+        version = metadata.version("lmms_eval")
     return {
         "kind": "lmms-eval",
         "name": model_name(adapter, getattr(args, "model_args", None)),
         "adapter": adapter,
-        "lmms_eval": metadata.version("lmms_eval"),
+        "lmms_eval": version,
     }
 
 
-def _figure(name: str, figure: str, part: str | None = None) -> float:
-    value = _results[name].get(figure)
-    if part is not None and value is not None:
-        value = value[part]
+@cache
+def _reader(figure: str) -> Callable[[Sequence[str]], float]:
+    """Return the function that gives a figure of the task whose name it is handed."""
+    name, part = next(
+        ((figure.removesuffix(end), part) for end, part in _PARTS.items() if figure.endswith(end)),
+        (figure, None),
+    )
+
+    def read(items: Sequence[str]) -> float:
+        return _figure(items[0], name, part)
+
+    read.__name__ = figure
+    return read
+
+
+_PARTS: Mapping[str, str | int] = {"_se": "se", "_low": 0, "_high": 1}
+
+
+def _figure(task: str, name: str, part: str | int | None = None) -> float:
+    """Return a figure of the last answers to a task, or one end of its interval; NaN: none."""
+    value = _results[task].get(_KEYS.get(name, name))
+    if isinstance(value, Mapping):
+        value = value["ci95" if isinstance(part, int) else part or "value"]
+    if isinstance(part, int):
+        value = None if value is None else value[part]
     return math.nan if value is None else float(value)
 
 
-def _bound(name: str, which: int) -> float:
-    bounds = (_results[name].get("accuracy") or {}).get("ci95")
-    return math.nan if bounds is None else float(bounds[which])
-
-
-def accuracy_se(items: Sequence[str]) -> float:
-    """Return the standard error of `accuracy`, clustered by video."""
-    return _figure(items[0], "accuracy", "se")
-
-
-def accuracy_low(items: Sequence[str]) -> float:
-    """Return the lower end of the 95 % interval of `accuracy`, clustered by video."""
-    return _bound(items[0], 0)
-
-
-def accuracy_high(items: Sequence[str]) -> float:
-    """Return the upper end of the 95 % interval of `accuracy`, clustered by video."""
-    return _bound(items[0], 1)
-
-
-def score(items: Sequence[str]) -> float:
-    """Return the judge's mean score."""
-    return _figure(items[0], "score", "value")
-
-
-def score_se(items: Sequence[str]) -> float:
-    """Return the standard error of `score`, clustered by video."""
-    return _figure(items[0], "score", "se")
-
-
-def coverage(items: Sequence[str]) -> float:
-    """Return the share of the questions whose outcome is known."""
-    return _figure(items[0], "coverage")
-
-
-def n(items: Sequence[str]) -> float:
-    """Count the questions asked, those included that could not be given to the model."""
-    return _figure(items[0], "n")
-
-
-def videos(items: Sequence[str]) -> float:
-    """Count the videos that the questions are about."""
-    return _figure(items[0], "clusters")
+_KEYS = {"videos": "clusters"}
+"""What results.json calls a figure, where that is another name."""
 
 
 if __name__ == "__main__":

@@ -25,15 +25,16 @@ from sharegptvideo.eval.tasks import (
     load_questions,
     load_task,
     media_folder,
+    named_tasks,
 )
-from sharegptvideo.judges import Judge, open_judge
-from sharegptvideo.judges.protocol import named_protocol
+from sharegptvideo.judges import JUDGES, Judge, open_judge
+from sharegptvideo.judges.protocol import ASPECTS, named_protocol
 from sharegptvideo.models import Model, Question, SamplingParams, open_model
 from sharegptvideo.models.predictions import PredictionsInfo, PredictionsModel
 from sharegptvideo.models.served import Send
 from sharegptvideo.models.settings import AnswerSettings
 
-__all__ = ["judge_predictions", "run_evaluation"]
+__all__ = ["judge_predictions", "open_judges", "run_evaluation"]
 
 PathLike = str | Path
 
@@ -41,7 +42,7 @@ PathLike = str | Path
 def run_evaluation(
     model: str | Model,
     tasks: Sequence[str],
-    judge: str | Judge,
+    judge: str | Judge | None,
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
@@ -71,9 +72,10 @@ def run_evaluation(
     Args:
         model: `hf:PATH_OR_ID`, `predictions:FILE`, `python:module:function` or `openai:NAME`, or
             a `Model` of the caller's.
-        tasks: names of tasks.
+        tasks: names of tasks, and of groups of them.
         judge: `exact`, `answer-match`, `openai:NAME`, several of them as
-            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's.
+            `panel:JUDGE,JUDGE,JUDGE`, or a `Judge` of the caller's. None: each task's own rules
+            (`yes-no`, `choice`), for open answers `answer-match`.
         out: the run folder.
         data_dir: see `load_questions`.
         media: folder of the clips; default: `data_dir`, which holds them in a release.
@@ -110,11 +112,12 @@ def run_evaluation(
     if batch_size is not None and batch_size < 1:
         raise UserError("batch size must be at least 1")
     settings = _with_limit(settings or AnswerSettings(), max_new_tokens)
-    chosen = [load_task(name, source.task_path).of_split(split) for name in dict.fromkeys(tasks)]
+    names = named_tasks(tasks, source.task_path)
+    chosen = [load_task(name, source.task_path).of_split(split) for name in names]
     if not chosen:
         raise UserError("no task given; `sharegptvideo eval tasks` lists them")
     endpoint = endpoint or EndpointOptions()
-    judges = _open_judges(judge, chosen, base_url, judge_sees, prompt, endpoint)
+    judges = open_judges(judge, chosen, base_url, judge_sees, prompt, endpoint)
     if info not in (None, PredictionsInfo()):
         if not isinstance(model, str) or not model.startswith("predictions:"):
             raise UserError(
@@ -136,6 +139,7 @@ def run_evaluation(
         )
     else:
         settings.check_obeyed(model, is_open=True)
+    _refuse_unscored_options(chosen, model)
     recorded = recorded_model(Path(out))
     if recorded is not None:
         model.go_on(recorded)
@@ -145,7 +149,8 @@ def run_evaluation(
         [question for plan in plans for question in plan.questions],
         [question for plan in plans for question in plan.all_questions],
     )
-    spec = judge if isinstance(judge, str) else judge.name
+    asked = judge if isinstance(judge, str | None) else judge.name
+    spec = asked or ", ".join(dict.fromkeys(each.name for each in judges.values()))
     # Weights may have to be hashed: meanwhile they are loaded, and answers begin.
     about = functools.partial(_settings, model, plans, spec, source)
     with EvalRunDir(Path(out), about) as run:
@@ -173,7 +178,11 @@ def run_evaluation(
         return run.write_results(
             {
                 plan.task.name: score_answers(
-                    plan.questions, run.predictions.rows, run.judgements.rows, plan.judge
+                    plan.questions,
+                    run.predictions.rows,
+                    run.judgements.rows,
+                    plan.judge,
+                    plan.task.form,
                 )
                 | token_usage(plan.questions, run.predictions.rows)
                 | remarks.get(plan.task.name, {})
@@ -185,7 +194,7 @@ def run_evaluation(
 def judge_predictions(
     predictions: PathLike,
     tasks: Sequence[str],
-    judge: str | Judge,
+    judge: str | Judge | None,
     out: PathLike,
     *,
     data_dir: PathLike | None = None,
@@ -382,28 +391,37 @@ def _plan(
     )
 
 
-def _open_judges(
-    judge: str | Judge,
+def open_judges(
+    judge: str | Judge | None,
     tasks: Sequence[Task],
-    base_url: str | None,
-    sees: Literal["frames"] | None,
-    prompt: str | None,
-    options: EndpointOptions,
+    base_url: str | None = None,
+    sees: Literal["frames"] | None = None,
+    prompt: str | None = None,
+    options: EndpointOptions | None = None,
 ) -> dict[str, Judge]:
-    """Return the judge of each task, checked; tasks of one wording share it."""
-    if not isinstance(judge, str):
+    """Return the judge of each task, checked; tasks of one wording share it.
+
+    For the arguments see `run_evaluation`.
+
+    Raises:
+        UserError: no such judge, one that cannot read a task's answers, or an endpoint that does
+            not answer.
+    """
+    if judge is not None and not isinstance(judge, str):
         judge.check()
         return {task.name: judge for task in tasks}
-    opened: dict[tuple[str, Path | None], Judge] = {}
+    opened: dict[tuple[str, str, Path | None], Judge] = {}
     judges = {}
     for task in tasks:
-        wording = _wording(task, prompt)
+        spec = judge or task.own_judge or "answer-match"
+        _refuse_other_rules(task, spec)
+        wording = (spec, *_wording(task, prompt))
         if wording not in opened:
             opened[wording] = open_judge(
-                judge,
+                spec,
                 base_url=base_url,
-                protocol=wording[0],
-                prompt_file=wording[1],
+                protocol=wording[1],
+                prompt_file=wording[2],
                 sees=sees,
                 options=options,
             )
@@ -416,11 +434,50 @@ def _open_judges(
     return judges
 
 
+def _refuse_unscored_options(tasks: Sequence[Task], model: Model) -> None:
+    """Refuse a model that is to say which option is likeliest, and cannot."""
+    for task in tasks:
+        if task.choice == "likelihood" and model.needs_frames and not model.scores_options:
+            raise UserError(
+                f"task {task.name}: model {model.spec} gives no likelihoods of options; take a"
+                " task by letter, or a model hf:PATH_OR_ID"
+            )
+
+
+def _refuse_other_rules(task: Task, judge: str) -> None:
+    """Refuse rules that do not read a task's answers: their figures would say nothing."""
+    asked = {name.strip() for name in judge.removeprefix("panel:").split(",")} & set(JUDGES)
+    if task.protocol in ASPECTS or (task.form == "description" and not task.own_judge):
+        if asked:
+            raise UserError(
+                f"task {task.name}: judge {min(asked)} does not read {task.protocol}, which needs a"
+                " language model; give --judge openai:NAME"
+            )
+        return
+    if task.own_judge:
+        wrong = asked - {task.own_judge}
+        if task.form == "description":  # these rules go by the name of those for answers too
+            wrong -= {"answer-match"}
+    else:
+        wrong = asked & {"yes-no", "choice", "claim-match"}
+    if wrong:
+        raise UserError(
+            f"task {task.name}: judge {min(wrong)} does not read answers of form {task.form};"
+            f" leave --judge out for {task.own_judge or 'answer-match'}, or take openai:NAME"
+        )
+
+
 def _wording(task: Task, prompt: str | None) -> tuple[str, Path | None]:
     """Return the protocol and the prompt file of a task's judge: those of `prompt`, or its own."""
     if prompt is None:
         return task.protocol, task.judge.prompt_file if task.judge else None
     protocol, file = named_protocol(prompt)
+    own = ("claims", *ASPECTS)
+    if protocol != task.protocol and (protocol in own or task.protocol in own):
+        raise UserError(
+            f"task {task.name}: its answers are judged under {task.protocol}, and the prompt"
+            f" {prompt} is for {protocol}; leave --prompt out"
+        )
     if protocol == "caption-grounded" and task.protocol == "official":
         raise UserError(
             f"task {task.name}: its rows have no captions, which the prompt {prompt} shows; take"

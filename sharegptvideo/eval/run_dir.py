@@ -23,6 +23,7 @@ from sharegptvideo.eval.run_record import check_judgement, check_prediction, che
 __all__ = [
     "EvalRunDir",
     "asked_part",
+    "named",
     "other_settings",
     "package_versions",
     "read_run",
@@ -134,7 +135,7 @@ _ADDED = frozenset({"task_hash"})
 _MAY_BE_UNKNOWN = ("frames", "max_new_tokens")
 
 
-def _named(model: Mapping[str, Any]) -> dict[str, str]:
+def named(model: Mapping[str, Any]) -> dict[str, str]:
     """Return what a file of answers was said to be of: the model's name, its authors, a link."""
     names = {"name": "model_name", "authors": "authors", "link": "link"}
     return {new: model[key] for key, new in names.items() if model.get(key) is not None}
@@ -202,7 +203,7 @@ class EvalRunDir(RunDir):
         earlier = read_results(file)["tasks"] if file.is_file() else {}
         results = {
             "model": self.settings["model"]["spec"],
-            **_named(self.settings["model"]),
+            **named(self.settings["model"]),
             "judge": self.settings["judge"],
             "tasks": {**earlier, **tasks},
         }

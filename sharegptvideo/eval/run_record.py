@@ -97,6 +97,7 @@ class _OfType(_Checked):
     n_unscored: _Count
     clusters: _Count
     accuracy: _Accuracy
+    pair_accuracy: _Accuracy | None = None
 
 
 class _Figures(_Checked):
@@ -110,6 +111,14 @@ class _Figures(_Checked):
     accuracy: _Accuracy
     accuracy_bounds: Annotated[list[_Share], Field(min_length=2, max_length=2)] | None
     score: _Estimate
+    headline: Literal["accuracy", "pair_accuracy", "f1", "score"] = "accuracy"
+    chance: _Share | None = None
+    pair_accuracy: _Accuracy | None = None
+    f1: _Accuracy | None = None
+    claim_precision: _Accuracy | None = None
+    claim_recall: _Accuracy | None = None
+    yes_rate: _Accuracy | None = None
+    right_yes_rate: _Share | None = None
     minimum_detectable_difference: float | None = None
     paper_accuracy: _Share | None
     paper_score: float | None = None
@@ -125,6 +134,8 @@ class _Figures(_Checked):
             self.n_scored + self.n_unscored,
         ):
             raise ValueError("its counts do not add up")
+        if getattr(self, self.headline) is None:
+            raise ValueError(f"its headline, {self.headline}, is not in it")
         return self
 
 
@@ -142,6 +153,8 @@ class _Prediction(_Checked):
     status: Literal["ok", "failed"]
     error: str | None = None
     frame_indices: list[int] | None = None
+    options: list[str] = []
+    pair: str | None = None
 
     @model_validator(mode="after")
     def _has_answer(self) -> Self:
@@ -164,6 +177,19 @@ class _JudgeOfRow(_Answering):
     members: list[_MemberVerdict] = []
 
 
+class _Claims(_Checked):
+    claimed: _Count
+    supported: _Count
+    expected: Annotated[int, Field(ge=1)]
+    covered: _Count
+
+    @model_validator(mode="after")
+    def _are_parts(self) -> Self:
+        if self.supported > self.claimed or self.covered > self.expected:
+            raise ValueError("more claims are supported or covered than there are")
+        return self
+
+
 class _Judgement(_Checked):
     id: str
     task: str
@@ -175,10 +201,14 @@ class _Judgement(_Checked):
     judge: _JudgeOfRow | None = None
     contradiction: bool | None = None
     item_hash: str | None = None
+    claims: _Claims | None = None
 
     @model_validator(mode="after")
     def _says_whether_correct(self) -> Self:
-        if self.status == "scored" and self.correct is None:
+        if self.status == "scored" and self.claims is not None:
+            if self.correct is not None or self.score is None:
+                raise ValueError("it counts claims, which have a score and are never correct")
+        elif self.status == "scored" and self.correct is None:
             raise ValueError("its status is scored, but correct is neither true nor false")
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sharegptvideo.eval.agreement import member_agreement
@@ -15,11 +16,21 @@ from sharegptvideo.eval.statistics import (
     clustered_mean,
     clustered_share,
     minimum_detectable_difference,
+    plain_mean,
 )
 from sharegptvideo.judges import Judge
-from sharegptvideo.models.base import Question
+from sharegptvideo.judges.base import CLAIM_COUNTS, Claims
+from sharegptvideo.models.base import Question, other_questions
 
-__all__ = ["MISSING_CLIP", "outcome", "score_answers", "score_task", "token_usage"]
+__all__ = [
+    "MISSING_CLIP",
+    "outcome",
+    "pair_outcome",
+    "pair_videos",
+    "score_answers",
+    "score_task",
+    "token_usage",
+]
 
 # How a failed prediction's `error` begins where its clip was not found; the name follows.
 MISSING_CLIP = "missing clip "
@@ -32,6 +43,7 @@ def score_answers(
     predictions: Mapping[str, Row],
     judgements: Mapping[str, Row],
     judge: Judge,
+    form: str = "open",
 ) -> dict[str, Any]:
     """Return the figures of one task, with what keeps them from being complete.
 
@@ -40,31 +52,182 @@ def score_answers(
         predictions: rows of predictions.jsonl, by the questions' keys.
         judgements: rows of judgements.jsonl, likewise; those that are missing are unscored.
         judge: gave the verdicts.
+        form: of the task's answers, see `Task.form`.
 
     Returns:
-        What `score_task` does; `unscored`, how many answers by reason; `n_repaired`;
-        `n_answers_cut`, of which the judge, or one of a panel, saw the beginning only; where a
-        panel judged, what `member_agreement` does.
+        What `score_task` does; `headline`, the key of the task's main figure, with `chance`, what
+        guessing comes to in it (null where that is not known); of yes and no also `yes_rate`,
+        {value, ...}, the share of the answers read that say yes, with `right_yes_rate`, that of
+        the questions it is right for, and `accuracy_yes` and `accuracy_no`, of the questions with
+        either right answer; where questions come in pairs `pair_accuracy`, the share of pairs with
+        both answers right, clustered by all videos that pairs connect, `pair_bounds`, `n_pairs`
+        and, by question type, `pair_accuracy`; of descriptions `f1`, `claim_precision` and
+        `claim_recall`, {value, ...}, and `claims`, the counts of all that were scored; `unscored`,
+        how many answers by reason; `n_repaired`; `n_answers_cut`, of which the judge, or one of a
+        panel, saw the beginning only; where a panel judged, what `member_agreement` does.
     """
     answers = {q.id: predictions[q.key] for q in questions}
+    if judge.compares_pairs:
+        answers = _whole_pairs(questions, answers)
     verdicts = {q.id: judgements[q.key] for q in questions if q.key in judgements}
     reasons = Counter(
         row["reason"]
         for key, row in verdicts.items()
         if row["status"] == "unscored" and answers[key]["status"] == "ok"
     )
+    figures = score_task(
+        [{"id": q.id, "video": q.video, "type": q.question_type} for q in questions],
+        answers,
+        verdicts,
+        lowest_score=judge.scale[0],
+        counts_claims=judge.headline == "f1",
+    )
+    figures |= {"headline": judge.headline, "chance": None}
+    if judge.headline == "f1":
+        figures |= _claim_figures(questions, answers, verdicts)
+    if form == "choice":
+        figures["chance"] = plain_mean([1 / len(q.options) for q in questions])
+    if form == "yes-no":
+        rights = {q.id: outcome(answers.get(q.id), verdicts.get(q.id))[0] for q in questions}
+        figures |= _yes_no_figures(questions, rights, answers)
+        by_type: dict[str, list[Question]] = {}
+        for q in questions if "pair_accuracy" in figures else ():
+            if q.question_type is not None:
+                by_type.setdefault(q.question_type, []).append(q)
+        for kind, mine in by_type.items():
+            figures["by_question_type"][kind] |= _pair_figures(mine, rights)
     return {
-        **score_task(
-            [{"id": q.id, "video": q.video, "type": q.question_type} for q in questions],
-            answers,
-            verdicts,
-            lowest_score=judge.scale[0],
-        ),
+        **figures,
         "unscored": dict(reasons.most_common()),
         "n_repaired": sum(bool(row.get("repaired")) for row in verdicts.values()),
         "n_answers_cut": sum(_saw_a_part(row) for row in verdicts.values()),
         **member_agreement(list(verdicts.values())),
     }
+
+
+def _whole_pairs(questions: Sequence[Question], answers: Mapping[str, Row]) -> dict[str, Row]:
+    """Return the answers with each one failed whose other answer is not there to go with it."""
+    others = other_questions(questions)
+    failed = {"status": "failed", "error": "the other question of its pair has no answer"}
+
+    def is_whole(question: Question) -> bool:
+        other = others.get(question.key)
+        return other is not None and _answered(answers.get(other.id))
+
+    return {
+        q.id: answers[q.id] if is_whole(q) or not _answered(answers[q.id]) else failed
+        for q in questions
+    }
+
+
+def _claim_figures(
+    questions: Sequence[Question], answers: Mapping[str, Row], verdicts: Mapping[str, Row]
+) -> dict[str, Any]:
+    """Return precision, recall and F1 of the descriptions of clips.
+
+    Each is the mean over descriptions of that description's own share (`Claims`), 0 where there is
+    no description, so that long ones weigh no more than short ones. F1 is thus a mean like any
+    other, and its standard error is that of `clustered_mean`: no approximation is needed, as there
+    would be for the F1 of the two means, which it is not.
+    """
+    counts: list[Claims | None] = []
+    for q in questions:
+        row = verdicts.get(q.id)
+        answered = _answered(answers.get(q.id)) and row is not None and row["status"] == "scored"
+        counts.append(Claims(**row["claims"]) if answered and row is not None else None)
+    videos = [q.video for q in questions]
+
+    def figure(share: Callable[[Claims], float]) -> dict[str, Any]:
+        values = [
+            share(count) if count is not None else None if _answered(answers.get(q.id)) else 0.0
+            for q, count in zip(questions, counts, strict=True)
+        ]
+        return _figure(values, videos, clustered_mean)
+
+    scored = [asdict(count) for count in counts if count is not None]
+    return {
+        "f1": figure(lambda count: count.f1),
+        "claim_precision": figure(lambda count: count.precision),
+        "claim_recall": figure(lambda count: count.recall),
+        "claims": {name: sum(one[name] for one in scored) for name in CLAIM_COUNTS},
+    }
+
+
+def _yes_no_figures(
+    questions: Sequence[Question], rights: Mapping[str, float | None], answers: Mapping[str, Row]
+) -> dict[str, Any]:
+    """Return the figures of yes and no: which is said how often, and how well, alone and paired.
+
+    Args:
+        questions: those asked, whose answers are "yes" and "no".
+        rights: by id, 1.0 right, 0.0 wrong or failed, None unscored.
+        answers: rows of predictions.jsonl by id.
+    """
+    wants_yes = {q.id: q.answer == "yes" for q in questions}
+    read = [q for q in questions if _answered(answers.get(q.id)) and rights[q.id] is not None]
+    said_yes = [float((rights[q.id] == 1.0) == wants_yes[q.id]) for q in read]
+    figures: dict[str, Any] = {
+        "chance": 0.5,
+        "yes_rate": _figure(said_yes, [q.video for q in read], clustered_share),
+        "right_yes_rate": plain_mean([float(wants) for wants in wants_yes.values()]),
+    }
+    for name, wanted in (("yes", True), ("no", False)):
+        mine = [q for q in questions if wants_yes[q.id] is wanted]
+        figures[f"accuracy_{name}"] = _figure(
+            [rights[q.id] for q in mine], [q.video for q in mine], clustered_share
+        )
+    pairs = _pair_figures(questions, rights)
+    if pairs["n_pairs"]:
+        figures |= {"headline": "pair_accuracy", "chance": 0.25, **pairs}
+    return figures
+
+
+def _pair_figures(
+    questions: Sequence[Question], rights: Mapping[str, float | None]
+) -> dict[str, Any]:
+    pairs: dict[str, list[Question]] = {}
+    for q in questions:
+        if q.pair is not None:
+            pairs.setdefault(q.pair, []).append(q)
+    outcomes = [pair_outcome([rights[q.id] for q in pair]) for pair in pairs.values()]
+    both = sum(right or 0.0 for right in outcomes)
+    unscored, n = sum(right is None for right in outcomes), len(pairs)
+    videos = pair_videos([[q.video for q in pair] for pair in pairs.values()])
+    return {
+        "pair_accuracy": _figure(outcomes, videos, clustered_share),
+        "pair_bounds": [both / n, (both + unscored) / n] if n else None,
+        "n_pairs": n,
+    }
+
+
+def pair_outcome(rights: Sequence[float | None]) -> float | None:
+    """Return whether all of a pair is right: 0.0 if one is wrong, else None if one is unscored.
+
+    >>> pair_outcome([1.0, 1.0]), pair_outcome([0.0, None]), pair_outcome([1.0, None])
+    (1.0, 0.0, None)
+    """
+    if 0.0 in rights:
+        return 0.0
+    return None if None in rights else 1.0
+
+
+def pair_videos(videos: Sequence[Sequence[str]]) -> list[str]:
+    """Return a cluster for each pair: pairs that share a video, over others too, are of one.
+
+    >>> pair_videos([["a", "b"], ["c", "c"], ["b", "d"]])
+    ['a', 'c', 'a']
+    """
+    parent: dict[str, str] = {}
+
+    def root(video: str) -> str:
+        while parent.setdefault(video, video) != video:
+            video = parent[video]
+        return video
+
+    for pair in videos:
+        for video in pair:
+            parent[root(video)] = root(pair[0])
+    return [root(pair[0]) for pair in videos]
 
 
 def token_usage(
@@ -108,6 +271,7 @@ def score_task(
     judgements: Mapping[str, Row],
     *,
     lowest_score: float = 1.0,
+    counts_claims: bool = False,
 ) -> dict[str, Any]:
     """Count one task. The denominator is what was asked, never what happened to succeed.
 
@@ -117,6 +281,8 @@ def score_task(
         judgements: by id: `status` "scored" or "unscored", where scored `correct` and `score`.
             One on a failed prediction is ignored.
         lowest_score: what a failed prediction scores: the lowest that the judge gives.
+        counts_claims: whether verdicts are scores of descriptions, neither right nor wrong: then
+            no answer has an accuracy.
 
     Returns:
         `n` asked = `n_predicted` + `n_failed` (no prediction at all is a failed one);
@@ -143,9 +309,11 @@ def score_task(
     if len(set(ids)) != len(ids):
         raise ValueError(f"question {Counter(ids).most_common(1)[0][0]!r} is asked twice")
     outcomes = [outcome(predictions.get(key), judgements.get(key), lowest_score) for key in ids]
+    if counts_claims:
+        outcomes = [(None, score) for _, score in outcomes]
     videos = [row["video"] for row in rows]
     failed = [key for key in ids if not _answered(predictions.get(key))]
-    unscored = sum(right is None for right, _ in outcomes)
+    unscored = sum(right is None and score is None for right, score in outcomes)
     correct = sum(right or 0.0 for right, _ in outcomes)
     n, n_predicted = len(ids), len(ids) - len(failed)
     accuracy = _figure([right for right, _ in outcomes], videos, clustered_share)
@@ -157,12 +325,16 @@ def score_task(
         "n_unscored": unscored,
         "coverage": (n - unscored) / n if n else None,
         "accuracy": accuracy,
-        "accuracy_bounds": [correct / n, (correct + unscored) / n] if n else None,
+        "accuracy_bounds": (
+            [correct / n, (correct + unscored) / n] if n and not counts_claims else None
+        ),
         "score": _figure([score for _, score in outcomes], videos, clustered_mean),
         "clusters": len(set(videos)),
         "minimum_detectable_difference": _detectable(accuracy, len(set(videos))),
         **paper_figures(
-            judgements[key] for key in ids if key in judgements and _answered(predictions.get(key))
+            judgements[key]
+            for key in ids
+            if key in judgements and _answered(predictions.get(key)) and not counts_claims
         ),
         "contradictions": _contradictions(rows, judgements),
         "by_question_type": _by_type(rows, outcomes),
@@ -180,6 +352,8 @@ def outcome(
 ) -> tuple[float | None, float | None]:
     """Return (right 1.0 or wrong 0.0, score) of an answer: both None where it is unscored.
 
+    A description whose claims were counted has a score alone.
+
     Raises:
         ValueError: the verdict is scored but does not say whether the answer is correct.
     """
@@ -187,6 +361,8 @@ def outcome(
         return 0.0, lowest_score
     if verdict is None or verdict["status"] != "scored":
         return None, None
+    if verdict.get("claims"):
+        return None, float(verdict["score"])
     if verdict["correct"] is None:
         raise ValueError(f"a scored judgement does not say whether correct: {dict(verdict)}")
     score = verdict["score"]
@@ -224,14 +400,14 @@ def _by_type(
     kinds = sorted({str(row["type"]) for row in rows if row.get("type") is not None})
     figures = {}
     for kind in kinds:
-        mine = [(right, row["video"]) for row, (right, _) in zip(rows, outcomes, strict=True)
+        mine = [(*known, row["video"]) for row, known in zip(rows, outcomes, strict=True)
                 if row.get("type") is not None and str(row["type"]) == kind]  # fmt: skip
-        videos = [video for _, video in mine]
+        videos = [video for *_, video in mine]
         figures[kind] = {
             "n": len(mine),
-            "n_unscored": sum(right is None for right, _ in mine),
+            "n_unscored": sum(right is None and score is None for right, score, _ in mine),
             "clusters": len(set(videos)),
-            "accuracy": _figure([right for right, _ in mine], videos, clustered_share),
+            "accuracy": _figure([right for right, *_ in mine], videos, clustered_share),
         }
     return figures
 

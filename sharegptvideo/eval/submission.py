@@ -7,17 +7,19 @@ submission.json    whose it is, and the hashes of the rest
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from sharegptvideo._io import read_json_object
+from sharegptvideo._io import read_json_object, sha256_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import web_link
@@ -25,18 +27,28 @@ from sharegptvideo.errors import UserError, field_problems
 
 __all__ = [
     "FILES",
+    "RECORD",
     "Submission",
     "SubmissionInfo",
     "Withdrawal",
+    "judge_prompt_hashes",
+    "public_rows",
+    "public_run",
+    "public_text",
     "read_submission",
+    "submission_slug",
+    "submissions_in",
     "submitted_runs",
+    "task_versions",
 ]
 
 FILES = ("run.json", "results.json", "predictions.jsonl", "judgements.jsonl")
 """What a submission has beside submission.json, and nothing else."""
 
 _FOLDER = "eval/leaderboard/submissions"
-_RECORD = "submission.json"
+RECORD = "submission.json"
+"""Says whose a submission is, with the hashes of `FILES`."""
+
 _MOST_CHARACTERS = 100
 _MOST_OF_A_LINK = 300
 
@@ -134,7 +146,7 @@ def read_submission(folder: Path) -> Submission | None:
     Raises:
         UserError: its submission.json cannot be read, or a value in it is missing or impossible.
     """
-    file = folder / _RECORD
+    file = folder / RECORD
     if not file.is_file():
         return None
     contents: dict[str, Any] = read_json_object(file)
@@ -146,8 +158,173 @@ def read_submission(folder: Path) -> Submission | None:
 
 def submitted_runs() -> list[Path]:
     """Return the folders of all submissions that come along, by name; withdrawn ones too."""
-    return list(_submissions_in(shipped(_FOLDER)))
+    return submissions_in(shipped(_FOLDER))
 
 
-def _submissions_in(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.is_dir())
+def submissions_in(folder: Path) -> list[Path]:
+    """Return the folders of the submissions in a folder, by name; of one submission, itself.
+
+    Raises:
+        UserError: no such folder, or no submission in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if any((folder / name).is_file() for name in (*FILES, RECORD)):
+        return [folder]
+    return [path for path in sorted(folder.iterdir()) if path.is_dir()]
+
+
+def task_versions(run: Mapping[str, Any]) -> dict[str, int]:
+    """Return the version of each task of a run, given the contents of its run.json."""
+    return {name: about["version"] for name, about in run["tasks"].items()}
+
+
+def judge_prompt_hashes(run: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the hash of the prompt by which each task was judged; None where none was sent."""
+    return {name: about["judge"].get("prompt_hash") for name, about in run["tasks"].items()}
+
+
+def submission_slug(name: str, day: str) -> str:
+    """Return what a submission's folder is called: its name in plain letters, and the day.
+
+    >>> submission_slug("LLaVA-Hound DPO (7B)", "2026-11-27")
+    'llava-hound-dpo-7b-2026-11-27'
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-")
+    return f"{slug or 'model-' + sha256_text(name)[:8]}-{day}"
+
+
+# What of a run is published: the run, not the machine, the people and the keys.
+
+_OF_A_RUN = ("model", "judge", "tasks", "seeds", "packages", "started")
+_OF_A_PLACE = frozenset({"base_url", "endpoint", "send_reason"})
+_REMOVED = "[removed]"
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_SECRET = re.compile(
+    r"\b(?:sk|hf|gsk|xai|ghp|gho|pat|key|api|AIza)[-_]?[A-Za-z0-9][A-Za-z0-9_-]{14,}"
+    r"|(?i:bearer\s+)\S+"
+)
+_PATH = re.compile(
+    r"(?<![\w./\\-])(?:[A-Za-z]:[\\/]|~[\w-]*[\\/]|[\\/]{1,2})(?:[^\s\"'<>|:;,()\\/]+[\\/])*"
+    r"([^\s\"'<>|:;,()\\/]*)"
+)
+_OPTION = re.compile(r"--?[a-z][a-z-]*")
+_SECRET_OPTION = re.compile(r"--?[a-z-]*(?:key|token|secret|password|passwd)\b(?!-)")
+_HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:+-]{0,60}")
+_HUB_MODEL = re.compile(r"hf:[A-Za-z0-9][\w.-]{0,60}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+def public_text(text: str) -> str:
+    """Return a text without the addresses, keys and folders in it; of a path its last name stays.
+
+    >>> public_text("/home/alice/clips/a.mp4: cannot be read; https://10.0.0.7/v1 was down")
+    'a.mp4: cannot be read; [removed] was down'
+    """
+    return _Cleaner().text(text)
+
+
+def public_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contents of run.json without what is of one machine only, or of one person.
+
+    What it is a run of stays: model, judge, tasks, seeds, versions. Of the data its limit stays,
+    of paths their last name, of the command what is plainly no path, address or key.
+    """
+    clean = _Cleaner()
+    public = {key: clean.value(run[key]) for key in _OF_A_RUN if key in run}
+    if isinstance(run.get("model"), Mapping):
+        public["model"] = clean.model(run["model"])
+    data = run.get("data")
+    if isinstance(data, Mapping):
+        public["data"] = {"limit": data.get("limit")}
+    if isinstance(run.get("command"), list):
+        public["command"] = clean.command([str(word) for word in run["command"]])
+    return public
+
+
+def public_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield rows of predictions.jsonl or judgements.jsonl likewise.
+
+    What a model or a judge said stays word for word, and so does the reason of a verdict.
+    """
+    clean = _Cleaner()
+    for row in rows:
+        public = dict(row)
+        causes = ("error", "reason") if row["status"] != "scored" else ("error",)
+        for key in causes:
+            if isinstance(row.get(key), str):
+                public[key] = clean.text(row[key])
+        if isinstance(row.get("judge"), Mapping):
+            public["judge"] = clean.value(row["judge"])
+        yield public
+
+
+class _Cleaner:
+    """Takes out of texts what is not public; the keys are those of this process's environment."""
+
+    def __init__(self) -> None:
+        words = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+        self._secrets = [value for name, value in os.environ.items()
+                         if name.upper().endswith(words) and len(value) >= 8]  # fmt: skip
+        self._home = str(Path.home())
+        self._known: dict[str, str] = {}  # judges' descriptions come a thousand times
+
+    def text(self, text: str) -> str:
+        """See `public_text`."""
+        if text not in self._known:
+            clean = text
+            for secret in self._secrets:
+                clean = clean.replace(secret, _REMOVED)
+            clean = _SECRET.sub(_REMOVED, _ADDRESS.sub(_REMOVED, clean))
+            if len(self._home) > 1:  # its name may have spaces
+                clean = clean.replace(self._home, "~")
+            self._known[text] = _PATH.sub(lambda path: path[1] or _REMOVED, clean)
+        return self._known[text]
+
+    def value(self, value: Any) -> Any:
+        """Clean every text in a value, whatever it is nested in; keys of a place are left out."""
+        if isinstance(value, Mapping):
+            return {
+                self.text(str(key)): self.value(each)
+                for key, each in value.items()
+                if key not in _OF_A_PLACE
+            }
+        if isinstance(value, list | tuple):
+            return [self.value(each) for each in value]
+        return self.text(value) if isinstance(value, str) else value
+
+    def model(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Clean a model's description; its link is an address that its authors published."""
+        public: dict[str, Any] = self.value(model)
+        if isinstance(model.get("link"), str):
+            public["link"] = web_link(model["link"])
+        for key in ("spec", "name"):
+            if isinstance(model.get(key), str):
+                public[key] = self._spec(model[key], model)
+        if isinstance(model.get("answered_by"), Mapping):
+            public["answered_by"] = self.model(model["answered_by"])
+        return public
+
+    def _spec(self, spec: str, model: Mapping[str, Any]) -> str:
+        """Return `hf:NAME` and the like with a path's last name; of no path the whole name."""
+        kind, colon, rest = spec.partition(":")
+        if not colon or (len(kind) == 1 and rest[:1] in ("/", "\\")):  # a path with a drive
+            kind, colon, rest = "", "", spec
+        # A repository's name is "owner/name"; of a folder, only the last name is the model's.
+        known = rest == model.get("name") and not rest.startswith(("/", "~", "."))
+        if known and rest.count("/") == 1:
+            return self.text(spec)
+        return self.text(kind + colon + PureWindowsPath(rest).name)
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """Keep of a command's words those that can be no path, address or key."""
+        public = [PureWindowsPath(word).name for word in words[:1]]
+        for before, word in pairwise(words):
+            option, equals, value = word.partition("=")
+            name = option + equals if equals and _OPTION.fullmatch(option) else ""
+            rest = value if name else word
+            harmless = any(form.fullmatch(rest) for form in (_OPTION, _HARMLESS, _HUB_MODEL))
+            if _SECRET_OPTION.match(name or before):
+                harmless = False
+            public.append(name + (self.text(rest) if harmless else _REMOVED))
+        return public

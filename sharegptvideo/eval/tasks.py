@@ -8,13 +8,14 @@ several parts a later one wins, and the task's own keys win over all of them.
 from __future__ import annotations
 
 import random
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sharegptvideo._io import dumps, parse_yaml, read_text
 from sharegptvideo._shipped import shipped
@@ -22,6 +23,7 @@ from sharegptvideo._strict import StrictModel
 from sharegptvideo._text import and_more, plural
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import MediaWarning, UserError, field_problems, unknown_name
+from sharegptvideo.judges.rules.choices import lettered
 from sharegptvideo.models.base import Question, short_hash
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "load_questions",
     "load_task",
     "media_folder",
+    "named_tasks",
     "parse_task",
     "task_names",
 ]
@@ -42,6 +45,8 @@ Row = dict[str, Any]
 
 _FOLDER = "eval/tasks"
 _PARTS = "parts"
+_PICTURES_A_SECOND = 3  # of the folders of frames whose questions are on a part
+_FIELDS = re.compile(r"\{question\}|\{options\}")
 
 
 class AnnotationFiles(StrictModel):
@@ -51,9 +56,28 @@ class AnnotationFiles(StrictModel):
     reader `plain` takes JSONL, CSV or TSV with the columns of a task row.
     """
 
-    reader: Literal["msvd", "msrvtt", "tgif", "activitynet", "plain"]
+    reader: Literal[
+        "msvd",
+        "msrvtt",
+        "tgif",
+        "activitynet",
+        "plain",
+        "videohallucer",
+        "eventhallusion",
+        "tempcompass",
+        "nextqa",
+        "mvbench",
+        "videomme",
+        "egoschema",
+        "video-chatgpt",
+        "captions",
+    ]
     questions: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names that one file goes by; with `together`, of several files."""
     mapping: tuple[str, ...] = ()
+    """Names of a second file: clips' names, or answers."""
+    together: bool = False
+    """Whether all files of `questions` are read, one after the other."""
 
     @field_validator("questions", "mapping")
     @classmethod
@@ -88,35 +112,81 @@ class Task(StrictModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: str
     version: Annotated[int, Field(ge=1)]
-    config: str
+    config: str | None
+    """The kind of row that its questions are; None: they are in annotation files only."""
     split: str
     prompt: str
-    protocol: Literal["official", "caption-grounded"]
+    protocol: Literal[
+        "official",
+        "caption-grounded",
+        "claims",
+        "correctness",
+        "detail",
+        "context",
+        "temporal",
+        "consistency",
+    ]
     frames: Annotated[int, Field(ge=1)]
     max_new_tokens: Annotated[int, Field(ge=1)]
     source: str
     citation: str
     annotations: AnnotationFiles | None = None
     judge: JudgeWording | None = None
+    form: Literal["open", "yes-no", "choice", "description"] = "open"
+    choice: Literal["letter", "likelihood"] = "letter"
+    """Of form choice: the model names a letter, or its likeliest option counts."""
+    groups: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ...] = ()
+    """Names under which several tasks are run together."""
+    data: str = ""
+    """Where the data is to be had, in a sentence."""
 
     @field_validator("config")
     @classmethod
-    def _is_a_test_set(cls, config: str) -> str:
+    def _is_a_test_set(cls, config: str | None) -> str | None:
         known = [name for name, each in CONFIGS.items() if each.is_task]
-        if config not in known:
+        if config is not None and config not in known:
             raise ValueError(str(unknown_name("config of a test set", config, known)))
         return config
 
-    @field_validator("prompt")
-    @classmethod
-    def _has_the_question(cls, prompt: str) -> str:
-        if prompt.count("{question}") != 1:
-            raise ValueError("needs {question} exactly once")
-        return prompt
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.config is None and (self.annotations is None or self.annotations.reader == "plain"):
+            raise ValueError("config: null needs annotations whose reader is not plain")
+        described = self.form == "description"
+        if described != (self.protocol == "claims"):
+            raise ValueError("form: description and protocol: claims go together")
+        if self.annotations is not None and described != (self.annotations.reader == "captions"):
+            raise ValueError("form: description is for files that the reader captions reads")
+        if self.prompt.count("{question}") != (not described):
+            raise ValueError(
+                "prompt: of a description it is all that is asked, without {question}"
+                if described
+                else "prompt: needs {question} exactly once"
+            )
+        lists = self.prompt.count("{options}")
+        if lists != (self.form == "choice" and self.choice == "letter"):
+            raise ValueError(
+                "prompt: needs {options} exactly once where letters are asked for (form: choice,"
+                f" choice: letter), else never; it is there {lists} times"
+            )
+        if self.choice == "likelihood" and self.form != "choice":
+            raise ValueError("choice: likelihood is for form: choice")
+        return self
 
-    def render(self, question: str) -> str:
-        """Return the prompt for one question; braces in the question stay as they are."""
-        return self.prompt.replace("{question}", question)
+    def render(self, question: str, options: Sequence[str] = ()) -> str:
+        """Return the prompt for one question; braces in it and its options stay as they are."""
+        texts = {"{question}": question, "{options}": lettered(options)}
+        return _FIELDS.sub(lambda match: texts[match[0]], self.prompt)
+
+    @property
+    def own_judge(self) -> str | None:
+        """The judge by rules that its answers are for; None: a judge of open answers.
+
+        Descriptions of other clips than the rendered ones are for language models alone.
+        """
+        if self.form == "description":
+            return "claim-match" if (self.config or "").startswith("synthetic") else None
+        return {"yes-no": "yes-no", "choice": "choice"}.get(self.form)
 
     def of_split(self, split: str | None) -> Task:
         """Return the task on another split of its data; None: on its own.
@@ -126,6 +196,8 @@ class Task(StrictModel):
         """
         if split is None or split == self.split:
             return self
+        if self.config is None:
+            raise UserError(f"task {self.name}: its questions are files; leave --split out")
         splits = CONFIGS[self.config].splits
         if split not in splits:
             raise UserError(f"task {self.name}: {unknown_name('split', split, splits)}")
@@ -148,14 +220,41 @@ class Task(StrictModel):
     def task_hash(self) -> str:
         """Hash of all that the file and its parts say but for prose, and where its files lie.
 
-        A judge's wording is left out: the judge's own description has it.
+        A judge's wording is left out: the judge's own description has it. So are keys that later
+        versions added, where they say what held before.
         """
-        hashed = self.model_dump(mode="json", exclude={"title", "source", "citation", "judge"})
+        prose = {"title", "source", "citation", "judge", "groups", "data"}
+        hashed = self.model_dump(mode="json", exclude=prose)
+        for key in ("form", "choice"):
+            if hashed[key] == type(self).model_fields[key].default:
+                del hashed[key]
         if self.annotations is not None:
+            if not self.annotations.together:
+                del hashed["annotations"]["together"]
             for key in ("questions", "mapping"):
                 names = hashed["annotations"][key]
                 hashed["annotations"][key] = [Path(name).name for name in names]
         return short_hash(dumps(hashed))
+
+
+def named_tasks(names: Iterable[str], task_path: Path | None = None) -> list[str]:
+    """Return the names of tasks, each once, with those of a group in place of its name.
+
+    Raises:
+        UserError: there is neither a task nor a group of that name (names the nearest ones).
+    """
+    known = {name: [name] for name in task_names(task_path)}
+    names = list(names)
+    if any(name not in known for name in names):
+        for task in list_tasks(task_path):
+            for group in task.groups:
+                known.setdefault(group, []).append(task.name)
+    chosen: dict[str, None] = {}
+    for name in names:
+        if name not in known:
+            raise unknown_name("task", name, known)
+        chosen |= dict.fromkeys(known[name])
+    return list(chosen)
 
 
 def task_names(task_path: Path | None = None) -> tuple[str, ...]:
@@ -301,6 +400,8 @@ def load_questions(
         UserError: no such data, a broken row (file and line), or a duplicate id.
     """
     rows = _rows(task, data_dir)
+    if task.form == "description" and task.config is not None:
+        rows = _captions(task, rows)
     if media is not None:
         rows = _with_clips(rows, media)
     questions = [_question(task, row) for row in rows]
@@ -316,6 +417,18 @@ def load_questions(
     return questions
 
 
+def _captions(task: Task, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield id, video and caption of each clip that questions are about; the id is its name."""
+    seen: set[str] = set()
+    for row in rows:
+        if row["video"] in seen:
+            continue
+        seen.add(row["video"])
+        if not row["caption"]:
+            raise UserError(f"task {task.name}: {row['id']} has no caption to compare with")
+        yield {"id": row["video"], "video": row["video"], "caption": row["caption"]}
+
+
 def check_questions(task: Task, data_dir: Path | None) -> None:
     """Check that a folder holds questions of a task, by reading the first one.
 
@@ -329,69 +442,112 @@ def check_questions(task: Task, data_dir: Path | None) -> None:
 def _rows(task: Task, data_dir: Path | None) -> Iterator[Row]:
     if data_dir is not None and not data_dir.exists():
         raise UserError(f"{data_dir}: no such data folder; fix --data-dir")
-    files = _annotation_files(task.annotations, data_dir)
-    if files is None and task.annotations is not None and task.annotations.reader == "plain":
+    files = _annotation_files(task, data_dir)
+    if files is not None:
+        return _read_annotations(task, *files)
+    if task.config is None or (task.annotations and task.annotations.reader == "plain"):
         # The rows of its config would be other questions than those of the task.
+        assert task.annotations is not None, "a task without a config has annotations"
+        where = " (" + task.data.rstrip(".") + ")" if task.data else ""
         raise UserError(
             f"task {task.name}: {' or '.join(task.annotations.questions)} is neither beside the"
-            " task's file nor in --data-dir"
+            f" task's file nor in --data-dir{where}"
         )
-    return _read_annotations(task, *files) if files else _read_rows(task, data_dir)
+    return _read_rows(task, data_dir)
 
 
 def chosen_questions(
     questions: Sequence[Question], limit: int | None, draw: int | None
 ) -> list[Question]:
-    """Return the first `limit` questions, or with the seed `draw` as many at random, in order."""
-    if limit is None or draw is None or limit >= len(questions):
-        return list(questions)[:limit]
-    by_id = sorted(range(len(questions)), key=lambda at: questions[at].id)  # not the file's order
-    return [questions[at] for at in sorted(random.Random(draw).sample(by_id, limit))]
+    """Return the first `limit` questions, or with the seed `draw` as many at random, in order.
+
+    Pairs stay whole: of their tasks as many as fit are taken, and one at least.
+    """
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    pairs: dict[str, list[int]] = {}
+    for at, question in enumerate(questions):
+        pairs.setdefault(question.pair or f"\0{at}", []).append(at)
+    units = list(pairs.values())
+    count = max(1, limit // max(map(len, units)))
+    if draw is not None:
+        units.sort(key=lambda unit: questions[unit[0]].id)  # not the file's order
+        units = random.Random(draw).sample(units, count)
+    return [questions[at] for at in sorted(at for unit in units[:count] for at in unit)]
 
 
-def _annotation_files(
-    accepted: AnnotationFiles | None, data_dir: Path | None
-) -> tuple[str, Path, Path | None] | None:
+def _annotation_files(task: Task, data_dir: Path | None) -> tuple[list[Path], Path | None] | None:
+    """Return a task's files of questions and its second file; None where they are not there."""
+    accepted = task.annotations
     if accepted is None:
         return None
-    folder = data_dir or Path()
 
-    def first(names: Iterable[str]) -> Path | None:
+    def path_of(name: str) -> Path | None:
         # A file beside a task of one's own has its full path, which no folder changes.
-        paths = (folder / name for name in names if data_dir or Path(name).is_absolute())
-        return next((path for path in paths if path.is_file()), None)
+        if data_dir is None and not Path(name).is_absolute():
+            return None
+        path = (data_dir or Path()) / name
+        if path.is_file() or task.config is not None or data_dir is None:
+            return path if path.is_file() else None
+        below = sorted(data_dir.rglob(name))  # as the authors' own folders have it
+        if len(below) > 1:
+            raise UserError(
+                f"task {task.name}: {data_dir} holds {name} {len(below)} times"
+                f" ({and_more([str(each) for each in below], 3)}); name the folder of one by"
+                " --data-dir"
+            )
+        return below[0] if below else None
 
-    questions = first(accepted.questions)
-    return (accepted.reader, questions, first(accepted.mapping)) if questions else None
+    paths = {name: path_of(name) for name in accepted.questions}
+    there = [path for path in paths.values() if path is not None]
+    mapping = next((path for path in map(path_of, accepted.mapping) if path is not None), None)
+    if not accepted.together or not there:
+        return (there[:1], mapping) if there else None
+    if absent := [name for name, path in paths.items() if path is None]:
+        raise UserError(
+            f"task {task.name}: {and_more(absent, 3)} is not in {data_dir}; the task is all of its"
+            f" {len(paths)} files"
+        )
+    return there, mapping
 
 
-def _read_annotations(
-    task: Task, reader: str, questions: Path, mapping: Path | None
-) -> Iterator[Row]:
+def _read_annotations(task: Task, files: Sequence[Path], mapping: Path | None) -> Iterator[Row]:
+    from sharegptvideo.data.sources.benchmark_rows import BENCHMARKS
     from sharegptvideo.data.sources.original_rows import (
         read_activitynet,
         read_msrvtt,
         read_msvd,
         read_tgif_frameqa,
+        read_video_chatgpt,
     )
-    from sharegptvideo.data.sources.plain import read_plain
+    from sharegptvideo.data.sources.plain import read_described, read_plain
 
-    match reader:
+    assert task.annotations is not None, "it has the files"
+    questions = files[0]
+    match task.annotations.reader:
         case "msvd":
             return read_msvd(questions, mapping)
         case "msrvtt":
             return read_msrvtt(questions, mapping)
         case "activitynet":
             return read_activitynet(questions)
-        case "plain":
-            return read_plain(questions, CONFIGS[task.config])
-        case _:
+        case "tgif":
             return read_tgif_frameqa(questions)
+        case "plain":
+            assert task.config is not None, "a task says so"
+            return read_plain(questions, CONFIGS[task.config])
+        case "video-chatgpt":
+            return read_video_chatgpt(questions)
+        case "captions":
+            return read_described(questions)
+        case reader:
+            return BENCHMARKS[reader](files, mapping)
 
 
 def _read_rows(task: Task, data_dir: Path | None) -> Iterator[Row]:
     from sharegptvideo.data.load import read_rows
 
+    assert task.config is not None, "its questions are rows"
     accepted = task.annotations.questions if task.annotations else ()
     files = f", or its annotations ({', '.join(accepted)})" if accepted else ""
     try:
@@ -408,23 +564,39 @@ def _with_clips(rows: Iterable[Row], media: Path) -> Iterator[Row]:
 
     folder = MediaFolder(media)
     for row in rows:
-        path = folder.resolve(row["video"])
-        unlisted = None if path else folder.unlisted(row["video"])
+        clip = str(row.get("clip", row["video"]))  # one video's clip may lie in several folders
+        path = folder.resolve(clip)
+        unlisted = None if path else folder.unlisted(clip)
         if unlisted:
             text = f"{media / unlisted}: an ending that no video is known by; rename the file"
             warnings.warn(text, MediaWarning, stacklevel=2)
-        link = None if path else folder.broken_link(row["video"])
+        link = None if path else folder.broken_link(clip)
         if link:
             text = f"{media / link}: a link that leads nowhere; fix or remove it"
             warnings.warn(text, MediaWarning, stacklevel=2)
+        if path and row.get("span"):
+            _check_cut(path, *row["span"])
         yield row | {"video_path": str(path) if path else None}
+
+
+def _check_cut(clip: Path, start: float, end: float) -> None:
+    """Refuse a whole video where a question is on a part of it: frames are taken of all of it."""
+    from sharegptvideo.media.facts import read_facts
+
+    facts = read_facts(clip)
+    seconds = facts.duration_s or (facts.frames or 0) / _PICTURES_A_SECOND
+    if seconds > end - start + 1:
+        raise UserError(
+            f"{clip}: {seconds:.0f} s long, and a question is on {start:g} to {end:g} s of it; put"
+            " the cut clip there (the set's own archive has folders *_segment of them)"
+        )
 
 
 def media_folder(task: Task, data_dir: Path | None, media: Path | None) -> Path | None:
     """Return the folder of a task's clips: `media`, the data folder, or the built-in world's."""
     if media is not None or data_dir is not None:
         return media or data_dir
-    if not task.config.startswith("synthetic"):
+    if task.config is None or not task.config.startswith("synthetic"):
         return None
     from sharegptvideo.data.sources import world_folder
 
@@ -432,6 +604,15 @@ def media_folder(task: Task, data_dir: Path | None, media: Path | None) -> Path 
 
 
 def _question(task: Task, row: Row) -> Question:
+    if task.form == "description":
+        return Question(
+            id=str(row["id"]),
+            task=task.name,
+            video=row["video"],
+            question=task.prompt,
+            answer=row["caption"],
+            video_path=row.get("video_path"),
+        )
     return Question(
         id=str(row["id"]),
         task=task.name,
@@ -441,4 +622,6 @@ def _question(task: Task, row: Row) -> Question:
         caption=row.get("caption"),
         question_type=row.get("question_type"),
         video_path=row.get("video_path"),
+        options=tuple(row.get("options") or ()),
+        pair=row.get("pair"),
     )

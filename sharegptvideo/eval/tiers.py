@@ -15,9 +15,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sharegptvideo.eval.statistics import holm, paired_difference
+from sharegptvideo.eval.statistics import Estimate, clustered_mean, holm, paired_difference
 
-__all__ = ["ALPHA", "PairTest", "Tier", "pair_tests", "rank_tiers"]
+__all__ = ["ALPHA", "PairTest", "Tier", "Values", "mean_of_tasks", "pair_tests", "rank_tiers"]
 
 ALPHA = 0.05
 """Two runs differ where the corrected p-value is below this."""
@@ -59,10 +59,8 @@ Pairs = dict[tuple[int, int], PairTest]
 def pair_tests(runs: Sequence[Sequence[Values]]) -> Pairs:
     """Compare all pairs of runs, each a sequence of the same tasks.
 
-    Over several tasks the difference is the plain mean of the tasks' differences d_t. With n_t
-    pairs of changes x_i in each of k tasks and N in all, its standard error is that of a mean of
-    N values d + N / (k n_t) · (x_i − d_t), clustered by video over all tasks: a video of two tasks
-    is one cluster. For one task these values are the changes themselves.
+    Over several tasks the difference is the plain mean of the tasks' differences, see
+    `mean_of_tasks`.
     """
     places = list(itertools.combinations(range(len(runs)), 2))
     raw = [_compared(runs[first], runs[second]) for first, second in places]
@@ -73,33 +71,57 @@ def pair_tests(runs: Sequence[Sequence[Values]]) -> Pairs:
     }
 
 
+def mean_of_tasks(run: Sequence[Values]) -> Estimate:
+    """Return the plain mean of the tasks' means m_t, with an error clustered by video.
+
+    With n_t values x_i in each of k tasks and N in all, the error is that of a mean m of N values
+    m + N / (k n_t) · (x_i − m_t), clustered over all tasks: a video of two tasks is one cluster.
+    For one task these values are its own. The estimate is None where a task has no value.
+    """
+    return clustered_mean(*_of_equal_weight([_known(task) for task in run]))
+
+
+_Task = tuple[list[float], list[str]]
+"""Values, and the video of each."""
+
+
+def _of_equal_weight(tasks: Sequence[_Task]) -> _Task:
+    """Return values whose mean is the mean of the tasks' means, as `mean_of_tasks` says."""
+    n = sum(len(values) for values, _ in tasks)
+    if not tasks or not all(values for values, _ in tasks):
+        return [], []
+    means = [sum(values) / len(values) for values, _ in tasks]
+    mean = sum(means) / len(means)
+    together = [
+        mean + n / (len(tasks) * len(values)) * (value - own)
+        for (values, _), own in zip(tasks, means, strict=True)
+        for value in values
+    ]
+    return together, [video for _, videos in tasks for video in videos]
+
+
+def _known(task: Values) -> _Task:
+    known = [(value, video) for video, value in task.values() if value is not None]
+    return [value for value, _ in known], [video for _, video in known]
+
+
 def _compared(
     first: Sequence[Values], second: Sequence[Values]
 ) -> tuple[float | None, float | None, int]:
     """Return the difference, its p-value, and the number of pairs."""
-    tasks = [_changes(one, other) for one, other in zip(first, second, strict=True)]
-    n = sum(len(changes) for _, changes in tasks)
-    if not tasks or not all(changes for _, changes in tasks):
-        return None, None, n
-    deltas = [sum(changes) / len(changes) for _, changes in tasks]
-    mean = sum(deltas) / len(deltas)
-    values = [
-        mean + n / (len(tasks) * len(changes)) * (change - delta)
-        for (_, changes), delta in zip(tasks, deltas, strict=True)
-        for change in changes
-    ]
-    clusters = [video for videos, _ in tasks for video in videos]
-    return mean, paired_difference([0.0] * n, values, clusters).p_value, n
+    changes = [_known(_changes(one, other)) for one, other in zip(first, second, strict=True)]
+    values, videos = _of_equal_weight(changes)
+    test = paired_difference([0.0] * len(values), values, videos)
+    return test.delta, test.p_value, sum(len(each) for each, _ in changes)
 
 
-def _changes(first: Values, second: Values) -> tuple[list[str], list[float]]:
-    videos, changes = [], []
+def _changes(first: Values, second: Values) -> Values:
+    changes: dict[str, tuple[str, float | None]] = {}
     for key, (video, before) in first.items():
         after = second[key][1] if key in second else None
-        if before is not None and after is not None:
-            videos.append(video)
-            changes.append(after - before)
-    return videos, changes
+        change = None if before is None or after is None else after - before
+        changes[key] = (video, change)
+    return changes
 
 
 def rank_tiers(figures: Sequence[float], tests: Pairs) -> list[Tier]:

@@ -15,6 +15,7 @@ from sharegptvideo.endpoint import Estimate, Reply, ReplyStore
 
 __all__ = [
     "ACCEPTABLE",
+    "CLAIM_COUNTS",
     "MOST_CHARACTERS",
     "VERDICT_FIELDS",
     "Claims",
@@ -42,8 +43,8 @@ class JudgeItem:
 
     `id` is unique within a call; `caption` is None for sets that have none (MSVD-QA). `clip` is
     the path of the clip, for judges that see it (`needs_frames`) and for no other; None where
-    there is none. `other` is the other question of a pair and the answer to it, where the two
-    answers are judged together.
+    there is none. `options` are those that the question lists, in their order there. `other` is
+    the other question of a pair and the answer to it, where the two answers are judged together.
     """
 
     id: str
@@ -55,6 +56,7 @@ class JudgeItem:
     caption: str | None = None
     clip: str | None = None
     other: tuple[str, str] | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -109,6 +111,10 @@ class Claims:
             f"{self.supported} of {self.claimed} claims are supported,"
             f" {self.covered} of {self.expected} of the reference are covered"
         )
+
+
+CLAIM_COUNTS = tuple(each.name for each in fields(Claims))
+"""What a verdict's row has under `claims`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sharegptvideo.errors import UserError, unknown_name
-from sharegptvideo.judges.base import Judge
+from sharegptvideo.judges.base import Judge, RulesJudge
 from sharegptvideo.judges.exact import Exact
 from sharegptvideo.judges.panel import Panel
 from sharegptvideo.judges.rules.answer_match import AnswerMatch
+from sharegptvideo.judges.rules.choices import Choice, YesNo
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
 
 __all__ = ["JUDGES", "JudgeChoice", "open_judge"]
 
-JUDGES = ("answer-match", "claim-match", "exact", "openai:NAME", "panel:JUDGE,JUDGE,JUDGE")
+JUDGES = (
+    "answer-match",
+    "claim-match",
+    "exact",
+    "yes-no",
+    "choice",
+    "openai:NAME",
+    "panel:JUDGE,JUDGE,JUDGE",
+)
 _CLAIM_MATCH = "claim-match"
 
 
@@ -49,6 +58,8 @@ def open_judge(
     options: EndpointOptions | None = None,
 ) -> Judge:
     """Open one of `JUDGES`; a panel is of several of them.
+
+    `yes-no` and `choice` are for the tasks whose answers are so.
 
     Nothing is contacted until `check` or `judge` is called.
 
@@ -109,7 +120,6 @@ def open_judge(
     return _RULES[spec]()
 
 
-_RULES: dict[str, type[Exact] | type[AnswerMatch]] = {
-    Exact.name: Exact,
-    AnswerMatch.name: AnswerMatch,
+_RULES: dict[str, type[RulesJudge]] = {
+    each.name: each for each in (Exact, AnswerMatch, YesNo, Choice)
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,21 @@ if TYPE_CHECKING:
 
     from sharegptvideo.endpoint import Estimate
 
-__all__ = ["FRAME_BYTES", "Answer", "Model", "Question", "Request", "SamplingParams", "short_hash"]
+__all__ = [
+    "FRAME_BYTES",
+    "Answer",
+    "Model",
+    "Question",
+    "Request",
+    "SamplingParams",
+    "other_questions",
+    "short_hash",
+]
+
+# An option that names others by their place, or all of them.
+_OF_OTHERS = re.compile(
+    r"\b(?:of the above|above options?|of these|[A-H](?:, [A-H])* (?:and|&|or) [A-H])\b"
+)
 
 FRAME_BYTES = 1 << 30
 """How much the frames of a batch of requests may take, where more would only wait their turn."""
@@ -27,7 +42,9 @@ FRAME_BYTES = 1 << 30
 class Question:
     """One question of a task.
 
-    `video` is its cluster; `video_path` is None where the clip is missing.
+    `video` is its cluster; `video_path` is None where the clip is missing. `options` are the
+    answers to choose from, as its file lists them, one of them `answer`; empty where none are
+    given. `pair` names the two questions that count together.
     """
 
     id: str
@@ -38,11 +55,37 @@ class Question:
     caption: str | None = None
     question_type: str | None = None
     video_path: str | None = None
+    options: tuple[str, ...] = ()
+    pair: str | None = None
 
     @property
     def key(self) -> str:
         """The question's key in the logs of a run folder: ids are unique within a task only."""
         return f"{self.task}/{self.id}"
+
+    @property
+    def shown_options(self) -> tuple[str, ...]:
+        """The options as a model is shown them: turned so that the right one stands anywhere.
+
+        Its place depends on the id alone, so it is the same in every run and for every model, and
+        all places come equally often in the long run. Options that speak of one another ("All of
+        the above") stay as they are.
+        """
+        if self.answer not in self.options or any(map(_OF_OTHERS.search, self.options)):
+            return self.options
+        place = int(short_hash(self.id), 16) % len(self.options)
+        turn = (self.options.index(self.answer) - place) % len(self.options)
+        return self.options[turn:] + self.options[:turn]
+
+
+def other_questions(questions: Iterable[Question]) -> dict[str, Question]:
+    """Return, by a question's key, the other one of its pair; nothing for one that is alone."""
+    pairs: dict[str, list[Question]] = {}
+    for question in questions:
+        if question.pair is not None:
+            pairs.setdefault(question.pair, []).append(question)
+    both = [pair for pair in pairs.values() if len(pair) == 2]
+    return {one.key: other for pair in both for one, other in (pair, pair[::-1])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +180,8 @@ class Answer:
         answered_by: the model that a server says answered; None where none did.
         attempts: calls of a server that it took, those that failed included; 0 without a server.
         dollars: what these cost, in US dollars, when they were made; None where no price is known.
+        options: of an answer from elsewhere, the options in the order in which they were shown;
+            empty: in that of `Question.shown_options`.
     """
 
     request: Request = field(repr=False, compare=False)
@@ -148,6 +193,7 @@ class Answer:
     answered_by: str | None = None
     attempts: int = 0
     dollars: float | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -183,6 +229,9 @@ class Model(abc.ABC):
 
     gives_samples: bool = True
     """Whether several answers to one question can differ."""
+
+    scores_options: bool = False
+    """Whether it answers requests with `options` by the likeliest of them."""
 
     workers: int = 1
     """In how many threads at once `generate` may be called."""

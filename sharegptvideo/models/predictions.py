@@ -8,7 +8,7 @@ import io
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
 __all__ = [
-    "ID_FIELD",
+    "ID_FIELDS",
     "PredictionsInfo",
     "PredictionsModel",
     "model_name",
@@ -33,8 +33,10 @@ __all__ = [
     "read_id",
 ]
 
-ID_FIELD = "accuracy"
-"""The figure under which our tasks leave a question's id and task in a log of lmms-eval."""
+ID_FIELDS = ("accuracy", "answers")
+"""The figures under which our tasks leave a question's id and task in a log of lmms-eval."""
+
+_PREFIX = "sharegptvideo_"
 
 _LOG_NAME = re.compile(r"^(?P<date>.+)_samples_(?P<task>.+)\.jsonl$")
 _SHOWN = 50  # duplicate ids that an error lists
@@ -76,6 +78,7 @@ class _Prediction:
 
     text: str | None = None
     error: str | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class _LogLine:
     place: int
     target: str
     prompt: str
-    text: str
+    said: _Prediction
 
     def is_of(self, question: Question) -> bool:
         """Whether what the log says of the question fits this one."""
@@ -107,6 +110,8 @@ class PredictionsModel(Model):
 
     Where a line has a `task` it answers that task's question only; where it has status `failed`
     (a run's predictions.jsonl) it stays failed, with its error, unless a later line has an answer.
+    The letter of an option is one of the `options` that the line lists, as a run's do; where it
+    lists none, of those in the order of the data's own file.
 
     FILE may also be a sample log of lmms-eval, or a folder of such logs of several tasks.
     """
@@ -152,7 +157,7 @@ class PredictionsModel(Model):
                 if line.id is None:
                     self._placed.append((where, line))
                 else:
-                    yield number, (line.task, line.id), _Prediction(text=line.text)
+                    yield number, (line.task, line.id), line.said
 
     def describe(self) -> dict[str, Any]:
         """Return kind, name and hash of the file (which may change: what differs is judged).
@@ -249,7 +254,10 @@ class PredictionsModel(Model):
                     " log was written for other data, or some clips were missing; run lmms-eval"
                     " without --predict_only, so that it logs the ids"
                 )
-            self._answers[(task, questions[line.place].id)] = _Prediction(text=line.text)
+            # Logs are of prompts of ours: a letter is of the options as these show them.
+            question = questions[line.place]
+            shown = question.shown_options
+            self._answers[(task, question.id)] = replace(line.said, options=shown)
 
     def generate(
         self,
@@ -264,7 +272,12 @@ class PredictionsModel(Model):
             elif prediction.text is None:
                 yield Answer(request, error=prediction.error)
             else:
-                yield Answer(request, (prediction.text,))
+                assert request.question is not None, "it was found by its question"
+                options = prediction.options or request.question.options
+                if sorted(options) != sorted(request.question.options):
+                    yield Answer(request, error="its options are not those of the question")
+                else:
+                    yield Answer(request, (prediction.text,), options=options)
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -329,7 +342,9 @@ def _parse(where: str, row: dict[str, Any], key: str | None) -> tuple[_Key, _Pre
         raise UserError(
             f'{where}: {key or _named(row)[0]} must be a string; write "" for an empty answer'
         )
-    return place, _Prediction(text=text, error=error)
+    options = row.get("options")
+    listed = isinstance(options, list) and all(isinstance(each, str) for each in options)
+    return place, _Prediction(text, error, tuple(options) if listed and options else ())
 
 
 def _answer_of(where: str, row: Mapping[str, Any], key: str | None) -> object:
@@ -424,28 +439,42 @@ def _parse_log_line(row: Mapping[str, Any], file: Path, where: str) -> _LogLine:
     Raises:
         UserError: no place, or not one text as the answer.
     """
+    ours: dict[str, Any] = next(
+        (
+            row[name]
+            for name in ID_FIELDS
+            if isinstance(row.get(name), dict) and isinstance(row[name].get("id"), str)
+        ),
+        {},
+    )
     answer = row["filtered_resps"]
     while isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
-    if not isinstance(answer, str):
+    if not isinstance(answer, str) and "prediction" in ours:  # the losses of options
+        answer = ours["prediction"]
+    failed = answer is None and isinstance(ours.get("error"), str)
+    if not isinstance(answer, str) and not failed:
         raise UserError(f"{where}: filtered_resps is not one answer; run lmms-eval without repeats")
     if not isinstance(row["doc_id"], int):
         raise UserError(f"{where}: doc_id is not a number; this is no sample log of lmms-eval")
-    ours = row.get(ID_FIELD)
-    named = isinstance(ours, dict) and isinstance(ours.get("id"), str)
+    said = _Prediction(
+        text=None if answer is None else answer.strip(),
+        error=str(ours["error"]) if failed else None,
+        options=tuple(map(str, ours.get("options") or ())),
+    )
     return _LogLine(
-        id=ours["id"] if named and ours else None,
-        task=str(ours["task"]) if named and ours and "task" in ours else _task(file),
+        id=ours.get("id"),
+        task=str(ours["task"]) if "task" in ours else _task(file),
         place=row["doc_id"],
         target=str(row.get("target")),
         prompt=str(row.get("input")),
-        text=answer.strip(),
+        said=said,
     )
 
 
 def _task(file: Path) -> str | None:
     match = _LOG_NAME.match(file.name)
-    return match["task"] if match else None
+    return match["task"].removeprefix(_PREFIX) if match else None
 
 
 def _model_beside(file: Path) -> dict[str, Any]:

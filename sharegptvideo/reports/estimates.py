@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sharegptvideo._markdown import markdown_cell
 from sharegptvideo._text import estimate, interval, number, points, rounded, visible, web_link
+from sharegptvideo.eval.headline import headline
 
 __all__ = [
     "csv_table",
     "format_estimate",
     "format_paper",
+    "headline_cells",
+    "headline_titles",
     "markdown_table",
     "tex_escape",
     "tex_estimate",
@@ -63,6 +66,28 @@ def _csv_cell(value: Any) -> Any:
 def format_estimate(figures: Mapping[str, Any], *, share: bool) -> str:
     """Write `value ± standard error` of a share or a score; an unknown error is left out."""
     return estimate(figures["value"], figures["se"], points if share else rounded)
+
+
+def headline_titles(
+    tasks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy %"
+) -> tuple[str, ...]:
+    """Return the titles of the columns that `headline_cells` fills for these tasks.
+
+    Where the main figure of all is a plain accuracy, its title is `accuracy`.
+    """
+    if all(headline(figures).label == "accuracy" for figures in tasks):
+        return (accuracy, "95 % interval")
+    return ("main figure", "value", "95 % interval")
+
+
+def headline_cells(figures: Mapping[str, Any], titles: Sequence[str]) -> tuple[str, ...]:
+    """Write a task's main figure for a table: its name where tasks differ, value, interval."""
+    main = headline(figures)
+    value = format_estimate(main.estimate, share=main.is_share)
+    within = interval(main.estimate["ci95"], points if main.is_share else rounded)
+    if "main figure" not in titles:
+        return (value, within)
+    return (main.label, f"{value} %" if main.is_share and value != _NONE else value, within)
 
 
 def format_paper(figures: Mapping[str, Any]) -> str:

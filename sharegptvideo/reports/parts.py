@@ -30,6 +30,7 @@ __all__ = [
     "Details",
     "Figure",
     "Grid",
+    "Headline",
     "Legend",
     "Name",
     "Page",
@@ -183,6 +184,13 @@ class Legend:
 
 
 @dataclass(frozen=True, slots=True)
+class Headline:
+    """A few large figures in a row, each as (name, figure, a line below it)."""
+
+    figures: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """An SVG (as `Markup`) or a PNG (as bytes), with a title above and a note below it.
 
@@ -292,7 +300,7 @@ class Section:
     anchor: str = ""
 
 
-Part = str | Table | Figure | Legend | Clip | Grid | Details | Card | Section
+Part = str | Table | Headline | Figure | Legend | Clip | Grid | Details | Card | Section
 """A paragraph (escaped), HTML (`Markup`), or one of the classes above."""
 
 
@@ -302,6 +310,7 @@ class Page:
 
     Attributes:
         title: the heading; also the name of the tab, unless `tab` is.
+        first: parts right below it, before the lead.
         lead: one or two sentences below it.
         sections: in order.
         kicker: a small line above the title: which command wrote the page, on what.
@@ -332,6 +341,7 @@ class Page:
     contents: bool = False
     links: Sequence[tuple[str, str]] = ()
     kind: str = ""
+    first: Sequence[Part] = ()
 
     @property
     def listed(self) -> list[tuple[str, str]]:
@@ -364,8 +374,8 @@ class Page:
         )
         environment.filters |= {"cell": cell_text, "listed": _listed, "arranged": _arranged}
         environment.globals["key"] = key
-        for kind in (Bar, Name, Value, Score, Table, Legend, Figure, Clip, Grid, Details, Card,
-                     Section, Markup):  # fmt: skip
+        for kind in (Bar, Name, Value, Score, Table, Headline, Legend, Figure, Clip, Grid, Details,
+                     Card, Section, Markup):  # fmt: skip
             environment.tests[kind.__name__.lower()] = lambda value, kind=kind: isinstance(
                 value, kind
             )

@@ -11,7 +11,7 @@ from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import plural
 from sharegptvideo.data.validate.report import CHECKS, LISTED, Finding, Report
 from sharegptvideo.reports import Page, Section, Table
-from sharegptvideo.reports.parts import Cell, Tag
+from sharegptvideo.reports.parts import Cell, Details, Part, Tag, pages_near
 
 __all__ = ["write_report"]
 
@@ -26,7 +26,10 @@ def write_report(report: Report, out: Path) -> Path:
         title=_title(report),
         lead=_lead(report),
         sections=[_checks(report), *_findings(report), _rows(report), *_facts(report)],
-        kicker=f"data validate · {report.folder}",
+        kicker=f"sharegptvideo data validate · {report.folder}",
+        contents=True,
+        links=pages_near(out),
+        kind="Validation",
     )
     with os_errors(out), replacing_files(out) as new:
         write_json(new / "report.json", report.as_dict())
@@ -58,6 +61,7 @@ def _tag(severity: str, text: str) -> Tag:
 
 def _checks(report: Report) -> Section:
     rows: list[list[Cell]] = []
+    quiet: list[list[Cell]] = []
     for name, check in CHECKS.items():
         errors, warnings = report.count(name, "error"), report.count(name, "warning")
         if name in report.skipped:
@@ -70,8 +74,14 @@ def _checks(report: Report) -> Section:
             state = _tag("good", "none")
         if errors and warnings and name not in report.skipped:
             state = Markup("{} {}").format(state, _tag("warning", plural(warnings, "warning")))
-        rows.append([name, check.about, state])
-    return Section("Checks", Table(["Check", "Looks for", "Found"], rows))
+        speaks = errors or warnings or name in report.skipped
+        (rows if speaks else quiet).append([name, check.about, state])
+    heads = ["Check", "Looks for", "Found"]
+    parts: list[Part] = [Table(heads, rows, stacked=True)] if rows else []
+    if quiet:
+        table = Table(heads, quiet, stacked=True)
+        parts.append(Details(f"{plural(len(quiet), 'check')} found nothing", table, open=not rows))
+    return Section("Checks", parts)
 
 
 def _findings(report: Report) -> list[Section]:
@@ -91,6 +101,7 @@ def _findings(report: Report) -> list[Section]:
             ["Where", "What", "Dataset", "Id", ""],
             [_row(one, report.folder.rstrip("/")) for one in listed],
             caption,
+            stacked=True,
         )
         sections.append(
             Section(name, [f"{CHECKS[name].about[:1].upper()}{CHECKS[name].about[1:]}.", table])
@@ -105,8 +116,8 @@ def _row(finding: Finding, folder: str) -> list[Cell]:
     return [
         Markup("<code>{}</code>").format(place) if place else None,
         finding.message.replace(f"{folder}/", ""),
-        where or None,
-        finding.id,
+        Markup('<span class="whole">{}</span>').format(where),
+        finding.id or "",
         _tag(finding.severity, finding.severity),
     ]
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from sharegptvideo import load_dataset
 from sharegptvideo._io import read_json, read_jsonl
 from sharegptvideo.cli import app
+from tests.support.report_pages import read_page
 from tests.support.warm_python import WarmPython
 
 STEPS = ["world", "model", "pretrain", "sft", "candidates", "rewards", "pairs", "dpo", "evaluate"]
@@ -136,7 +137,15 @@ def test_everything_it_leaves_can_be_used(demo: Path) -> None:
     page = (demo / "index.html").read_text(encoding="utf-8")
     accuracy = read_json(demo / "summary.json")["test"]["dpo"]["accuracy"]
     assert f"{100 * accuracy:.1f}" in page
-    assert (demo / "leaderboard" / "index.html").exists()
+    for pages in ("leaderboard", "report"):
+        assert f'href="{pages}/index.html"' in page
+    report = (demo / "report" / "index.html").read_text(encoding="utf-8")
+    assert '<a href="../index.html">Demo</a>' in report
+    assert "Difference by question type" in report
+    _, samples, _ = read_page(demo / "report")
+    for sample in samples:  # clips are shown from where the demo has them
+        assert (demo / "report" / sample["clip"]["plays"]).is_file()
+        assert sample["clip"]["plays"].startswith("../datasets/world/")
 
 
 @pytest.mark.slow
@@ -160,6 +169,7 @@ def test_trainings_that_go_well_are_not_warned_of(demo: Path) -> None:
 
 @pytest.mark.slow
 def test_done_twice_it_does_nothing_the_second_time(demo: Path) -> None:
+    pages = {"leaderboard", "report"}
     files = [path for path in demo.rglob("*") if path.is_file() and path.suffix != ".html"]
     before = {path: path.stat().st_mtime_ns for path in files if path.parent != demo}
     summary = read_json(demo / "summary.json")
@@ -169,7 +179,7 @@ def test_done_twice_it_does_nothing_the_second_time(demo: Path) -> None:
     changed = [
         path
         for path, when in before.items()
-        if path.stat().st_mtime_ns != when and path.parent.name != "leaderboard"
+        if path.stat().st_mtime_ns != when and not pages & set(path.parts)
     ]
     assert changed == []
     assert read_json(demo / "summary.json") == summary

@@ -210,7 +210,7 @@ def test_tasks_are_listed_and_shown() -> None:
     shown = json.loads(call("tasks", "msvd_qa", "--json").stdout)
     assert shown["protocol"] == "caption-grounded"
     assert "Xu et al. 2017" in call("tasks", "msvd_qa").stdout
-    assert len(json.loads(call("tasks", "--json").stdout)) == 13
+    assert len(json.loads(call("tasks", "--json").stdout)) == 23
     wrong = call("tasks", "msvd")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "did you mean msvd_qa" in wrong.stderr

@@ -70,7 +70,7 @@ def test_the_model_is_asked_in_the_same_words(task: object) -> None:
     from sharegptvideo.eval.tasks import Task
 
     assert isinstance(task, Task)
-    sent = _with_template(task.render(QUESTION))
+    sent = _with_template(task.render(QUESTION, ["a {dog}", "a cat"]))
     about = f"protocol {task.protocol}, frames {task.frames}, new tokens {task.max_new_tokens}"
     _checked(f"task.{task.name}", task.version, f"{about}\n---\n{sent}")
 

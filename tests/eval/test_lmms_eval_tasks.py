@@ -20,14 +20,20 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, list_tasks, lmms_eval_tasks, load_task
 from sharegptvideo.eval.lmms_eval_tasks import (
     FIGURES,
+    PREFIX,
     Settings,
     cannot_be_asked,
     documents,
     folder,
+    kind_of,
     messages,
+    process_results,
     task_questions,
 )
+from sharegptvideo.eval.tasks import load_questions
 from sharegptvideo.models import open_model
+from sharegptvideo.models.predictions import ID_FIELDS
+from tests.support import benchmark_files
 
 TASK = "msvd_qa_official"
 QUESTIONS = [
@@ -65,28 +71,45 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return found
 
 
+def merged(name: str) -> dict[str, Any]:
+    """A file over those that it includes, as lmms-eval merges them."""
+    given = read_yaml(folder() / name)
+    included = given.pop("include", None)
+    return (merged(included) if included else {}) | given
+
+
 def test_every_task_is_there_with_its_version_and_length() -> None:
-    shared = read_yaml(folder() / "shared.yaml")
-    files = {file.stem: read_yaml(file) for file in folder().glob("*.yaml")}
-    del files["shared"]
+    files = {file.stem for file in folder().glob("*.yaml") if not file.stem.startswith("shared")}
     assert sorted(files) == [task.name for task in list_tasks()]
     for task in list_tasks():
-        given = shared | files[task.name]
-        assert given["task"] == task.name
+        given = merged(f"{task.name}.yaml")
+        plain = kind_of(task) == "open"
+        assert given["task"] == ("" if plain else PREFIX) + task.name
         assert given["metadata"] == {"version": task.version}
-        assert given["generation_kwargs"]["max_new_tokens"] == task.max_new_tokens
-        assert given["generation_kwargs"]["until"] == []  # lmms-eval's own would cut at blank lines
         assert given["process_docs"].endswith(f".lmms_eval_tasks.{task.name}")
         assert callable(getattr(lmms_eval_tasks, task.name))
+        assert [each["metric"] for each in given["metric_list"]] == list(FIGURES[kind_of(task)])
+        if task.choice == "likelihood":
+            assert (given["output_type"], given["doc_to_choice"]) == ("multiple_choice", "options")
+            assert given["generation_kwargs"] is None
+            continue
+        assert given["output_type"] == "generate_until"
+        assert given["generation_kwargs"]["max_new_tokens"] == task.max_new_tokens
+        assert given["generation_kwargs"]["until"] == []  # lmms-eval's own would cut at blank lines
 
 
 def test_every_figure_has_its_function() -> None:
-    metrics = read_yaml(folder() / "shared.yaml")["metric_list"]
-    assert [metric["metric"] for metric in metrics] == list(FIGURES)
-    assert sorted(FIGURES)[0] == FIGURES[0]  # first in either order
-    for metric in metrics:
-        assert metric["aggregation"].endswith(f".lmms_eval_tasks.{metric['metric']}")
-        assert callable(getattr(lmms_eval_tasks, metric["metric"]))
+    for shared in folder().glob("shared*.yaml"):
+        for metric in merged(shared.name)["metric_list"]:
+            name = metric["metric"]
+            assert metric["aggregation"].endswith(f".lmms_eval_tasks.{name}")
+            assert callable(getattr(lmms_eval_tasks, name))
+            assert metric["higher_is_better"] is not name.endswith("_se")
+    for names in FIGURES.values():
+        assert sorted(names)[0] == names[0]  # first in either order
+        assert names[0] in ID_FIELDS
+    with pytest.raises(AttributeError, match="no attribute 'f2'"):
+        _ = lmms_eval_tasks.f2
 
 
 def test_the_module_prints_the_folder() -> None:
@@ -136,6 +159,116 @@ def test_mistakes_end_lmms_eval_in_one_line(data: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SHAREGPTVIDEO_MEDIA", str(data / "empty"))
     with pytest.raises(SystemExit, match="missing clip vid1, and so for all 4 questions"):
         load(None)
+
+
+def figures_of(name: str, said: dict[str, Any]) -> dict[str, float]:
+    """What lmms-eval would show of a task, for what a model says to each document's prompt."""
+    docs = documents(name, Settings.read())
+    parts = [process_results(doc, said[doc["id"]]) for doc in docs]
+    return {
+        figure: getattr(lmms_eval_tasks, figure)([part[figure] for part in parts])
+        for figure in FIGURES[kind_of(load_task(name))]
+    }
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Data in `data`, clips found there, run folders in `runs`, no judge named."""
+    monkeypatch.setenv("SHAREGPTVIDEO_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("SHAREGPTVIDEO_OUT", str(tmp_path / "runs"))
+    monkeypatch.delenv("SHAREGPTVIDEO_MEDIA", raising=False)
+    monkeypatch.delenv("SHAREGPTVIDEO_JUDGE", raising=False)
+    return tmp_path
+
+
+def test_letters_are_of_the_options_as_they_are_shown(environment: Path) -> None:
+    benchmark_files.nextqa(environment / "data")
+    questions = load_questions(load_task("nextqa"), environment / "data")
+    said = {q.id: ["ABCDE"[q.shown_options.index(q.answer)]] for q in questions}
+    found = figures_of("nextqa", said)
+    assert (found["accuracy"], found["chance"], found["n"]) == (1.0, 0.2, 4)
+    rows = (environment / "runs" / "answers" / "nextqa.jsonl").read_text()
+    assert rows.count('"options"') == 4
+    # A log, with the ids or without them: the same letters, the same options.
+    for named in (True, False):
+        lines = []
+        for at, doc in enumerate(documents("nextqa", Settings.read())):
+            line = {"doc_id": at, "target": doc["answer"], "input": doc["prompt"]}
+            line["filtered_resps"] = said[doc["id"]]
+            if named:
+                line |= process_results(doc, said[doc["id"]])
+            lines.append(line)
+        logs = environment / f"logs{named}"
+        log_file(logs, lines, task=PREFIX + "nextqa")
+        out = environment / f"run{named}"
+        again = judge_predictions(logs, ["nextqa"], None, out, data_dir=environment / "data")
+        assert again["tasks"]["nextqa"]["accuracy"]["value"] == 1.0
+
+
+def test_the_least_loss_is_the_likeliest_option(environment: Path) -> None:
+    name = "nextqa_likelihood"
+    benchmark_files.nextqa(environment / "data")
+    questions = load_questions(load_task(name), environment / "data")
+    said: dict[str, Any] = {
+        q.id: [(0.5 if option == q.answer else 2.0, False) for option in q.shown_options]
+        for q in questions
+    }
+    assert figures_of(name, said)["accuracy"] == 1.0
+    said[questions[0].id] = [(-9.0, False)] * 5  # sums of log-probabilities: the other way round
+    found = figures_of(name, said | {questions[1].id: [(1.0, False)] + [(0.9, False)] * 4})
+    assert found["n"] == 4
+    kept = (environment / "runs" / name / "predictions.jsonl").read_text()
+    assert "the adapter gives no mean losses of the options" in kept
+    assert found["accuracy"] <= 3 / 4
+
+
+def test_pairs_of_yes_and_no(environment: Path) -> None:
+    benchmark_files.videohallucer(environment / "data")
+    questions = load_questions(load_task("videohallucer"), environment / "data")
+    found = figures_of("videohallucer", {q.id: ["Yes."] for q in questions})
+    assert (found["pair_accuracy"], found["yes_rate"]) == (0.0, 1.0)
+    found = figures_of("videohallucer", {q.id: [q.answer] for q in questions})
+    assert (found["pair_accuracy"], found["accuracy"], found["chance"]) == (1.0, 1.0, 0.25)
+
+
+def test_descriptions_and_aspects_by_a_served_judge(
+    environment: Path, chat_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Precision 1/2, recall 1/4 of every clip, so F1 1/3; aspects 4 each."""
+    data = environment / "data"
+    captions = [{"video_name": f"c{at}.mp4", "detailed_caption": "A dog."} for at in (1, 2)]
+    write_jsonl(data / "VDC_1k.jsonl", captions)
+    pair = {"Q1": "What?", "Q2": "Which?", "A": "It.", "video_name": "c1"}
+    write_json(data / "consistency_qa.json", [pair])
+    for at in (1, 2):
+        (data / f"c{at}.mp4").write_bytes(b"never opened here")
+    claims = [{"claim": "a", "supported": "yes"}, {"claim": "b", "supported": "no"}]
+    covered = [{"claim": str(at), "covered": "yes" if at == 0 else "no"} for at in range(4)]
+    counted = json.dumps({"claims": claims, "reference_claims": covered})
+    chat_server.models = ["m"]
+    chat_server.answer = lambda body: (
+        counted if "claim by claim" in str(body) else '{"explanation": "", "score": 4}'
+    )
+    monkeypatch.setenv("SHAREGPTVIDEO_JUDGE", "openai:m")
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    said = {f"c{at}.mp4": [f"A cat, {at}."] for at in (1, 2)}
+    found = figures_of("video_detailed_caption", said)
+    assert (found["answers"], found["n"], found["videos"]) == (2, 2, 2)
+    assert (found["claim_precision"], found["claim_recall"]) == (1 / 2, 1 / 4)
+    assert found["f1"] == pytest.approx(1 / 3)
+    found = figures_of(
+        "video_chatgpt_consistency",
+        {"consistency_qa-1-1": ["It is."], "consistency_qa-1-2": ["That."]},
+    )
+    assert (found["answers"], found["score"], found["coverage"]) == (2, 4, 1)
+
+
+def test_a_judge_that_cannot_read_a_task_is_refused_before_the_model_loads(
+    environment: Path,
+) -> None:
+    write_jsonl(environment / "data" / "VDC_1k.jsonl", [{"video": "a", "caption": "A dog."}])
+    with pytest.raises(SystemExit, match="claims, which needs a language model"):
+        lmms_eval_tasks.video_detailed_caption(None)
 
 
 def log_line(place: int, text: Any, *, named: bool = True, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,14 @@ import pytest
 from sharegptvideo._io import write_json, write_jsonl
 from sharegptvideo.eval.comparison import compare_runs
 from sharegptvideo.eval.score import score_task
-from sharegptvideo.eval.tiers import PairTest, Tier, Values, pair_tests, rank_tiers
+from sharegptvideo.eval.tiers import (
+    PairTest,
+    Tier,
+    Values,
+    mean_of_tasks,
+    pair_tests,
+    rank_tiers,
+)
 
 
 def answers(*right: int, of: int = 4) -> Values:
@@ -61,6 +68,9 @@ def test_the_mean_of_two_tasks_by_hand() -> None:
     t = 15 / 63**0.5
     assert (test.delta, test.n) == (pytest.approx(5 / 12), 9)
     assert test.p_value == pytest.approx(1 - t / (2 + t * t) ** 0.5)
+    mean = mean_of_tasks(second)  # less zero: the same
+    assert (mean.value, mean.se) == (pytest.approx(5 / 12), pytest.approx(63**0.5 / 36))
+    assert mean_of_tasks([answers(1, 1), {}]).value is None
 
 
 def test_what_cannot_be_compared_differs_from_nothing() -> None:

@@ -16,6 +16,7 @@ from sharegptvideo.judges.base import Claims
 from sharegptvideo.judges.llm import OpenAIJudge
 from sharegptvideo.judges.protocol import ASPECTS, ClaimsProtocol, UnreadableError, load_protocol
 from sharegptvideo.judges.rules.claim_match import ClaimMatch
+from tests.support.made_captions import WORLD_CAPTIONS
 
 REFERENCE = "A brown dog jumps over a fence and runs to a boy in a red shirt."
 ITEM = JudgeItem("1", "t", "v", "Describe the clip.", REFERENCE, "A black dog jumps over a fence.")
@@ -170,22 +171,12 @@ def test_rules_count_the_facts_of_the_rendered_world() -> None:
     assert verdict.reason == "the reference states no fact of the rendered world"
 
 
-WORLD = (
-    "The video shows one object on a dark plain background. We see how a large white cross moves to"
-    " the right first, from the south to the southeast, then the cross turns and moves up, to the"
-    " east.",
-    "There are two objects, and the background is dark and checkered. We see how a small yellow"
-    " triangle moves down, from the northeast to the southeast. Nothing about the triangle changes."
-    " A small green square stays still in the northwest. It does not change.",
-)
-
-
 def test_a_caption_of_the_world_bears_out_itself() -> None:
     for number, facts in enumerate((8, 13)):
-        own = JudgeItem("1", "t", "v", "", WORLD[number], WORLD[number])
+        own = JudgeItem("1", "t", "v", "", WORLD_CAPTIONS[number], WORLD_CAPTIONS[number])
         assert ClaimMatch().mark(own) == Claims(facts, facts, facts, facts)
     # Of one and the other the darkness alone is shared, and no word is foreign to the world.
-    other = JudgeItem("1", "t", "v", "", WORLD[1], WORLD[0])
+    other = JudgeItem("1", "t", "v", "", WORLD_CAPTIONS[1], WORLD_CAPTIONS[0])
     assert ClaimMatch().mark(other) == Claims(8, 1, 13, 1)
 
 

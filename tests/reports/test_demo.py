@@ -94,6 +94,11 @@ def test_gain_is_told_with_its_numbers(make_demo: Callable[..., Any]) -> None:
         assert f"{100 * figure:.1f} %" in page.text
     low, high = test["delta_ci95"]
     assert f"{words.points(low)} to {words.points(high)}" in page.text
+    # The figures themselves come first, before a sentence is said about them.
+    first = page.text.index("On 24 questions about 6 clips")
+    for figure in (test["sft"]["accuracy"], test["dpo"]["accuracy"]):
+        assert page.text.index(f"{100 * figure:.1f} %") < first
+    assert page.text.index(f"95 % interval {words.points(low)} to {words.points(high)}") < first
     # Every wrong SFT answer has one of the two faults, DPO's have none.
     assert "mostly one of factuality" in page.text
     assert "100.0 % with SFT, 0.0 % with DPO" in page.text

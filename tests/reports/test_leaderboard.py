@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sharegptvideo._io import read_json, write_json, write_jsonl
+from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.score import score_task
 from sharegptvideo.reports.estimates import format_estimate, markdown_table
@@ -20,6 +20,7 @@ from sharegptvideo.reports.leaderboard.judge_page import frontier
 from sharegptvideo.reports.leaderboard.tables import board_latex, board_markdown
 from tests.support.browser import CHROMIUM, Browser
 
+ROOT = Path(__file__).parents[2]
 RULES = {"name": "answer-match", "kind": "rules", "version": 1, "hash": "a" * 16}
 ENDPOINT = {
     "name": "openai:gpt",
@@ -211,7 +212,7 @@ def test_the_page_loads_nothing_and_is_well_formed(tmp_path: Path) -> None:
     (name,) = {each for each in page.links if each.startswith("judge-")}
     judge = Page((tmp_path / "out" / name).read_text(encoding="utf-8"))
     assert (judge.open, judge.loads) == ([], [])
-    assert all(each.startswith("index.html#") for each in judge.links)
+    assert all(each.startswith(("index.html", "judge-", "#")) for each in judge.links)
     board = json.loads((tmp_path / "out" / "leaderboard.json").read_text(encoding="utf-8"))
     assert board == collect_runs([run])
     assert "someone" not in json.dumps(board)
@@ -365,6 +366,8 @@ def test_the_published_table_stands_beside_the_runs_and_is_never_ranked(tmp_path
     assert (drift.open, drift.loads) == ([], [])
     assert {"74.8", "62.6", "12.2"} <= set(drift.texts)  # LLaVA-Hound-SFT, and its range
     assert "0.59" in drift.texts  # tau of MSRVTT by 0301 and 0613: 12 / √(21 · 20)
+    study = csv.DictReader((ROOT / "docs/study/judge_drift.csv").open(encoding="utf-8"))
+    assert {row["level"] for row in study} <= set(drift.texts)
     markdown = (out / "leaderboard.md").read_text(encoding="utf-8")
     assert "| LLaVA-Hound-SFT 7B | 85.65 / 4.10 | 73.85 / 3.62 | 64.98 / 3.65 | 74.83 |" in markdown
     tex = (out / "leaderboard.tex").read_text(encoding="utf-8")
@@ -606,7 +609,9 @@ def test_what_is_withdrawn_or_under_other_settings_stays_unranked(tmp_path: Path
     rows = {row["model"]: row for row in group["rows"]}
     assert [row["ranked"] for row in rows.values()] == [True, False, False]
     assert rows["gone"]["cells"]["t"]["apart"] == "withdrawn: 2026-11-03, wrong weights"
-    assert rows["changed"]["cells"]["t"]["apart"] == "other settings: frames 32, the task's is 8"
+    assert rows["changed"]["cells"]["t"]["apart"] == (
+        "other settings than the task's: frames 32 (the task's: 8)"
+    )
     assert (rows["changed"]["date"], rows["gone"]["date"]) == ("2026-10-01", "2026-11-02")
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert page.index("own") < page.index("Not ranked") < page.index("wrong weights")
@@ -660,3 +665,31 @@ def test_latex_escapes_all_that_is_the_submitters(tmp_path: Path) -> None:
         r"\href{https://x.org/\%7Ea\_b\#c\%20d}"
         r"{50\% \& more\_\{\textbackslash{}\}\#\$\textasciitilde{}\textasciicircum{}}, A\_B & -- & "
     ) in tex
+
+
+def test_pairs_have_tiers_of_their_own(tmp_path: Path) -> None:
+    """Nine pairs on three videos, both answers right in 9, 8 and 1 of them: as the rows of
+    `test_tiers_are_in_every_file`, though all have at least one answer of each pair right.
+    """
+    runs = []
+    for name, both in (("a", range(9)), ("c", range(1, 9)), ("b", range(8, 9))):
+        right = [n % 2 == 0 or n // 2 in both for n in range(18)]
+        scored = figures(sum(right), 18)
+        pairs = {"value": len(both) / 9, "se": None, "ci95": None, "n": 9}
+        scored |= {"headline": "pair_accuracy", "pair_accuracy": pairs, "chance": 0.25}
+        run = add_answers(make_run(tmp_path / name, {"t": scored}, model=name), right)
+        rows = [row for _, row in read_jsonl(run / "predictions.jsonl")]
+        paired = [row | {"pair": str(n // 2), "video": f"v{n // 6}"} for n, row in enumerate(rows)]
+        write_jsonl(run / "predictions.jsonl", paired)
+        runs.append(run)
+    board = write_leaderboard(runs, tmp_path / "out")
+    (group,) = board["groups"]
+    (column,) = group["columns"]
+    assert (column["headline"], column["chance"]) == ("pair_accuracy", 0.25)
+    assert [(row["model"], row["tier"]["number"]) for row in group["rows"]] == [
+        ("a", 1), ("c", 1), ("b", 2),
+    ]  # fmt: skip
+    assert {pair["n"] for pair in group["pairs"]["t"]} == {9}
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert "pairs right · 18 questions · official · v1 · chance 25.0 %" in page
+    assert "| t, pairs right (18) |" in (tmp_path / "out/leaderboard.md").read_text("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
+from sharegptvideo._text import p_value
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
+from sharegptvideo.eval.comparison import compare_runs
 from sharegptvideo.reports.run import write_report
 from sharegptvideo.reports.run.record import open_run, same_judge
 from sharegptvideo.reports.run.samples import CHUNK
@@ -122,6 +125,41 @@ def test_a_second_run_is_held_against_it_and_another_judge_is_marked(
     page = (tmp_path / "two" / "index.html").read_text(encoding="utf-8")
     assert "msvd_qa: two judges. Here answer-match" in page
     assert "two judges" not in (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
+
+
+def test_charts_show_the_figures_and_the_paired_difference(
+    run: Path, small_release: Any, tmp_path: Path
+) -> None:
+    """Six questions: three right here; there one of these, and one that nobody answered here."""
+    rows = [row for _, row in read_jsonl(run / "predictions.jsonl")]
+    for number, row in enumerate(rows):
+        row["question_type"] = "colour" if number % 2 == 0 else "yes-no"
+    write_jsonl(run / "predictions.jsonl", rows)
+    answers = [row | {"status": "ok", "prediction": "red"} for row in rows]
+    write_jsonl(tmp_path / "red.jsonl", answers)
+    judge_predictions(
+        tmp_path / "red.jsonl", ["msvd_qa"], "answer-match", tmp_path / "red",
+        data_dir=small_release.folder,
+    )  # fmt: skip
+    write_report(run, tmp_path / "out", against=tmp_path / "red")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    said = re.findall(r'<svg [^>]*aria-label="([^"]+)"', page)
+    assert said[0].startswith("By task, questions answered right, %: msvd_qa 50.0")
+    (difference,) = (each for each in said if each.startswith("Difference by task"))
+    paired = compare_runs(tmp_path / "red", run)["tasks"]["msvd_qa"]
+    assert paired["delta"] == pytest.approx(1 / 6)
+    assert "run minus red, points, right of 0: this run is better" in difference
+    assert difference.endswith(f": msvd_qa +16.7 (p {p_value(paired['p_value'])})")
+    (kinds,) = (each for each in said if each.startswith("Difference by question type"))
+    assert "colour +66.7" in kinds
+    assert "yes-no −33.3" in kinds
+    # Other judges: what would be drawn is no difference of the models.
+    judge_predictions(
+        run / "predictions.jsonl", ["msvd_qa"], "exact", tmp_path / "exact",
+        data_dir=small_release.folder,
+    )  # fmt: skip
+    write_report(run, tmp_path / "two", against=tmp_path / "exact")
+    assert "Difference by" not in (tmp_path / "two" / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_models_that_answered_are_named_and_a_mixture_is_told(

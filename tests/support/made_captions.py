@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from itertools import accumulate
 
-__all__ = ["SOURCES", "made_rows", "nonsense_words"]
+__all__ = ["SOURCES", "WORLD_CAPTIONS", "made_rows", "nonsense_words"]
 
 SOURCES = (("WebVid", 400), ("VIDAL", 450), ("ActivityNet", 50))
 
@@ -86,3 +86,14 @@ def _caption(rng: random.Random, words: list[str], weights: list[float], length:
         else:
             sentences[-1] += f", {joint}"
     return ". ".join(sentences) + "."
+
+
+WORLD_CAPTIONS = (
+    "The video shows one object on a dark plain background. We see how a large white cross moves to"
+    " the right first, from the south to the southeast, then the cross turns and moves up, to the"
+    " east.",
+    "There are two objects, and the background is dark and checkered. We see how a small yellow"
+    " triangle moves down, from the northeast to the southeast. Nothing about the triangle changes."
+    " A small green square stays still in the northwest. It does not change.",
+)
+"""Captions of two clips of the rendered world, with 8 and 13 facts."""

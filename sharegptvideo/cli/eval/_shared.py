@@ -36,13 +36,15 @@ __all__ = [
 _PREDICTIONS = "Answers from a file"
 
 TaskOption = Annotated[
-    str, typer.Option("--task", help="Tasks, separated by commas; `eval tasks` lists them.")
+    str,
+    typer.Option("--task", help="Tasks or groups, separated by commas; `eval tasks` lists them."),
 ]
 JudgeOption = Annotated[
     str | None,
     typer.Option(
         "--judge",
-        help="exact, answer-match, or openai:NAME for an endpoint; default: answer-match.",
+        help="exact, answer-match, or openai:NAME for an endpoint; default: the task's own rules"
+        " (yes-no, choice), else answer-match.",
     ),
 ]
 PanelOption = Annotated[

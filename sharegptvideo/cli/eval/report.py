@@ -124,10 +124,16 @@ def tasks(
     if json:
         print_json([task.model_dump(mode="json") for task in list_tasks(task_path)])
         return
-    table = figures_table("task", "version", "protocol", "about")
-    for task_ in list_tasks(task_path):
-        table.add_row(task_.name, str(task_.version), task_.protocol, task_.title)
+    listed = list_tasks(task_path)
+    table = figures_table("task", "version", "answers", "protocol", "about")
+    groups: dict[str, list[str]] = {}
+    for each in listed:
+        table.add_row(each.name, str(each.version), each.form, each.protocol, each.title)
+        for group in each.groups:
+            groups.setdefault(group, []).append(each.name)
     print_table(table)
+    for group, names in sorted(groups.items()):
+        echo(f"--task {group}: {', '.join(names)}")
 
 
 def _task_lines(task: Task) -> list[str]:
@@ -135,18 +141,27 @@ def _task_lines(task: Task) -> list[str]:
     protocol = {
         "official": "official: the judge sees question, reference and answer",
         "caption-grounded": "caption-grounded: the judge sees the clip's caption too",
+        "claims": "claims: the judge splits description and reference into claims",
+        "consistency": "consistency: the judge sees both answers of a pair, and scores 0 to 5",
     }
+    aspect = f"{task.protocol}: the judge scores this aspect of an answer from 0 to 5"
+    judged = protocol.get(task.protocol, aspect)
+    if task.own_judge:
+        judged = f"by the rules {task.own_judge}"
     about = {
-        "data": f"{task.config}, split {task.split}",
+        "data": task.data or f"{task.config}, split {task.split}",
         "prompt": f"{task.prompt!r} (hash {task.prompt_hash})",
-        "judged": protocol[task.protocol],
+        "judged": judged,
         "frames": f"{task.frames} a clip",
+        "groups": ", ".join(task.groups) or "none",
         "answer": f"up to {plural(task.max_new_tokens, 'new token')}",
         "source": task.source,
         "cite": task.citation,
     }
     if task.annotations is not None:
-        about["files"] = f"also {' or '.join(task.annotations.questions)} in --data-dir"
+        several = " and ".join if task.annotations.together else " or ".join
+        also = "" if task.config is None else "also "
+        about["files"] = f"{also}{several(task.annotations.questions)} in --data-dir"
     if task.judge is not None:
         about["wording"] = str(task.judge.prompt_file)
     head = f"{task.name} (version {task.version}): {task.title}"

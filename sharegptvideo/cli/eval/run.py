@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sharegptvideo._text import and_more, interval, number, percent, plural, points, rounded
+from sharegptvideo._text import and_more, number, percent, plural, points, rounded
 from sharegptvideo.cli._common import (
     JsonOption,
     make_world,
@@ -39,7 +39,7 @@ from sharegptvideo.cli.eval._shared import (
     judge_name,
     named_model,
 )
-from sharegptvideo.reports.estimates import format_estimate
+from sharegptvideo.reports.estimates import format_estimate, headline_cells, headline_titles
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
@@ -158,13 +158,14 @@ def run(
     from sharegptvideo.models.predictions import PredictionsInfo
     from sharegptvideo.models.settings import AnswerSettings, parse_generation
 
+    names = _chosen(task, task_path)
     settings = AnswerSettings(frames, dtype, system, max_pixels, parse_generation(generation or ()))
     with progress_bar() as progress:
-        make_world(_builtin_source(task, data_dir), progress)
+        make_world(_builtin_source(names, data_dir), progress)
         results = run_evaluation(
             model,
-            _split_names(task),
-            judge_name(judge, panel),
+            names,
+            _judge_name(judge, panel),
             out,
             data_dir=data_dir,
             task_path=task_path,
@@ -183,7 +184,7 @@ def run(
             info=PredictionsInfo(prediction_key, model_name, authors, link),
             progress=progress,
         )
-    _show_results(results, out, _split_names(task), as_json=json)
+    _show_results(results, out, names, as_json=json)
 
 
 @asks_endpoints
@@ -223,12 +224,13 @@ def judge(
     from sharegptvideo.eval import judge_predictions
     from sharegptvideo.models.predictions import PredictionsInfo
 
+    names = _chosen(task, task_path)
     with progress_bar() as progress:
-        make_world(_builtin_source(task, data_dir), progress)
+        make_world(_builtin_source(names, data_dir), progress)
         results = judge_predictions(
             predictions,
-            _split_names(task),
-            judge_name(judge, panel),
+            names,
+            _judge_name(judge, panel),
             out,
             data_dir=data_dir,
             media=media,
@@ -242,17 +244,24 @@ def judge(
             info=PredictionsInfo(prediction_key, model_name, authors, link),
             progress=progress,
         )
-    _show_results(results, out, _split_names(task), as_json=json)
+    _show_results(results, out, names, as_json=json)
 
 
-def _split_names(task: str) -> list[str]:
-    """Return the names of a list separated by commas."""
-    return [name.strip() for name in task.split(",") if name.strip()]
+def _chosen(task: str, task_path: Path | None) -> list[str]:
+    """Return the names of tasks in a list separated by commas, which may name groups."""
+    from sharegptvideo.eval.tasks import named_tasks
+
+    return named_tasks([name.strip() for name in task.split(",") if name.strip()], task_path)
 
 
-def _builtin_source(task: str, data_dir: Path | None) -> str | None:
+def _judge_name(judge: str | None, panel: str | None) -> str | None:
+    """Return the judge that is asked for; None: each task's own."""
+    return None if judge is None and panel is None else judge_name(judge, panel)
+
+
+def _builtin_source(names: Sequence[str], data_dir: Path | None) -> str | None:
     """Return the built-in world, where a task asks for it and no other data is given."""
-    builtin = any(name.startswith("synthetic_") for name in _split_names(task))
+    builtin = any(name.startswith("synthetic_") for name in names)
     return "synthetic" if builtin and data_dir is None else None
 
 
@@ -277,17 +286,15 @@ def _show_results(
     if as_json:
         print_json(results)
     else:
-        table = figures_table(
-            "task", "n", "failed", "coverage", "accuracy", "95 % interval", "score", "videos"
-        )
+        titles = headline_titles(chosen.values(), "accuracy")
+        table = figures_table("task", "n", "failed", "coverage", *titles, "score", "videos")
         for name, task in chosen.items():
             table.add_row(
                 name,
                 number(task["n"]),
                 number(task["n_failed"]),
                 points(task["coverage"]),
-                format_estimate(task["accuracy"], share=True),
-                interval(task["accuracy"]["ci95"]),
+                *headline_cells(task, titles),
                 format_estimate(task["score"], share=False),
                 number(task["clusters"]),
             )
@@ -305,6 +312,8 @@ _SHOWN = 10
 
 
 def _note_problems(name: str, task: Mapping[str, Any]) -> None:
+    from sharegptvideo.eval.headline import headline
+
     for key, noun, what in (
         ("missing_clips", "clip", "missing"),
         ("missing_predictions", "question", "without a prediction"),
@@ -323,6 +332,19 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
             f"{name}: {number(usage['prompt_tokens'])} prompt tokens, of those reported on"
             f" {percent(usage['cached_share'])} from the server's prefix cache"
         )
+    if "yes_rate" in task:
+        said, right = task["yes_rate"]["value"], task["right_yes_rate"]
+        halves = (f"{word} {points(task[f'accuracy_{word}']['value'])}" for word in ("yes", "no"))
+        note(
+            f"{name}: says yes in {percent(said)} of its answers, right would be {percent(right)};"
+            f" accuracy where the right answer is {', '.join(halves)}"
+        )
+    if "claims" in task:
+        said, shown = (points(task[f"claim_{name}"]["value"]) for name in ("precision", "recall"))
+        note(
+            f"{name}: of a description's claims {said} % are supported by the reference, of the"
+            f" reference's {shown} % covered, on average"
+        )
     if "panel" in task:
         kappa, shared = task["panel"]["fleiss_kappa"], task["panel"]["unanimous"]
         note(
@@ -331,11 +353,13 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
         )
     kinds = task.get("by_question_type") or {}
     if kinds:
+        main = headline(task)
         shares = (
-            f"{kind} {points(one['accuracy']['value'])} ({number(one['n'])})"
+            f"{kind} {points(one[main.key]['value'])} ({number(one[main.key]['n'])})"
             for kind, one in kinds.items()
+            if main.key in one
         )
-        note(f"{name}: accuracy by question type: {', '.join(shares)}")
+        note(f"{name}: {main.name} by question type: {', '.join(shares)}")
     for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
             note(f"{name}: {number(count)} {what}: {cause}")

@@ -191,8 +191,8 @@ def with_entry(earlier: Sequence[str], version: str, text: str) -> list[str]:
 EVAL_FILE = "eval.yaml"
 
 FRAMEWORK = "sharegptvideo"
-"""The framework that scores: the Hub shows a leaderboard only for those on a list of its own;
-other names are taken as they are."""
+"""The framework that scores. The Hub keeps the list of those that it knows; docs/hub-request.md
+has the text that asks for this one."""
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _MORE = "1M<n<10M"

@@ -381,11 +381,17 @@ def read_video_chatgpt(path: Path) -> Iterator[Row]:
 
     `id` is the file's own where it has one, else the file's name and the entry's number;
     `question_type` is generic, temporal or consistency for the files that say so in their name.
+    Of two questions with one answer each row has a `pair` too, the id of the entry.
 
     Raises:
         UserError: not such a file, or an entry lacks what it needs.
     """
-    return rows_of_entries(video_chatgpt_entries(path), video_chatgpt_row)
+
+    def row_of(entry: Mapping[str, Any]) -> Row:
+        row = video_chatgpt_row(entry)
+        return row | {"pair": row["id"][:-2]} if "Q1" in entry or "Q2" in entry else row
+
+    return rows_of_entries(video_chatgpt_entries(path), row_of)
 
 
 def video_chatgpt_entries(

@@ -19,6 +19,7 @@ from sharegptvideo.data.sources.originals import (
     read_lines,
     read_list,
     read_table,
+    text_or_number,
 )
 from sharegptvideo.data.sources.rows import RowError, check, convert
 from sharegptvideo.data.sources.splits import stem_of
@@ -30,6 +31,7 @@ __all__ = [
     "plain_entries",
     "plain_row",
     "read_captions",
+    "read_described",
     "read_plain",
 ]
 
@@ -41,6 +43,7 @@ _FLOATS = frozenset({"chosen_score", "rejected_score"})
 _LISTS = frozenset({"messages", "conversations"})
 _CLIPS = ("video", "gif_name", "video_name", "video_id")
 _CAPTIONS = ("caption", "description")
+_DETAILED = (*_CAPTIONS, "detailed_caption", "answer")
 
 
 def read_plain(
@@ -222,6 +225,25 @@ def read_captions(paths: Iterable[Path]) -> dict[str, str]:
     return captions
 
 
+def read_described(path: Path) -> Iterator[Row]:
+    """Yield rows with id, video and caption of a file of descriptions, one of a clip each.
+
+    A file is JSONL, JSON, CSV or TSV with a `video` (or gif_name, video_name, video_id) and a
+    `caption` (or description, detailed_caption, answer), as rows of the release's captions and the
+    files of Video Detailed Caption have them. `id` is the file's own, else the clip's name.
+
+    Raises:
+        UserError: `FILE:LINE: cause` for a file or row that is none of these.
+    """
+    for where, entry in _caption_entries(path):
+        try:
+            video, caption = _captioned(entry, _DETAILED)
+            key = text_or_number(entry, "id") if entry.get("id") is not None else video
+        except RowError as error:
+            raise UserError(f"{where}: {error}") from error
+        yield {"id": key, "video": video, "caption": caption}
+
+
 def _caption_entries(path: Path) -> Iterator[Entry]:
     if path.suffix.lower() in (".csv", ".tsv"):
         _, heading = next(read_lines(path), (0, ""))
@@ -230,12 +252,12 @@ def _caption_entries(path: Path) -> Iterator[Entry]:
     return file_entries(path)
 
 
-def _captioned(entry: Row) -> tuple[str, str]:
+def _captioned(entry: Row, captions: tuple[str, ...] = _CAPTIONS) -> tuple[str, str]:
     """Clip and caption, through the same checks as a row of `captions`."""
     raw = {"id": "caption", "prompt": "caption", **entry}
-    for ours, names in (("video", _CLIPS), ("caption", _CAPTIONS)):
+    for ours, names in (("video", _CLIPS), ("caption", captions)):
         raw[ours] = next((entry[name] for name in names if entry.get(name) is not None), None)
     if "conversations" not in entry and raw["caption"] is None:
-        raise RowError("no caption or description")
+        raise RowError(f"no {' or '.join(captions)}")
     row = convert(CONFIGS["captions"], raw, "")
     return row["video"], row["caption"]

@@ -1,1 +1,1 @@
-"""The rules of `answer-match`, which scores an answer 1 to 5 from texts alone."""
+"""Rules that judge from texts alone: `answer-match`, `yes-no` and `choice`."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from sharegptvideo import _text
 from sharegptvideo._text import duration, number, plural, rounded
 from sharegptvideo.eval.statistics import Estimate
@@ -24,7 +26,7 @@ from sharegptvideo.reports.charts import (
 from sharegptvideo.reports.demo.comparison import FAULTS, MODELS, PARTS, KindFigures
 from sharegptvideo.reports.demo.words import interval, percent, points
 from sharegptvideo.reports.estimates import format_estimate
-from sharegptvideo.reports.parts import Figure
+from sharegptvideo.reports.parts import Figure, key
 
 __all__ = [
     "COLOURS",
@@ -36,6 +38,7 @@ __all__ = [
     "difference_chart",
     "fault_chart",
     "kind_chart",
+    "model_key",
     "part_chart",
     "score_chart",
     "time_chart",
@@ -71,6 +74,11 @@ _STEP_NAMES = {
     "evaluate": "evaluation",
 }
 _SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def model_key(model: str) -> Markup:
+    """Return a model's name after its dot in the charts."""
+    return key(COLOURS[model], dots=True) + model.upper()
 
 
 def accuracy_chart(accuracies: Mapping[tuple[str, str], Mapping[str, Any]], name: str) -> Figure:

@@ -14,7 +14,7 @@ from sharegptvideo._io import read_jsonl
 from sharegptvideo.data.load import read_rows
 from sharegptvideo.media import MediaError, MediaFolder
 from sharegptvideo.reports.clips import clip_part
-from sharegptvideo.reports.demo.charts import COLOURS, SET_NAMES
+from sharegptvideo.reports.demo.charts import COLOURS, SET_NAMES, model_key
 from sharegptvideo.reports.demo.comparison import MODELS, Answer, Case, outcomes
 from sharegptvideo.reports.parts import Card, Cell, Clip, Details, Part, Table, Tag, Value, key
 
@@ -157,7 +157,7 @@ def clip_card(outcome: str, case: Case, clip: Clip | str) -> Card:
         if answer.error is not None:
             text = Markup("<em>failed: {}</em>").format(answer.error)
         rows.append(
-            [_key(model) + model.upper(), text, _verdict(answer.right),
+            [model_key(model), text, _verdict(answer.right),
              _judged(answer.score, answer.reason)]
         )  # fmt: skip
     who = Markup('<span class="hidden">Who</span>')
@@ -205,7 +205,7 @@ def disagreement_part(cases: Sequence[Case]) -> Part:
     if not apart:
         return f"Nowhere: both give the same verdict on all {n} answers to test questions."
     rows: list[list[Cell]] = [
-        [one.case.question["text"], _key(one.model) + one.answer.text,
+        [one.case.question["text"], key(COLOURS[one.model], dots=True) + one.answer.text,
          Markup("{} {}").format(_verdict(one.answer.right), one.answer.why or ""),
          Markup("{} {}").format(_verdict(one.answer.judged), one.answer.reason or "")]
         for one in apart
@@ -214,10 +214,6 @@ def disagreement_part(cases: Sequence[Case]) -> Part:
     summary = f"{len(apart)} of {n} answers to test questions, both sets"
     table = Table(columns, rows, stacked=True)
     return Details(summary, table, open=len(apart) <= _OPEN_UP_TO)
-
-
-def _key(model: str) -> Markup:
-    return key(COLOURS[model], dots=True)
 
 
 def _verdict(right: bool | None) -> Tag:

@@ -45,6 +45,7 @@ from sharegptvideo.reports.parts import (
     Cell,
     Details,
     Grid,
+    Headline,
     Legend,
     Page,
     Part,
@@ -62,6 +63,7 @@ _LOST_SHOWN = 10
 _LINKS = (
     ("summary.json", "all figures as JSON"),
     ("leaderboard/index.html", "leaderboard of the four runs"),
+    ("report/index.html", "DPO’s answers one by one, with their clips, beside SFT’s"),
     ("runs/", "every answer and every verdict"),
     ("datasets/world/", "clips, captions, questions, states"),
     ("datasets/preferences/", "candidates, rewards, pairs"),
@@ -89,9 +91,11 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
         lead=words.results_in_words(summary),
         kicker=f"sharegptvideo demo · scale {summary['scale']} · seed {summary['seed']}",
         tab=f"{headline} · sharegptvideo demo",
-        intro=[words.what_was_done(summary), _note(summary, rates, shares)],
+        first=[_headline(summary)],
+        intro=_first_charts(folder, summary),
         sections=[
-            _numbers(folder, summary, cases),
+            Section("What was done", [words.what_was_done(summary), _note(summary, rates, shares)]),
+            _numbers(summary, cases),
             _seen(summary),
             _losses(summary, cases),
             _factuality(summary, cases, rates, shares),
@@ -138,15 +142,35 @@ def _note(
     )
 
 
-def _numbers(folder: Path, summary: Mapping[str, Any], cases: Sequence[Case]) -> Section:
+def _headline(summary: Mapping[str, Any]) -> Headline:
+    """Put both models' accuracy on the test clips and their difference in large figures."""
+    test = summary["test"]
+    models = [
+        (
+            charts.model_key(model) + ", right",
+            percent(test[model]["accuracy"]),
+            _error(test[model]["se"]),
+        )
+        for model in MODELS
+    ]
+    ends = f"95\u00a0% interval {interval(test['delta_ci95'])}"
+    return Headline([*models, ("DPO − SFT, paired", f"{points(test['delta'])} points", ends)])
+
+
+def _first_charts(folder: Path, summary: Mapping[str, Any]) -> list[Part]:
     hint = "whiskers: 95\u00a0% intervals, clustered by clip; figures: ± one standard error"
     accuracies = [
         charts.accuracy_chart(read_accuracies(folder / "runs", name), title)
         for name, title in SET_NAMES.items()
     ]
-    body: list[Part] = [
-        Legend(_ANSWERED_BY, hint, dots=True),
+    return [
         Grid([*accuracies, charts.difference_chart(summary)], narrow=True),
+        Legend(_ANSWERED_BY, hint, dots=True),
+    ]
+
+
+def _numbers(summary: Mapping[str, Any], cases: Sequence[Case]) -> Section:
+    body: list[Part] = [
         "The exact state of a clip decides what is right; the judge of captions is the one that"
         " gave the rewards, so a gain that only it sees would be reward hacking.",
         _accuracy_table(summary),

@@ -105,8 +105,8 @@ def what_was_done(summary: Figures) -> str:
     """Describe the steps with their sizes."""
     world, pairs = summary["world"], summary["pairs_report"]
     return (
-        f"What was done: {sum(world['clips'].values()):,} short clips were rendered, each with an"
-        f" exact caption. A LLaVA-Hound model of"
+        f"{sum(world['clips'].values()):,} short clips were rendered, each with an exact"
+        f" caption. A LLaVA-Hound model of"
         f" {_text.magnitude(summary['model']['parameters'], 2)} parameters,"
         " random at the start, was pre-trained on captions and fine-tuned (SFT) on"
         f" {world['questions']['train']:,} question–answer pairs. It then answered"

@@ -12,11 +12,12 @@ from typing import Any
 from sharegptvideo._io import dumps
 from sharegptvideo.endpoint.budget import find_price
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.comparison import read_outcomes
+from sharegptvideo.eval.comparison import paired_outcomes, read_outcomes
+from sharegptvideo.eval.headline import Headline, headline
 from sharegptvideo.eval.published import published_drift, published_table
-from sharegptvideo.eval.run_dir import asked_part, read_run
+from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, read_rows
-from sharegptvideo.eval.tiers import pair_tests, rank_tiers
+from sharegptvideo.eval.tiers import mean_of_tasks, pair_tests, rank_tiers
 from sharegptvideo.models.base import short_hash
 from sharegptvideo.reports.leaderboard.facts import row_facts
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
@@ -61,9 +62,9 @@ def collect_runs(runs: Sequence[Path]) -> Board:
         ci95}; `cost` {frames, tokens, dollars, price_date}, per question, each null where it is
         not known; `apart`, in words, why it is not ranked, or null: a part of the task, other
         settings than the task's, coverage under 99 %, fewer questions than the column's n, or
-        withdrawn; and `tier`. `mean` is {value, se} over all columns, where there are several,
-        all cells are ranked, and all figures are shares. `tier` is that by the mean, or by the only
-        column. A row is `ranked` where one of its cells is;
+        withdrawn; and `tier`. `mean` is {value, se, ci95} over all columns, where there are
+        several, all cells are ranked, and all figures are shares. `tier` is that by the mean, or
+        by the only column. A row is `ranked` where one of its cells is;
         `pairs` {column or "mean": [{first, second (ids of rows), delta, p_value, p_holm, n}]}, the
         comparisons from which tiers come: see `sharegptvideo.eval.tiers`;
         `best` {column or "mean": [{date, row, value}]}: which row was the best from that date on.
@@ -127,7 +128,11 @@ def _share(points: float) -> float:
 def _add_run(path: Path, groups: dict[str, Board]) -> None:
     run, results = read_run(path)
     answered = _answered_by(path)
-    outcomes = read_outcomes(path) if (path / "predictions.jsonl").is_file() else {}
+    answers = {"accuracy": read_outcomes, "pair_accuracy": paired_outcomes}
+    outcomes: dict[str, Any] = {}
+    if (path / "predictions.jsonl").is_file():
+        used = {headline(figures).key for figures in results["tasks"].values()}
+        outcomes = {key: read(path) for key, read in answers.items() if key in used}
     facts = row_facts(path, run)
     for task, figures in results["tasks"].items():
         if task not in run["tasks"]:
@@ -145,23 +150,20 @@ def _add_run(path: Path, groups: dict[str, Board]) -> None:
             name = f"{slug(str(judge['name']))}-{short_hash(key)[:6]}"
             groups[key] = {"id": name, "judge": judge, "columns": {}, "rows": {}}
         group = groups[key]
-        headline = str(figures.get("headline", "accuracy"))
-        column = _column(group["columns"], task, about, headline)
+        main = headline(figures)
+        column = _column(group["columns"], task, about, main)
         column["n"] = max(column["n"], figures["n"])
         if str(path) not in group["rows"]:
             taken = {row["id"] for row in group["rows"].values()}
             group["rows"][str(path)] = {"id": _free(slug(path.resolve().name), taken),
                                         **facts, "cells": {}}  # fmt: skip
         row = group["rows"][str(path)]
-        chance = figures[headline].get("chance")
-        if chance is not None:
-            column["chance"] = chance
         row["cells"][column["id"]] = {name: figures.get(name) for name in _FIGURES} | {
-            "figure": {name: figures[headline].get(name) for name in ("value", "se", "ci95")},
+            "figure": {name: main.estimate.get(name) for name in ("value", "se", "ci95")},
             "part": asked_part(run, task, figures["n"]) or None,
-            "settings_changed": about.get("settings_changed") or None,
+            "settings": other_settings(run, task) or None,
             "cost": _cost(run["model"], about, figures),
-            "answers": outcomes.get(task, {}),
+            "answers": outcomes.get(main.key, {}).get(task, {}),
         }
 
 
@@ -208,10 +210,12 @@ def _cost(model: Board, about: Board, figures: Board) -> Board:
     }
 
 
-def _column(columns: dict[str, Board], task: str, about: Mapping[str, Any], headline: str) -> Board:
+def _column(
+    columns: dict[str, Board], task: str, about: Mapping[str, Any], main: Headline
+) -> Board:
     prompts = {key: about["judge"].get(key) for key in _OF_A_TASK}
     said = {"task": task, "version": about["version"], "task_hash": about.get("task_hash")}
-    key = _key({**said, **prompts, "headline": headline})
+    key = _key({**said, **prompts, "headline": main.key})
     if key not in columns:
         others = sum(column["task"] == task for column in columns.values())
         columns[key] = {
@@ -220,8 +224,8 @@ def _column(columns: dict[str, Board], task: str, about: Mapping[str, Any], head
             "version": about["version"],
             "protocol": about["protocol"],
             "judge_prompt": prompts["prompt_hash"],
-            "headline": headline,
-            "chance": None,
+            "headline": main.key,
+            "chance": main.chance,
             "n": 0,
         }
     return columns[key]
@@ -254,10 +258,8 @@ def _apart(row: Board, cell: Board, column: Board) -> str | None:
         return f"withdrawn: {row['withdrawn']}"
     if cell["part"] is not None:
         return str(cell["part"])
-    if cell["settings_changed"]:
-        changes = [f"{name} {used}, the task's is {own}"
-                   for name, (own, used) in cell["settings_changed"].items()]  # fmt: skip
-        return "other settings: " + "; ".join(changes)
+    if cell["settings"] is not None:
+        return str(cell["settings"])
     if cell["n"] < column["n"]:
         return f"fewer questions: {cell['n']:,} of {column['n']:,}"
     if cell["coverage"] is None or cell["coverage"] < MIN_COVERAGE:
@@ -265,19 +267,27 @@ def _apart(row: Board, cell: Board, column: Board) -> str | None:
     return None if cell["figure"]["value"] is not None else "no verdict"
 
 
-def _mean(row: Board, columns: Sequence[Board]) -> dict[str, float | None] | None:
-    """Plain mean over the tasks; its error takes the tasks as independent of each other."""
+def _mean(row: Board, columns: Sequence[Board]) -> Board | None:
+    """Return the plain mean over the tasks, where all are ranked and shares.
+
+    Its error is clustered by video over all tasks where the run's answers are there; else it takes
+    the tasks as independent, and there is no interval.
+    """
     cells = [row["cells"].get(column["id"]) for column in columns]
-    whole = [cell["figure"] for cell in cells if cell is not None and cell["ranked"]]
+    whole = [cell for cell in cells if cell is not None and cell["ranked"]]
     scores = any(column["headline"] == "score" for column in columns)
     if len(columns) < 2 or len(whole) < len(columns) or scores:
         return None
-    errors = [figure["se"] for figure in whole]
+    value = sum(cell["figure"]["value"] for cell in whole) / len(whole)
+    if all(cell["answers"] for cell in whole):
+        mean = mean_of_tasks([cell["answers"] for cell in whole])
+        ends = mean.ci95
+        within = [max(ends[0], 0.0), min(ends[1], 1.0)] if ends else None
+        return {"value": value, "se": mean.se, "ci95": within}
+    errors = [cell["figure"]["se"] for cell in whole]
     known = None not in errors
-    return {
-        "value": sum(figure["value"] for figure in whole) / len(whole),
-        "se": math.sqrt(sum(se**2 for se in errors)) / len(whole) if known else None,
-    }
+    se = math.sqrt(sum(se**2 for se in errors)) / len(whole) if known else None
+    return {"value": value, "se": se, "ci95": None}
 
 
 def _rank(row: Board, columns: Sequence[Board]) -> tuple[float, ...]:
@@ -318,8 +328,8 @@ def _set_tiers(group: Board) -> None:
 
 
 def _is_tested(row: Board, column: Board) -> bool:
-    """Whether the run's folder has the answers that the column's figure is the mean of."""
-    return column["headline"] == "accuracy" and bool(row["cells"][column["id"]]["answers"])
+    """Whether the run's folder has what the figure is the mean of: right answers, or pairs."""
+    return bool(row["cells"][column["id"]]["answers"])
 
 
 def _compared(

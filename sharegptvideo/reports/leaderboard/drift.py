@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo._shipped import shipped
 from sharegptvideo._text import interval, p_value, points, rounded
 from sharegptvideo.reports.charts import Axis, Mark, row_chart
 from sharegptvideo.reports.charts import Group as Rows
 from sharegptvideo.reports.leaderboard.tables import figure_text, judge_line
-from sharegptvideo.reports.parts import Cell, Figure, Page, Part, Section, Table, Value, asset
+from sharegptvideo.reports.parts import Cell, Figure, Name, Page, Part, Section, Table, Value, asset
 
 __all__ = ["drift_page"]
 
 _SERIES = ("blue", "orange", "green", "purple", "pink", "red")
 
 
-def drift_page(board: Mapping[str, Any]) -> str:
-    """Return the page for a board with `published`: its drift, and models under several judges."""
+def drift_page(board: Mapping[str, Any], links: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the page for a board with `published`: its drift, and models under several judges.
+
+    `links` lead to the site's other pages.
+    """
     published = board["published"]
     levels, ranks = published["drift"]["levels"], published["drift"]["ranks"]
     judges = [group["judge"] for group in published["judges"]]
     most = max(levels, key=lambda row: row["range"])
     least = min(ranks, key=lambda row: row["tau"])
     lead = (
-        f"The same answers by {len(judges)} versions of one judge: a model's mean accuracy"
+        f"The same models by {len(judges)} versions of one judge: a model's mean accuracy"
         f" moves by up to {points(most['range'])} points ({most['model']})."
     )
     sections = [
@@ -35,8 +41,8 @@ def drift_page(board: Mapping[str, Any]) -> str:
             "Ranks",
             [
                 f"Kendall's tau between two versions is {rounded(least['tau'])} at the least"
-                f" ({least['task']}; {least['judges']}).",
-                _ranks(ranks),
+                f" ({least['task']}; {_short(least['judges'], judges)}).",
+                _ranks(ranks, judges),
                 "Tau's interval is by draws of the models; a dash where no pair changes its order."
                 f" {len(levels)} models say little about others.",
             ],
@@ -45,16 +51,20 @@ def drift_page(board: Mapping[str, Any]) -> str:
         *_here(board),
         Section("Our own experiment", _experiment(), anchor="experiment"),
     ]
+    about = Markup('<p class="about">Published in {}; not measured here.</p>').format(
+        published["source"]
+    )
     return Page(
         title="What a change of the judge moves",
         lead=lead,
-        intro=[Markup('<p class="about">{} <a href="index.html">All tables</a></p>').format(
-            f"Published in {published['source']}; not measured here.")],
+        intro=[about],
         sections=sections,
         kicker="sharegptvideo leaderboard",
         wide=True,
+        contents=True,
+        links=links,
         script=asset("sort.js"),
-    ).html()  # fmt: skip
+    ).html()
 
 
 def _levels(levels: list[dict[str, Any]], judges: list[str]) -> list[Part]:
@@ -81,10 +91,16 @@ def _levels(levels: list[dict[str, Any]], judges: list[str]) -> list[Part]:
     ]
 
 
-def _ranks(ranks: list[dict[str, Any]]) -> Table:
+def _short(pair: str, judges: list[str]) -> str:
+    """Return the names of two judges without what all of them begin with."""
+    begin = os.path.commonprefix(judges)  # noqa: RUF071 - of letters, not of folders
+    return " and ".join(name.removeprefix(begin) or name for name in pair.split(", "))
+
+
+def _ranks(ranks: list[dict[str, Any]], judges: list[str]) -> Table:
     table: list[list[Cell]] = [
         [
-            row["judges"],
+            _short(row["judges"], judges),
             row["task"],
             Value(row["tau"], rounded(row["tau"])),
             "–" if row["low"] is None else interval((row["low"], row["high"]), rounded),
@@ -121,19 +137,51 @@ def _here(board: Mapping[str, Any]) -> list[Section]:
         [model, task, *(each.get(group["id"], "–") for group in used)]
         for (model, task), each in several.items()
     ]
-    about = (
-        "Models of the same name under several judges on this board. Their answers may be others;"
-        " `sharegptvideo eval agreement RUN RUN` compares two judges on the same answers."
+    about = Markup(
+        "<p>Models of the same name under several judges on this board. Their answers may be"
+        " others; <code>sharegptvideo eval agreement RUN RUN</code> compares two judges on the same"
+        " answers.</p>"
     )
     heads = ["model", "task", *(judge_line(group["judge"]) for group in used)]
     return [Section("On this board", [about, Table(heads, table)], anchor="here")]
 
 
-def _experiment() -> Markup:
-    return Markup(
-        "<p>The study's eighth question is this one, on answers of seven models and five seeds:"
-        " stricter and looser rules, no caption, an exact judge, and the clip's own state as the"
-        " truth. <code>sharegptvideo study run judge_drift</code> runs it, and"
-        " <code>docs/study/index.html</code> of the repository has its report, at"
-        " <code>#judge_drift</code>.</p>"
-    )
+def _experiment() -> list[Part]:
+    """Say what the study's experiment found, where its table lies in the checkout."""
+    parts: list[Part] = [
+        Markup(
+            "<p>The study asks the same, of the answers of seven small models and several seeds:"
+            " under looser and stricter rules, without the caption, by an exact judge, and by the"
+            " clip's own state, which is the truth. <code>sharegptvideo study run"
+            " judge_drift</code> runs it; its report is section 8 of"
+            " <code>docs/study/index.html</code>.</p>"
+        )
+    ]
+    file = shipped("eval").parent / "docs" / "study" / "judge_drift.csv"
+    if not file.is_file():  # an installed package has no docs/
+        return parts
+    table: list[list[Cell]] = []
+    with file.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            known = {name: float(value) for name, value in row.items() if name != "level" and value}
+            ends = (known["low"], known["high"]) if "low" in known and "high" in known else None
+            table.append(
+                [
+                    row["level"],
+                    *(Value(known.get(name), points(known.get(name)))
+                      for name in ("mean_accuracy", "shift")),
+                    Value(known.get("gain"), points(known.get("gain"), sign=True),
+                          interval(ends, sign=True) if ends else ""),
+                    Value(known.get("tau"), rounded(known.get("tau"))),
+                    Value(known.get("tau_least"), rounded(known.get("tau_least"))),
+                    Value(known.get("kappa"), rounded(known.get("kappa"))),
+                ]
+            )  # fmt: skip
+    heads: list[str | Name] = [
+        *("judge", "mean accuracy", "shift, points"),
+        Name("gain of DPO over SFT", "points"),
+        Name("Kendall's tau", "with answer-match"),
+        "tau of the worst seed",
+        Name("kappa", "with the clip's state"),
+    ]
+    return [*parts, Table(heads, table, sortable=True)]

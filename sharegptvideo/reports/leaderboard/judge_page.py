@@ -21,7 +21,12 @@ from sharegptvideo.eval.tiers import ALPHA
 from sharegptvideo.reports.charts import Axis, Dot, Line, line_chart, log_ticks, round_ticks
 from sharegptvideo.reports.estimates import format_paper
 from sharegptvideo.reports.leaderboard.cells import RowLink
-from sharegptvideo.reports.leaderboard.tables import figure_name, figure_text, judge_about
+from sharegptvideo.reports.leaderboard.tables import (
+    figure_name,
+    figure_text,
+    judge_about,
+    judge_title,
+)
 from sharegptvideo.reports.parts import (
     Cell,
     Details,
@@ -29,6 +34,7 @@ from sharegptvideo.reports.parts import (
     Name,
     Page,
     Part,
+    Score,
     Section,
     Table,
     Tag,
@@ -47,10 +53,11 @@ _COSTS = {
     "dollars": ("dollars for 1,000 questions, at list prices", "dollars"),
 }
 _MOST_PAIRS = 500
+_MOST_NAMES = 20  # in a chart; of more rows those on the frontier alone are named
 
 
-def judge_page(group: Group) -> str:
-    """Return the page of a group of `collect_runs`."""
+def judge_page(group: Group, links: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the page of a group of `collect_runs`; `links` lead to the site's other pages."""
     judge = group["judge"]
     sections = [
         Section("Accuracy against cost", _cost(group), anchor="cost"),
@@ -59,16 +66,16 @@ def judge_page(group: Group) -> str:
         Section("History", _history(group), anchor="history"),
         Section("Every pair of rows", _pairs(group), anchor="pairs"),
     ]
-    about = Markup('<p class="about">{}</p><p><a href="index.html#{}">All tables</a></p>').format(
-        judge_about(judge), group["id"]
-    )
+    about = Markup('<p class="about">{}</p>').format(judge_about(judge))
     return Page(
-        title=f"Judge: {judge['name']}",
+        title=f"Judge: {judge_title(group)}",
         lead=f"{plural(len(group['rows']), 'row')}, {plural(len(group['columns']), 'task')}.",
         intro=[about],
         sections=sections,
         kicker="sharegptvideo leaderboard",
         wide=True,
+        contents=True,
+        links=links,
         script=asset("sort.js"),
     ).html()
 
@@ -153,7 +160,8 @@ def _scatter(rows: Sequence[Row], column: Row, key: str, efficient: Sequence[str
     for row in known:
         cost, value = points_of[row["id"]]
         ends = row["cells"][column["id"]]["figure"]["ci95"]
-        name = shortened(row["model"], 18)
+        crowded = len(known) > _MOST_NAMES and row["id"] not in efficient
+        name = " " if crowded else shortened(row["model"], 18)
         series = "orange" if row["id"] in efficient else "slate"
         dots.append(
             Dot(series, cost, value, tuple(ends) if ends else None,
@@ -226,8 +234,8 @@ def _by_type(group: Group) -> list[Section]:
             for kind in kinds:
                 accuracy = by_type[kind]["accuracy"] if kind in by_type else None
                 value = accuracy["value"] if accuracy else None
-                ends = interval(accuracy["ci95"]) if accuracy and accuracy["ci95"] else ""
-                line.append(Value(value, points(value), ends))
+                ends = [interval(accuracy["ci95"])] if accuracy and accuracy["ci95"] else []
+                line.append(Score(value, points(value), "–" if value is None else "", lines=ends))
             table.append(line)
         caption = f"{column['id']}: accuracy in per cent, 95 % interval"
         tables.append(Table(heads, table, caption, sortable=True))
@@ -267,7 +275,7 @@ def _coverage(group: Group) -> list[Part]:
                     Value(accuracy["value"], points(accuracy["value"]), ends),
                     Value(bounds[0] if bounds else None, interval(bounds)),
                     Value(cell["paper_accuracy"], format_paper(cell)),
-                    Tag("warn", cell["apart"]) if cell["apart"] else "ranked",
+                    Tag("warn", "not ranked") if cell["apart"] else "ranked",
                 ]
             )
         parts.append(Table(heads, table, column["id"], sortable=True))

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import interval, magnitude, percent, plural, points, rounded
+from sharegptvideo._text import interval, percent, plural, points, rounded
 from sharegptvideo.reports.charts import round_ticks
 from sharegptvideo.reports.leaderboard.board import Board, collect_published, collect_runs
 from sharegptvideo.reports.leaderboard.cells import ModelName
@@ -23,6 +23,7 @@ from sharegptvideo.reports.leaderboard.tables import (
     figure_name,
     figure_text,
     judge_about,
+    judge_title,
     published_cell,
     tier_text,
 )
@@ -43,7 +44,7 @@ __all__ = ["render_page", "write_leaderboard"]
 
 _TITLE = "Video question answering: leaderboard"
 _HELP = """<ul>
-<li><b>Tiers, not ranks.</b> All pairs of rows are compared on the questions that both have: paired by question, clustered by video, two-sided, p-values after Holm for the number of pairs. From the best row down, a row that does not differ (p below 0.05) from the first row of a tier belongs to that tier, and the first one that differs opens the next. “2 (1 to 2)” is a row of tier 2 that does not differ from some row of tier 1 either.</li>
+<li><b>Tiers, not ranks.</b> All pairs of rows are compared on the questions that both have: paired by question, clustered by video, two-sided, p-values after Holm for the number of pairs. From the best row down, a row that does not differ (p below 0.05) from the first row of a tier belongs to that tier, and the first one that differs opens the next. “2 (1 to 2)” is a row of tier 2 that does not differ from some row of tier 1 either. Figures that are no share of right answers or pairs, such as scores, are not tested and have no tier.</li>
 <li>Accuracy is in per cent of all questions asked. A question whose prediction failed counts as wrong.</li>
 <li>± is one standard error, clustered by video. The bar is the 95 % interval on the axis at the head of its column.</li>
 <li>Every judge has its own table: figures of different judges cannot be ranked together.</li>
@@ -70,9 +71,10 @@ def write_leaderboard(runs: Sequence[Path], out: Path, *, published: bool = Fals
     board = collect_runs(runs)
     if published:
         board["published"] = collect_published()
-    pages = {f"judge-{group['id']}.html": judge_page(group) for group in board["groups"]}
+    links = _links(board)
+    pages = {f"judge-{group['id']}.html": judge_page(group, links) for group in board["groups"]}
     if published:
-        pages["drift.html"] = drift_page(board)
+        pages["drift.html"] = drift_page(board, links)
     obsolete = ["judge-*.html", "drift.html"]
     with (
         os_errors(out, "free some space or give another --out"),
@@ -110,9 +112,19 @@ def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
         footer="The same figures as data: leaderboard.json, leaderboard.csv, leaderboard.md,"
         " leaderboard.tex.",
         wide=True,
+        contents=len(groups) > 1,
+        links=_links(board)[1:],
+        kind="leaderboard",
         script=asset("sort.js") + asset("filter.js"),
     )
     return page.html()
+
+
+def _links(board: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return address and words of every page of the site."""
+    judges = [(f"judge-{each['id']}.html", judge_title(each)) for each in board["groups"]]
+    drift = [("drift.html", "judge drift")] if "published" in board else []
+    return [("index.html", "all tables"), *judges, *drift]
 
 
 def _filters(groups: Sequence[Mapping[str, Any]]) -> Markup:
@@ -172,7 +184,7 @@ def _group(group: Mapping[str, Any]) -> Section:
     parts.append(more)
     if apart:
         parts.append(Section("Not ranked", [_table(group, apart, axes, ranked=False)]))
-    return Section(f"Judge: {judge['name']}", parts, anchor=group["id"])
+    return Section(f"Judge: {judge_title(group)}", parts, anchor=group["id"])
 
 
 def _table(
@@ -184,11 +196,13 @@ def _table(
 ) -> Table:
     columns = group["columns"]
     with_mean = ranked and len(columns) > 1
+    mean_axis = _enclosing([row["mean"] for row in rows if row["mean"] is not None])
     heads = [Name("Model")]
     if ranked:
         heads.append(Name("Tier", "by the mean" if with_mean else ""))
     if with_mean:
-        heads.append(Name("Mean", f"of {len(columns)} tasks"))
+        of_mean = Markup("of {} tasks{}").format(len(columns), _axis_ends(mean_axis))
+        heads.append(Name("Mean", of_mean))
     heads += [Name(column["id"], _head(column, axes[column["id"]])) for column in columns]
     heads += [Name("Frames"), Name("Date")]
     table: list[list[Cell]] = []
@@ -197,29 +211,32 @@ def _table(
         if ranked:
             cells.append(_tier(row["tier"]))
         if with_mean:
-            cells.append(_mean(row))
+            cells.append(_mean(row, mean_axis))
         cells += [
             _score(row["cells"].get(name), column, axes[name], tiers=with_mean)
             for column in columns
             for name in [column["id"]]
         ]
-        cells += [_frames(row), row["date"] or "–"]
+        cells += [_frames(row), _date(row["date"])]
         table.append(cells)
     return Table(heads, table, sortable=True)
 
 
 def _axis(group: Mapping[str, Any], column: Mapping[str, Any]) -> tuple[float, float]:
-    """Return round ends that all intervals and figures of a column lie within."""
-    values = []
-    for row in group["rows"]:
-        cell = row["cells"].get(column["id"])
-        if cell is not None and cell["figure"]["value"] is not None:
-            values += [cell["figure"]["value"], *(cell["figure"]["ci95"] or ())]
+    cells = (row["cells"].get(column["id"]) for row in group["rows"])
+    figures = [cell["figure"] for cell in cells if cell is not None]
+    return _enclosing(figures, share=column["headline"] != "score")
+
+
+def _enclosing(figures: Sequence[Mapping[str, Any]], *, share: bool = True) -> tuple[float, float]:
+    """Return round ends that all intervals and values lie within."""
+    known = [each for each in figures if each["value"] is not None]
+    values = [end for each in known for end in (each["value"], *(each["ci95"] or ()))]
     if not values:
         return 0.0, 1.0
     ticks = round_ticks(min(values), max(values), 4)
     low, high = ticks[0], ticks[-1]
-    return (max(low, 0.0), min(high, 1.0)) if column["headline"] != "score" else (low, high)
+    return (max(low, 0.0), min(high, 1.0)) if share else (low, high)
 
 
 def _head(column: Mapping[str, Any], axis: tuple[float, float]) -> Markup:
@@ -228,15 +245,19 @@ def _head(column: Mapping[str, Any], axis: tuple[float, float]) -> Markup:
     about.append(f"v{column['version']}")
     if column["chance"] is not None:
         about.append(f"chance {percent(column['chance'])}")
+    said = Markup('<span data-task="{}">{}</span>').format(column["task"], " · ".join(about))
+    return said + _axis_ends(axis, share=column["headline"] != "score")
+
+
+def _axis_ends(axis: tuple[float, float], *, share: bool = True) -> Markup:
+    """Return the numbers at the ends and the middle of an axis."""
     low, high = axis
-    ends = ((0, low), (50, (low + high) / 2), (100, high))
+    write = points if share else rounded
     marks = Markup("").join(
-        Markup('<b style="left:{}%">{}</b>').format(at, figure_text(value, column))
-        for at, value in ends
+        Markup('<b style="left:{}%">{}</b>').format(at, write(low + at / 100 * (high - low)))
+        for at in (0, 50, 100)
     )
-    return Markup(
-        '<span data-task="{}">{}</span><span class="axis-ends" aria-hidden="true">{}</span>'
-    ).format(column["task"], " · ".join(about), marks)
+    return Markup('<span class="axis-ends" aria-hidden="true">{}</span>').format(marks)
 
 
 def _model(group: Mapping[str, Any], row: Mapping[str, Any]) -> ModelName:
@@ -244,7 +265,7 @@ def _model(group: Mapping[str, Any], row: Mapping[str, Any]) -> ModelName:
     about = [f"by {row['authors']}"] if row["authors"] else []
     about += [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
     if row["params"]:
-        about.append(f"{magnitude(row['params'])} parameters")
+        about.append(f"{_size(row['params'])} parameters")
     about += [row["licence"]] if row["licence"] else []
     return ModelName(
         row["model"],
@@ -253,6 +274,19 @@ def _model(group: Mapping[str, Any], row: Mapping[str, Any]) -> ModelName:
         anchor=f"{group['id']}.{row['id']}",
         facets=_facets(row),
     )
+
+
+def _size(params: int) -> str:
+    """Return a number of parameters as models are named.
+
+    >>> _size(7_000_000_000), _size(13_500_000_000), _size(135_000_000)
+    ('7B', '13.5B', '135M')
+    """
+    return f"{params / 1e9:.3g}B" if params >= 10**9 else f"{params / 1e6:.3g}M"
+
+
+def _date(date: str | None) -> Value:
+    return Value(float(date.replace("-", "")), date) if date else Value(None, "–")
 
 
 def _tier(tier: Mapping[str, Any] | None) -> Value:
@@ -267,12 +301,19 @@ def _frames(row: Mapping[str, Any]) -> Value:
     return Value(min(counts, default=None), text or "–")
 
 
-def _mean(row: Mapping[str, Any]) -> Score:
+def _mean(row: Mapping[str, Any], axis: tuple[float, float]) -> Score:
     if row["mean"] is None:
         return Score(None, note="not all tasks")
-    value, se = row["mean"]["value"], row["mean"]["se"]
-    note = "" if se is None else f"± {points(se)}"
-    return Score(value, points(value), note, best=_is_first(row["tier"]))
+    value, se, ends = (row["mean"][name] for name in ("value", "se", "ci95"))
+    return Score(
+        value,
+        points(value),
+        "" if se is None else f"± {points(se)}",
+        best=_is_first(row["tier"]),
+        ends=tuple(ends) if ends else None,
+        lines=[interval(ends)] if ends else [],
+        axis=axis,
+    )
 
 
 def _is_first(tier: Mapping[str, Any] | None) -> bool:

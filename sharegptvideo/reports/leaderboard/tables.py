@@ -7,6 +7,7 @@ from typing import Any
 
 from sharegptvideo._markdown import markdown_cell, markdown_link
 from sharegptvideo._text import interval, number, points, rounded
+from sharegptvideo.eval.headline import HEADLINES
 from sharegptvideo.reports.estimates import (
     csv_table,
     format_estimate,
@@ -25,6 +26,7 @@ __all__ = [
     "figure_text",
     "judge_about",
     "judge_line",
+    "judge_title",
     "published_cell",
     "tier_text",
 ]
@@ -41,19 +43,20 @@ _TIERS = (
     "Rows of one tier do not differ from its first row (paired by question, clustered by video,"
     " Holm over all pairs, 0.05)"
 )
-_NAMES = {
-    "accuracy": "accuracy",
-    "pair_accuracy": "pairs right",
-    "f1": "F1 of claims",
-    "score": "score",
-    "mean": "mean",
-}
 
 
 def judge_line(judge: Mapping[str, Any]) -> str:
     """Describe a judge in one line: `answer-match · kind rules · version 1`."""
     about = judge_about(judge)
     return f"{judge['name']} · {about}" if about else str(judge["name"])
+
+
+def judge_title(group: Group) -> str:
+    """Name a group's judge in few words: with the model that answered, or the version."""
+    judge = group["judge"]
+    answered = [name for name in judge.get("answered_by", ()) if name not in str(judge["name"])]
+    version = [f"version {judge['version']}"] if judge.get("version") is not None else []
+    return ", ".join([str(judge["name"]), *(answered or version)])
 
 
 def judge_about(judge: Mapping[str, Any]) -> str:
@@ -72,7 +75,7 @@ def judge_about(judge: Mapping[str, Any]) -> str:
 
 def figure_name(column: Mapping[str, Any]) -> str:
     """Return what a column's figure is called."""
-    return _NAMES.get(column["headline"], str(column["headline"]).replace("_", " "))
+    return HEADLINES.get(column["headline"], "mean")
 
 
 def figure_text(value: float | None, column: Mapping[str, Any]) -> str:
@@ -181,7 +184,7 @@ def board_markdown(board: Mapping[str, Any]) -> str:
     parts = []
     for group in board["groups"]:
         columns = group["columns"]
-        heads = [f"{markdown_cell(column['id'])} ({number(column['n'])})" for column in columns]
+        heads = [f"{markdown_cell(_title(column))} ({number(column['n'])})" for column in columns]
         lines = [
             ["model", "tier", *heads, *(["mean"] if len(columns) > 1 else [])],
             ["---", "---", *["---:"] * (len(columns) + (len(columns) > 1))],
@@ -230,7 +233,7 @@ def board_latex(board: Mapping[str, Any]) -> str:
             ]
             for row in group["rows"]
         ]
-        heads = [tex_escape(column["id"]) for column in columns]
+        heads = [tex_escape(_title(column)) for column in columns]
         titles = ["Model", "Tier", *heads, *(["Mean"] if len(columns) > 1 else [])]
         caption = (
             "Accuracy in \\%, $\\pm$ one standard error clustered by video\n(in brackets: 95\\%"
@@ -265,6 +268,12 @@ def _published_tables(
             for row in group["rows"]
         ]
         yield group["judge"], ["model", *published["tasks"], "mean"], rows
+
+
+def _title(column: Mapping[str, Any]) -> str:
+    """Return a column's name, with that of its figure where it is no accuracy."""
+    name = figure_name(column)
+    return str(column["id"]) if name == "accuracy" else f"{column['id']}, {name}"
 
 
 def _cell(row: Mapping[str, Any], column: Mapping[str, Any], *, latex: bool) -> str:

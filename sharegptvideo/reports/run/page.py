@@ -29,6 +29,7 @@ from sharegptvideo.reports.parts import (
     link,
     pages_near,
 )
+from sharegptvideo.reports.run.charts import accuracy_charts, difference_charts
 from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
 from sharegptvideo.reports.run.samples import PIECES, Against, write_samples
 from sharegptvideo.reports.run.tables import (
@@ -224,7 +225,7 @@ def _page(
         title=f"{run.model}: every answer and its verdict",
         lead=f"{plural(len(samples), 'task')}, {plural(n, 'sample')}, judged by {_judges(run)}.",
         sections=[
-            Section("Figures", _figures(run)),
+            Section("Figures", [*accuracy_charts(run), *_figures(run)]),
             *([Section("Against a second run", _second(run, samples, against))] if against else []),
             Section("Samples", Markup(_file("viewer.html"))),
         ],
@@ -267,7 +268,7 @@ def _figures(run: Run) -> list[Part]:
         "95 % interval", "bounds %", "score", "paper's counting",
     )  # fmt: skip
     judges = tasks_by_judge(run)
-    parts: list[Part] = [Table(columns, rows), *_by_type(run)]
+    parts: list[Part] = [Table(columns, rows, stacked=True), *_by_type(run)]
     if run.authors or run.link:
         by = f" by {run.authors}" if run.authors else ""
         parts.append(Markup("<p>Model: {}{}</p>").format(link(run.model, run.link), by))
@@ -329,7 +330,8 @@ def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against)
     )  # fmt: skip
     parts: list[Part] = [
         f"The second run is {against.run.name}, model {against.run.model}.",
-        Table(columns, rows),
+        *difference_charts(run, against),
+        Table(columns, rows, stacked=True),
     ]
     judges: dict[tuple[str, str], list[str]] = {}
     for task in sorted(against.other_judge):

@@ -174,8 +174,10 @@ def test_video_chatgpt_forms(tmp_path: Path) -> None:
     pair = {"Q1": "What?", "Q2": "Which?", "A": "It.", "video_name": "v_z"}
     file = write(tmp_path / "consistency_qa.json", [pair])
     assert list(read_video_chatgpt(file)) == [
-        row("consistency_qa-1-1", "v_z", "What?", "It.", "consistency"),
-        row("consistency_qa-1-2", "v_z", "Which?", "It.", "consistency"),
+        row("consistency_qa-1-1", "v_z", "What?", "It.", "consistency")
+        | {"pair": "consistency_qa-1"},
+        row("consistency_qa-1-2", "v_z", "Which?", "It.", "consistency")
+        | {"pair": "consistency_qa-1"},
     ]
     file = write(tmp_path / "test_q.json", [{"video_name": "c", "question": "q", "question_id": 4}])
     write(tmp_path / "test_a.json", [{"answer": "a", "type": "what", "question_id": 4}])
