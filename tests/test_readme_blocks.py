@@ -116,6 +116,22 @@ def test_the_commands_of_publishing_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert "alice/my-captions" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("small_release")
+def test_the_commands_of_submitting_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a file of answers to a board that shows it beside what comes along."""
+    monkeypatch.chdir(tmp_path)
+    answers = "".join(f"{clip}_{n},red\n" for clip in "abc" for n in "01")
+    Path("answers.csv").write_text(f"id,prediction\n{answers}")
+    lines = [line for guide, line in COMMANDS if guide == "eval"]
+    assert [arguments(line)[1] for line in lines] == ["judge", "judge", "make", "check", "hound-7b"]
+    for line in lines:
+        result = CliRunner().invoke(app, arguments(line))
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+    board = Path("board/index.html").read_text("utf-8")
+    assert "Hound 7B" in board
+    assert "Demo at tiny scale, DPO" in board
+
+
 def test_rows_with_frames_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

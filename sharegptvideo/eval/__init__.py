@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sharegptvideo.eval.comparison import compare_runs
     from sharegptvideo.eval.imported import import_results
     from sharegptvideo.eval.judge import judge_answers
+    from sharegptvideo.eval.predictions_check import check_predictions
     from sharegptvideo.eval.preferences import compare_with_preferences, read_preferences
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
     from sharegptvideo.eval.sample import SampleEvaluation
@@ -22,6 +23,7 @@ __all__ = [
     "Task",
     "answer_questions",
     "attack_judge",
+    "check_predictions",
     "compare_judges",
     "compare_runs",
     "compare_with_preferences",
@@ -41,6 +43,7 @@ _HOME = {
     "Task": "tasks",
     "answer_questions": "answer",
     "attack_judge": "attack",
+    "check_predictions": "predictions_check",
     "compare_judges": "agreement",
     "compare_runs": "comparison",
     "compare_with_preferences": "preferences",

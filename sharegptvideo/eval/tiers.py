@@ -15,9 +15,19 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo.eval.statistics import Estimate, clustered_mean, holm, paired_difference
 
-__all__ = ["ALPHA", "PairTest", "Tier", "Values", "mean_of_tasks", "pair_tests", "rank_tiers"]
+__all__ = [
+    "ALPHA",
+    "PairTest",
+    "Pairs",
+    "Tier",
+    "Values",
+    "mean_of_tasks",
+    "pair_tests",
+    "rank_tiers",
+]
 
 ALPHA = 0.05
 """Two runs differ where the corrected p-value is below this."""
@@ -56,14 +66,18 @@ Pairs = dict[tuple[int, int], PairTest]
 """By the places of two runs, the lower one first."""
 
 
-def pair_tests(runs: Sequence[Sequence[Values]]) -> Pairs:
+def pair_tests(runs: Sequence[Sequence[Values]], progress: Progress | None = None) -> Pairs:
     """Compare all pairs of runs, each a sequence of the same tasks.
 
     Over several tasks the difference is the plain mean of the tasks' differences, see
     `mean_of_tasks`.
     """
     places = list(itertools.combinations(range(len(runs)), 2))
-    raw = [_compared(runs[first], runs[second]) for first, second in places]
+    raw = []
+    for done, (first, second) in enumerate(places, start=1):
+        raw.append(_compared(runs[first], runs[second]))
+        if progress:
+            progress(done, len(places), "pairs of rows compared")
     corrected = holm([p_value for _, p_value, _ in raw])
     return {
         pair: PairTest(delta, p_value, p_holm, n)

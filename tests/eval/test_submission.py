@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from sharegptvideo._io import read_json, read_jsonl, sha256_file, write_json, write_jsonl
@@ -45,6 +50,7 @@ INFO = SubmissionInfo(
     licence="Apache-2.0",
 )
 DAY = "2026-11-27"
+ROOT = Path(__file__).parents[2]
 ANSWERS = {"a_0": "red", "a_1": "yes", "b_0": "blue", "b_1": "no", "c_0": "blue", "c_1": "yes"}
 """Four of six are right: b_0 and c_1 are not."""
 
@@ -664,6 +670,68 @@ def test_a_folder_is_named_in_plain_letters(name: str) -> None:
     assert slug.endswith(f"-{DAY}")
     assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert 12 <= len(slug) <= 80
+
+
+# The workflow: its steps on a branch as it is and as a pull request would make it.
+
+
+@pytest.fixture
+def checked(tmp_path: Path, history: tuple[Path, Path]) -> Callable[[], tuple[int, str]]:
+    """Put the two folders where the workflow has them; runs its check, and gives what it said."""
+    text = (ROOT / ".github" / "workflows" / "submission.yml").read_text("utf-8")
+    steps = yaml.safe_load(text)["jobs"]["check"]["steps"]
+    for step in steps:
+        assert "uses" not in step or re.search(r"@[0-9a-f]{40}$", step["uses"]), step
+    for side in history:
+        (tmp_path / "at" / side.name / "eval" / "leaderboard").mkdir(parents=True)
+        target = tmp_path / "at" / side.name / "eval" / "leaderboard" / "submissions"
+        target.symlink_to(side)
+    command = tmp_path / "bin" / "sharegptvideo"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sharegptvideo "$@"\n')
+    command.chmod(0o755)
+    paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    (run,) = (step["run"] for step in steps if step.get("name") == "Check")
+
+    def check() -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", run],
+            cwd=tmp_path / "at",
+            env={**os.environ, **paths},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return check
+
+
+def test_the_workflow_takes_a_good_submission_and_refuses_an_altered_one(
+    checked: Callable[[], tuple[int, str]], history: tuple[Path, Path], served: Path
+) -> None:
+    _, head = history
+    record = read_submission(served)
+    assert record is not None
+    new = head / submission_slug(record.name, record.submitted)
+    if new.exists():  # made on the day of the other one
+        new = new.with_name(f"{new.name}-2")
+    shutil.copytree(served, new)
+    code, said = checked()
+    assert code == 0, said
+    assert f"{new.name}: Small Hound: msvd_qa (6 questions, verdicts read anew)" in said
+    _turn(new, "b_0")
+    code, said = checked()
+    assert code == 1
+    assert "whose verdict is not what the judge's reply says" in said
+
+
+def test_the_workflow_installs_what_is_there() -> None:
+    text = (ROOT / ".github" / "workflows" / "submission.yml").read_text("utf-8")
+    assert "pull_request_target" not in text, "it would run what others send with our rights"
+    (install,) = re.findall(r"run: (python -m pip install .*)", text)
+    assert "--constraint base/constraints.txt ./base scipy" in install
+    assert "scipy==" in (ROOT / "constraints.txt").read_text("utf-8")
 
 
 # What comes along.

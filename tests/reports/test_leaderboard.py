@@ -245,6 +245,18 @@ def test_a_link_of_another_kind_is_text_on_the_page(tmp_path: Path) -> None:
     assert "href" not in (tmp_path / "out/leaderboard.tex").read_text(encoding="utf-8")
 
 
+def test_a_plain_http_link_and_a_date_that_is_none_are_not_shown_as_such(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"t": figures(9, 30)}, model="m")
+    about = read_json(run / "run.json")
+    about["model"]["link"] = "http://plain.example/m"
+    write_json(run / "run.json", about | {"started": "<b>yesterday"})
+    text = render_page(board := collect_runs([run]))
+    assert not [each for each in Page(text).links if "plain.example" in each]
+    assert "m (http://plain.example/m)" in text
+    assert "yesterday" not in text
+    assert board["groups"][0]["rows"][0]["date"] is None
+
+
 def test_one_video_has_a_figure_without_an_interval(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"t": figures(1, 3)})
     page = render_page(collect_runs([run]))

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import interval, percent, plural, points, rounded
@@ -59,7 +60,13 @@ _FILTERS = """<form class="filters" id="filters" hidden>
 _NOT_STATED = "not stated"
 
 
-def write_leaderboard(runs: Sequence[Path], out: Path, *, published: bool = False) -> Board:
+def write_leaderboard(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    published: bool = False,
+    progress: Progress | None = None,
+) -> Board:
     """Write the site and leaderboard.{json,csv,md,tex} to `out`, all or none; return the JSON's.
 
     Pages: `index.html`, a `judge-NAME.html` for each judge. With `published` the paper's table
@@ -68,7 +75,7 @@ def write_leaderboard(runs: Sequence[Path], out: Path, *, published: bool = Fals
     Raises:
         UserError: see `collect_runs`; `out` cannot be written. Nothing is written then.
     """
-    board = collect_runs(runs)
+    board = collect_runs(runs, progress)
     if published:
         board["published"] = collect_published()
     links = _links(board)

@@ -30,7 +30,16 @@ from sharegptvideo.reports.parts import (
     pages_near,
 )
 from sharegptvideo.reports.run.charts import accuracy_charts, difference_charts
-from sharegptvideo.reports.run.record import Run, Sample, collect_samples, open_run, same_judge
+from sharegptvideo.reports.run.prompts import TaskPrompts
+from sharegptvideo.reports.run.record import (
+    WITHOUT_SAMPLES,
+    Run,
+    Sample,
+    collect_samples,
+    open_run,
+    open_tasks,
+    same_judge,
+)
 from sharegptvideo.reports.run.samples import PIECES, Against, write_samples
 from sharegptvideo.reports.run.tables import (
     csv_text,
@@ -99,7 +108,10 @@ def write_report(
     if folder.resolve() == first.path.resolve():
         raise UserError(f"{folder}: is the run's own folder; take another --out")
     shown: dict[str, list[Sample]] = {}
+    prompts: dict[str, TaskPrompts] = {}
     if samples:
+        tasks = open_tasks(first, _path(task_path), WITHOUT_SAMPLES)
+        prompts = {name: TaskPrompts.of_run(first, task) for name, task in tasks.items()}
         shown = collect_samples(
             first,
             data_dir=_path(data_dir),
@@ -117,7 +129,9 @@ def write_report(
             report["notes"] += _clip_notes(sprites, shown)
         with replacing_files(folder, obsolete=[PIECES] if samples else []) as new:
             if samples:
-                write_samples(shown, sprites, new, against=second, progress=progress)
+                write_samples(
+                    shown, sprites, new, prompts=prompts, against=second, progress=progress
+                )
                 _page(first, shown, second, pages_near(folder)).write(new / "index.html")
                 write_text(new / _SCRIPT, _file(_SCRIPT))
                 files.append("index.html")
