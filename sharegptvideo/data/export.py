@@ -297,9 +297,7 @@ def _check_marks(example: _Example) -> None:
     texts = [turn["content"] for turn in example.turns] + list(example.pair or ())
     for mark in _RESERVED:
         if any(mark in text for text in texts):
-            raise _UnfitError(
-                f"its text holds {mark}, a medium's place to the trainer"
-            )
+            raise _UnfitError(f"its text holds {mark}, a medium's place to the trainer")
 
 
 class _LlamaFactory:
