@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sharegptvideo._io import os_errors
 from sharegptvideo.errors import MediaError, UserError
-from sharegptvideo.media.folder import PICTURE_SUFFIXES, is_picture, natural_order
+from sharegptvideo.media.folder import frame_names
 from sharegptvideo.media.images import image_errors, read_pixels
 from sharegptvideo.media.readers import read_with
 from sharegptvideo.media.video import spread
@@ -78,14 +76,7 @@ def _sample_folder(folder: Path, n: int) -> SampledFrames:
     """
     import numpy as np
 
-    with (
-        os_errors(folder, action="opened", raises=MediaError, exit_code=1),
-        os.scandir(folder) as entries,
-    ):
-        names = sorted((e.name for e in entries if is_picture(e.name)), key=natural_order)
-    if not names:
-        kinds = ", ".join(PICTURE_SUFFIXES)
-        raise MediaError(f"{folder}: the folder holds no frames (pictures named *{kinds})")
+    names = frame_names(folder)
     indices = spread(len(names), n)
     pictures = {index: _read_picture(folder / names[index]) for index in sorted(set(indices))}
     first = pictures[indices[0]]
