@@ -1,4 +1,4 @@
-# make setup | demo | docs | test | check | bench | bench-gpu | test-peers
+# make setup | demo | docs | test | check | dist | bench | bench-gpu | test-peers
 #
 # PYTHON=python3.12  the interpreter for .venv (default: the first of 3.11 or newer on the PATH)
 # WORKERS=4          processes for the tests (default 2)
@@ -26,7 +26,7 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 LINTED := sharegptvideo tests docs
 
-.PHONY: help setup demo docs test check lint types bench bench-gpu test-peers clean
+.PHONY: help setup demo docs test check lint types dist bench bench-gpu test-peers clean
 
 help:
 	@echo "make setup       .venv with everything the tests need, pinned"
@@ -34,6 +34,7 @@ help:
 	@echo "make docs        the documentation site, offline: $(DOCS_OUT)/site/index.html"
 	@echo "make test        lint, types, all tests"
 	@echo "make check       lint, types, fast tests"
+	@echo "make dist        wheel and source distribution, checked"
 	@echo "make bench       the measurements in tests/benchmarks"
 	@echo "make bench-gpu   all figures of a GPU within BUDGET (600) seconds, no network needed"
 	@echo "make test-peers  comparisons with other projects (.venv-peers, several GB)"
@@ -82,6 +83,11 @@ test: lint types
 check: lint types
 	$(PYTEST) -m "not gpu and not peers and not slow"
 
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/python -m twine check --strict dist/*
+
 bench: setup
 	@for file in tests/benchmarks/bench_*.py; do \
 	    echo "== $$file"; $(BIN)/python "$$file"; \
@@ -95,7 +101,7 @@ bench-gpu:
 $(PEERS)/.installed: pyproject.toml constraints-peers.txt | setup
 	$(BIN)/python -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -c constraints-peers.txt -e '.[train,eval,lmms-eval]' \
-	    torchvision num2words pytest pytest-timeout hypothesis
+	    torchvision num2words decord2 torchcodec pytest pytest-timeout hypothesis
 	@touch $@
 
 test-peers: $(PEERS)/.installed

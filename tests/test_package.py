@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +127,7 @@ import sharegptvideo
 from sharegptvideo.eval import list_tasks
 from sharegptvideo.eval.lmms_eval_tasks import folder
 from sharegptvideo.eval.published import published_table
+from sharegptvideo.eval.submission_check import board_settings
 from sharegptvideo.build.captions import caption_wording
 from sharegptvideo.build.qa import qa_wording
 from sharegptvideo.judges.protocol import PROTOCOLS, load_protocol
@@ -137,7 +140,10 @@ prompts.append(("caption-grounded", "frames"))
 listed = {
     "eval/tasks/*": {task.name: task.model_dump_json() for task in list_tasks()},
     "eval/prompts/*": {f"{p} {sees}": load_protocol(p, sees=sees).hash for p, sees in prompts},
-    "eval/leaderboard/*": {"published": published_table().model_dump_json()},
+    "eval/leaderboard/*": {
+        "published": published_table().model_dump_json(),
+        "settings": board_settings().model_dump_json(),
+    },
     "eval/lmms_eval_tasks/*": {file.stem: file.read_text() for file in folder().iterdir()},
     "training/recipes/*/*": {name: recipe_text(name) for name in recipe_names()},
     "training/accelerate/*": {name: config_path(name).read_text() for name in config_names()},
@@ -174,26 +180,59 @@ def test_checkout_lists_the_files_beside_it(checkout: dict[str, dict[str, str]])
         assert len(entries) == len([path for path in ROOT.glob(pattern) if path.is_file()]) > 0
 
 
-def test_wheel_ships_what_the_checkout_lists(
-    checkout: dict[str, dict[str, str]], tmp_path: Path
-) -> None:
-    """The wheel of the source distribution, too; nothing else is in either."""
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution and the wheel that is made of it."""
     pytest.importorskip("hatchling", reason="builds without the network need hatchling here")
-    run_pip("wheel", ROOT, "-w", tmp_path / "direct")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path]
+    out = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", out]
     subprocess.run(build, check=True, cwd=ROOT, capture_output=True)
-    (source,) = tmp_path.glob("*.tar.gz")
-    run_pip("wheel", source, "-w", tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
+    (source,) = out.glob("*.tar.gz")
+    run_pip("wheel", source, "-w", out)
+    return out
+
+
+def test_wheel_holds_the_package_and_what_lies_beside_it(built: Path, tmp_path: Path) -> None:
+    """The wheel of the source distribution, and of the checkout; nothing else is in either."""
+    run_pip("wheel", ROOT, "-w", tmp_path)
     expected = set()
     for folder in (PACKAGE, *(ROOT / name for name in BESIDE)):
         inside = Path("sharegptvideo", "" if folder == PACKAGE else f"_shipped_files/{folder.name}")
         for path in folder.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 expected.add((inside / path.relative_to(folder)).as_posix())
-    assert names_in(wheel) == names_in(next((tmp_path / "direct").glob("*.whl"))) == expected
-    run_pip("install", wheel, "--target", tmp_path / "installed")
-    assert listed_from(tmp_path / "installed", tmp_path) == checkout
+    (wheel,), (direct,) = built.glob("*.whl"), tmp_path.glob("*.whl")
+    assert names_in(wheel) == names_in(direct) == expected
+
+
+def test_wheel_works_in_an_environment_of_its_own(
+    built: Path, checkout: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """In which the packages that it needs are those of this one, so that no network is needed."""
+    venv.create(tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    packages = next((tmp_path / "venv").glob("lib/python*/site-packages"))
+    (packages / "needed.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    run_pip("--python", python, "install", next(built.glob("*.whl")))
+    assert listed_from(packages, tmp_path) == checkout
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in (
+        [python, "-m", "sharegptvideo", "--help"],
+        [python.with_name("sharegptvideo"), "train", "ls"],
+    ):
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
+        )
+        assert "train" in ran.stdout
+    assert "llava_hound/dpo" in ran.stdout
+
+
+def test_twine_has_nothing_to_say_of_what_is_built(built: Path) -> None:
+    pytest.importorskip("twine", reason="no twine here; make setup installs it")
+    check = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
+    ran = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count("PASSED") == 2
 
 
 def test_editable_install_points_at_the_checkout(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo.cli import app
 from sharegptvideo.eval import judge_predictions, load_questions, load_task
 from sharegptvideo.training import load_recipe, load_steps
+from tests.support.export_release import export_release
 from tests.support.media_trees import frames as pictures
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +116,22 @@ def test_the_commands_of_publishing_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert "alice/my-captions" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("small_release")
+def test_the_commands_of_submitting_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a file of answers to a board that shows it beside what comes along."""
+    monkeypatch.chdir(tmp_path)
+    answers = "".join(f"{clip}_{n},red\n" for clip in "abc" for n in "01")
+    Path("answers.csv").write_text(f"id,prediction\n{answers}")
+    lines = [line for guide, line in COMMANDS if guide == "eval"]
+    assert [arguments(line)[1] for line in lines] == ["judge", "judge", "make", "check", "hound-7b"]
+    for line in lines:
+        result = CliRunner().invoke(app, arguments(line))
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+    board = Path("board/index.html").read_text("utf-8")
+    assert "Hound 7B" in board
+    assert "Demo at tiny scale, DPO" in board
+
+
 def test_rows_with_frames_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +146,19 @@ def test_rows_with_frames_run(
         pictures(tmp_path / "media" / name, 2)
     exec(compile(text, "README", "exec"), {})
     assert capsys.readouterr().out == "torch.Size([2, 8, 224, 224, 3])\n"
+
+
+def test_the_commands_for_other_trainers_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_release(tmp_path)
+    lines = [line for guide, line in COMMANDS if guide == "datasets_cards" and " export " in line]
+    assert len(lines) == 4
+    for line in lines:
+        result = CliRunner().invoke(app, arguments(line))
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        assert (Path(arguments(line)[-1]) / "export.json").is_file()
 
 
 def test_the_commands_of_people_run(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sharegptvideo._text import plural
-from sharegptvideo.cli._common import JsonOption, echo, note, print_json
+from sharegptvideo.cli._common import JsonOption, echo, note, print_json, progress_bar
 
 __all__ = ["leaderboard"]
 
@@ -39,9 +39,9 @@ def leaderboard(
     from sharegptvideo.eval.submission import submitted_runs
     from sharegptvideo.reports.leaderboard import write_leaderboard
 
-    board = write_leaderboard(
-        [*(runs or ()), *(submitted_runs() if submitted else ())], out, published=published
-    )
+    chosen = [*(runs or ()), *(submitted_runs() if submitted else ())]
+    with progress_bar() as progress:
+        board = write_leaderboard(chosen, out, published=published, progress=progress)
     if json:
         print_json(board)
         return

@@ -30,6 +30,13 @@ def make(
     licence: Annotated[
         str, typer.Option("--licence", help="Of the weights, as Apache-2.0, or closed.")
     ],
+    contamination: Annotated[
+        str | None,
+        typer.Option(
+            "--contamination",
+            help="Which test videos, or how many, were in training. Left out: not known.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to make; default: named by model and day.")
     ] = None,
@@ -55,6 +62,7 @@ def make(
             link=link,
             params=_count(params),
             licence=licence,
+            contamination=contamination,
         )
     except ValidationError as error:
         raise UserError("; ".join(f"--{line}" for line in field_problems(error))) from error
@@ -120,7 +128,7 @@ def check(
 
     Example: [bold]sharegptvideo submission check hound-7b-2026-11-27 --data-dir release[/bold]
     """
-    from sharegptvideo.eval.submission import submissions_in
+    from sharegptvideo.eval.submission import read_submission, submissions_in
     from sharegptvideo.eval.submission_check import changed_submissions, check_submission
 
     problems: list[str] = []
@@ -134,9 +142,10 @@ def check(
             raise UserError(f"{folders[0]}: no submission in it")
     reports = []
     with progress_bar() as progress:
-        if chosen and str(data_dir) == "synthetic":
-            make_world("synthetic", progress)
         for folder in chosen:
+            record = read_submission(folder) if str(data_dir) == "synthetic" else None
+            if record and any(task.startswith("synthetic") for task in record.task_versions):
+                make_world("synthetic", progress)
             reports.append(check_submission(folder, data_dir=data_dir, progress=progress))
     if json:
         print_json({"problems": problems, "submissions": reports})

@@ -280,6 +280,8 @@ class _Plan:
     params: SamplingParams
     generation: Mapping[str, float]
     """What was asked for of `params`, its length left aside."""
+    sent_as: str | None
+    """`{prompt}` with the marks of turns that the model gets around it; None: not asked here."""
 
     @property
     def limit(self) -> int | None:
@@ -305,6 +307,7 @@ class _Plan:
             "task_hash": self.task.task_hash,
             **used,
             **({"settings_changed": changed} if changed else {}),
+            **({"sent_as": self.sent_as} if self.sent_as is not None else {}),
             "limit": self.limit,
             "judge": judge,
         }
@@ -388,6 +391,7 @@ def _plan(
         generation={
             name: value for name, value in settings.generation.items() if name != "max_new_tokens"
         },
+        sent_as=model.render("{prompt}") if model.needs_frames else None,
     )
 
 

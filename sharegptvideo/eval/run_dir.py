@@ -131,7 +131,7 @@ _MAY_CHANGE = frozenset(
     }
 )
 # Not recorded by earlier versions, whose runs may be gone on with.
-_ADDED = frozenset({"task_hash"})
+_ADDED = frozenset({"sent_as", "task_hash"})
 _MAY_BE_UNKNOWN = ("frames", "max_new_tokens")
 
 

@@ -46,6 +46,7 @@ class _Task(_Checked):
     frames: _Count | None = None
     max_new_tokens: _Count | None = None
     generation: dict[str, float] = {}
+    sent_as: str | None = None
     settings_changed: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]] = {}
     limit: _Count | None = None
     judge: _Judge

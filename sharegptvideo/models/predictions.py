@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import difflib
 import io
 import re
 import zlib
@@ -20,7 +21,7 @@ from sharegptvideo._io import (
     sha256_file,
     sha256_text,
 )
-from sharegptvideo._text import and_more, shortened, web_link
+from sharegptvideo._text import and_more, plural, shortened, web_link
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Model, Question, Request, SamplingParams
 
@@ -120,12 +121,20 @@ class PredictionsModel(Model):
     gives_samples = False
     obeys = frozenset()
 
-    def __init__(self, name: str, info: PredictionsInfo | None = None) -> None:
+    def __init__(
+        self, name: str, info: PredictionsInfo | None = None, *, faults: list[str] | None = None
+    ) -> None:
         """Read the file.
+
+        Args:
+            name: FILE.
+            info: what the file does not say itself.
+            faults: takes what is wrong, a line each, and all else is read; None: it is raised.
 
         Raises:
             UserError: `FILE:LINE: cause`, or the ids that have two predictions.
         """
+        self._faults = faults
         self.spec = f"predictions:{name}"
         self._info = info or PredictionsInfo()
         self._path = Path(name)
@@ -142,22 +151,51 @@ class PredictionsModel(Model):
             self._answers[key] = answer
             lines[key] = number
         if duplicates:
-            raise UserError(_duplicates(name, duplicates))
-        if not self._answers and not self._placed:
-            raise UserError(f"{name}: no prediction in it")
+            self._fault(UserError(_duplicates(name, duplicates)))
+        if not self.n_answers and not self._faults:
+            self._fault(UserError(f"{name}: no prediction in it"))
+
+    @property
+    def n_answers(self) -> int:
+        """How many answers were read, those among them that failed when they were recorded."""
+        return len(self._answers) + len(self._placed)
+
+    def _fault(self, error: UserError) -> None:
+        if self._faults is None:
+            raise error
+        self._faults.append(str(error))
 
     def _read(self) -> Iterator[tuple[int, _Key, _Prediction]]:
         for file in self._files:
-            for number, row in _rows(file):
-                where = f"{file}:{number}"
-                if not _is_log_line(row):
-                    yield number, *_parse(where, row, self._info.key)
+            rows = _rows(file)
+            while True:
+                try:
+                    number, row = next(rows)
+                except StopIteration:
+                    break
+                except UserError as error:  # nothing can be read after it
+                    self._fault(error)
+                    break
+                try:
+                    read = self._line(file, number, row)
+                except UserError as error:
+                    self._fault(error)
                     continue
-                line = _parse_log_line(row, file, where)
-                if line.id is None:
-                    self._placed.append((where, line))
-                else:
-                    yield number, (line.task, line.id), line.said
+                if read is not None:
+                    yield number, *read
+
+    def _line(
+        self, file: Path, number: int, row: dict[str, Any]
+    ) -> tuple[_Key, _Prediction] | None:
+        """Read one line; None where it is one of a log, which is to be placed."""
+        where = f"{file}:{number}"
+        if not _is_log_line(row):
+            return _parse(where, row, self._info.key)
+        line = _parse_log_line(row, file, where)
+        if line.id is None:
+            self._placed.append((where, line))
+            return None
+        return (line.task, line.id), line.said
 
     def describe(self) -> dict[str, Any]:
         """Return kind, name and hash of the file (which may change: what differs is judged).
@@ -331,7 +369,7 @@ def _parse(where: str, row: dict[str, Any], key: str | None) -> tuple[_Key, _Pre
     if row_id is None:
         raise UserError(
             f"{where}: no id (a text or a whole number, as {', '.join(_IDS)}) beside the"
-            f" prediction; {_keys(row)}"
+            f" prediction; {_keys(row)}{_nearest(row, _IDS, 'the id? Then call it id')}"
         )
     task = row.get("task")
     place = (None if task is None else str(task), row_id)
@@ -358,9 +396,10 @@ def _answer_of(where: str, row: Mapping[str, Any], key: str | None) -> object:
         return value
     names = _named(row)
     if not names:
+        near = _nearest(row, _KEYS, "the model's answer? Then --prediction-key {}")
         raise UserError(
-            f"{where}: no prediction in it; {_keys(row)}; name the one with the model's answer by"
-            " --prediction-key"
+            f"{where}: no prediction in it; {_keys(row)}"
+            + (near or "; name the one with the model's answer by --prediction-key")
         )
     if len({repr(row[name]) for name in names}) > 1 and "prediction" not in names:
         raise UserError(
@@ -376,6 +415,16 @@ def _named(row: Mapping[str, Any]) -> list[str]:
 
 def _keys(row: Mapping[str, Any]) -> str:
     return f"it has the keys {and_more([shortened(str(key), 40) for key in row], 12)}"
+
+
+def _nearest(row: Mapping[str, Any], names: Iterable[str], question: str) -> str:
+    """Ask whether the key that is called most like one of `names` is meant; "" where none is."""
+    others = {key.lower(): key for key in row if isinstance(key, str)}
+    near = [key for name in names for key in difflib.get_close_matches(name, others, 1, 0.75)]
+    if not near:
+        return ""
+    key = shortened(others[near[0]], 40)
+    return f"; is {key} {question.format(key)}"
 
 
 def read_id(row: Mapping[str, Any]) -> str | None:
@@ -401,7 +450,7 @@ def read_answer(value: object) -> tuple[str | None, str | None]:
 def _duplicates(name: str, duplicates: Mapping[str, Sequence[int]]) -> str:
     ids = [f"{one} (lines {', '.join(map(str, lines))})" for one, lines in duplicates.items()]
     return (
-        f"{name}: {len(ids)} ids have more than one prediction: {and_more(ids, _SHOWN)}; "
+        f"{name}: {plural(len(ids), 'id')} with more than one prediction: {and_more(ids, _SHOWN)}; "
         "keep one line each"
     )
 

@@ -335,7 +335,7 @@ def test_several_answers_to_a_question_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"jsonl:1: filtered_resps is not one answer"):
         open_model(f"predictions:{file}")
     file = log_file(tmp_path, [log_line(0, "onion"), log_line(0, "leek")])
-    with pytest.raises(UserError, match=r"1 ids have more than one prediction: 11 \(lines 1, 2\)"):
+    with pytest.raises(UserError, match=r"1 id with more than one prediction: 11 \(lines 1, 2\)"):
         open_model(f"predictions:{file}")
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from sharegptvideo._io import read_json, read_jsonl, sha256_file, write_json, write_jsonl
@@ -32,9 +37,10 @@ from sharegptvideo.eval.submission_check import (
     check_submission,
 )
 from sharegptvideo.eval.submission_make import make_submission
-from sharegptvideo.eval.tasks import task_names
+from sharegptvideo.eval.tasks import load_questions, load_task, task_names
 from sharegptvideo.judges import open_judge
 from sharegptvideo.judges.protocol import load_protocol
+from tests.support import benchmark_files
 from tests.support.eval_fixtures import COLOURS, NAMES, task_row
 
 INFO = SubmissionInfo(
@@ -45,6 +51,7 @@ INFO = SubmissionInfo(
     licence="Apache-2.0",
 )
 DAY = "2026-11-27"
+ROOT = Path(__file__).parents[2]
 ANSWERS = {"a_0": "red", "a_1": "yes", "b_0": "blue", "b_1": "no", "c_0": "blue", "c_1": "yes"}
 """Four of six are right: b_0 and c_1 are not."""
 
@@ -601,6 +608,95 @@ def test_a_call_that_failed_is_to_be_asked_again(served: Path, tmp_path: Path) -
     assert "not judged, as a call failed" in problems(served)
 
 
+# Pairs of yes and no, and options.
+
+
+@pytest.fixture
+def formed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """A submission of a task that has its own rules, and the task's files; answers all alike."""
+    task, answer = request.param
+    files = tmp_path / "files"
+    getattr(benchmark_files, task)(files)
+    rows = [{"id": q.id, "prediction": answer} for q in load_questions(load_task(task), files)]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    judge_predictions(tmp_path / "answers.jsonl", [task], None, tmp_path / "run", data_dir=files)
+    return make_submission(tmp_path / "run", INFO, tmp_path / "submission"), files
+
+
+@pytest.mark.parametrize(
+    "formed", [("videohallucer", "Yes."), ("nextqa", "A"), ("tempcompass", "B")], indirect=True
+)
+def test_tasks_with_rules_of_their_own(formed: tuple[Path, Path]) -> None:
+    folder, files = formed
+    assert check_submission(folder)["problems"] == []
+    report = check_submission(folder, data_dir=files)
+    assert report["problems"] == []
+    assert [about["verdicts"] for about in report["tasks"].values()] == ["given anew"]
+    results = read_json(folder.parent / "run" / "results.json")["tasks"]
+    assert read_json(folder / "results.json")["tasks"] == results
+
+
+@pytest.mark.parametrize("formed", [("videohallucer", "Yes.")], indirect=True)
+def test_figures_that_take_the_right_answers(formed: tuple[Path, Path]) -> None:
+    """They are not known without the data; a headline that says less is seen at once."""
+    folder, files = formed
+
+    def balanced(results: dict[str, Any]) -> None:
+        results["tasks"]["videohallucer"]["yes_rate"]["value"] = 0.5
+
+    spoil(folder, "results.json", balanced)
+    hash_again(folder)
+    assert problems(folder) == ""
+    assert problems(folder, files) == (
+        "results.json: tasks.videohallucer.yes_rate.value: 0.5, scored anew 1"
+    )
+    spoil(folder, "results.json", lambda r: r["tasks"]["videohallucer"].pop("headline"))
+    hash_again(folder)
+    assert "headline: accuracy, scored anew pair_accuracy" in problems(folder)
+
+
+def test_claims_and_answers_that_are_judged_together(chat_server: Any, tmp_path: Path) -> None:
+    """Of the second pair one answer is missing, so the other has no verdict, and needs none."""
+    files = tmp_path / "files"
+    clips = [{"video_id": f"c{at}", "video_name": f"c{at}.mp4", "detailed_caption": text}
+             for at, text in enumerate(["A dog runs.", "A cat sleeps."])]  # fmt: skip
+    write_jsonl(files / "VDC_1k.jsonl", clips)
+    pairs = [
+        {"Q1": "What is he doing?", "Q2": "Which work?", "A": "He cooks.", "video_name": "a"},
+        {"Q1": "Who runs?", "Q2": "What is running?", "A": "A dog.", "video_name": "b"},
+    ]
+    write_json(files / "consistency_qa.json", pairs)
+    chat_server.models = ["m"]
+    counted = {"claims": [{"claim": "A dog.", "supported": "yes"}],
+               "reference_claims": [{"claim": "A dog.", "covered": "yes"},
+                                    {"claim": "It runs.", "covered": "no"}]}  # fmt: skip
+    chat_server.answer = lambda body: json.dumps(
+        counted if "reference_claims" in str(body) else {"explanation": "", "score": 4}
+    )
+    tasks = ["video_detailed_caption", "video_chatgpt_consistency"]
+    ids = [q.id for task in tasks for q in load_questions(load_task(task), files)]
+    rows = [{"id": name, "prediction": "A dog."} for name in ids[:-1]]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    judge_predictions(
+        tmp_path / "answers.jsonl", tasks, "openai:m", tmp_path / "run", data_dir=files,
+        base_url=chat_server.url,
+    )  # fmt: skip
+    folder = make_submission(tmp_path / "run", INFO, tmp_path / "submission")
+    report = check_submission(folder, data_dir=files)
+    assert report["problems"] == []
+    assert [about["verdicts"] for about in report["tasks"].values()] == ["read anew"] * 2
+
+    def more(row: dict[str, Any]) -> None:
+        if row["id"] == "c1.mp4":
+            row["claims"]["covered"], row["score"] = 2, 1.0
+
+    spoil(folder, "judgements.jsonl", more)
+    _score_again(folder)
+    assert problems(folder) == (
+        "video_detailed_caption: 1 id (c1.mp4) whose verdict is not what the judge's reply says"
+    )
+
+
 # The folder of submissions.
 
 
@@ -666,6 +762,68 @@ def test_a_folder_is_named_in_plain_letters(name: str) -> None:
     assert 12 <= len(slug) <= 80
 
 
+# The workflow: its steps on a branch as it is and as a pull request would make it.
+
+
+@pytest.fixture
+def checked(tmp_path: Path, history: tuple[Path, Path]) -> Callable[[], tuple[int, str]]:
+    """Put the two folders where the workflow has them; runs its check, and gives what it said."""
+    text = (ROOT / ".github" / "workflows" / "submission.yml").read_text("utf-8")
+    steps = yaml.safe_load(text)["jobs"]["check"]["steps"]
+    for step in steps:
+        assert "uses" not in step or re.search(r"@[0-9a-f]{40}$", step["uses"]), step
+    for side in history:
+        (tmp_path / "at" / side.name / "eval" / "leaderboard").mkdir(parents=True)
+        target = tmp_path / "at" / side.name / "eval" / "leaderboard" / "submissions"
+        target.symlink_to(side)
+    command = tmp_path / "bin" / "sharegptvideo"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sharegptvideo "$@"\n')
+    command.chmod(0o755)
+    paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    (run,) = (step["run"] for step in steps if step.get("name") == "Check")
+
+    def check() -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", run],
+            cwd=tmp_path / "at",
+            env={**os.environ, **paths},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return check
+
+
+def test_the_workflow_takes_a_good_submission_and_refuses_an_altered_one(
+    checked: Callable[[], tuple[int, str]], history: tuple[Path, Path], served: Path
+) -> None:
+    _, head = history
+    record = read_submission(served)
+    assert record is not None
+    new = head / submission_slug(record.name, record.submitted)
+    if new.exists():  # made on the day of the other one
+        new = new.with_name(f"{new.name}-2")
+    shutil.copytree(served, new)
+    code, said = checked()
+    assert code == 0, said
+    assert f"{new.name}: Small Hound: msvd_qa (6 questions, verdicts read anew)" in said
+    _turn(new, "b_0")
+    code, said = checked()
+    assert code == 1
+    assert "whose verdict is not what the judge's reply says" in said
+
+
+def test_the_workflow_installs_what_is_there() -> None:
+    text = (ROOT / ".github" / "workflows" / "submission.yml").read_text("utf-8")
+    assert "pull_request_target" not in text, "it would run what others send with our rights"
+    (install,) = re.findall(r"run: (python -m pip install .*)", text)
+    assert "--constraint base/constraints.txt ./base scipy" in install
+    assert "scipy==" in (ROOT / "constraints.txt").read_text("utf-8")
+
+
 # What comes along.
 
 
@@ -686,7 +844,8 @@ def test_the_boards_settings_name_what_is_here() -> None:
     settings = board_settings()
     assert set(settings.tasks) <= set(task_names())
     for name, versions in settings.judges.rules.items():
-        assert open_judge(name).describe()["version"] in versions
+        protocol = "claims" if name == "claim-match" else "official"
+        assert open_judge(name, protocol=protocol).describe()["version"] in versions
     for name, versions in settings.judges.served.items():
         assert load_protocol(name).version in versions
 
@@ -698,12 +857,12 @@ def test_the_commands(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "submission"
     words = ["submission", "make", str(run), "--name", "Small Hound", "--organisation", "Lab",
              "--link", "https://example.org", "--params", "1.5B", "--licence", "closed",
-             "--out", str(out)]  # fmt: skip
+             "--contamination", "all 3 test videos", "--out", str(out)]  # fmt: skip
     made = CliRunner().invoke(app, words)
     assert made.exit_code == 0, made.output
     record = read_submission(out)
     assert record is not None
-    assert record.params == 1_500_000_000
+    assert (record.params, record.contamination) == (1_500_000_000, "all 3 test videos")
     checked = CliRunner().invoke(
         app, ["submission", "check", str(out), "--data-dir", str(data), "--json"]
     )

@@ -138,7 +138,7 @@ def test_missing_and_foreign_predictions_are_listed(tmp_path: Path) -> None:
         (
             '{"id": 1, "prediction": "x"}\n{"id": 4, "prediction": "x"}\n'
             '{"id": "1", "prediction": "y"}\n',
-            r"1 ids have more than one prediction: 1 \(lines 1, 3\)",
+            r"1 id with more than one prediction: 1 \(lines 1, 3\)",
         ),
     ],
 )

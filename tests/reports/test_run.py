@@ -20,6 +20,7 @@ from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.eval.comparison import compare_runs
+from sharegptvideo.judges.protocol import load_protocol
 from sharegptvideo.reports.run import write_report
 from sharegptvideo.reports.run.record import open_run, same_judge
 from sharegptvideo.reports.run.samples import CHUNK
@@ -160,6 +161,31 @@ def test_charts_show_the_figures_and_the_paired_difference(
     )  # fmt: skip
     write_report(run, tmp_path / "two", against=tmp_path / "exact")
     assert "Difference by" not in (tmp_path / "two" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_prompt_that_is_not_the_recorded_one_is_not_shown_as_sent(
+    run: Path, tmp_path: Path
+) -> None:
+    def prompts(hash_of: str) -> tuple[Row, list[bool]]:
+        with_judge(run, [{"reply": "Score: 5"}], prompt_hash=hash_of, protocol="caption-grounded")
+        write_report(run, tmp_path / "out")
+        index, samples, _ = read_page(tmp_path / "out")
+        assert "judged" not in samples[1]  # failed: no judge was asked
+        return index["prompts"]["msvd_qa"], ["judged" in row for row in samples]
+
+    record = read_json(run / "run.json")
+    assert record["tasks"]["msvd_qa"]["sent_as"] == "{prompt}"
+    rows = [row for _, row in read_jsonl(run / "predictions.jsonl")]
+    rows[0]["prompt_hash"] = "0" * 16
+    write_jsonl(run / "predictions.jsonl", rows)
+    asked, judged = prompts(load_protocol("caption-grounded").hash)
+    assert (asked["prompt"], judged) == ("{question}", [True, False] * 3)
+    _, samples, _ = read_page(tmp_path / "out")
+    assert ["unsure" in row for row in samples] == [True] + [False] * 5
+    # A wording of somebody's own is not in the run: nothing is shown in its place.
+    asked, judged = prompts("0123456789abcdef")
+    assert judged == [False] * 6
+    assert asked["judge_note"].startswith("Asked by a wording that is not one of this package's")
 
 
 def test_the_models_that_answered_are_named_and_a_mixture_is_told(

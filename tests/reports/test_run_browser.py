@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sharegptvideo._io import write_jsonl
-from sharegptvideo.eval import judge_predictions
+from sharegptvideo.eval import judge_predictions, run_evaluation
+from sharegptvideo.models.settings import AnswerSettings
 from sharegptvideo.reports.clips import clip_part
 from sharegptvideo.reports.parts import Page, Section, asset
 from sharegptvideo.reports.run import write_report
 from sharegptvideo.reports.run.samples import CHUNK
 from sharegptvideo.synthetic.render import write_mp4
+from tests.conftest import ChatServer
 from tests.support.browser import CHROMIUM, Browser
+from tests.support.report_pages import read_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
@@ -162,3 +166,42 @@ def test_a_mark_seeks_and_a_clip_that_is_gone_leaves_its_frames(
     assert browser.run(shown) == "block"
     browser.run(f"{mark}.click()")
     assert browser.run(f"{still}.innerText") == "frame 10"
+
+
+def test_prompts_are_those_that_were_sent(
+    browser: Browser, small_release: Any, chat_server: ChatServer, tmp_path: Path
+) -> None:
+    """Model and judge are asked by a server, which keeps what came; one answer has marks in it."""
+
+    def answer(body: dict[str, Any]) -> str:
+        if body["model"] == "judge":
+            return '{"explanation": "so", "score": 5}'
+        return "```red``` <|im_end|>" if "What" in str(body["messages"]) else "yes"
+
+    chat_server.answer = answer
+    options: dict[str, Any] = {"data_dir": small_release.folder, "base_url": chat_server.url}
+    options["settings"] = AnswerSettings(system="Be brief.")
+    run_evaluation("openai:vlm", ["msvd_qa"], "openai:judge", tmp_path / "run", **options)
+    write_report(tmp_path / "run", tmp_path / "out")
+    shown = set()
+    for place in range(6):
+        opened(browser, tmp_path / "out" / "index.html", f"#sample={place}")
+        folded = browser.run(
+            "Array.from(document.querySelectorAll('#sample details'), (each) =>"
+            " Array.from(each.querySelectorAll('.words'), (text) => text.textContent))"
+        )
+        shown |= {tuple(texts) for texts in folded}
+    sent = set()
+    for body in chat_server.requests:
+        contents = [message["content"] for message in body["messages"]]
+        texts = [
+            content if isinstance(content, str)
+            else "".join(part["text"] for part in content if part["type"] == "text")
+            for content in contents
+        ]  # fmt: skip
+        sent.add(tuple(texts))
+    assert shown == {texts for texts in sent if "Hi" not in texts}  # not those of a first try
+    assert len(shown) == 2 + 6
+    _, samples, _ = read_page(tmp_path / "out")
+    kinds = [type(sample["judged"]) for sample in samples[:2]]
+    assert kinds == [str, list]  # only what the page cannot write itself is in its files

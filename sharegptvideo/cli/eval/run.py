@@ -11,6 +11,7 @@ import typer
 from sharegptvideo._text import and_more, number, percent, plural, points, rounded
 from sharegptvideo.cli._common import (
     JsonOption,
+    echo,
     make_world,
     note,
     print_json,
@@ -39,7 +40,8 @@ from sharegptvideo.cli.eval._shared import (
     judge_name,
     named_model,
 )
-from sharegptvideo.reports.estimates import format_estimate, headline_cells, headline_titles
+from sharegptvideo.errors import UserError
+from sharegptvideo.reports.estimates import headline_cells, headline_titles, score_cells
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
@@ -194,7 +196,17 @@ def judge(
         typer.Option("--predictions", help="JSONL, JSON or CSV file: id and prediction a row."),
     ],
     task: TaskOption,
-    out: OutOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; resumable. Not with --check.")
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Hold the file against the questions, and judge nothing: ids, keys, empty answers,"
+            " encoding. Exits with 1 where something is wrong.",
+        ),
+    ] = False,
     judge: JudgeOption = None,
     panel: PanelOption = None,
     judge_sees: SeesOption = None,
@@ -218,13 +230,32 @@ def judge(
 ) -> None:
     """Judge answers that are there already, from whatever program they come.
 
+    With [bold]--check[/bold] first, nothing is judged or paid for.
+
     Example: [bold]sharegptvideo eval judge --predictions answers.jsonl --task msvd_qa
     --judge answer-match --data-dir annotations --out runs/answers[/bold]
     """
-    from sharegptvideo.eval import judge_predictions
+    from sharegptvideo.eval import check_predictions, judge_predictions
     from sharegptvideo.models.predictions import PredictionsInfo
 
     names = _chosen(task, task_path)
+    info = PredictionsInfo(prediction_key, model_name, authors, link)
+    if check:
+        with progress_bar() as progress:
+            make_world(_builtin_source(names, data_dir), progress)
+        checked = check_predictions(
+            predictions,
+            names,
+            data_dir=data_dir,
+            task_path=task_path,
+            split=split,
+            limit=limit,
+            info=info,
+        )
+        _show_check(checked, as_json=json)
+        return
+    if out is None:
+        raise UserError("--out: name the run folder (or check the file alone by --check)")
     with progress_bar() as progress:
         make_world(_builtin_source(names, data_dir), progress)
         results = judge_predictions(
@@ -241,10 +272,32 @@ def judge(
             judge_sees=judge_sees,
             prompt=prompt,
             endpoint=endpoint,
-            info=PredictionsInfo(prediction_key, model_name, authors, link),
+            info=info,
             progress=progress,
         )
     _show_results(results, out, names, as_json=json)
+
+
+def _show_check(checked: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what would be judged, and all that is wrong.
+
+    Raises:
+        typer.Exit: 1, where something is.
+    """
+    if as_json:
+        print_json(checked)
+    else:
+        columns = ("n", "n_answered", "n_empty", "n_failed", "n_missing", "n_unknown")
+        names = (name.removeprefix("n_") for name in columns[1:])
+        table = figures_table("task", "version", "questions", *names)
+        for name, task in checked["tasks"].items():
+            table.add_row(name, str(task["version"]), *(number(task[key]) for key in columns))
+        print_table(table)
+        for problem in checked["problems"]:
+            echo(problem)
+    if checked["problems"]:
+        raise typer.Exit(1)
+    note("nothing is wrong: give --out in place of --check, and they are judged")
 
 
 def _chosen(task: str, task_path: Path | None) -> list[str]:
@@ -274,6 +327,7 @@ def _show_results(
         typer.Exit: 1, where nothing was answered or nothing judged.
     """
     from sharegptvideo._io import read_json
+    from sharegptvideo.eval.headline import headline
     from sharegptvideo.eval.run_dir import asked_part, other_settings
 
     chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
@@ -286,7 +340,7 @@ def _show_results(
     if as_json:
         print_json(results)
     else:
-        titles = headline_titles(chosen.values(), "accuracy")
+        titles = headline_titles(map(headline, chosen.values()), "accuracy")
         table = figures_table("task", "n", "failed", "coverage", *titles, "score", "videos")
         for name, task in chosen.items():
             table.add_row(
@@ -294,8 +348,8 @@ def _show_results(
                 number(task["n"]),
                 number(task["n_failed"]),
                 points(task["coverage"]),
-                *headline_cells(task, titles),
-                format_estimate(task["score"], share=False),
+                *headline_cells(headline(task), titles),
+                score_cells(task)[0],
                 number(task["clusters"]),
             )
         print_table(table, f"{named_model(results)}, judged by {results['judge']}")

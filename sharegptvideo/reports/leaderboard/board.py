@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps
 from sharegptvideo.endpoint.budget import find_price
 from sharegptvideo.errors import UserError
@@ -17,7 +18,7 @@ from sharegptvideo.eval.headline import Headline, headline
 from sharegptvideo.eval.published import published_drift, published_table
 from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, read_rows
-from sharegptvideo.eval.tiers import mean_of_tasks, pair_tests, rank_tiers
+from sharegptvideo.eval.tiers import Pairs, mean_of_tasks, pair_tests, rank_tiers
 from sharegptvideo.models.base import short_hash
 from sharegptvideo.reports.leaderboard.facts import row_facts
 from sharegptvideo.reports.run.record import MIN_COVERAGE, answering_models
@@ -45,7 +46,7 @@ _FIGURES = (
 )
 
 
-def collect_runs(runs: Sequence[Path]) -> Board:
+def collect_runs(runs: Sequence[Path], progress: Progress | None = None) -> Board:
     """Put finished runs into groups that may be ranked together.
 
     A group is one judge: the same description (places apart) and, for a judge of an endpoint, the
@@ -76,13 +77,15 @@ def collect_runs(runs: Sequence[Path]) -> Board:
         raise UserError("no run given; name run folders that `eval run` finished, or submissions")
     seen: set[Path] = set()
     groups: dict[str, Board] = {}
-    for path in runs:
+    for done, path in enumerate(runs, start=1):
         if path.resolve() in seen:
             raise UserError(f"{path}: given twice")
         seen.add(path.resolve())
         _add_run(path, groups)
+        if progress:
+            progress(done, len(runs), "runs read")
     for group in groups.values():
-        _finish(group)
+        _finish(group, progress)
     return {"groups": list(groups.values())}
 
 
@@ -231,7 +234,7 @@ def _column(
     return columns[key]
 
 
-def _finish(group: Board) -> None:
+def _finish(group: Board, progress: Progress | None) -> None:
     columns = list(group["columns"].values())
     rows = list(group["rows"].values())
     for row in rows:
@@ -247,7 +250,7 @@ def _finish(group: Board) -> None:
         row["tier"] = None
     group["columns"] = columns
     group["rows"] = sorted(rows, key=lambda row: _rank(row, columns))
-    _set_tiers(group)
+    _set_tiers(group, progress)
     group["best"] = _best(group)
     for row, column in itertools.product(rows, columns):
         row["cells"].get(column["id"], {}).pop("answers", None)
@@ -300,7 +303,7 @@ def _rank(row: Board, columns: Sequence[Board]) -> tuple[float, ...]:
     return (1 if cell["ranked"] else 2 if row["ranked"] else 4, -cell["figure"]["value"])
 
 
-def _set_tiers(group: Board) -> None:
+def _set_tiers(group: Board, progress: Progress | None) -> None:
     """Compare all ranked rows of each column, and of the mean, where their answers are there."""
     group["pairs"] = {}
     ids = [column["id"] for column in group["columns"]]
@@ -309,7 +312,8 @@ def _set_tiers(group: Board) -> None:
         ranked = [row for row in group["rows"] if row["cells"].get(name, {}).get("ranked")]
         tested = [row for row in ranked if _is_tested(row, column)]
         figures = [row["cells"][name]["figure"]["value"] for row in tested]
-        tiers = _compared(group, name, tested, [name], figures)
+        tests = _tests(tested, [name], progress)
+        tiers = _compared(group, name, tested, tests, figures)
         for row, tier in zip(tested, tiers, strict=True):
             row["cells"][name]["tier"] = tier
             if len(ids) == 1:
@@ -319,11 +323,11 @@ def _set_tiers(group: Board) -> None:
         for row in group["rows"]
         if row["mean"] is not None and all(_is_tested(row, column) for column in group["columns"])
     ]
+    means = [row["mean"]["value"] for row in with_mean]
     if with_mean:
-        means = [row["mean"]["value"] for row in with_mean]
-        for row, tier in zip(
-            with_mean, _compared(group, "mean", with_mean, ids, means), strict=True
-        ):
+        tests = _tests(with_mean, ids, progress)
+        tiers = _compared(group, "mean", with_mean, tests, means)
+        for row, tier in zip(with_mean, tiers, strict=True):
             row["tier"] = tier
 
 
@@ -332,15 +336,15 @@ def _is_tested(row: Board, column: Board) -> bool:
     return bool(row["cells"][column["id"]]["answers"])
 
 
+def _tests(rows: Sequence[Board], columns: Sequence[str], progress: Progress | None) -> Pairs:
+    answers = [[row["cells"][name]["answers"] for name in columns] for row in rows]
+    return pair_tests(answers, progress)
+
+
 def _compared(
-    group: Board,
-    name: str,
-    rows: Sequence[Board],
-    columns: Sequence[str],
-    figures: Sequence[float],
+    group: Board, name: str, rows: Sequence[Board], tests: Pairs, figures: Sequence[float]
 ) -> list[Board]:
-    """Test all pairs of rows, keep the tests, and return the tiers."""
-    tests = pair_tests([[row["cells"][each]["answers"] for each in columns] for row in rows])
+    """Keep the tests of all pairs of rows, and return the tiers."""
     group["pairs"][name] = [
         {
             "first": rows[one]["id"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def row_facts(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a submission.json that cannot be read.
     """
-    model, started, submission = run["model"], run.get("started"), read_submission(path)
+    model, submission = run["model"], read_submission(path)
     facts = {
         "model": str(model.get("name") or model["spec"]),
         "kind": model.get("kind"),
@@ -33,7 +34,7 @@ def row_facts(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         "run": path.resolve().name,
         "params": None,
         "licence": None,
-        "date": started[:10] if started else None,
+        "date": _day(run.get("started")),
         "submitted": submission is not None,
         "withdrawn": None,
         "contamination": None,
@@ -51,3 +52,11 @@ def row_facts(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         "withdrawn": f"{gone.date}, {gone.reason}" if gone else None,
         "contamination": submission.contamination,
     }
+
+
+def _day(moment: str | None) -> str | None:
+    """Return the day of a moment as run.json has it; None where that is no date."""
+    try:
+        return datetime.fromisoformat(moment).date().isoformat() if moment else None
+    except ValueError:
+        return None

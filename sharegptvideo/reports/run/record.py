@@ -13,17 +13,20 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval.judge import item_of
 from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
-from sharegptvideo.eval.tasks import load_questions, load_task, media_folder, task_names
+from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder, task_names
+from sharegptvideo.judges import JudgeItem
 from sharegptvideo.models.base import Question
 
 __all__ = [
     "MIN_COVERAGE",
+    "WITHOUT_SAMPLES",
     "Outcome",
     "Run",
     "Sample",
     "answering_models",
     "collect_samples",
     "open_run",
+    "open_tasks",
     "outcome",
     "same_judge",
 ]
@@ -35,6 +38,8 @@ Outcome = str
 
 MIN_COVERAGE = 0.99
 """Below this share of questions with a known outcome, a figure is not put beside others."""
+
+WITHOUT_SAMPLES = ", or write the tables alone with --no-samples"
 
 # What a judge's description says of a place, not of the judge.
 _PLACES = frozenset({"endpoint"})
@@ -107,12 +112,19 @@ class Sample:
         return outcome(self.prediction, self.judgement)
 
     @property
+    def item(self) -> JudgeItem | None:
+        """The answer as a judge gets it, with the texts that the data now has; None without one."""
+        if self.question is None or self.prediction["status"] != "ok":
+            return None
+        options = self.prediction.get("options") or self.question.shown_options
+        return item_of(self.question, self.prediction["prediction"], options=options)
+
+    @property
     def is_of_other_texts(self) -> bool:
         """Whether the verdict was given on other texts than the data now has."""
-        question, verdict = self.question, self.judgement
-        if question is None or verdict is None or self.prediction["status"] != "ok":
+        item, verdict = self.item, self.judgement
+        if item is None or verdict is None:
             return False
-        item = item_of(question, self.prediction["prediction"])
         return bool(item.hash != (verdict.get("item_hash") or item.hash))
 
 
@@ -178,7 +190,7 @@ def collect_samples(
     data_dir: Path | None = None,
     media: Path | None = None,
     task_path: Path | None = None,
-    without: str = ", or write the tables alone with --no-samples",
+    without: str = WITHOUT_SAMPLES,
     progress: Progress | None = None,
 ) -> dict[str, list[Sample]]:
     """Return every answer of a run by task, in the order of its file; last those it lacks now.
@@ -195,11 +207,9 @@ def collect_samples(
         UserError: the questions cannot be read; names the option that says where they are.
     """
     recorded = run.about.get("data") or {}
+    tasks = open_tasks(run, task_path, without)
     data = data_dir or _path(recorded.get("data_dir"))
     clips = media or _path(recorded.get("media"))
-    own = task_path or _path(recorded.get("task_path"))
-    if own is not None and task_path is None and not own.is_dir():
-        raise _absent(own, "--task-path", without)
     if data is not None and not data.exists():
         raise _absent(data, "--data-dir", without)
     if clips is not None and not clips.is_dir():
@@ -207,19 +217,37 @@ def collect_samples(
             raise _absent(clips, "--media", without)
         clips = None  # the clips may be gone by now; the page says which have no frames
     samples = {}
-    names = list(run.results["tasks"])
-    for number, name in enumerate(names):
+    for number, (name, task) in enumerate(tasks.items()):
+        questions = load_questions(task, data, media_folder(task, data, clips))
+        samples[name] = list(_join(run, name, questions))
+        if progress:
+            progress(number + 1, len(tasks), "questions read")
+    return samples
+
+
+def open_tasks(run: Run, task_path: Path | None, without: str = "") -> dict[str, Task]:
+    """Return the tasks of a run, on the splits that it asked.
+
+    Args:
+        run: the run.
+        task_path: folder with the tasks that are the user's own; default: where the run had it.
+        without: how the caller can do without them, as the end of an error's line.
+
+    Raises:
+        UserError: one is not there; names the option that says where it is.
+    """
+    own = task_path or _path((run.about.get("data") or {}).get("task_path"))
+    if own is not None and task_path is None and not own.is_dir():
+        raise _absent(own, "--task-path", without)
+    tasks = {}
+    for name in run.results["tasks"]:
         if name not in task_names(own):
             raise UserError(
                 f"{run.path}: {name} is no task of this package; say with --task-path where its"
                 f" file is{without}"
             )
-        task = load_task(name, own).of_split(run.about["tasks"][name].get("split"))
-        questions = load_questions(task, data, media_folder(task, data, clips))
-        samples[name] = list(_join(run, name, questions))
-        if progress:
-            progress(number + 1, len(names), "questions read")
-    return samples
+        tasks[name] = load_task(name, own).of_split(run.about["tasks"][name].get("split"))
+    return tasks
 
 
 def _path(text: str | None) -> Path | None:

@@ -15,7 +15,9 @@ from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps, write_text
+from sharegptvideo.judges.rules.choices import lettered
 from sharegptvideo.reports.clips import Sprite
+from sharegptvideo.reports.run.prompts import TaskPrompts
 from sharegptvideo.reports.run.record import Run, Sample, outcome
 
 __all__ = [
@@ -98,6 +100,7 @@ def write_samples(
     sprites: Mapping[tuple[str, str], Sprite],
     out: Path,
     *,
+    prompts: Mapping[str, TaskPrompts],
     against: Against | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -107,6 +110,7 @@ def write_samples(
         samples: by task, in the order of the page.
         sprites: by (task, video), the pictures of its frames.
         out: the page's folder.
+        prompts: by task, what was asked.
         against: a second run, where there is one.
         progress: called after each file.
     """
@@ -114,7 +118,7 @@ def write_samples(
     folder = out / _SAMPLES
     pieces = [every[start : start + CHUNK] for start in range(0, len(every), CHUNK)]
     for number, piece in enumerate(pieces):
-        held = _piece(piece, sprites, against)
+        held = _piece(piece, sprites, prompts, against)
         write_text(folder / f"{number:05}.js", f"report.take({number}, {dumps(held)});\n")
         if progress:
             progress(min((number + 1) * CHUNK, len(every)), len(every), "samples written")
@@ -122,6 +126,7 @@ def write_samples(
         "chunk": CHUNK,
         "tasks": [[task, len(group)] for task, group in samples.items()],
         "outcomes": "".join(sample.outcome[0] for sample in every),
+        "prompts": {task: prompts[task].describe() for task in samples},
     }
     types = [sample.question.question_type if sample.question else None for sample in every]
     known = sorted({kind for kind in types if kind is not None})
@@ -135,7 +140,10 @@ def write_samples(
 
 
 def _piece(
-    samples: Sequence[Sample], sprites: Mapping[tuple[str, str], Sprite], against: Against | None
+    samples: Sequence[Sample],
+    sprites: Mapping[tuple[str, str], Sprite],
+    prompts: Mapping[str, TaskPrompts],
+    against: Against | None,
 ) -> Row:
     """List samples, and once for each clip what belongs to all its questions."""
     clips: dict[tuple[str, str, str | None], Row] = {}
@@ -149,7 +157,8 @@ def _piece(
         if key not in places:
             places[key] = len(places)
             clips[key] = _clip(video, question.caption if question else None, sprites.get(key[:2]))
-        rows.append(_row(sample, places[key], against))
+        asked = prompts[sample.key[0]].of_sample(sample)
+        rows.append(_row(sample, places[key], against) | asked)
     return {"clips": list(clips.values()), "samples": rows}
 
 
@@ -176,6 +185,7 @@ def _row(sample: Sample, clip: int, against: Against | None) -> Row:
         "id": sample.key[1],
         "clip": clip,
         "question": sample.prediction["question"],
+        "options": lettered(sample.prediction.get("options", ())) or None,
         "reference": question.answer if question else None,
         "type": question.question_type if question else None,
         "gone": question is None,

@@ -230,11 +230,12 @@ const report = (() => {
     const parts = [element("h3", "", sample.question), element("p", "hint", about.join(" · "))];
     parts.push(pictures(clip));
     const facts = element("dl");
+    if (sample.options) fact(facts, "Options", sample.options);
     fact(facts, "Reference", sample.gone ? "(the question is not in the data any more)" : sample.reference, sample.gone);
     answer(facts, sample);
     fact(facts, "Caption", clip.caption || "(none)", !clip.caption);
     verdict(facts, sample, sample.stale ? "given on other texts than the data now has" : "");
-    parts.push(facts);
+    parts.push(facts, ...prompts(sample, clip, index.prompts[task.name]));
     if (index.others) parts.push(element("h4", "", `Second run: ${index.other_run}`), second(sample));
     pane.replaceChildren(...parts);
     pane.scrollTop = 0;
@@ -320,6 +321,39 @@ const report = (() => {
         row.insertBefore(element("span", "hint", ` score ${member.score}`), row.lastChild);
       }
     }
+  }
+
+  // What model and judge were asked, made of the task's wording and the sample's texts.
+  function prompts(sample, clip, asked) {
+    const put = (text, place, value) => text.split(place).join(value);
+    let prompt = sample.asked ?? put(asked.prompt, "{question}", sample.question || "");
+    if (!sample.unsure && asked.sent_as) prompt = put(asked.sent_as, "{prompt}", prompt);
+    const note = sample.unsure
+      ? "The task's prompt, as this package makes it now. What was sent had another form, which the run did not record."
+      : asked.note;
+    const made = [folded("The model's prompt", note, [["system", asked.system], ["", prompt]])];
+    if (sample.judged) {
+      const texts = { description: clip.caption, question: sample.question, reference: sample.reference, answer: sample.prediction };
+      const material = typeof sample.judged === "string" ? sample.judged
+        : JSON.stringify(Object.fromEntries(sample.judged.map((name) => [name, texts[name]])), null, 2);
+      const turns = [["system", asked.judge_system], ["user", asked.before + material + asked.after]];
+      made.push(folded("The judge's prompt", asked.judge_note, turns));
+    } else if (asked.judge_note && sample.outcome !== "failed") {
+      const why = sample.stale ? "The verdict was given on other texts than the data now has." : asked.judge_note;
+      made.push(folded("The judge's prompt", why, []));
+    }
+    return made;
+  }
+
+  function folded(title, note, turns) {
+    const box = element("details");
+    box.append(element("summary", "", title), element("p", "hint", note));
+    for (const [who, text] of turns) {
+      if (!text) continue;
+      if (who) box.append(element("p", "hint", who));
+      box.append(element("div", "words reply", text));
+    }
+    return box;
   }
 
   function second(sample) {
