@@ -139,12 +139,7 @@ def run_evaluation(
         )
     else:
         settings.check_obeyed(model, is_open=True)
-    _refuse_unscored_options(chosen, model)
-    if settings.generation and all(task.choice == "likelihood" for task in chosen):
-        raise UserError(
-            f"task {chosen[0].name}: the likeliest option is the answer, and nothing is generated;"
-            " leave --generation and --max-new-tokens out"
-        )
+    _refuse_unscored_options(chosen, model, settings)
     recorded = recorded_model(Path(out))
     if recorded is not None:
         model.go_on(recorded)
@@ -445,8 +440,16 @@ def open_judges(
     return judges
 
 
-def _refuse_unscored_options(tasks: Sequence[Task], model: Model) -> None:
-    """Refuse a model that is to say which option is likeliest, and cannot."""
+def _refuse_unscored_options(tasks: Sequence[Task], model: Model, settings: AnswerSettings) -> None:
+    """Refuse a model that is to say which option is likeliest, and cannot.
+
+    Settings of decoding are refused where no task has use for them.
+    """
+    if settings.generation and all(task.choice == "likelihood" for task in tasks):
+        raise UserError(
+            f"task {tasks[0].name}: the likeliest option is the answer, and nothing is generated;"
+            " leave --generation and --max-new-tokens out"
+        )
     for task in tasks:
         if task.choice == "likelihood" and model.needs_frames and not model.scores_options:
             raise UserError(
