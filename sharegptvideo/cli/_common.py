@@ -131,7 +131,7 @@ def print_table(table: Any, caption: str | None = None) -> None:
         console = Console(width=200)
     console.print(table)
     if caption:
-        console.print(visible(caption), markup=False, highlight=False)
+        console.print(visible(caption), markup=False, highlight=False, emoji=False)  # `:m:` is one
 
 
 def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from sharegptvideo.eval.run import judge_predictions, run_evaluation
     from sharegptvideo.eval.sample import SampleEvaluation
     from sharegptvideo.eval.score import score_answers
+    from sharegptvideo.eval.submission import SubmissionInfo, read_submission
+    from sharegptvideo.eval.submission_check import check_submission
+    from sharegptvideo.eval.submission_make import make_submission
     from sharegptvideo.eval.tasks import Task, list_tasks, load_questions, load_task
 
 __all__ = [
     "SampleEvaluation",
+    "SubmissionInfo",
     "Task",
     "answer_questions",
     "attack_judge",
     "check_predictions",
+    "check_submission",
     "compare_judges",
     "compare_runs",
     "compare_with_preferences",
@@ -33,17 +38,21 @@ __all__ = [
     "list_tasks",
     "load_questions",
     "load_task",
+    "make_submission",
     "read_preferences",
+    "read_submission",
     "run_evaluation",
     "score_answers",
 ]
 
 _HOME = {
     "SampleEvaluation": "sample",
+    "SubmissionInfo": "submission",
     "Task": "tasks",
     "answer_questions": "answer",
     "attack_judge": "attack",
     "check_predictions": "predictions_check",
+    "check_submission": "submission_check",
     "compare_judges": "agreement",
     "compare_runs": "comparison",
     "compare_with_preferences": "preferences",
@@ -53,7 +62,9 @@ _HOME = {
     "list_tasks": "tasks",
     "load_questions": "tasks",
     "load_task": "tasks",
+    "make_submission": "submission_make",
     "read_preferences": "preferences",
+    "read_submission": "submission",
     "run_evaluation": "run",
     "score_answers": "score",
 }

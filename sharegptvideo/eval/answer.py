@@ -72,7 +72,14 @@ def answer_questions(
         ) as clips:
             for clip in clips:
                 requests = [
-                    Request(prompts[q.key], clip.frames, clip.indices, q) for q in clip.questions
+                    Request(
+                        prompts[q.key],
+                        clip.frames,
+                        clip.indices,
+                        q,
+                        options=q.shown_options if task.choice == "likelihood" else (),
+                    )
+                    for q in clip.questions
                 ]
                 error = f"{MISSING_CLIP}{clip.questions[0].video}" if clip.missing else clip.error
                 if error is not None:
@@ -128,6 +135,8 @@ def _row(question: Question, answer: Answer, prompt_hash: str) -> dict[str, Any]
         row["question_type"] = question.question_type
     if question.options:
         row["options"] = list(answer.options or question.shown_options)
+    if answer.option_scores:
+        row["option_scores"] = list(answer.option_scores)
     if question.pair is not None:
         row["pair"] = question.pair
     if answer.error is not None:

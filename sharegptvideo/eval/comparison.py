@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.headline import HEADLINES, headline
 from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.score import outcome, pair_outcome, pair_videos
@@ -55,12 +58,35 @@ def paired_outcomes(run: Path) -> Outcomes:
     return paired
 
 
+def scored_outcomes(run: Path) -> Outcomes:
+    """Like `read_outcomes`, of the scores of answers; a failed one has the lowest, 0.
+
+    That is the lowest of the judges whose scores are a task's main figure.
+    """
+    verdicts = read_rows(run / "judgements.jsonl", check_judgement)
+    outcomes: Outcomes = {}
+    for (task, key), row in read_rows(run / "predictions.jsonl", check_prediction).items():
+        score = outcome(row, verdicts.get((task, key)), 0.0)[1]
+        outcomes.setdefault(task, {})[key] = (row["video"], score)
+    return outcomes
+
+
+_OUTCOMES = {
+    "accuracy": read_outcomes,
+    "pair_accuracy": paired_outcomes,
+    "f1": scored_outcomes,  # of descriptions: a score is the F1 of its claims
+    "score": scored_outcomes,
+}
+
+
 def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
-    """Accuracy of `second` minus accuracy of `first` on the questions that both have.
+    """Compare the main figures of two runs, `second` minus `first`, on what both were asked.
 
     Returns:
-        `first`, `second` (model and judge of each) and per task: `n` pairs, `n_clusters`,
-        `n_changed` (pairs of which one is right and one wrong), accuracy of each on these pairs,
+        `first`, `second` (model and judge of each) and per task: `headline`, the figure compared
+        (`accuracy`, or `pair_accuracy` of pairs of questions, `f1`, `score`), `n` pairs of
+        answers, `n_clusters`, `n_changed` (of which one is right and one wrong),
+        `first_accuracy` and `second_accuracy`, the figure of each on these pairs,
         `delta`, `se`, `ci95`, `ci95_bootstrap`, `p_value`, `p_holm` (corrected for the number of
         tasks compared), `minimum_detectable_difference` (what a sample like this finds in 80 % of
         all cases), and how many questions were left out because a verdict (`n_unscored`) or the
@@ -85,10 +111,12 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
         )
     for task in common:
         _refuse_other_rules(task, paths, (runs[0]["tasks"][task], runs[1]["tasks"][task]))
-    outcomes = [read_outcomes(path) for path in paths]
-    tasks = {
-        task: _compare(outcomes[0].get(task, {}), outcomes[1].get(task, {})) for task in common
-    }
+    keys = {task: _headline(task, paths, [each["tasks"] for _, each in read]) for task in common}
+    outcomes = {key: [_OUTCOMES[key](path) for path in paths] for key in set(keys.values())}
+    tasks: dict[str, dict[str, Any]] = {}
+    for task, key in keys.items():
+        there, here = (each.get(task, {}) for each in outcomes[key])
+        tasks[task] = {"headline": key, **_compare(there, here, key)}
     for task, figures in tasks.items():
         parts = [
             f"{path}: {part}"
@@ -102,16 +130,16 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
             if (changed := other_settings(run, task))
         ]
         figures["settings"] = "; ".join(settings) or None
-    for task, kinds in _by_type(paths[1]).items():
-        if task in tasks:
-            there = outcomes[0].get(task, {})
-            tasks[task]["by_question_type"] = {
-                kind: _compare(
-                    {key: there[key] for key in keys if key in there},
-                    {key: outcomes[1][task][key] for key in keys},
-                )
-                for kind, keys in sorted(kinds.items())
-            }
+    for task, kinds in _by_type(paths[1], keys).items():
+        there, here = (each.get(task, {}) for each in outcomes[keys[task]])
+        tasks[task]["by_question_type"] = {
+            kind: _compare(
+                {key: there[key] for key in names if key in there},
+                {key: here[key] for key in names},
+                keys[task],
+            )
+            for kind, names in sorted(kinds.items())
+        }
     corrected = holm([figures["p_value"] for figures in tasks.values()])
     for figures, p_holm in zip(tasks.values(), corrected, strict=True):
         figures["p_holm"] = p_holm
@@ -125,12 +153,27 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
     }
 
 
-def _by_type(run: Path) -> dict[str, dict[str, list[str]]]:
-    """Return by task and question type the ids of a run's questions; those without are left out."""
-    types: dict[str, dict[str, list[str]]] = {}
+def _headline(task: str, paths: tuple[Path, Path], runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the key of the figure that two runs are compared by."""
+    first, second = (headline(run.get(task, {"accuracy": None})).key for run in runs)
+    if first != second:
+        raise UserError(
+            f"{task}: the main figure is {HEADLINES[first]} in {paths[0]}, {HEADLINES[second]} in"
+            f" {paths[1]}; only like can be compared with like"
+        )
+    return first
+
+
+def _by_type(run: Path, keys: Mapping[str, str]) -> dict[str, dict[str, dict[str, None]]]:
+    """Return by task and question type the ids of a run's questions, or the names of its pairs.
+
+    Those without a type are left out, and so are tasks that `keys`, the main figures, has not.
+    """
+    types: dict[str, dict[str, dict[str, None]]] = {}
     for (task, key), row in read_rows(run / "predictions.jsonl", check_prediction).items():
-        if row.get("question_type") is not None:
-            types.setdefault(task, {}).setdefault(str(row["question_type"]), []).append(key)
+        name = row.get("pair") if keys.get(task) == "pair_accuracy" else key
+        if task in keys and name is not None and row.get("question_type") is not None:
+            types.setdefault(task, {}).setdefault(str(row["question_type"]), {})[name] = None
     return types
 
 
@@ -164,13 +207,15 @@ def _only_in(judge: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def _compare(
-    first: dict[str, tuple[str, float | None]], second: dict[str, tuple[str, float | None]]
+    first: dict[str, tuple[str, float | None]],
+    second: dict[str, tuple[str, float | None]],
+    key: str,
 ) -> dict[str, Any]:
-    shared = [key for key in first if key in second]
+    shared = [name for name in first if name in second]
     pairs = [
         (video, a, b)
-        for key in shared
-        for video, a, b in [(*first[key], second[key][1])]
+        for name in shared
+        for video, a, b in [(*first[name], second[name][1])]
         if a is not None and b is not None
     ]
     a, b = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
@@ -178,10 +223,11 @@ def _compare(
     difference = paired_difference(a, b, videos)
     changes = [after - before for before, after in zip(a, b, strict=True)]
     ends = difference.ci95
+    most = math.inf if key == "score" else 1.0
     return {
         **asdict(difference),
-        # With two videos Student's t reaches beyond what a difference of shares can be.
-        "ci95": [max(ends[0], -1.0), min(ends[1], 1.0)] if ends else None,
+        # With two videos Student's t reaches beyond what a difference can be: of shares, 1.
+        "ci95": [max(ends[0], -most), min(ends[1], most)] if ends else None,
         "ci95_bootstrap": bootstrap_interval(changes, videos),
         "minimum_detectable_difference": minimum_detectable_difference(
             difference.se, difference.n_clusters

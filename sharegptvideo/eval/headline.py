@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sharegptvideo._text import percent
 
-__all__ = ["HEADLINES", "Headline", "headline"]
+__all__ = ["HEADLINES", "Headline", "headline", "headline_of_type"]
 
 HEADLINES = {
     "accuracy": "accuracy",
@@ -27,11 +27,14 @@ class Headline:
         key: in results.json.
         estimate: {value, se, ci95, ci95_bootstrap, n}.
         chance: what guessing comes to in it; None where that is not known.
+        bounds: the figure with all unscored answers wrong, and all right; None where neither is
+            known.
     """
 
     key: str
     estimate: Mapping[str, Any]
     chance: float | None
+    bounds: Sequence[float] | None = None
 
     @property
     def name(self) -> str:
@@ -52,4 +55,21 @@ class Headline:
 def headline(figures: Mapping[str, Any]) -> Headline:
     """Return the main figure of a task's entry in results.json; of an older one its accuracy."""
     key = figures.get("headline", "accuracy")
-    return Headline(key, figures[key], figures.get("chance"))
+    bounds = {"accuracy": "accuracy_bounds", "pair_accuracy": "pair_bounds"}.get(key)
+    return Headline(
+        key, figures[key], figures.get("chance"), figures.get(bounds) if bounds else None
+    )
+
+
+_UNKNOWN = {"value": None, "se": None, "ci95": None}
+
+
+def headline_of_type(figures: Mapping[str, Any], kind: Mapping[str, Any]) -> Headline:
+    """Return the same figure of one type of a task's questions; empty where it was not counted.
+
+    Args:
+        figures: the task's entry in results.json.
+        kind: the type's entry below it.
+    """
+    key = figures.get("headline", "accuracy")
+    return Headline(key, kind.get(key) or _UNKNOWN, None)

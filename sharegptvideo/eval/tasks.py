@@ -435,7 +435,7 @@ def check_questions(task: Task, data_dir: Path | None) -> None:
     Raises:
         UserError: no such data, or the first row is broken.
     """
-    if data_dir is not None:
+    if data_dir is not None or task.config is None:
         next(iter(_rows(task, data_dir)), None)
 
 

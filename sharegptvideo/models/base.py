@@ -103,6 +103,8 @@ class Request:
         schema: a JSON schema that the answer must follow, for servers that take one; the prompt
             asks for it in words too.
         sent: what a served model sends of the frames, see `Model.packed`; then it needs no frames.
+        options: the likeliest of them is the answer, for models that `scores_options`; nothing is
+            generated.
     """
 
     prompt: str
@@ -112,6 +114,7 @@ class Request:
     fps: float | None = None
     schema: Mapping[str, Any] | None = None
     sent: object | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def bare(self) -> Request:
@@ -182,6 +185,8 @@ class Answer:
         dollars: what these cost, in US dollars, when they were made; None where no price is known.
         options: of an answer from elsewhere, the options in the order in which they were shown;
             empty: in that of `Question.shown_options`.
+        option_scores: for each option of the request, the mean log-probability of its tokens after
+            the prompt; empty where none were to be scored.
     """
 
     request: Request = field(repr=False, compare=False)
@@ -194,6 +199,7 @@ class Answer:
     attempts: int = 0
     dollars: float | None = None
     options: tuple[str, ...] = ()
+    option_scores: tuple[float, ...] = ()
 
     @property
     def text(self) -> str | None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -38,6 +38,8 @@ from sharegptvideo.models.shared_prefix import (
 )
 
 __all__ = ["Decoder", "Limits", "Prompt", "ReadClips"]
+
+T = TypeVar("T")
 
 _POLL = 4  # steps between two looks at which rows are done
 _READ = 8192  # tokens of prompts that are read at once into slots
@@ -106,7 +108,7 @@ class Decoder:
         Args:
             logits: gives those of the last tokens, rows×vocabulary, by `input_ids`,
                 `attention_mask` (rows×1×tokens×own tokens, added), `position_ids` and
-                `past_key_values`.
+                `past_key_values`; with `keep`, rows×keep×vocabulary, those of the last `keep`.
             config: of the language model.
             stop: tokens that end an answer.
             place: device and dtype of the model.
@@ -129,42 +131,128 @@ class Decoder:
         if self.in_slots:
             decoded = self._by_slots(prompts, read, params, limits)
         else:
-            decoded = self._by_batches(prompts, read, params, limits)
+            decoded = self._by_batches(
+                prompts,
+                read,
+                params.n,
+                limits,
+                lambda part, cache, which: self._decode(part, cache, which, params),
+            )
         again = params.n if params.greedy else 1  # greedy decoding has one answer
         for prompt, tokens in decoded:
             yield prompt, tokens * again
 
+    def scores(
+        self,
+        prompts: Sequence[Prompt],
+        options: Mapping[int, Sequence[list[int]]],
+        read: ReadClips,
+        limits: Limits,
+    ) -> Iterator[tuple[Prompt, list[float]]]:
+        """Yield the mean log-probability of the tokens of each continuation of each prompt.
+
+        Args:
+            prompts: with room for their continuations.
+            options: by a prompt's number, the ids of each continuation, one or more.
+            read: reads what comes before the prompts.
+            limits: a continuation is a row.
+
+        Raises:
+            torch.OutOfMemoryError: or the CPU allocator's RuntimeError: one prompt does not fit.
+        """
+        rows = max(len(options[prompt.number]) for prompt in prompts) if prompts else 1
+        yield from self._by_batches(
+            prompts,
+            read,
+            rows,
+            limits,
+            lambda part, cache, which: self._score(part, cache, which, options),
+        )
+
     def _by_batches(
-        self, prompts: Sequence[Prompt], read: ReadClips, params: SamplingParams, limits: Limits
-    ) -> Iterator[Decoded]:
-        most = max(1, limits.rows // params.n)
+        self,
+        prompts: Sequence[Prompt],
+        read: ReadClips,
+        rows: int,
+        limits: Limits,
+        answer: Callable[[Sequence[Prompt], Any, list[int]], list[list[T]]],
+    ) -> Iterator[tuple[Prompt, list[T]]]:
+        """Answer prompts of `rows` rows each; `answer` gets some with a cache of their clips."""
+        most = max(1, limits.rows // rows)
         longest = max((prompt.prefix for prompt in prompts), default=0)
         # Half of memory: rows, and reading itself, need some.
         clip = 2 * coming_cache_bytes(self._config, longest, self._dtype)
         clips = fitting_rows(clip, limits.memory or free_bytes(self._device))
         for batch in _batches(prompts, most, clips):
-            decoded = in_parts(batch, lambda part: self._batch(part, read, params, limits))
+            decoded = in_parts(batch, lambda part: self._batch(part, read, rows, limits, answer))
             yield from zip(batch, decoded, strict=True)
 
     def _batch(
-        self, prompts: Sequence[Prompt], read: ReadClips, params: SamplingParams, limits: Limits
-    ) -> list[list[list[int]]]:
-        """Read the clips once, then decode their prompts, as many at once as fit."""
+        self,
+        prompts: Sequence[Prompt],
+        read: ReadClips,
+        rows: int,
+        limits: Limits,
+        answer: Callable[[Sequence[Prompt], Any, list[int]], list[list[T]]],
+    ) -> list[list[T]]:
+        """Read the clips once, then answer their prompts, as many at once as fit."""
         clips: dict[Any, Prompt] = {}
         for prompt in prompts:
             clips.setdefault(prompt.clip, prompt)
         cache = read(list(clips.values()))
         number = {clip: index for index, clip in enumerate(clips)}
 
-        def answer(part: Sequence[Prompt]) -> list[list[list[int]]]:
+        def attending(part: Sequence[Prompt]) -> list[list[T]]:
             with attending_to_prefixes(self._config):
-                return self._decode(part, cache, [number[prompt.clip] for prompt in part], params)
+                return answer(part, cache, [number[prompt.clip] for prompt in part])
 
         longest = max(len(prompt.ids) + prompt.room for prompt in prompts)
         free = limits.memory or free_bytes(self._device)
-        fitting = fitting_rows(cache_bytes(cache, longest) * params.n, free)
-        most = max(1, limits.rows // params.n)
-        return in_parts(prompts, answer, most=min(most, fitting or most))
+        fitting = fitting_rows(cache_bytes(cache, longest) * rows, free)
+        most = max(1, limits.rows // rows)
+        return in_parts(prompts, attending, most=min(most, fitting or most))
+
+    def _score(
+        self,
+        prompts: Sequence[Prompt],
+        clips: Any,
+        which: list[int],
+        options: Mapping[int, Sequence[list[int]]],
+    ) -> list[list[float]]:
+        """Read each prompt once for every continuation, padded on the left."""
+        rows = [
+            (prompt, clip, option)
+            for prompt, clip in zip(prompts, which, strict=True)
+            for option in options[prompt.number]
+        ]
+        own = [prompt.ids + option[:-1] for prompt, _, option in rows]
+        longest = max(map(len, own))
+        gaps = [longest - len(ids) for ids in own]
+        mask = torch.zeros(len(rows), 1, 1, longest, dtype=self._dtype, device=self._device)
+        for row, gap in enumerate(gaps):
+            mask[row, ..., :gap] = least(mask.dtype)
+        later = mask.new_full((longest, longest), least(mask.dtype)).triu(1)
+        positions = []
+        for (prompt, _, option), gap in zip(rows, gaps, strict=True):
+            at = prompt.positions
+            after = at[..., -1:] + torch.arange(1, len(option))
+            positions.append(torch.cat([at[..., :1].expand(*at.shape[:-1], gap), at, after], -1))
+        logits = self._logits(
+            keep=max(len(option) for _, _, option in rows),
+            input_ids=torch.tensor(
+                [[0] * gap + ids for gap, ids in zip(gaps, own, strict=True)], device=self._device
+            ),
+            attention_mask=torch.minimum(mask, later),
+            position_ids=torch.cat(positions, dim=-2).to(self._device),
+            past_key_values=SharedPrefixCache(clips, [clip for _, clip, _ in rows], ahead=longest),
+        )
+        means = []
+        for (_, _, option), own_logits in zip(rows, logits, strict=True):
+            said = own_logits[-len(option) :].float().log_softmax(-1)
+            taken = torch.tensor(option, device=self._device)[:, None]
+            means.append(float(said.gather(-1, taken).mean()))
+        back = iter(means)
+        return [[next(back) for _ in options[prompt.number]] for prompt in prompts]
 
     def _decode(
         self, prompts: Sequence[Prompt], clips: Any, which: list[int], params: SamplingParams

@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +16,9 @@ from sharegptvideo._concurrency import limit_torch_threads
 from sharegptvideo.errors import UserError
 from sharegptvideo.models.base import Answer, Model, Request, SamplingParams
 from sharegptvideo.models.checkpoints import checkpoint_folder, load_model, weights_hash
-from sharegptvideo.models.decoding import Decoder, Limits
+from sharegptvideo.models.decoding import Decoder, Limits, Prompt, ReadClips
 from sharegptvideo.models.memory import is_out_of_memory
+from sharegptvideo.models.prompts import option_ids
 from sharegptvideo.models.settings import AnswerSettings
 
 __all__ = ["LocalModel"]
@@ -46,6 +48,7 @@ class LocalModel(Model):
     obeys = Model.obeys | {"dtype", "system", "top_k"}
 
     tokenizer: Any
+    scores_options = True
 
     def __init__(
         self,
@@ -230,8 +233,37 @@ class LocalModel(Model):
     ) -> Iterator[tuple[int, Answer]]:
         """Answer all requests, in any order, each with its number."""
 
+    def _scored(
+        self,
+        prompts: Sequence[Prompt],
+        read: ReadClips,
+        requests: Mapping[int, Request],
+        text_of: Callable[[Request], str],
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer requests by the likeliest of their options; `text_of` renders a prompt."""
+        options: dict[int, list[list[int]]] = {}
+        fitting: list[Prompt] = []
+        limit = getattr(self._language(), "max_position_embeddings", None)
+        for prompt in prompts:
+            request = requests[prompt.number]
+            try:
+                text = text_of(request)
+                ids = [option_ids(self.tokenizer, text, option) for option in request.options]
+                room = max(map(len, ids))
+                if limit is not None and prompt.prefix + len(prompt.ids) + room > limit:
+                    raise UserError(f"an option of {room} tokens leaves no room in {limit}")
+            except UserError as error:
+                yield prompt.number, Answer(request, error=str(error))
+                continue
+            options[prompt.number] = ids
+            fitting.append(replace(prompt, room=room))
+        for prompt, scores in self.decoder.scores(fitting, options, read, self.limits()):
+            request = requests[prompt.number]
+            best = request.options[scores.index(max(scores))]
+            yield prompt.number, Answer(request, (best,), option_scores=tuple(scores))
+
     @abc.abstractmethod
-    def _logits(self, **inputs: Any) -> torch.Tensor:
+    def _logits(self, keep: int | None = None, **inputs: Any) -> torch.Tensor:
         """Run the language model; see `Decoder`."""
 
     @abc.abstractmethod

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ParallelModel", "device_names"]
 
-_Reply = tuple[tuple[str, ...], str | None]  # texts and error of an answer
+# Texts, error and scores of options of an answer.
+_Reply = tuple[tuple[str, ...], str | None, tuple[float, ...]]
 
 
 def device_names(devices: Sequence[str]) -> list[str]:
@@ -75,6 +76,7 @@ class ParallelModel(Model):
         self._local = local
         self.spec, self.frames = local.spec, local.frames
         self.workers, self.width = len(devices), local.width
+        self.scores_options = local.scores_options
         self.obeys, self.most_frames = local.obeys, local.most_frames
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for device in devices:
@@ -99,8 +101,8 @@ class ParallelModel(Model):
             answers = worker.ask(requests, params)
         finally:
             self._free.put(worker)
-        for request, (texts, error) in zip(requests, answers, strict=True):
-            yield Answer(request, texts, error)
+        for request, (texts, error, scores) in zip(requests, answers, strict=True):
+            yield Answer(request, texts, error, option_scores=scores)
 
 
 class _Worker:
@@ -197,7 +199,10 @@ def _serve(device: str, processes: int) -> None:
         batch, params = message
         reply: list[_Reply] | UserError
         try:
-            reply = [(answer.texts, answer.error) for answer in model.generate(batch, params)]
+            reply = [
+                (answer.texts, answer.error, answer.option_scores)
+                for answer in model.generate(batch, params)
+            ]
         except UserError as error:
             reply = error
         with contextlib.suppress(BrokenPipeError):  # the caller is gone; so is stdin

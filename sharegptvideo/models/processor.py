@@ -32,7 +32,7 @@ from sharegptvideo.models.checkpoints import (
     model_type,
     quiet_transformers,
 )
-from sharegptvideo.models.decoding import Prompt
+from sharegptvideo.models.decoding import Prompt, ReadClips
 from sharegptvideo.models.local import LocalModel
 from sharegptvideo.models.memory import cache_bytes, fitting_rows, free_bytes, in_parts
 from sharegptvideo.models.prompts import begin_once, no_system_text, template_errors
@@ -264,6 +264,7 @@ class ProcessorModel(LocalModel):
         if (self._folder / "generation_config.json").is_file():
             rules = GenerationConfig.from_pretrained(folder)
         self.shares = shares_prefix(self._config, rules)
+        self.scores_options = self.shares
         marks = {
             getattr(source, f"{kind}_token_id", None)
             for source in (self.processor, self._config)
@@ -305,6 +306,9 @@ class ProcessorModel(LocalModel):
                         prompts.append(prompt)
                     else:
                         yield position, Answer(requests[position], error=prompt)
+            scored = [prompt for prompt in prompts if requests[prompt.number].options]
+            yield from self._likeliest(scored, requests)
+            prompts = [prompt for prompt in prompts if not requests[prompt.number].options]
             for prompt, ids in self._token_ids(prompts, params):
                 texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
                 answer = Answer(requests[prompt.number], tuple(str(text).strip() for text in texts))
@@ -341,17 +345,43 @@ class ProcessorModel(LocalModel):
                 del rules["repetition_penalty"]
         return rules
 
+    def _likeliest(
+        self, prompts: Sequence[_Prompt], requests: Sequence[Request]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer by the likeliest of the options, clip by clip."""
+        for group in self._groups(prompts):
+            shared, read, back = self._after_clips([group], 1)
+            if not group[0].clip_end:
+                error = "its options cannot be scored: nothing comes after its clip"
+                yield from (
+                    (each.number, Answer(requests[each.number], error=error)) for each in group
+                )
+                continue
+            asked = {at: requests[prompt.number] for at, prompt in enumerate(back)}
+            for at, answer in self._scored(shared, read, asked, self._text):
+                yield back[at].number, answer
+
+    def _text(self, request: Request) -> str:
+        return self._render(request.prompt)
+
     def _decoded(
         self, groups: Sequence[Sequence[_Prompt]], params: SamplingParams
     ) -> Iterator[tuple[_Prompt, list[list[int]]]]:
         """Answer groups of prompts that share what comes up to their clip's end."""
+        prompts, read, back = self._after_clips(groups, params.max_new_tokens)
+        for answered, answers in self.decoder.answers(prompts, read, params, self.limits()):
+            yield back[answered.number], answers
+
+    def _after_clips(
+        self, groups: Sequence[Sequence[_Prompt]], room: int
+    ) -> tuple[list[Prompt], ReadClips, list[_Prompt]]:
+        """Return prompts for the decoder, what reads their clips, and what each is of."""
         back: list[_Prompt] = []
         prompts: list[Prompt] = []
         for number, group in enumerate(groups):
             end = group[0].clip_end
             for prompt in group:
                 ids, positions = prompt.ids[end:], prompt.positions[..., end:]
-                room = params.max_new_tokens
                 prompts.append(
                     Prompt(len(back), number, end, ids, positions, prompt.seed_text, room)
                 )
@@ -362,13 +392,12 @@ class ProcessorModel(LocalModel):
             (cache,) = caches  # batches hold one clip, and slots read one after the other
             return cache
 
-        for answered, answers in self.decoder.answers(prompts, read, params, self.limits()):
-            yield back[answered.number], answers
+        return prompts, read, back
 
-    def _logits(self, **inputs: Any) -> torch.Tensor:
-        output = self.model(use_cache=True, logits_to_keep=1, **inputs)
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
+    def _logits(self, keep: int | None = None, **inputs: Any) -> torch.Tensor:
+        output = self.model(use_cache=True, logits_to_keep=keep or 1, **inputs)
+        logits: torch.Tensor = output.logits
+        return logits[:, -1] if keep is None else logits
 
     def _language(self) -> Any:
         return self.model.config.get_text_config()

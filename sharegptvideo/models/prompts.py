@@ -219,11 +219,37 @@ def _with_clip(messages: Sequence[Message], about: Kind) -> list[Message]:
     return turns
 
 
-def _ids(
-    tokenizer: PreTrainedTokenizerBase, turns: list[Message], *, generation: bool
-) -> list[int]:
+def prompt_text(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], about: Kind = "video"
+) -> str:
+    """Return the text that `encode` makes ids of, up to where the model's answer begins.
+
+    Raises:
+        UserError: see `encode`.
+    """
+    _check(messages)
+    return _text(tokenizer, _with_clip(messages, about), generation=True)
+
+
+def option_ids(tokenizer: PreTrainedTokenizerBase, text: str, option: str) -> list[int]:
+    """Return the ids that an answer adds to a prompt's text, without the token that closes it.
+
+    Raises:
+        UserError: the tokenizer joins the two, so that the prompt would be another one.
+    """
+    before = _encoded(tokenizer, text)
+    joint = "" if text[-1:].isspace() or before[-1] in tokenizer.all_special_ids else " "
+    after = _encoded(tokenizer, text + joint + option)
+    if after[: len(before)] != before or len(after) == len(before):
+        raise UserError(
+            f"the model's tokenizer joins the prompt's end and {option!r}; take a task by letter"
+        )
+    return after[len(before) :]
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, turns: list[Message], *, generation: bool) -> str:
     with template_errors():
-        text = str(
+        return str(
             tokenizer.apply_chat_template(
                 turns,
                 chat_template=tokenizer.chat_template or CHAT_TEMPLATE,
@@ -231,7 +257,16 @@ def _ids(
                 add_generation_prompt=generation,
             )
         )
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, **begin_once(tokenizer, text))["input_ids"])
+
+
+def _ids(
+    tokenizer: PreTrainedTokenizerBase, turns: list[Message], *, generation: bool
+) -> list[int]:
+    return _encoded(tokenizer, _text(tokenizer, turns, generation=generation))
 
 
 @contextlib.contextmanager

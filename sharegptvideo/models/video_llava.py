@@ -28,6 +28,7 @@ from sharegptvideo.models.prompts import (
     encode,
     expand_video,
     no_system_text,
+    prompt_text,
     video_token_count,
 )
 from sharegptvideo.models.sampling import clip_key
@@ -69,6 +70,11 @@ class VideoLlavaModel(LocalModel):
 
     def _render(self, prompt: str) -> str:
         return str(self.tokenizer.decode(self._ids(prompt)))
+
+    def _text(self, request: Request) -> str:
+        about: Kind = "text" if request.frames is None else "video"
+        messages = conversation(request.prompt, system=self.settings.system)
+        return prompt_text(self.tokenizer, messages, about)
 
     def _ids(self, prompt: str, about: Kind = "video") -> list[int]:
         """Encode a prompt, with the system text where one was asked for."""
@@ -152,6 +158,9 @@ class VideoLlavaModel(LocalModel):
         params: SamplingParams,
         requests: Mapping[int, Request],
     ) -> Iterator[tuple[int, Answer]]:
+        scored = [prompt for prompt in prompts if requests[prompt.number].options]
+        yield from self._scored(scored, read, requests, self._text)
+        prompts = [prompt for prompt in prompts if not requests[prompt.number].options]
         for prompt, answers in self.decoder.answers(prompts, read, params, self.limits()):
             texts = self.tokenizer.batch_decode(
                 [ids[:-1] if ids[-1] in self._stop else ids for ids in answers],
@@ -201,9 +210,10 @@ class VideoLlavaModel(LocalModel):
         language = self.model.model.language_model
         return language(inputs_embeds=embeds, use_cache=True).past_key_values
 
-    def _logits(self, **inputs: Any) -> torch.Tensor:
+    def _logits(self, keep: int | None = None, **inputs: Any) -> torch.Tensor:
         output = self.model.model.language_model(use_cache=True, **inputs)
-        logits: torch.Tensor = self.model.lm_head(output.last_hidden_state[:, -1])
+        last = -1 if keep is None else slice(-keep, None)
+        logits: torch.Tensor = self.model.lm_head(output.last_hidden_state[:, last])
         return logits
 
     def _language(self) -> Any:

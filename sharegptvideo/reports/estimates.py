@@ -9,7 +9,7 @@ from typing import Any
 
 from sharegptvideo._markdown import markdown_cell
 from sharegptvideo._text import estimate, interval, number, points, rounded, visible, web_link
-from sharegptvideo.eval.headline import headline
+from sharegptvideo.eval.headline import Headline, headline
 
 __all__ = [
     "csv_table",
@@ -18,8 +18,10 @@ __all__ = [
     "headline_cells",
     "headline_titles",
     "markdown_table",
+    "score_cells",
     "tex_escape",
     "tex_estimate",
+    "tex_headline",
     "tex_interval",
     "tex_link",
     "tex_table",
@@ -32,12 +34,8 @@ _COLUMNS = (
     "videos",
     "failed",
     "unscored",
-    "accuracy %",
-    "95 % interval",
-    "bounds %",
-    "score",
-    "paper's counting",
 )
+_LAST_COLUMNS = ("bounds %", "score", "paper's counting")
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -68,26 +66,33 @@ def format_estimate(figures: Mapping[str, Any], *, share: bool) -> str:
     return estimate(figures["value"], figures["se"], points if share else rounded)
 
 
-def headline_titles(
-    tasks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy %"
-) -> tuple[str, ...]:
-    """Return the titles of the columns that `headline_cells` fills for these tasks.
+def headline_titles(mains: Iterable[Headline], accuracy: str = "accuracy %") -> tuple[str, ...]:
+    """Return the titles of the columns that `headline_cells` fills with these main figures.
 
-    Where the main figure of all is a plain accuracy, its title is `accuracy`.
+    Where all are plain accuracies, the title is `accuracy`.
     """
-    if all(headline(figures).label == "accuracy" for figures in tasks):
+    if all(main.label == "accuracy" for main in mains):
         return (accuracy, "95 % interval")
     return ("main figure", "value", "95 % interval")
 
 
-def headline_cells(figures: Mapping[str, Any], titles: Sequence[str]) -> tuple[str, ...]:
-    """Write a task's main figure for a table: its name where tasks differ, value, interval."""
-    main = headline(figures)
+def headline_cells(main: Headline, titles: Sequence[str]) -> tuple[str, ...]:
+    """Write a main figure for a table: its name, where tasks differ, value and interval."""
     value = format_estimate(main.estimate, share=main.is_share)
     within = interval(main.estimate["ci95"], points if main.is_share else rounded)
     if "main figure" not in titles:
         return (value, within)
     return (main.label, f"{value} %" if main.is_share and value != _NONE else value, within)
+
+
+def score_cells(figures: Mapping[str, Any]) -> tuple[str, str]:
+    """Write a task's score and the figures by the paper's counting.
+
+    Answers from a few that are given are right or wrong: of those neither says anything.
+    """
+    if headline(figures).chance is not None:
+        return (_NONE, _NONE)
+    return (format_estimate(figures["score"], share=False), format_paper(figures))
 
 
 def format_paper(figures: Mapping[str, Any]) -> str:
@@ -107,9 +112,11 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
     Pipes and line breaks in names are escaped, so that no name can break the table.
     """
-    rows = [_COLUMNS, ("---", *("---:" for _ in _COLUMNS[1:]))]
+    mains = {name: headline(task) for name, task in results["tasks"].items()}
+    titles = headline_titles(mains.values())
+    columns = (*_COLUMNS, *titles, *_LAST_COLUMNS)
+    rows = [columns, ("---", *("---:" for _ in columns[1:]))]
     for name, task in results["tasks"].items():
-        bounds = task["accuracy_bounds"]
         rows.append(
             (
                 markdown_cell(name),
@@ -117,11 +124,9 @@ def markdown_table(results: Mapping[str, Any]) -> str:
                 number(task["clusters"]),
                 number(task["n_failed"]),
                 number(task["n_unscored"]),
-                format_estimate(task["accuracy"], share=True),
-                interval(task["accuracy"]["ci95"]),
-                interval(bounds),
-                format_estimate(task["score"], share=False),
-                format_paper(task),
+                *headline_cells(mains[name], titles),
+                interval(mains[name].bounds),
+                *score_cells(task),
             )
         )
     lines = ("| " + " | ".join(row) + " |" for row in rows)
@@ -162,9 +167,20 @@ def tex_estimate(figures: Mapping[str, Any], *, share: bool) -> str:
     return f"${text.replace('±', chr(92) + 'pm')}$" if "±" in text else text.replace("–", "--")
 
 
-def tex_interval(ends: Sequence[float] | None) -> str:
+def tex_interval(ends: Sequence[float] | None, *, share: bool = True) -> str:
     """Return what `interval` gives, in LaTeX."""
-    return interval(ends).replace(" to ", "--").replace("–", "--")
+    text = interval(ends, points if share else rounded)
+    return text.replace(" to ", "--").replace("–", "--")
+
+
+def tex_headline(main: Headline, titles: Sequence[str]) -> tuple[str, ...]:
+    """Return what `headline_cells` gives, in LaTeX."""
+    value = tex_estimate(main.estimate, share=main.is_share)
+    within = tex_interval(main.estimate["ci95"], share=main.is_share)
+    if "main figure" not in titles:
+        return (value, within)
+    known = main.is_share and main.estimate["value"] is not None
+    return (tex_escape(main.label), value + (r"\,\%" if known else ""), within)
 
 
 def tex_table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

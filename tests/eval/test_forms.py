@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval import judge_predictions, list_tasks, run_evaluation
+from sharegptvideo.eval import compare_runs, judge_predictions, list_tasks, run_evaluation
 from sharegptvideo.eval.score import pair_videos, score_answers
 from sharegptvideo.eval.tasks import chosen_questions, load_questions, load_task, named_tasks
 from sharegptvideo.judges import open_judge
@@ -267,6 +267,31 @@ def test_a_whole_video_is_refused_where_a_question_is_on_a_part(model: str, tmp_
         run_evaluation(model, ["mvbench"], None, tmp_path / "long", data_dir=data)
 
 
+def test_options_by_likelihood(tiny: Path, model: str, tmp_path: Path) -> None:
+    """The likeliest option is the answer, and its scores are kept; others than hf: are refused."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    files.egoschema(data)
+    ran = run_evaluation(f"hf:{tiny}", ["egoschema_likelihood"], None, out, data_dir=data)
+    figures = ran["tasks"]["egoschema_likelihood"]
+    assert (figures["n_scored"], figures["chance"]) == (2, 0.2)
+    rights = 0
+    for _, row in read_jsonl(out / "predictions.jsonl"):
+        scores = row["option_scores"]
+        assert row["prediction"] == row["options"][scores.index(max(scores))]
+        rights += row["prediction"] == {"0-u": "red", "2-u": "blue"}[row["id"]]
+    assert figures["accuracy"]["value"] == rights / 2
+    for spec in (model, "openai:x"):
+        with pytest.raises(UserError, match=r"egoschema_likelihood: model .* gives no likelihoods"):
+            run_evaluation(
+                spec, ["egoschema_likelihood"], None, tmp_path / "no", data_dir=data,
+                base_url="http://127.0.0.1:9/v1",
+            )  # fmt: skip
+    again = tmp_path / "again"
+    judge_predictions(
+        out / "predictions.jsonl", ["egoschema_likelihood"], None, again, data_dir=data
+    )
+
+
 def test_through_the_command_line(model: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     files.videohallucer(data)
@@ -283,6 +308,54 @@ def test_through_the_command_line(model: str, tmp_path: Path) -> None:
     assert "judged by yes-no, choice" in shown
     listed = CliRunner().invoke(app, ["eval", "tasks"])
     assert "--task hallucination: eventhallusion, videohallucer" in listed.output
+
+
+def test_two_runs_are_compared_and_reported_by_their_main_figures(
+    model: str, tmp_path: Path
+) -> None:
+    """Six pairs: a run that says neither, one that sees colours, a file with one pair right."""
+    data, runs = tmp_path / "data", [tmp_path / "first", tmp_path / "second"]
+    files.videohallucer(data)
+    files.nextqa(data)
+    for spec, out in ((model.replace(":answer", ":always_a"), runs[0]), (model, runs[1])):
+        run_evaluation(spec, ["videohallucer", "nextqa"], None, out, data_dir=data)
+    compared = compare_runs(*runs)["tasks"]
+    pairs = compared["videohallucer"]
+    # `A` is neither yes nor no: no pair of the first run is known, so none is compared.
+    assert (pairs["headline"], pairs["n"], pairs["n_unscored"]) == ("pair_accuracy", 0, 6)
+    assert compared["nextqa"]["headline"] == "accuracy"
+    kept = {row["id"]: row for _, row in read_jsonl(runs[0] / "predictions.jsonl")}
+    options = [kept[q.id]["options"] for q in load_questions(load_task("nextqa"), data)]
+    first = [q.answer == each[0] for q, each in zip(
+        load_questions(load_task("nextqa"), data), options, strict=True)]  # fmt: skip
+    assert compared["nextqa"]["delta"] == 1 - sum(first) / 4
+    no = tmp_path / "no.jsonl"
+    asked = load_questions(load_task("videohallucer"), data)
+    says = {q.id: "No." for q in asked} | {"object_relation_001_basic": "Yes."}
+    write_jsonl(no, [{"id": key, "prediction": text} for key, text in says.items()])
+    judge_predictions(no, ["videohallucer"], None, tmp_path / "no", data_dir=data)
+    pairs = compare_runs(tmp_path / "no", runs[1])["tasks"]["videohallucer"]
+    assert (pairs["n"], pairs["first_accuracy"], pairs["delta"]) == (6, 1 / 6, 5 / 6)
+    # object_relation has two of the six pairs, one of which is right.
+    assert pairs["by_question_type"]["object_relation"]["first_accuracy"] == 1 / 2
+    call = CliRunner().invoke
+    shown = call(app, ["eval", "compare", str(tmp_path / "no"), str(runs[1])]).output
+    assert "videohallucer (pairs right)" in " ".join(shown.split())
+    report = tmp_path / "report"
+    done = call(
+        app, ["eval", "report", str(runs[1]), "--out", str(report), "--against", str(runs[0])]
+    )
+    assert done.exit_code == 0, done.output
+    table = (report / "report.md").read_text()
+    assert "| main figure | value | 95 % interval | bounds % |" in table
+    assert "| pairs right (chance 25.0 %) | 100.0 % |" in table
+    assert "| accuracy (chance 20.0 %) | 100.0 % |" in table
+    # On the red clip 3 of 5 answers are yes, on the blue one 3 of 7: se² = 2 · (1/4 + 1/4) / 12².
+    assert "| videohallucer | 50.0 ± 8.3 | 50.0 | 100.0 | 100.0 | 100.0 |" in table
+    assert "accuracy %" not in table.split("says yes")[0]
+    page = (report / "index.html").read_text()
+    assert "pairs right (chance 25.0 %)" in page
+    assert "A. " in "".join(file.read_text() for file in (report / "samples").glob("0*.js"))
 
 
 @pytest.mark.parametrize(

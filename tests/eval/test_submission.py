@@ -37,9 +37,10 @@ from sharegptvideo.eval.submission_check import (
     check_submission,
 )
 from sharegptvideo.eval.submission_make import make_submission
-from sharegptvideo.eval.tasks import task_names
+from sharegptvideo.eval.tasks import load_questions, load_task, task_names
 from sharegptvideo.judges import open_judge
 from sharegptvideo.judges.protocol import load_protocol
+from tests.support import benchmark_files
 from tests.support.eval_fixtures import COLOURS, NAMES, task_row
 
 INFO = SubmissionInfo(
@@ -605,6 +606,53 @@ def test_a_call_that_failed_is_to_be_asked_again(served: Path, tmp_path: Path) -
     spoil(served, "judgements.jsonl", failed)
     _score_again(served)
     assert "not judged, as a call failed" in problems(served)
+
+
+# Pairs of yes and no, and options.
+
+
+@pytest.fixture
+def formed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """A submission of a task that has its own rules, and the task's files; answers all alike."""
+    task, answer = request.param
+    files = tmp_path / "files"
+    getattr(benchmark_files, task)(files)
+    rows = [{"id": q.id, "prediction": answer} for q in load_questions(load_task(task), files)]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    judge_predictions(tmp_path / "answers.jsonl", [task], None, tmp_path / "run", data_dir=files)
+    return make_submission(tmp_path / "run", INFO, tmp_path / "submission"), files
+
+
+@pytest.mark.parametrize(
+    "formed", [("videohallucer", "Yes."), ("nextqa", "A"), ("tempcompass", "B")], indirect=True
+)
+def test_tasks_with_rules_of_their_own(formed: tuple[Path, Path]) -> None:
+    folder, files = formed
+    assert check_submission(folder)["problems"] == []
+    report = check_submission(folder, data_dir=files)
+    assert report["problems"] == []
+    assert [about["verdicts"] for about in report["tasks"].values()] == ["given anew"]
+    results = read_json(folder.parent / "run" / "results.json")["tasks"]
+    assert read_json(folder / "results.json")["tasks"] == results
+
+
+@pytest.mark.parametrize("formed", [("videohallucer", "Yes.")], indirect=True)
+def test_figures_that_take_the_right_answers(formed: tuple[Path, Path]) -> None:
+    """They are not known without the data; a headline that says less is seen at once."""
+    folder, files = formed
+
+    def balanced(results: dict[str, Any]) -> None:
+        results["tasks"]["videohallucer"]["yes_rate"]["value"] = 0.5
+
+    spoil(folder, "results.json", balanced)
+    hash_again(folder)
+    assert problems(folder) == ""
+    assert problems(folder, files) == (
+        "results.json: tasks.videohallucer.yes_rate.value: 0.5, scored anew 1"
+    )
+    spoil(folder, "results.json", lambda r: r["tasks"]["videohallucer"].pop("headline"))
+    hash_again(folder)
+    assert "headline: accuracy, scored anew pair_accuracy" in problems(folder)
 
 
 # The folder of submissions.

@@ -273,6 +273,43 @@ def last_logits(model: VideoLlavaModel, frames: Frames) -> torch.Tensor:
     return torch.stack(rows)
 
 
+OPTIONS = ("red", "it is a very long answer indeed", "Green.", "no")
+
+
+def test_the_likeliest_option_is_that_of_plain_rows(model: VideoLlavaModel, items: Items) -> None:
+    """Each option in a row of its own, without a cache: the mean log-probability of its tokens."""
+    model.in_slots, model.batch_size = False, 8
+    requests = [Request(question, frames, options=OPTIONS) for frames, question in items[:6]]
+    answers = list(model.generate(requests, SamplingParams()))
+    for request, answer in zip(requests, answers, strict=True):
+        means = []
+        for option in OPTIONS:
+            ids, said = encode(model.tokenizer, conversation(request.prompt, option))
+            own = [token for token, one in zip(ids, said, strict=True) if one]
+            own = own[: own.index(model.tokenizer.eos_token_id)]  # what closes it is left out
+            means.append(log_probability(model, request, own) / len(own))
+        assert answer.option_scores == pytest.approx(means, abs=1e-4)
+        assert answer.texts == (OPTIONS[int(np.argmax(means))],)
+    first = [answer.option_scores[0] for answer in answers]
+    assert max(first) - min(first) > 0.1, "scores have to vary with clip and question"
+    model.in_slots = True  # as on a GPU
+    again = list(model.generate(requests, SamplingParams()))
+    for one, other in zip(answers, again, strict=True):
+        assert one.option_scores == pytest.approx(other.option_scores, abs=1e-5)
+
+
+def test_options_without_a_clip_and_an_option_without_room(
+    model: VideoLlavaModel, items: Items
+) -> None:
+    (frames, question), mixed = items[0], ("a", "b")
+    long = Request(question, frames, options=("red", "word " * 5000))
+    requests = [Request(question, frames, options=mixed), long, Request("Who?", options=mixed)]
+    answers = list(model.generate(requests, SamplingParams()))
+    assert [answer.text in mixed for answer in answers] == [True, False, True]
+    assert "tokens leaves no room" in str(answers[1].error)
+    assert len(answers[2].option_scores) == 2
+
+
 def test_answers_are_compared_by_how_likely_they_are(model: VideoLlavaModel, items: Items) -> None:
     """Greedy answers against themselves, and against answers whose first token is another."""
     requests = [Request(question, frames) for frames, question in items[:4]]

@@ -188,6 +188,48 @@ def test_answers_in_slots_are_those_in_batches(
             assert graphs[-1].replays
 
 
+def test_options_are_scored_as_in_rows_of_their_own(checkpoint: Path, clips: list[Frames]) -> None:
+    """The mean log-probability of an option's tokens after the prompt, by transformers' forward."""
+    from transformers.video_utils import VideoMetadata
+
+    model = ProcessorModel(str(checkpoint))
+    if not model.scores_options:
+        pytest.skip(f"{checkpoint.name}: questions do not share a clip's cache")
+    options = ("red", "Two people play in the snow.", "He falls.")
+    requests = [
+        Request(question, frames, INDICES, fps=10.0, options=options)
+        for frames in clips
+        for question in QUESTIONS[:2]
+    ]
+    for request, answer in zip(requests, model.generate(requests, SamplingParams()), strict=True):
+        assert answer.error is None
+        assert request.frames is not None
+        means = []
+        for option in options:
+            content = [{"type": "video"}, {"type": "text", "text": request.prompt}]
+            text = model.processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+            after = option if text.endswith("\n") else f" {option}"  # as a template writes a turn
+            own = model.tokenizer(after, add_special_tokens=False)["input_ids"]
+            metadata = VideoMetadata(
+                total_num_frames=41, fps=10.0, duration=4.1, frames_indices=[*INDICES]
+            )
+            inputs = model.processor(
+                text=[text + after],
+                videos=[torch.from_numpy(request.frames).permute(0, 3, 1, 2)],
+                video_metadata=[metadata],
+                do_sample_frames=False,
+                return_tensors="pt",
+            )
+            assert inputs["input_ids"][0, -len(own) :].tolist() == own
+            with torch.inference_mode():
+                logits = model.model(**inputs).logits[0, -len(own) - 1 : -1].log_softmax(-1)
+            means.append(float(logits.gather(-1, torch.tensor(own)[:, None]).mean()))
+        assert answer.option_scores == pytest.approx(means, abs=1e-4)
+        assert answer.texts == (options[means.index(max(means))],)
+
+
 def test_a_repetition_penalty_of_the_checkpoint_holds(tmp_path: Path, clips: list[Frames]) -> None:
     folder = build("qwen2_5_vl", tmp_path / "penalty", repetition_penalty=1.5)
     model = ProcessorModel(str(folder))

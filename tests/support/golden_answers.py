@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sharegptvideo.judges import AnswerMatch, JudgeItem
 from sharegptvideo.judges.exact import Exact
+from sharegptvideo.judges.rules.choices import read_choice, read_yes_no
 from sharegptvideo.judges.rules.claim_match import ClaimMatch
 from sharegptvideo.synthetic import check_answer
 
-__all__ = ["answer_match", "claim_match", "exact", "exact_state"]
+__all__ = ["answer_match", "choices", "claim_match", "exact", "exact_state"]
 
 Asked = tuple[str, str]
 
@@ -222,6 +224,36 @@ def exact(_: Path) -> dict[str, Any]:
     ]
     asked = {f"{one} | {other}": ("", one, other, None) for one in texts for other in texts}
     return _verdicts(Exact(), asked)
+
+
+def choices(_: Path) -> dict[str, Any]:
+    """What is read as yes, as no, and as the name of an option; null where nothing is."""
+
+    def read(reader: Callable[[str], Any], answer: str) -> Any:
+        try:
+            return reader(answer)
+        except ValueError as error:
+            return str(error)
+
+    said = [
+        "Yes", "no.", "YES!", "Yeah, sure.", "Nope", "**No**, there is a dog.", "yes/no", "",
+        "Yes, there is no dog.", "There is no dog.", "No doubt he dances.", "Yes or no?",
+        "The answer is no.", "Answer: Yes", "the answer would be 'no', since he sits",
+        '{"answer": "yes"}', "Yes. No.", "I think so. Yes.", "Not at all.", "No one is there.",
+    ]  # fmt: skip
+    options = ["a man is running", "dunking a basketball", "no one", "2 dogs"]
+    named = [
+        "A", "b", "(C)", "[D]", "B.", "B)", "B:", "B: because", "**C.** no one", "Option D", "E",
+        "A man is running", "a man is dancing", "Dunking a basketball!", "two dogs", "No one.",
+        "A. dunking a basketball", "B dunking a basketball", "The answer is B.", "Answer: (C)",
+        "The best choice is D", "A, B", "A and B", "B\nHe dunks.", "B. Or is it option C?", "",
+        "I choose B", "The man dunks.", "A dog",
+    ]  # fmt: skip
+    results = {f"yes or no | {answer}": read(read_yes_no, answer) for answer in said}
+    return results | {
+        f"option | {answer}": read(lambda text: read_choice(text, options), answer)
+        for answer in named
+    }
 
 
 def _verdicts(judge: Any, asked: dict[str, tuple[str, str, str, str | None]]) -> dict[str, Any]:

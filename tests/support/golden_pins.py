@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from tests.support.golden import Pin
-from tests.support.golden_answers import answer_match, claim_match, exact, exact_state
+from tests.support.golden_answers import answer_match, choices, claim_match, exact, exact_state
 from tests.support.golden_build import captions_prompt, qa_prompt
 from tests.support.golden_gates import gates
 from tests.support.golden_lexicon import lexicon
@@ -55,6 +55,13 @@ PINS = (
         "datasets_cards/prompts/captions.yaml",
         _captions_version,
         captions_prompt,
+    ),
+    Pin(
+        "choices",
+        _RULES,
+        "sharegptvideo/judges/rules/choices.py",
+        _constant("sharegptvideo.judges.rules.choices", _RULES),
+        choices,
     ),
     Pin(
         "claim_match",

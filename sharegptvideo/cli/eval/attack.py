@@ -60,6 +60,7 @@ def attack(
     [bold]sharegptvideo eval attack --judge openai:NAME --base-url http://localhost:8000/v1
     --protocol official --out attacks/NAME[/bold]
     """
+    from sharegptvideo.errors import UserError
     from sharegptvideo.eval.attack import attack_judge, cases_of, own_cases
     from sharegptvideo.eval.tasks import load_questions, load_task
     from sharegptvideo.judges import open_judge
@@ -67,6 +68,10 @@ def attack(
     cases = own_cases()[:limit]
     if task is not None:
         chosen = load_task(task, task_path)
+        if chosen.form != "open":
+            raise UserError(
+                f"task {task}: its answers are of form {chosen.form}; attacks are on open answers"
+            )
         protocol = chosen.protocol
         if prompt_file is None and chosen.judge is not None:
             prompt_file = chosen.judge.prompt_file

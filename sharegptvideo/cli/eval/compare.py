@@ -45,9 +45,12 @@ def compare(
 ) -> None:
     """How much better SECOND is than FIRST, paired by question and clustered by video.
 
+    Accuracies are compared, or what else is a task's main figure, such as pairs right.
+
     Example: [bold]sharegptvideo eval compare runs/sft runs/dpo[/bold]
     """
     from sharegptvideo.eval import compare_runs
+    from sharegptvideo.eval.headline import HEADLINES
 
     comparison = compare_runs(first, second)
     if json:
@@ -65,21 +68,26 @@ def compare(
         "p, Holm",
     )
     for name, task in comparison["tasks"].items():
+        key = task["headline"]
+        shown = name if key == "accuracy" else f"{name} ({HEADLINES[key]})"
         table.add_row(
-            name + ("*" if task["part"] else ""), *_differences(task), p_value(task["p_holm"])
+            shown + ("*" if task["part"] else ""),
+            *_differences(task, key),
+            p_value(task["p_holm"]),
         )
         if task["part"]:
             note(f"* {name}: {task['part']}; says nothing of the whole task")
         if task["settings"]:
             note(f"{name}: {task['settings']}; a difference may be that of the settings")
         for kind, part in task.get("by_question_type", {}).items():
-            table.add_row(f"  {kind}", *_differences(part), "–")
-        for key, why in (
+            table.add_row(f"  {kind}", *_differences(part, key), "–")
+        for count, why in (
             ("n_unscored", "without a verdict in one run"),
             ("n_only_in_one", "in one run only"),
         ):
-            if task[key]:
-                note(f"{name}: left out: {plural(task[key], 'question')} {why}")
+            if task[count]:
+                left = plural(task[count], "pair" if key == "pair_accuracy" else "question")
+                note(f"{name}: left out: {left} {why}")
         if task["n_changed"] < _FEW_CHANGED:
             note(
                 f"{name}: {number(task['n_changed'])} of {plural(task['n'], 'pair')} differ;"
@@ -91,14 +99,17 @@ def compare(
     print_table(table, f"first: {first}, second: {second}, judge: {comparison['judge']}")
 
 
-def _differences(pairs: Mapping[str, Any]) -> list[str]:
+def _differences(pairs: Mapping[str, Any], key: str) -> list[str]:
+    """Write the figures of two runs, those of a score as they are, shares in per cent."""
+    write = rounded if key == "score" else points
+    ends = pairs["ci95"]
     return [
         number(pairs["n"]),
         number(pairs["n_clusters"]),
-        points(pairs["first_accuracy"]),
-        points(pairs["second_accuracy"]),
-        points(pairs["delta"], sign=True),
-        interval(pairs["ci95"], sign=True),
+        write(pairs["first_accuracy"]),
+        write(pairs["second_accuracy"]),
+        write(pairs["delta"], sign=True),
+        "–" if ends is None else " to ".join(write(end, sign=True) for end in ends),
         p_value(pairs["p_value"]),
     ]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharegptvideo._text import interval, number, plural
+from sharegptvideo._text import number, plural
 from sharegptvideo.cli._common import JsonOption, echo, note, print_json, print_table, progress_bar
 from sharegptvideo.cli.eval._shared import TaskPathOption, figures_table
-from sharegptvideo.reports.estimates import format_estimate
+from sharegptvideo.reports.estimates import headline_cells, headline_titles, score_cells
 
 if TYPE_CHECKING:
     from sharegptvideo.eval.tasks import Task
@@ -58,6 +58,7 @@ def report(
 
     Example: [bold]sharegptvideo eval report runs/dpo --against runs/sft --out report[/bold]
     """
+    from sharegptvideo.eval.headline import headline
     from sharegptvideo.reports.run import write_report
 
     with progress_bar() as progress:
@@ -80,16 +81,17 @@ def report(
     if json:
         print_json(made)
         return
-    table = figures_table("task", "n", "failed", "unscored", "accuracy", "95 % interval", "score")
+    mains = {name: headline(task) for name, task in made["tasks"].items()}
+    titles = headline_titles(mains.values(), "accuracy")
+    table = figures_table("task", "n", "failed", "unscored", *titles, "score")
     for name, task in made["tasks"].items():
         table.add_row(
             name,
             number(task["n"]),
             number(task["n_failed"]),
             number(task["n_unscored"]),
-            format_estimate(task["accuracy"], share=True),
-            interval(task["accuracy"]["ci95"]),
-            format_estimate(task["score"], share=False),
+            *headline_cells(mains[name], titles),
+            score_cells(task)[0],
         )
     judges = dict.fromkeys(str(task["judge"]["name"]) for task in made["tasks"].values())
     print_table(table, f"{made['model']['name']}, judged by {', '.join(judges)}")

@@ -41,7 +41,7 @@ from sharegptvideo.cli.eval._shared import (
     named_model,
 )
 from sharegptvideo.errors import UserError
-from sharegptvideo.reports.estimates import format_estimate, headline_cells, headline_titles
+from sharegptvideo.reports.estimates import headline_cells, headline_titles, score_cells
 
 if TYPE_CHECKING:
     from sharegptvideo.endpoint import EndpointOptions
@@ -327,6 +327,7 @@ def _show_results(
         typer.Exit: 1, where nothing was answered or nothing judged.
     """
     from sharegptvideo._io import read_json
+    from sharegptvideo.eval.headline import headline
     from sharegptvideo.eval.run_dir import asked_part, other_settings
 
     chosen = {name: results["tasks"][name] for name in dict.fromkeys(names)}
@@ -339,7 +340,7 @@ def _show_results(
     if as_json:
         print_json(results)
     else:
-        titles = headline_titles(chosen.values(), "accuracy")
+        titles = headline_titles(map(headline, chosen.values()), "accuracy")
         table = figures_table("task", "n", "failed", "coverage", *titles, "score", "videos")
         for name, task in chosen.items():
             table.add_row(
@@ -347,8 +348,8 @@ def _show_results(
                 number(task["n"]),
                 number(task["n_failed"]),
                 points(task["coverage"]),
-                *headline_cells(task, titles),
-                format_estimate(task["score"], share=False),
+                *headline_cells(headline(task), titles),
+                score_cells(task)[0],
                 number(task["clusters"]),
             )
         print_table(table, f"{named_model(results)}, judged by {results['judge']}")

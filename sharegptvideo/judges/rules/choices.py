@@ -38,7 +38,7 @@ _LEADING = re.compile(
 _SEVERAL = re.compile(r"\W*\(?[A-Z]\)?(?:\s*(?:,|/|&|\band\b|\bor\b)\s*\(?[A-Z]\)?)+\W*$")
 _NAMED = re.compile(
     r"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)\b(?:\s+(?:is|would be))?\s*:?\s*(?:[Oo]ption\s+)?"
-    rf"[(\[]?([A-Z])(?=[)\],]|{_MARK_AFTER})"
+    rf"[(\[]?([A-Z])(?=[)\],;?!]|{_MARK_AFTER})"
 )
 
 

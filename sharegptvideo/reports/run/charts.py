@@ -8,6 +8,7 @@ from typing import Any
 from sharegptvideo._text import p_value, points, rounded, shortened
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.comparison import compare_runs
+from sharegptvideo.eval.headline import headline
 from sharegptvideo.reports.charts import Axis, Group, Mark, round_ticks, row_chart
 from sharegptvideo.reports.estimates import format_estimate
 from sharegptvideo.reports.parts import Figure
@@ -33,9 +34,13 @@ def accuracy_charts(run: Run) -> list[Figure]:
         for task, each in tasks.items()
         if (kinds := each.get("by_question_type"))
     ]
-    figures = [_shares([by_task], "By task")] if by_task.marks else []
+    names = {headline(each).name for each in tasks.values() if headline(each).is_share}
+    axis = (
+        "questions answered right, %" if names == {"accuracy"} else f"{', '.join(sorted(names))}, %"
+    )
+    figures = [_shares([by_task], "By task", axis)] if by_task.marks else []
     if any(group.marks for group in by_type):
-        figures.append(_shares(by_type, "By question type"))
+        figures.append(_shares(by_type, "By question type", axis))
     return figures
 
 
@@ -62,8 +67,7 @@ def _mark(series: str, name: str, figure: Mapping[str, Any], says: str) -> Mark:
     return Mark(series, shown, figure["value"], tuple(ends) if ends else None, says)
 
 
-def _shares(groups: Sequence[Group], title: str) -> Figure:
-    axis = "questions answered right, %"
+def _shares(groups: Sequence[Group], title: str, axis: str) -> Figure:
     chart = row_chart(
         groups,
         Axis(axis, _SHARES, lambda value: rounded(100 * value, 0)),
@@ -75,12 +79,19 @@ def _shares(groups: Sequence[Group], title: str) -> Figure:
 
 
 def difference_charts(run: Run, against: Against) -> list[Figure]:
-    """Draw accuracy here minus there, paired by question; none where the two do not compare."""
+    """Draw main figures here minus there, paired by question, where they are shares.
+
+    None where the two runs do not compare.
+    """
     try:
         tasks = compare_runs(against.run.path, run.path)["tasks"]
     except UserError:
         return []  # other judges, or other versions of a task: the page says so in words
-    tasks = {task: tasks[task] for task in run.results["tasks"] if task in tasks}
+    tasks = {
+        task: tasks[task]
+        for task in run.results["tasks"]
+        if task in tasks and tasks[task]["headline"] != "score"
+    }
     whole = [_difference(task, each) for task, each in tasks.items() if each["n"]]
     kinds = [
         Group(task, [_difference(kind, one) for kind, one in types.items() if one["n"]])

@@ -14,8 +14,9 @@ from sharegptvideo._io import making, os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
 from sharegptvideo._text import interval, plural, points
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.headline import headline, headline_of_type
 from sharegptvideo.reports.clips import Sprite, Wanted, remove_others, write_sprites
-from sharegptvideo.reports.estimates import format_estimate, format_paper
+from sharegptvideo.reports.estimates import headline_cells, headline_titles, score_cells
 from sharegptvideo.reports.parts import (
     Cell,
     Details,
@@ -42,6 +43,7 @@ from sharegptvideo.reports.run.record import (
 )
 from sharegptvideo.reports.run.samples import PIECES, Against, write_samples
 from sharegptvideo.reports.run.tables import (
+    YES_NO,
     csv_text,
     hub_results,
     judge_text,
@@ -51,6 +53,7 @@ from sharegptvideo.reports.run.tables import (
     parts_asked,
     report_json,
     tasks_by_judge,
+    yes_no_rows,
 )
 
 __all__ = ["write_report"]
@@ -267,22 +270,25 @@ def _judges(run: Run) -> str:
 
 def _figures(run: Run) -> list[Part]:
     rows: list[list[Cell]] = []
+    mains = {task: headline(figures) for task, figures in run.results["tasks"].items()}
+    titles = headline_titles(mains.values())
     for task, figures in run.results["tasks"].items():
         rows.append(
             [task, figures["n"], figures["clusters"], figures["n_failed"], figures["n_unscored"],
              _number(points(figures["coverage"])),
-             _number(format_estimate(figures["accuracy"], share=True)),
-             _number(interval(figures["accuracy"]["ci95"])),
-             _number(interval(figures["accuracy_bounds"])),
-             _number(format_estimate(figures["score"], share=False)),
-             _number(format_paper(figures))]
+             *map(_number, headline_cells(mains[task], titles)),
+             _number(interval(mains[task].bounds)),
+             *map(_number, score_cells(figures))]
         )  # fmt: skip
     columns = (
-        "task", "questions", "videos", "failed", "unscored", "coverage %", "accuracy %",
-        "95 % interval", "bounds %", "score", "paper's counting",
+        "task", "questions", "videos", "failed", "unscored", "coverage %", *titles, "bounds %",
+        "score", "paper's counting",
     )  # fmt: skip
     judges = tasks_by_judge(run)
     parts: list[Part] = [Table(columns, rows, stacked=True), *_by_type(run)]
+    if said := yes_no_rows(run):
+        cells: list[list[Cell]] = [[task, *map(_number, rest)] for task, *rest in said]
+        parts.append(Table(YES_NO, cells, stacked=True))
     if run.authors or run.link:
         by = f" by {run.authors}" if run.authors else ""
         parts.append(Markup("<p>Model: {}{}</p>").format(link(run.model, run.link), by))
@@ -313,17 +319,20 @@ def _figures(run: Run) -> list[Part]:
 
 
 def _by_type(run: Run) -> list[Part]:
-    rows: list[list[Cell]] = [
-        [task, kind, figures["n"], figures["clusters"], figures["n_unscored"],
-         _number(format_estimate(figures["accuracy"], share=True)),
-         _number(interval(figures["accuracy"]["ci95"]))]
+    kinds = [
+        (task, kind, one, headline_of_type(of_task, one))
         for task, of_task in run.results["tasks"].items()
-        for kind, figures in (of_task.get("by_question_type") or {}).items()
+        for kind, one in (of_task.get("by_question_type") or {}).items()
+    ]
+    titles = headline_titles(main for *_, main in kinds)
+    rows: list[list[Cell]] = [
+        [task, kind, one["n"], one["clusters"], one["n_unscored"],
+         *map(_number, headline_cells(main, titles))]
+        for task, kind, one, main in kinds
     ]  # fmt: skip
-    columns = (
-        "task", "question type", "questions", "videos", "unscored", "accuracy %", "95 % interval",
-    )  # fmt: skip
-    return [Details("Accuracy by question type", Table(columns, rows))] if rows else []
+    columns = ("task", "question type", "questions", "videos", "unscored", *titles)
+    what = "Main figures" if "main figure" in titles else "Accuracy"
+    return [Details(f"{what} by question type", Table(columns, rows))] if rows else []
 
 
 def _number(text: str) -> Value:

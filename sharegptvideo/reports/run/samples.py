@@ -15,6 +15,7 @@ from typing import Any
 
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps, write_text
+from sharegptvideo.judges.rules.choices import lettered
 from sharegptvideo.reports.clips import Sprite
 from sharegptvideo.reports.run.prompts import TaskPrompts
 from sharegptvideo.reports.run.record import Run, Sample, outcome
@@ -184,6 +185,7 @@ def _row(sample: Sample, clip: int, against: Against | None) -> Row:
         "id": sample.key[1],
         "clip": clip,
         "question": sample.prediction["question"],
+        "options": lettered(sample.prediction.get("options", ())) or None,
         "reference": question.answer if question else None,
         "type": question.question_type if question else None,
         "gone": question is None,

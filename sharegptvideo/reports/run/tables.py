@@ -11,19 +11,23 @@ import yaml
 from sharegptvideo._markdown import markdown_cell, markdown_code, markdown_link
 from sharegptvideo._text import interval, number, percent, plural, points
 from sharegptvideo.errors import UserError
+from sharegptvideo.eval.headline import headline, headline_of_type
 from sharegptvideo.reports.estimates import (
     csv_table,
     format_estimate,
+    headline_cells,
+    headline_titles,
     markdown_table,
     tex_escape,
     tex_estimate,
-    tex_interval,
+    tex_headline,
     tex_link,
     tex_table,
 )
 from sharegptvideo.reports.run.record import MIN_COVERAGE, Run
 
 __all__ = [
+    "YES_NO",
     "HubResults",
     "csv_text",
     "flat_row",
@@ -35,6 +39,7 @@ __all__ = [
     "parts_asked",
     "report_json",
     "tasks_by_judge",
+    "yes_no_rows",
 ]
 
 _COUNTS = ("n", "n_predicted", "n_failed", "n_scored", "n_unscored", "coverage", "clusters")
@@ -148,6 +153,10 @@ def flat_row(run: Run, task: str) -> dict[str, Any]:
         row |= _ends(f"{name}_ci95", estimate["ci95"])
         row |= _ends(f"{name}_ci95_bootstrap", estimate.get("ci95_bootstrap"))
     row |= _ends("accuracy_bound", figures["accuracy_bounds"])
+    main = headline(figures)
+    row |= {"headline": main.key, "headline_value": main.estimate["value"]}
+    row |= {"headline_se": main.estimate["se"], **_ends("headline_ci95", main.estimate["ci95"])}
+    row["chance"] = main.chance
     row["minimum_detectable_difference"] = figures.get("minimum_detectable_difference")
     row["paper_accuracy"] = figures["paper_accuracy"]
     row["paper_score"] = figures.get("paper_score")
@@ -181,6 +190,7 @@ def markdown_text(run: Run) -> str:
         f"Model {model}, judged by {markdown_cell(run.results['judge'])}.\n\n"
         + markdown_table(run.results)
         + _types_table(run)
+        + _yes_no_table(run)
         + "\n± is one standard error and the interval covers 95 %, both by video. A question"
         " without an answer counts as wrong. Bounds: every unscored answer wrong, every one"
         " right. The paper's counting (accuracy / score, failed answers left out, replies read as"
@@ -191,30 +201,69 @@ def markdown_text(run: Run) -> str:
 
 
 def _types_table(run: Run) -> str:
-    rows = [
-        (markdown_cell(task), markdown_cell(kind), number(one["n"]), number(one["n_unscored"]),
-         format_estimate(one["accuracy"], share=True), interval(one["accuracy"]["ci95"]))
+    kinds = [
+        (task, kind, one, headline_of_type(figures, one))
         for task, figures in run.results["tasks"].items()
         for kind, one in (figures.get("by_question_type") or {}).items()
+    ]
+    titles = headline_titles(main for *_, main in kinds)
+    rows = [
+        (markdown_cell(task), markdown_cell(kind), number(one["n"]), number(one["n_unscored"]),
+         *headline_cells(main, titles))
+        for task, kind, one, main in kinds
     ]  # fmt: skip
     if not rows:
         return ""
-    heads = ("task", "question type", "questions", "unscored", "accuracy %", "95 % interval")
-    lines = [heads, ("---", "---", *["---:"] * 4), *rows]
+    heads = ("task", "question type", "questions", "unscored", *titles)
+    lines = [heads, ("---", "---", *["---:"] * (len(heads) - 2)), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+YES_NO = (
+    "task", "says yes %", "right would be %", "accuracy %", "where yes is right %",
+    "where no is right %",
+)  # fmt: skip
+"""What `yes_no_rows` has of each task of yes and no."""
+
+
+def yes_no_rows(run: Run) -> list[tuple[str, ...]]:
+    """Write how often a run says yes, and how well either answer is given, alone."""
+    return [
+        (
+            task,
+            format_estimate(figures["yes_rate"], share=True),
+            points(figures["right_yes_rate"]),
+            *(
+                format_estimate(figures[name], share=True)
+                for name in ("accuracy", "accuracy_yes", "accuracy_no")
+            ),
+        )
+        for task, figures in run.results["tasks"].items()
+        if figures.get("yes_rate")
+    ]
+
+
+def _yes_no_table(run: Run) -> str:
+    rows = [(markdown_cell(task), *cells) for task, *cells in yes_no_rows(run)]
+    if not rows:
+        return ""
+    lines = [YES_NO, ("---", *["---:"] * (len(YES_NO) - 1)), *rows]
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex_text(run: Run) -> str:
     """Write a `table` for a paper, in the style of booktabs, with who judged in its caption."""
+    titles = headline_titles(map(headline, run.results["tasks"].values()))
     rows = [
         (
             tex_escape(task),
             number(figures["n"]),
             number(figures["clusters"]),
             points(figures["coverage"]),
-            tex_estimate(figures["accuracy"], share=True),
-            tex_interval(figures["accuracy"]["ci95"]),
-            tex_estimate(figures["score"], share=False),
+            *tex_headline(headline(figures), titles),
+            "--"
+            if headline(figures).chance is not None
+            else tex_estimate(figures["score"], share=False),
         )
         for task, figures in run.results["tasks"].items()
     ]
@@ -225,14 +274,15 @@ def latex_text(run: Run) -> str:
     )
     by = f" by {tex_escape(run.authors)}" if run.authors else ""
     model = tex_link(run.model, run.link) + by
-    titles = ("Task", "Questions", "Videos", r"Coverage \%", r"Accuracy \%", r"95\,\% interval",
-              "Score")  # fmt: skip
+    names = {"accuracy %": r"Accuracy \%", "95 % interval": r"95\,\% interval"}
+    heads = ("Task", "Questions", "Videos", r"Coverage \%",
+             *(names.get(title, title.capitalize()) for title in titles), "Score")  # fmt: skip
     caption = (
         f"{model}. Judge: {judged_by}. $\\pm$ is one standard error, clustered by"
         " video,\nas is the interval; questions without an answer count as wrong."
     ) + "".join(f" {tex_escape(line)}." for line in parts_asked(run))
     packages = "{booktabs,hyperref}" if run.link else "{booktabs}"
-    return f"% needs \\usepackage{packages}\n" + tex_table(titles, rows, caption)
+    return f"% needs \\usepackage{packages}\n" + tex_table(heads, rows, caption)
 
 
 def hub_results(run: Run, dataset_id: str) -> HubResults:
@@ -278,6 +328,8 @@ def _unfit(run: Run, task: str, figures: dict[str, Any]) -> str:
         return "its answers and verdicts are recorded, and were not made here"
     if unlike := run.part(task) or run.settings(task):
         return unlike
+    if run.about["tasks"][task]["config"] is None:
+        return "its questions are no set of this benchmark"
     if run.about["tasks"][task]["config"] != task:
         return "a task of one's own has no place in the data set's eval.yaml"
     if figures["accuracy"]["value"] is None or figures["coverage"] < MIN_COVERAGE:

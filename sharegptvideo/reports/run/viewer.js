@@ -230,6 +230,7 @@ const report = (() => {
     const parts = [element("h3", "", sample.question), element("p", "hint", about.join(" · "))];
     parts.push(pictures(clip));
     const facts = element("dl");
+    if (sample.options) fact(facts, "Options", sample.options);
     fact(facts, "Reference", sample.gone ? "(the question is not in the data any more)" : sample.reference, sample.gone);
     answer(facts, sample);
     fact(facts, "Caption", clip.caption || "(none)", !clip.caption);
