@@ -24,7 +24,7 @@ GUIDES = (
 )
 SERVER = "http://localhost:8000/v1"
 # What this machine need not have, what stands for another program's output, and submissions, which
-# are of whole tasks: the tutorial makes one.
+# are of whole tasks and run in tests/test_readme_blocks.py.
 ELSEWHERE = ("cuda:0", "logs/MODEL", "answers.csv", "hound")
 
 
