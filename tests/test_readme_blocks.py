@@ -23,6 +23,7 @@ from sharegptvideo._shipped import shipped
 from sharegptvideo.cli import app
 from sharegptvideo.eval import judge_predictions, load_questions, load_task
 from sharegptvideo.training import load_recipe, load_steps
+from tests.support.export_release import export_release
 from tests.support.media_trees import frames as pictures
 
 ROOT = Path(__file__).parents[1]
@@ -145,6 +146,19 @@ def test_rows_with_frames_run(
         pictures(tmp_path / "media" / name, 2)
     exec(compile(text, "README", "exec"), {})
     assert capsys.readouterr().out == "torch.Size([2, 8, 224, 224, 3])\n"
+
+
+def test_the_commands_for_other_trainers_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_release(tmp_path)
+    lines = [line for guide, line in COMMANDS if guide == "datasets_cards" and " export " in line]
+    assert len(lines) == 4
+    for line in lines:
+        result = CliRunner().invoke(app, arguments(line))
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        assert (Path(arguments(line)[-1]) / "export.json").is_file()
 
 
 def test_the_commands_of_people_run(

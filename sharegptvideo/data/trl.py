@@ -12,7 +12,7 @@ from sharegptvideo.errors import UserError
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["as_trl"]
+__all__ = ["as_trl", "view_features", "view_of"]
 
 Data = TypeVar("Data")
 Row = dict[str, Any]
@@ -70,8 +70,8 @@ def _mapped(dataset: Any) -> Any:
     names = dataset.column_names
     if names is None:  # a stream whose features are not known yet
         names = list(next(iter(dataset), {}))
-    turn, columns = _view_of(names)
-    features = _features(columns)
+    turn, columns = view_of(names)
+    features = view_features(columns)
     if isinstance(dataset, Dataset):
         return _mapped_table(dataset, turn, features)
     if CLIP in (dataset.features or ()):
@@ -95,8 +95,12 @@ def _mapped_table(table: Any, turn: Any, features: Features) -> Any:
     return concatenate_datasets([view, table.select_columns(clips)], axis=1) if clips else view
 
 
-def _view_of(names: list[str]) -> tuple[Any, tuple[str, ...]]:
-    """How to turn a row of these columns, and the columns of conversations that it gives."""
+def view_of(names: list[str]) -> tuple[Any, tuple[str, ...]]:
+    """Return how to turn a row of these columns, and the columns of conversations that it gives.
+
+    Raises:
+        UserError: they are those of no training set.
+    """
     there = set(names)
     if {"messages", "video", "image"} <= there:
         return _sft, ("messages",)
@@ -114,7 +118,8 @@ def _view_of(names: list[str]) -> tuple[Any, tuple[str, ...]]:
     )
 
 
-def _features(columns: tuple[str, ...]) -> Features:
+def view_features(columns: tuple[str, ...]) -> Features:
+    """Return the features of an id and columns of conversations; parts are stored as JSON."""
     from datasets import Features, Json, List, Value
 
     message = {"role": Value("string"), "content": List(Json())}

@@ -418,7 +418,9 @@ class _TaskCheck:
             self._problem(f"{part}; the board takes whole tasks: run it again without --limit")
         if not self._predictions:
             self._problem("predictions.jsonl has no answer to it")
-        answered = {key for key, row in self._predictions.items() if row["status"] == "ok"}
+        answered = set(
+            self._items({key: _question_of(row) for key, row in self._predictions.items()})
+        )
         for ids, what in (
             (answered - self._judgements.keys(), "without a verdict in judgements.jsonl"),
             (self._judgements.keys() - self._predictions.keys(), "judged, but never answered"),

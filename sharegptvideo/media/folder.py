@@ -20,6 +20,7 @@ __all__ = [
     "ListedClip",
     "MediaFolder",
     "broken_link",
+    "frame_names",
     "is_picture",
     "list_clips",
     "natural_order",
@@ -63,6 +64,23 @@ def natural_order(name: str) -> tuple[list[tuple[str, int]], str]:
     """Return a sort key that takes digits as numbers: frame_2 comes before frame_10."""
     parts = re.findall(r"([^0-9]*)([0-9]*)", name)
     return [(text.casefold(), int(digits or -1)) for text, digits in parts], name
+
+
+def frame_names(folder: Path) -> list[str]:
+    """Return the names of a folder's frames, in their order; none of them is opened.
+
+    Raises:
+        MediaError: it cannot be read, or holds none.
+    """
+    with (
+        os_errors(folder, action="opened", raises=MediaError, exit_code=1),
+        os.scandir(folder) as entries,
+    ):
+        names = sorted((e.name for e in entries if is_picture(e.name)), key=natural_order)
+    if not names:
+        kinds = ", ".join(PICTURE_SUFFIXES)
+        raise MediaError(f"{folder}: the folder holds no frames (pictures named *{kinds})")
+    return names
 
 
 @dataclass(slots=True)

@@ -460,10 +460,11 @@ class ProcessorModel(LocalModel):
         most = self.settings.max_pixels
         if most is None:
             return {}
+        own = self.processor.video_processor.size
         # Their own minimum would win over a smaller maximum; they never go under 1.05 of it.
-        least = min(self.processor.video_processor.size["shortest_edge"], most * 20 // 21)
+        least = max(1, min(own["shortest_edge"], most * 20 // 21))
         whole = most * (frames if _PIXELS[self._config.model_type] else 1)
-        return {"size": {"shortest_edge": max(1, least), "longest_edge": whole}}
+        return {"size": {"shortest_edge": least, "longest_edge": min(own["longest_edge"], whole)}}
 
     def _positions(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Compute the positions that `generate` gives a prompt of its own, by the same method."""

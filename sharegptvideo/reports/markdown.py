@@ -13,6 +13,7 @@ from sharegptvideo.reports.parts import (
     Bar,
     Card,
     Cell,
+    Clip,
     Details,
     Figure,
     Grid,
@@ -126,11 +127,18 @@ def _parts(body: Part | Sequence[Part]) -> list[str]:
                 lines += _section(part, "###")
             case Card():
                 lines += [f"**{markdown_cell(part.title)}**", *_parts(part.body)]
-            case Legend():
-                lines.append(markdown_cell(", ".join(name for _, name in part.series)))
+            case Clip() | Legend():
+                lines.append(_line(part))
             case _:
                 raise TypeError(f"no Markdown for {type(part).__name__}")
     return lines
+
+
+def _line(part: Clip | Legend) -> str:
+    """Return a clip as a link to its file, a legend as the names of its series."""
+    if isinstance(part, Legend):
+        return markdown_cell(", ".join(name for _, name in part.series))
+    return f"[{markdown_cell(part.name)}]({part.file})" if part.file else markdown_cell(part.name)
 
 
 def _table(table: Table) -> str:

@@ -655,6 +655,48 @@ def test_figures_that_take_the_right_answers(formed: tuple[Path, Path]) -> None:
     assert "headline: accuracy, scored anew pair_accuracy" in problems(folder)
 
 
+def test_claims_and_answers_that_are_judged_together(chat_server: Any, tmp_path: Path) -> None:
+    """Of the second pair one answer is missing, so the other has no verdict, and needs none."""
+    files = tmp_path / "files"
+    clips = [{"video_id": f"c{at}", "video_name": f"c{at}.mp4", "detailed_caption": text}
+             for at, text in enumerate(["A dog runs.", "A cat sleeps."])]  # fmt: skip
+    write_jsonl(files / "VDC_1k.jsonl", clips)
+    pairs = [
+        {"Q1": "What is he doing?", "Q2": "Which work?", "A": "He cooks.", "video_name": "a"},
+        {"Q1": "Who runs?", "Q2": "What is running?", "A": "A dog.", "video_name": "b"},
+    ]
+    write_json(files / "consistency_qa.json", pairs)
+    chat_server.models = ["m"]
+    counted = {"claims": [{"claim": "A dog.", "supported": "yes"}],
+               "reference_claims": [{"claim": "A dog.", "covered": "yes"},
+                                    {"claim": "It runs.", "covered": "no"}]}  # fmt: skip
+    chat_server.answer = lambda body: json.dumps(
+        counted if "reference_claims" in str(body) else {"explanation": "", "score": 4}
+    )
+    tasks = ["video_detailed_caption", "video_chatgpt_consistency"]
+    ids = [q.id for task in tasks for q in load_questions(load_task(task), files)]
+    rows = [{"id": name, "prediction": "A dog."} for name in ids[:-1]]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    judge_predictions(
+        tmp_path / "answers.jsonl", tasks, "openai:m", tmp_path / "run", data_dir=files,
+        base_url=chat_server.url,
+    )  # fmt: skip
+    folder = make_submission(tmp_path / "run", INFO, tmp_path / "submission")
+    report = check_submission(folder, data_dir=files)
+    assert report["problems"] == []
+    assert [about["verdicts"] for about in report["tasks"].values()] == ["read anew"] * 2
+
+    def more(row: dict[str, Any]) -> None:
+        if row["id"] == "c1.mp4":
+            row["claims"]["covered"], row["score"] = 2, 1.0
+
+    spoil(folder, "judgements.jsonl", more)
+    _score_again(folder)
+    assert problems(folder) == (
+        "video_detailed_caption: 1 id (c1.mp4) whose verdict is not what the judge's reply says"
+    )
+
+
 # The folder of submissions.
 
 
@@ -802,7 +844,8 @@ def test_the_boards_settings_name_what_is_here() -> None:
     settings = board_settings()
     assert set(settings.tasks) <= set(task_names())
     for name, versions in settings.judges.rules.items():
-        assert open_judge(name).describe()["version"] in versions
+        protocol = "claims" if name == "claim-match" else "official"
+        assert open_judge(name, protocol=protocol).describe()["version"] in versions
     for name, versions in settings.judges.served.items():
         assert load_protocol(name).version in versions
 
@@ -814,12 +857,12 @@ def test_the_commands(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "submission"
     words = ["submission", "make", str(run), "--name", "Small Hound", "--organisation", "Lab",
              "--link", "https://example.org", "--params", "1.5B", "--licence", "closed",
-             "--out", str(out)]  # fmt: skip
+             "--contamination", "all 3 test videos", "--out", str(out)]  # fmt: skip
     made = CliRunner().invoke(app, words)
     assert made.exit_code == 0, made.output
     record = read_submission(out)
     assert record is not None
-    assert record.params == 1_500_000_000
+    assert (record.params, record.contamination) == (1_500_000_000, "all 3 test videos")
     checked = CliRunner().invoke(
         app, ["submission", "check", str(out), "--data-dir", str(data), "--json"]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sharegptvideo._io import write_json
+from sharegptvideo.data.load import read_rows
 from sharegptvideo.errors import UserError
 from sharegptvideo.reports.study import write_study
 from tests.support.browser import CHROMIUM, Browser
@@ -42,6 +44,25 @@ def one(name: str, number: int, expect: str = "less", **contrast: Any) -> dict[s
     about = experiment(name, number)
     about["contrast"]["expect"] = expect
     return results(about, [level("a", 0.1, 0.02), level("b", 0.15, 0.02)], contrast)
+
+
+def test_the_world_is_shown_where_the_study_kept_one(small_world: Path, tmp_path: Path) -> None:
+    study = write_results(tmp_path / "study", judge_quality())
+    world = study / "stages" / "world-0"
+    shutil.copytree(small_world, world)
+    write_json(world / "done.json", {"seconds": 1.0})
+    write_study(study, tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    files = re.findall(r'<video src="([^"]+)"', text)
+    assert len(files) == 2
+    for file in files:
+        copy = tmp_path / "out" / file
+        assert copy.read_bytes() == (world / "videos" / copy.name).read_bytes()
+    first = next(iter(read_rows("synthetic_qa", data_dir=world, split="test")))
+    for words in (first["question"], first["answer"], first["caption"]):
+        assert words in text
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"[{Path(files[0]).stem}]({files[0]})" in readme
 
 
 class Page(HTMLParser):
@@ -151,8 +172,8 @@ def test_the_files_and_what_they_hold(tmp_path: Path) -> None:
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     study = write_results(tmp_path / "study", judge_quality(), settings())
-    for name in ("one", "two"):
-        write_study(study, tmp_path / name)
+    for name in ("one", "two"):  # apart: pages beside each other lead to one another
+        write_study(study, tmp_path / name / "report")
     files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) == 11
     for file in files:

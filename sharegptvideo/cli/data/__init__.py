@@ -7,6 +7,7 @@ import typer
 from sharegptvideo.cli.data import (
     convert,
     download,
+    export,
     listing,
     publish,
     stats,
@@ -19,7 +20,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
-# In the order of the work: find, get, check, publish.
+# In the order of the work: find, get, check, pass on.
 app.command("list")(listing.list_)
 app.command("ls", hidden=True)(listing.list_)  # as in the other groups
 app.command()(listing.show)
@@ -29,4 +30,5 @@ app.command()(convert.convert)
 app.command()(status.status)
 app.command()(validate.validate)
 app.command()(stats.stats)
+app.command()(export.export)
 app.command()(publish.publish)

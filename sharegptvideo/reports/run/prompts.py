@@ -28,6 +28,17 @@ _SOURCES = {"description": "caption", "question": "question", "reference": "refe
 """Texts of a judge's prompt, each with what the page calls it."""
 
 
+_RECORDED = ("predictions", "recorded")
+_FROM_A_FILE = "The task's own. The answers are from a file, which does not say what was sent."
+_IN_TEMPLATE = "As it was sent, with the marks of turns of the model's chat template."
+_NOTES = {
+    "hf": _IN_TEMPLATE,
+    "live": _IN_TEMPLATE,
+    "openai": "As it was sent; the server puts marks of turns around it.",
+    **dict.fromkeys(_RECORDED, _FROM_A_FILE),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TaskPrompts:
     """What a run asked about one task.
@@ -48,21 +59,18 @@ class TaskPrompts:
     def of_run(cls, run: Run, task: Task) -> TaskPrompts:
         """Read what the run recorded of them."""
         about, model = run.about["tasks"][task.name], run.about["model"]
-        sent_as = about.get("sent_as")
-        recorded = model.get("kind") in ("predictions", "recorded")
-        note = "As it was sent; a server puts marks of turns around it."
-        if recorded:
-            note = "The task's own. The answers are from a file, which does not say what was sent."
-        elif sent_as is not None:
-            note = "As it was sent, with the marks of turns of the model's chat template."
+        kind = str(model.get("kind"))
+        note = _NOTES.get(kind, "As it was sent.")
         judge, judge_note = _judge(run, task.name)
-        system = None if sent_as is not None else model.get("system")
-        return cls(task, note, recorded, sent_as, system, judge, judge_note)
+        system = model.get("system") if kind == "openai" else None
+        return cls(task, note, kind in _RECORDED, about.get("sent_as"), system, judge, judge_note)
 
     def describe(self) -> Row:
         """Return what all samples of the task share."""
         row: Row = {"prompt": self.task.prompt, "note": self.note, "system": self.system}
         row |= {"sent_as": self.sent_as, "judge_note": self.judge_note}
+        if self.system is not None:
+            del row["sent_as"]  # which has the system text too: here it is a turn of its own
         if self.judge is not None:
             before, after = _around(self.judge.user)
             row |= {"judge_system": self.judge.system, "before": before, "after": after}

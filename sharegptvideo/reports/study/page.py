@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,13 @@ from sharegptvideo._text import (
     points,
     rounded,
 )
+from sharegptvideo.data.load import read_rows
+from sharegptvideo.media import MediaFolder
+from sharegptvideo.reports.clips import clip_part
 from sharegptvideo.reports.estimates import csv_table
 from sharegptvideo.reports.markdown import figures_of, page_markdown, svg_file
 from sharegptvideo.reports.parts import (
+    Card,
     Cell,
     Details,
     Figure,
@@ -32,6 +37,8 @@ from sharegptvideo.reports.parts import (
     Table,
     Tag,
     Value,
+    asset,
+    pages_near,
 )
 from sharegptvideo.reports.study.charts import break_figure, level_figure
 from sharegptvideo.reports.study.results import Chart, Entry, Experiment, Work, read_study
@@ -65,9 +72,9 @@ def write_study(
 ) -> dict[str, Any]:
     """Write the report of a study's folder to `to`, all of it or nothing.
 
-    That is index.html, which loads nothing; README.md, the same with drawings in `figures/`;
-    study.json, all figures; contrasts.csv, breaks.csv, and for each experiment NAME.csv and
-    NAME.TABLE.csv. The same results give the same bytes.
+    That is index.html, which loads nothing but the clips in `media/`; README.md, the same with
+    drawings in `figures/`; study.json, all figures; contrasts.csv, breaks.csv, and for each
+    experiment NAME.csv and NAME.TABLE.csv. The same results give the same bytes.
 
     Args:
         study: the folder of `study run`.
@@ -93,7 +100,8 @@ def write_study(
         "breaks": breaks,
         "work": asdict(work) if work else None,
     }
-    page = _page(entries, breaks, work)
+    clips = _clips(study)
+    page = _page(entries, breaks, work, _world(clips), pages_near(to))
     drawings = figures_of(page)
     with os_errors(to, "free some space or give another --to"), replacing_files(to) as new:
         for name, rows in _csv_files(entries, contrasts, breaks).items():
@@ -101,6 +109,10 @@ def write_study(
         for figure in drawings:
             write_text(new / "figures" / f"{figure.file}.svg", svg_file(figure))
         write_json(new / "study.json", whole)
+        for clip in clips:
+            copy = new / _address(clip)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(clip.file, copy)
         write_text(new / "README.md", page_markdown(page))
         page.write(new / "index.html")
     return whole
@@ -183,7 +195,58 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _page(entries: Sequence[Entry], breaks: Sequence[Row], work: Work | None) -> Page:
+@dataclass(frozen=True, slots=True)
+class _ShownClip:
+    """A clip of the world that the experiments ask about, with its caption and questions."""
+
+    title: str
+    file: Path
+    rows: Sequence[Mapping[str, Any]]
+
+
+_FRAMES = 8  # of a clip that are shown, as many as the models are given
+_KINDS = {"synthetic_qa": "A test clip", "synthetic_ood_qa": "A clip of another style"}
+
+
+def _clips(study: Path) -> list[_ShownClip]:
+    """Choose the first clip of each test set of the first world that the study kept; or none."""
+    worlds = sorted(file.parent for file in (study / "stages").glob("world-*/done.json"))
+    if not worlds:
+        return []
+    media, clips = MediaFolder(worlds[0]), []
+    for config, title in _KINDS.items():
+        rows = list(read_rows(config, data_dir=worlds[0], split="test"))
+        first = [row for row in rows if row["video"] == rows[0]["video"]]
+        file = media.resolve(first[0]["video"]) if first else None
+        if file is not None:
+            clips.append(_ShownClip(title, file, first))
+    return clips
+
+
+def _address(clip: _ShownClip) -> str:
+    return f"media/{clip.file.name}"
+
+
+def _world(clips: Sequence[_ShownClip]) -> list[Section]:
+    cards = []
+    for clip in clips:
+        shown = clip_part(clip.file, _FRAMES, clip.file.parent, name=clip.file.stem)
+        table = Table(
+            ("question", "reference"), [[row["question"], row["answer"]] for row in clip.rows]
+        )
+        caption = _line("Caption", clip.rows[0]["caption"])
+        cards.append(Card(clip.title, [replace(shown, file=_address(clip)), caption, table]))
+    about = "What the experiments ask about: clips like these, with exact captions."
+    return [Section("The rendered world", [about, *cards], "world")] if cards else []
+
+
+def _page(
+    entries: Sequence[Entry],
+    breaks: Sequence[Row],
+    work: Work | None,
+    world: Sequence[Section],
+    links: Sequence[tuple[str, str]],
+) -> Page:
     run = [entry for entry in entries if entry.results]
     return Page(
         title=_TITLE,
@@ -191,10 +254,16 @@ def _page(entries: Sequence[Entry], breaks: Sequence[Row], work: Work | None) ->
         sections=[
             _break_section(breaks),
             Section("The experiments", _contents(entries), "experiments"),
+            *world,
             *(_experiment(entry) for entry in entries),
             Section("How it was run", _how(run, work), "how"),
         ],
         kicker="sharegptvideo study",
+        script=asset("clips.js") if world else "",
+        clips=bool(world),
+        contents=True,
+        links=links,
+        kind="Study",
     )
 
 
