@@ -194,6 +194,16 @@ def test_the_rendered_world_is_judged_offline(tmp_path: Path) -> None:
         assert figures["claims"] == {"claimed": 4, "supported": 3, "expected": 21, "covered": 3}
     run = read_json(tmp_path / "run" / "run.json")["tasks"]["synthetic_captions"]
     assert (run["judge"]["name"], run["protocol"]) == ("claim-match", "claims")
+    both = [str(tmp_path / "run"), str(tmp_path / "again")]
+    refused = CliRunner().invoke(app, ["eval", "agreement", *both])
+    assert (refused.exit_code, "counts the claims of descriptions" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("protocol", ["claims", "consistency"])
+def test_attacks_are_on_single_answers(protocol: str) -> None:
+    judge = ["--judge", "openai:m", "--base-url", "http://127.0.0.1:1/v1"]
+    found = CliRunner().invoke(app, ["eval", "attack", *judge, "--protocol", protocol])
+    assert (found.exit_code, "attacks are on single answers" in found.stderr) == (2, True)
 
 
 SAID = {
