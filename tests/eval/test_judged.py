@@ -15,6 +15,7 @@ from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, load_task, run_evaluation
+from sharegptvideo.eval.comparison import scored_outcomes
 from sharegptvideo.eval.tasks import load_questions, named_tasks, parse_task
 from tests.support.made_captions import WORLD_CAPTIONS
 
@@ -307,6 +308,8 @@ def test_an_answer_whose_other_is_missing_scores_0(
     assert (found["n"], found["n_failed"], found["n_scored"]) == (4, 2, 2)
     assert found["score"]["value"] == (0 + 0 + 5 + 5) / 4
     assert found["failures"]["the other question of its pair has no answer"] == 1
+    compared = scored_outcomes(tmp_path / "run")[ASPECTS + "consistency"]
+    assert [score for _, score in compared.values()] == [0, 0, 5, 5]
 
 
 @pytest.mark.parametrize(
