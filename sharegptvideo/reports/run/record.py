@@ -15,7 +15,7 @@ from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder, task_names
 from sharegptvideo.judges import JudgeItem
-from sharegptvideo.models.base import Question
+from sharegptvideo.models.base import Question, other_questions
 
 __all__ = [
     "MIN_COVERAGE",
@@ -99,12 +99,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question of a run. `question` is None where the data no longer has it."""
+    """One question of a run. `question` is None where the data no longer has it.
+
+    `other` is the other question of its pair with the answer to it, where a judge saw both.
+    """
 
     key: Key
     question: Question | None
     prediction: Row
     judgement: Row | None
+    other: tuple[str, str] | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -117,7 +121,8 @@ class Sample:
         if self.question is None or self.prediction["status"] != "ok":
             return None
         options = self.prediction.get("options") or self.question.shown_options
-        return item_of(self.question, self.prediction["prediction"], options=options)
+        answer = self.prediction["prediction"]
+        return item_of(self.question, answer, options=options, other=self.other)
 
     @property
     def is_of_other_texts(self) -> bool:
@@ -260,10 +265,20 @@ def _absent(path: Path, option: str, without: str) -> UserError:
 
 def _join(run: Run, task: str, questions: Sequence[Question]) -> Iterator[Sample]:
     left = {key: row for key, row in run.predictions.items() if key[0] == task}
+    together = run.about["tasks"][task]["protocol"] == "consistency"
+    others = other_questions(questions) if together else {}
     for question in questions:
         key = (task, question.id)
         prediction = left.pop(key, None)
         if prediction is not None:
-            yield Sample(key, question, prediction, run.judgements.get(key))
+            other = _answered(run, task, others.get(question.key))
+            yield Sample(key, question, prediction, run.judgements.get(key), other)
     for key, prediction in left.items():
         yield Sample(key, None, prediction, run.judgements.get(key))
+
+
+def _answered(run: Run, task: str, question: Question | None) -> tuple[str, str] | None:
+    row = run.predictions.get((task, question.id)) if question is not None else None
+    if question is None or row is None or row["status"] != "ok":
+        return None
+    return question.question, row["prediction"]
