@@ -34,7 +34,8 @@ __all__ = [
 Row = dict[str, Any]
 Key = tuple[str, str]
 Outcome = str
-"""`right`, `wrong`, `unscored`, or `failed`: not answered, which counts as wrong."""
+"""`right`, `wrong`, `counted`: a description's claims, neither right nor wrong; `unscored`, or
+`failed`: not answered, which counts as wrong."""
 
 MIN_COVERAGE = 0.99
 """Below this share of questions with a known outcome, a figure is not put beside others."""
@@ -101,7 +102,7 @@ class Run:
 class Sample:
     """One question of a run. `question` is None where the data no longer has it.
 
-    `other` is the other question of its pair with the answer to it, where a judge saw both.
+    `other` is the other question of its pair and the answer, where both were judged together.
     """
 
     key: Key
@@ -121,8 +122,9 @@ class Sample:
         if self.question is None or self.prediction["status"] != "ok":
             return None
         options = self.prediction.get("options") or self.question.shown_options
-        answer = self.prediction["prediction"]
-        return item_of(self.question, answer, options=options, other=self.other)
+        return item_of(
+            self.question, self.prediction["prediction"], options=options, other=self.other
+        )
 
     @property
     def is_of_other_texts(self) -> bool:
@@ -170,6 +172,8 @@ def outcome(prediction: Mapping[str, Any], judgement: Mapping[str, Any] | None) 
         return "failed"
     if judgement is None or judgement["status"] != "scored":
         return "unscored"
+    if judgement.get("claims"):
+        return "counted"
     return "right" if judgement["correct"] else "wrong"
 
 
@@ -265,20 +269,17 @@ def _absent(path: Path, option: str, without: str) -> UserError:
 
 def _join(run: Run, task: str, questions: Sequence[Question]) -> Iterator[Sample]:
     left = {key: row for key, row in run.predictions.items() if key[0] == task}
-    together = run.about["tasks"][task]["protocol"] == "consistency"
+    together = run.judge(task).get("protocol") == "consistency"
     others = other_questions(questions) if together else {}
     for question in questions:
         key = (task, question.id)
         prediction = left.pop(key, None)
-        if prediction is not None:
-            other = _answered(run, task, others.get(question.key))
-            yield Sample(key, question, prediction, run.judgements.get(key), other)
+        if prediction is None:
+            continue
+        beside: tuple[str, str] | None = None
+        if (other := others.get(question.key)) is not None:
+            answer = run.predictions.get((task, other.id), {})
+            beside = (other.question, answer.get("prediction") or "")
+        yield Sample(key, question, prediction, run.judgements.get(key), beside)
     for key, prediction in left.items():
         yield Sample(key, None, prediction, run.judgements.get(key))
-
-
-def _answered(run: Run, task: str, question: Question | None) -> tuple[str, str] | None:
-    row = run.predictions.get((task, question.id)) if question is not None else None
-    if question is None or row is None or row["status"] != "ok":
-        return None
-    return question.question, row["prediction"]
