@@ -30,6 +30,13 @@ def make(
     licence: Annotated[
         str, typer.Option("--licence", help="Of the weights, as Apache-2.0, or closed.")
     ],
+    contamination: Annotated[
+        str | None,
+        typer.Option(
+            "--contamination",
+            help="Which test videos, or how many, were in training, as far as that is known.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to make; default: named by model and day.")
     ] = None,
@@ -55,6 +62,7 @@ def make(
             link=link,
             params=_count(params),
             licence=licence,
+            contamination=contamination,
         )
     except ValidationError as error:
         raise UserError("; ".join(f"--{line}" for line in field_problems(error))) from error

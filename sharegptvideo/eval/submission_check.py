@@ -401,6 +401,7 @@ class _TaskCheck:
             "version": task.version,
             "config": task.config,
             "split": task.split,
+            "protocol": task.protocol,
             "prompt_hash": task.prompt_hash,
             "task_hash": task.task_hash,
         }
@@ -567,10 +568,10 @@ class _TaskCheck:
 
     def _judge_again(self, questions: Mapping[str, Question], progress: Progress | None) -> bool:
         """Give the verdicts of rules anew, where the rules are of the same version."""
-        judge = _judge_of(self._about)
-        if judge.describe() != self._judge:
-            return False
         items = list(self._items(questions).values())
+        judge = _judge_of(self._about) if items else None
+        if judge is None or judge.describe() != self._judge:
+            return False
         others = []
         for done, (item, verdict) in enumerate(judge_items(judge, items), start=1):
             there = self._judgements.get(f"{item.task}/{item.id}", {})

@@ -294,6 +294,13 @@ def test_every_reason_is_said_at_once(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_judge_whose_name_no_page_should_show(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "r"))
+    spoil(copy, "run.json", lambda run: run.update(judge="<b>" * 50))
+    with pytest.raises(UserError, match="judge: must have 1 to 100 characters"):
+        make_submission(copy, INFO, tmp_path / "out")
+
+
 def test_a_folder_that_holds_something_is_left(run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty; give another --out"):
@@ -471,6 +478,7 @@ def test_another_judge_in_the_record(folder: Path) -> None:
         ({"version": 7}, "its version is 7; the board takes 1"),
         ({"split": "train"}, "its split is train; the board takes test"),
         ({"task_hash": "0" * 16}, "its task_hash is 0000000000000000; the board takes"),
+        ({"protocol": "official"}, "its protocol is official; the board takes caption-grounded"),
         ({"task_hash": None}, "its task_hash is null"),
         ({"limit": 6}, "the first 6 questions (--limit); the board takes whole tasks"),
         ({"judge": {"name": "mine", "kind": "mine"}}, "judged by mine (kind mine)"),
@@ -857,12 +865,12 @@ def test_the_commands(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "submission"
     words = ["submission", "make", str(run), "--name", "Small Hound", "--organisation", "Lab",
              "--link", "https://example.org", "--params", "1.5B", "--licence", "closed",
-             "--out", str(out)]  # fmt: skip
+             "--contamination", "Clip a was in training.", "--out", str(out)]  # fmt: skip
     made = CliRunner().invoke(app, words)
     assert made.exit_code == 0, made.output
     record = read_submission(out)
     assert record is not None
-    assert record.params == 1_500_000_000
+    assert (record.params, record.contamination) == (1_500_000_000, "Clip a was in training.")
     checked = CliRunner().invoke(
         app, ["submission", "check", str(out), "--data-dir", str(data), "--json"]
     )
