@@ -65,7 +65,7 @@ def follow(page: Path) -> str:
         elif kind == "python":
             exec(compile(block, page.name, "exec"), {"__name__": "pasted"})
         elif kind == "bash":
-            for line in block.splitlines():
+            for line in block.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line)
                 assert program == "sharegptvideo", line
                 ran = CliRunner().invoke(app, words)

@@ -34,7 +34,7 @@ def make(
         str | None,
         typer.Option(
             "--contamination",
-            help="Which test videos, or how many, were in training, as far as that is known.",
+            help="Which test videos, or how many, were in training. Left out: not known.",
         ),
     ] = None,
     out: Annotated[

@@ -28,6 +28,7 @@ from sharegptvideo.data.sources.base import Part, table_rows
 from sharegptvideo.data.sources.parquet import ParquetSource
 from sharegptvideo.data.sources.splits import split_parts
 from sharegptvideo.errors import UserError
+from sharegptvideo.media.readers import check_reader
 
 __all__ = ["OneReading", "SharegptvideoBuilder", "SharegptvideoConfig"]
 
@@ -46,6 +47,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
     require_media: bool = False
     frames: int | None = None
     frames_size: int | None = None
+    reader: str = "pyav"
     on_error: str = "raise"
     hub_revision: str | None = None
 
@@ -65,8 +67,10 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
         """Return the column that `frames` adds, by its name; none where it is not asked for.
 
         Raises:
-            UserError: there is no folder of media, or the rows name no videos.
+            UserError: there is no folder of media, or the rows name no videos, or there is no
+                such reader here.
         """
+        check_reader(self.reader)
         if self.frames is None:
             if self.frames_size is not None:
                 raise UserError("frames_size= needs frames=, the number of frames of a clip")
@@ -75,7 +79,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
             raise UserError("frames= needs media=, the folder with the videos")
         if "video" not in schema.config_of(self.name).paths:
             raise UserError(f"frames= is about videos, and the rows of {self.name} name none")
-        return {schema.FRAMES: ClipFrames(self.frames, self.frames_size)}
+        return {schema.FRAMES: ClipFrames(self.frames, self.frames_size, self.reader)}
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """Return the name of the cached table: it changes with the files' fingerprints.

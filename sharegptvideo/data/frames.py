@@ -41,11 +41,13 @@ class ClipFrames:
         n: frames of a clip, 1 or more, first and last included.
         size: height and width in pixels: the shorter side is scaled to it (bicubic) and the
             middle is cut out. None: each clip as it is.
+        reader: "pyav", "decord" or "torchcodec", as in `sample_frames`.
         decode: False to get what is stored, `{"path", "bytes"}`.
     """
 
     n: int
     size: int | None = None
+    reader: str = "pyav"
     decode: bool = True
     dtype: ClassVar[str] = "uint8"
     pa_type: ClassVar[Any] = Video.pa_type
@@ -73,7 +75,8 @@ class ClipFrames:
             return value
         path, content = (value, None) if isinstance(value, str) else (value["path"], value["bytes"])
         try:
-            frames = sample_frames(path if content is None else content, self.n).frames
+            clip = path if content is None else content
+            frames = sample_frames(clip, self.n, reader=self.reader).frames
         except MediaError as error:
             named = "" if content is None or path is None else f"{path}: "
             warnings.warn(f"{named}{error}; its frames are null", MediaWarning, stacklevel=2)

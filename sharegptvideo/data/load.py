@@ -35,6 +35,7 @@ def load_dataset(
     require_media: bool = False,
     frames: int | None = None,
     frames_size: int | None = None,
+    reader: str = "pyav",
     streaming: bool = False,
     on_error: str = "raise",
     revision: str | None = None,
@@ -69,6 +70,8 @@ def load_dataset(
             the clip is absent, or cannot be read (a `MediaWarning` says why). Needs `media`.
         frames_size: scale the frames so that the shorter side has so many pixels, and cut out
             the middle: clips of one size, as a batch needs them.
+        reader: what decodes the frames: "pyav", or "decord" or "torchcodec" where installed, which
+            give the same frames (what they misread is left to PyAV).
         streaming: rows as they are read (`IterableDataset`) instead of a table on disk.
         on_error: "raise", or "skip" to list rows that break the schema and go on.
         revision: branch, tag or commit on the Hub.
@@ -102,6 +105,7 @@ def load_dataset(
         require_media=require_media,
         frames=frames,
         frames_size=frames_size,
+        reader=reader,
         on_error=on_error,
         hub_revision=revision,
     )

@@ -20,6 +20,7 @@ has some of its own that are called like ours.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import logging
 import math
@@ -252,12 +253,13 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str,
 
     Args:
         doc: a row of `documents`.
-        results: the answer, or where options are scored (loss, whether greedy) of each.
+        results: the answer, or where options are scored (loss, whether greedy) of each, which
+            lmms-eval 0.7.3 hands on as text.
     """
     task = load_task(doc["task"])
     item = {"id": doc["id"], "task": doc["task"]}
     if task.choice == "likelihood":
-        item |= _likeliest(doc["options"], [float(loss) for loss, _ in results])
+        item |= _likeliest(doc["options"], results)
     else:
         item["prediction"] = results[0]
     if doc.get("options"):
@@ -266,15 +268,25 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str,
     return {first: item} | dict.fromkeys(others, doc["task"])
 
 
-def _likeliest(options: Sequence[str], losses: Sequence[float]) -> dict[str, Any]:
+def _likeliest(options: Sequence[str], results: Sequence[Any]) -> dict[str, Any]:
     """Return the option with the least loss, the mean over its tokens, as the prediction.
 
     So most adapters of lmms-eval give it, and so lmms-eval reads it. Log-likelihoods, which are
     below 0 and the other way round, would make the least likely option the answer.
     """
-    if any(loss < 0 for loss in losses) or not all(map(math.isfinite, losses)):
+    losses = [_loss(result) for result in results]
+    if len(losses) != len(options) or not all(loss >= 0 for loss in losses):
         return {"prediction": None, "error": "the adapter gives no mean losses of the options"}
     return {"prediction": options[losses.index(min(losses))]}
+
+
+def _loss(result: Any) -> float:
+    """Return the loss of an option; NaN where there is none."""
+    try:
+        pair = ast.literal_eval(result) if isinstance(result, str) else result
+        return float(pair[0])
+    except (ValueError, SyntaxError, TypeError, IndexError):
+        return math.nan
 
 
 def accuracy(items: Sequence[Mapping[str, Any]], args: Any = None) -> float:

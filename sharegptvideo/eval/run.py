@@ -139,7 +139,7 @@ def run_evaluation(
         )
     else:
         settings.check_obeyed(model, is_open=True)
-    _refuse_unscored_options(chosen, model)
+    _refuse_unscored_options(chosen, model, settings)
     recorded = recorded_model(Path(out))
     if recorded is not None:
         model.go_on(recorded)
@@ -381,6 +381,8 @@ def _plan(
             seer = f"model {model.spec}" if model.needs_frames else f"judge {judge.name}"
             raise UserError(f"{seer} needs the clips; give their folder with --media")
     questions = load_questions(task, source.data_dir, media)
+    if task.choice == "likelihood":  # nothing is generated
+        settings = replace(settings, generation={})
     return _Plan(
         task,
         judge,
@@ -438,8 +440,16 @@ def open_judges(
     return judges
 
 
-def _refuse_unscored_options(tasks: Sequence[Task], model: Model) -> None:
-    """Refuse a model that is to say which option is likeliest, and cannot."""
+def _refuse_unscored_options(tasks: Sequence[Task], model: Model, settings: AnswerSettings) -> None:
+    """Refuse a model that is to say which option is likeliest, and cannot.
+
+    Settings of decoding are refused where no task has use for them.
+    """
+    if settings.generation and all(task.choice == "likelihood" for task in tasks):
+        raise UserError(
+            f"task {tasks[0].name}: the likeliest option is the answer, and nothing is generated;"
+            " leave --generation and --max-new-tokens out"
+        )
     for task in tasks:
         if task.choice == "likelihood" and model.needs_frames and not model.scores_options:
             raise UserError(
@@ -512,8 +522,8 @@ def _settings(model: Model, plans: Sequence[_Plan], judge: str, source: _Source)
     sees = model.needs_frames or any(plan.judge.needs_frames for plan in plans)
     about = {"spec": model.spec, **model.describe()}
     seeds = {} if source.draw is None else {"questions": source.draw}
-    params = plans[0].params
-    if not params.greedy:  # what models say of themselves is how they answer by default
+    params = next((plan.params for plan in plans if not plan.params.greedy), None)
+    if params is not None:  # what models say of themselves is how they answer by default
         about |= {"decoding": "sampled", "temperature": params.temperature}
         seeds["answers"] = params.seed
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -613,17 +614,18 @@ def _reads(protocol: AnyProtocol, row: Mapping[str, Any]) -> bool:
         return not readings
     repaired = row.get("repaired") is True
     first = readings[:1] if not repaired else readings
-    return (row.get("correct"), row.get("score"), row.get("claims")) in first
+    said = ("correct", "score", "reason", "claims")
+    return tuple(row.get(key) for key in said) in first
 
 
 def _reading(
     read: tuple[bool, float, str | None] | Claims,
-) -> tuple[bool | None, float, dict[str, int] | None]:
-    """Return correct, score and claims, as the row of a verdict has them."""
+) -> tuple[bool | None, float, str | None, dict[str, int] | None]:
+    """Return correct, score, reason and claims, as the row of a verdict has them."""
     if isinstance(read, Claims):
-        return None, read.f1, asdict(read)
-    correct, score, _ = read
-    return correct, float(score), None
+        return None, read.f1, str(read), asdict(read)
+    correct, score, reason = read
+    return correct, float(score), reason, None
 
 
 def _of_task(rows: Rows, task: str) -> Rows:
@@ -635,7 +637,10 @@ def _listed(versions: Sequence[int]) -> str:
 
 
 def _short(value: object) -> str:
-    return shortened(value if isinstance(value, str) else dumps(value), 120)
+    if isinstance(value, str):
+        return shortened(value, 120)
+    # A score beyond all bounds makes figures that JSON does not have.
+    return shortened(json.dumps(value, ensure_ascii=False), 120)
 
 
 def _question_of(row: Mapping[str, Any]) -> Question:
@@ -669,7 +674,7 @@ def _judge_of(about: Mapping[str, Any]) -> Judge:
         UserError: there is none of that name.
     """
     judge = about["judge"]
-    return open_judge(judge["name"], protocol=judge.get("protocol") or about["protocol"])
+    return open_judge(judge["name"], protocol=str(judge.get("protocol") or about["protocol"]))
 
 
 def scored_anew(

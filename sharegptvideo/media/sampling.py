@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sharegptvideo.errors import MediaError, UserError
 from sharegptvideo.media.folder import frame_names
 from sharegptvideo.media.images import image_errors, read_pixels
-from sharegptvideo.media.video import sample_video, spread
+from sharegptvideo.media.readers import read_with
+from sharegptvideo.media.video import spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,9 @@ class SampledFrames(NamedTuple):
     indices: list[int]
 
 
-def sample_frames(video: str | Path | bytes | bytearray | memoryview, n: int) -> SampledFrames:
+def sample_frames(
+    video: str | Path | bytes | bytearray | memoryview, n: int, *, reader: str = "pyav"
+) -> SampledFrames:
     """Return exactly `n` frames spread over the whole of a clip, first and last included.
 
     Frame i is number `floor(linspace(0, N - 1, n))[i]`, where N counts the frames that a full
@@ -41,6 +44,9 @@ def sample_frames(video: str | Path | bytes | bytearray | memoryview, n: int) ->
         video: a file (MP4, AVI, WebM, MKV, GIF and others), its bytes, or a folder of pictures,
             which are taken in the natural order of their names (`f_2` before `f_10`).
         n: how many frames, 1 or more. With 1, the first.
+        reader: "pyav", or "decord" or "torchcodec" where these are installed. They give the same
+            frames: what they are known to misread is left to PyAV (a `MediaWarning` says so once
+            for each kind of clip). Pictures of a folder are read by none of them.
 
     Raises:
         MediaError: nothing can be read, or the pictures sampled from a folder differ in size or
@@ -53,14 +59,14 @@ def sample_frames(video: str | Path | bytes | bytearray | memoryview, n: int) ->
         raise UserError(f"the number of frames must be at least 1, got {n}")
     if not isinstance(video, str | Path):
         data = bytes(video)
-        return SampledFrames(*sample_video(data, f"<bytes, {len(data)} B>", n))
+        return SampledFrames(*read_with(reader, data, f"<bytes, {len(data)} B>", n))
     path = Path(video)
     if path.is_dir():
         return _sample_folder(path, n)
     if not path.is_file():
         cause = "is not a file" if path.exists() else "no such file or folder"
         raise MediaError(f"{path}: {cause}")
-    return SampledFrames(*sample_video(path, str(path), n))
+    return SampledFrames(*read_with(reader, path, str(path), n))
 
 
 def _sample_folder(folder: Path, n: int) -> SampledFrames:

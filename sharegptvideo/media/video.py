@@ -1,9 +1,10 @@
 """Frames of one video file, by PyAV: a full decode, or seeks that are checked against the packets.
 
 One reader gives every frame, so no pixel depends on which readers are installed (README.md in this
-folder says why there is no second one). Short clips are decoded whole: only that counts their
-frames. Long clips are sought, and each stretch that is decoded is checked against
-the packet index; the first thing that does not fit sends the clip to the full decode.
+folder says why; `readers.py` has others for those who ask, where they give the same). Short clips
+are decoded whole: only that counts their frames. Long clips are sought, and each stretch that is
+decoded is checked against the packet index; the first thing that does not fit sends the clip to the
+full decode.
 """
 
 from __future__ import annotations
@@ -288,6 +289,100 @@ def describe_video(path: Path, name: str) -> VideoFacts:
     if duration is None and fps:
         duration = frames / fps
     return VideoFacts(frames, fps, duration, width, height, str(damage) or None)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoKind:
+    """What other readers need to know of a video file, without decoding more than a frame.
+
+    Attributes:
+        container: the first of FFmpeg's names for its format, such as "mov" (MP4 too).
+        codec: FFmpeg's name, such as "h264".
+        frames: how many its packets promise.
+        height: pixels, as stored.
+        width: likewise.
+        oddities: what readers are known to get wrong, in words that "clips with" may precede.
+    """
+
+    container: str
+    codec: str
+    frames: int
+    height: int
+    width: int
+    oddities: tuple[str, ...]
+
+
+def kind_of_video(source: Path | bytes, name: str) -> VideoKind:
+    """Return the kind of a video, from its header, its packets and its first frame.
+
+    Raises:
+        MediaError: it cannot be opened as a video.
+    """
+    import av
+
+    damage = _Damage()
+    clip = _Clip(name, source)
+    with clip.bytes_io() as file:
+        if is_cut_short(file):
+            damage.add("the file is cut short")
+    headers = _Headers()
+    try:
+        with clip.open() as (container, stream):
+            index = _Index()
+            is_h264 = stream.codec_context.name == "h264"
+            for packet in _packets(container, stream, damage):
+                index.add(packet)
+                if packet is not None and packet.size and packet.is_keyframe and is_h264:
+                    headers.note(packet, stream.codec_context.extradata)
+        with clip.open() as (container, stream):
+            first = next(decoded_frames(_packets(container, stream, damage), stream, damage), None)
+            coder, kind = stream.codec_context, container.format.name.partition(",")[0]
+            a, b, c, d = (1, 0, 0, 1) if first is None else orientation(first)
+            bits = max(part.bits for part in first.format.components) if first else 0
+            oddities = {
+                "several video streams": len(container.streams.video) > 1,
+                "more than 8 bits a colour": bits > 8,
+                "turned or mirrored pictures": bool(b or c) or a < 0 or d < 0,
+                "interlaced pictures": first is not None and first.interlaced_frame,
+                "packets that are not shown, or have no time": not index.plain
+                or len(set(index.pts)) < index.count,
+                "key frames that do not stand alone": headers.open_group,
+                "sizes that may change": headers.other,
+                "damage": bool(damage.causes) or first is None,
+            }
+            names = tuple(words for words, there in oddities.items() if there)
+            return VideoKind(kind, coder.name, index.count, coder.height, coder.width, names)
+    except av.FFmpegError as error:
+        raise MediaError(f"{name}: cannot be read as a video ({_plain(error)})") from error
+
+
+@dataclass
+class _Headers:
+    """What the key frames of H.264 in MP4 or Matroska say before their pictures.
+
+    Units of a packet stand after their lengths (ISO/IEC 14496-15, 5.3.3); their types are those
+    of ITU-T H.264, table 7-1.
+    """
+
+    open_group: bool = False  # a key frame from which a decoder cannot start afresh
+    other: bool = False  # parameters that are not those of the file's header
+
+    def note(self, packet: _Packet, header: bytes | None) -> None:
+        """Read the units of a key frame; `header` is the file's (5.3.3.1.2, version 1)."""
+        if not header or header[0] != 1:
+            return
+        data, size, at, whole = bytes(packet), (header[4] & 3) + 1, 0, False
+        while at + size < len(data):
+            start = at + size
+            end = start + int.from_bytes(data[at:start], "big")
+            kind = data[start] & 31
+            whole |= kind == _WHOLE_PICTURE
+            self.other |= kind == _SEQUENCE_HEADER and data[start:end] not in header
+            at = end
+        self.open_group |= not whole
+
+
+_WHOLE_PICTURE, _SEQUENCE_HEADER = 5, 7
 
 
 def timed_frames(path: Path, name: str, damage: list[str]) -> Iterator[tuple[float, _Frame]]:

@@ -172,7 +172,7 @@ class LocalModel(Model):
         """Return kind, name of the folder or repository, hash of the weights, how it is decoded.
 
         Weights in memory have no hash: their name has to identify them. Settings that were asked
-        for are added, with a system text also the prompt of a question in the chat template.
+        for are added.
         """
         folder = Path(self._name)
         on_disk = not self._in_memory
@@ -185,7 +185,7 @@ class LocalModel(Model):
         if self.settings.dtype is not None:
             described["dtype"] = self.settings.dtype
         if self.settings.system is not None:
-            described |= {"system": self.settings.system, "template": self.render("{question}")}
+            described["system"] = self.settings.system
         return described
 
     def render(self, prompt: str) -> str:

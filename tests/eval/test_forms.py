@@ -286,6 +286,11 @@ def test_options_by_likelihood(tiny: Path, model: str, tmp_path: Path) -> None:
                 spec, ["egoschema_likelihood"], None, tmp_path / "no", data_dir=data,
                 base_url="http://127.0.0.1:9/v1",
             )  # fmt: skip
+    with pytest.raises(UserError, match="egoschema_likelihood: the likeliest option is"):
+        run_evaluation(
+            f"hf:{tiny}", ["egoschema_likelihood"], None, tmp_path / "no", data_dir=data,
+            max_new_tokens=4,
+        )  # fmt: skip
     again = tmp_path / "again"
     judge_predictions(
         out / "predictions.jsonl", ["egoschema_likelihood"], None, again, data_dir=data

@@ -23,8 +23,9 @@ GUIDES = (
     ROOT / "sharegptvideo" / "judges" / "README.md",
 )
 SERVER = "http://localhost:8000/v1"
-# What this machine need not have, and what stands for another program's output.
-ELSEWHERE = ("cuda:0", "logs/MODEL")
+# What this machine need not have, what stands for another program's output, and submissions, which
+# are of whole tasks and run in tests/test_readme_blocks.py.
+ELSEWHERE = ("cuda:0", "logs/MODEL", "answers.csv", "hound")
 
 
 def commands(file: Path) -> list[list[str]]:
@@ -42,7 +43,7 @@ def test_every_command_and_option_exists(file: Path) -> None:
     found = commands(file)
     assert found
     for command in found:
-        path = command[:2] if command[0] == "eval" else command[:1]
+        path = command[:2] if command[0] in ("eval", "submission") else command[:1]
         shown = CliRunner().invoke(app, [*path, "--help"], terminal_width=200)
         assert shown.exit_code == 0, shown.output
         for option in (word for word in command if word.startswith("--")):

@@ -213,13 +213,28 @@ def test_the_least_loss_is_the_likeliest_option(environment: Path) -> None:
         q.id: [(0.5 if option == q.answer else 2.0, False) for option in q.shown_options]
         for q in questions
     }
+    # As lmms-eval 0.7.3 hands them on.
+    said[questions[2].id] = [str(each) for each in said[questions[2].id]]
     assert figures_of(name, said)["accuracy"] == 1.0
     said[questions[0].id] = [(-9.0, False)] * 5  # sums of log-probabilities: the other way round
     found = figures_of(name, said | {questions[1].id: [(1.0, False)] + [(0.9, False)] * 4})
     assert found["n"] == 4
+    assert figures_of(name, said | {questions[2].id: ["(tensor(1.), False)"] * 5})["n"] == 4
     kept = (environment / "runs" / name / "predictions.jsonl").read_text()
     assert "the adapter gives no mean losses of the options" in kept
     assert found["accuracy"] <= 3 / 4
+    # A log has the losses as the answer; which option it was, and what failed, stand beside them.
+    lines = [
+        {"doc_id": at, "target": doc["answer"], "input": doc["prompt"]}
+        | {"filtered_resps": list(map(str, said[doc["id"]]))}
+        | process_results(doc, said[doc["id"]])
+        for at, doc in enumerate(documents(name, Settings.read()))
+    ]
+    log_file(environment / "logs", lines, task=PREFIX + name)
+    read = judge_predictions(
+        environment / "logs", [name], None, environment / "run", data_dir=environment / "data"
+    )["tasks"][name]
+    assert (read["n_failed"], read["accuracy"]["value"]) == (1, 3 / 4)
 
 
 def test_pairs_of_yes_and_no(environment: Path) -> None:

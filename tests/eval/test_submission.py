@@ -865,12 +865,12 @@ def test_the_commands(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "submission"
     words = ["submission", "make", str(run), "--name", "Small Hound", "--organisation", "Lab",
              "--link", "https://example.org", "--params", "1.5B", "--licence", "closed",
-             "--contamination", "Clip a was in training.", "--out", str(out)]  # fmt: skip
+             "--contamination", "all 3 test videos", "--out", str(out)]  # fmt: skip
     made = CliRunner().invoke(app, words)
     assert made.exit_code == 0, made.output
     record = read_submission(out)
     assert record is not None
-    assert (record.params, record.contamination) == (1_500_000_000, "Clip a was in training.")
+    assert (record.params, record.contamination) == (1_500_000_000, "all 3 test videos")
     checked = CliRunner().invoke(
         app, ["submission", "check", str(out), "--data-dir", str(data), "--json"]
     )

@@ -1,7 +1,4 @@
-"""Tiers: tests of all pairs and the rule, with numbers by hand.
-
-With three videos Student's t has two degrees of freedom, and p = 1 − t / √(2 + t²).
-"""
+"""Tiers: tests of all pairs and the rule, with numbers by hand."""
 
 from __future__ import annotations
 
@@ -32,27 +29,38 @@ def answers(*right: int, of: int = 4) -> Values:
 
 
 def test_tiers_by_hand() -> None:
-    """A is right 4, 4, 4 times on three videos, C 3, 4, 4, B 0, 1, 1; four questions each.
+    """Eight videos, a question each: A is right on all, C on five of them, B on none.
 
-    A − B by video: 4, 3, 3. Mean 10/12; sums less their mean 10/3: 2/3, −1/3, −1/3, squares 2/3;
-    se² = 3/2 · 2/3 / 12² = 1/144, t = 10/12 · 12 = 10, p = 1 − 10/√102 = 0.00985.
-    A − C: 1, 0, 0; the same se, t = 1, p = 1 − 1/√3 = 0.423.
-    C − B: 3, 3, 3; no spread: p of the sign test, 2/2³ = 0.25.
-    Holm: 3 · 0.00985, 2 · 0.25, then 0.423 rises to the 0.5 before it.
+    A and B: all eight changed, for the better: of 2⁸ ways to set signs two give as much, 1/128.
+    A and C: three changed, 2/2³ = 1/4 (t: 3/8 and se² = 8/7 · (3 · 25/64 + 5 · 9/64) / 64, p 0.08).
+    C and B: five changed, 2/2⁵ = 1/16 (t: 0.011). Holm: 3/128, 2/16, 1/4.
     A opens tier 1, C does not differ from it, B does: tier 2. C and B do not differ, so that both
     reach from 1 to 2.
     """
-    runs = [answers(0, 1, 1), answers(4, 4, 4), answers(3, 4, 4)]
+    runs = [answers(*[right] * 8, of=1) for right in (0, 1)] + [answers(*[1] * 5, 0, 0, 0, of=1)]
     tests = pair_tests([[one] for one in runs])
-    assert list(tests) == [(0, 1), (0, 2), (1, 2)]
-    raw = [tests[pair].p_value for pair in tests]
-    assert raw == pytest.approx([1 - 10 / 102**0.5, 0.25, 1 - 1 / 3**0.5])
-    p_holm = [tests[pair].p_holm for pair in tests]
-    assert p_holm == pytest.approx([3 * raw[0], 0.5, 0.5])  # type: ignore[operator]  # none is None
-    assert tests[0, 1].delta == pytest.approx(10 / 12)
-    assert rank_tiers([2 / 12, 1.0, 11 / 12], tests) == [
+    assert {pair: test.p_value for pair, test in tests.items()} == pytest.approx(
+        {(0, 1): 1 / 128, (0, 2): 1 / 16, (1, 2): 1 / 4}
+    )
+    p_holm = [test.p_holm for test in tests.values()]
+    assert p_holm == pytest.approx([3 / 128, 2 / 16, 1 / 4])
+    assert tests[1, 2].delta == pytest.approx(-3 / 8)
+    assert rank_tiers([0.0, 1.0, 5 / 8], tests) == [
         Tier(2, (1, 2)), Tier(1, (1, 1)), Tier(1, (1, 2)),
     ]  # fmt: skip
+
+
+def test_few_changes_are_not_taken_for_many() -> None:
+    """Four of 40 videos changed, all for the better. t says 0.044: mean 1/10, squares less it
+    4 · 0.81 + 36 · 0.01 = 3.6, se² = 40/39 · 3.6/40². By signs it is 2/2⁴.
+    """
+    before, after = answers(*[0] * 40, of=1), answers(*[1] * 4, *[0] * 36, of=1)
+    (test,) = pair_tests([[before], [after]]).values()
+    assert test.p_value == pytest.approx(1 / 8)
+    assert test.delta == pytest.approx(1 / 10)
+    # One for the worse: of 2⁵ ways those with at most one sign unlike the rest, 12.
+    (test,) = pair_tests([[{**before, "39-0": ("v39", 1.0)}], [after]]).values()
+    assert test.p_value == pytest.approx(12 / 32)
 
 
 def test_the_mean_of_two_tasks_by_hand() -> None:
@@ -60,14 +68,13 @@ def test_the_mean_of_two_tasks_by_hand() -> None:
     the second. Differences 2/3 and 1/6, their mean 5/12.
 
     By video, (x − d) / (k n): 1/18, 1/18, −1/9 and 1/18, −1/36, −1/36, together 4/36, 1/36, −5/36;
-    squares 42/36², se² = 3/2 · 42/36² = 63/36², t = 5/12 · 36/√63 = 15/√63.
+    squares 42/36², se² = 3/2 · 42/36² = 63/36². Two videos changed: p by signs is 2/4.
     """
     first = [answers(0, 0, 0, of=1), answers(0, 0, 0, of=2)]
     second = [answers(1, 1, 0, of=1), answers(1, 0, 0, of=2)]
     (test,) = pair_tests([first, second]).values()
-    t = 15 / 63**0.5
     assert (test.delta, test.n) == (pytest.approx(5 / 12), 9)
-    assert test.p_value == pytest.approx(1 - t / (2 + t * t) ** 0.5)
+    assert test.p_value == pytest.approx(1 / 2)
     mean = mean_of_tasks(second)  # less zero: the same
     assert (mean.value, mean.se) == (pytest.approx(5 / 12), pytest.approx(63**0.5 / 36))
     assert mean_of_tasks([answers(1, 1), {}]).value is None
@@ -96,7 +103,8 @@ def test_a_new_tier_is_held_against_its_own_first_run() -> None:
 
 
 def test_a_pair_is_tested_as_eval_compare_tests_it(tmp_path: Path) -> None:
-    runs = [answers(3, 1, 4, 0, 2), answers(4, 2, 4, 1, 1)]
+    """Where more than twelve videos changed, as here."""
+    runs = [answers(*[3, 1, 4, 0, 2] * 4), answers(*[4, 2, 4, 1, 1] * 4)]
     folders = []
     for name, run in zip("ab", runs, strict=True):
         path = tmp_path / name

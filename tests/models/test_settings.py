@@ -109,8 +109,7 @@ def test_a_system_text_stands_before_the_question(tiny: Path) -> None:
     assert model.render("Red?") == plain.render("Red?").replace("USER:", f"{system} USER:")
     described = model.describe()
     assert (described["system"], described["dtype"]) == (system, "bfloat16")
-    assert described["template"] == model.render("{question}")
-    assert described.keys() - plain.describe().keys() == {"dtype", "system", "template"}
+    assert described.keys() - plain.describe().keys() == {"dtype", "system"}
     frames = np.zeros((4, 20, 24, 3), dtype=np.uint8)
     (answer,) = model.generate([Request("Red?", frames)], SamplingParams(max_new_tokens=2))
     assert answer.error is None

@@ -331,7 +331,7 @@ def test_settings_beside_the_task_are_obeyed(checkpoint: Path, clips: list[Frame
         [first, turn], add_generation_prompt=True, tokenize=False
     )
     assert model.render("Red?") == expected
-    assert model.describe()["template"] == expected.replace("Red?", "{question}")
+    assert model.describe()["system"] == "Be brief."
 
     model = ProcessorModel(str(checkpoint))
     penalised = token_ids(model, clips[0], repetition_penalty=1.5)

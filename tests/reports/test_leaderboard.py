@@ -549,46 +549,46 @@ def test_accuracy_by_question_type_is_on_the_page(tmp_path: Path) -> None:
 
 
 def ranked_runs(folder: Path) -> list[Path]:
-    """Three runs on three videos, three questions each: all right, 8 of 9, and 1 of 9."""
-    rights = {"a": [True] * 9, "c": [False] + [True] * 8, "b": [False] * 8 + [True]}
+    """Three runs on eight videos, three questions each: right on all, on five videos, on none."""
     return [
-        add_answers(make_run(folder / name, {"t": figures(sum(right), 9)}, model=name), right)
-        for name, right in rights.items()
+        add_answers(
+            make_run(folder / name, {"t": figures(right, 24)}, model=name),
+            [n < right for n in range(24)],
+        )
+        for name, right in (("a", 24), ("c", 15), ("b", 0))
     ]
 
 
 def test_tiers_are_in_every_file(tmp_path: Path) -> None:
-    """By video, a − b is 3, 3, 2: mean 8/9, sums less their mean 1/3, 1/3, −2/3, squares 2/3, so
-    se² = 3/2 · 2/3 / 9² = 1/81 and t = 8: p = 1 − 8/√66 = 0.0153, after Holm 0.0458.
-
-    a − c is 1, 0, 0: t = 1, p = 1 − 1/√3 = 0.423. c − b is 2, 3, 2: mean 7/9, t = 7,
-    p = 1 − 7/√51 = 0.0198, after Holm twice that, but not below 0.0458. So b is a tier of its own.
-    """
+    """As in `test_tiers_by_hand`: p by signs 1/128, 1/4 and 1/16, after Holm 3/128, 1/4, 1/8."""
     board = write_leaderboard(ranked_runs(tmp_path), tmp_path / "out")
     (group,) = board["groups"]
     assert [(row["model"], row["tier"]) for row in group["rows"]] == [
         ("a", {"number": 1, "reach": [1, 1]}),
-        ("c", {"number": 1, "reach": [1, 1]}),
-        ("b", {"number": 2, "reach": [2, 2]}),
+        ("c", {"number": 1, "reach": [1, 2]}),
+        ("b", {"number": 2, "reach": [1, 2]}),
     ]
     p_holm = {(pair["first"], pair["second"]): pair["p_holm"] for pair in group["pairs"]["t"]}
-    expected = 3 * (1 - 8 / 66**0.5)
-    assert p_holm == pytest.approx(
-        {("a", "b"): expected, ("a", "c"): 1 - 1 / 3**0.5, ("c", "b"): expected}
-    )
+    assert p_holm == pytest.approx({("a", "b"): 3 / 128, ("a", "c"): 1 / 4, ("c", "b"): 1 / 8})
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     cells = re.findall(
-        r'<b>(\d)</b></td><td data-value="[0-9.]+"><div class="figure( best)?">', page
+        r'<b>(\d)</b>(?: <span class="se">([^<]*)</span>)?</td>'
+        r'<td data-value="[0-9.]+"><div class="figure( best)?">',
+        page,
     )
-    assert cells == [("1", " best"), ("1", " best"), ("2", "")]
+    assert cells == [("1", "", " best"), ("1", "(1 to 2)", " best"), ("2", "(1 to 2)", "")]
     rows = list(csv.DictReader((tmp_path / "out/leaderboard.csv").open(encoding="utf-8")))
     assert [(row["model"], row["tier"], row["tier_from"]) for row in rows] == [
-        ("a", "1", "1"), ("c", "1", "1"), ("b", "2", "2"),
+        ("a", "1", "1"), ("c", "1", "1"), ("b", "2", "1"),
     ]  # fmt: skip
-    assert "| b | 2 | 11.1 ± 11.1 |" in (tmp_path / "out/leaderboard.md").read_text("utf-8")
-    assert "b & 2 & $11.1 \\pm 11.1$" in (tmp_path / "out/leaderboard.tex").read_text("utf-8")
+    # Five of eight videos: squares 15/8, se² = 8/7 · 15/8 / 8²
+    assert "| c | 1 (1 to 2) | 62.5 ± 18.3 |" in (tmp_path / "out/leaderboard.md").read_text(
+        "utf-8"
+    )
+    tex = (tmp_path / "out/leaderboard.tex").read_text("utf-8")
+    assert "c & 1 (1 to 2) & $62.5 \\pm 18.3$" in tex
     (judge,) = (tmp_path / "out").glob("judge-*.html")
-    assert "t: 2 of 3 pairs differ" in judge.read_text(encoding="utf-8")
+    assert "t: 1 of 3 pairs differ" in judge.read_text(encoding="utf-8")
 
 
 def test_bars_lie_on_one_axis_a_column(tmp_path: Path) -> None:
@@ -680,14 +680,14 @@ def test_latex_escapes_all_that_is_the_submitters(tmp_path: Path) -> None:
 
 
 def test_pairs_have_tiers_of_their_own(tmp_path: Path) -> None:
-    """Nine pairs on three videos, both answers right in 9, 8 and 1 of them: as the rows of
+    """24 pairs on eight videos, both answers right in 24, 15 and none of them: as the rows of
     `test_tiers_are_in_every_file`, though all have at least one answer of each pair right.
     """
     runs = []
-    for name, both in (("a", range(9)), ("c", range(1, 9)), ("b", range(8, 9))):
-        right = [n % 2 == 0 or n // 2 in both for n in range(18)]
-        scored = figures(sum(right), 18)
-        pairs = {"value": len(both) / 9, "se": None, "ci95": None, "n": 9}
+    for name, both in (("a", range(24)), ("c", range(15)), ("b", range(0))):
+        right = [n % 2 == 0 or n // 2 in both for n in range(48)]
+        scored = figures(sum(right), 48)
+        pairs = {"value": len(both) / 24, "se": None, "ci95": None, "n": 24}
         scored |= {"headline": "pair_accuracy", "pair_accuracy": pairs, "chance": 0.25}
         run = add_answers(make_run(tmp_path / name, {"t": scored}, model=name), right)
         rows = [row for _, row in read_jsonl(run / "predictions.jsonl")]
@@ -701,7 +701,7 @@ def test_pairs_have_tiers_of_their_own(tmp_path: Path) -> None:
     assert [(row["model"], row["tier"]["number"]) for row in group["rows"]] == [
         ("a", 1), ("c", 1), ("b", 2),
     ]  # fmt: skip
-    assert {pair["n"] for pair in group["pairs"]["t"]} == {9}
+    assert {pair["n"] for pair in group["pairs"]["t"]} == {24}
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
-    assert "pairs right · 18 questions · official · v1 · chance 25.0 %" in page
-    assert "| t, pairs right (18) |" in (tmp_path / "out/leaderboard.md").read_text("utf-8")
+    assert "pairs right · 48 questions · official · v1 · chance 25.0 %" in page
+    assert "| t, pairs right (48) |" in (tmp_path / "out/leaderboard.md").read_text("utf-8")
