@@ -76,6 +76,7 @@ _MOST_BYTES = 100 << 20  # what GitHub takes of one file
 _MOST_OF_A_LINE = 1 << 20
 _SHOWN = 5
 _CLOSE = 1e-7  # what two versions of a library may differ by
+_NO_SERVER = "http://localhost/v1"  # an address has to be named; it is never asked
 _SECOND_REPLY = "\n---\n"  # between the two replies of a judge that was asked again
 NEEDS_ANSWERS = frozenset({"yes_rate", "right_yes_rate", "accuracy_yes", "accuracy_no"})
 """Figures that take the right answers to score, which a submission does not hold."""
@@ -457,11 +458,29 @@ class _TaskCheck:
             listed = [*judges.rules, "openai:NAME"]
         if version not in taken:
             self._problem(f"judged by {asked}; the board takes {', '.join(listed)}")
-        elif kind == "openai" and self._protocol() is None:
-            self._problem(
-                f"judged by another wording of prompt {self._judge.get('protocol')} than that of"
-                " this package (prompt_hash)"
+        elif kind == "openai":
+            self._is_asked_as_here()
+
+    def _is_asked_as_here(self) -> None:
+        """Compare a served judge with one of this package: its name, wording and settings."""
+        name = f"openai:{self._judge.get('model')}"
+        sees: Literal["frames"] | None = "frames" if "sees" in self._judge else None
+        try:
+            judge = open_judge(
+                name, base_url=_NO_SERVER, protocol=str(self._judge.get("protocol")), sees=sees
             )
+        except UserError as error:
+            self._problem(str(error))
+            return
+        here = judge.describe()
+        if here["prompt_version"] != self._judge["prompt_version"]:
+            return  # an earlier one that the board still takes
+        for key in sorted((here.keys() | self._judge.keys()) - {"endpoint"}):
+            if self._judge.get(key) != here.get(key):
+                self._problem(
+                    f"its judge's {key} is {_short(self._judge.get(key))}; judges of this package"
+                    f" have {_short(here.get(key))}"
+                )
 
     def _protocol(self) -> AnyProtocol | None:
         """Return the prompt that a served judge was asked by, where it is one of this package."""

@@ -486,7 +486,7 @@ def test_another_judge_in_the_record(folder: Path) -> None:
         (
             {"judge": {"name": "openai:x", "kind": "openai", "protocol": "caption-grounded",
                        "prompt_version": 2, "prompt_hash": "0" * 16}},
-            "judged by another wording of prompt caption-grounded",
+            "its judge's prompt_hash is 0000000000000000; judges of this package have",
         ),
     ],
 )  # fmt: skip
@@ -600,6 +600,17 @@ def test_a_verdict_that_its_reply_does_not_say(served: Path) -> None:
     assert problems(served) == (
         "msvd_qa: 1 id (b_0) whose verdict is not what the judge's reply says"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("name", "openai:better"), ("temperature", 1), ("jury", "large")]
+)
+def test_a_served_judge_is_asked_as_judges_of_this_package(
+    served: Path, key: str, value: object
+) -> None:
+    spoil(served, "run.json", lambda run: run["tasks"]["msvd_qa"]["judge"].update({key: value}))
+    hash_again(served)
+    assert f"msvd_qa: its judge's {key} is {value}; judges of this package have" in problems(served)
 
 
 def test_a_call_that_failed_is_to_be_asked_again(served: Path, tmp_path: Path) -> None:
