@@ -96,6 +96,8 @@ def report(
     judges = dict.fromkeys(str(task["judge"]["name"]) for task in made["tasks"].values())
     print_table(table, f"{made['model']['name']}, judged by {', '.join(judges)}")
     for name, counts in made.get("against", {}).get("tasks", {}).items():
+        if counts["counted"]:  # descriptions: `eval compare` has their difference
+            continue
         judge = " (by ANOTHER JUDGE)" if counts["other_judge"] else ""
         echo(
             f"{name}, against {made['against']['run']}{judge}: {number(counts['only_first'])} right"
