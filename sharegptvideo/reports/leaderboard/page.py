@@ -39,6 +39,7 @@ from sharegptvideo.reports.parts import (
     Tag,
     Value,
     asset,
+    pages_near,
 )
 
 __all__ = ["render_page", "write_leaderboard"]
@@ -58,6 +59,8 @@ _FILTERS = """<form class="filters" id="filters" hidden>
 </form>
 <p class="hint" id="count" role="status"></p>"""
 _NOT_STATED = "not stated"
+_SIZES = {"under 1B": 10**9, "1B to 10B": 10**10, "10B to 100B": 10**11, "100B and more": 2**63}
+_LAST = (*_SIZES, _NOT_STATED)  # in this order, after all other choices
 
 
 def write_leaderboard(
@@ -93,12 +96,17 @@ def write_leaderboard(
         write_text(new / "leaderboard.tex", board_latex(board))
         for name, page in pages.items():
             write_text(new / name, page)
-        write_text(new / "index.html", render_page(board))
+        write_text(new / "index.html", render_page(board, links=pages_near(out)))
     return board
 
 
-def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
-    """Return the index for what `collect_runs` returns. Its script sorts and filters."""
+def render_page(
+    board: Mapping[str, Any], *, title: str = _TITLE, links: Sequence[tuple[str, str]] = ()
+) -> str:
+    """Return the index for what `collect_runs` returns. Its script sorts and filters.
+
+    `links` lead to other pages than the site's own.
+    """
     groups, published = board["groups"], board.get("published")
     runs = sum(len(group["rows"]) for group in groups)
     lead = f"{plural(runs, 'row')} under {plural(len(groups), 'judge')}."
@@ -120,8 +128,8 @@ def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
         " leaderboard.tex.",
         wide=True,
         contents=len(groups) > 1,
-        links=_links(board)[1:],
-        kind="leaderboard",
+        links=[*_links(board)[1:], *links],
+        kind="Leaderboard",
         script=asset("sort.js") + asset("filter.js"),
     )
     return page.html()
@@ -151,10 +159,12 @@ def _filters(groups: Sequence[Mapping[str, Any]]) -> Markup:
             label,
             name,
             Markup("").join(
-                Markup("<option>{}</option>").format(value) for value in sorted(values)
+                Markup("<option>{}</option>").format(value)
+                for value in [*sorted(values - set(_LAST)), *(v for v in _LAST if v in values)]
             ),
         )
         for (name, label), values in choices.items()
+        if len(values) > 1
     )
     return Markup(_FILTERS).format(fields)
 
@@ -162,13 +172,12 @@ def _filters(groups: Sequence[Mapping[str, Any]]) -> Markup:
 def _facets(row: Mapping[str, Any]) -> dict[str, str]:
     """Return what a row is filtered by, as the form's options have it."""
     params = row["params"]
-    sizes = ((10**9, "under 1B"), (10**10, "1B to 10B"), (10**11, "10B to 100B"))
     return {
         "organisation": row["authors"] or _NOT_STATED,
         "licence": row["licence"] or _NOT_STATED,
         "size": _NOT_STATED
         if params is None
-        else next((name for most, name in sizes if params < most), "100B and more"),
+        else next(name for name, most in _SIZES.items() if params < most),
     }
 
 
