@@ -101,7 +101,7 @@ bench-gpu:
 $(PEERS)/.installed: pyproject.toml constraints-peers.txt | setup
 	$(BIN)/python -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -c constraints-peers.txt -e '.[train,eval,lmms-eval]' \
-	    torchvision num2words decord2 torchcodec pytest pytest-timeout hypothesis
+	    torchvision num2words decord2 torchcodec mlcroissant pytest pytest-timeout hypothesis
 	@touch $@
 
 test-peers: $(PEERS)/.installed

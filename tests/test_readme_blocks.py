@@ -153,7 +153,7 @@ def test_the_commands_for_other_trainers_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     export_release(tmp_path)
-    lines = [line for guide, line in COMMANDS if guide == "datasets_cards" and " export " in line]
+    lines = [line for guide, line in COMMANDS if guide == "datasets" and " export " in line]
     assert len(lines) == 4
     for line in lines:
         result = CliRunner().invoke(app, arguments(line))

@@ -20,7 +20,7 @@ from sharegptvideo.eval.statistics import (
     paired_difference,
 )
 
-__all__ = ["compare_runs", "paired_outcomes", "read_outcomes"]
+__all__ = ["OUTCOMES", "compare_runs", "paired_outcomes", "read_outcomes"]
 
 # task -> question id -> (video, 1.0 right / 0.0 wrong / None where the judge gave no verdict)
 Outcomes = dict[str, dict[str, tuple[str, float | None]]]
@@ -71,12 +71,13 @@ def scored_outcomes(run: Path) -> Outcomes:
     return outcomes
 
 
-_OUTCOMES = {
+OUTCOMES = {
     "accuracy": read_outcomes,
     "pair_accuracy": paired_outcomes,
     "f1": scored_outcomes,  # of descriptions: a score is the F1 of its claims
     "score": scored_outcomes,
 }
+"""By main figure, what reads of a run the values that it is the mean of."""
 
 
 def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
     for task in common:
         _refuse_other_rules(task, paths, (runs[0]["tasks"][task], runs[1]["tasks"][task]))
     keys = {task: _headline(task, paths, [each["tasks"] for _, each in read]) for task in common}
-    outcomes = {key: [_OUTCOMES[key](path) for path in paths] for key in set(keys.values())}
+    outcomes = {key: [OUTCOMES[key](path) for path in paths] for key in set(keys.values())}
     tasks: dict[str, dict[str, Any]] = {}
     for task, key in keys.items():
         there, here = (each.get(task, {}) for each in outcomes[key])

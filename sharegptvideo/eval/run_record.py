@@ -120,6 +120,7 @@ class _Figures(_Checked):
     claim_recall: _Accuracy | None = None
     yes_rate: _Accuracy | None = None
     right_yes_rate: _Share | None = None
+    type_mean: _Share | None = None
     minimum_detectable_difference: float | None = None
     paper_accuracy: _Share | None
     paper_score: float | None = None

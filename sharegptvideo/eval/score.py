@@ -56,7 +56,9 @@ def score_answers(
 
     Returns:
         What `score_task` does; `headline`, the key of the task's main figure, with `chance`, what
-        guessing comes to in it (null where that is not known); of yes and no also `yes_rate`,
+        guessing comes to in it (null where that is not known); of yes and no and of options also
+        `type_mean`, the mean of the main figures of the question types, all weighing the same, as
+        authors of benchmarks report it (null without types); of yes and no `yes_rate`,
         {value, ...}, the share of the answers read that say yes, with `right_yes_rate`, that of
         the questions it is right for, and `accuracy_yes` and `accuracy_no`, of the questions with
         either right answer; where questions come in pairs `pair_accuracy`, the share of pairs with
@@ -96,6 +98,10 @@ def score_answers(
                 by_type.setdefault(q.question_type, []).append(q)
         for kind, mine in by_type.items():
             figures["by_question_type"][kind] |= _pair_figures(mine, rights)
+    if form in ("yes-no", "choice"):
+        kinds = figures["by_question_type"].values()
+        known = [kind[figures["headline"]]["value"] for kind in kinds]
+        figures["type_mean"] = None if None in known else plain_mean(known)
     return {
         **figures,
         "unscored": dict(reasons.most_common()),

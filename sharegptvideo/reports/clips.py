@@ -209,7 +209,7 @@ def _file_name(clip: Path, n: int | None = None) -> str:
     return hashlib.sha256(repr(known).encode()).hexdigest()[:20]
 
 
-_DRAWN = 2
+_DRAWN = 3
 """Raised where a picture or what is noted in it changes: older ones are drawn again."""
 
 
@@ -239,7 +239,7 @@ def _jpeg(picture: NDArray[np.uint8], comment: str, *, small: bool) -> bytes:
     from PIL import Image
 
     written = io.BytesIO()  # Pillow takes no notice of what a full disk cuts off
-    quality = {"quality": 90, "subsampling": 0} if small else {"quality": _QUALITY}
+    quality = {"quality": 80, "subsampling": 0} if small else {"quality": _QUALITY}
     Image.fromarray(picture).save(written, "JPEG", optimize=True, comment=comment, **quality)
     return written.getvalue()
 

@@ -103,6 +103,7 @@ def test_a_pair_counts_when_both_are_right() -> None:
     assert figures["accuracy_yes"]["value"] == 3 / 5  # the failed one is wrong
     assert figures["accuracy_no"]["value"] == 2 / 3
     assert figures["by_question_type"]["k"]["pair_accuracy"] == figures["pair_accuracy"]
+    assert figures["type_mean"] == 1 / 4
 
 
 def test_who_always_says_yes_gets_no_pair() -> None:
@@ -130,6 +131,17 @@ def test_pairs_that_share_a_video_are_one_cluster() -> None:
     # Pairs wrong, right, right; the first two are about one video over `b`. Their cluster errs by
     # (0 - 2/3) + (1 - 2/3) = -1/3, the third by 1/3: se² = 2 · (1/9 + 1/9) / 9.
     assert figures["pair_accuracy"]["se"] == pytest.approx((4 / 81) ** 0.5)
+
+
+def test_the_mean_of_the_types_weighs_them_alike() -> None:
+    """Of three questions of one type one is right, of the other type's one all: (1/3 + 1) / 2."""
+    kinds = [("a", "Yes."), ("a", "No."), ("a", "No."), ("b", "Yes.")]
+    asked = [
+        (_question(str(at), "yes", question_type=kind), text)
+        for at, (kind, text) in enumerate(kinds)
+    ]
+    figures = _figures("yes-no", asked)
+    assert (figures["accuracy"]["value"], figures["type_mean"]) == (1 / 2, pytest.approx(2 / 3))
 
 
 def test_chance_is_the_mean_of_one_in_so_many() -> None:
@@ -265,6 +277,10 @@ def test_a_whole_video_is_refused_where_a_question_is_on_a_part(model: str, tmp_
     files.encode_clip(long, files.BLUE, seconds=3)
     with pytest.raises(UserError, match=r"3 s long, and a question is on 2 to 2 s of it"):
         run_evaluation(model, ["mvbench"], None, tmp_path / "long", data_dir=data)
+    # The same list, and the clip cut, as the set's later archive has it.
+    files.encode_clip(data / "video" / "star" / "Charades_segment" / "video_1.mp4", files.BLUE)
+    ran = run_evaluation(model, ["mvbench"], None, tmp_path / "cut", data_dir=data)
+    assert ran["tasks"]["mvbench"]["accuracy"]["value"] == 12 / 20
 
 
 def test_options_by_likelihood(tiny: Path, model: str, tmp_path: Path) -> None:

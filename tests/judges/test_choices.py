@@ -61,6 +61,7 @@ def test_what_says_neither_yes_nor_no_is_not_guessed(answer: str, cause: str) ->
         ("A man is running.", 0),  # the text, not the letter before it
         ("Dunking a basketball", 1),
         ("No one", 2),
+        ("He is dunking a basketball. One sees no one else.", 1),
     ],
 )
 def test_the_option_is_read(answer: str, place: int) -> None:
@@ -72,6 +73,9 @@ def test_the_option_is_read(answer: str, place: int) -> None:
     [
         ("A man is dancing", "names no option"),
         ("The man is dunking a ball", "names no option"),
+        ("He is not dunking a basketball.", "names no option"),
+        ("A man is running or dunking a basketball.", "names no option"),
+        ("He sits. Then he is dunking a basketball.", "names no option"),
         ("A. dunking a basketball", "with the text of another option"),
         ("A, B", "several"),
         ("A and B", "several"),
@@ -83,6 +87,12 @@ def test_the_option_is_read(answer: str, place: int) -> None:
 def test_what_names_no_option_is_not_guessed(answer: str, cause: str) -> None:
     with pytest.raises(ValueError, match=cause):
         read_choice(answer, OPTIONS)
+
+
+def test_a_longer_option_is_meant_where_it_holds_a_shorter_one() -> None:
+    options = ["walking", "walking a dog", "sitting"]
+    assert read_choice("The woman is walking a dog.", options) == 1
+    assert read_choice("The woman is walking.", options) == 0
 
 
 def test_verdicts() -> None:

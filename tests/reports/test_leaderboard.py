@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -705,3 +707,40 @@ def test_pairs_have_tiers_of_their_own(tmp_path: Path) -> None:
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert "pairs right · 48 questions · official · v1 · chance 25.0 %" in page
     assert "| t, pairs right (48) |" in (tmp_path / "out/leaderboard.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("key", "scale", "text"), [("score", 5, "3.75"), ("f1", 1, "75.0")])
+def test_scores_and_f1_have_tiers(tmp_path: Path, key: str, scale: int, text: str) -> None:
+    """Eight videos: a has 3/4 of the scale on all, c 1/2 on three of them, b 1/4 on all."""
+    runs = []
+    for name, values in (("a", [0.75] * 8), ("c", [0.75] * 5 + [0.5] * 3), ("b", [0.25] * 8)):
+        scores = [scale * value for value in values for _ in range(3)]
+        figure = {"value": sum(scores) / 24, "se": 0.1, "ci95": None, "n": 24}
+        scored = figures(24, 24) | {"headline": key, key: figure, "chance": None}
+        run = add_answers(make_run(tmp_path / name, {"t": scored}, model=name), [True] * 24)
+        rows = [row for _, row in read_jsonl(run / "judgements.jsonl")]
+        given = [row | {"score": score} for row, score in zip(rows, scores, strict=True)]
+        write_jsonl(run / "judgements.jsonl", given)
+        runs.append(run)
+    (group,) = write_leaderboard(runs, tmp_path / "out")["groups"]
+    assert [(row["model"], row["tier"]["number"]) for row in group["rows"]] == [
+        ("a", 1), ("c", 1), ("b", 2),
+    ]  # fmt: skip
+    assert f"<b>{text}</b>" in (tmp_path / "out/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_is_compiled(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"t_1": figures(9, 30)})
+    submit(run, name="50% & more_{\\}#$~^ é \\input{x} --", organisation="A_B ± – … “q” · |",
+           link="https://x.org/~a_b#c%20d")  # fmt: skip
+    write_leaderboard([run], tmp_path / "out", published=True)
+    text = (tmp_path / "out/leaderboard.tex").read_text(encoding="utf-8")
+    (tmp_path / "page.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,hyperref}\\begin{document}\n"
+        f"{text}\\end{{document}}\n",
+        encoding="utf-8",
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "page.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout[-2000:]

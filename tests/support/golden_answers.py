@@ -248,6 +248,7 @@ def choices(_: Path) -> dict[str, Any]:
         "A. dunking a basketball", "B dunking a basketball", "The answer is B.", "Answer: (C)",
         "The best choice is D", "A, B", "A and B", "B\nHe dunks.", "B. Or is it option C?", "",
         "I choose B", "The man dunks.", "A dog",
+        "He is dunking a basketball. One sees him.", "He is not dunking a basketball.",
     ]  # fmt: skip
     results = {f"yes or no | {answer}": read(read_yes_no, answer) for answer in said}
     return results | {

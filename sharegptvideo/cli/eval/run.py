@@ -413,7 +413,9 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
             for kind, one in kinds.items()
             if main.key in one
         )
-        note(f"{name}: {main.name} by question type: {', '.join(shares)}")
+        mean = task.get("type_mean")
+        middle = "" if mean is None else f"; their mean {points(mean)}"
+        note(f"{name}: {main.name} by question type: {', '.join(shares)}{middle}")
     for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
             note(f"{name}: {number(count)} {what}: {cause}")

@@ -4,6 +4,7 @@ README.md                              front page: what is in it, how to load it
 <config>/README.md                     the config's card
 <config>/<split>-00000-of-00003.parquet
 eval.yaml                              where there are test sets
+croissant.json                         files, columns, licences, for programs
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sharegptvideo.data.download.plan import from_release
 from sharegptvideo.data.publish.built import built_record, check_built, origin_of
 from sharegptvideo.data.publish.cards import EVAL_FILE, card, eval_yaml, front_matter, front_page
 from sharegptvideo.data.publish.clips import Clips
+from sharegptvideo.data.publish.croissant import CROISSANT_FILE, croissant
 from sharegptvideo.data.publish.facts import (
     CardTemplate,
     ConfigFacts,
@@ -80,7 +82,7 @@ class Tree:
 
 def is_ours(path: str) -> bool:
     """Return whether a path in a repository is a tree's, which a new version replaces."""
-    if path in (PAGE, EVAL_FILE):
+    if path in (PAGE, EVAL_FILE, CROISSANT_FILE):
         return True
     folder, _, name = path.partition("/")
     return folder in CONFIGS and (name == PAGE or ("/" not in name and name.endswith(".parquet")))
@@ -380,6 +382,8 @@ def _write_pages(out: Path, facts: Sequence[ConfigFacts], pages: Pages) -> None:
     head = front_matter(facts, repo_id=pages.repo_id, title=pages.title)
     page = front_page(facts, repo_id=pages.repo_id, title=pages.title, changelog=pages.changelog)
     write_text(out / PAGE, head + page)
+    about = croissant(facts, repo_id=pages.repo_id, title=pages.title, changelog=pages.changelog)
+    write_text(out / CROISSANT_FILE, about)
     benchmark = eval_yaml(facts, title=pages.title)
     if benchmark is not None:
         write_text(out / EVAL_FILE, benchmark)

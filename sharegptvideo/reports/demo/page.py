@@ -197,7 +197,7 @@ def _accuracy_table(summary: Mapping[str, Any]) -> Table:
         "Clips", "Right according to", "clips", "questions", "SFT", "DPO", "DPO − SFT, points",
         "95 % interval", "p",
     )  # fmt: skip
-    return Table(columns, rows, "Accuracy, %")
+    return Table(columns, rows, "Accuracy, %", stacked=True)
 
 
 def _outcome_table(cases: Sequence[Case]) -> Table:
@@ -205,7 +205,8 @@ def _outcome_table(cases: Sequence[Case]) -> Table:
     for name, title in SET_NAMES.items():
         groups = outcomes(_of(cases, name))
         rows.append([title, *(len(groups[outcome]) for outcome in OUTCOME_NAMES)])
-    return Table(("Clips", *OUTCOME_NAMES.values()), rows, "Question by question, exact state")
+    heads = ("Clips", *OUTCOME_NAMES.values())
+    return Table(heads, rows, "Question by question, exact state", stacked=True)
 
 
 def _agreement_table(summary: Mapping[str, Any]) -> Table:
@@ -219,7 +220,7 @@ def _agreement_table(summary: Mapping[str, Any]) -> Table:
         )
     ]  # fmt: skip
     columns = ("Answers", "n", "same verdict", "Cohen’s κ", "too kind", "too strict")
-    return Table(columns, rows, "The judge of captions against the exact state")
+    return Table(columns, rows, "The judge of captions against the exact state", stacked=True)
 
 
 def _accuracy(figures: Mapping[str, Any]) -> Value:

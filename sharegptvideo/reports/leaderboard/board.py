@@ -13,7 +13,7 @@ from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import dumps
 from sharegptvideo.endpoint.budget import find_price
 from sharegptvideo.errors import UserError
-from sharegptvideo.eval.comparison import paired_outcomes, read_outcomes
+from sharegptvideo.eval.comparison import OUTCOMES
 from sharegptvideo.eval.headline import Headline, headline
 from sharegptvideo.eval.published import published_drift, published_table
 from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
@@ -131,11 +131,10 @@ def _share(points: float) -> float:
 def _add_run(path: Path, groups: dict[str, Board]) -> None:
     run, results = read_run(path)
     answered = _answered_by(path)
-    answers = {"accuracy": read_outcomes, "pair_accuracy": paired_outcomes}
     outcomes: dict[str, Any] = {}
     if (path / "predictions.jsonl").is_file():
         used = {headline(figures).key for figures in results["tasks"].values()}
-        outcomes = {key: read(path) for key, read in answers.items() if key in used}
+        outcomes = {key: OUTCOMES[key](path) for key in sorted(used)}
     facts = row_facts(path, run)
     for task, figures in results["tasks"].items():
         if task not in run["tasks"]:
@@ -332,7 +331,7 @@ def _set_tiers(group: Board, progress: Progress | None) -> None:
 
 
 def _is_tested(row: Board, column: Board) -> bool:
-    """Whether the run's folder has what the figure is the mean of: right answers, or pairs."""
+    """Whether the run's folder has the values that the figure is the mean of."""
     return bool(row["cells"][column["id"]]["answers"])
 
 

@@ -221,7 +221,7 @@ def board_latex(board: Mapping[str, Any]) -> str:
     """Write a `table` in the style of booktabs for every judge, who is named in its caption."""
     links = any(row["link"] for group in board["groups"] for row in group["rows"])
     packages = "{booktabs,hyperref}" if links else "{booktabs}"
-    parts = [f"% needs \\usepackage{packages}\n"]
+    parts = [f"% needs \\usepackage{packages}\n% for names in other letters than Latin: xelatex\n"]
     for group in board["groups"]:
         columns = group["columns"]
         rows = [

@@ -349,7 +349,7 @@ def _second(run: Run, samples: Mapping[str, Sequence[Sample]], against: Against)
     ]
     columns = (
         "task", "right in both", "in this run only", "in the second only", "wrong in both",
-        "no verdict in one", "not in the second",
+        "no verdict in one", "not in the second", "descriptions",
     )  # fmt: skip
     parts: list[Part] = [
         f"The second run is {against.run.name}, model {against.run.model}.",

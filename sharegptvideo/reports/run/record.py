@@ -15,7 +15,7 @@ from sharegptvideo.eval.run_dir import asked_part, other_settings, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.tasks import Task, load_questions, load_task, media_folder, task_names
 from sharegptvideo.judges import JudgeItem
-from sharegptvideo.models.base import Question
+from sharegptvideo.models.base import Question, other_questions
 
 __all__ = [
     "MIN_COVERAGE",
@@ -34,7 +34,8 @@ __all__ = [
 Row = dict[str, Any]
 Key = tuple[str, str]
 Outcome = str
-"""`right`, `wrong`, `unscored`, or `failed`: not answered, which counts as wrong."""
+"""`right`, `wrong`, `counted`: a description's claims, neither right nor wrong; `unscored`, or
+`failed`: not answered, which counts as wrong."""
 
 MIN_COVERAGE = 0.99
 """Below this share of questions with a known outcome, a figure is not put beside others."""
@@ -99,12 +100,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question of a run. `question` is None where the data no longer has it."""
+    """One question of a run. `question` is None where the data no longer has it.
+
+    `other` is the other question of its pair and the answer, where both were judged together.
+    """
 
     key: Key
     question: Question | None
     prediction: Row
     judgement: Row | None
+    other: tuple[str, str] | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -117,7 +122,9 @@ class Sample:
         if self.question is None or self.prediction["status"] != "ok":
             return None
         options = self.prediction.get("options") or self.question.shown_options
-        return item_of(self.question, self.prediction["prediction"], options=options)
+        return item_of(
+            self.question, self.prediction["prediction"], options=options, other=self.other
+        )
 
     @property
     def is_of_other_texts(self) -> bool:
@@ -165,6 +172,8 @@ def outcome(prediction: Mapping[str, Any], judgement: Mapping[str, Any] | None) 
         return "failed"
     if judgement is None or judgement["status"] != "scored":
         return "unscored"
+    if judgement.get("claims"):
+        return "counted"
     return "right" if judgement["correct"] else "wrong"
 
 
@@ -260,10 +269,17 @@ def _absent(path: Path, option: str, without: str) -> UserError:
 
 def _join(run: Run, task: str, questions: Sequence[Question]) -> Iterator[Sample]:
     left = {key: row for key, row in run.predictions.items() if key[0] == task}
+    together = run.judge(task).get("protocol") == "consistency"
+    others = other_questions(questions) if together else {}
     for question in questions:
         key = (task, question.id)
         prediction = left.pop(key, None)
-        if prediction is not None:
-            yield Sample(key, question, prediction, run.judgements.get(key))
+        if prediction is None:
+            continue
+        beside: tuple[str, str] | None = None
+        if (other := others.get(question.key)) is not None:
+            answer = run.predictions.get((task, other.id), {})
+            beside = (other.question, answer.get("prediction") or "")
+        yield Sample(key, question, prediction, run.judgements.get(key), beside)
     for key, prediction in left.items():
         yield Sample(key, None, prediction, run.judgements.get(key))

@@ -61,10 +61,10 @@ class Against:
         """Count answers that are right in both runs, in one, in neither; and what is left out.
 
         Keys: `both`, `only_first`, `only_second`, `neither`; `unscored`, without a verdict in one
-        of the runs; `absent`, not asked in the second.
+        of the runs; `absent`, not asked in the second; `counted`, descriptions, which are neither.
         """
         counts = dict.fromkeys(
-            ("both", "only_first", "only_second", "neither", "unscored", "absent"), 0
+            ("both", "only_first", "only_second", "neither", "unscored", "absent", "counted"), 0
         )
         for sample in samples:
             here, there = sample.outcome, self.outcome(sample)
@@ -72,6 +72,8 @@ class Against:
                 counts["absent"] += 1
             elif "unscored" in (here, there):
                 counts["unscored"] += 1
+            elif "counted" in (here, there):
+                counts["counted"] += 1
             else:
                 counts[_RIGHT_IN[here == "right", there == "right"]] += 1
         return counts

@@ -1,14 +1,14 @@
 // Shows the samples of a run: a list of which only the visible lines exist, and the chosen one.
 //
-// index.js calls report.begin with one letter a sample (r right, w wrong, u unscored, f failed;
+// index.js calls report.begin with one letter a sample (r right, w wrong, c counted, u unscored, f failed;
 // in the second run also - for not asked); NUMBER.js calls report.take with texts. All texts are
 // set as text, never as HTML.
 "use strict";
 
 const report = (() => {
   const LINE = 68;
-  const NAMES = { r: ["right", "good"], w: ["wrong", "bad"], u: ["unscored", "warn"], f: ["failed", "bad"] };
-  const LETTERS = { right: "r", wrong: "w", unscored: "u", failed: "f" };
+  const NAMES = { r: ["right", "good"], w: ["wrong", "bad"], c: ["counted", ""], u: ["unscored", "warn"], f: ["failed", "bad"] };
+  const LETTERS = { right: "r", wrong: "w", counted: "c", unscored: "u", failed: "f" };
   const find = (id) => document.getElementById(id);
   const viewer = find("viewer"), form = find("filters"), list = find("list"), pane = find("sample");
   const space = list.firstElementChild, rows = space.firstElementChild;
@@ -60,7 +60,7 @@ const report = (() => {
     if (!wanted.other || !index.others) return true;
     const there = index.others[place];
     if (there === "-") return wanted.other === "absent";
-    const unknown = here === "u" || there === "u";
+    const unknown = [here, there].some((letter) => letter === "u" || letter === "c");
     switch (wanted.other) {
       case "unscored": return unknown;
       case "differ": return !unknown && (here === "r") !== (there === "r");
@@ -117,7 +117,7 @@ const report = (() => {
   }
 
   function showCount() {
-    const counts = { r: 0, w: 0, u: 0, f: 0 };
+    const counts = { r: 0, w: 0, c: 0, u: 0, f: 0 };
     for (const place of shown) counts[index.outcomes[place]]++;
     const parts = Object.entries(counts).filter(([, n]) => n).map(([letter, n]) => `${count(n)} ${NAMES[letter][0]}`);
     find("count").textContent =

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -84,6 +85,39 @@ def test_block_says_what_the_files_hold(tree: Path) -> None:
     # The library's own reading of the block finds nothing to complain of.
     card = datasets.utils.metadata.DatasetCardData(**head)
     assert set(MetadataConfigs.from_dataset_card_data(card)) == set(infos)
+
+
+def test_croissant_says_what_the_files_hold(tree: Path) -> None:
+    """That readers of the format take it is held by tests/peers."""
+    record = json.loads((tree / "croissant.json").read_text("utf-8"))
+    needed = ("@context", "@type", "conformsTo", "name", "description", "license", "url", "creator")
+    assert all(record[key] for key in needed)
+    assert record["url"].endswith("/tester/mine")
+    assert record["version"] == "v1"
+    assert record["citeAs"].startswith("@inproceedings{zhang2025directpreference,")
+    sets = {one["@id"]: one for one in record["recordSet"]}
+    files = {one["@id"]: one for one in record["distribution"]}
+    configs = held_configs(tree)
+    assert sets.keys() == {name for c in configs for name in (c.name, f"{c.name}-splits")}
+    for config in configs:
+        fields = {field["@id"]: field for field in sets[config.name]["field"]}
+        split = fields.pop(f"{config.name}/split")
+        assert list(fields) == [f"{config.name}/{column}" for column in config.columns]
+        paths = list(tree.glob(files[f"{config.name}-files"]["includes"]))
+        pattern = re.compile(split["source"]["transform"]["regex"])
+        for path in paths:
+            schema = pq.read_schema(path)
+            columns = {field["source"]["extract"]["column"] for field in fields.values()}
+            assert columns == set(schema.names)
+            found = pattern.match(path.relative_to(tree).as_posix())
+            assert found
+            assert path.name.startswith(f"{found[1]}-")
+            assert {f"{config.name}-splits/split": found[1]} in sets[f"{config.name}-splits"][
+                "data"
+            ]
+        assert paths
+    parts = [part["@id"] for part in sets["sft"]["field"][-1]["subField"]]
+    assert parts == ["sft/messages/role", "sft/messages/content"]
 
 
 def test_loads_by_name_without_this_package(tree: Path, shared_data: Path, tmp_path: Path) -> None:
@@ -343,6 +377,9 @@ def test_clips_in_the_rows(tree: Path, media: Path, tmp_path: Path) -> None:
         "name": "clip",
         "dtype": "video",
     }
+    record = json.loads((out / "croissant.json").read_text("utf-8"))
+    clip = record["recordSet"][1]["field"][-1]
+    assert (clip["@id"], clip["dataType"]) == ("captions/clip", "sc:VideoObject")
     rows = pq.read_table(next((out / "captions").glob("*.parquet"))).to_pylist()
     found = done.tree.configs[0].clips
     assert found is not None

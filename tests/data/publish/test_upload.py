@@ -109,6 +109,7 @@ def test_next_version_replaces_what_was_there(hub_server: HubServer, tree: Path)
     names = set(on_hub(hub_server))
     assert names == {
         "README.md",
+        "croissant.json",
         "qa/README.md",
         "qa/train-00000-of-00001.parquet",
         "LICENSE",
@@ -238,7 +239,7 @@ def test_command(hub_server: HubServer, tree: Path) -> None:
     figures: dict[str, Any] = json.loads(out)
     assert code == 0, err
     assert figures["qa"] == {"train": 15}
-    assert figures["files"] == 3
+    assert figures["files"] == 4
     assert figures["commit"] == hub_server.commits(REPO)[0].oid
     assert figures["url"] == f"{hub_server.url}/datasets/{REPO}"
     assert f'datasets.load_dataset("{REPO}", "qa")' in err
