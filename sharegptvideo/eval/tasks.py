@@ -564,16 +564,15 @@ def _with_clips(rows: Iterable[Row], media: Path) -> Iterator[Row]:
 
     folder = MediaFolder(media)
     for row in rows:
-        clip = str(row.get("clip", row["video"]))  # one video's clip may lie in several folders
-        path = folder.resolve(clip)
-        unlisted = None if path else folder.unlisted(clip)
-        if unlisted:
-            text = f"{media / unlisted}: an ending that no video is known by; rename the file"
-            warnings.warn(text, MediaWarning, stacklevel=2)
-        link = None if path else folder.broken_link(clip)
-        if link:
-            text = f"{media / link}: a link that leads nowhere; fix or remove it"
-            warnings.warn(text, MediaWarning, stacklevel=2)
+        clips = row.get("clips") or [row["video"]]  # one video's clip may lie in several folders
+        path = next(filter(None, map(folder.resolve, clips)), None)
+        for clip in [] if path else clips:
+            if unlisted := folder.unlisted(clip):
+                text = f"{media / unlisted}: an ending that no video is known by; rename the file"
+                warnings.warn(text, MediaWarning, stacklevel=2)
+            if link := folder.broken_link(clip):
+                text = f"{media / link}: a link that leads nowhere; fix or remove it"
+                warnings.warn(text, MediaWarning, stacklevel=2)
         if path and row.get("span"):
             _check_cut(path, *row["span"])
         yield row | {"video_path": str(path) if path else None}

@@ -106,7 +106,7 @@ def report(
 
 
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="Show this task.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this task or group.")] = None,
     task_path: TaskPathOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -115,8 +115,10 @@ def tasks(
     Example: [bold]sharegptvideo eval tasks msvd_qa[/bold]
     """
     from sharegptvideo.eval import list_tasks, load_task
+    from sharegptvideo.eval.tasks import named_tasks
 
-    if name is not None:
+    listed = None if name is None else named_tasks([name], task_path)
+    if name is not None and listed == [name]:
         loaded = load_task(name, task_path)
         task = loaded.model_dump(mode="json") | {"prompt_hash": loaded.prompt_hash}
         if json:
@@ -125,13 +127,13 @@ def tasks(
         for line in _task_lines(loaded):
             echo(line)
         return
+    shown = [task for task in list_tasks(task_path) if listed is None or task.name in listed]
     if json:
-        print_json([task.model_dump(mode="json") for task in list_tasks(task_path)])
+        print_json([task.model_dump(mode="json") for task in shown])
         return
-    listed = list_tasks(task_path)
     table = figures_table("task", "version", "answers", "protocol", "about")
     groups: dict[str, list[str]] = {}
-    for each in listed:
+    for each in shown:
         table.add_row(each.name, str(each.version), each.form, each.protocol, each.title)
         for group in each.groups:
             groups.setdefault(group, []).append(each.name)

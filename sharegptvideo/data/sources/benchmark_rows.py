@@ -11,8 +11,8 @@
 | EgoSchema | `questions.json`: q_uid, question, `option 0` to `option 4`; `subset_answers.json` |
 
 Rows have id, video, question, answer and question_type; `options`, the texts to choose from, one
-of them the answer; `pair`, the name of the two questions that count together; `clip`, where the
-clip lies below the media folder, if not under the name of its video; `span`, the seconds of the
+of them the answer; `pair`, the name of the two questions that count together; `clips`, where the
+clip may lie below the media folder, if not under the name of its video; `span`, the seconds of the
 video that the question is on, where it is not on all of it.
 """
 
@@ -47,7 +47,8 @@ _ENDING = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|gif)$", re.IGNORECASE)
 _NEXTQA = ("video", "question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
 # By the first letter of the table's types (CH, CW; TC, TN, TP; DB, DC, DL, DO).
 _NEXTQA_TYPES = {"C": "causal", "T": "temporal", "D": "descriptive"}
-# Where the authors' archive has the clips of each list; several have clips of one name.
+# Where the authors' archive has the clips of each list; several have clips of one name. Below it
+# what a later archive has in its place: parts cut out of videos, or files that more programs read.
 _MVBENCH_FOLDERS = {
     "action_antonym": "ssv2_video",
     "action_count": "perception/videos",
@@ -69,6 +70,13 @@ _MVBENCH_FOLDERS = {
     "scene_transition": "scene_qa/video",
     "state_change": "perception/videos",
     "unexpected_action": "FunQA_test/test",
+}
+_MVBENCH_LATER = {
+    "nturgbd": "nturgbd_convert",
+    "ssv2_video": "ssv2_video_mp4",
+    "sta/sta_video": "sta/sta_video_segment",
+    "star/Charades_v1_480": "star/Charades_segment",
+    "tvqa/frames_fps3_hq": "tvqa/video_fps3_hq_segment",
 }
 
 
@@ -136,7 +144,7 @@ def _videohallucer_row(entry: Mapping[str, Any]) -> Row:
     return {
         "id": f"{entry['pair']}_{entry['half']}",
         "video": video,
-        "clip": f"{entry['kind']}/videos/{video}",  # two kinds have the same clips, each its own
+        "clips": [f"{entry['kind']}/videos/{video}"],  # two kinds have the same clips, each its own
         "question": text_of(entry, "question"),
         "answer": _yes_no(entry),
         "question_type": entry["kind"],
@@ -164,7 +172,7 @@ def _eventhallusion_row(entry: Mapping[str, Any]) -> Row:
     return {
         "id": f"{video}_{entry['number']}",
         "video": video,
-        "clip": f"{entry['kind']}/{video}",
+        "clips": [f"{entry['kind']}/{video}"],
         "question": text_of(entry, "question"),
         "answer": _yes_no(entry),
         "question_type": entry["kind"],
@@ -244,10 +252,11 @@ def _mvbench_entries(files: Files) -> Iterator[Entry]:
 
 def _mvbench_row(entry: Mapping[str, Any]) -> Row:
     kind, options = entry["kind"], _options(entry.get("candidates"))
-    folder, video = _MVBENCH_FOLDERS.get(kind), _stem(text_of(entry, "video"))
+    folder, video = _MVBENCH_FOLDERS.get(kind, ""), _stem(text_of(entry, "video"))
     row = {
         "id": f"{kind}_{entry['number']:03}",
         "video": f"{folder}/{video}" if folder else video,
+        "clips": [f"{place}/{video}" for place in (_MVBENCH_LATER.get(folder), folder) if place],
         "question": text_of(entry, "question"),
         "options": options,
         "answer": _one_of(text_of(entry, "answer").strip(), options),
