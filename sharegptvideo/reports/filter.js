@@ -5,11 +5,11 @@
   const tables = Array.from(document.querySelectorAll("table"))
     .filter((table) => table.querySelector(".facets"));
   const names = ["organisation", "licence", "size"];
-  const field = (name) => form.elements.namedItem(name);
+  const chosen = (name) => form.elements.namedItem(name)?.value ?? "";
 
   const filter = () => {
-    const task = field("task").value;
-    const words = field("words").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const task = chosen("task");
+    const words = chosen("words").toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0, all = 0;
     for (const table of tables) {
       const heads = Array.from(table.tHead.rows[0].cells);
@@ -23,7 +23,7 @@
         const runs = !task || cells.some((cell, at) =>
           tasks[at] === task && cell.dataset.value !== undefined);
         row.hidden = !(runs && words.every((word) => text.includes(word)) &&
-          names.every((name) => !field(name).value || facets[name] === field(name).value));
+          names.every((name) => !chosen(name) || facets[name] === chosen(name)));
         all += 1;
         shown += !row.hidden;
       }

@@ -58,6 +58,8 @@ _FILTERS = """<form class="filters" id="filters" hidden>
 </form>
 <p class="hint" id="count" role="status"></p>"""
 _NOT_STATED = "not stated"
+_SIZES = {"under 1B": 10**9, "1B to 10B": 10**10, "10B to 100B": 10**11, "100B and more": 2**63}
+_LAST = (*_SIZES, _NOT_STATED)  # in this order, after all other choices
 
 
 def write_leaderboard(
@@ -151,10 +153,12 @@ def _filters(groups: Sequence[Mapping[str, Any]]) -> Markup:
             label,
             name,
             Markup("").join(
-                Markup("<option>{}</option>").format(value) for value in sorted(values)
+                Markup("<option>{}</option>").format(value)
+                for value in [*sorted(values - set(_LAST)), *(v for v in _LAST if v in values)]
             ),
         )
         for (name, label), values in choices.items()
+        if len(values) > 1
     )
     return Markup(_FILTERS).format(fields)
 
@@ -162,13 +166,12 @@ def _filters(groups: Sequence[Mapping[str, Any]]) -> Markup:
 def _facets(row: Mapping[str, Any]) -> dict[str, str]:
     """Return what a row is filtered by, as the form's options have it."""
     params = row["params"]
-    sizes = ((10**9, "under 1B"), (10**10, "1B to 10B"), (10**11, "10B to 100B"))
     return {
         "organisation": row["authors"] or _NOT_STATED,
         "licence": row["licence"] or _NOT_STATED,
         "size": _NOT_STATED
         if params is None
-        else next((name for most, name in sizes if params < most), "100B and more"),
+        else next(name for name, most in _SIZES.items() if params < most),
     }
 
 

@@ -330,7 +330,10 @@ def _unfit(run: Run, task: str, figures: dict[str, Any]) -> str:
         return unlike
     if run.about["tasks"][task]["config"] is None:
         return "its questions are no set of this benchmark"
-    if run.about["tasks"][task]["config"] != task:
+    config = run.about["tasks"][task]["config"]
+    if config is None:
+        return "its questions are in files of their own, not in the data set's eval.yaml"
+    if config != task:
         return "a task of one's own has no place in the data set's eval.yaml"
     if figures["accuracy"]["value"] is None or figures["coverage"] < MIN_COVERAGE:
         return f"coverage {percent(figures['coverage'])}, under {percent(MIN_COVERAGE, 0)}"
