@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -75,6 +76,7 @@ _MOST_BYTES = 100 << 20  # what GitHub takes of one file
 _MOST_OF_A_LINE = 1 << 20
 _SHOWN = 5
 _CLOSE = 1e-7  # what two versions of a library may differ by
+_NO_SERVER = "http://localhost/v1"  # an address has to be named; it is never asked
 _SECOND_REPLY = "\n---\n"  # between the two replies of a judge that was asked again
 NEEDS_ANSWERS = frozenset({"yes_rate", "right_yes_rate", "accuracy_yes", "accuracy_no"})
 """Figures that take the right answers to score, which a submission does not hold."""
@@ -401,6 +403,7 @@ class _TaskCheck:
             "version": task.version,
             "config": task.config,
             "split": task.split,
+            "protocol": task.protocol,
             "prompt_hash": task.prompt_hash,
             "task_hash": task.task_hash,
         }
@@ -455,11 +458,29 @@ class _TaskCheck:
             listed = [*judges.rules, "openai:NAME"]
         if version not in taken:
             self._problem(f"judged by {asked}; the board takes {', '.join(listed)}")
-        elif kind == "openai" and self._protocol() is None:
-            self._problem(
-                f"judged by another wording of prompt {self._judge.get('protocol')} than that of"
-                " this package (prompt_hash)"
+        elif kind == "openai":
+            self._is_asked_as_here()
+
+    def _is_asked_as_here(self) -> None:
+        """Compare a served judge with one of this package: its name, wording and settings."""
+        name = f"openai:{self._judge.get('model')}"
+        sees: Literal["frames"] | None = "frames" if "sees" in self._judge else None
+        try:
+            judge = open_judge(
+                name, base_url=_NO_SERVER, protocol=str(self._judge.get("protocol")), sees=sees
             )
+        except UserError as error:
+            self._problem(str(error))
+            return
+        here = judge.describe()
+        if here["prompt_version"] != self._judge["prompt_version"]:
+            return  # an earlier one that the board still takes
+        for key in sorted((here.keys() | self._judge.keys()) - {"endpoint"}):
+            if self._judge.get(key) != here.get(key):
+                self._problem(
+                    f"its judge's {key} is {_short(self._judge.get(key))}; judges of this package"
+                    f" have {_short(here.get(key))}"
+                )
 
     def _protocol(self) -> AnyProtocol | None:
         """Return the prompt that a served judge was asked by, where it is one of this package."""
@@ -567,10 +588,10 @@ class _TaskCheck:
 
     def _judge_again(self, questions: Mapping[str, Question], progress: Progress | None) -> bool:
         """Give the verdicts of rules anew, where the rules are of the same version."""
-        judge = _judge_of(self._about)
-        if judge.describe() != self._judge:
-            return False
         items = list(self._items(questions).values())
+        judge = _judge_of(self._about) if items else None
+        if judge is None or judge.describe() != self._judge:
+            return False
         others = []
         for done, (item, verdict) in enumerate(judge_items(judge, items), start=1):
             there = self._judgements.get(f"{item.task}/{item.id}", {})
@@ -612,17 +633,18 @@ def _reads(protocol: AnyProtocol, row: Mapping[str, Any]) -> bool:
         return not readings
     repaired = row.get("repaired") is True
     first = readings[:1] if not repaired else readings
-    return (row.get("correct"), row.get("score"), row.get("claims")) in first
+    said = ("correct", "score", "reason", "claims")
+    return tuple(row.get(key) for key in said) in first
 
 
 def _reading(
     read: tuple[bool, float, str | None] | Claims,
-) -> tuple[bool | None, float, dict[str, int] | None]:
-    """Return correct, score and claims, as the row of a verdict has them."""
+) -> tuple[bool | None, float, str | None, dict[str, int] | None]:
+    """Return correct, score, reason and claims, as the row of a verdict has them."""
     if isinstance(read, Claims):
-        return None, read.f1, asdict(read)
-    correct, score, _ = read
-    return correct, float(score), None
+        return None, read.f1, str(read), asdict(read)
+    correct, score, reason = read
+    return correct, float(score), reason, None
 
 
 def _of_task(rows: Rows, task: str) -> Rows:
@@ -634,7 +656,10 @@ def _listed(versions: Sequence[int]) -> str:
 
 
 def _short(value: object) -> str:
-    return shortened(value if isinstance(value, str) else dumps(value), 120)
+    if isinstance(value, str):
+        return shortened(value, 120)
+    # A score beyond all bounds makes figures that JSON does not have.
+    return shortened(json.dumps(value, ensure_ascii=False), 120)
 
 
 def _question_of(row: Mapping[str, Any]) -> Question:
@@ -668,7 +693,7 @@ def _judge_of(about: Mapping[str, Any]) -> Judge:
         UserError: there is none of that name.
     """
     judge = about["judge"]
-    return open_judge(judge["name"], protocol=judge.get("protocol") or about["protocol"])
+    return open_judge(judge["name"], protocol=str(judge.get("protocol") or about["protocol"]))
 
 
 def scored_anew(

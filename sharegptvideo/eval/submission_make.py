@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from sharegptvideo._io import os_errors, sha256_file, write_json, write_jsonl
 from sharegptvideo._runs import check_place
 from sharegptvideo._shipped import __version__
 from sharegptvideo._staging import replacing_files
-from sharegptvideo.errors import UserError
+from sharegptvideo.errors import UserError, field_problems
 from sharegptvideo.eval.run_dir import named, read_run
 from sharegptvideo.eval.run_record import check_judgement, check_prediction, read_rows
 from sharegptvideo.eval.submission import (
@@ -86,16 +88,19 @@ def make_submission(
         write_json(stage / "results.json", said | {"tasks": figures})
         write_jsonl(stage / "predictions.jsonl", rows[0].values())
         write_jsonl(stage / "judgements.jsonl", rows[1].values())
-        submission = Submission(
-            **info.model_dump(),
-            version=1,
-            submitted=day,
-            package=__version__,
-            judge=public["judge"],
-            task_versions=task_versions(public),
-            judge_prompt_hashes=judge_prompt_hashes(public),
-            files={name: sha256_file(stage / name) for name in FILES},
-        )
+        try:
+            submission = Submission(
+                **info.model_dump(),
+                version=1,
+                submitted=day,
+                package=__version__,
+                judge=public["judge"],
+                task_versions=task_versions(public),
+                judge_prompt_hashes=judge_prompt_hashes(public),
+                files={name: sha256_file(stage / name) for name in FILES},
+            )
+        except ValidationError as error:
+            raise UserError(f"{run}: {'; '.join(field_problems(error))}") from error
         write_json(stage / RECORD, submission.model_dump(mode="json"))
         problems += check_submission(stage)["problems"]
         if problems:

@@ -59,6 +59,7 @@ def _page(agreement: Mapping[str, Any], figures: list[Figure]) -> Page:
             Section("Figures", _tables(agreement)),
         ],
         kicker=f"sharegptvideo eval agreement · {names}",
+        kind="Agreement",
     )
 
 
@@ -363,6 +364,7 @@ def _preference_page(figures: Mapping[str, Any], charts: list[Figure]) -> Page:
         ],
         kicker="sharegptvideo eval agreement · "
         + ", ".join(Path(file).name for file in figures["files"]),
+        kind="Agreement",
     )
 
 

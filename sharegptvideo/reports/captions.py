@@ -58,6 +58,8 @@ def write_report(figures: Mapping[str, Any], out: Path) -> None:
             sections=_sections(figures),
             kicker=f"sharegptvideo data stats · {figures['config']}",
             footer=_footer(figures),
+            contents=True,
+            kind="Caption study",
         )
         page.write(new / "index.html")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -28,6 +26,7 @@ from sharegptvideo.errors import UserError
 from sharegptvideo.eval.sheet_key import KeyAnswer, KeyItem, KeyRun, SheetKey, key_file
 from sharegptvideo.media.folder import is_picture, natural_order
 from sharegptvideo.models.base import Question
+from sharegptvideo.reports.clips import relative_address
 from sharegptvideo.reports.parts import Page, asset
 from sharegptvideo.reports.run.record import Key, Run, collect_samples, open_run
 
@@ -286,5 +285,4 @@ def _address(file: Path, page: Path, copies: Path | None) -> str:
             with replacing_bytes(copy) as out, file.open("rb") as source:
                 shutil.copyfileobj(source, out)
         file = copy
-    relative = os.path.relpath(file.absolute(), page.absolute().parent)
-    return quote(os.fsencode(Path(relative).as_posix()))
+    return relative_address(file, page.parent)

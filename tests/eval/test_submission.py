@@ -294,6 +294,13 @@ def test_every_reason_is_said_at_once(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_judge_whose_name_no_page_should_show(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "r"))
+    spoil(copy, "run.json", lambda run: run.update(judge="<b>" * 50))
+    with pytest.raises(UserError, match="judge: must have 1 to 100 characters"):
+        make_submission(copy, INFO, tmp_path / "out")
+
+
 def test_a_folder_that_holds_something_is_left(run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty; give another --out"):
@@ -471,6 +478,7 @@ def test_another_judge_in_the_record(folder: Path) -> None:
         ({"version": 7}, "its version is 7; the board takes 1"),
         ({"split": "train"}, "its split is train; the board takes test"),
         ({"task_hash": "0" * 16}, "its task_hash is 0000000000000000; the board takes"),
+        ({"protocol": "official"}, "its protocol is official; the board takes caption-grounded"),
         ({"task_hash": None}, "its task_hash is null"),
         ({"limit": 6}, "the first 6 questions (--limit); the board takes whole tasks"),
         ({"judge": {"name": "mine", "kind": "mine"}}, "judged by mine (kind mine)"),
@@ -478,7 +486,7 @@ def test_another_judge_in_the_record(folder: Path) -> None:
         (
             {"judge": {"name": "openai:x", "kind": "openai", "protocol": "caption-grounded",
                        "prompt_version": 2, "prompt_hash": "0" * 16}},
-            "judged by another wording of prompt caption-grounded",
+            "its judge's prompt_hash is 0000000000000000; judges of this package have",
         ),
     ],
 )  # fmt: skip
@@ -592,6 +600,17 @@ def test_a_verdict_that_its_reply_does_not_say(served: Path) -> None:
     assert problems(served) == (
         "msvd_qa: 1 id (b_0) whose verdict is not what the judge's reply says"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("name", "openai:better"), ("temperature", 1), ("jury", "large")]
+)
+def test_a_served_judge_is_asked_as_judges_of_this_package(
+    served: Path, key: str, value: object
+) -> None:
+    spoil(served, "run.json", lambda run: run["tasks"]["msvd_qa"]["judge"].update({key: value}))
+    hash_again(served)
+    assert f"msvd_qa: its judge's {key} is {value}; judges of this package have" in problems(served)
 
 
 def test_a_call_that_failed_is_to_be_asked_again(served: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.eval.comparison import compare_runs
+from sharegptvideo.eval.tasks import load_questions, load_task
 from sharegptvideo.judges.protocol import load_protocol
 from sharegptvideo.reports.run import write_report
 from sharegptvideo.reports.run.record import open_run, same_judge
@@ -186,6 +187,43 @@ def test_a_prompt_that_is_not_the_recorded_one_is_not_shown_as_sent(
     asked, judged = prompts("0123456789abcdef")
     assert judged == [False] * 6
     assert asked["judge_note"].startswith("Asked by a wording that is not one of this package's")
+
+
+def test_claims_and_answers_that_are_judged_together(chat_server: Any, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    write_jsonl(files / "VDC_1k.jsonl", [
+        {"video_id": "c0", "video_name": "c0.mp4", "detailed_caption": "A dog runs."}
+    ])  # fmt: skip
+    write_json(files / "consistency_qa.json", [
+        {"Q1": "What is he doing?", "Q2": "Which work?", "A": "He cooks.", "video_name": "a"}
+    ])  # fmt: skip
+    chat_server.models = ["m"]
+    counted = {"claims": [{"claim": "A dog.", "supported": "yes"}],
+               "reference_claims": [{"claim": "A dog.", "covered": "no"}]}  # fmt: skip
+    chat_server.answer = lambda body: json.dumps(
+        counted if "reference_claims" in str(body) else {"explanation": "", "score": 4}
+    )
+    tasks = ["video_detailed_caption", "video_chatgpt_consistency"]
+    questions = [q for task in tasks for q in load_questions(load_task(task), files)]
+    rows = [{"id": q.id, "prediction": f"A dog, {n}."} for n, q in enumerate(questions)]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    judge_predictions(
+        tmp_path / "answers.jsonl", tasks, "openai:m", tmp_path / "run", data_dir=files,
+        base_url=chat_server.url,
+    )  # fmt: skip
+    found = write_report(tmp_path / "run", tmp_path / "out", data_dir=files)
+    assert not [note for note in found["notes"] if "other texts" in note]
+    asked = [body["messages"][-1]["content"] for body in chat_server.requests]
+    index, samples, _ = read_page(tmp_path / "out")
+    for sample, task in zip(samples, (tasks[0], tasks[1], tasks[1]), strict=True):
+        around = index["prompts"][task]
+        texts = {"question": sample["question"], "reference": sample["reference"],
+                 "answer": sample["prediction"]}  # fmt: skip
+        middle = sample["judged"]
+        if not isinstance(middle, str):
+            middle = json.dumps({name: texts[name] for name in middle}, indent=2)
+        assert around["before"] + middle + around["after"] in asked
+    assert "A dog, 2." in samples[1]["judged"]  # the other answer of its pair
 
 
 def test_the_models_that_answered_are_named_and_a_mixture_is_told(

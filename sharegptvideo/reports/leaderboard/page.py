@@ -39,6 +39,7 @@ from sharegptvideo.reports.parts import (
     Tag,
     Value,
     asset,
+    pages_near,
 )
 
 __all__ = ["render_page", "write_leaderboard"]
@@ -95,12 +96,17 @@ def write_leaderboard(
         write_text(new / "leaderboard.tex", board_latex(board))
         for name, page in pages.items():
             write_text(new / name, page)
-        write_text(new / "index.html", render_page(board))
+        write_text(new / "index.html", render_page(board, links=pages_near(out)))
     return board
 
 
-def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
-    """Return the index for what `collect_runs` returns. Its script sorts and filters."""
+def render_page(
+    board: Mapping[str, Any], *, title: str = _TITLE, links: Sequence[tuple[str, str]] = ()
+) -> str:
+    """Return the index for what `collect_runs` returns. Its script sorts and filters.
+
+    `links` lead to other pages than the site's own.
+    """
     groups, published = board["groups"], board.get("published")
     runs = sum(len(group["rows"]) for group in groups)
     lead = f"{plural(runs, 'row')} under {plural(len(groups), 'judge')}."
@@ -122,8 +128,8 @@ def render_page(board: Mapping[str, Any], *, title: str = _TITLE) -> str:
         " leaderboard.tex.",
         wide=True,
         contents=len(groups) > 1,
-        links=_links(board)[1:],
-        kind="leaderboard",
+        links=[*_links(board)[1:], *links],
+        kind="Leaderboard",
         script=asset("sort.js") + asset("filter.js"),
     )
     return page.html()

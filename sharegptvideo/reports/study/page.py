@@ -210,7 +210,8 @@ _KINDS = {"synthetic_qa": "A test clip", "synthetic_ood_qa": "A clip of another 
 
 def _clips(study: Path) -> list[_ShownClip]:
     """Choose the first clip of each test set of the first world that the study kept; or none."""
-    worlds = sorted(file.parent for file in (study / "stages").glob("world-*/done.json"))
+    worlds = sorted(file.parent for file in (study / "stages").glob("world-*/world.json"))
+    worlds = [world for world in worlds if (world / "videos").is_dir()]
     if not worlds:
         return []
     media, clips = MediaFolder(worlds[0]), []
