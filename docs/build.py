@@ -36,7 +36,7 @@ def build(out: Path) -> Path:
         if path.is_file() and path.suffix not in (".md", ".html", ".py", ".toml"):
             _copy(path, pages / path.relative_to(DOCS))
     _write_linked(pages, [ROOT / "README.md", *DOCS.rglob("*.md"), *_named_in_navigation()])
-    for name, text in (*_commands(), *_files(), *_python()):
+    for name, text in (*_commands(), *_tasks(), *_files(), *_python()):
         _write(pages / "reference" / name, text)
     shutil.copyfile(DOCS / "zensical.toml", out / "zensical.toml")
     done = subprocess.run(
@@ -147,7 +147,28 @@ def _example(match: re.Match[str]) -> str:
     return f"Example:\n\n```bash\n{command}\n```"
 
 
-# Files that people write
+# Files that people write, and those that come along
+
+
+def _tasks() -> Iterator[tuple[str, str]]:
+    """Yield a page with the tasks, from their files."""
+    from sharegptvideo.eval.tasks import list_tasks
+
+    tasks = list_tasks()
+    groups = sorted({group for task in tasks for group in task.groups})
+    text = "# The tasks\n\n`--task` takes names and groups, separated by commas.\n\n"
+    text += "| group | tasks |\n| --- | --- |\n"
+    for group in groups:
+        names = ", ".join(f"[{each.name}](#{each.name})" for each in tasks if group in each.groups)
+        text += f"| `{group}` | {names} |\n"
+    for task in tasks:
+        by_rules = task.form in ("yes-no", "choice")
+        judged = "read by fixed rules" if by_rules else f"judged by the protocol `{task.protocol}`"
+        lines = [f"## {task.name}", f"{task.title}."]
+        lines += [f"Answers: {task.form}, {judged}; {task.frames} frames; version {task.version}."]
+        lines += [f"From {task.source}.", *([f"{task.data}."] if task.data else [])]
+        text += "\n" + "\n\n".join(lines) + "\n"
+    yield "tasks.md", text
 
 
 def _files() -> Iterator[tuple[str, str]]:

@@ -58,6 +58,7 @@ def test_reference_is_of_docstrings_schemas_and_help(site: Path) -> None:
     pages = pages_of(site)
     for name, text in {
         "reference/python/sharegptvideo.eval.html": "sharegptvideo.eval.run_evaluation",
+        "reference/tasks.html": "Unseen clips of the synthetic world",
         "reference/files/recipe.html": "gradient_checkpointing",
         "reference/files/task.html": "max_new_tokens",
         "reference/commands/eval.html": "--max-new-tokens",

@@ -95,7 +95,7 @@ def compare_judges(
         `between_raters`: how far several raters agree, see `rater_figures`.
 
     Raises:
-        UserError: not a run, not a file of verdicts, or no answer in common.
+        UserError: not a run, not a file of verdicts, no answer in common, or descriptions alone.
     """
     left, right = _read_run(Path(first)), _read([Path(each) for each in (second, *more)], key)
     right = _with_tasks(right, left)
@@ -152,11 +152,18 @@ def _read(paths: Sequence[Path], key: Path | None) -> _Verdicts:
 def _read_run(path: Path) -> _Verdicts:
     run, _ = read_run(path)
     predictions = read_rows(path / "predictions.jsonl", check_prediction)
+    judgements = read_rows(path / "judgements.jsonl", check_judgement)
     rows = {
         key: {"correct": row["correct"], "score": row["score"]}
-        for key, row in read_rows(path / "judgements.jsonl", check_judgement).items()
-        if predictions.get(key, {}).get("status") == "ok"
+        for key, row in judgements.items()
+        if predictions.get(key, {}).get("status") == "ok" and "claims" not in row
     }
+    counted = any("claims" in row for row in judgements.values())
+    if counted and all(row["correct"] is None for row in rows.values()):
+        raise UserError(
+            f"{path}: counts the claims of descriptions; agreement is on answers that are right or"
+            " wrong"
+        )
     return _Verdicts(str(path), run["judge"], rows, predictions)
 
 

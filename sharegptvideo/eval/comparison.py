@@ -61,12 +61,21 @@ def paired_outcomes(run: Path) -> Outcomes:
 def scored_outcomes(run: Path) -> Outcomes:
     """Like `read_outcomes`, of the scores of answers; a failed one has the lowest, 0.
 
-    That is the lowest of the judges whose scores are a task's main figure.
+    That is the lowest of the judges whose scores are a task's main figure. Of a pair neither
+    answer is scored without the other, as in `score_answers`.
     """
     verdicts = read_rows(run / "judgements.jsonl", check_judgement)
+    answers = read_rows(run / "predictions.jsonl", check_prediction)
+    broken = {
+        (task, row["pair"])
+        for (task, _), row in answers.items()
+        if row.get("pair") is not None and row["status"] != "ok"
+    }
     outcomes: Outcomes = {}
-    for (task, key), row in read_rows(run / "predictions.jsonl", check_prediction).items():
+    for (task, key), row in answers.items():
         score = outcome(row, verdicts.get((task, key)), 0.0)[1]
+        if (task, row.get("pair")) in broken:
+            score = 0.0
         outcomes.setdefault(task, {})[key] = (row["video"], score)
     return outcomes
 

@@ -15,6 +15,7 @@ from sharegptvideo._io import read_json, write_json, write_jsonl
 from sharegptvideo.cli import app
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, load_task, run_evaluation
+from sharegptvideo.eval.comparison import scored_outcomes
 from sharegptvideo.eval.tasks import load_questions, named_tasks, parse_task
 from tests.support.made_captions import WORLD_CAPTIONS
 
@@ -194,6 +195,16 @@ def test_the_rendered_world_is_judged_offline(tmp_path: Path) -> None:
         assert figures["claims"] == {"claimed": 4, "supported": 3, "expected": 21, "covered": 3}
     run = read_json(tmp_path / "run" / "run.json")["tasks"]["synthetic_captions"]
     assert (run["judge"]["name"], run["protocol"]) == ("claim-match", "claims")
+    both = [str(tmp_path / "run"), str(tmp_path / "again")]
+    refused = CliRunner().invoke(app, ["eval", "agreement", *both])
+    assert (refused.exit_code, "counts the claims of descriptions" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("protocol", ["claims", "consistency"])
+def test_attacks_are_on_single_answers(protocol: str) -> None:
+    judge = ["--judge", "openai:m", "--base-url", "http://127.0.0.1:1/v1"]
+    found = CliRunner().invoke(app, ["eval", "attack", *judge, "--protocol", protocol])
+    assert (found.exit_code, "attacks are on single answers" in found.stderr) == (2, True)
 
 
 SAID = {
@@ -297,6 +308,8 @@ def test_an_answer_whose_other_is_missing_scores_0(
     assert (found["n"], found["n_failed"], found["n_scored"]) == (4, 2, 2)
     assert found["score"]["value"] == (0 + 0 + 5 + 5) / 4
     assert found["failures"]["the other question of its pair has no answer"] == 1
+    compared = scored_outcomes(tmp_path / "run")[ASPECTS + "consistency"]
+    assert [score for _, score in compared.values()] == [0, 0, 5, 5]
 
 
 @pytest.mark.parametrize(

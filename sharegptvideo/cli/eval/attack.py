@@ -83,6 +83,11 @@ def attack(
         prompt_file=prompt_file,
         options=endpoint,
     )
+    if opened.headline == "f1" or opened.compares_pairs:
+        raise UserError(
+            f"protocol {protocol}: attacks are on single answers, which are right or wrong; take"
+            " caption-grounded or official"
+        )
     with progress_bar() as progress:
         result = attack_judge(opened, cases, out=out, endpoint=endpoint, progress=progress)
     _show(result, out, as_json=json)
