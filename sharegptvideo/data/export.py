@@ -200,9 +200,11 @@ def _manifest(folder: Path, to: str) -> Row:
     """
     file = folder / MANIFEST
     contents = read_json_object(file) if file.is_file() else {"to": to, "sets": {}}
-    if contents.get("to") != to or not isinstance(contents.get("sets"), dict):
+    if contents.get("to") not in _TRAINERS or not isinstance(contents.get("sets"), dict):
+        raise UserError(f"{file}: not the record of an export; give another --out")
+    if contents["to"] != to:
         raise UserError(
-            f"{folder}: holds an export for {contents.get('to')}; give another --out for {to}"
+            f"{folder}: holds an export for {contents['to']}; give another --out for {to}"
         )
     return contents
 
@@ -341,8 +343,8 @@ class _Trl:
         """Take any row: media are parts of a turn, and no mark stands in a text."""
 
     def __call__(self, example: _Example, split: str, index: int) -> Iterable[Written]:  # noqa: ARG002 - of other trainers
-        turn, columns = view_of([*example.row])
-        yield ".parquet", turn(example.row), view_features(columns).arrow_schema
+        turn, schema = _view(tuple(example.row))
+        yield ".parquet", turn(example.row), schema
 
 
 class _Verl:
@@ -373,6 +375,13 @@ class _Verl:
             "extra_info": extra,
         }
         yield ".rl.parquet", row | media, _rl(example.kind)
+
+
+@functools.cache
+def _view(names: tuple[str, ...]) -> tuple[Callable[[Row], Row], pa.Schema]:
+    """Return what turns a row of these columns into TRL's, and the schema of the rows it gives."""
+    turn, columns = view_of([*names])
+    return turn, view_features(columns).arrow_schema
 
 
 def _answer(text: str) -> dict[str, str]:

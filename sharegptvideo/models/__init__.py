@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from sharegptvideo.models.processor import ProcessorModel, load_processor, render_question
     from sharegptvideo.models.prompts import conversation, encode, expand_video, video_token_count
     from sharegptvideo.models.registry import answering, local_class, open_model
+    from sharegptvideo.models.settings import AnswerSettings
     from sharegptvideo.models.tiny import SIZES, ModelSize, build_tiny
     from sharegptvideo.models.video_llava import VideoLlavaModel
 
 __all__ = [
     "SIZES",
     "Answer",
+    "AnswerSettings",
     "LocalModel",
     "Model",
     "ModelSize",
@@ -79,6 +81,7 @@ _MODULES = {
     "processor": ["ProcessorModel", "load_processor", "render_question"],
     "prompts": ["conversation", "encode", "expand_video", "video_token_count"],
     "registry": ["answering", "local_class", "open_model"],
+    "settings": ["AnswerSettings"],
     "tiny": ["SIZES", "ModelSize", "build_tiny"],
     "video_llava": ["VideoLlavaModel"],
 }

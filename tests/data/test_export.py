@@ -257,6 +257,9 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(
         UserError, match="out: holds an export for trl; give another --out for verl"
     ):
         export(release, "qa", "verl", out)
+    write_json(out / "export.json", {"to": "trl", "sets": 3})
+    with pytest.raises(UserError, match=r"export\.json: not the record of an export; give another"):
+        export(release, "qa", "trl", out)
 
 
 def test_the_command_says_what_was_written_and_how_it_is_used(

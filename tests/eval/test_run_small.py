@@ -16,9 +16,8 @@ from sharegptvideo._io import read_jsonl, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval import judge_predictions, run_evaluation
 from sharegptvideo.judges import Judge, JudgeItem, Verdict
-from sharegptvideo.models import Answer, Model, Request, SamplingParams
+from sharegptvideo.models import Answer, AnswerSettings, Model, Request, SamplingParams
 from sharegptvideo.models.base import short_hash
-from sharegptvideo.models.settings import AnswerSettings
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

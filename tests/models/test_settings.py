@@ -16,9 +16,9 @@ from PIL import Image
 from sharegptvideo._io import write_jsonl
 from sharegptvideo.endpoint import EndpointOptions
 from sharegptvideo.errors import UserError
-from sharegptvideo.models import Request, SamplingParams, build_tiny, open_model
+from sharegptvideo.models import AnswerSettings, Request, SamplingParams, build_tiny, open_model
 from sharegptvideo.models.sampling import choose
-from sharegptvideo.models.settings import AnswerSettings, parse_generation
+from sharegptvideo.models.settings import parse_generation
 from tests.support.training_fixtures import TEXTS
 
 

@@ -13,9 +13,15 @@ import torch
 from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
 from sharegptvideo.media.facts import read_facts
-from sharegptvideo.models import ProcessorModel, Question, Request, SamplingParams, open_model
+from sharegptvideo.models import (
+    AnswerSettings,
+    ProcessorModel,
+    Question,
+    Request,
+    SamplingParams,
+    open_model,
+)
 from sharegptvideo.models.pixels import Frames
-from sharegptvideo.models.settings import AnswerSettings
 from tests.support.pretended_gpu import with_graphs
 from tests.support.tiny_video_models import ARCHITECTURES, build
 

@@ -387,4 +387,6 @@ def _footer(run: Run) -> str:
     parts = [f"Begun {run.about['started']}"] if run.about.get("started") else []
     parts += [f"weights {weights[:16]}"] if weights else []
     parts += [f"{' and '.join(map(str, frames))} frames a clip"] if frames else []
+    if dtype := run.about["model"].get("dtype"):
+        parts.append(f"computed in {dtype}")
     return "; ".join([*parts, *([versions] if versions else [])]) + "."
