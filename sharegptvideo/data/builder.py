@@ -7,6 +7,7 @@ Only imported once `datasets` is needed. Map-style and streaming read through
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,14 @@ from sharegptvideo._io import os_errors
 from sharegptvideo.data import schema
 from sharegptvideo.data.frames import ClipFrames
 from sharegptvideo.data.media_paths import MediaPaths, check_split, media_paths, tables_of
-from sharegptvideo.data.sources import OnError, ReadReport, Source, on_error_of, open_source
+from sharegptvideo.data.sources import (
+    DataWarning,
+    OnError,
+    ReadReport,
+    Source,
+    on_error_of,
+    open_source,
+)
 from sharegptvideo.data.sources.base import Part, table_rows
 from sharegptvideo.data.sources.parquet import ParquetSource
 from sharegptvideo.data.sources.splits import split_parts
@@ -45,7 +53,7 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
 
     media: str | None = None
     require_media: bool = False
-    frames: int | None = None
+    frames: int | str | None = None
     frames_size: int | None = None
     reader: str = "pyav"
     on_error: str = "raise"
@@ -66,6 +74,8 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
     def pictures(self) -> dict[str, Any]:
         """Return the column that `frames` adds, by its name; none where it is not asked for.
 
+        A `datasets.Video`, which gives a decoder of the whole clip, for "video".
+
         Raises:
             UserError: there is no folder of media, or the rows name no videos, or there is no
                 such reader here.
@@ -79,7 +89,14 @@ class SharegptvideoConfig(datasets.BuilderConfig):  # type: ignore[misc]  # data
             raise UserError("frames= needs media=, the folder with the videos")
         if "video" not in schema.config_of(self.name).paths:
             raise UserError(f"frames= is about videos, and the rows of {self.name} name none")
-        return {schema.FRAMES: ClipFrames(self.frames, self.frames_size, self.reader)}
+        if not isinstance(self.frames, str):
+            return {schema.FRAMES: ClipFrames(self.frames, self.frames_size, self.reader)}
+        if self.frames != "video":
+            raise UserError(f"frames must be a whole number or 'video', got {self.frames!r}")
+        if self.frames_size is not None:
+            raise UserError("frames='video' gives decoders of whole clips; leave out frames_size=")
+        check_reader("torchcodec")  # what `datasets.Video` decodes with
+        return {schema.CLIP: datasets.Video()}
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """Return the name of the cached table: it changes with the files' fingerprints.
@@ -323,6 +340,16 @@ class SharegptvideoBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  #
 
 def _stored(paths: list[str | None], feature: Any) -> pa.Array:
     """Return paths of videos as a column of clips stores them."""
+    if isinstance(feature, datasets.Video):
+        folders = {path for path in set(paths) if path is not None and Path(path).is_dir()}
+        if folders:
+            warnings.warn(
+                f"clips that are folders of frames, such as {min(folders)}, are null in "
+                f"{schema.CLIP}: datasets.Video reads files alone, frames=8 reads both",
+                DataWarning,
+                stacklevel=2,
+            )
+            paths = [None if path in folders else path for path in paths]
     return feature.cast_storage(pa.array(paths, pa.string()))
 
 

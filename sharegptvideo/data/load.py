@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sharegptvideo.data.media_paths import MediaPaths, PathLike, check_split, media_paths, rows_of
 from sharegptvideo.data.schema import CONFIGS, DEFAULT_CONFIG, Config, config_of
@@ -33,7 +33,7 @@ def load_dataset(
     data_dir: PathLike | None = None,
     media: PathLike | None = None,
     require_media: bool = False,
-    frames: int | None = None,
+    frames: int | Literal["video"] | None = None,
     frames_size: int | None = None,
     reader: str = "pyav",
     streaming: bool = False,
@@ -68,6 +68,8 @@ def load_dataset(
         frames: adds `frames`, that many frames of each row's clip: uint8, frames×H×W×3 RGB,
             decoded when the row is read, the same that the evaluation shows a model. Null where
             the clip is absent, or cannot be read (a `MediaWarning` says why). Needs `media`.
+            With "video" the column is `clip`, a `datasets.Video`: a torchcodec decoder of the
+            whole clip, where torchcodec is installed.
         frames_size: scale the frames so that the shorter side has so many pixels, and cut out
             the middle: clips of one size, as a batch needs them.
         reader: what decodes the frames: "pyav", or "decord" or "torchcodec" where installed, which

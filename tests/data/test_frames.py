@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import pickle
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import datasets
@@ -16,9 +20,11 @@ import pytest
 
 from sharegptvideo import load_dataset
 from sharegptvideo.data.frames import ClipFrames
+from sharegptvideo.data.sources import DataWarning
 from sharegptvideo.errors import MediaWarning, UserError
 from sharegptvideo.media import sample_frames
 from tests.media.conftest import write_clip as write_clip
+from tests.support.media_trees import frames as pictures
 
 Row = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -198,13 +204,45 @@ def test_by_the_name_in_datasets_and_from_a_saved_table(
     assert python(code).split()[-1] == str(expected(media, 1, 2).sum())
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_decoder_of_the_whole_clip(
+    rows: Path, media: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    """With a stand-in for torchcodec; tests/peers has the real one."""
+    asked = {"data_dir": rows, "media": media, "frames": "video", "streaming": streaming}
+    if importlib.util.find_spec("torchcodec") is None:
+        with pytest.raises(
+            UserError, match=r"^torchcodec is not installed: pip install .*torchcodec"
+        ):
+            load_dataset("qa", **asked)
+    for name in ("torchcodec", "torchcodec.decoders"):
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    (media / "clip_1.mp4").unlink()
+    pictures(media / "clip_1", 2)
+
+    def stored() -> list[str | None]:
+        loaded = load_dataset("qa", **asked)
+        assert loaded.features["clip"] == datasets.Video()
+        plain = loaded.cast_column("clip", datasets.Video(decode=False))
+        return [row["clip"] and row["clip"]["path"] for row in plain]
+
+    with pytest.warns(DataWarning, match=r"folders of frames, such as .*clip_1, are null in clip"):
+        clips = stored()
+    files = [str(media / f"clip_{number}.mp4") for number in range(1, 7)]
+    assert clips == [None, None, *files[2:]]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"frames": 0}, "frames must be a whole number of at least 1, got 0"),
-        ({"frames": "8"}, "frames must be a whole number of at least 1, got '8'"),
+        ({"frames": "8"}, "frames must be a whole number or 'video', got '8'"),
         ({"frames": 8, "frames_size": 0}, "frames_size must be a whole number of at least 1"),
         ({"frames_size": 224}, "frames_size= needs frames="),
+        ({"frames": "video", "frames_size": 224}, "leave out frames_size="),
+        ({"frames": 8, "reader": "decored"}, "unknown reader 'decored'; did you mean decord"),
         ({"frames": 8, "media": None}, "frames= needs media="),
     ],
 )

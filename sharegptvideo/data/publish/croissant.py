@@ -1,8 +1,8 @@
 """`croissant.json`: what a published repository holds, for readers of Croissant 1.0.
 
 The Hub makes such a record itself of every repository that it can show, from its own copy of the
-rows. This one is there offline, beside the files, and has what that leaves out: licences and counts
-by config, columns of lists, and the clips.
+rows. That leaves out columns of videos; this one has them, says what each config's licence is, and
+lies beside the files, offline too.
 
 The format: https://docs.mlcommons.org/croissant/docs/croissant-spec.html
 """
