@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from sharegptvideo._io import dumps, parse_yaml, read_text
 from sharegptvideo._shipped import shipped
@@ -148,6 +148,17 @@ class Task(StrictModel):
             raise ValueError(str(unknown_name("config of a test set", config, known)))
         return config
 
+    @field_validator("protocol")
+    @classmethod
+    def _fits_the_prompt(cls, protocol: str, info: ValidationInfo) -> str:
+        # Not a check of the whole, so that it is told together with other faults.
+        held = str(info.data.get("prompt", "{question}" * (protocol != "claims")))
+        if protocol == "claims" and "{question}" in held:
+            raise ValueError("of a description the prompt is all that is asked, without {question}")
+        if protocol != "claims" and held.count("{question}") != 1:
+            raise ValueError(f"under {protocol} the prompt needs {{question}} exactly once")
+        return protocol
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.config is None and (self.annotations is None or self.annotations.reader == "plain"):
@@ -157,12 +168,6 @@ class Task(StrictModel):
             raise ValueError("form: description and protocol: claims go together")
         if self.annotations is not None and described != (self.annotations.reader == "captions"):
             raise ValueError("form: description is for files that the reader captions reads")
-        if self.prompt.count("{question}") != (not described):
-            raise ValueError(
-                "prompt: of a description it is all that is asked, without {question}"
-                if described
-                else "prompt: needs {question} exactly once"
-            )
         lists = self.prompt.count("{options}")
         if lists != (self.form == "choice" and self.choice == "letter"):
             raise ValueError(

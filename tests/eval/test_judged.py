@@ -375,7 +375,7 @@ def test_a_task_of_ones_own_captions(tmp_path: Path) -> None:
     for faulty, cause in (
         (
             OWN.replace("Describe it.", '"{question}"'),
-            "it is all that is asked, without {question}",
+            "prompt is all that is asked, without",
         ),
         (OWN.replace("protocol: claims", "protocol: official"), "protocol: claims go together"),
         (OWN.replace("form: description\n", ""), "form: description and protocol: claims"),
