@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)\s#]+)")
-PICTURES = (".png", ".svg")
+PICTURES = (".png", ".svg", ".mp4")
 
 
 def build(out: Path) -> Path:

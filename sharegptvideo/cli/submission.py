@@ -128,7 +128,7 @@ def check(
 
     Example: [bold]sharegptvideo submission check hound-7b-2026-11-27 --data-dir release[/bold]
     """
-    from sharegptvideo.eval.submission import read_submission, submissions_in
+    from sharegptvideo.eval.submission import RECORD, read_submission, submissions_in
     from sharegptvideo.eval.submission_check import changed_submissions, check_submission
 
     problems: list[str] = []
@@ -138,8 +138,8 @@ def check(
         problems, chosen = changed_submissions(folders[0], against)
     else:
         chosen = [each for folder in folders for each in submissions_in(folder)]
-        if not chosen:
-            raise UserError(f"{folders[0]}: no submission in it")
+        if not any((each / RECORD).exists() for each in chosen):
+            raise UserError(f"{folders[0]}: no submission in it ({RECORD})")
     reports = []
     with progress_bar() as progress:
         for folder in chosen:

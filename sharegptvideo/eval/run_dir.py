@@ -141,6 +141,12 @@ def named(model: Mapping[str, Any]) -> dict[str, str]:
     return {new: model[key] for key, new in names.items() if model.get(key) is not None}
 
 
+def _own_rules(*runs: Mapping[str, Any]) -> bool:
+    """Return whether each task of some runs is judged by the rules for its form of answers."""
+    names = {name for run in runs for name in str(run["judge"]).split(", ")}
+    return names <= {"answer-match", "claim-match", "yes-no", "choice"}
+
+
 def _without(there: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     unknown = {name for name in _MAY_BE_UNKNOWN if name in here and here[name] is None}
     return {name: None if name in unknown else value for name, value in there.items()}
@@ -191,11 +197,15 @@ class EvalRunDir(RunDir):
             for name, one, other in pairs
             for change in differences(one, other, name, may_change=self.may_change, added=_ADDED)
         ]
-        return changes or list(differences(there["judge"], here["judge"], "judge"))
+        if changes or _own_rules(there, here):
+            return changes
+        return list(differences(there["judge"], here["judge"], "judge"))
 
     def merged(self, there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
         """Return the settings of this command, with the tasks of earlier ones."""
-        return here | {"tasks": there["tasks"] | here["tasks"]}
+        names = dict.fromkeys(name for each in (there, here) for name in each["judge"].split(", "))
+        judge = ", ".join(names) if _own_rules(there, here) else here["judge"]
+        return here | {"tasks": there["tasks"] | here["tasks"], "judge": judge}
 
     def write_results(self, tasks: Mapping[str, Any]) -> dict[str, Any]:
         """Write results.json, keeping the tasks of earlier commands, and return its contents."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -233,12 +234,18 @@ def _has_files(folder: Path, report: _Report) -> bool:
         report.problem(f"{folder}: no folder of a submission")
         return False
     wanted = (*FILES, RECORD)
-    for path in sorted(folder.iterdir()):
-        if path.name not in wanted:
-            report.problem(
-                f"{shortened(path.name, 80)}: not a file of a submission, which never holds clips;"
-                " remove it"
-            )
+    if not os.path.lexists(folder / RECORD):
+        report.problem(
+            f"{RECORD}: missing: no submission; `sharegptvideo submission make` packs a run as one"
+        )
+        return False
+    others = sorted(
+        shortened(path.name, 80) for path in folder.iterdir() if path.name not in wanted
+    )
+    if others:
+        report.problem(
+            f"{and_more(others, _SHOWN)}: not of a submission, which never holds clips; remove it"
+        )
     whole = True
     for name in wanted:
         path, cause = folder / name, None

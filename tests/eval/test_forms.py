@@ -313,6 +313,21 @@ def test_options_by_likelihood(tiny: Path, model: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_takes_tasks_of_other_forms_each_with_its_own_rules(
+    model: str, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    files.eventhallusion(data)
+    files.nextqa(data)
+    first = run_evaluation(model, ["eventhallusion"], None, out, data_dir=data)
+    both = run_evaluation(model, ["nextqa"], None, out, data_dir=data)
+    assert both["tasks"].keys() == {"eventhallusion", "nextqa"}
+    assert both["tasks"]["eventhallusion"] == first["tasks"]["eventhallusion"]
+    assert both["judge"] == "yes-no, choice"
+    again = run_evaluation(model, ["eventhallusion"], None, out, data_dir=data)
+    assert again["judge"] == "yes-no, choice"
+
+
 def test_through_the_command_line(model: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     files.videohallucer(data)

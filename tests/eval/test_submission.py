@@ -569,7 +569,17 @@ def test_links_and_missing_files(folder: Path, tmp_path: Path, name: str) -> Non
 
 def test_clips_and_other_files_are_sent_back(folder: Path) -> None:
     (folder / "clip\u202e.mp4").write_bytes(b"")
-    assert "not a file of a submission, which never holds clips" in problems(folder)
+    assert "not of a submission, which never holds clips" in problems(folder)
+
+
+def test_a_folder_of_other_things_is_refused_in_a_line(run: Path, tmp_path: Path) -> None:
+    (problem,) = check_submission(run)["problems"]
+    assert problem.startswith("submission.json: missing: no submission;")
+    for name in ("one", "two"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+    result = CliRunner().invoke(app, ["submission", "check", str(tmp_path / "here")])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path / 'here'}: no submission in it (submission.json)\n"
 
 
 def test_hashes_of_files_elsewhere(folder: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from sharegptvideo._io import read_json, read_jsonl, write_json, write_jsonl
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.score import score_task
+from sharegptvideo.eval.submission import submitted_runs
 from sharegptvideo.reports.estimates import format_estimate, markdown_table
 from sharegptvideo.reports.leaderboard import collect_runs, render_page, write_leaderboard
 from sharegptvideo.reports.leaderboard.judge_page import frontier
@@ -295,6 +296,10 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     assert found.stdout.strip() == str(out / "index.html")
     found = CliRunner().invoke(app, ["leaderboard", str(run), "--out", str(out), "--json"])
     assert json.loads(found.stdout) == json.loads((out / "leaderboard.json").read_text())
+    found = CliRunner().invoke(app, ["leaderboard", "--submitted", "--out", str(out), "--json"])
+    rows = [row for group in json.loads(found.stdout)["groups"] for row in group["rows"]]
+    assert sorted(row["run"] for row in rows) == [path.name for path in submitted_runs()] != []
+    assert all(row["submitted"] and row["link"].startswith("https://") for row in rows)
     found = CliRunner().invoke(app, ["leaderboard", str(tmp_path), "--out", str(out)])
     assert found.exit_code == 2
     assert "no run folder" in found.stderr

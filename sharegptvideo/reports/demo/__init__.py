@@ -1,4 +1,4 @@
-"""The page of a demo: what it did, and whether DPO helped, in one file that loads nothing."""
+"""The page of a demo: what it did, and whether DPO helped, in one file, with clips that play."""
 
 from sharegptvideo.reports.demo.page import write_page
 

@@ -75,8 +75,9 @@ _ANSWERED_BY = [(COLOURS[model], model.upper()) for model in MODELS]
 def write_page(folder: Path, summary: dict[str, Any]) -> Path:
     """Write `folder/index.html` from a finished demo and its `summary.json`; returns its path.
 
-    The page is one file that loads nothing: style, drawings and frames are in it. The same
-    folder gives the same page.
+    The page is one file, with style, drawings and sampled frames in it; clips play from where the
+    demo has them, and where the page is alone their frames take their place. The same folder gives
+    the same page.
 
     Raises:
         UserError: a file of the demo is missing or broken; names it.

@@ -46,7 +46,7 @@ __all__ = ["render_page", "write_leaderboard"]
 
 _TITLE = "Video question answering: leaderboard"
 _HELP = """<ul>
-<li><b>Tiers, not ranks.</b> All pairs of rows are compared on the questions that both have: paired by question, clustered by video, two-sided, p-values after Holm for the number of pairs; where the answers to few videos changed, by an exact test. From the best row down, a row that does not differ (p below 0.05) from the first row of a tier belongs to that tier, and the first one that differs opens the next. “2 (1 to 2)” is a row of tier 2 that does not differ from some row of tier 1 either.</li>
+<li><b>Tiers, not ranks.</b> All pairs of rows are compared on the questions that both have: paired by question, clustered by video, two-sided, p-values after Holm for the number of pairs; where the answers to few videos changed, by an exact test. From the best row down, a row that does not differ (p below 0.05) from the first row of a tier belongs to that tier, and the first one that differs opens the next. “2 (1 to 2)” is a row of tier 2 that does not differ from some row of tier 1 either. Figures of tier 1 are in colour.</li>
 <li>Accuracy is in per cent of all questions asked. A question whose prediction failed counts as wrong.</li>
 <li>± is one standard error, clustered by video. The bar is the 95 % interval on the axis at the head of its column.</li>
 <li>Every judge has its own table: figures of different judges cannot be ranked together.</li>
