@@ -28,8 +28,11 @@ def build(out: Path) -> Path:
     """Write pages and site below `out`; return the site's folder.
 
     Raises:
-        RuntimeError: a link leads nowhere, or Zensical warned of something; with what it said.
+        RuntimeError: a link leads nowhere, or Zensical warned of something; with what it said. Or
+            `out` holds something else.
     """
+    if out.exists() and any(out.iterdir()) and not (out / "pages").is_dir():
+        raise RuntimeError(f"{out}: not empty, and no site was made there; name another folder")
     shutil.rmtree(out, ignore_errors=True)
     pages = out / "pages"
     for path in sorted(DOCS.rglob("*")):
@@ -258,6 +261,8 @@ def _python() -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python docs/build.py FOLDER")
     try:
         print(build(Path(sys.argv[1])) / "index.html")
     except RuntimeError as error:

@@ -84,3 +84,10 @@ def test_link_that_leads_nowhere_is_an_error(site_builder: Any, tmp_path: Path) 
     (tmp_path / "page.md").write_text("See [this](nothing.md), not `[that](nothing.md)`.")
     with pytest.raises(RuntimeError, match=r"page\.md: nothing\.md: no such file"):
         site_builder._led(tmp_path / "page.md")
+
+
+def test_a_folder_with_something_else_is_left_alone(site_builder: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RuntimeError, match="not empty, and no site was made there"):
+        site_builder.build(tmp_path)
+    assert (tmp_path / "mine.txt").is_file()

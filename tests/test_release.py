@@ -89,7 +89,7 @@ def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: str(file.stem))
 def test_actions_of_workflows_are_pinned_and_their_shell_is_shell(file: Path) -> None:
     for line in re.findall(r"uses: (.+)", file.read_text("utf-8")):
-        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} {1,2}# v\d+\.\d+\.\d+", line), line
     for step in steps(read(file)):
         assert ("run" in step) != ("uses" in step)
         if "run" in step:

@@ -537,7 +537,8 @@ def _read_annotations(task: Task, files: Sequence[Path], mapping: Path | None) -
             assert task.config is not None, "a task says so"
             return read_plain(questions, CONFIGS[task.config])
         case "video-chatgpt":
-            return read_video_chatgpt(questions)
+            # The type is the file's: one for all questions of a task.
+            return (row | {"question_type": None} for row in read_video_chatgpt(questions))
         case "captions":
             return read_described(questions)
         case reader:

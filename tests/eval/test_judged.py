@@ -255,6 +255,7 @@ def test_the_group_of_aspects_asks_each_in_its_own_words(
         "correctness": 3, "detail": 3, "context": 3, "temporal": 1, "consistency": 4,
     }  # fmt: skip
     assert {figures["headline"] for figures in tasks.values()} == {"score"}
+    assert "by question type" not in found.stderr  # a file's questions are all of one
     right = tasks[ASPECTS + "correctness"]
     assert right["score"]["value"] == pytest.approx(8 / 3)
     # Two videos, 5 and 3 of one, 0 of the other: m = 8/3, sums of residuals 8/3 and -8/3.

@@ -408,14 +408,15 @@ def _note_problems(name: str, task: Mapping[str, Any]) -> None:
     kinds = task.get("by_question_type") or {}
     if kinds:
         main = headline(task)
-        shares = (
+        shares = [
             f"{kind} {points(one[main.key]['value'])} ({number(one[main.key]['n'])})"
             for kind, one in kinds.items()
             if main.key in one
-        )
+        ]
         mean = task.get("type_mean")
         middle = "" if mean is None else f"; their mean {points(mean)}"
-        note(f"{name}: {main.name} by question type: {', '.join(shares)}{middle}")
+        if shares:
+            note(f"{name}: {main.name} by question type: {', '.join(shares)}{middle}")
     for key, what in (("failures", "failed"), ("unscored", "unscored")):
         for cause, count in list(task[key].items())[:_SHOWN]:
             note(f"{name}: {number(count)} {what}: {cause}")
