@@ -72,7 +72,9 @@ def test_marks_stand_at_the_frames_times() -> None:
     assert [bool(label) for _, label, _ in many] == [True, False] * 8
 
 
-def test_clips_are_copied_where_they_are_small_or_it_is_asked_for(tmp_path: Path) -> None:
+def test_clips_are_copied_where_they_are_small_or_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = {
         ("t", "a"): Wanted(str(encoded(tmp_path / "a b.mp4")), 4),
         ("t", "b"): Wanted(str(encoded(tmp_path / "b.avi", "mpeg4")), 4, (0, 1, 2, 3)),
@@ -86,6 +88,10 @@ def test_clips_are_copied_where_they_are_small_or_it_is_asked_for(tmp_path: Path
     assert sprites["t", "a"].times == pytest.approx((0.0, 0.3, 0.7, 1.1))
     linked = write_sprites(wanted, out, copy_clips=False)
     assert linked["t", "a"].video == "../a%20b.mp4"
+    monkeypatch.setattr("sharegptvideo.reports.clips.COPIED_BYTES", 1)
+    assert write_sprites(wanted, out) == linked
+    assert write_sprites(wanted, out, copy_clips=True) == sprites
+    monkeypatch.undo()
     # Another clip under the name: the picture and the copy of the earlier one go.
     os.utime(tmp_path / "a b.mp4", (1, 1))
     again = write_sprites(wanted, out)

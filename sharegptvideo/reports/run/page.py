@@ -12,10 +12,10 @@ from markupsafe import Markup
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import making, os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import interval, plural, points
+from sharegptvideo._text import byte_size, interval, plural, points
 from sharegptvideo.errors import UserError
 from sharegptvideo.eval.headline import headline, headline_of_type
-from sharegptvideo.reports.clips import Sprite, Wanted, remove_others, write_sprites
+from sharegptvideo.reports.clips import COPIED_BYTES, Sprite, Wanted, remove_others, write_sprites
 from sharegptvideo.reports.estimates import headline_cells, headline_titles, score_cells
 from sharegptvideo.reports.parts import (
     Cell,
@@ -61,6 +61,10 @@ __all__ = ["write_report"]
 PathLike = str | Path
 _SCRIPT = "viewer.js"
 _SHOWN = 20
+_NOT_COPIED = (
+    f"the clips take more than {byte_size(COPIED_BYTES)}: the page shows them from where they are,"
+    " and their sampled frames where they are gone; --copy-clips takes them along"
+)
 _FRAMES = 8  # of a clip that are shown where a recorded run does not say how many were seen
 
 
@@ -130,6 +134,8 @@ def write_report(
             wanted = _wanted(first, shown)
             sprites = write_sprites(wanted, folder, copy_clips=copy_clips, progress=progress)
             report["notes"] += _clip_notes(sprites, shown)
+            if copy_clips is None and any(one.video.startswith("..") for one in sprites.values()):
+                report["notes"].append(_NOT_COPIED)
         with replacing_files(folder, obsolete=[PIECES] if samples else []) as new:
             if samples:
                 write_samples(
