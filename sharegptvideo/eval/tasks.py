@@ -151,7 +151,7 @@ class Task(StrictModel):
     @field_validator("protocol")
     @classmethod
     def _fits_the_prompt(cls, protocol: str, info: ValidationInfo) -> str:
-        # Not a check of the whole, so that it is told together with other faults.
+        # Not a check of the whole file, so that it is reported with its other faults.
         held = str(info.data.get("prompt", "{question}" * (protocol != "claims")))
         if protocol == "claims" and "{question}" in held:
             raise ValueError("of a description the prompt is all that is asked, without {question}")
