@@ -22,6 +22,7 @@ __all__ = [
     "magnitude",
     "number",
     "p_value",
+    "parameters",
     "percent",
     "plural",
     "points",
@@ -100,6 +101,15 @@ def magnitude(number: float, digits: int = 3) -> str:
     if not unit:
         return f"{scaled:.0f}"
     return f"{scaled:,.{max(0, digits - len(f'{scaled:.0f}'))}f} {unit}"
+
+
+def parameters(count: int) -> str:
+    """Return a number of parameters as models are named.
+
+    >>> parameters(7_000_000_000), parameters(13_500_000_000), parameters(135_000_000)
+    ('7B', '13.5B', '135M')
+    """
+    return f"{count / 1e9:.3g}B" if count >= 10**9 else f"{count / 1e6:.3g}M"
 
 
 def _scaled(number: float, units: Sequence[str], decimals: int) -> tuple[float, str]:
