@@ -6,6 +6,7 @@ is handed to PyAV, as is a clip that a reader fails on, or counts other frames i
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import io
@@ -53,9 +54,9 @@ def check_reader(reader: str) -> None:
     if importlib.util.find_spec(reader) is None:
         raise UserError(f"{reader} is not installed: {install_line(reader)}")
     try:
-        importlib.import_module(_MODULES[reader])
+        _load(reader)
     except (ImportError, OSError, RuntimeError) as error:
-        cause = str(error).strip().partition("\n")[0].rstrip(".:")
+        cause = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".:")
         needs = {
             "torchcodec": "; it needs the torch that it was built for, and FFmpeg 4 to 8 as shared "
             "libraries"
@@ -63,6 +64,20 @@ def check_reader(reader: str) -> None:
         raise UserError(
             f"{reader} is installed but cannot be loaded ({cause}){needs.get(reader, '')}"
         ) from error
+
+
+def _load(reader: str) -> None:
+    module = importlib.import_module(_MODULES[reader])
+    if reader == "torchcodec":
+        # FFmpeg's libraries are looked for when the first decoder is made.
+        try:
+            module.VideoDecoder(b"no video")
+        except Exception as error:
+            if "libtorchcodec" in str(error):
+                raise
+
+
+_check_once = functools.cache(check_reader)
 
 
 def read_with(reader: str, source: Path | bytes, name: str, n: int) -> tuple[Frames, list[int]]:
@@ -73,7 +88,7 @@ def read_with(reader: str, source: Path | bytes, name: str, n: int) -> tuple[Fra
         UserError: as `check_reader`.
     """
     if reader != "pyav":
-        check_reader(reader)
+        _check_once(reader)
         frames = _frames(reader, source, name, n)
         if frames is not None:
             return frames

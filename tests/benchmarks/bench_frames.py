@@ -36,6 +36,8 @@ def by_hand(path: str) -> Any:
         count = sum(1 for packet in container.demux(video=0) if packet.size)
     wanted = [i * (count - 1) // (FRAMES - 1) for i in range(FRAMES)]
     with av.open(path) as container:
+        # Threads of a decoder that is not freed yet would hang the workers that are forked.
+        container.streams.video[0].codec_context.thread_count = 1
         kept = {
             number: frame.to_ndarray(format="rgb24")
             for number, frame in enumerate(container.decode(video=0))

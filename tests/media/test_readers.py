@@ -197,10 +197,13 @@ def test_rows_ask_for_a_reader(tmp_path: Path, write_clip: Write) -> None:
 def test_a_reader_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown reader 'decored'; did you mean decord\?"):
         check_reader("decored")
-    # A module that cannot be loaded, as torchcodec without FFmpeg, comes first on the path.
+    # As torchcodec is without FFmpeg: it is imported, and fails when a decoder is made.
     (tmp_path / "torchcodec").mkdir()
-    text = 'raise RuntimeError("Could not load libtorchcodec.\\nLong list")'
-    (tmp_path / "torchcodec" / "__init__.py").write_text(text)
+    (tmp_path / "torchcodec" / "__init__.py").touch()
+    text = (
+        "def VideoDecoder(_):\n    raise RuntimeError('Could not load libtorchcodec. Causes:\\n1.')"
+    )
+    (tmp_path / "torchcodec" / "decoders.py").write_text(text)
     for name in ("torchcodec", "torchcodec.decoders"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
