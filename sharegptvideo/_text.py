@@ -166,8 +166,8 @@ def rounded(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else '-'}z,.{digits}f}".replace("-", "−")
 
 
-def number(value: float | None) -> str:
-    """Return a number of any size, such as a loss or a rate, with four digits.
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number of any size, such as a loss or a rate, with so many digits.
 
     >>> number(1234567), number(0.123456), number(-98765.4), number(5e-07), number(None)
     ('1,234,567', '0.1235', '−98,765', '5e-07', '–')
@@ -175,9 +175,9 @@ def number(value: float | None) -> str:
     if value is None:
         return _NONE
     size = abs(value)
-    # Four digits, but never an exponent for what is merely large.
+    # So many digits, but never an exponent for what is merely large.
     whole = isinstance(value, int) or size >= 999.95
-    return ("−" if value < 0 else "") + (f"{size:,.0f}" if whole else f"{size:.4g}")
+    return ("−" if value < 0 else "") + (f"{size:,.0f}" if whole else f"{size:.{digits}g}")
 
 
 def estimate(

@@ -28,7 +28,7 @@ from sharegptvideo._io import (
 )
 from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
-from sharegptvideo._text import and_more, byte_size, number, plural, rounded, shortened
+from sharegptvideo._text import and_more, byte_size, number, plural, shortened
 from sharegptvideo.errors import UserError, field_problems
 from sharegptvideo.eval.judge import judged_items
 from sharegptvideo.eval.run_dir import asked_part, named, other_settings
@@ -758,7 +758,7 @@ def differing_figures(
             yield from differing_figures(one, other, f"{where}[{place}]", skipped=skipped)
     elif isinstance(there, float) and isinstance(here, float):
         if not math.isclose(there, here, rel_tol=_CLOSE, abs_tol=_CLOSE):
-            yield f"{where}: {rounded(there, 6)}, scored anew {rounded(here, 6)}"
+            yield f"{where}: {number(there, 6)}, scored anew {number(here, 6)}"
     elif there != here or isinstance(there, bool) != isinstance(here, bool):
         yield f"{where}: {_short(there)}, scored anew {_short(here)}"
 

@@ -587,8 +587,8 @@ def _check_cut(clip: Path, start: float, end: float) -> None:
     seconds = facts.duration_s or (facts.frames or 0) / _PICTURES_A_SECOND
     if seconds > end - start + 1:
         raise UserError(
-            f"{clip}: {duration(seconds)} long, and a question is on {start:g} to {end:g} s of it; put"
-            " the cut clip there (the set's own archive has folders *_segment of them)"
+            f"{clip}: {duration(seconds)} long, and a question is on {start:g} to {end:g} s of it;"
+            " put the cut clip there (the set's own archive has folders *_segment of them)"
         )
 
 
