@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from sharegptvideo._io import dumps, parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
-from sharegptvideo._text import and_more, plural
+from sharegptvideo._text import and_more, duration, plural
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import MediaWarning, UserError, field_problems, unknown_name
 from sharegptvideo.judges.rules.choices import lettered
@@ -592,8 +592,8 @@ def _check_cut(clip: Path, start: float, end: float) -> None:
     seconds = facts.duration_s or (facts.frames or 0) / _PICTURES_A_SECOND
     if seconds > end - start + 1:
         raise UserError(
-            f"{clip}: {seconds:.0f} s long, and a question is on {start:g} to {end:g} s of it; put"
-            " the cut clip there (the set's own archive has folders *_segment of them)"
+            f"{clip}: {duration(seconds)} long, and a question is on {start:g} to {end:g} s of it;"
+            " put the cut clip there (the set's own archive has folders *_segment of them)"
         )
 
 
