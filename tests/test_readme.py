@@ -81,6 +81,9 @@ def follow(page: Path) -> str:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_commands_and_options_exist(command: list[str]) -> None:
     program, *words = command
+    if program == "make":
+        assert f"\n{words[0]}:" in (ROOT / "Makefile").read_text("utf-8")
+        return
     assert program == "sharegptvideo"
     named: Any = typer.main.get_command(app)
     path = []

@@ -265,11 +265,11 @@ def test_the_common_case_is_written_down_and_kept(
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_four_lines_of_the_readme_run(
+def test_the_four_lines_of_the_guide_run(
     videos: Path, vlm_server: VlmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    block = re.search(r"```bash\n(sharegptvideo build loop.*?)```", readme, re.DOTALL)
+    guide = (ROOT / "docs" / "datasets.md").read_text("utf-8")
+    block = re.search(r"```\n(sharegptvideo build loop.*?)```", guide, re.DOTALL)
     assert block is not None
     lines = block[1].splitlines()
     assert len(lines) == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,9 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from sharegptvideo import load_dataset
-from sharegptvideo._io import read_json, read_jsonl
+from sharegptvideo._io import read_json, read_jsonl, write_jsonl
 from sharegptvideo.cli import app
+from sharegptvideo.study import run_study
+from tests.support.hub_server import HubServer
+from tests.support.miniature import miniature
 from tests.support.report_pages import read_page
+from tests.support.vlm_server import VlmServer
 from tests.support.warm_python import WarmPython
 
 STEPS = ["world", "model", "pretrain", "sft", "candidates", "rewards", "pairs", "dpo", "evaluate"]
@@ -121,6 +126,49 @@ def test_accuracy_is_that_of_the_exact_states(demo: Path) -> None:
             if row["task"] == "synthetic_qa"
         ]
         assert summary["test"][model]["accuracy"] == pytest.approx(sum(right) / len(right))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sharegptvideo.data.sources.DataWarning")
+def test_the_commands_of_the_readme_run_on_what_it_leaves(
+    demo: Path,
+    hub_server: HubServer,
+    vlm_server: VlmServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them, in their order, but for `make`; the release is the one in miniature."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", vlm_server.url)
+    Path("demo-out").symlink_to(demo)
+    for repo, files in miniature().repos.items():
+        hub_server.add_repo(repo, files)
+    Path("my_clips").mkdir()
+    clip = next((demo / "datasets" / "world").rglob("*.mp4"))
+    shutil.copy(clip, "my_clips")
+    caption = {"id": "a", "video": clip.stem, "prompt": "Describe it.", "caption": "A red square."}
+    write_jsonl(
+        Path("mine/video_instruction/train/pretrain/video_caption_pretrain.jsonl"), [caption]
+    )
+    run_study(["caption_quality"], Path("study-out"), scale="tiny", seeds=1, processes=1)
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    ran = 0
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            program, *words = shlex.split(line, comments=True)
+            if program == "make":
+                continue
+            if words[:2] == ["data", "download"]:
+                words.append("--yes")  # there is no terminal to ask on
+            result = CliRunner().invoke(app, words)
+            # A plan is shown all the same where GPUs and the model to start from are missing.
+            planned = words[:2] == ["train", "run"] and "--dry-run" in words
+            assert result.exit_code == 0 or planned, f"{line}\n{result.output}"
+            assert ("hours  " in result.output) is planned, line
+            ran += 1
+    assert ran >= 20
+    assert Path("board/index.html").stat().st_size > 1000
+    assert Path("runs/demo/dpo/model.safetensors").is_file()
 
 
 @pytest.mark.slow
