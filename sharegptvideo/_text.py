@@ -22,6 +22,7 @@ __all__ = [
     "magnitude",
     "number",
     "p_value",
+    "parameters",
     "percent",
     "plural",
     "points",
@@ -102,6 +103,15 @@ def magnitude(number: float, digits: int = 3) -> str:
     return f"{scaled:,.{max(0, digits - len(f'{scaled:.0f}'))}f} {unit}"
 
 
+def parameters(count: int) -> str:
+    """Return a number of parameters as models are named.
+
+    >>> parameters(7_000_000_000), parameters(13_500_000_000), parameters(135_000_000)
+    ('7B', '13.5B', '135M')
+    """
+    return f"{count / 1e9:.3g}B" if count >= 10**9 else f"{count / 1e6:.3g}M"
+
+
 def _scaled(number: float, units: Sequence[str], decimals: int) -> tuple[float, str]:
     for unit in units[:-1]:
         if round(number, decimals if unit != units[0] else 0) < 1000:
@@ -156,8 +166,8 @@ def rounded(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else '-'}z,.{digits}f}".replace("-", "−")
 
 
-def number(value: float | None) -> str:
-    """Return a number of any size, such as a loss or a rate, with four digits.
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number of any size, such as a loss or a rate, with so many digits.
 
     >>> number(1234567), number(0.123456), number(-98765.4), number(5e-07), number(None)
     ('1,234,567', '0.1235', '−98,765', '5e-07', '–')
@@ -165,9 +175,9 @@ def number(value: float | None) -> str:
     if value is None:
         return _NONE
     size = abs(value)
-    # Four digits, but never an exponent for what is merely large.
+    # So many digits, but never an exponent for what is merely large.
     whole = isinstance(value, int) or size >= 999.95
-    return ("−" if value < 0 else "") + (f"{size:,.0f}" if whole else f"{size:.4g}")
+    return ("−" if value < 0 else "") + (f"{size:,.0f}" if whole else f"{size:.{digits}g}")
 
 
 def estimate(

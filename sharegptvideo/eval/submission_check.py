@@ -758,7 +758,7 @@ def differing_figures(
             yield from differing_figures(one, other, f"{where}[{place}]", skipped=skipped)
     elif isinstance(there, float) and isinstance(here, float):
         if not math.isclose(there, here, rel_tol=_CLOSE, abs_tol=_CLOSE):
-            yield f"{where}: {there:.6g}, scored anew {here:.6g}"
+            yield f"{where}: {number(there, 6)}, scored anew {number(here, 6)}"
     elif there != here or isinstance(there, bool) != isinstance(here, bool):
         yield f"{where}: {_short(there)}, scored anew {_short(here)}"
 

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from sharegptvideo._io import dumps, parse_yaml, read_text
 from sharegptvideo._shipped import shipped
 from sharegptvideo._strict import StrictModel
-from sharegptvideo._text import and_more, plural
+from sharegptvideo._text import and_more, duration, plural
 from sharegptvideo.data.schema import CONFIGS
 from sharegptvideo.errors import MediaWarning, UserError, field_problems, unknown_name
 from sharegptvideo.judges.rules.choices import lettered
@@ -148,6 +148,17 @@ class Task(StrictModel):
             raise ValueError(str(unknown_name("config of a test set", config, known)))
         return config
 
+    @field_validator("protocol")
+    @classmethod
+    def _fits_the_prompt(cls, protocol: str, info: ValidationInfo) -> str:
+        # Not a check of the whole file, so that it is reported with its other faults.
+        held = str(info.data.get("prompt", "{question}" * (protocol != "claims")))
+        if protocol == "claims" and "{question}" in held:
+            raise ValueError("of a description the prompt is all that is asked, without {question}")
+        if protocol != "claims" and held.count("{question}") != 1:
+            raise ValueError(f"under {protocol} the prompt needs {{question}} exactly once")
+        return protocol
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.config is None and (self.annotations is None or self.annotations.reader == "plain"):
@@ -157,12 +168,6 @@ class Task(StrictModel):
             raise ValueError("form: description and protocol: claims go together")
         if self.annotations is not None and described != (self.annotations.reader == "captions"):
             raise ValueError("form: description is for files that the reader captions reads")
-        if self.prompt.count("{question}") != (not described):
-            raise ValueError(
-                "prompt: of a description it is all that is asked, without {question}"
-                if described
-                else "prompt: needs {question} exactly once"
-            )
         lists = self.prompt.count("{options}")
         if lists != (self.form == "choice" and self.choice == "letter"):
             raise ValueError(
@@ -587,8 +592,8 @@ def _check_cut(clip: Path, start: float, end: float) -> None:
     seconds = facts.duration_s or (facts.frames or 0) / _PICTURES_A_SECOND
     if seconds > end - start + 1:
         raise UserError(
-            f"{clip}: {seconds:.0f} s long, and a question is on {start:g} to {end:g} s of it; put"
-            " the cut clip there (the set's own archive has folders *_segment of them)"
+            f"{clip}: {duration(seconds)} long, and a question is on {start:g} to {end:g} s of it;"
+            " put the cut clip there (the set's own archive has folders *_segment of them)"
         )
 
 

@@ -373,11 +373,8 @@ def test_a_task_of_ones_own_captions(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mine\.jsonl:2: no caption or description or detailed_c"):
         load_questions(parse_task(OWN, "mine"), tmp_path)
     for faulty, cause in (
-        (
-            OWN.replace("Describe it.", '"{question}"'),
-            "it is all that is asked, without {question}",
-        ),
-        (OWN.replace("protocol: claims", "protocol: official"), "protocol: claims go together"),
+        (OWN.replace("Describe it.", '"{question}"'), "the prompt is all that is asked, without"),
+        (OWN.replace("protocol: claims", "protocol: official"), "needs {question} exactly once"),
         (OWN.replace("form: description\n", ""), "form: description and protocol: claims"),
         (OWN.replace("reader: captions", "reader: video-chatgpt"), "files that the reader capt"),
     ):

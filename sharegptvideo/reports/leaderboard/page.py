@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sharegptvideo._concurrency import Progress
 from sharegptvideo._io import os_errors, write_json, write_text
 from sharegptvideo._staging import replacing_files
-from sharegptvideo._text import interval, percent, plural, points, rounded
+from sharegptvideo._text import interval, parameters, percent, plural, points, rounded
 from sharegptvideo.reports.charts import round_ticks
 from sharegptvideo.reports.leaderboard.board import Board, collect_published, collect_runs
 from sharegptvideo.reports.leaderboard.cells import ModelName
@@ -281,7 +281,7 @@ def _model(group: Mapping[str, Any], row: Mapping[str, Any]) -> ModelName:
     about = [f"by {row['authors']}"] if row["authors"] else []
     about += [f"run {row['run']}", *([f"weights {weights[:10]}"] if weights else [])]
     if row["params"]:
-        about.append(f"{_size(row['params'])} parameters")
+        about.append(f"{parameters(row['params'])} parameters")
     about += [row["licence"]] if row["licence"] else []
     return ModelName(
         row["model"],
@@ -290,15 +290,6 @@ def _model(group: Mapping[str, Any], row: Mapping[str, Any]) -> ModelName:
         anchor=f"{group['id']}.{row['id']}",
         facets=_facets(row),
     )
-
-
-def _size(params: int) -> str:
-    """Return a number of parameters as models are named.
-
-    >>> _size(7_000_000_000), _size(13_500_000_000), _size(135_000_000)
-    ('7B', '13.5B', '135M')
-    """
-    return f"{params / 1e9:.3g}B" if params >= 10**9 else f"{params / 1e6:.3g}M"
 
 
 def _date(date: str | None) -> Value:
