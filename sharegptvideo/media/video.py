@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,8 +136,8 @@ class _Picker:
             self._turn = orientation(frame)
         width, height = self._size
         if (frame.width, frame.height) != self._size:
-            frame = frame.reformat(width, height, format="rgb24")
-        pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            frame = frame.reformat(width, height, format="rgb24", **_one_thread())
+        pixels = np.asarray(frame.to_ndarray(format="rgb24", **_one_thread()), dtype=np.uint8)
         image = upright(pixels, self._turn)
         if self._array is None:
             self._array = np.empty((len(self.indices), *image.shape), dtype=np.uint8)
@@ -146,6 +147,18 @@ class _Picker:
         """Return the frames kept, n×H×W×3."""
         assert self._array is not None
         return self._array
+
+
+@functools.cache
+def _one_thread() -> dict[str, Any]:
+    """Return the option that keeps PyAV from converting a frame with a thread a core.
+
+    A worker process that is forked before such threads are gone waits for them for ever. PyAV has
+    the option, and the threads, since 17.
+    """
+    import av
+
+    return {"threads": 1} if "threads" in (av.VideoFrame.reformat.__doc__ or "") else {}
 
 
 def orientation(frame: av.video.VideoFrame) -> tuple[int, int, int, int]:

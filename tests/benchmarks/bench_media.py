@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ import av
 import numpy as np
 
 from sharegptvideo._concurrency import available_cores, worker_pool
+from sharegptvideo.errors import UserError
 from sharegptvideo.media import sample_frames
+from sharegptvideo.media.readers import READERS, check_reader
 
 FRAMES = 8
 ROUNDS = 7
@@ -65,6 +68,11 @@ def with_decord(path: Path) -> Any:
     return reader.get_batch([i * last // (FRAMES - 1) for i in range(FRAMES)]).asnumpy()
 
 
+def by_reader(reader: str, path: Path) -> Any:
+    """`sample_frames` by another reader, its look at the kind of clip included."""
+    return sample_frames(path, FRAMES, reader=reader).frames
+
+
 def ways() -> dict[str, Callable[[Path], Any]]:
     """What is compared, `sample_frames` first."""
     table: dict[str, Callable[[Path], Any]] = {
@@ -78,6 +86,13 @@ def ways() -> dict[str, Callable[[Path], Any]]:
         print("decord is not installed: left out")
     else:
         table[f"decord {decord.__version__}"] = with_decord
+    for reader in READERS[1:]:
+        try:
+            check_reader(reader)
+        except UserError as error:
+            print(f"reader={reader!r} is left out: {error}")
+        else:
+            table[f"reader={reader}"] = partial(by_reader, reader)
     return table
 
 

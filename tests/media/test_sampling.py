@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -261,6 +262,21 @@ def test_threads_do_not_mix_clips(tmp_path: Path, write_clip: Any) -> None:
     for one, other in zip(alone, together, strict=True):
         assert one.indices == other.indices
         assert np.array_equal(one.frames, other.frames)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted on Linux")
+def test_no_thread_is_left(tmp_path: Path, write_clip: Any) -> None:
+    """A worker forked while one is left waits for it for ever, once it collects what held it."""
+    path = write_clip(tmp_path / "large.mp4", 3, size=(640, 360))
+    gc.collect()
+    threads = Path("/proc/self/task")
+    before = len(list(threads.iterdir()))
+    gc.disable()
+    try:
+        sample_frames(path, 3)
+        assert len(list(threads.iterdir())) <= before
+    finally:
+        gc.enable()
 
 
 def test_importing_loads_no_reader() -> None:
