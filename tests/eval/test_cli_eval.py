@@ -75,6 +75,16 @@ def test_json_alone_is_on_stdout(model: Any, small_release: Any, tmp_path: Path)
     assert figures["tasks"]["msvd_qa"]["n"] == 6
 
 
+def test_tasks_may_be_given_one_by_one(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    answers.write_text("id,prediction\n")
+    result = call(
+        *("judge", "--predictions", answers, "--task", "synthetic_qa,synthetic_qa", "--check"),
+        *("--task", "synthetic_ood_qa", "--json"),
+    )
+    assert set(json.loads(result.stdout)["tasks"]) == {"synthetic_qa", "synthetic_ood_qa"}
+
+
 def test_a_run_without_a_single_answer_fails(
     model: Any, small_release: Any, tmp_path: Path
 ) -> None:

@@ -36,8 +36,11 @@ __all__ = [
 _PREDICTIONS = "Answers from a file"
 
 TaskOption = Annotated[
-    str,
-    typer.Option("--task", help="Tasks or groups, separated by commas; `eval tasks` lists them."),
+    list[str],
+    typer.Option(
+        "--task",
+        help="Tasks or groups, separated by commas or each given so; `eval tasks` lists them.",
+    ),
 ]
 JudgeOption = Annotated[
     str | None,

@@ -300,11 +300,12 @@ def _show_check(checked: Mapping[str, Any], *, as_json: bool) -> None:
     note("nothing is wrong: give --out in place of --check, and they are judged")
 
 
-def _chosen(task: str, task_path: Path | None) -> list[str]:
-    """Return the names of tasks in a list separated by commas, which may name groups."""
+def _chosen(tasks: Sequence[str], task_path: Path | None) -> list[str]:
+    """Return the names of tasks in lists separated by commas, which may name groups."""
     from sharegptvideo.eval.tasks import named_tasks
 
-    return named_tasks([name.strip() for name in task.split(",") if name.strip()], task_path)
+    names = [name.strip() for task in tasks for name in task.split(",")]
+    return named_tasks([name for name in names if name], task_path)
 
 
 def _judge_name(judge: str | None, panel: str | None) -> str | None:
