@@ -119,7 +119,7 @@ def test_interrupted_then_killed_it_finds_what_an_unbroken_run_does(
     assert process.returncode == 130
     assert said.strip().splitlines()[-1].startswith("interrupted; run the same command again")
     assert "Traceback" not in said
-    assert not [pid for pid in workers if runs(pid)]
+    wait_for(lambda: not any(runs(pid) for pid in workers), "end of the workers")
     assert not [*out.glob("stages/dpo-*")]
     (sft,) = out.glob("stages/sft-*")
     if read_done(sft) is None:  # else Ctrl-C came as its last step was done
