@@ -59,6 +59,7 @@ _FORMATS = (
     "apng,webp,mxf,dv,yuv4mpegpipe,mp3,wav,flac,aac"
 )
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_PACK_HEADER = b"\0\0\1\xba"  # how a program stream begins
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,14 @@ class _Clip:
         import av
 
         with self.bytes_io() as file:
+            is_program_stream = file.read(len(_PACK_HEADER)) == _PACK_HEADER
+            file.seek(0)
+            # PyAV before 17.1 dies of a whitelist at a program stream; a format that is named
+            # needs none.
+            format = "mpeg" if is_program_stream else None
+            options = {} if is_program_stream else dict(_OPTIONS)
             try:
-                container = av.open(file, "r", options=dict(_OPTIONS), metadata_errors="replace")
+                container = av.open(file, "r", format, options, metadata_errors="replace")
             except (av.FFmpegError, OSError) as error:
                 cause = why_unreadable(file)
                 if cause is None and isinstance(error, av.error.ArgumentError):
