@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -93,4 +94,6 @@ def test_a_cut_and_a_damaged_clip(
 
 @pytest.mark.parametrize("name", ["videos/baby_reading.mp4", "gifs/tgif_cat_drinks.gif"])
 def test_real_clips(reader: str, shared_data: Path, name: str) -> None:
+    if name.endswith(".mp4") and int(av.__version__.partition(".")[0]) < 17:
+        pytest.skip("PyAV below 17 has FFmpeg 7, which converts this clip's colours otherwise")
     assert read_by(reader, shared_data / name)
