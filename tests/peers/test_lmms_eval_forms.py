@@ -37,7 +37,7 @@ def evaluate(task: str, *, right: bool = True) -> dict[str, float]:
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
-    class Told(lmms):
+    class Recorded(lmms):
         """Gives the letter of the right option, the answer itself, or the next one to it."""
 
         is_simple = True
@@ -68,7 +68,7 @@ def evaluate(task: str, *, right: bool = True) -> dict[str, float]:
 
     manager = TaskManager(include_path=str(folder()), include_defaults=False)
     found = simple_evaluate(
-        Told(), tasks=[PREFIX + task], task_manager=manager, batch_size=1, bootstrap_iters=0
+        Recorded(), tasks=[PREFIX + task], task_manager=manager, batch_size=1, bootstrap_iters=0
     )
     shown = found["results"][PREFIX + task]
     return {name: shown[f"{name},none"] for name in FIGURES[kind_of(load_task(task))]}
